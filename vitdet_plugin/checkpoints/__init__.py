@@ -1,0 +1,1 @@
+"""Official checkpoint formats in, ours out: one file a family."""

@@ -1,0 +1,1 @@
+"""Transforms, data sets, checks and conversions."""

@@ -1,0 +1,1 @@
+"""Training machinery: optimiser groups, hooks, pre-flight, launch."""

@@ -1,0 +1,1 @@
+"""Metrics beyond those that mmdet ships."""

@@ -1,0 +1,1 @@
+"""Pure layers and tensor functions shared by the backbones."""

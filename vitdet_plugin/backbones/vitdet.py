@@ -1,0 +1,199 @@
+"""ViTDet: the plain vision transformer as a detection backbone (Li et al., arXiv 2203.16527)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.registry import MODELS
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.layers.attention import WindowAttention
+from vitdet_plugin.layers.conv_block import ResidualConvBlock
+from vitdet_plugin.layers.pos_embed import resize_abs_pos
+
+# Table 1 of the paper's appendix; any other size is given as a dict with the same keys.
+ARCHS = {
+    'base': dict(embed_dim=768, depth=12, num_heads=12),
+    'large': dict(embed_dim=1024, depth=24, num_heads=16),
+    'huge': dict(embed_dim=1280, depth=32, num_heads=16),
+}
+# How blocks exchange information between windows: the kind of the last block of each quarter of the depth.
+PROPAGATIONS = ('none', 'global', 'shifted', 'conv_naive', 'conv_basic', 'conv_bottleneck')
+
+
+class PatchEmbed(nn.Module):
+    """(B, in_channels, H, W) -> (B, H / patch, W / patch, dim) by one strided convolution."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block over a map of tokens (B, H, W, C), with an optional convolution behind it."""
+
+    def __init__(self, dim: int, attn: WindowAttention, *, mlp_ratio: float, drop_path: float, norm_eps: float,
+                 residual_block: str | None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.residual = ResidualConvBlock(dim, residual_block) if residual_block else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        if self.residual is not None:
+            x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return x
+
+
+@MODELS.register_module()
+class ViTDet(Backbone):
+    """Plain ViT with windowed attention and a few propagating blocks; one feature map of stride ``patch_size``.
+
+    Args:
+        arch: 'base', 'large', 'huge' or ``dict(embed_dim=, depth=, num_heads=)``.
+        img_size: side in pixels for which the global relative position tables are learned. Inputs of any size,
+            square or not, are taken: the tables are interpolated.
+        window_size: side of the windows in tokens.
+        propagation: one of 'none', 'global', 'shifted', 'conv_naive', 'conv_basic', 'conv_bottleneck', for
+            the blocks ``propagation_indexes`` (default: the last block of each quarter of the depth).
+        global_block_indexes, shifted_block_indexes, residual_block_indexes: the same, block by block, on top of
+            ``propagation``, for mixtures; ``residual_block`` is the kind of the latter.
+        drop_path_rate: stochastic depth, rising linearly from 0 to this.
+        pretrain_img_size, pretrain_use_cls_token: the grid of ``pos_embed`` and whether it has a class slot.
+        attention: form of the attention, see :mod:`vitdet_plugin.layers.rel_pos_attention`.
+        frozen_stages: -1 nothing; 0 patch and position embedding; n also the first n blocks.
+        with_cp: recompute the blocks in the backward pass to save memory.
+
+    Input (B, in_channels, H, W), H and W multiples of ``patch_size``; output a tuple of one map
+    (B, embed_dim, H / patch_size, W / patch_size).
+    """
+
+    def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
+                 window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,
+                 global_block_indexes: Sequence[int] = (), shifted_block_indexes: Sequence[int] = (),
+                 residual_block_indexes: Sequence[int] = (), residual_block: str = 'bottleneck', mlp_ratio: float = 4.0,
+                 qkv_bias: bool = True, drop_path_rate: float = 0.1, norm_eps: float = 1e-6, use_abs_pos: bool = True,
+                 use_rel_pos: bool = True, pretrain_img_size: int = 224, pretrain_use_cls_token: bool = True,
+                 attention: str = 'auto', frozen_stages: int = -1, with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        sizes = _sizes(arch)
+        dim, depth, num_heads = sizes['embed_dim'], sizes['depth'], sizes['num_heads']
+        if propagation not in PROPAGATIONS:
+            raise ValueError(f'propagation={propagation!r} is unknown; choose one of {", ".join(PROPAGATIONS)}')
+        if propagation_indexes is None:
+            propagation_indexes = [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+        kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
+                 'conv': set(residual_block_indexes)}
+        if propagation != 'none':
+            kind, _, block = propagation.partition('_')
+            kinds[kind] |= set(propagation_indexes)
+            residual_block = block or residual_block
+        _check_indexes(kinds, depth)
+
+        self.embed_dim, self.patch_size, self.frozen_stages, self.with_cp = dim, patch_size, frozen_stages, with_cp
+        self.has_cls_slot = pretrain_use_cls_token
+        self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
+        positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
+        self.pos_embed = nn.Parameter(torch.zeros(1, positions, dim)) if use_abs_pos else None
+        self._resized_pos: tuple[tuple, Tensor] | None = None  # eval only: (key, resized pos_embed)
+        rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
+        self.blocks = nn.ModuleList()
+        for i in range(depth):
+            window = 0 if i in kinds['global'] else window_size
+            rel_pos_size = (window or img_size // patch_size) if use_rel_pos else None
+            attn = WindowAttention(dim, num_heads, qkv_bias=qkv_bias, window_size=window, form=attention,
+                                   shift=window // 2 if i in kinds['shifted'] else 0, rel_pos_size=rel_pos_size)
+            self.blocks.append(Block(dim, attn, mlp_ratio=mlp_ratio, drop_path=rates[i], norm_eps=norm_eps,
+                                     residual_block=residual_block if i in kinds['conv'] else None))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Truncated normal (0.02) for linear weights and ``pos_embed``; relative positions and biases zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+            elif isinstance(module, ResidualConvBlock):
+                module.init_weights()
+            elif isinstance(module, WindowAttention) and module.rel_pos_h is not None:
+                nn.init.zeros_(module.rel_pos_h)
+                nn.init.zeros_(module.rel_pos_w)
+        self.patch_embed.proj.reset_parameters()
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """(B, in_channels, H, W) -> ((B, embed_dim, H / patch, W / patch),)."""
+        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
+            raise ValueError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of patch_size={self.patch_size}; '
+                             'set pad_size_divisor in the data_preprocessor')
+        x = self.patch_embed(x)
+        if self.pos_embed is not None:
+            x = x + self._abs_pos(x.shape[1:3])
+        for block in self.blocks:
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return (x.permute(0, 3, 1, 2),)
+
+    def _abs_pos(self, hw: tuple[int, int]) -> Tensor:
+        """Position embedding of a grid, (1, H, W, C); remembered between calls in eval mode."""
+        if self.training or torch.is_grad_enabled():
+            self._resized_pos = None
+            return resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot)
+        key = (tuple(hw), self.pos_embed._version, self.pos_embed.data_ptr(), self.pos_embed.dtype)
+        if self._resized_pos is None or self._resized_pos[0] != key:
+            self._resized_pos = (key, resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot))
+        return self._resized_pos[1]
+
+    @property
+    def num_layers(self) -> int:
+        """Depth in blocks."""
+        return len(self.blocks)
+
+    def get_layer_id(self, name: str) -> int:
+        """0 for the embeddings, i + 1 for block i; the convolutions of residual blocks count as new layers (d2)."""
+        if name.startswith(('patch_embed.', 'pos_embed')):
+            return 0
+        if name.startswith('blocks.') and '.residual.' not in name:
+            return int(name.split('.')[1]) + 1
+        return self.num_layers + 1
+
+    def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
+        """The embeddings and the first ``frozen_stages`` blocks."""
+        embeddings = [self.patch_embed] + ([self.pos_embed] if self.pos_embed is not None else [])
+        return [*embeddings, *self.blocks[:self.frozen_stages]]
+
+
+def _sizes(arch: str | dict) -> dict:
+    if isinstance(arch, str) and arch not in ARCHS:
+        raise ValueError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
+    sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
+    if set(sizes) != {'embed_dim', 'depth', 'num_heads'}:
+        raise ValueError(f'arch wants the keys embed_dim, depth and num_heads; it has {sorted(sizes)}')
+    return sizes
+
+
+def _check_indexes(kinds: dict[str, set[int]], depth: int) -> None:
+    for kind, indexes in kinds.items():
+        if wrong := [i for i in sorted(indexes) if not 0 <= i < depth]:
+            raise ValueError(f'{kind} block indexes {wrong} are outside a backbone of {depth} blocks')
+    if both := sorted(kinds['global'] & kinds['shifted']):
+        raise ValueError(f'blocks {both} are both global and shifted; choose one')

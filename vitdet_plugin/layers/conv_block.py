@@ -1,0 +1,57 @@
+"""Residual convolutions by which windowed blocks exchange information (ViTDet, arXiv 2203.16527, section 3)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from vitdet_plugin.layers.norm import LayerNorm2d
+
+
+def _plan(kind: str, dim: int) -> list[tuple[int, int, int]]:
+    """(in, out, kernel) of each convolution."""
+    plans = {
+        'naive': [(dim, dim, 3)],
+        'basic': [(dim, dim, 3), (dim, dim, 3)],
+        'bottleneck': [(dim, dim // 2, 1), (dim // 2, dim // 2, 3), (dim // 2, dim, 1)],
+    }
+    if kind not in plans:
+        raise ValueError(f'residual block {kind!r} is unknown; choose one of {", ".join(plans)}')
+    return plans[kind]
+
+
+class ResidualConvBlock(nn.Module):
+    """``x + f(x)``: one ('naive') or two ('basic') 3x3 convolutions, or a 1x1, 3x3, 1x1 'bottleneck' of half width.
+
+    Each convolution is followed by a channel LayerNorm, GELU between them. The last norm starts at zero, so a
+    pre-trained backbone computes its old function at first.
+    """
+
+    def __init__(self, dim: int, kind: str = 'bottleneck') -> None:
+        super().__init__()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        plan = _plan(kind, dim)
+        for i, (width_in, width_out, kernel) in enumerate(plan, start=1):
+            layers[f'conv{i}'] = nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2, bias=False)
+            layers[f'norm{i}'] = LayerNorm2d(width_out)
+            if i < len(plan):
+                layers[f'act{i}'] = nn.GELU()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """He init for the convolutions, zero for the last norm."""
+        for layer in self.children():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        out = x
+        for layer in self.children():
+            out = layer(out)
+        return x + out

@@ -1,0 +1,71 @@
+"""Absolute position embeddings and relative position tables, resized to the grid at hand."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool) -> Tensor:
+    """Resize a square grid of absolute position embeddings (bicubic, ``align_corners=False``).
+
+    Args:
+        pos_embed: (1, [1 +] S * S, C); a leading class slot is dropped.
+        hw: the grid wanted.
+
+    Returns:
+        (1, H, W, C).
+
+    Raises:
+        ValueError: when the number of patch positions is no square.
+    """
+    grid = pos_embed[:, 1:] if has_cls_slot else pos_embed
+    side = round(grid.shape[1] ** 0.5)
+    if side * side != grid.shape[1]:
+        raise ValueError(f'pos_embed holds {grid.shape[1]} patch positions, which is no square grid; is the class slot '
+                         f'declared rightly (has_cls_slot={has_cls_slot})?')
+    grid = grid.reshape(1, side, side, -1)
+    if (side, side) == tuple(hw):
+        return grid
+    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=hw, mode='bicubic', align_corners=False)
+    return resized.permute(0, 2, 3, 1)
+
+
+def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
+    """Look up a learned table of relative positions along one axis.
+
+    The table is interpolated linearly when its length is not ``2 * max(q_size, k_size) - 1``; where query and key
+    grids differ in size, distances are measured on the finer one (MViTv2, arXiv 2112.01526, section 4.1).
+
+    Args:
+        table: (L, d), row r standing for the distance r - (L - 1) / 2.
+
+    Returns:
+        (q_size, k_size, d).
+    """
+    length = 2 * max(q_size, k_size) - 1
+    if table.shape[0] != length:
+        table = F.interpolate(table.T[None].float(), size=length, mode='linear')[0].T.to(table.dtype)
+    q_index = torch.arange(q_size, device=table.device)[:, None] * max(k_size / q_size, 1.0)
+    k_index = torch.arange(k_size, device=table.device)[None, :] * max(q_size / k_size, 1.0)
+    distance = q_index - k_index + (k_size - 1) * max(q_size / k_size, 1.0)
+    return table[distance.long()]
+
+
+def decomposed_rel_pos(q: Tensor, table_h: Tensor, table_w: Tensor, hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The two halves of the decomposed relative position bias, from the *unscaled* queries (MViTv2, equation 4).
+
+    Args:
+        q: (B, heads, H * W, d).
+        table_h, table_w: (L_h, d), (L_w, d), shared by the heads.
+
+    Returns:
+        rel_h (B, heads, H * W, H) and rel_w (B, heads, H * W, W): the bias of query i and key (y, x) is
+        ``rel_h[i, y] + rel_w[i, x]``.
+    """
+    h, w = hw
+    q_map = q.unflatten(2, hw)
+    rel_h = torch.einsum('bnhwd,hkd->bnhwk', q_map, rel_pos_rows(table_h, h, h))
+    rel_w = torch.einsum('bnhwd,wkd->bnhwk', q_map, rel_pos_rows(table_w, w, w))
+    return rel_h.flatten(2, 3), rel_w.flatten(2, 3)

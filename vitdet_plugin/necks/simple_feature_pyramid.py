@@ -1,0 +1,69 @@
+"""Simple feature pyramid: every level made from the backbone's last map (ViTDet, arXiv 2203.16527, figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule, build_norm_layer
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class SimpleFeaturePyramid(BaseModule):
+    """One map in, a pyramid out: resize by each scale factor, then 1x1 and 3x3 convolution with norm.
+
+    Args:
+        in_channels: channels of the last map of the backbone.
+        out_channels: channels of every level.
+        scale_factors: size of each level against the input map: 4, 2, 1, 0.5 from fine to coarse.
+        num_outs: number of maps returned; those beyond the scale factors are the last one subsampled by 2.
+        norm_cfg: LayerNorm over the channels (the paper) or, as in EasyCV, ``dict(type='GN', num_groups=1)``,
+            which also takes its statistics over the places and so is another function.
+
+    Input: a sequence of maps, the last of which (B, in_channels, H, W) is used. Output: a tuple of ``num_outs`` maps.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int = 256, scale_factors: Sequence[float] = (4.0, 2.0, 1.0, 0.5),
+                 num_outs: int | None = None, norm_cfg: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        norm_cfg = norm_cfg or dict(type='LayerNorm2d', eps=1e-6)
+        self.num_outs = num_outs or len(scale_factors) + 1
+        if self.num_outs < len(scale_factors):
+            raise ValueError(f'num_outs={num_outs} is less than the {len(scale_factors)} scale factors')
+        self.levels = nn.ModuleList(_Level(in_channels, out_channels, scale, norm_cfg) for scale in scale_factors)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """((..., (B, C, H, W))) -> ``num_outs`` maps (B, out_channels, H * scale, W * scale), fine to coarse."""
+        outs = [level(inputs[-1]) for level in self.levels]
+        while len(outs) < self.num_outs:
+            outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
+        return tuple(outs)
+
+
+class _Level(nn.Module):
+    """Resize by a power of two, 1x1 convolution, 3x3 convolution; no activation behind the norms."""
+
+    def __init__(self, in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> None:
+        super().__init__()
+        resize: list[nn.Module] = []
+        width = in_channels
+        while scale > 1:  # halve the width as the map doubles; norm and GELU only between two deconvolutions
+            if resize:
+                resize += [build_norm_layer(norm_cfg, width)[1], nn.GELU()]
+            resize.append(nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2))
+            width //= 2
+            scale /= 2
+        while scale < 1:
+            resize.append(nn.MaxPool2d(kernel_size=2, stride=2))
+            scale *= 2
+        if scale != 1:
+            raise ValueError('the scale factors of a simple feature pyramid are powers of two')
+        self.resize = nn.Sequential(*resize)
+        self.lateral = ConvModule(width, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
+        self.output = ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.lateral(self.resize(x)))

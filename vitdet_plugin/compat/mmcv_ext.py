@@ -1,0 +1,109 @@
+"""A stand-in for ``mmcv._ext`` where mmcv was installed without its compiled operators.
+
+A finder at the very end of ``sys.meta_path`` answers for ``mmcv._ext`` only when nothing else does, so a compiled
+extension always wins and is used untouched. The stand-in puts torchvision's operators behind mmcv's names; an operator
+that it lacks raises one line when it is called, not when ``mmcv.ops`` is imported.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+
+from vitdet_plugin.compat import deform_conv, focal_loss, ms_deform_attn, nms, roi_align
+from vitdet_plugin.errors import UserError
+
+EXT = 'mmcv._ext'
+_HOW_TO_GET = 'build mmcv with its operators (pip install --no-build-isolation --no-cache-dir mmcv, needs a compiler)'
+
+
+def _get_compiler_version() -> str:
+    return 'none: torchvision operators behind mmcv._ext'
+
+
+def _get_compiling_cuda_version() -> str:
+    return torch.version.cuda or 'not available'
+
+
+_OPS = {
+    'nms': nms.nms,
+    'softnms': nms.softnms,
+    'roi_align_forward': roi_align.roi_align_forward,
+    'roi_align_backward': roi_align.roi_align_backward,
+    'deform_conv_forward': deform_conv.deform_conv_forward,
+    'deform_conv_backward_input': deform_conv.deform_conv_backward_input,
+    'deform_conv_backward_parameters': deform_conv.deform_conv_backward_parameters,
+    'modulated_deform_conv_forward': deform_conv.modulated_deform_conv_forward,
+    'modulated_deform_conv_backward': deform_conv.modulated_deform_conv_backward,
+    'ms_deform_attn_forward': ms_deform_attn.ms_deform_attn_forward,
+    'ms_deform_attn_backward': ms_deform_attn.ms_deform_attn_backward,
+    'sigmoid_focal_loss_forward': focal_loss.sigmoid_focal_loss_forward,
+    'sigmoid_focal_loss_backward': focal_loss.sigmoid_focal_loss_backward,
+    'get_compiler_version': _get_compiler_version,
+    'get_compiling_cuda_version': _get_compiling_cuda_version,
+}
+
+
+def _missing(name: str) -> Callable:
+    def missing_op(*args, **kwargs):
+        raise UserError(f'operator mmcv._ext.{name} is not available: this mmcv has no compiled operators and '
+                        f'torchvision offers none in its place; {_HOW_TO_GET}')
+
+    missing_op.__name__ = name
+    return missing_op
+
+
+class StandIn(ModuleType):
+    """``mmcv._ext`` made of torchvision's operators; any other public name is a function that raises `UserError`."""
+
+    def __init__(self):
+        super().__init__(EXT, __doc__)
+        self.__dict__.update(_OPS)
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return _missing(name)
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, fullname, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(fullname, self, origin='vitdet_plugin') if fullname == EXT else None
+
+    def create_module(self, spec) -> StandIn:
+        return StandIn()
+
+    def exec_module(self, module) -> None:
+        """Nothing to run: the stand-in is complete when created."""
+
+
+def is_stand_in() -> bool:
+    """Whether ``mmcv._ext`` is the stand-in rather than a compiled extension."""
+    return isinstance(importlib.import_module(EXT), StandIn)
+
+
+def install() -> None:
+    """Make ``mmcv.ops`` importable. Raises `UserError` where a compiled extension exists but does not load."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
+    try:
+        importlib.import_module(EXT)
+    except ModuleNotFoundError:
+        raise UserError('mmcv is not installed: pip install onedl-mmcv (or mmcv-lite)') from None
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f'the compiled operators of mmcv do not load with torch {torch.__version__} ({reason}): '
+                        'reinstall mmcv for this torch, or without operators (pip install onedl-mmcv)') from error
+    _mend_early_import()
+
+
+def _mend_early_import() -> None:
+    """Give mmcv's transformer module the attention class that it gave up on when imported before the stand-in."""
+    early = sys.modules.get('mmcv.cnn.bricks.transformer')
+    if early is not None and not hasattr(early, 'MultiScaleDeformableAttention'):
+        ops = importlib.import_module('mmcv.ops.multi_scale_deform_attn')
+        early.MultiScaleDeformableAttention = ops.MultiScaleDeformableAttention

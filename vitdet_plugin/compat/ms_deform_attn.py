@@ -1,0 +1,47 @@
+"""Multi-scale deformable attention with the signatures of mmcv's extension, by mmcv's own PyTorch form.
+
+mmcv runs that form itself on the CPU; these entries serve accelerators whose mmcv has no compiled operators.
+"""
+
+import torch
+from torch import Tensor
+
+from vitdet_plugin.compat.precision import widen
+
+
+def ms_deform_attn_forward(value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor,
+                           sampling_locations: Tensor, attention_weights: Tensor, im2col_step: int) -> Tensor:
+    """Weighted sum of bilinear samples.
+
+    Args:
+        value: (N, sum of H*W over levels, heads, C).
+        value_spatial_shapes: (levels, 2), H and W.
+        value_level_start_index, im2col_step: taken for the signature's sake; the PyTorch form needs neither.
+        sampling_locations: (N, queries, heads, levels, points, 2), x and y in [0, 1].
+        attention_weights: (N, queries, heads, levels, points).
+
+    Returns:
+        (N, queries, heads * C), of the dtype of ``value``.
+    """
+    return _attend(value, value_spatial_shapes, sampling_locations, attention_weights).to(value.dtype)
+
+
+def ms_deform_attn_backward(value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor,
+                            sampling_locations: Tensor, attention_weights: Tensor, grad_output: Tensor,
+                            grad_value: Tensor, grad_sampling_loc: Tensor, grad_attn_weight: Tensor,
+                            im2col_step: int) -> None:
+    """Fill the gradients of value, locations and weights (shapes as above)."""
+    inputs = [t.detach().requires_grad_() for t in (value, sampling_locations, attention_weights)]
+    with torch.enable_grad():
+        output = _attend(inputs[0], value_spatial_shapes, inputs[1], inputs[2])
+    grads = torch.autograd.grad(output, inputs, grad_output.to(output.dtype))
+    for mine, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads):
+        mine.copy_(grad)
+
+
+def _attend(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    value, locations, weights = widen(value, locations, weights)
+    with torch.autocast(value.device.type, enabled=False):
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes.tolist(), locations, weights)

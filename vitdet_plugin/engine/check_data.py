@@ -1,0 +1,224 @@
+"""Pre-flight of the data: annotation files, class names, image folders. No data set is built for it."""
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitdet_plugin.engine.config import find_registered
+
+FULL_PARSE_BYTES = 64 * 2**20  # above this only categories and images are read; mmdet parses the rest anyway
+IMAGE_SAMPLE = 24
+_NAMES_SHOWN = 100
+
+
+class Finding(NamedTuple):
+    """One line of the pre-flight; an ``error`` stops the run, a ``warning`` does not."""
+
+    level: str
+    text: str
+
+
+class CocoIndex(NamedTuple):
+    """What the pre-flight needs of a COCO file."""
+
+    classes: tuple[str, ...]
+    file_names: tuple[str | None, ...]
+    annotations: int | None  # None: large file, not counted
+
+
+def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Yield (config path, config) of the data sets inside RepeatDataset, ClassBalancedDataset, ConcatDataset, …"""
+    if isinstance(dataset, (list, tuple)):
+        for index, each in enumerate(dataset):
+            yield from leaf_datasets(each, f'{path}.{index}')
+    elif isinstance(dataset, dict):
+        inner = [key for key in ('dataset', 'datasets') if key in dataset]
+        for key in inner:
+            yield from leaf_datasets(dataset[key], f'{path}.{key}')
+        if not inner:
+            yield path, dataset
+
+
+def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
+    """Check one leaf data set of a config.
+
+    Args:
+        path: Its place in the config, named in the findings.
+        cfg: Its config; ``ann_file``, ``data_root``, ``data_prefix`` and ``metainfo`` are looked at.
+        is_training: Whether annotations are indispensable.
+    """
+    if cfg.get('backend_args') or not isinstance(cfg.get('type'), str):
+        return []  # remote storage, or a class object: the data set itself will speak up
+    findings = _check_metainfo(path, cfg)
+    ann_file = _joined(cfg, cfg.get('ann_file'))
+    if not ann_file or '://' in ann_file:
+        return findings
+    if not os.path.isfile(ann_file):
+        return findings + [Finding('error', f'{path}.ann_file: {os.path.abspath(ann_file)} does not exist; set '
+                                            f'data_root / ann_file ({_nearest_folder(ann_file)})')]
+    if not ann_file.endswith('.json'):
+        return findings
+    try:
+        index = read_coco_index(ann_file)
+    except ValueError as error:
+        return findings + [Finding('error', f'{path}.ann_file: {ann_file}: {error}')]
+    wanted = dataset_classes(cfg)
+    if wanted is not None:
+        findings += [Finding(level, f'{path}: {text} ({ann_file})')
+                     for level, text in compare_classes(wanted, index.classes)]
+    if is_training and index.annotations == 0:
+        findings.append(Finding('error', f'{path}.ann_file: {ann_file} has no annotations: nothing to learn from'))
+    return findings + _check_images(path, cfg, index, ann_file)
+
+
+def dataset_classes(cfg: dict) -> list[str] | None:
+    """Class names that a data set config ends up with: its metainfo, or those of its type."""
+    classes = (cfg.get('metainfo') or {}).get('classes')
+    if classes is None:
+        classes = getattr(find_registered(str(cfg.get('type'))), 'METAINFO', {}).get('classes')
+    if isinstance(classes, str):
+        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else None
+    return list(classes) if classes is not None else None
+
+
+def compare_classes(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
+    """Compare class names of the config with the categories of a file.
+
+    mmdet numbers the labels in the file's order and ignores names that it does not find, so a missing name or another
+    order gives wrong labels without any message.
+
+    Returns:
+        (level, text) pairs; both lists are in the text.
+    """
+    lists = f'metainfo: {_names(wanted)}; file: {_names(found)}'
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    if missing:
+        return [('error', f'the file has no category {_names(missing)}; make metainfo.classes equal to the names in '
+                          f'the file, in its order. {lists}')]
+    if [name for name in found if name in set(wanted)] != list(wanted):
+        return [('error', f'the classes are in another order than in the file, so labels would be mixed up; use the '
+                          f"file's order. {lists}")]
+    if extra:
+        return [('warning', f'annotations of {_names(extra)} are left out, since metainfo.classes does not name them. '
+                            f'{lists}')]
+    return []
+
+
+def read_coco_index(path: str) -> CocoIndex:
+    """Read categories and image names of a COCO file, each file once per process.
+
+    Files above 64 MB are not parsed as a whole: the two short lists are decoded where they stand.
+
+    Raises:
+        ValueError: Not valid JSON (with line and column), or not COCO.
+    """
+    return _read_coco_index(os.path.abspath(path), os.path.getmtime(path))
+
+
+@functools.lru_cache(maxsize=16)
+def _read_coco_index(path: str, _modified: float) -> CocoIndex:
+    with open(path, encoding='utf-8') as file:
+        text = file.read()
+    if not text.strip():
+        raise ValueError('the file is empty')
+    if len(text) <= FULL_PARSE_BYTES:
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from error
+        if not isinstance(content, dict):
+            raise ValueError(f'expected an object with images, annotations and categories, found a '
+                             f'{type(content).__name__}')
+    else:
+        if not text[-64:].rstrip().endswith('}'):
+            raise ValueError('the file ends in the middle: download or copy it again')
+        content = {key: _decode_list(text, key) for key in ('images', 'categories')}
+    for key in ('images', 'categories'):
+        if not isinstance(content.get(key), list) or not all(isinstance(each, dict) for each in content[key]):
+            raise ValueError(f'not a COCO file: it needs a list {key!r} of objects')
+        if not content[key]:
+            raise ValueError(f'the list {key!r} is empty')
+    annotations = content.get('annotations') if 'annotations' in content else None
+    return CocoIndex(classes=tuple(each.get('name') for each in content['categories']),
+                     file_names=tuple(each.get('file_name') for each in content['images']),
+                     annotations=len(annotations) if isinstance(annotations, list) else None)
+
+
+def _decode_list(text: str, key: str) -> Any:
+    """Decode the list after ``"key":``; a string inside other data can look the same, so try every place."""
+    start, decoder = 0, json.JSONDecoder()
+    while (start := text.find(f'"{key}"', start)) >= 0:
+        start += len(key) + 2
+        colon = start
+        while text[colon:colon + 1].isspace():
+            colon += 1
+        if text[colon:colon + 1] != ':':
+            continue
+        colon += 1
+        while text[colon:colon + 1].isspace():
+            colon += 1
+        try:
+            value, _ = decoder.raw_decode(text, colon)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from error
+        if isinstance(value, list):
+            return value
+    return None
+
+
+def _check_metainfo(path: str, cfg: dict) -> list[Finding]:
+    metainfo = cfg.get('metainfo') or {}
+    if 'classes' not in metainfo and 'CLASSES' in metainfo:
+        return [Finding('error', f"{path}.metainfo: 'CLASSES' is mmdet 2's spelling and has no effect; write 'classes'")]
+    classes = metainfo.get('classes')
+    if isinstance(classes, str) and not os.path.isfile(classes):
+        return [Finding('error', f'{path}.metainfo.classes is the text {classes!r}, not a list of names; one class is '
+                                 f'written ({classes!r},) with the comma')]
+    return []
+
+
+def _check_images(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list[Finding]:
+    prefix = cfg.get('data_prefix') or {}
+    key = next((name for name in ('img', 'img_path') if name in prefix), None)
+    folder = _joined(cfg, prefix[key]) if key else cfg.get('data_root') or ''
+    where = f'{path}.data_prefix'
+    if '://' in folder:
+        return []
+    if folder and not os.path.isdir(folder):
+        return [Finding('error', f'{where}: the image folder {os.path.abspath(folder)} does not exist; set data_root / '
+                                 f'data_prefix ({_nearest_folder(folder)})')]
+    step = max(1, len(index.file_names) // IMAGE_SAMPLE)
+    sample = index.file_names[::step][:IMAGE_SAMPLE]
+    if None in sample:
+        return [Finding('error', f'{path}.ann_file: {ann_file}: an image has no file_name')]
+    missing = [name for name in sample if not os.path.isfile(os.path.join(folder, name))]
+    if not missing:
+        return []
+    shown = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
+    return [Finding('error', f'{where}: {len(missing)} of {len(sample)} images looked for are not in '
+                             f'{os.path.abspath(folder)}: {shown}; does data_prefix.img fit the file_name entries of '
+                             f'{ann_file}?')]
+
+
+def _joined(cfg: dict, name: Any) -> str:
+    """Path as mmengine's BaseDataset joins it."""
+    if not isinstance(name, str) or os.path.isabs(name) or '://' in name:
+        return name if isinstance(name, str) else ''
+    return os.path.join(cfg.get('data_root') or '', name)
+
+
+def _nearest_folder(path: str) -> str:
+    folder = Path(path).absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    inside = sorted(entry.name for entry in folder.iterdir())[:5]
+    return f'{folder} exists and holds {", ".join(inside) or "nothing"}'
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ', '.join(repr(name) for name in names[:_NAMES_SHOWN])
+    return f'[{shown}{", …" if len(names) > _NAMES_SHOWN else ""}] ({len(names)})' if len(names) > 3 else f'[{shown}]'

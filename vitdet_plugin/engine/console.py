@@ -1,0 +1,76 @@
+"""What reaches the terminal: a filter for mmengine's start-up dumps and a live bar."""
+
+import logging
+import sys
+from typing import Any
+
+_START_UP_DUMPS = ('System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
+                   'Distributed training is not used', 'Exp name:')
+
+
+def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
+    return [handler for handler in logger.handlers
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)]
+
+
+class ConsoleFilter(logging.Filter):
+    """Keep start-up dumps (environment, config, hooks) and records marked ``file_only`` off the terminal.
+
+    The log file in the work directory still has all of them.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.INFO:
+            return True
+        text = record.getMessage().lstrip('\n- ')
+        return not getattr(record, 'file_only', False) and not text.startswith(_START_UP_DUMPS)
+
+
+def quieten(logger: logging.Logger) -> None:
+    """Give every console handler of ``logger`` one ``ConsoleFilter``."""
+    for handler in console_handlers(logger):
+        if not any(isinstance(each, ConsoleFilter) for each in handler.filters):
+            handler.addFilter(ConsoleFilter())
+
+
+class LiveBar:
+    """One bar for training and one below it for evaluation, on a terminal; log lines appear above them.
+
+    Args:
+        logger: Its console handlers are led through the bar while it lives.
+    """
+
+    def __init__(self, logger: logging.Logger):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        self._progress = Progress(TextColumn('{task.description}'), BarColumn(bar_width=24), MofNCompleteColumn(),
+                                  TextColumn('{task.fields[text]}'), refresh_per_second=4)
+        self._handlers = console_handlers(logger)
+        self._tasks: dict = {}
+        self._streams: list[Any] | None = None
+
+    def update(self, mode: str, done: int, total: int, text: str | None = None) -> None:
+        """Show ``done`` of ``total`` iterations of ``mode`` (train, val, test) with ``text`` behind them."""
+        self._start()
+        if mode not in self._tasks:
+            self._tasks[mode] = self._progress.add_task(mode, total=total, text='')
+        fields = {} if text is None else {'text': text}
+        self._progress.update(self._tasks[mode], completed=done, total=total, **fields)
+
+    def remove(self, mode: str) -> None:
+        if mode in self._tasks:
+            self._progress.remove_task(self._tasks.pop(mode))
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._progress.stop()
+            for handler, stream in zip(self._handlers, self._streams):
+                handler.setStream(stream)
+            self._streams = None
+            self._tasks.clear()
+
+    def _start(self) -> None:
+        if self._streams is None:
+            self._progress.start()  # from here on sys.stdout prints above the bar
+            self._streams = [handler.stream for handler in self._handlers]
+            for handler in self._handlers:
+                handler.setStream(sys.stdout)

@@ -1,0 +1,184 @@
+"""Progress of training and evaluation: a live bar on a terminal, plain lines in a log."""
+
+import datetime
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.fileio import dump
+from mmengine.hooks import LoggerHook
+from mmengine.registry import HOOKS
+from mmengine.runner import IterBasedTrainLoop
+
+from vitdet_plugin.engine.console import LiveBar, quieten
+
+
+@HOOKS.register_module()
+class ProgressHook(LoggerHook):
+    """``LoggerHook`` with a readable console: ETA, speed, learning rate, memory and loss parts.
+
+    Use it in the place of the default logger, ``default_hooks=dict(logger=dict(type='ProgressHook', interval=50))``;
+    ``tools/train.py`` and ``tools/test.py`` do so by themselves. What goes to ``vis_data/scalars.json``, TensorBoard
+    and other backends is what ``LoggerHook`` sends, plus ``memory`` (MB) on a CPU; only the text differs. Validation
+    scalars of an iteration-based loop carry the iteration as their step. Rank 0 alone prints.
+
+    Args:
+        interval: Iterations between two log lines.
+        live: Show a bar instead of lines on the terminal; None means: if standard output is a terminal. The log file
+            gets the lines in any case.
+        **kwargs: As for ``LoggerHook``.
+    """
+
+    def __init__(self, interval: int = 10, live: bool | None = None, **kwargs: Any):
+        super().__init__(interval=interval, **kwargs)
+        self._live = live
+        self._bar: LiveBar | None = None
+
+    def before_run(self, runner) -> None:
+        super().before_run(runner)
+        quieten(runner.logger)
+        live = sys.stdout.isatty() if self._live is None else self._live
+        if live and runner.rank == 0:
+            self._bar = LiveBar(runner.logger)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        done = runner.iter + 1
+        due = self.every_n_inner_iters(batch_idx, self.interval) or done == runner.max_iters
+        short_epoch = len(runner.train_dataloader) <= self.interval
+        if short_epoch or not self.ignore_last:
+            due = due or self.end_of_epoch(runner.train_dataloader, batch_idx)
+        text = None
+        if due or done % 10 == 1 and self._bar:
+            scalars, _ = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')
+            scalars.setdefault('memory', process_memory_mb())
+            text = describe_training(scalars, runner.message_hub.runtime_info.get('eta'), highest_lr(runner))
+        if self._bar:
+            self._bar.update('train', done, runner.max_iters, text)
+        if due:
+            width = len(str(runner.max_iters))
+            epoch = '' if _is_iter_based(runner) else f'epoch {runner.epoch + 1}/{runner.max_epochs}  '
+            self._say(runner, f'train {done:>{width}}/{runner.max_iters}  {epoch}{text}')
+            runner.visualizer.add_scalars(scalars, step=done, file_path=self.json_log_path)
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
+        self._after_eval_iter(runner, batch_idx, 'val', len(runner.val_dataloader))
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
+        self._after_eval_iter(runner, batch_idx, 'test', len(runner.test_dataloader))
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        scalars, _ = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), 'val')
+        step, where = _training_position(runner)
+        self._finish_eval(runner, 'val', f'val{where}  {describe_metrics(scalars)}')
+        runner.visualizer.add_scalars(scalars, step=step, file_path=self.json_log_path)
+
+    def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        scalars, _ = runner.log_processor.get_log_after_epoch(
+            runner, len(runner.test_dataloader), 'test', with_non_scalar=True)
+        self._finish_eval(runner, 'test', f'test  {describe_metrics(scalars)}')
+        if runner.rank == 0:
+            dump(self._process_tags(scalars), os.path.join(runner.log_dir, self.json_log_path))
+
+    def after_run(self, runner) -> None:
+        if self._bar:
+            self._bar.close()
+        super().after_run(runner)
+
+    def _after_eval_iter(self, runner, batch_idx: int, mode: str, total: int) -> None:
+        done = batch_idx + 1
+        due = self.every_n_inner_iters(batch_idx, self.interval)
+        if not (due or self._bar):
+            return
+        speed = runner.message_hub.get_scalar(f'{mode}/time').mean(self.interval)
+        text = f'eta {_duration(runner.message_hub.get_info("eta"))}  {_speed(speed)}  mem {_memory()}'
+        if self._bar:
+            self._bar.update(mode, done, total, text)
+        if due:
+            self._say(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
+
+    def _finish_eval(self, runner, mode: str, line: str) -> None:
+        if self._bar:
+            self._bar.remove(mode)
+        runner.logger.info(line)
+
+    def _say(self, runner, line: str) -> None:
+        """A line for the log file, and for the terminal if no bar shows the same."""
+        runner.logger.info(line, extra={'file_only': self._bar is not None})
+
+
+def describe_training(scalars: dict[str, float], eta: float | None, lr: float | None) -> str:
+    """Return one line from smoothed scalars.
+
+    Args:
+        scalars: ``time`` and ``data_time`` (s), ``memory`` (MB), ``loss`` and its parts, ``grad_norm``.
+        eta: Seconds to go, if known.
+        lr: Highest learning rate of all parameter groups.
+    """
+    words: list[str] = []
+    if eta is not None:
+        words.append(f'eta {_duration(eta)}')
+    if 'time' in scalars:
+        words.append(f'{_speed(scalars["time"])} (data {scalars.get("data_time", 0.):.2f})')
+    if lr is not None:
+        words.append(f'lr {lr:.2e}')
+    words.append(f'mem {_memory(scalars.get("memory"))}')
+    if 'grad_norm' in scalars:
+        words.append(f'grad {scalars["grad_norm"]:.2f}')
+    parts = [f'{name[5:] if name.startswith("loss_") else name.replace(".loss_", ".")} {value:.4f}'
+             for name, value in scalars.items() if 'loss' in name and name != 'loss']
+    loss = f'loss {scalars["loss"]:.4f}' if 'loss' in scalars else ''
+    words.append(f'{loss} ({", ".join(parts)})' if loss and len(parts) > 1 else loss or ', '.join(parts))
+    return '  '.join(word for word in words if word)
+
+
+def describe_metrics(scalars: dict[str, Any]) -> str:
+    """Return ``bbox_mAP 0.4120  bbox_mAP_50 0.6210 …`` from an evaluation's scalars, times left out."""
+    shown = {name.split('/')[-1]: value for name, value in scalars.items()
+             if isinstance(value, (int, float)) and name.split('/')[-1] not in ('time', 'data_time')}
+    return '  '.join(f'{name} {value:.4f}' for name, value in shown.items()) or 'no metrics'
+
+
+def highest_lr(runner) -> float | None:
+    """Highest learning rate in use: with layer-wise decay, that of the heads."""
+    rates = [rate for name, values in runner.optim_wrapper.get_lr().items() if name.endswith('lr') for rate in values]
+    return max(rates, default=None)
+
+
+def process_memory_mb() -> int:
+    """Peak memory of tensors on the GPU, or the resident set of this process (without data workers), in MB."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated() / 2**20)
+    try:
+        with open('/proc/self/statm') as file:
+            return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') // 2**20
+    except OSError:  # no /proc: the peak is what the system tells, in bytes on macOS and KB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == 'darwin' else 2**10)
+
+
+def _training_position(runner) -> tuple:
+    """(step for the scalars, text) of an evaluation within training; the loop must not be built for asking."""
+    if isinstance(runner._train_loop, dict) or runner._train_loop is None:
+        return 0, ''
+    if _is_iter_based(runner):
+        return runner.iter, f' @ iteration {runner.iter}'
+    return runner.epoch, f' @ epoch {runner.epoch}'
+
+
+def _is_iter_based(runner) -> bool:
+    return isinstance(runner._train_loop, IterBasedTrainLoop)
+
+
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=int(seconds)))
+
+
+def _speed(seconds: float) -> str:
+    return f'{seconds:.2f} s/it' if seconds >= 0.1 else f'{seconds * 1000:.0f} ms/it'
+
+
+def _memory(megabytes: float | None = None) -> str:
+    megabytes = process_memory_mb() if megabytes is None else megabytes
+    return f'{megabytes / 1024:.1f} GB' if megabytes >= 1024 else f'{megabytes:.0f} MB'

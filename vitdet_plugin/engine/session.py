@@ -1,0 +1,90 @@
+"""What training and testing have in common: launcher, work directory, runner."""
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, RUNNERS
+from mmengine.runner import Runner
+
+from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.engine.console import quieten
+from vitdet_plugin.errors import UserError
+
+_TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
+
+
+def resolve_launcher(asked: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the launcher in use; None stands for "look at the environment".
+
+    Raises:
+        UserError: ``none`` was asked for under a launcher, so that the ranks would overwrite each other's files.
+    """
+    if asked is None:
+        return 'pytorch' if all(name in environ for name in _TORCHRUN_VARIABLES) else 'none'
+    ranks = environ.get('WORLD_SIZE', '1')
+    if asked == 'none' and ranks != '1':
+        raise UserError(f'--launcher none, but WORLD_SIZE={ranks}: {ranks} runs would write to one work directory; '
+                        'leave --launcher out or write --launcher pytorch')
+    return asked
+
+
+def load_session_config(args: Namespace) -> Config:
+    """Load the config of a command line with launcher, work directory, progress and process group settled.
+
+    Args:
+        args: ``config``, ``cfg_options``, ``work_dir`` and ``launcher`` as the tools parse them.
+
+    Raises:
+        UserError: See ``load_config``, ``resolve_launcher`` and ``init_distributed``.
+    """
+    launcher = resolve_launcher(args.launcher)
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.launcher = launcher
+    stem = Path(args.config.split('::')[-1]).stem
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', stem)
+    if not isinstance(cfg.get('default_hooks'), dict):
+        cfg.default_hooks = {}
+    logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
+    if logger.get('type') == 'LoggerHook':
+        cfg.default_hooks.logger = {**logger, 'type': 'ProgressHook'}
+    if 'strategy' in cfg:
+        cfg.setdefault('runner_type', 'FlexibleRunner')
+    if launcher != 'none':
+        from vitdet_plugin.compat.launch import init_distributed, model_wrapper_cfg
+        init_distributed(launcher, local_rank=args.local_rank)
+        if 'strategy' not in cfg and cfg.get('model_wrapper_cfg') is None:
+            cfg.model_wrapper_cfg = model_wrapper_cfg(cfg)
+    return cfg
+
+
+@RUNNERS.register_module()
+class QuietRunner(Runner):
+    """mmengine's ``Runner`` whose start-up dumps go to the log file only."""
+
+    def build_logger(self, *args, **kwargs):
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that ``runner_type`` names, or mmengine's with a quieter start."""
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return QuietRunner.from_cfg(cfg)
+
+
+def add_hook(cfg: Config, hook: dict) -> None:
+    """Append a custom hook to ``cfg`` in place; its type must be registered."""
+    assert HOOKS.get(hook['type']) is not None, hook['type']
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
+
+
+def finish() -> None:
+    """Leave the process group, so that the last rank does not warn about it."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

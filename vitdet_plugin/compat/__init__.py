@@ -1,11 +1,31 @@
-"""What the OpenMMLab stack needs in order to run here; nothing outside this room patches anything."""
+"""What the OpenMMLab stack needs in order to run here; nothing outside this room patches anything.
 
-from vitdet_plugin.compat import mmcv_ext
+=====================  ================================================================================
+``mmcv_ext``           torchvision's operators behind ``mmcv._ext`` where mmcv has none compiled
+``mmdet_precision``    pixel coordinates stay float32 under autocast
+``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
+``amp``                mixed precision on the CPU
+``safe_load``          checkpoints are read without executing anything from them
+``versions``           one clear line where installed versions cannot work together; less noise at import
+=====================  ================================================================================
+"""
+
+from vitdet_plugin.compat import mmcv_ext, versions
 
 
 def install() -> None:
-    """Make the stack usable on this machine; safe to call more than once."""
+    """Make the stack usable on this machine; safe to call more than once.
+
+    Raises:
+        vitdet_plugin.errors.UserError: the installed versions cannot work together.
+    """
+    versions.require('mmengine')
+    versions.require('mmcv')
     mmcv_ext.install()
-    from vitdet_plugin.compat import mmdet_precision  # mmdet imports mmcv.ops, so it comes second
+    versions.require('mmdet.datasets')
+    from vitdet_plugin.compat import amp, launch, mmdet_precision, safe_load  # these import mmengine and mmdet
 
     mmdet_precision.install()
+    launch.install()
+    safe_load.install()
+    assert amp.AutocastOptimWrapper  # its import registered it

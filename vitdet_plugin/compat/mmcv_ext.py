@@ -92,8 +92,6 @@ def install() -> None:
         sys.meta_path.append(_Finder())
     try:
         importlib.import_module(EXT)
-    except ModuleNotFoundError:
-        raise UserError('mmcv is not installed: pip install onedl-mmcv (or mmcv-lite)') from None
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f'the compiled operators of mmcv do not load with torch {torch.__version__} ({reason}): '

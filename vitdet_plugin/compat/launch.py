@@ -1,0 +1,184 @@
+"""Start distributed runs on CPUs as well as on GPUs, under torchrun, SLURM and OpenMPI.
+
+mmengine selects a CUDA device before it initialises the process group and hands device ids to the model wrapper. Here
+the group is gloo where there is no GPU, and nccl with its device set where there is one.
+"""
+
+import datetime
+import functools
+import os
+import re
+
+import torch
+import torch.distributed as dist
+
+from vitdet_plugin.errors import UserError
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+TIMEOUT_ENV = 'VITDET_DIST_TIMEOUT'
+_DEFAULT_TIMEOUT = 1800.0
+_DEFAULT_PORT = '29500'
+
+
+def init_distributed(launcher: str, timeout: float | None = None, local_rank: int | None = None) -> None:
+    """Initialise the process group of this process, before a Runner is made; does nothing if that has been done.
+
+    Args:
+        launcher: 'none', 'pytorch' (torchrun or ``python -m torch.distributed.launch``), 'slurm' or 'mpi' (OpenMPI).
+        timeout: seconds to wait for the other processes, here and in later collectives; by default what the
+            environment variable VITDET_DIST_TIMEOUT says, else 1800.
+        local_rank: what ``--local-rank`` said, for launchers that do not set LOCAL_RANK.
+
+    Raises:
+        UserError: unknown launcher, incomplete environment, no such GPU, or a peer that did not come in time.
+    """
+    if launcher not in LAUNCHERS:
+        raise UserError(f'launcher {launcher!r}: choose one of {", ".join(LAUNCHERS)}')
+    if launcher == 'none' or dist.is_initialized():
+        return
+    if launcher == 'slurm':
+        _environment_from_slurm()
+    elif launcher == 'mpi':
+        _environment_from_openmpi()
+    elif local_rank is not None:
+        os.environ.setdefault('LOCAL_RANK', str(local_rank))
+    rank, world_size, local = (_integer(name, launcher) for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'))
+    for name in ('MASTER_ADDR', 'MASTER_PORT'):
+        _need(name, launcher)
+    backend = 'nccl' if _on_gpu() else 'gloo'
+    if backend == 'nccl':
+        _set_gpu(local)
+    wait = datetime.timedelta(seconds=_timeout(timeout))
+    try:
+        dist.init_process_group(backend, timeout=wait)
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [''])[0]
+        raise UserError(
+            f'rank {rank} of {world_size}: the processes did not meet at {os.environ["MASTER_ADDR"]}:'
+            f'{os.environ["MASTER_PORT"]} within {wait.total_seconds():g} s; check that every node was started, with '
+            f'the same address and number of processes ({reason})') from error
+
+
+def model_wrapper_cfg(cfg) -> dict:
+    """What a Runner's ``model_wrapper_cfg`` should be for this machine: the config's own, or DDP."""
+    wrapper = dict(cfg.get('model_wrapper_cfg') or {})
+    wrapper.setdefault('type', 'MMDistributedDataParallel')
+    if wrapper['type'] == 'MMDistributedDataParallel':
+        wrapper.setdefault('broadcast_buffers', False)
+        wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
+        if not _on_gpu():
+            wrapper['device_ids'] = None
+    return wrapper
+
+
+def install() -> None:
+    """Let mmengine itself, and so other tools, start and wrap on the CPU; untouched where there is a GPU."""
+    from mmengine.dist import utils
+    from mmengine.model import MMDistributedDataParallel
+
+    for launcher in LAUNCHERS[1:]:
+        name = f'_init_dist_{launcher}'
+        start = getattr(utils, name)
+        if not hasattr(start, '__wrapped__'):
+            setattr(utils, name, _without_gpu(start, launcher))
+    if not hasattr(MMDistributedDataParallel.__init__, '__wrapped__'):
+        MMDistributedDataParallel.__init__ = _without_device_ids(MMDistributedDataParallel.__init__)
+
+
+def _without_gpu(start, launcher: str):
+    @functools.wraps(start)
+    def wrapped(*args, **kwargs):
+        if _on_gpu() or _on_other_accelerator():
+            return start(*args, **kwargs)
+        timeout = kwargs.get('timeout')
+        return init_distributed(launcher, timeout.total_seconds() if timeout is not None else None)
+
+    return wrapped
+
+
+def _without_device_ids(init):
+    @functools.wraps(init)
+    def wrapped(self, module, *args, **kwargs):
+        if all(parameter.device.type == 'cpu' for parameter in module.parameters()):
+            kwargs['device_ids'] = None
+        init(self, module, *args, **kwargs)
+
+    return wrapped
+
+
+def _on_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+def _on_other_accelerator() -> bool:
+    from mmengine.device import is_mlu_available, is_musa_available, is_npu_available
+
+    return is_mlu_available() or is_npu_available() or is_musa_available()
+
+
+def _set_gpu(local_rank: int) -> None:
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        raise UserError(f'local rank {local_rank} needs GPU number {local_rank}, but this machine shows {count}: '
+                        'start at most one process per GPU, or set CUDA_VISIBLE_DEVICES=-1 to run on the CPU')
+    torch.cuda.set_device(local_rank)
+
+
+def _timeout(given: float | None) -> float:
+    text = os.environ.get(TIMEOUT_ENV)
+    if given is not None or not text:
+        return _DEFAULT_TIMEOUT if given is None else float(given)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if seconds <= 0:
+        raise UserError(f'{TIMEOUT_ENV}={text}: give a number of seconds greater than 0')
+    return seconds
+
+
+def _need(name: str, launcher: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        how = {'pytorch': 'start with torchrun or tools/dist_train.sh', 'slurm': 'start with srun',
+               'mpi': 'start with mpirun'}[launcher]
+        raise UserError(f'launcher {launcher}: the environment variable {name} is not set; {how}, or use '
+                        '--launcher none for one process')
+    return value
+
+
+def _integer(name: str, launcher: str) -> int:
+    value = _need(name, launcher)
+    if not value.isdecimal():
+        raise UserError(f'launcher {launcher}: {name}={value} is not a number')
+    return int(value)
+
+
+def _export(**values: str) -> None:
+    os.environ.update(values)
+
+
+def _environment_from_slurm() -> None:
+    nodes = os.environ.get('SLURM_STEP_NODELIST') or _need('SLURM_NODELIST', 'slurm')
+    _export(RANK=_need('SLURM_PROCID', 'slurm'), WORLD_SIZE=_need('SLURM_NTASKS', 'slurm'),
+            LOCAL_RANK=_need('SLURM_LOCALID', 'slurm'))
+    os.environ.setdefault('MASTER_ADDR', first_host(nodes))
+    job = os.environ.get('SLURM_JOB_ID', '')  # two jobs that share a node must not share a port
+    os.environ.setdefault('MASTER_PORT', str(20000 + int(job) % 10000) if job.isdecimal() else _DEFAULT_PORT)
+
+
+def first_host(nodes: str) -> str:
+    """First host of a SLURM node list: ``gpu[03-05,9],login1`` gives ``gpu03``."""
+    match = re.match(r'([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?', nodes)
+    return ''.join(group or '' for group in match.groups()) if match else nodes
+
+
+def _environment_from_openmpi() -> None:
+    size, here = _need('OMPI_COMM_WORLD_SIZE', 'mpi'), os.environ.get('OMPI_COMM_WORLD_LOCAL_SIZE')
+    _export(RANK=_need('OMPI_COMM_WORLD_RANK', 'mpi'), WORLD_SIZE=size,
+            LOCAL_RANK=_need('OMPI_COMM_WORLD_LOCAL_RANK', 'mpi'))
+    if size == here:  # all on one machine
+        os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    elif 'MASTER_ADDR' not in os.environ:
+        raise UserError('launcher mpi: on several nodes set MASTER_ADDR to the host of rank 0 (mpirun -x MASTER_ADDR)')
+    os.environ.setdefault('MASTER_PORT', _DEFAULT_PORT)

@@ -1,0 +1,123 @@
+"""Load checkpoints without running code that came with them.
+
+mmengine tries ``weights_only=True`` and, when that fails, falls back to full unpickling, which executes whatever the
+file says. Here it is ``weights_only=True`` and nothing else, with the few extra types that mmengine writes itself.
+"""
+
+import argparse
+import collections
+import contextlib
+import contextvars
+import datetime
+import os
+import pathlib
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer, print_log
+
+from vitdet_plugin.errors import UserError
+
+_trusting = contextvars.ContextVar('trusting', default=False)
+_SLACK = 1 << 20
+
+
+def load_torch_file(file, map_location='cpu'):
+    """Read a torch checkpoint from a path or a binary stream, onto the CPU unless told otherwise.
+
+    Raises:
+        UserError: one line, when the file is damaged or holds anything but tensors, plain containers, numpy arrays
+            and mmengine's own records. Nothing from the file has been executed then.
+    """
+    name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', 'checkpoint stream')
+    _check_archive(file, name)
+    if _trusting.get():
+        print_log(f'loading {name} as trusted: code in it may run', logger='current')
+        return torch.load(file, map_location=map_location, weights_only=False)
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            return torch.load(file, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(_explain(name, str(error))) from error
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [''])[0]
+        raise UserError(f'{name}: cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
+                        'if it is damaged or cut off, use another one') from error
+
+
+@contextlib.contextmanager
+def trusted() -> Iterator[None]:
+    """Within this block `load_torch_file` unpickles in full, so a file can run code.
+
+    For files that you wrote yourself; never used by this package.
+    """
+    token = _trusting.set(True)
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
+
+
+def install() -> None:
+    """Put `load_torch_file` in the place of mmengine's loading, for every route by which it reads a checkpoint."""
+    from mmengine.runner import checkpoint
+
+    if hasattr(checkpoint, '_safe_torch_load'):  # the maintained fork: one function serves all schemes
+        checkpoint._safe_torch_load = _like_mmengine
+    else:  # upstream mmengine calls torch.load, safe since torch 2.6 but unable to read its own local checkpoints
+        checkpoint.CheckpointLoader.register_scheme('', _load_from_local, force=True)
+
+
+def _like_mmengine(file, map_location=None, weights_only=None):
+    return load_torch_file(file, map_location or 'cpu')
+
+
+def _load_from_local(filename: str, map_location=None):
+    filename = os.path.expanduser(filename)
+    if not os.path.isfile(filename):
+        raise FileNotFoundError(f'{filename} can not be found.')
+    return load_torch_file(filename, map_location or 'cpu')
+
+
+def _history_method(owner: type, name: str) -> Callable:
+    """What pickled checkpoints may use ``getattr`` for: the statistics methods of a `HistoryBuffer`."""
+    if owner is not HistoryBuffer or name not in ('mean', 'max', 'min', 'current'):
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
+    return getattr(owner, name)
+
+
+def _allowed() -> list:
+    """Types that hold data only; callables appear with the name under which a pickle refers to them."""
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    rebuild = [(getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+               for name in ('_reconstruct', 'scalar') for core in ('core', '_core')]
+    dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
+    return [HistoryBuffer, ConfigDict, (_history_method, 'builtins.getattr'), (_history_method, '__builtin__.getattr'),
+            *rebuild, np.ndarray, np.dtype, *dtypes, datetime.datetime, datetime.date, datetime.timedelta,
+            collections.defaultdict, dict, list, tuple, slice, pathlib.PosixPath, pathlib.PurePosixPath,
+            argparse.Namespace]
+
+
+def _explain(name: str, message: str) -> str:
+    refused = re.search(r'GLOBAL (\S+)|module (\S+) is blocked|(?:but got|function) (<[^>]*>)', message)
+    if refused is None:
+        return f'{name}: cannot be read as a checkpoint ({message.splitlines()[-1].strip()}); use another one'
+    what = next(group for group in refused.groups() if group)
+    return (f'{name}: refused, because it refers to {what}, which is not plain data; nothing of it was executed. '
+            'Keep only its tensors (or convert it to safetensors) on a machine that you can afford to lose')
+
+
+def _check_archive(file, name: str) -> None:
+    """Refuse an archive that unpacks to much more than its size: torch stores tensors uncompressed."""
+    if not isinstance(file, (str, os.PathLike)) or not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > 2 * os.path.getsize(file) + _SLACK:
+        raise UserError(f'{name}: refused, because it would unpack from {os.path.getsize(file)} to {unpacked} bytes; '
+                        'torch does not compress checkpoints')

@@ -1,0 +1,87 @@
+"""Runs benchmarks and prints one table: python -m benchmarks [NAME…] [--json FILE] [--quick] [--list]."""
+
+import argparse
+import importlib
+import json
+import os
+import pkgutil
+import platform
+import sys
+from pathlib import Path
+
+import benchmarks
+from benchmarks.harness import Row, use_clock
+
+_COLUMNS = [('path', 46), ('reference form', 38), ('time', 7), ('memory', 7), ('goal', 15), ('reached', 8),
+            ('difference', 11), ('figures', 0)]
+
+
+def find(package=benchmarks) -> dict[str, object]:
+    """Every module of the package that defines ``rows``, by name."""
+    names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name != '__main__']
+    modules = {name: importlib.import_module(f'{package.__name__}.{name}') for name in names}
+    return {name: module for name, module in modules.items() if callable(getattr(module, 'rows', None))}
+
+
+def format_row(row: Row) -> str:
+    goals = [f'{row.time_goal:g}x' if row.time_goal else '', f'1/{row.memory_goal:g}' if row.memory_goal else '']
+    reached = {None: '-', True: 'yes', False: 'no'}[row.reached]
+    cells = [row.path, row.reference, '-' if row.time_ratio is None else f'{row.time_ratio:.2f}x',
+             '-' if row.memory_ratio is None else f'1/{row.memory_ratio:.1f}',
+             ', '.join(filter(None, goals)) or '-', reached,
+             f'{row.difference:.1e}' if row.same_numbers else 'DIFFERS', row.note]
+    return _line(cells)
+
+
+def _line(cells: list[str]) -> str:
+    return '  '.join(cell.ljust(width) for cell, (_, width) in zip(cells, _COLUMNS)).rstrip()
+
+
+def environment() -> dict:
+    import torch
+    return {'python': platform.python_version(), 'torch': torch.__version__, 'threads': torch.get_num_threads(),
+            'cores': os.cpu_count(), 'machine': platform.machine()}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__)
+    parser.add_argument('names', nargs='*', metavar='NAME', help='benchmarks to run (default: all)')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the rows there')
+    parser.add_argument('--quick', action='store_true', help='small sizes: shows that it runs, not how fast it is')
+    parser.add_argument('--clock', choices=('wall', 'cpu'), default='wall',
+                        help='cpu: CPU time of the process, for a machine that is busy (default: wall)')
+    parser.add_argument('--list', action='store_true', help='say what there is and stop')
+    return parser
+
+
+def main(argv: list[str] | None = None, package=benchmarks) -> int:
+    """Exit status: 0; 1 if the numbers of a row differ from its reference; 2 for a mistake in the command line."""
+    args = build_parser().parse_args(argv)
+    modules = find(package)
+    unknown = [name for name in args.names if name not in modules]
+    if unknown:
+        print(f'error: no benchmark named {", ".join(unknown)}; there are: {", ".join(modules)}', file=sys.stderr)
+        return 2
+    if args.list:
+        for name, module in modules.items():
+            print(f'{name:<12} {(module.__doc__ or "").strip().splitlines()[0]}')
+        return 0
+    if args.json and not args.json.resolve().parent.is_dir():
+        print(f'error: --json {args.json}: its folder does not exist; make it first', file=sys.stderr)
+        return 2
+    use_clock(args.clock)
+    print(', '.join(f'{key} {value}' for key, value in environment().items()), f'({args.clock} time)')
+    print(_line([name for name, _ in _COLUMNS]), flush=True)
+    done = []
+    for name in args.names or modules:
+        for row in modules[name].rows(args.quick):
+            print(format_row(row), flush=True)
+            done.append({'benchmark': name, **row.as_dict()})
+    if args.json:
+        content = {'environment': environment(), 'clock': args.clock, 'quick': args.quick, 'rows': done}
+        args.json.write_text(json.dumps(content, indent=2) + '\n')
+    return 0 if all(row['same_numbers'] for row in done) else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())

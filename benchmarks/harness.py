@@ -1,0 +1,228 @@
+"""What the benchmarks share: interleaved timing, peak memory in a process of its own, and the row they report.
+
+A benchmark module defines ``rows(quick)``, a generator of ``Row``; most of them come from ``compare``::
+
+    def ours(size): ...          # builds model and inputs, returns a function without arguments: one step
+    def reference(size): ...     # the same for the reference form; its step returns the same numbers
+
+    def rows(quick):
+        size = 256 if quick else 1024
+        yield compare('global block, inference', 'materialised attention', partial(ours, size), partial(reference, size),
+                      tolerance=1e-4, time_goal=2.7, memory_goal=15)
+
+The builders must be module-level functions or ``functools.partial`` of them, because the memory of each side is
+measured in a fresh process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
+"""
+
+import ctypes
+import gc
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+Step = Callable[[], Any]
+Builder = Callable[[], Step]
+
+_CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
+_clock = _CLOCKS['wall']
+
+
+def use_clock(name: str) -> None:
+    """``wall`` (default), or ``cpu``: this process's CPU time, for a machine that others use at the same time."""
+    global _clock
+    _clock = _CLOCKS[name]
+
+
+@dataclass
+class Row:
+    """One line of the table.
+
+    Attributes:
+        path: what of ours is measured.
+        reference: the form that it is compared with.
+        time_ratio: reference time / our time; None if not measured.
+        memory_ratio: extra peak memory of the reference / ours; None if not measured.
+        time_goal, memory_goal: the ratios aimed at, None where there is no goal.
+        difference: largest difference of the two results.
+        tolerance: up to which difference the results count as the same.
+        note: absolute figures or a remark.
+    """
+
+    path: str
+    reference: str
+    time_ratio: float | None
+    memory_ratio: float | None
+    time_goal: float | None = None
+    memory_goal: float | None = None
+    difference: float = 0.0
+    tolerance: float = 0.0
+    note: str = ''
+
+    @property
+    def same_numbers(self) -> bool:
+        return self.difference <= self.tolerance
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether every goal is met with the same numbers; None if the row has no goal."""
+        goals = [(self.time_ratio, self.time_goal), (self.memory_ratio, self.memory_goal)]
+        set_goals = [(ratio, goal) for ratio, goal in goals if goal is not None]
+        if not set_goals:
+            return None
+        return self.same_numbers and all(ratio is not None and ratio >= goal for ratio, goal in set_goals)
+
+    def as_dict(self) -> dict:
+        return {**asdict(self), 'same_numbers': self.same_numbers, 'reached': self.reached}
+
+
+@dataclass
+class Timing:
+    """Median seconds of a step on both sides, and the median over the repeats of reference / ours."""
+
+    ours: float
+    reference: float
+    ratio: float
+
+
+def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *, tolerance: float,
+            check: Callable[[Any, Any], float] | None = None, time_goal: float | None = None,
+            memory_goal: float | None = None, repeats: int = 5, memory: bool = True, note: str = '') -> Row:
+    """Checks, times and weighs both sides.
+
+    Args:
+        path, reference_form: names for the table.
+        ours, reference: builders, see the module's docstring.
+        tolerance: largest difference at which the results count as the same.
+        check: (our result, reference result) -> difference; ``largest_difference`` by default.
+        time_goal, memory_goal: ratios aimed at.
+        repeats: pairs of runs, alternating which side goes first.
+        memory: False where only the time matters.
+        note: remark for the table; the absolute figures come before it.
+    """
+    our_step, reference_step = ours(), reference()
+    difference = (check or largest_difference)(our_step(), reference_step())
+    timing = interleave(our_step, reference_step, repeats)
+    del our_step, reference_step
+    gc.collect()
+    remarks = [f'{_seconds(timing.ours)} against {_seconds(timing.reference)}']
+    memory_ratio = None
+    if memory:
+        our_bytes, reference_bytes = peak_extra_memory(ours), peak_extra_memory(reference)
+        memory_ratio = reference_bytes / max(our_bytes, 1)
+        remarks.append(f'+{our_bytes / 2**20:.0f} against +{reference_bytes / 2**20:.0f} MiB')
+    if note:
+        remarks.append(note)
+    return Row(path, reference_form, timing.ratio, memory_ratio, time_goal, memory_goal, float(difference), tolerance,
+               '; '.join(remarks))
+
+
+def interleave(ours: Step, reference: Step, repeats: int = 5) -> Timing:
+    """Times two steps in turn (ab, ba, ab …), so that a machine that slows down slows both; each ran once before."""
+    seconds: dict[str, list[float]] = {'ours': [], 'reference': []}
+    sides = [('ours', ours), ('reference', reference)]
+    for turn in range(repeats):
+        for side, step in sides if turn % 2 == 0 else reversed(sides):
+            start = _clock()
+            step()
+            seconds[side].append(_clock() - start)
+    ratios = [r / max(o, 1e-9) for o, r in zip(seconds['ours'], seconds['reference'])]
+    return Timing(statistics.median(seconds['ours']), statistics.median(seconds['reference']), statistics.median(ratios))
+
+
+def largest_difference(ours: Any, reference: Any) -> float:
+    """Largest absolute difference of two results: numbers, arrays, tensors, or mappings / sequences of them.
+
+    Infinite when the structures or shapes differ or only one side has a NaN.
+    """
+    if isinstance(ours, Mapping):
+        if not isinstance(reference, Mapping) or ours.keys() != reference.keys():
+            return float('inf')
+        return max((largest_difference(ours[key], reference[key]) for key in ours), default=0.0)
+    if isinstance(ours, Sequence) and not isinstance(ours, str):
+        if not isinstance(reference, Sequence) or len(ours) != len(reference):
+            return float('inf')
+        return max((largest_difference(a, b) for a, b in zip(ours, reference)), default=0.0)
+    ours, reference = _as_array(ours), _as_array(reference)
+    if ours.shape != reference.shape:
+        return float('inf')
+    if np.array_equal(ours, reference, equal_nan=True):
+        return 0.0
+    gap = np.abs(ours - reference)
+    return float('inf') if np.isnan(gap).any() else float(gap.max())
+
+
+def _as_array(value: Any) -> np.ndarray:
+    if hasattr(value, 'detach'):
+        value = value.detach().cpu().double().numpy()
+    return np.asarray(value, dtype=np.float64)
+
+
+def peak_extra_memory(builder: Builder) -> int:
+    """Bytes by which one step raises the peak of resident memory above what was resident before it.
+
+    Runs in a spawned process, so neither the other side nor an earlier step lends it memory. Building is not counted.
+
+    Raises:
+        RuntimeError: the process died (often: out of memory).
+    """
+    context = multiprocessing.get_context('spawn')
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_weigh, args=(builder, sender))
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        child.join()
+        raise RuntimeError(f'the process that weighs {builder} ended with exit code {child.exitcode}') from None
+    finally:
+        child.join()
+
+
+def _weigh(builder: Builder, sender: Any) -> None:
+    step = builder()
+    gc.collect()
+    _give_back_free_memory()
+    before = _reset_peak()
+    step()
+    sender.send(max(0, _peak() - before))
+
+
+def _give_back_free_memory() -> None:
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # glibc only; elsewhere the baseline is a little less exact
+    except (OSError, AttributeError):
+        pass
+
+
+def _reset_peak() -> int:
+    """Makes the peak start again from what is resident now, where the kernel can (Linux); bytes resident."""
+    try:
+        with open('/proc/self/clear_refs', 'w') as file:
+            file.write('5')
+    except OSError:
+        return _peak()
+    return _status_bytes('VmRSS')
+
+
+def _peak() -> int:
+    try:
+        return _status_bytes('VmHWM')
+    except OSError:
+        import resource
+        import sys
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+
+
+def _status_bytes(key: str) -> int:
+    with open('/proc/self/status') as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(f'{key}:'))
+
+
+def _seconds(value: float) -> str:
+    return f'{value * 1e3:.1f} ms' if value < 1 else f'{value:.2f} s'

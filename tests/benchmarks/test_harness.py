@@ -1,0 +1,84 @@
+import functools
+import os
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import harness
+from benchmarks.harness import Row, compare, interleave, largest_difference, peak_extra_memory
+
+
+def _sleep_and_return(seconds, value):
+    def step():
+        time.sleep(seconds)
+        return value
+    return step
+
+
+def test_peak_extra_memory_is_what_the_step_allocates():
+    build = functools.partial(functools.partial, np.ones, 64 * 2**17)
+    measured = peak_extra_memory(build) / 2**20
+    assert 60 <= measured <= 80
+
+
+def test_memory_of_building_is_not_counted():
+    build = functools.partial(eval, '(sum([0] * 2**23), lambda: 1.0)[1]')  # 64 MiB, freed again
+    assert peak_extra_memory(build) < 16 * 2**20
+
+
+def test_dying_process_is_reported_with_its_exit_code():
+    with pytest.raises(RuntimeError, match='exit code 3'):
+        peak_extra_memory(functools.partial(os._exit, 3))
+
+
+def test_interleave_alternates_which_side_goes_first():
+    calls = []
+    interleave(lambda: calls.append('a'), lambda: calls.append('b'), repeats=3)
+    assert ''.join(calls) == 'abbaab'
+
+
+def test_ratio_is_reference_over_ours():
+    timing = interleave(_sleep_and_return(0.01, 0), _sleep_and_return(0.05, 0), repeats=3)
+    assert timing.ratio > 2
+    assert timing.reference > timing.ours >= 0.01
+
+
+def test_cpu_clock_does_not_count_sleep():
+    harness.use_clock('cpu')
+    try:
+        assert interleave(_sleep_and_return(0.05, 0), _sleep_and_return(0.05, 0), repeats=1).ours < 0.04
+    finally:
+        harness.use_clock('wall')
+
+
+@pytest.mark.parametrize(('ours', 'reference', 'expected'), [
+    (torch.tensor([1.0, 2.0]), np.array([1.0, 2.5]), 0.5),
+    ([torch.zeros(2), {'x': 1.0}], [torch.zeros(2), {'x': 1.25}], 0.25),
+    (np.array([np.nan, 1.0]), np.array([np.nan, 1.0]), 0.0),
+    (np.array([np.nan, 1.0]), np.array([0.0, 1.0]), float('inf')),
+    (torch.zeros(2), torch.zeros(3), float('inf')),
+    ([1.0], [1.0, 2.0], float('inf')),
+    ({'x': 1.0}, {'y': 1.0}, float('inf')),
+    ([], [], 0.0),
+])
+def test_largest_difference(ours, reference, expected):
+    assert largest_difference(ours, reference) == expected
+
+
+def test_compare_reports_a_wrong_result_as_not_reached():
+    row = compare('p', 'r', functools.partial(_sleep_and_return, 0, 1.0), functools.partial(_sleep_and_return, 0.01, 2.0),
+                  tolerance=0.5, time_goal=1.0, repeats=1, memory=False)
+    assert row.difference == 1.0
+    assert row.time_ratio > 1
+    assert row.memory_ratio is None
+    assert row.reached is False
+
+
+@pytest.mark.parametrize(('ratios', 'goals', 'expected'), [
+    ((3.0, 20.0), (2.7, 15.0), True), ((3.0, 10.0), (2.7, 15.0), False), ((2.0, 20.0), (2.7, 15.0), False),
+    ((2.0, None), (None, None), None), ((3.0, None), (2.7, None), True), ((3.0, None), (2.7, 15.0), False),
+])
+def test_reached_needs_every_goal(ratios, goals, expected):
+    assert Row('p', 'r', *ratios, *goals).reached is expected

@@ -1,0 +1,76 @@
+import json
+import sys
+
+import pytest
+
+from benchmarks.__main__ import find, format_row, main
+from benchmarks.harness import Row
+
+MODULE = '''"""A benchmark for the test."""
+from benchmarks.harness import Row
+
+
+def rows(quick):
+    yield Row('quick path' if quick else 'full path', 'naive', 3.0, None, 2.0, None, {difference}, 0.1, 'a note')
+'''
+
+
+@pytest.fixture
+def make_package(tmp_path, monkeypatch):
+    def make(difference=0.0):
+        folder = tmp_path / 'bench_for_test'
+        folder.mkdir()
+        (folder / '__init__.py').write_text('')
+        (folder / 'speed.py').write_text(MODULE.replace('{difference}', str(difference)))
+        (folder / 'helpers.py').write_text('"""No rows here."""\n')
+        monkeypatch.syspath_prepend(tmp_path)
+        for name in [name for name in sys.modules if name.startswith('bench_for_test')]:
+            monkeypatch.delitem(sys.modules, name)
+        return __import__('bench_for_test')
+    return make
+
+
+def test_runs_and_prints_a_table(make_package, capsys):
+    assert main(['--quick'], make_package()) == 0
+    _, header, line = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == 'path'
+    assert 'quick path' in line
+    assert '3.00x' in line
+    assert header.index('reached') == line.index('yes')
+
+
+def test_json_holds_the_rows_and_the_machine(make_package, tmp_path):
+    out = tmp_path / 'rows.json'
+    assert main(['speed', '--json', str(out)], make_package()) == 0
+    content = json.loads(out.read_text())
+    assert content['rows'][0]['path'] == 'full path'
+    assert content['rows'][0]['reached'] is True
+    assert content['environment']['threads'] >= 1
+
+
+def test_differing_numbers_give_exit_status_1(make_package, capsys):
+    assert main([], make_package(difference=0.5)) == 1
+    assert 'DIFFERS' in capsys.readouterr().out
+
+
+def test_unknown_name_is_one_line_with_the_known_ones(make_package, capsys):
+    assert main(['sped'], make_package()) == 2
+    assert capsys.readouterr().err == 'error: no benchmark named sped; there are: speed\n'
+
+
+def test_missing_json_folder_is_told_before_running(make_package, tmp_path, capsys):
+    assert main(['--json', str(tmp_path / 'none' / 'rows.json')], make_package()) == 2
+    assert 'folder does not exist' in capsys.readouterr().err
+
+
+def test_list_shows_only_modules_with_rows(make_package, capsys):
+    assert main(['--list'], make_package()) == 0
+    assert capsys.readouterr().out.split() == ['speed', 'A', 'benchmark', 'for', 'the', 'test.']
+
+
+def test_format_row_shows_missing_figures_as_a_dash():
+    assert format_row(Row('p', 'r', None, None)).split()[2:6] == ['-', '-', '-', '-']
+
+
+def test_real_package_finds_the_data_benchmark():
+    assert 'lsj' in find()

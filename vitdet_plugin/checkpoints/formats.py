@@ -1,0 +1,59 @@
+"""What a checkpoint format is: how to recognise it and how its weights are called here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Set
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Right-hand side of a rule for weights that are left out on purpose."""
+
+    reason: str
+
+
+@dataclass
+class Conversion:
+    """Weights under this project's names, what was left out and why, and what no rule knew."""
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Format:
+    """One official spelling.
+
+    Attributes:
+        name: shown to the user.
+        matches: tells from the set of weight names whether a checkpoint is of this format.
+        rules: (regular expression for a whole name, replacement or Drop); the first match counts. New names are
+            those of a whole detector (``backbone.``, ``neck.``, ...).
+    """
+
+    name: str
+    matches: Callable[[Set[str]], bool]
+    rules: Iterable[tuple[str, str | Drop]]
+
+    def convert(self, state: dict[str, Tensor]) -> Conversion:
+        """Rename every weight, keeping the tensors as they are."""
+        compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
+        result = Conversion()
+        for name, value in state.items():
+            for pattern, target in compiled:
+                if match := pattern.fullmatch(name):
+                    break
+            else:
+                result.unknown.append(name)
+                continue
+            if isinstance(target, Drop):
+                result.dropped[name] = target.reason
+            else:
+                # a group that took no part (the stage of a head without cascade) stands for nothing
+                result.state[match.expand(target)] = value
+        return result

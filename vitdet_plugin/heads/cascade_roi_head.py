@@ -1,0 +1,142 @@
+"""Cascade R-CNN as detectron2's ViTDet runs it (arXiv 1712.00726; ViTDet arXiv 2203.16527)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.models.roi_heads import CascadeRoIHead
+from mmdet.models.utils import empty_instances, unpack_gt_instances
+from mmdet.structures.bbox import bbox2roi
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad * ctx.factor, None
+
+
+@MODELS.register_module()
+class ViTDetCascadeRoIHead(CascadeRoIHead):
+    """Cascade RoI head with one mask head.
+
+    What differs from mmdet's: one mask head, trained on the first stage's positive samples and applied to the last
+    stage's boxes; stage losses of equal weight; the gradient of the RoI features scaled by 1 / stages; probabilities,
+    not logits, averaged over the stages; refined ground-truth boxes kept as proposals, boxes without area dropped.
+    The later stages take every refined box: their samplers should be ``dict(type='PseudoSampler')``.
+    """
+
+    def __init__(self, num_stages: int = 3, stage_loss_weights: Sequence[float] | None = None, **kwargs) -> None:
+        super().__init__(num_stages, stage_loss_weights or [1.0] * num_stages, **kwargs)
+
+    def init_mask_head(self, mask_roi_extractor: dict, mask_head: dict) -> None:
+        """One extractor and one head, whatever the number of stages."""
+        self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
+        self.mask_head = MODELS.build(mask_head)
+
+    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Tensor]:
+        extractor = self.bbox_roi_extractor[stage]
+        features = _ScaleGradient.apply(extractor(x[:extractor.num_inputs], rois), 1.0 / self.num_stages)
+        cls_score, bbox_pred = self.bbox_head[stage](features)
+        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features)
+
+    def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Tensor]:
+        extractor = self.mask_roi_extractor
+        return dict(mask_preds=self.mask_head(extractor(x[:extractor.num_inputs], rois)))
+
+    def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> dict:
+        """Losses of all stages, ``s0.loss_cls`` ... ``s2.loss_bbox``, and ``loss_mask``."""
+        gt_instances, gt_ignored, img_metas = unpack_gt_instances(batch_data_samples)
+        losses, proposals = {}, rpn_results_list
+        for stage in range(self.num_stages):
+            self.current_stage = stage
+            samples = self._assign_and_sample(stage, x, proposals, gt_instances, gt_ignored)
+            results = self.bbox_loss(stage, x, samples)
+            for name, value in results['loss_bbox'].items():
+                losses[f's{stage}.{name}'] = value * self.stage_loss_weights[stage] if 'loss' in name else value
+            if stage == 0 and self.with_mask:
+                losses.update(self._mask_loss(x, samples, gt_instances))
+            if stage + 1 < self.num_stages:
+                counts = [len(sample.priors) for sample in samples]
+                refined = self._refine(stage, results['rois'], results, img_metas, counts)
+                proposals = [InstanceData(bboxes=boxes[_has_area(boxes)]) for boxes in refined]
+        return losses
+
+    def _assign_and_sample(self, stage: int, x, proposals, gt_instances, gt_ignored) -> list:
+        samples = []
+        for i, boxes in enumerate(proposals):
+            boxes.priors = boxes.pop('bboxes')
+            assigned = self.bbox_assigner[stage].assign(boxes, gt_instances[i], gt_ignored[i])
+            samples.append(self.bbox_sampler[stage].sample(
+                assigned, boxes, gt_instances[i], feats=[level[i][None] for level in x]))
+        return samples
+
+    def _mask_loss(self, x: tuple[Tensor, ...], samples: list, gt_instances: list[InstanceData]) -> dict[str, Tensor]:
+        preds = self._mask_forward(x, bbox2roi([sample.pos_priors for sample in samples]))['mask_preds']
+        return self.mask_head.loss_and_target(preds, samples, gt_instances, self.train_cfg[0])['loss_mask']
+
+    @torch.no_grad()
+    def _refine(self, stage: int, rois: Tensor, results: dict, img_metas: list[dict],
+                counts: Sequence[int]) -> list[Tensor]:
+        """Boxes decoded by this stage and clipped to their images, one (n, 4) tensor an image."""
+        head = self.bbox_head[stage]
+        refined = []
+        for boxes, scores, deltas, meta in zip(rois.split(counts), results['cls_score'].split(counts),
+                                               results['bbox_pred'].split(counts), img_metas, strict=True):
+            refined.append(head.regress_by_class(boxes[:, 1:], scores[:, :head.num_classes].argmax(1), deltas, meta))
+        return refined
+
+    def _refine_roi(self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict],
+                    num_proposals_per_img: Sequence[int], **kwargs) -> tuple:
+        """All stages in turn: last stage's rois and deltas, class scores of the mean probability, per image."""
+        stage_probabilities = []
+        for stage in range(self.num_stages):
+            results = self._bbox_forward(stage, x, rois)
+            stage_probabilities.append(_activate(self.bbox_head[stage], results['cls_score']))
+            if stage + 1 < self.num_stages:
+                boxes = self._refine(stage, rois, results, batch_img_metas, num_proposals_per_img)
+                rois = bbox2roi(boxes)
+        mean = torch.stack(stage_probabilities).mean(0)
+        scores = _deactivate(self.bbox_head[-1], mean)
+        return (rois.split(num_proposals_per_img), scores.split(num_proposals_per_img),
+                results['bbox_pred'].split(num_proposals_per_img))
+
+    def predict_mask(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], results_list: list[InstanceData],
+                     rescale: bool = False) -> list[InstanceData]:
+        """Adds ``masks`` (n, H, W) to every image's instances."""
+        rois = bbox2roi([res.bboxes for res in results_list])
+        if not len(rois):
+            return empty_instances(batch_img_metas, rois.device, task_type='mask', instance_results=results_list,
+                                   mask_thr_binary=self.test_cfg.mask_thr_binary)
+        preds = self._mask_forward(x, rois)['mask_preds'].split([len(res) for res in results_list])
+        return self.mask_head.predict_by_feat(preds, results_list, batch_img_metas, self.test_cfg, rescale=rescale)
+
+    def forward(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> tuple:
+        """Raw outputs without post-processing: class scores, box deltas, mask logits of the refined boxes."""
+        proposals = [res.bboxes for res in rpn_results_list]
+        metas = [sample.metainfo for sample in batch_data_samples]
+        rois, scores, deltas = self._refine_roi(x, bbox2roi(proposals), metas, [len(p) for p in proposals])
+        if not self.with_mask:
+            return scores, deltas
+        return scores, deltas, self._mask_forward(x, torch.cat(rois))['mask_preds']
+
+
+def _has_area(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
+def _activate(head, scores: Tensor) -> Tensor:
+    return head.loss_cls.get_activation(scores) if head.custom_activation else scores.float().softmax(-1)
+
+
+def _deactivate(head, probabilities: Tensor) -> Tensor:
+    """Scores whose activation, which ``predict_by_feat`` applies, gives the probabilities back."""
+    return head.loss_cls.invert_activation(probabilities) if head.custom_activation else probabilities.log()

@@ -1,0 +1,104 @@
+"""Sigmoid classification loss over a sample of the classes, for LVIS (federated loss, arXiv 2103.07461, section 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from vitdet_plugin.errors import UserError
+
+
+@MODELS.register_module()
+class FederatedSigmoidLoss(nn.Module):
+    """Binary cross entropy over the classes present and a few absent ones, drawn in proportion to freq ** power.
+
+    LVIS images are not annotated exhaustively: a class that nobody looked for must not count as background. The box
+    head keeps ``num_classes + 1`` outputs, as detectron2's does; the last one is never read.
+
+    Args:
+        frequencies: images per class, or an LVIS annotation file whose categories hold ``image_count``; None: every
+            class counts at every step (plain sigmoid cross entropy).
+        num_sampled: classes that count at each step.
+        power: exponent of the frequencies.
+    """
+
+    # mmdet's box head asks the loss for these where it is not a softmax
+    custom_cls_channels = True
+    custom_activation = True
+    custom_accuracy = True
+
+    def __init__(self, frequencies: Sequence[float] | str | None = None, num_sampled: int = 50, power: float = 0.5,
+                 loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.frequencies, self.num_sampled, self.power, self.loss_weight = frequencies, num_sampled, power, loss_weight
+        self._class_weights: Tensor | None = None
+
+    def get_cls_channels(self, num_classes: int) -> int:
+        """Outputs of the classifier."""
+        return num_classes + 1
+
+    def get_activation(self, cls_score: Tensor) -> Tensor:
+        """(n, K + 1) scores -> (n, K + 1) probabilities, the background's always 0."""
+        return F.pad(cls_score[:, :-1].float().sigmoid(), (0, 1))
+
+    def invert_activation(self, probabilities: Tensor) -> Tensor:
+        """(n, K + 1) probabilities -> scores whose activation they are."""
+        return probabilities.logit(eps=1e-12)
+
+    def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Share of the foreground boxes (in per cent) whose highest class is right."""
+        foreground = labels < cls_score.shape[1] - 1
+        right = cls_score[foreground, :-1].argmax(1) == labels[foreground]
+        return dict(acc_classes=100 * right.float().sum() / foreground.sum().clamp(min=1))
+
+    def forward(self, cls_score: Tensor, labels: Tensor, label_weights: Tensor | None = None,
+                avg_factor: float | None = None, **kwargs) -> Tensor:
+        """Sum over the counted classes, mean over the boxes.
+
+        Args:
+            cls_score: (n, K + 1). labels: (n,), K standing for background. label_weights: (n,) or None.
+            avg_factor: what the sum is divided by; the number of boxes by default.
+        """
+        num_classes = cls_score.shape[1] - 1
+        if not len(cls_score):
+            return cls_score.sum() * 0
+        target = F.one_hot(labels, num_classes + 1)[:, :-1].to(cls_score.dtype)
+        loss = F.binary_cross_entropy_with_logits(cls_score[:, :-1], target, reduction='none')
+        if self.frequencies is not None:
+            loss = loss * self._counted_classes(labels, num_classes)
+        if label_weights is not None:
+            loss = loss * label_weights[:, None]
+        return self.loss_weight * loss.sum() / (avg_factor or len(cls_score))
+
+    def _counted_classes(self, labels: Tensor, num_classes: int) -> Tensor:
+        """(K,) of 0 and 1: the classes among ``labels`` and, up to ``num_sampled``, others drawn without return."""
+        if self._class_weights is None:
+            self._class_weights = torch.tensor(_read_frequencies(self.frequencies)).pow(self.power)
+        if len(self._class_weights) != num_classes:
+            raise UserError(f'FederatedSigmoidLoss: frequencies of {len(self._class_weights)} classes were given, but '
+                            f'the box head has {num_classes}; give one figure a class')
+        present = labels[labels < num_classes].unique()
+        counted = torch.zeros(num_classes, device=labels.device)
+        counted[present] = 1
+        weights = self._class_weights.to(labels.device) * (1 - counted)
+        missing = min(self.num_sampled - len(present), int((weights > 0).sum()))
+        if missing > 0:
+            counted[torch.multinomial(weights, missing)] = 1
+        return counted
+
+
+def _read_frequencies(source: Sequence[float] | str) -> list[float]:
+    if not isinstance(source, str):
+        return [float(count) for count in source]
+    if not Path(source).is_file():
+        raise UserError(f'FederatedSigmoidLoss: {source} does not exist; frequencies wants the LVIS training file')
+    categories = sorted(json.loads(Path(source).read_text())['categories'], key=lambda category: category['id'])
+    if not all('image_count' in category for category in categories):
+        raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; is it an LVIS file?')
+    return [float(category['image_count']) for category in categories]

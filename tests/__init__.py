@@ -1,0 +1,1 @@
+"""Tests, laid out like the package. A package itself because some distributions install a top-level ``tests``."""

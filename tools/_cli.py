@@ -15,7 +15,7 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def use_checkout() -> None:
-    """Put the checkout in the place of ``tools/`` on the import path (``tools/test.py`` would hide Python's ``test``)."""
+    """Put the checkout in the place of ``tools/`` on the import path; ``tools/test.py`` hides Python's ``test``."""
     tools = str(ROOT / 'tools')
     sys.path[:] = [str(ROOT)] + [entry for entry in sys.path if entry not in (tools, str(ROOT))]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint: ``python tools/test.py CONFIG CHECKPOINT --eval bbox segm [--show-dir DIR] [--out F.json]``."""
+"""Evaluate a checkpoint: ``tools/test.py CONFIG CHECKPOINT [--eval bbox segm] [--show-dir DIR] [--out FILE]``."""
 
 import argparse
 import sys

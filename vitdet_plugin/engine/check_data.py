@@ -173,7 +173,7 @@ def _decode_list(text: str, key: str) -> Any:
 def _check_metainfo(path: str, cfg: dict) -> list[Finding]:
     metainfo = cfg.get('metainfo') or {}
     if 'classes' not in metainfo and 'CLASSES' in metainfo:
-        return [Finding('error', f"{path}.metainfo: 'CLASSES' is mmdet 2's spelling and has no effect; write 'classes'")]
+        return [Finding('error', f"{path}.metainfo: 'CLASSES' is mmdet 2's spelling, without effect; write 'classes'")]
     classes = metainfo.get('classes')
     if isinstance(classes, str) and not os.path.isfile(classes):
         return [Finding('error', f'{path}.metainfo.classes is the text {classes!r}, not a list of names; one class is '

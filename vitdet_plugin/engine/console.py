@@ -1,11 +1,14 @@
 """What reaches the terminal: a filter for mmengine's start-up dumps and a live bar."""
 
+import io
 import logging
 import sys
 from typing import Any
 
-_START_UP_DUMPS = ('System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
-                   'Distributed training is not used', 'Exp name:')
+# Beginnings of mmengine's and mmdet's messages that repeat what the log file or another line says.
+_FILE_ONLY = ('System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
+              'Distributed training is not used', 'Exp name:', 'Evaluating ', 'bbox_mAP_copypaste',
+              'segm_mAP_copypaste', 'Checkpoints will be saved to', '"FileClient" will be', '"HardDiskBackend" is')
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:
@@ -20,10 +23,8 @@ class ConsoleFilter(logging.Filter):
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.INFO:
-            return True
         text = record.getMessage().lstrip('\n- ')
-        return not getattr(record, 'file_only', False) and not text.startswith(_START_UP_DUMPS)
+        return not getattr(record, 'file_only', False) and not text.startswith(_FILE_ONLY)
 
 
 def quieten(logger: logging.Logger) -> None:
@@ -31,6 +32,19 @@ def quieten(logger: logging.Logger) -> None:
     for handler in console_handlers(logger):
         if not any(isinstance(each, ConsoleFilter) for each in handler.filters):
             handler.addFilter(ConsoleFilter())
+
+
+class LogFileStream(io.TextIOBase):
+    """A stand-in for ``sys.stdout`` whose lines go to the log file only (pycocotools prints its tables)."""
+
+    def __init__(self, logger: logging.Logger):
+        self._logger = logger
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                self._logger.info(line, extra={'file_only': True})
+        return len(text)
 
 
 class LiveBar:

@@ -12,7 +12,7 @@ from vitdet_plugin.errors import UserError
 
 _NOT_REGISTERED = re.compile(r"(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry")
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
-_MISSING = re.compile(r"(?P<where>[\w.]+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (?P<keys>.+)")
+_MISSING = re.compile(r"(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)")
 
 
 @contextmanager

@@ -169,8 +169,8 @@ def check_disk(cfg: Config, model: nn.Module | None) -> list[Finding]:
         return [Finding('error', f'work_dir: {_gb(free)} free at {folder}, but one checkpoint takes {_gb(one)}; free '
                                  'space or choose another --work-dir')]
     if free < one * number:
-        return [Finding('warning', f'work_dir: {_gb(free)} free at {folder} for about {number} checkpoints of {_gb(one)}'
-                                   '; set default_hooks.checkpoint.max_keep_ckpts')]
+        return [Finding('warning', f'work_dir: {_gb(free)} free at {folder} for {number} checkpoints of {_gb(one)}; '
+                                   'set default_hooks.checkpoint.max_keep_ckpts')]
     return []
 
 

@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
-from vitdet_plugin.engine.console import LiveBar, quieten
+from vitdet_plugin.engine.console import LiveBar, LogFileStream, quieten
 
 
 @HOOKS.register_module()
@@ -36,6 +35,7 @@ class ProgressHook(LoggerHook):
         super().__init__(interval=interval, **kwargs)
         self._live = live
         self._bar: LiveBar | None = None
+        self._stdout = None  # the real one, while an evaluator within training prints its tables
 
     def before_run(self, runner) -> None:
         super().before_run(runner)
@@ -64,7 +64,10 @@ class ProgressHook(LoggerHook):
             runner.visualizer.add_scalars(scalars, step=done, file_path=self.json_log_path)
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
-        self._after_eval_iter(runner, batch_idx, 'val', len(runner.val_dataloader))
+        total = len(runner.val_dataloader)
+        self._after_eval_iter(runner, batch_idx, 'val', total)
+        if batch_idx + 1 == total and runner._train_loop is not None:
+            self._stdout, sys.stdout = sys.stdout, LogFileStream(runner.logger)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
         self._after_eval_iter(runner, batch_idx, 'test', len(runner.test_dataloader))
@@ -100,6 +103,8 @@ class ProgressHook(LoggerHook):
             self._say(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
 
     def _finish_eval(self, runner, mode: str, line: str) -> None:
+        if self._stdout is not None:
+            sys.stdout, self._stdout = self._stdout, None
         if self._bar:
             self._bar.remove(mode)
         runner.logger.info(line)
@@ -135,9 +140,12 @@ def describe_training(scalars: dict[str, float], eta: float | None, lr: float | 
 
 
 def describe_metrics(scalars: dict[str, Any]) -> str:
-    """Return ``bbox_mAP 0.4120  bbox_mAP_50 0.6210 …`` from an evaluation's scalars, times left out."""
+    """Return ``bbox_mAP 0.4120  bbox_mAP_50 0.6210 …`` from an evaluation's scalars.
+
+    Times are left out, and what COCO gives as -1: no object of that size.
+    """
     shown = {name.split('/')[-1]: value for name, value in scalars.items()
-             if isinstance(value, (int, float)) and name.split('/')[-1] not in ('time', 'data_time')}
+             if isinstance(value, (int, float)) and value != -1 and name.split('/')[-1] not in ('time', 'data_time')}
     return '  '.join(f'{name} {value:.4f}' for name, value in shown.items()) or 'no metrics'
 
 
@@ -155,6 +163,7 @@ def process_memory_mb() -> int:
         with open('/proc/self/statm') as file:
             return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') // 2**20
     except OSError:  # no /proc: the peak is what the system tells, in bytes on macOS and KB elsewhere
+        import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == 'darwin' else 2**10)
 
 

@@ -1,6 +1,9 @@
 """What training and testing have in common: launcher, work directory, runner."""
 
+import contextlib
+import io
 import os
+import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +17,8 @@ from vitdet_plugin.engine.config import load_config
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
+# Warnings of mmengine and torch about their own code that every rank would repeat.
+_NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match')
 _TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
 
 
@@ -41,6 +46,8 @@ def load_session_config(args: Namespace) -> Config:
     Raises:
         UserError: See ``load_config``, ``resolve_launcher`` and ``init_distributed``.
     """
+    for message in _NOISE:
+        warnings.filterwarnings('ignore', message=message)
     launcher = resolve_launcher(args.launcher)
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = launcher
@@ -63,12 +70,21 @@ def load_session_config(args: Namespace) -> Config:
 
 @RUNNERS.register_module()
 class QuietRunner(Runner):
-    """mmengine's ``Runner`` whose start-up dumps go to the log file only."""
+    """mmengine's ``Runner`` whose start-up dumps go to the log file only, and without pycocotools' chatter."""
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    @staticmethod
+    def build_dataloader(*args, **kwargs):
+        with contextlib.redirect_stdout(io.StringIO()):
+            return Runner.build_dataloader(*args, **kwargs)
+
+    def build_evaluator(self, *args, **kwargs):
+        with contextlib.redirect_stdout(io.StringIO()):
+            return super().build_evaluator(*args, **kwargs)
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -1,0 +1,50 @@
+"""A COCO set of coloured rectangles that a test writes in milliseconds, and the tools as a test calls them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).with_name('tiny_vitdet.py')
+CLASSES = ('red', 'green', 'blue')
+COLOURS = {'red': (40, 40, 220), 'green': (40, 200, 40), 'blue': (220, 60, 40)}  # BGR
+
+
+def write_tiny_set(folder: Path, images: int = 8, size: int = 64, seed: int = 0) -> Path:
+    """Write ``folder/images/*.jpg`` and ``folder/coco.json``: one to three rectangles an image with polygon masks."""
+    random = np.random.default_rng(seed)
+    (folder / 'images').mkdir(parents=True)
+    records, annotations = [], []
+    for number in range(1, images + 1):
+        picture = random.integers(90, 130, (size, size, 3), dtype=np.uint8)
+        for _ in range(random.integers(1, 4)):
+            label = int(random.integers(len(CLASSES)))
+            x, y = (int(value) for value in random.integers(0, size - 24, 2))
+            w, h = (int(value) for value in random.integers(14, 24, 2))
+            picture[y:y + h, x:x + w] = COLOURS[CLASSES[label]]
+            polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
+            annotations.append(dict(id=len(annotations) + 1, image_id=number, category_id=label + 1, iscrowd=0,
+                                    bbox=[x, y, w, h], area=w * h, segmentation=[[float(v) for v in polygon]]))
+        cv2.imwrite(str(folder / 'images' / f'{number:03}.jpg'), picture)
+        records.append(dict(id=number, file_name=f'{number:03}.jpg', width=size, height=size))
+    categories = [dict(id=index + 1, name=name) for index, name in enumerate(CLASSES)]
+    (folder / 'coco.json').write_text(json.dumps(dict(images=records, annotations=annotations, categories=categories)))
+    return folder
+
+
+def environment(**extra: str) -> dict:
+    """Environment of a tool: one thread, the CPU, no variables of an enclosing launcher."""
+    dropped = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return {**kept, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1', 'VITDET_DIST_TIMEOUT': '60', **extra}
+
+
+def run_tool(*words: object, launcher: tuple = (), **kwargs) -> subprocess.CompletedProcess:
+    """Run ``python [launcher…] tools/<words…>`` and return it with its output as text."""
+    command = [sys.executable, *map(str, launcher), str(ROOT / 'tools' / str(words[0])), *map(str, words[1:])]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, **kwargs)

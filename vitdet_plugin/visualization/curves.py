@@ -1,0 +1,121 @@
+"""Loss and accuracy over a training run as one figure."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vitdet_plugin.errors import UserError
+
+_SMOOTHING = 0.9  # weight of the past in the drawn line; the raw values stay visible behind it
+
+
+class Run(NamedTuple):
+    """Curves of a run: name -> (K, 2) array of iteration and value."""
+
+    losses: dict[str, np.ndarray]
+    metrics: dict[str, np.ndarray]
+
+
+def read_scalars(log: str | Path) -> Run:
+    """Read what a run logged.
+
+    Args:
+        log: A ``scalars.json``, or a work directory: then all its runs in order, so a resumed run is one curve.
+
+    Raises:
+        UserError: No log there, a line that is not JSON, or nothing logged yet.
+    """
+    log = Path(log)
+    files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
+    if not files or not all(file.is_file() for file in files):
+        raise UserError(f'{log}: no scalars.json there; give a work directory of tools/train.py or the file itself')
+    losses: dict[str, dict[int, float]] = {}
+    metrics: dict[str, dict[int, float]] = {}
+    iteration = 0
+    for file in files:
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            try:
+                scalars = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f'{file}, line {number}: not JSON ({error.msg})') from error
+            is_training = 'iter' in scalars and 'loss' in scalars
+            iteration = scalars['iter'] if is_training else iteration  # evaluations come behind their iteration
+            for name, value in scalars.items():
+                if is_training and 'loss' in name:
+                    losses.setdefault(name, {})[iteration] = value
+                elif not is_training and value != -1 and ('mAP' in name or 'accuracy' in name or name.startswith('AP')):
+                    metrics.setdefault(name.split('/', 1)[-1], {})[iteration] = value
+    if not losses and not metrics:
+        raise UserError(f'{log}: nothing logged yet')
+    as_arrays = [{name: np.array(sorted(curve.items()), float) for name, curve in curves.items()}
+                 for curves in (losses, metrics)]
+    return Run(*as_arrays)
+
+
+def plot_curves(log: str | Path, out_png: str | Path, title: str | None = None) -> Path:
+    """Draw loss, its parts and evaluation results over iterations into a PNG.
+
+    Args:
+        log: As for :func:`read_scalars`.
+        out_png: File to write; its folder is made.
+        title: Text above; the log's folder by default.
+
+    Returns:
+        ``out_png`` as a path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    run = read_scalars(log)
+    figure = Figure(figsize=(11, 4.2), dpi=120, layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2 if run.losses and run.metrics else 1, squeeze=False)[0].tolist()
+    if run.losses:
+        _draw_losses(panels.pop(0), run.losses)
+    if run.metrics:
+        _draw_metrics(panels.pop(0), run.metrics)
+    folder = Path(log).resolve()
+    figure.suptitle(title or (folder if folder.is_dir() else folder.parents[1]).name)
+    out_png = Path(out_png)
+    out_png.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out_png)
+    return out_png
+
+
+def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:
+    for name in sorted(losses, key=lambda name: (name != 'loss', -losses[name][0, 1])):
+        curve, total = losses[name], name == 'loss'
+        label = 'total' if total else name.removeprefix('loss_').replace('.loss_', '.')
+        line, = axes.plot(curve[:, 0], _smoothed(curve[:, 1]), label=label, linewidth=2.2 if total else 1.3,
+                          color='black' if total else None)
+        axes.plot(curve[:, 0], curve[:, 1], linewidth=0.8, alpha=0.25, color=line.get_color())
+    axes.set(title='loss', xlabel='iteration', ylim=(0, None))
+    _tidy(axes)
+
+
+def _draw_metrics(axes, metrics: dict[str, np.ndarray]) -> None:
+    main = [name for name in metrics if not name.endswith(('_s', '_m', '_l', '_75'))]
+    for name in main or metrics:
+        curve = metrics[name]
+        axes.plot(curve[:, 0], curve[:, 1], marker='o', markersize=3.5, linewidth=1.6,
+                  linestyle='--' if name.startswith('segm') else '-', label=f'{name} ({curve[-1, 1]:.3f})')
+    top = max(curve[:, 1].max() for curve in metrics.values())
+    axes.set(title='evaluation', xlabel='iteration', ylim=(0, max(top * 1.08, 0.05)))
+    _tidy(axes)
+
+
+def _smoothed(values: np.ndarray) -> np.ndarray:
+    weight = _SMOOTHING if len(values) > 50 else 0.0
+    smooth, past, norm = np.empty_like(values), 0.0, 0.0
+    for index, value in enumerate(values):
+        past, norm = weight * past + value, weight * norm + 1.0
+        smooth[index] = past / norm
+    return smooth
+
+
+def _tidy(axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)

@@ -49,7 +49,8 @@ def environment(row: str) -> Path:
     files = [REQUIREMENTS / name for name in (f'{row}.txt', f'{row}-no-deps.txt', 'common.txt', 'dev.txt',
                                               'constraints.txt')]
     files = [file for file in files if file.is_file()]
-    digest = hashlib.sha256('\n'.join([version, platform.machine(), *(f.read_text() for f in files)]).encode())
+    lines = [line.split('#')[0].strip() for file in files for line in file.read_text().splitlines()]
+    digest = hashlib.sha256('\n'.join([version, platform.machine(), *filter(None, lines)]).encode())
     home = cache_home() / f'{row}-py{version}-{digest.hexdigest()[:12]}'
     python = home / 'bin' / 'python'
     if usable(home, python):
@@ -82,7 +83,7 @@ def find_python() -> tuple:
             found.append((f'python{numbers[0]}.{numbers[1]}' not in TESTED, command, version))
     if not found:
         where = f'PYTHON={named} is not one' if named else 'looked for python3, ' + ', '.join(TESTED)
-        raise SetupError(f'Python 3.11 or newer is needed ({where}): install it, or name it: make PYTHON=/path/to/python')
+        raise SetupError(f'Python 3.11 or newer is needed ({where}): install it, or name one: make PYTHON=PATH')
     _, command, version = min(found, key=lambda item: item[0])  # the first one of a tested version
     return command, version
 

@@ -1,9 +1,11 @@
+import mmcv
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.ops import batched_nms, nms, soft_nms
+from mmengine.utils import digit_version
 
 from tests.compat import oracles
 
@@ -73,6 +75,8 @@ def test_soft_nms(seed, method, offset, threshold):
                                   dict(type='nms', iou_threshold=0.5, max_num=4)])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_batched_nms_keeps_classes_apart(kind, dtype):
+    if 'split_thr' in kind and dtype == torch.bfloat16 and digit_version(mmcv.__version__) < digit_version('2.3'):
+        pytest.skip('upstream batched_nms cannot split boxes whose scores are of another dtype')
     boxes, scores = some_boxes(7)
     labels = np.arange(len(boxes)) % 3
     dets, keep = batched_nms(torch.from_numpy(boxes), torch.from_numpy(scores).to(dtype), torch.from_numpy(labels),

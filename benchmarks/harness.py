@@ -7,8 +7,8 @@ A benchmark module defines ``rows(quick)``, a generator of ``Row``; most of them
 
     def rows(quick):
         size = 256 if quick else 1024
-        yield compare('global block, inference', 'materialised attention', partial(ours, size), partial(reference, size),
-                      tolerance=1e-4, time_goal=2.7, memory_goal=15)
+        yield compare('global block, inference', 'materialised attention', partial(ours, size),
+                      partial(reference, size), tolerance=1e-4, time_goal=2.7, memory_goal=15)
 
 The builders must be module-level functions or ``functools.partial`` of them, because the memory of each side is
 measured in a fresh process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
@@ -131,7 +131,8 @@ def interleave(ours: Step, reference: Step, repeats: int = 5) -> Timing:
             step()
             seconds[side].append(_clock() - start)
     ratios = [r / max(o, 1e-9) for o, r in zip(seconds['ours'], seconds['reference'])]
-    return Timing(statistics.median(seconds['ours']), statistics.median(seconds['reference']), statistics.median(ratios))
+    medians = (statistics.median(seconds[side]) for side in ('ours', 'reference'))
+    return Timing(*medians, statistics.median(ratios))
 
 
 def largest_difference(ours: Any, reference: Any) -> float:

@@ -68,8 +68,8 @@ def test_largest_difference(ours, reference, expected):
 
 
 def test_compare_reports_a_wrong_result_as_not_reached():
-    row = compare('p', 'r', functools.partial(_sleep_and_return, 0, 1.0), functools.partial(_sleep_and_return, 0.01, 2.0),
-                  tolerance=0.5, time_goal=1.0, repeats=1, memory=False)
+    ours, reference = functools.partial(_sleep_and_return, 0, 1.0), functools.partial(_sleep_and_return, 0.01, 2.0)
+    row = compare('p', 'r', ours, reference, tolerance=0.5, time_goal=1.0, repeats=1, memory=False)
     assert row.difference == 1.0
     assert row.time_ratio > 1
     assert row.memory_ratio is None

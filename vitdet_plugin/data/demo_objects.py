@@ -111,7 +111,8 @@ def coverage(rings: list[np.ndarray], window: tuple[int, int, int, int]) -> np.n
     return cv2.resize(canvas, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def paint(rng: np.random.Generator, obj: DemoObject, window: tuple[int, int, int, int], light: np.ndarray) -> np.ndarray:
+def paint(rng: np.random.Generator, obj: DemoObject, window: tuple[int, int, int, int],
+          light: np.ndarray) -> np.ndarray:
     """Colours of an object, lit from ``light`` (unit vector, (3,)), over a window of the picture.
 
     Returns:

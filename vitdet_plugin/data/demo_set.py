@@ -69,8 +69,8 @@ def write_demo_set(root: str | Path, train: int = 400, val: int = 100, pretrain:
         The annotation file of each split written.
 
     Raises:
-        UserError: a photograph is not where its package should carry it, or ``size`` or a number is out of range, or ``root``
-            cannot be written.
+        UserError: a photograph is not where its package should carry it, ``size`` or a number is out of range, or
+            ``root`` cannot be written.
     """
     counts = {'train': train, 'val': val, 'pretrain': pretrain}
     if size < 64:
@@ -176,7 +176,8 @@ def _place_objects(rng: np.random.Generator, width: int, height: int) -> tuple[l
         if len(objects) == wanted:
             break
         radius = side * float(np.exp(rng.uniform(np.log(0.12), np.log(0.6)))) / 2
-        obj = make_object(rng, CLASS_NAMES[rng.integers(len(CLASS_NAMES))], _centre(rng, objects, width, height), radius)
+        name = CLASS_NAMES[rng.integers(len(CLASS_NAMES))]
+        obj = make_object(rng, name, _centre(rng, objects, width, height), radius)
         low = np.clip(np.floor(obj.rings[0].min(0) - 1).astype(int), 0, (width, height))
         high = np.clip(np.ceil(obj.rings[0].max(0) + 1).astype(int), 0, (width, height))
         if (high - low).min() < 3:

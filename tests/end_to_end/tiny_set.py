@@ -11,8 +11,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(__file__).with_name('tiny_vitdet.py')
-CLASSES = ('red', 'green', 'blue')
-COLOURS = {'red': (40, 40, 220), 'green': (40, 200, 40), 'blue': (220, 60, 40)}  # BGR
+CLASSES = ('apple', 'lime', 'plum')
+COLOURS = {'apple': (40, 40, 220), 'lime': (40, 200, 40), 'plum': (220, 60, 40)}  # BGR
 
 
 def write_tiny_set(folder: Path, images: int = 8, size: int = 64, seed: int = 0) -> Path:

@@ -5,7 +5,7 @@ import os
 custom_imports = dict(imports=['vitdet_plugin'], allow_failed_imports=False)
 default_scope = 'mmdet'
 data_root = os.environ.get('TINY_SET', 'nowhere')
-metainfo = dict(classes=('red', 'green', 'blue'))
+metainfo = dict(classes=('apple', 'lime', 'plum'))
 
 coder = dict(type='DeltaXYWHBBoxCoder', target_means=[0., 0., 0., 0.], target_stds=[0.1, 0.1, 0.2, 0.2])
 nms = dict(type='nms', iou_threshold=0.7)

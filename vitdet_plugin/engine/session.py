@@ -18,7 +18,8 @@ from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
-_NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match')
+_NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match',
+          'FSDP.state_dict_type')
 _TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
 
 
@@ -58,14 +59,29 @@ def load_session_config(args: Namespace) -> Config:
     logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
     if logger.get('type') == 'LoggerHook':
         cfg.default_hooks.logger = {**logger, 'type': 'ProgressHook'}
-    if 'strategy' in cfg:
-        cfg.setdefault('runner_type', 'FlexibleRunner')
+    if cfg.get('strategy') is not None:
+        use_strategy(cfg)
     if launcher != 'none':
         from vitdet_plugin.compat.launch import init_distributed, model_wrapper_cfg
         init_distributed(launcher, local_rank=args.local_rank)
-        if 'strategy' not in cfg and cfg.get('model_wrapper_cfg') is None:
+        if cfg.get('strategy') is None and cfg.get('model_wrapper_cfg') is None:
             cfg.model_wrapper_cfg = model_wrapper_cfg(cfg)
     return cfg
+
+
+def use_strategy(cfg: Config) -> None:
+    """Let mmengine's FlexibleRunner run ``cfg.strategy``; FSDP gets what blocks, CPUs and layer decay need.
+
+    Raises:
+        UserError: FSDP without a launcher.
+    """
+    cfg.setdefault('runner_type', 'FlexibleRunner')
+    cfg.setdefault('env_cfg', {})
+    if cfg.strategy.get('type') == 'FSDPStrategy':
+        cfg.strategy.type = 'BlockFSDPStrategy'
+    if 'FSDP' in str(cfg.strategy.get('type')) and cfg.launcher == 'none':
+        raise UserError(f'{cfg.filename}: strategy={cfg.strategy.type} shards over ranks; start with torchrun '
+                        '--nproc-per-node N tools/train.py … (one rank is enough to try)')
 
 
 @RUNNERS.register_module()

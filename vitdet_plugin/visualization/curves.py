@@ -116,6 +116,9 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _tidy(axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.grid(alpha=0.25)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(frameon=False, fontsize=8)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitdet_plugin.compat import safe_load
+from vitdet_plugin.compat.safe_load import load_torch_file
 from vitdet_plugin.errors import UserError
 
 # What a detectron2 model-zoo pickle needs, and nothing else. numpy moved its internals from core to _core in 2.0.
@@ -48,14 +48,14 @@ def load_file(path: str | Path) -> dict[str, Any]:
         raise UserError(f'{path} does not exist; give the path of a checkpoint file')
     try:
         if zipfile.is_zipfile(path):
-            content = safe_load.load(path)
+            content = load_torch_file(path)
         elif path.suffix == '.safetensors':
             from safetensors.torch import load_file as load_safetensors
             content = load_safetensors(path)
         elif path.suffix == '.pkl':
             content = _ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding='latin1').load()
         else:  # torch's format before 1.6
-            content = safe_load.load(path)
+            content = load_torch_file(path)
     except UserError as error:
         raise UserError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
     except Exception as error:

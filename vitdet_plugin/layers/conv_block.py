@@ -42,12 +42,14 @@ class ResidualConvBlock(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """He init for the convolutions, zero for the last norm."""
+        """He init for the convolutions, one for the norms, zero for the last norm."""
         for layer in self.children():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
+            elif isinstance(layer, LayerNorm2d):
+                nn.init.ones_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        nn.init.zeros_(layer.weight)  # the last one
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

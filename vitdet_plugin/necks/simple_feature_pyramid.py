@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -48,6 +49,8 @@ class _Level(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> None:
         super().__init__()
+        if scale <= 0 or not math.log2(scale).is_integer():
+            raise ValueError(f'scale_factors of a simple feature pyramid are powers of two; {scale} is none')
         resize: list[nn.Module] = []
         width = in_channels
         while scale > 1:  # halve the width as the map doubles; norm and GELU only between two deconvolutions
@@ -59,8 +62,6 @@ class _Level(nn.Module):
         while scale < 1:
             resize.append(nn.MaxPool2d(kernel_size=2, stride=2))
             scale *= 2
-        if scale != 1:
-            raise ValueError('the scale factors of a simple feature pyramid are powers of two')
         self.resize = nn.Sequential(*resize)
         self.lateral = ConvModule(width, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
         self.output = ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)

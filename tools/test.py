@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='lowest score that is drawn (default: 0.3)')
     parser.add_argument('--show-max', type=int, default=50, metavar='N',
                         help='at most N pictures, evenly spaced over the split; 0 means all (default: 50)')
-    parser.add_argument('--tta', action='store_true', help='test-time augmentation: horizontal flip (boxes only)')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation: horizontal flip')
     return parser
 
 

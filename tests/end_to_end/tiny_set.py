@@ -1,7 +1,9 @@
 """A COCO set of coloured rectangles that a test writes in milliseconds, and the tools as a test calls them."""
 
+import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +50,23 @@ def run_tool(*words: object, launcher: tuple = (), **kwargs) -> subprocess.Compl
     """Run ``python [launcher…] tools/<words…>`` and return it with its output as text."""
     command = [sys.executable, *map(str, launcher), str(ROOT / 'tools' / str(words[0])), *map(str, words[1:])]
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, **kwargs)
+
+
+def run_ranks(*words: object, ranks: int = 2, launcher: str = 'torch.distributed.run') -> subprocess.CompletedProcess:
+    """Run a tool on ``ranks`` processes of one node, on a free port."""
+    return run_tool(*words, launcher=('-m', launcher, '--nproc-per-node', ranks, '--master-port', free_port()))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def load_tool(name: str):
+    """Import ``tools/<name>.py`` as a module, to call its ``main`` within the test's process."""
+    sys.path.insert(0, str(ROOT / 'tools'))
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
+from mmengine.runner._flexible_runner import FlexibleRunner
 
 from vitdet_plugin.engine.config import load_config
 from vitdet_plugin.engine.console import quieten
@@ -75,7 +76,7 @@ def use_strategy(cfg: Config) -> None:
     Raises:
         UserError: FSDP without a launcher.
     """
-    cfg.setdefault('runner_type', 'FlexibleRunner')
+    cfg.setdefault('runner_type', 'QuietFlexibleRunner')
     cfg.setdefault('env_cfg', {})
     if cfg.strategy.get('type') == 'FSDPStrategy':
         cfg.strategy.type = 'BlockFSDPStrategy'
@@ -84,28 +85,36 @@ def use_strategy(cfg: Config) -> None:
                         '--nproc-per-node N tools/train.py … (one rank is enough to try)')
 
 
-@RUNNERS.register_module()
-class QuietRunner(Runner):
-    """mmengine's ``Runner`` whose start-up dumps go to the log file only, and without pycocotools' chatter."""
+class _NoChatter:
+    """Keeps pycocotools' "creating index..." off the terminal while data sets and evaluators are built."""
 
-    def build_logger(self, *args, **kwargs):
-        logger = super().build_logger(*args, **kwargs)
-        quieten(logger)
-        return logger
-
-    @staticmethod
-    def build_dataloader(*args, **kwargs):
+    def build_dataloader(self, *args, **kwargs):
         with contextlib.redirect_stdout(io.StringIO()):
-            return Runner.build_dataloader(*args, **kwargs)
+            return super().build_dataloader(*args, **kwargs)
 
     def build_evaluator(self, *args, **kwargs):
         with contextlib.redirect_stdout(io.StringIO()):
             return super().build_evaluator(*args, **kwargs)
 
 
+@RUNNERS.register_module()
+class QuietRunner(_NoChatter, Runner):
+    """mmengine's ``Runner`` whose start-up dumps go to the log file only."""
+
+    def build_logger(self, *args, **kwargs):
+        logger = super().build_logger(*args, **kwargs)
+        quieten(logger)
+        return logger
+
+
+@RUNNERS.register_module()
+class QuietFlexibleRunner(_NoChatter, FlexibleRunner):
+    """mmengine's ``FlexibleRunner`` with a quieter terminal; its strategy makes the logger."""
+
+
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that ``runner_type`` names, or mmengine's with a quieter start."""
-    if 'runner_type' in cfg:
+    if cfg.get('runner_type'):
         return RUNNERS.build(cfg)
     return QuietRunner.from_cfg(cfg)
 

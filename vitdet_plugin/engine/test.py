@@ -101,7 +101,7 @@ def result_prefix(cfg: Config, args: Namespace) -> str:
 def use_flip_tta(cfg: Config) -> None:
     """Wrap the model and the test pipeline for test-time augmentation by horizontal flip.
 
-    ``tta_model`` and ``tta_pipeline`` of the config win. mmdet merges boxes only, so masks are not evaluated.
+    ``tta_model`` and ``tta_pipeline`` of the config win.
     """
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
@@ -120,15 +120,10 @@ def use_flip_tta(cfg: Config) -> None:
             dict(type='TestTimeAug', transforms=[flips, *[[step] for step in after]])]
     if cfg.get('tta_model') is None:
         limits = (cfg.model.get('test_cfg') or {}).get('rcnn') or {}
-        cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(
-            nms=dict(type='nms', iou_threshold=0.5), max_per_img=limits.get('max_per_img', 100)))
+        cfg.tta_model = dict(type='FlipTTAModel', nms=limits.get('nms', dict(type='nms', iou_threshold=0.5)),
+                             max_per_img=limits.get('max_per_img', 100))
     dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    for evaluator in _coco_evaluators(cfg):
-        if 'segm' in evaluator.get('metric', ()):
-            if is_main_process():
-                print('warning: --tta merges boxes only; segm is not evaluated', flush=True)
-            evaluator.metric = ['bbox']
+    add_hook(cfg, dict(type='PrepareTTAHook', tta_cfg=cfg.tta_model))
 
 
 def _evaluators(cfg: Config) -> list[ConfigDict]:

@@ -75,17 +75,20 @@ def use_amp(cfg: Config, dtype: str) -> None:
 
     Args:
         cfg: Changed in place.
-        dtype: ``fp16``, ``bf16``, or ``auto``: fp16 on a GPU, bf16 on a CPU.
+        dtype: ``fp16``, ``bf16``, or ``auto``: fp16 on a GPU, bf16 on a CPU and with a strategy.
     """
     import torch
     if dtype == 'auto':
-        dtype = 'fp16' if torch.cuda.is_available() else 'bf16'
+        dtype = 'fp16' if torch.cuda.is_available() and cfg.get('strategy') is None else 'bf16'
     wrapper = cfg.get('optim_wrapper')
     if wrapper is None:
         raise UserError(f'--amp: {cfg.filename} has no optim_wrapper')
     kind = wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
         raise UserError(f'--amp: optim_wrapper.type={kind} cannot be replaced; set its own mixed precision')
+    if dtype == 'fp16' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
+        wrapper.type, wrapper.dtype, wrapper.use_fsdp = 'AmpOptimWrapper', 'float16', True  # its scaler asks all ranks
+        return
     wrapper.type = 'AutocastOptimWrapper'
     wrapper.dtype = dtype
     wrapper.pop('use_fsdp', None)

@@ -1,0 +1,94 @@
+"""Two processes on gloo: torchrun, two agents of one rank each, torch.distributed.launch, FSDP."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, free_port, run_ranks, run_tool
+
+
+@pytest.fixture(scope='module')
+def config(tiny_set, tmp_path_factory):
+    """The tiny config with its data set and a hook that writes every rank's parameters."""
+    path = tmp_path_factory.mktemp('config') / 'two_ranks.py'
+    path.write_text(f"""_base_ = {str(CONFIG)!r}
+custom_imports = dict(imports=['vitdet_plugin', 'tests.end_to_end.rank_dump'], allow_failed_imports=False)
+custom_hooks = [dict(type='RankDumpHook')]
+train_cfg = dict(max_epochs=1, val_interval=5)
+for_set = dict(data_root={str(tiny_set)!r})
+train_dataloader = dict(dataset=for_set)
+val_dataloader = dict(dataset=for_set)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file={str(tiny_set / 'coco.json')!r})
+test_evaluator = val_evaluator
+""")
+    return path
+
+
+@pytest.fixture(scope='module')
+def two_ranks(config, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('two')
+    result = run_ranks('train.py', config, '--work-dir', work_dir, '--launcher', 'pytorch')
+    assert result.returncode == 0, result.stderr[-3000:]
+    return work_dir, result.stdout
+
+
+def assert_equal_parameters(first, second):
+    first, second = torch.load(first), torch.load(second)
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
+
+
+def test_ranks_end_with_equal_parameters_and_one_prints(two_ranks):
+    work_dir, output = two_ranks
+    assert_equal_parameters(work_dir / 'rank0.pth', work_dir / 'rank1.pth')
+    assert output.count('train 2/2') == 1
+    initial = torch.load(work_dir / 'rank0.pth')['backbone.blocks.0.attn.rel_pos_h']
+    assert initial.abs().max() > 0  # zero before the first step
+
+
+def test_two_agents_of_one_rank_train_the_same_model(config, two_ranks, tmp_path):
+    port = str(free_port())
+    agents = [subprocess.Popen(
+        [str(ROOT / 'tools' / 'dist_train.sh'), str(config), '1', '--work-dir', str(tmp_path)], text=True,
+        env=environment(NNODES='2', NODE_RANK=str(rank), MASTER_ADDR='127.0.0.1', PORT=port, PYTHON=sys.executable),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for rank in (0, 1)]
+    outputs = [agent.communicate(timeout=120)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    assert_equal_parameters(tmp_path / 'rank0.pth', tmp_path / 'rank1.pth')
+    assert_equal_parameters(tmp_path / 'rank0.pth', two_ranks[0] / 'rank0.pth')
+
+
+def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
+    """Seven pictures on two ranks: the sampler repeats one, which must not count; by the old launcher's command."""
+    checkpoint = two_ranks[0] / 'epoch_1.pth'
+    words = ('test.py', config, checkpoint, '--eval', 'bbox', 'segm', '--out')
+    one = run_tool(*words, tmp_path / 'one.json', '--work-dir', tmp_path / 'one')
+    two = run_ranks(*words, tmp_path / 'two.json', '--work-dir', tmp_path / 'two', '--launcher', 'pytorch',
+                    launcher='torch.distributed.launch')
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr[-2000:] + two.stderr[-2000:]
+    found = [sorted(json.loads((tmp_path / name).read_text()), key=lambda each: (each['image_id'], -each['score']))
+             for name in ('one.json', 'two.json')]
+    assert len(found[0]) == len(found[1]) > 0
+    for first, second in zip(*found):
+        assert first['image_id'] == second['image_id'] and first['segmentation'] == second['segmentation']
+        assert [*first['bbox'], first['score']] == pytest.approx([*second['bbox'], second['score']], abs=1e-9)
+    metrics = [json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('one', 'two')]
+    for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/segm_mAP'):
+        assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-9)
+
+
+def test_sharded_training_equals_data_parallel_training(config, two_ranks, tmp_path):
+    sharded = tmp_path / 'fsdp.py'
+    sharded.write_text(f"_base_ = {str(config)!r}\nstrategy = dict(type='FSDPStrategy')\ncustom_hooks = []\n")
+    result = run_ranks('train.py', sharded, '--work-dir', tmp_path / 'work')
+    assert result.returncode == 0, result.stderr[-3000:]
+    whole, parts = (torch.load(path, weights_only=False) for path in (two_ranks[0] / 'epoch_1.pth',
+                                                                      tmp_path / 'work' / 'epoch_1.pth'))
+    assert whole['state_dict'].keys() == parts['state_dict'].keys()
+    for name, value in whole['state_dict'].items():
+        torch.testing.assert_close(parts['state_dict'][name], value, rtol=1e-5, atol=1e-6, msg=name)

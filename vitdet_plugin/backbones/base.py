@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from mmengine.model import BaseModule
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
@@ -16,6 +18,11 @@ class Backbone(BaseModule):
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes our own checkpoints and the official ones alike.
     """
 
+    # Constructor arguments of a small model with every kind of part, for the tests that take each backbone up.
+    tiny_cfg: ClassVar[dict]
+
+    out_channels: tuple[int, ...]  # of the maps that forward returns
+    out_strides: tuple[int, ...]  # of these maps, in pixels, ascending; inputs are multiples of the last
     frozen_stages: int = -1
 
     @property

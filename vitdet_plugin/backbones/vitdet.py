@@ -80,6 +80,11 @@ class ViTDet(Backbone):
     (B, embed_dim, H / patch_size, W / patch_size).
     """
 
+    # 6 x 6 tokens, which the windows do not divide; windowed, global, shifted and convolutional blocks
+    tiny_cfg = dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=96, window_size=4, pretrain_img_size=64,
+                    propagation='none', global_block_indexes=[1], shifted_block_indexes=[2],
+                    residual_block_indexes=[3])
+
     def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
                  window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,
                  global_block_indexes: Sequence[int] = (), shifted_block_indexes: Sequence[int] = (),
@@ -94,7 +99,7 @@ class ViTDet(Backbone):
         if propagation not in PROPAGATIONS:
             raise ValueError(f'propagation={propagation!r} is unknown; choose one of {", ".join(PROPAGATIONS)}')
         if propagation_indexes is None:
-            propagation_indexes = [depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+            propagation_indexes = {max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)}
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
                  'conv': set(residual_block_indexes)}
         if propagation != 'none':
@@ -104,11 +109,12 @@ class ViTDet(Backbone):
         _check_indexes(kinds, depth)
 
         self.embed_dim, self.patch_size, self.frozen_stages, self.with_cp = dim, patch_size, frozen_stages, with_cp
+        self.out_channels, self.out_strides = (dim,), (patch_size,)
         self.has_cls_slot = pretrain_use_cls_token
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
         positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, dim)) if use_abs_pos else None
-        self._resized_pos: tuple[tuple, Tensor] | None = None  # eval only: (key, resized pos_embed)
+        self._resized_pos: tuple[Tensor, Tensor] | None = None  # eval only: pos_embed as it was, and resized
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
         self.blocks = nn.ModuleList()
         for i in range(depth):
@@ -119,6 +125,7 @@ class ViTDet(Backbone):
             self.blocks.append(Block(dim, attn, mlp_ratio=mlp_ratio, drop_path=rates[i], norm_eps=norm_eps,
                                      residual_block=residual_block if i in kinds['conv'] else None))
         self.reset_parameters()
+        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
 
     def reset_parameters(self) -> None:
         """Truncated normal (0.02) for linear weights and ``pos_embed``; relative positions and biases zero."""
@@ -155,12 +162,14 @@ class ViTDet(Backbone):
 
     def _abs_pos(self, hw: tuple[int, int]) -> Tensor:
         """Position embedding of a grid, (1, H, W, C); remembered between calls in eval mode."""
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._resized_pos = None
             return resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot)
-        key = (tuple(hw), self.pos_embed._version, self.pos_embed.data_ptr(), self.pos_embed.dtype)
-        if self._resized_pos is None or self._resized_pos[0] != key:
-            self._resized_pos = (key, resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot))
+        # Comparing values costs little; versions and addresses miss writes through ``.data``, as averaging hooks do.
+        known = self._resized_pos
+        if known is None or known[1].shape[1:3] != hw or not _equal(known[0], self.pos_embed):
+            self._resized_pos = (self.pos_embed.detach().clone(),
+                                 resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot).clone())
         return self._resized_pos[1]
 
     @property
@@ -180,6 +189,10 @@ class ViTDet(Backbone):
         """The embeddings and the first ``frozen_stages`` blocks."""
         embeddings = [self.patch_embed] + ([self.pos_embed] if self.pos_embed is not None else [])
         return [*embeddings, *self.blocks[:self.frozen_stages]]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
 def _sizes(arch: str | dict) -> dict:

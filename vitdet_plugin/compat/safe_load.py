@@ -5,10 +5,10 @@ file says. Here it is ``weights_only=True`` and nothing else, with the few extra
 """
 
 import argparse
-import collections
 import contextlib
 import contextvars
 import datetime
+import functools
 import os
 import pathlib
 import pickle
@@ -41,7 +41,7 @@ def load_torch_file(file, map_location='cpu'):
         return torch.load(file, map_location=map_location, weights_only=False)
     try:
         with torch.serialization.safe_globals(_allowed()):
-            return torch.load(file, map_location=map_location, weights_only=True)
+            return _without_config(torch.load(file, map_location=map_location, weights_only=True), name)
     except pickle.UnpicklingError as error:
         raise UserError(_explain(name, str(error))) from error
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -65,12 +65,38 @@ def trusted() -> Iterator[None]:
 
 def install() -> None:
     """Put `load_torch_file` in the place of mmengine's loading, for every route by which it reads a checkpoint."""
+    from mmengine.infer import BaseInferencer
     from mmengine.runner import checkpoint
 
     if hasattr(checkpoint, '_safe_torch_load'):  # the maintained fork: one function serves all schemes
         checkpoint._safe_torch_load = _like_mmengine
     else:  # upstream mmengine calls torch.load, safe since torch 2.6 but unable to read its own local checkpoints
         checkpoint.CheckpointLoader.register_scheme('', _load_from_local, force=True)
+    if not hasattr(BaseInferencer._init_model, '__wrapped__'):
+        BaseInferencer._init_model = _only_with_config(BaseInferencer._init_model)
+
+
+def _without_config(checkpoint, name: str):
+    """Drop ``meta.config``: when it resumes, mmengine would execute that text as a Python config.
+
+    It writes its own configs under ``cfg``, which it does not read back.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and meta.pop('config', None) is not None:
+        print_log(f'{name}: ignoring the config inside; configs are code and are taken from files only',
+                  logger='current')
+    return checkpoint
+
+
+def _only_with_config(init_model):
+    @functools.wraps(init_model)
+    def wrapped(self, cfg, weights, device='cpu'):
+        if not cfg:
+            raise UserError(f'{weights}: give the config file of the model too; the config inside a checkpoint is code '
+                            'and is not executed')
+        return init_model(self, cfg, weights, device)
+
+    return wrapped
 
 
 def _like_mmengine(file, map_location=None, weights_only=None):
@@ -91,6 +117,11 @@ def _history_method(owner: type, name: str) -> Callable:
     return getattr(owner, name)
 
 
+def _plain_dict(factory=None) -> dict:
+    """Stands in for ``defaultdict``, into which torch's safe unpickler does not put items."""
+    return {}
+
+
 def _allowed() -> list:
     """Types that hold data only; callables appear with the name under which a pickle refers to them."""
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
@@ -99,8 +130,8 @@ def _allowed() -> list:
     dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
     return [HistoryBuffer, ConfigDict, (_history_method, 'builtins.getattr'), (_history_method, '__builtin__.getattr'),
             *rebuild, np.ndarray, np.dtype, *dtypes, datetime.datetime, datetime.date, datetime.timedelta,
-            collections.defaultdict, dict, list, tuple, slice, pathlib.PosixPath, pathlib.PurePosixPath,
-            argparse.Namespace]
+            (_plain_dict, 'collections.defaultdict'), dict, list, tuple, slice, pathlib.PosixPath,
+            pathlib.PurePosixPath, argparse.Namespace]
 
 
 def _explain(name: str, message: str) -> str:

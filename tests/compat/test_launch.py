@@ -1,0 +1,157 @@
+import multiprocessing
+import os
+import socket
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.model import BaseModel
+from mmengine.registry import MODEL_WRAPPERS
+from torch import nn
+
+from vitdet_plugin.compat import launch
+from vitdet_plugin.errors import UserError
+
+
+class Net(BaseModel):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, x, mode):
+        return self.layer(x).sum()
+
+
+def join_and_step(launcher, local_rank=None):
+    """Join the group, wrap a model and back-propagate a gradient that equals the rank; what the rank holds then."""
+    launch.init_distributed(launcher, local_rank=local_rank)
+    model = MODEL_WRAPPERS.build(dict(launch.model_wrapper_cfg({}), module=Net()))
+    model(torch.full((1, 2), float(dist.get_rank())), mode='tensor').backward()
+    found = dist.get_backend(), dist.get_rank(), int(os.environ['LOCAL_RANK']), model.module.layer.weight.grad.tolist()
+    dist.destroy_process_group()
+    return found
+
+
+def join_through_mmengine(launcher):
+    """What a foreign tool does: mmengine's own init_dist, with its default of nccl, and its own DDP arguments."""
+    from mmengine.dist import init_dist
+
+    init_dist(launcher, backend='nccl', timeout=60)
+    model = MODEL_WRAPPERS.build(dict(type='MMDistributedDataParallel', module=Net(), device_ids=[0]))
+    model(torch.ones(1, 2), mode='tensor').backward()
+    backend = dist.get_backend()
+    dist.destroy_process_group()
+    return backend
+
+
+def clean(**values):
+    """This process's environment without what launchers set, and with ``values``."""
+    dropped = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_', 'SLURM_', 'OMPI_', 'VITDET_')
+    return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | values
+
+
+def start(function, *args, **env):
+    """Run a function in a fork, which need not import the stack again; gives the end of a pipe with its result."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def child():
+        os.environ.clear()
+        os.environ.update(env)
+        try:
+            theirs.send(function(*args))
+        except UserError as error:
+            theirs.send(str(error))
+
+    multiprocessing.get_context('fork').Process(target=child, daemon=True).start()
+    return ours
+
+
+def result(pipe):
+    assert pipe.poll(60), 'no answer from the process'
+    return pipe.recv()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return str(probe.getsockname()[1])
+
+
+VARIABLES = {
+    'pytorch': lambda rank: dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE='2', MASTER_ADDR='127.0.0.1'),
+    'slurm': lambda rank: dict(SLURM_PROCID=rank, SLURM_LOCALID=rank, SLURM_NTASKS='2', SLURM_NODELIST='localhost'),
+    'mpi': lambda rank: dict(OMPI_COMM_WORLD_RANK=rank, OMPI_COMM_WORLD_LOCAL_RANK=rank, OMPI_COMM_WORLD_SIZE='2',
+                             OMPI_COMM_WORLD_LOCAL_SIZE='2'),
+}
+cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason='needs nccl and two GPUs here')
+
+
+@cpu_only
+@pytest.mark.parametrize('launcher', VARIABLES)
+def test_two_ranks_average_their_gradients(launcher):
+    port = free_port()
+    pipes = [start(join_and_step, launcher, **clean(**VARIABLES[launcher](rank), MASTER_PORT=port)) for rank in '01']
+    assert [result(pipe) for pipe in pipes] == [('gloo', rank, rank, [[0.5, 0.5]]) for rank in (0, 1)]
+
+
+@cpu_only
+def test_local_rank_from_the_command_line():
+    env = VARIABLES['pytorch']('0') | dict(WORLD_SIZE='1', MASTER_PORT=free_port())
+    env.pop('LOCAL_RANK')
+    assert result(start(join_and_step, 'pytorch', 0, **clean(**env))) == ('gloo', 0, 0, [[0.0, 0.0]])
+
+
+@cpu_only
+@pytest.mark.parametrize('launcher', VARIABLES)
+def test_mmengine_itself_starts_on_the_cpu(launcher):
+    port = free_port()
+    pipes = [start(join_through_mmengine, launcher, **clean(**VARIABLES[launcher](rank), MASTER_PORT=port))
+             for rank in '01']
+    assert [result(pipe) for pipe in pipes] == ['gloo', 'gloo']
+
+
+@cpu_only
+@pytest.mark.parametrize('rank', '01')
+def test_a_missing_peer_fails_in_time(rank):
+    env = VARIABLES['pytorch'](rank) | dict(MASTER_PORT=free_port(), VITDET_DIST_TIMEOUT='2')
+    begin = time.monotonic()
+    message = result(start(join_and_step, 'pytorch', **clean(**env)))
+    assert message.startswith(f'rank {rank} of 2: the processes did not meet at 127.0.0.1:')
+    assert '\n' not in message
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize(('launcher', 'env', 'message'), [
+    ('horovod', {}, "launcher 'horovod': choose one of none, pytorch, slurm, mpi"),
+    ('pytorch', {}, 'RANK is not set; start with torchrun'),
+    ('pytorch', dict(RANK='0', WORLD_SIZE='two', LOCAL_RANK='0'), 'WORLD_SIZE=two is not a number'),
+    ('slurm', {}, 'SLURM_NODELIST is not set; start with srun'),
+    ('mpi', dict(OMPI_COMM_WORLD_RANK='0', OMPI_COMM_WORLD_SIZE='4', OMPI_COMM_WORLD_LOCAL_SIZE='2',
+                 OMPI_COMM_WORLD_LOCAL_RANK='0'), 'on several nodes set MASTER_ADDR'),
+    ('pytorch', dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='a', MASTER_PORT='1',
+                     VITDET_DIST_TIMEOUT='soon'), 'VITDET_DIST_TIMEOUT=soon: give a number'),
+])
+def test_mistakes_are_named(monkeypatch, launcher, env, message):
+    monkeypatch.setattr(os, 'environ', clean(**env))
+    with pytest.raises(UserError, match=message):
+        launch.init_distributed(launcher)
+
+
+def test_none_needs_nothing():
+    launch.init_distributed('none')
+
+
+@pytest.mark.parametrize(('nodes', 'first'), [
+    ('localhost', 'localhost'), ('gpu[03-05,9],login1', 'gpu03'), ('a1,b2', 'a1'), ('rack-2-n[7]-ib', 'rack-2-n7-ib')])
+def test_first_host_of_a_slurm_list(nodes, first):
+    assert launch.first_host(nodes) == first
+
+
+def test_model_wrapper_keeps_what_the_config_says():
+    mine = dict(type='MMFullyShardedDataParallel', use_orig_params=True)
+    assert launch.model_wrapper_cfg(dict(model_wrapper_cfg=mine)) == mine
+    ddp = launch.model_wrapper_cfg(dict(find_unused_parameters=True))
+    assert ddp['type'] == 'MMDistributedDataParallel'
+    assert ddp['find_unused_parameters'] is True

@@ -1,0 +1,161 @@
+import datetime
+import io
+import os
+import pickle
+import zipfile
+from argparse import Namespace
+from collections import OrderedDict, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader, load_checkpoint
+from torch import nn
+
+from vitdet_plugin.compat import safe_load
+from vitdet_plugin.errors import UserError
+
+
+class Touch:
+    """Creates a file when unpickled."""
+
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+class GetAttribute:
+    """Asks for an attribute when unpickled, as a route to things that no list allows."""
+
+    def __init__(self, *args):
+        self.args = args
+
+    def __reduce__(self):
+        return getattr, self.args
+
+
+def loaders():
+    return [safe_load.load_torch_file, CheckpointLoader.load_checkpoint,
+            lambda path: load_checkpoint(nn.Linear(1, 1), str(path), map_location='cpu')]
+
+
+@pytest.mark.parametrize('load', loaders(), ids=['own', 'mmengine loader', 'load_checkpoint'])
+@pytest.mark.parametrize('where', ['state_dict', 'optimizer', 'ema_state_dict', 'meta'])
+def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, load, where):
+    path, target = tmp_path / 'evil.pth', tmp_path / 'executed'
+    torch.save({'state_dict': {}, where: {'x': Touch(target)}}, path)
+    with pytest.raises(UserError, match=r'evil\.pth: refused, because it refers to \S*mkdir') as caught:
+        load(str(path))
+    assert not target.exists()
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (np.ndarray, 'tofile'), (dict, 'fromkeys')])
+def test_getattr_reaches_nothing_but_statistics(tmp_path, args):
+    path = tmp_path / 'evil.pth'
+    torch.save({'x': GetAttribute(*args)}, path)
+    with pytest.raises(UserError, match='refused'):
+        safe_load.load_torch_file(path)
+
+
+def test_raw_and_legacy_pickles_are_refused(tmp_path):
+    target = tmp_path / 'executed'
+    for name, data in [('raw.pth', pickle.dumps(Touch(target))), ('legacy.pth', legacy(Touch(target)))]:
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match=name):
+            safe_load.load_torch_file(tmp_path / name)
+    assert not target.exists()
+
+
+def legacy(content):
+    buffer = io.BytesIO()
+    torch.save({'x': content}, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def test_environment_cannot_switch_it_off(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    torch.save({'x': Touch(tmp_path / 'executed')}, tmp_path / 'evil.pth')
+    with pytest.raises(UserError):
+        safe_load.load_torch_file(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'executed').exists()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'empty', 'text'])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'state_dict': {'w': torch.zeros(1000)}}, path)
+    whole = path.read_bytes()
+    path.write_bytes({'cut': whole[:len(whole) // 2], 'empty': b'', 'text': b'404 not found'}[damage])
+    with pytest.raises(UserError, match=r'epoch_1\.pth: cannot be read') as caught:
+        safe_load.load_torch_file(path)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_zip_bomb_is_refused_before_unpacking(tmp_path):
+    path = tmp_path / 'bomb.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data/0', bytes(32 << 20))
+    with pytest.raises(UserError, match=r'bomb\.pth: refused, because it would unpack'):
+        safe_load.load_torch_file(path)
+
+
+def test_plain_data_passes(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    content = dict(
+        tensor=torch.arange(3.), half=torch.ones(2, dtype=torch.bfloat16), array=np.arange(4, dtype=np.int16),
+        words=np.array(['a', 'bc']), flags=np.array([True]), scalar=np.float32(1.5), integer=np.int64(7),
+        boolean=np.bool_(True), config=ConfigDict(a=ConfigDict(b=[1, (2,)])), history=history,
+        when=datetime.datetime(2026, 1, 2), ordered=OrderedDict(a=1), args=Namespace(lr=0.1), path=Path('/a/b'),
+        some={1, 2}, part=slice(1, 5))
+    torch.save(content, tmp_path / 'plain.pth')
+    loaded = safe_load.load_torch_file(tmp_path / 'plain.pth')
+    assert loaded.keys() == content.keys()
+    for key in content.keys() - {'tensor', 'half', 'array', 'words', 'flags', 'history'}:
+        assert type(loaded[key]) is type(content[key]), key
+        assert loaded[key] == content[key], key
+    for key in ('array', 'words', 'flags'):
+        np.testing.assert_array_equal(loaded[key], content[key])
+        assert loaded[key].dtype == content[key].dtype
+    assert torch.equal(loaded['tensor'], content['tensor'])
+    assert loaded['history'].mean() == 1.5
+    assert loaded['history'].statistics('min') == 1.0
+
+
+def test_a_defaultdict_becomes_a_dict(tmp_path):
+    torch.save(defaultdict(list, a=[1]), tmp_path / 'plain.pth')
+    assert safe_load.load_torch_file(tmp_path / 'plain.pth') == {'a': [1]}
+
+
+def test_a_config_inside_a_checkpoint_is_not_executed(tmp_path):
+    from mmdet.apis import DetInferencer
+
+    code = f'import os\nos.mkdir({str(tmp_path / "executed")!r})\nmodel = dict()'
+    torch.save(dict(state_dict={}, meta=dict(config=code, cfg=code, epoch=1), message_hub={}), tmp_path / 'evil.pth')
+    assert safe_load.load_torch_file(tmp_path / 'evil.pth')['meta'] == dict(cfg=code, epoch=1)
+    with pytest.raises(UserError, match=r'evil\.pth: give the config file'):
+        DetInferencer(weights=str(tmp_path / 'evil.pth'))
+    assert not (tmp_path / 'executed').exists()
+
+
+def test_trusted_is_the_only_way_and_ends_with_its_block(tmp_path):
+    for name in ('first', 'second'):
+        torch.save({'x': Touch(tmp_path / f'{name}.ran')}, tmp_path / f'{name}.pth')
+    with safe_load.trusted():
+        safe_load.load_torch_file(tmp_path / 'first.pth')
+    assert (tmp_path / 'first.ran').is_dir()
+    with pytest.raises(UserError):
+        safe_load.load_torch_file(tmp_path / 'second.pth')
+    assert not (tmp_path / 'second.ran').exists()
+
+
+def test_nothing_in_the_package_uses_the_escape():
+    root = Path(__file__).resolve().parents[2]
+    users = [path for folder in ('vitdet_plugin', 'tools', 'benchmarks') for path in (root / folder).rglob('*.py')
+             if 'trusted(' in path.read_text() or 'weights_only=False' in path.read_text()]
+    assert [path.name for path in users] == ['safe_load.py']

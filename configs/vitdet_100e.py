@@ -5,7 +5,7 @@ _base_ = ['_base_/datasets/coco_lsj.py', '_base_/runtime.py']
 # Schedule: 100 ep = 100 x 118,000 images = 184,375 it x 64 images
 epochs, images, batch = 100, 118_000, 64  # 8 GPUs x 8 images
 max_iters = epochs * images // batch
-milestones = [round(max_iters * part) for part in (0.8889, 0.9630)]  # 163,891 and 177,553
+milestones = [round(max_iters * part) for part in (8 / 9, 26 / 27)]  # 163,889 and 177,546
 val_interval = 5000
 
 norm_cfg = dict(type='LayerNorm2d', eps=1e-6)

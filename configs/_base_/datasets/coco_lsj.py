@@ -6,7 +6,8 @@ batch_size = 8  # images a GPU; the recipes count on 8 GPUs
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    # polygons stay polygons: faster to jitter than bitmaps. Data with RLE masks of single objects wants poly2mask=True.
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
     # flip, resize so that the image fits into 0.1 to 2 times image_size, crop image_size: 'pillow' filters as the
     # reference does, 'cv2' is faster
     dict(type='LargeScaleJitter', image_size=image_size, scale=(0.1, 2.0), resize_backend='pillow'),
@@ -15,7 +16,6 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(image_size, image_size), keep_ratio=True, backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]
 

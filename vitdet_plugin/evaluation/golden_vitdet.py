@@ -11,8 +11,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from vitdet_plugin.evaluation.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.evaluation.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.01, 1e-4  # pixels; probability
 # The flagship configs themselves are put to the test, with the case's sizes.

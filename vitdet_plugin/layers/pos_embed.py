@@ -46,7 +46,8 @@ def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
     """
     length = 2 * max(q_size, k_size) - 1
     if table.shape[0] != length:
-        table = F.interpolate(table.T[None].float(), size=length, mode='linear')[0].T.to(table.dtype)
+        wide = torch.promote_types(table.dtype, torch.float32)
+        table = F.interpolate(table.T[None].to(wide), size=length, mode='linear')[0].T.to(table.dtype)
     q_index = torch.arange(q_size, device=table.device)[:, None] * max(k_size / q_size, 1.0)
     k_index = torch.arange(k_size, device=table.device)[None, :] * max(q_size / k_size, 1.0)
     distance = q_index - k_index + (k_size - 1) * max(q_size / k_size, 1.0)

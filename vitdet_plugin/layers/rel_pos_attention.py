@@ -79,7 +79,7 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale
 
 
 def _blocks(heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Slices (heads, queries) whose scores count about ``CHUNK_ELEMENTS``: many small heads or a part of a large one."""
+    """Slices (heads, queries) of about ``CHUNK_ELEMENTS`` scores: many small heads or a part of a large one."""
     rows = max(1, min(queries, CHUNK_ELEMENTS // keys))
     group = max(1, CHUNK_ELEMENTS // (rows * keys))
     for head in range(0, heads, group):

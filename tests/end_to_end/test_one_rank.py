@@ -28,8 +28,8 @@ def trained(tiny_set, tmp_path_factory):
 
 
 def scalars_of(work_dir):
-    lines = [line for file in sorted(work_dir.glob('*/vis_data/scalars.json')) for line in file.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def test_training_writes_checkpoints_scalars_and_readable_lines(trained):

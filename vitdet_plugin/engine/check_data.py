@@ -58,7 +58,7 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
         return findings
     if not os.path.isfile(ann_file):
         return findings + [Finding('error', f'{path}.ann_file: {os.path.abspath(ann_file)} does not exist; set '
-                                            f'data_root / ann_file ({_nearest_folder(ann_file)})')]
+                                            f'data_root / ann_file, see data/README.md ({_nearest_folder(ann_file)})')]
     if not ann_file.endswith('.json'):
         return findings
     try:

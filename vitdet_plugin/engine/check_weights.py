@@ -72,7 +72,7 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
     """
     if '://' in file or not os.path.isfile(file):
         return []
-    from vitdet_plugin.checkpoints import load_state_dict_file
+    from vitdet_plugin.checkpoints.files import load_state_dict_file
     weights = load_state_dict_file(file)
     prefix = f'{prefix.rstrip(".")}.' if prefix else ''
     shapes = {_bare(name)[len(prefix):]: tuple(value.shape) for name, value in weights.items()

@@ -101,10 +101,9 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition('=')
         if not equals or not key:
             raise UserError(f'--cfg-options {word}: expected KEY=VALUE without blanks around "="')
-        try:
-            options[key] = DictAction._parse_iterable(value)
-        except AssertionError as error:
-            raise UserError(f'--cfg-options {word}: brackets do not match') from error
+        if any(value.count(opening) != value.count(closing) for opening, closing in ('[]', '()')):
+            raise UserError(f'--cfg-options {word}: brackets do not match')
+        options[key] = DictAction._parse_iterable(value)
     return options
 
 

@@ -8,7 +8,8 @@ from typing import Any
 # Beginnings of mmengine's and mmdet's messages that repeat what the log file or another line says.
 _FILE_ONLY = ('System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
               'Distributed training is not used', 'Exp name:', 'Evaluating ', 'bbox_mAP_copypaste',
-              'segm_mAP_copypaste', 'Checkpoints will be saved to', 'Loads checkpoint by', '"FileClient" will be', '"HardDiskBackend" is')
+              'segm_mAP_copypaste', 'Checkpoints will be saved to', 'Loads checkpoint by',
+              '"FileClient" will be', '"HardDiskBackend" is')
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:

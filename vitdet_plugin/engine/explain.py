@@ -10,9 +10,9 @@ from mmengine.config import Config
 from vitdet_plugin.engine.config import all_registries, find_registered, near
 from vitdet_plugin.errors import UserError
 
-_NOT_REGISTERED = re.compile(r"(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry")
+_NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
-_MISSING = re.compile(r"(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)")
+_MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
 
 
 @contextmanager

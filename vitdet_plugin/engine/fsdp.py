@@ -89,7 +89,7 @@ class BlockFSDPStrategy(FSDPStrategy):
         if self._optim_cfg is None:
             return super().build_optim_wrapper(optim_wrapper, model)
         if optim_wrapper.get('type') == 'AutocastOptimWrapper' and 'bf' not in str(optim_wrapper.get('dtype', 'bf16')):
-            raise UserError('FSDP with fp16: write --amp bf16, or optim_wrapper.type=AmpOptimWrapper with use_fsdp=True')
+            raise UserError('FSDP with fp16: write --amp bf16, or optim_wrapper.type=AmpOptimWrapper, use_fsdp=True')
         settings = {key: value for key, value in self._optim_cfg.items() if key not in ('constructor', 'paramwise_cfg')}
         settings.setdefault('type', 'OptimWrapper')
         wrapper = OPTIM_WRAPPERS.build({**settings, 'optimizer': self._sharded_optimizer(model)})

@@ -1,5 +1,6 @@
 """Checks before a run starts: everything that would stop it later, found in seconds and said in one line each."""
 
+import copy
 import logging
 import os
 import shutil
@@ -86,7 +87,9 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
         evaluators = cfg.get(f'{split}_evaluator') or []
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
-            if ann_file and '://' not in ann_file and not os.path.isfile(ann_file):
+            if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
+                continue
+            if not any(os.path.abspath(ann_file) in finding.text for finding in findings):  # else it has been said
                 findings.append(Finding('error', f'{split}_evaluator.ann_file: {os.path.abspath(ann_file)} does not '
                                                  'exist; it is usually that of the data set'))
     return findings, classes
@@ -113,7 +116,7 @@ def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:
     """The model on the meta device, or what is wrong with its config; (None, []) if it only dislikes the device."""
     from mmengine.registry import init_default_scope
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    model_cfg = cfg.model.to_dict() if hasattr(cfg.model, 'to_dict') else dict(cfg.model)
+    model_cfg = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     level = logging.root.manager.disable

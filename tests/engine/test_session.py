@@ -1,0 +1,51 @@
+from argparse import Namespace
+
+import pytest
+
+from tests.end_to_end.tiny_set import CONFIG
+from vitdet_plugin.engine.session import load_session_config, resolve_launcher, use_strategy
+from vitdet_plugin.errors import UserError
+
+TORCHRUN = dict(RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')
+
+
+def arguments(**changes):
+    return Namespace(**{**dict(config=str(CONFIG), cfg_options=[], work_dir=None, launcher=None, local_rank=None),
+                        **changes})
+
+
+def test_the_launcher_is_found_in_the_environment():
+    assert resolve_launcher(None, {}) == 'none'
+    assert resolve_launcher(None, TORCHRUN) == 'pytorch'
+    assert resolve_launcher('slurm', {}) == 'slurm'
+    with pytest.raises(UserError, match='WORLD_SIZE=2'):
+        resolve_launcher('none', TORCHRUN)
+
+
+def test_a_launcher_that_did_not_start_us(monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match='torchrun'):
+        load_session_config(arguments(launcher='pytorch'))
+
+
+@pytest.mark.parametrize('given, in_config, used', [
+    ('/a', '/b', '/a'), (None, '/b', '/b'), (None, None, 'work_dirs/tiny_vitdet')])
+def test_work_dir_comes_from_the_command_the_config_or_its_name(given, in_config, used):
+    options = [f'work_dir={in_config}'] if in_config else []
+    assert load_session_config(arguments(work_dir=given, cfg_options=options)).work_dir == used
+
+
+def test_the_default_logger_becomes_the_progress_line_with_its_settings():
+    cfg = load_session_config(arguments(cfg_options=['default_hooks.logger.interval=7']))
+    assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)
+    assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
+
+
+def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):
+    tiny_config.strategy = dict(type='FSDPStrategy')
+    with pytest.raises(UserError, match='torchrun'):
+        use_strategy(tiny_config)
+    tiny_config.launcher = 'pytorch'
+    use_strategy(tiny_config)
+    assert tiny_config.strategy.type == 'BlockFSDPStrategy' and tiny_config.runner_type == 'QuietFlexibleRunner'

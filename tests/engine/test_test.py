@@ -1,0 +1,57 @@
+from argparse import Namespace
+
+import pytest
+
+from vitdet_plugin.engine.test import apply_test_arguments, use_flip_tta
+from vitdet_plugin.errors import UserError
+
+
+def arguments(**changes):
+    return Namespace(**{**dict(checkpoint='weights.pth', eval=None, out=None, format_only=False, show_dir=None,
+                               show_score_thr=0.3, show_max=50), **changes})
+
+
+def test_training_parts_are_dropped(tiny_config):
+    apply_test_arguments(tiny_config, arguments())
+    assert tiny_config.load_from == 'weights.pth'
+    assert tiny_config.train_dataloader is tiny_config.optim_wrapper is tiny_config.val_evaluator is None
+    assert tiny_config.test_evaluator.metric == ['bbox', 'segm']
+
+
+@pytest.mark.parametrize('changes, says', [
+    (dict(eval=['mask']), '--eval mask: choose from bbox, segm'), (dict(out='found.txt'), '.pkl')])
+def test_mistakes_are_one_line(tiny_config, changes, says):
+    with pytest.raises(UserError, match=says):
+        apply_test_arguments(tiny_config, arguments(**changes))
+
+
+def test_a_config_without_a_test_split(tiny_config):
+    tiny_config.test_dataloader = None
+    with pytest.raises(UserError, match='nothing to test on'):
+        apply_test_arguments(tiny_config, arguments())
+
+
+def test_formatting_for_a_server(tiny_config, tmp_path):
+    apply_test_arguments(tiny_config, arguments(format_only=True, out=str(tmp_path / 'new' / 'r.json')))
+    assert tiny_config.test_evaluator.format_only and tiny_config.test_evaluator.outfile_prefix == str(
+        tmp_path / 'new' / 'r')
+    tiny_config.test_evaluator = dict(type='VOCMetric')
+    with pytest.raises(UserError, match='CocoMetric'):
+        apply_test_arguments(tiny_config, arguments(format_only=True))
+
+
+def test_pictures_come_from_a_hook(tiny_config):
+    apply_test_arguments(tiny_config, arguments(show_dir='out'))
+    assert tiny_config.custom_hooks[-1]['type'] == 'PredictionPictureHook'
+
+
+def test_flip_goes_before_padding_and_packing(tiny_config):
+    pipeline = tiny_config.test_dataloader.dataset.pipeline
+    pipeline.insert(2, dict(type='Pad', size=(64, 64)))
+    use_flip_tta(tiny_config)
+    kinds = [step['type'] for step in tiny_config.test_dataloader.dataset.pipeline]
+    assert kinds == ['LoadImageFromFile', 'Resize', 'TestTimeAug']
+    flips, pad, pack = tiny_config.test_dataloader.dataset.pipeline[-1]['transforms']
+    assert [flip['prob'] for flip in flips] == [0.0, 1.0]
+    assert pad[0]['type'] == 'Pad' and 'flip_direction' in pack[0]['meta_keys']
+    assert tiny_config.tta_model.nms.iou_threshold == 0.7 and tiny_config.tta_model.max_per_img == 10

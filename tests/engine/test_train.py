@@ -1,0 +1,87 @@
+import os
+from argparse import Namespace
+
+import pytest
+
+from vitdet_plugin.engine.train import apply_resume, apply_train_arguments, find_newest_checkpoint, use_amp
+from vitdet_plugin.errors import UserError
+
+
+def arguments(**changes):
+    return Namespace(**{**dict(load_from=None, amp=None, auto_scale_lr=False, seed=None, deterministic=False,
+                               no_validate=False, eval=None, resume=None), **changes})
+
+
+@pytest.mark.parametrize('dtype, wanted', [('auto', 'bf16'), ('bf16', 'bf16'), ('fp16', 'fp16')])
+def test_mixed_precision_keeps_the_rest_of_the_wrapper(tiny_config, monkeypatch, dtype, wanted):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
+    tiny_config.optim_wrapper.constructor = 'LayerWiseDecayConstructor'
+    tiny_config.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=0.7)
+    before = tiny_config.optim_wrapper.to_dict()
+    use_amp(tiny_config, dtype)
+    assert tiny_config.optim_wrapper.to_dict() == {**before, 'type': 'AutocastOptimWrapper', 'dtype': wanted}
+
+
+def test_mixed_precision_on_a_gpu_and_with_sharding(tiny_config, monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    use_amp(tiny_config, 'auto')
+    assert tiny_config.optim_wrapper.dtype == 'fp16'
+    tiny_config.strategy = dict(type='BlockFSDPStrategy')
+    use_amp(tiny_config, 'auto')
+    assert tiny_config.optim_wrapper.dtype == 'bf16'
+    use_amp(tiny_config, 'fp16')  # only mmengine's wrapper has the scaler that asks all ranks
+    assert (tiny_config.optim_wrapper.type, tiny_config.optim_wrapper.use_fsdp) == ('AmpOptimWrapper', True)
+
+
+def test_mixed_precision_leaves_foreign_wrappers_alone(tiny_config):
+    tiny_config.optim_wrapper.type = 'ApexOptimWrapper'
+    with pytest.raises(UserError, match='ApexOptimWrapper'):
+        use_amp(tiny_config, 'bf16')
+
+
+def test_seed_scaling_and_validation(tiny_config):
+    apply_train_arguments(tiny_config, arguments(seed=5, deterministic=True, auto_scale_lr=True, no_validate=True,
+                                                 load_from='weights.pth'))
+    assert tiny_config.randomness == dict(seed=5, deterministic=True)
+    assert tiny_config.auto_scale_lr == dict(base_batch_size=4, enable=True)
+    assert tiny_config.val_dataloader is tiny_config.val_cfg is tiny_config.val_evaluator is None
+    assert tiny_config.load_from == 'weights.pth'
+
+
+def test_scaling_needs_a_base_batch_size(tiny_config):
+    tiny_config.auto_scale_lr = None
+    with pytest.raises(UserError, match='base_batch_size'):
+        apply_train_arguments(tiny_config, arguments(auto_scale_lr=True))
+
+
+def test_metrics_of_the_final_evaluation(tiny_config):
+    apply_train_arguments(tiny_config, arguments(eval=['bbox']))
+    assert tiny_config.test_evaluator.metric == ['bbox']
+    with pytest.raises(UserError, match='near: bbox'):
+        apply_train_arguments(tiny_config, arguments(eval=['box']))
+
+
+def test_resume_without_a_checkpoint_starts_afresh_with_the_given_weights(tiny_config):
+    tiny_config.load_from = 'weights.pth'
+    assert apply_resume(tiny_config, 'auto') is None
+    assert tiny_config.resume is False and tiny_config.load_from == 'weights.pth'
+
+
+def test_resume_from_a_file(tiny_config, tmp_path):
+    (tmp_path / 'a.pth').touch()
+    assert apply_resume(tiny_config, str(tmp_path / 'a.pth')) == tiny_config.load_from == str(tmp_path / 'a.pth')
+    assert tiny_config.resume is True
+    with pytest.raises(UserError, match='b.pth does not exist'):
+        apply_resume(tiny_config, str(tmp_path / 'b.pth'))
+
+
+def test_the_newest_checkpoint_is_found_even_if_the_folder_was_moved(tmp_path):
+    assert find_newest_checkpoint(str(tmp_path)) is None
+    for age, name in enumerate(['iter_20.pth', 'iter_10.pth']):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_10.pth')
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+    (tmp_path / 'iter_10.pth').unlink()  # what the note names is gone
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')

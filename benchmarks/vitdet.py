@@ -1,0 +1,57 @@
+"""The ViT-B backbone of ViTDet end to end at 1024^2, against the same backbone with materialised attention."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Row, Step, compare
+from benchmarks.reference_attention import ReferenceAttention
+from vitdet_plugin.backbones.vitdet import ViTDet
+from vitdet_plugin.layers.attention import WindowAttention
+
+
+def _backbone(side: int, depth: int, reference: bool) -> ViTDet:
+    torch.manual_seed(0)
+    backbone = ViTDet(dict(embed_dim=768, depth=depth, num_heads=12), img_size=side, drop_path_rate=0.0)
+    for module in backbone.modules():
+        if isinstance(module, WindowAttention):
+            torch.nn.init.normal_(module.rel_pos_h, std=0.02)
+            torch.nn.init.normal_(module.rel_pos_w, std=0.02)
+            if reference:
+                module.__class__ = ReferenceAttention  # the same parameters, computed the reference's way
+    return backbone
+
+
+def _inference(side: int, depth: int, reference: bool) -> Step:
+    backbone = _backbone(side, depth, reference).eval()
+    image = torch.randn(1, 3, side, side)
+
+    def step() -> Tensor:
+        with torch.no_grad():
+            return backbone(image)[0]
+    return step
+
+
+def _training(side: int, depth: int, reference: bool) -> Step:
+    backbone = _backbone(side, depth, reference)
+    image = torch.randn(1, 3, side, side)
+    direction = torch.randn(1, 768, side // 16, side // 16)
+
+    def step() -> list[Tensor]:
+        backbone.zero_grad(set_to_none=True)
+        out = backbone(image)[0]
+        out.backward(direction)
+        return [out.detach(), backbone.pos_embed.grad]
+    return step
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Inference and one forward and backward pass; weights and activations that both sides share are in the memory."""
+    side, depth, repeats = (512, 4, 3) if quick else (1024, 12, 3)
+    for name, builder, goals in [('inference', _inference, dict(time_goal=1.6, memory_goal=6)),
+                                 ('training', _training, {})]:
+        yield compare(f'ViT-B backbone, {side}^2, {depth} blocks, {name}', 'materialised',
+                      partial(builder, side, depth, False), partial(builder, side, depth, True), tolerance=5e-3,
+                      repeats=repeats, **goals)

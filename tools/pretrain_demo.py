@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""Make the demo's backbone weights: dense labelling of pictures that the demo neither trains nor evaluates on.
+
+The weights in demo/ were made by exactly this command without arguments.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from _cli import ROOT, run, use_checkout
+
+SIZE = 160
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--config', type=Path, default=ROOT / 'configs/vitdet_demo.py', help='whose backbone it is')
+    parser.add_argument('--data', type=Path, default=ROOT / 'data/demo_pretrain', help='where the pictures are written')
+    parser.add_argument('--out', type=Path, default=ROOT / 'demo/vitdet_demo_pretrained.safetensors')
+    parser.add_argument('--pictures', type=int, default=4000)
+    parser.add_argument('--steps', type=int, default=1000)
+    parser.add_argument('--batch', type=int, default=32)
+    parser.add_argument('--lr', type=float, default=1.5e-3)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--bf16', action='store_true', help='mixed precision, for processors that have bfloat16 units')
+    args = parser.parse_args()
+    use_checkout()
+    return run(lambda: pretrain_demo(args))
+
+
+def pretrain_demo(args: argparse.Namespace) -> None:
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import MODELS
+    from safetensors.torch import save_file
+
+    import vitdet_plugin  # noqa: F401  registers the backbone
+    from vitdet_plugin.data.demo_set import write_demo_set
+    from vitdet_plugin.engine.dense_pretraining import DenseSet, pretrain
+
+    annotations = args.data / 'annotations/pretrain.json'
+    if not annotations.is_file():
+        print(f'writing {args.pictures} pictures to {args.data}', flush=True)
+        write_demo_set(args.data, train=0, val=0, pretrain=args.pictures, size=SIZE)
+    torch.manual_seed(args.seed)
+    backbone = MODELS.build({**Config.fromfile(args.config).model.backbone, 'init_cfg': None})
+    data = DenseSet.read(annotations, args.data / 'pretrain', SIZE)
+    pretrain(backbone, data, steps=args.steps, batch=args.batch, crop=128, lr=args.lr, seed=args.seed, bf16=args.bf16,
+             report=lambda line: print(line, flush=True))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in backbone.state_dict().items()}, args.out)
+    print(f'wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

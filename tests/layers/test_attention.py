@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.rel_pos_attention import FORMS
 
@@ -130,5 +131,5 @@ def test_autocast_stays_close_to_float32(window):
     (dict(dim=12, num_heads=3, form='fast'), "'fast' is unknown; choose auto or one of dense, folded, chunked, flex"),
 ])
 def test_bad_arguments_are_named(kwargs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         WindowAttention(**kwargs)

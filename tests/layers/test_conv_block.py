@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
 from vitdet_plugin.layers.norm import LayerNorm2d
 
@@ -54,5 +55,5 @@ def test_init_weights_draws_everything_anew(kind):
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(ValueError, match="'wide' is unknown; choose one of naive, basic, bottleneck"):
+    with pytest.raises(UserError, match="'wide' is unknown; choose one of naive, basic, bottleneck"):
         ResidualConvBlock(8, 'wide')

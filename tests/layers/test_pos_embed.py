@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos, rel_pos_rows, resize_abs_pos
 
 
@@ -25,7 +26,7 @@ def test_resize_abs_pos_at_the_native_size_is_exact():
 
 
 def test_resize_abs_pos_explains_a_wrong_class_slot():
-    with pytest.raises(ValueError, match='17 patch positions.*has_cls_slot=False'):
+    with pytest.raises(UserError, match='17 patch positions.*has_cls_slot=False'):
         resize_abs_pos(torch.zeros(1, 17, 3), (4, 4), has_cls_slot=False)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
 from vitdet_plugin.layers.pos_embed import resize_abs_pos
@@ -97,7 +98,9 @@ class ViTDet(Backbone):
         sizes = _sizes(arch)
         dim, depth, num_heads = sizes['embed_dim'], sizes['depth'], sizes['num_heads']
         if propagation not in PROPAGATIONS:
-            raise ValueError(f'propagation={propagation!r} is unknown; choose one of {", ".join(PROPAGATIONS)}')
+            raise UserError(f'propagation={propagation!r} is unknown; choose one of {", ".join(PROPAGATIONS)}')
+        if not -1 <= frozen_stages <= depth:
+            raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {depth} of a backbone of {depth} blocks')
         if propagation_indexes is None:
             propagation_indexes = {max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)}
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
@@ -148,7 +151,7 @@ class ViTDet(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """(B, in_channels, H, W) -> ((B, embed_dim, H / patch, W / patch),)."""
         if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
-            raise ValueError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of patch_size={self.patch_size}; '
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of patch_size={self.patch_size}; '
                              'set pad_size_divisor in the data_preprocessor')
         x = self.patch_embed(x)
         if self.pos_embed is not None:
@@ -197,16 +200,16 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 def _sizes(arch: str | dict) -> dict:
     if isinstance(arch, str) and arch not in ARCHS:
-        raise ValueError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
+        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
     sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
     if set(sizes) != {'embed_dim', 'depth', 'num_heads'}:
-        raise ValueError(f'arch wants the keys embed_dim, depth and num_heads; it has {sorted(sizes)}')
+        raise UserError(f'arch wants the keys embed_dim, depth and num_heads; it has {sorted(sizes)}')
     return sizes
 
 
 def _check_indexes(kinds: dict[str, set[int]], depth: int) -> None:
     for kind, indexes in kinds.items():
         if wrong := [i for i in sorted(indexes) if not 0 <= i < depth]:
-            raise ValueError(f'{kind} block indexes {wrong} are outside a backbone of {depth} blocks')
+            raise UserError(f'{kind} block indexes {wrong} are outside a backbone of {depth} blocks')
     if both := sorted(kinds['global'] & kinds['shifted']):
-        raise ValueError(f'blocks {both} are both global and shifted; choose one')
+        raise UserError(f'blocks {both} are both global and shifted; choose one')

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
 from vitdet_plugin.layers.rel_pos_attention import FORMS, rel_pos_attention
 from vitdet_plugin.layers.window import pad_with, padded_size, window_partition, window_unpartition
@@ -30,9 +31,9 @@ class WindowAttention(nn.Module):
                  rel_pos_size: int | None = None, form: str = 'auto') -> None:
         super().__init__()
         if dim % num_heads:
-            raise ValueError(f'embed_dim={dim} is not divisible by num_heads={num_heads}')
+            raise UserError(f'embed_dim={dim} is not divisible by num_heads={num_heads}')
         if form != 'auto' and form not in FORMS:
-            raise ValueError(f'attention form {form!r} is unknown; choose auto or one of {", ".join(FORMS)}')
+            raise UserError(f'attention form {form!r} is unknown; choose auto or one of {", ".join(FORMS)}')
         self.num_heads, self.window_size, self.shift, self.form = num_heads, window_size, shift, form
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)

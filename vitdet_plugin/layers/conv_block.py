@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 
 
@@ -17,7 +18,7 @@ def _plan(kind: str, dim: int) -> list[tuple[int, int, int]]:
         'bottleneck': [(dim, dim // 2, 1), (dim // 2, dim // 2, 3), (dim // 2, dim, 1)],
     }
     if kind not in plans:
-        raise ValueError(f'residual block {kind!r} is unknown; choose one of {", ".join(plans)}')
+        raise UserError(f'residual block {kind!r} is unknown; choose one of {", ".join(plans)}')
     return plans[kind]
 
 

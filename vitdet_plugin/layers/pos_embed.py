@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vitdet_plugin.errors import UserError
+
 
 def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool) -> Tensor:
     """Resize a square grid of absolute position embeddings (bicubic, ``align_corners=False``).
@@ -18,12 +20,12 @@ def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool
         (1, H, W, C).
 
     Raises:
-        ValueError: when the number of patch positions is no square.
+        UserError: when the number of patch positions is no square.
     """
     grid = pos_embed[:, 1:] if has_cls_slot else pos_embed
     side = round(grid.shape[1] ** 0.5)
     if side * side != grid.shape[1]:
-        raise ValueError(f'pos_embed holds {grid.shape[1]} patch positions, which is no square grid; is the class slot '
+        raise UserError(f'pos_embed holds {grid.shape[1]} patch positions, which is no square grid; is the class slot '
                          f'declared rightly (has_cls_slot={has_cls_slot})?')
     grid = grid.reshape(1, side, side, -1)
     if (side, side) == tuple(hw):

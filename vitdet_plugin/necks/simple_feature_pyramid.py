@@ -11,6 +11,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from vitdet_plugin.errors import UserError
+
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
@@ -33,7 +35,7 @@ class SimpleFeaturePyramid(BaseModule):
         norm_cfg = norm_cfg or dict(type='LayerNorm2d', eps=1e-6)
         self.num_outs = num_outs or len(scale_factors) + 1
         if self.num_outs < len(scale_factors):
-            raise ValueError(f'num_outs={num_outs} is less than the {len(scale_factors)} scale factors')
+            raise UserError(f'num_outs={num_outs} is less than the {len(scale_factors)} scale factors')
         self.levels = nn.ModuleList(_Level(in_channels, out_channels, scale, norm_cfg) for scale in scale_factors)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -50,7 +52,7 @@ class _Level(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> None:
         super().__init__()
         if scale <= 0 or not math.log2(scale).is_integer():
-            raise ValueError(f'scale_factors of a simple feature pyramid are powers of two; {scale} is none')
+            raise UserError(f'scale_factors of a simple feature pyramid are powers of two; {scale} is none')
         resize: list[nn.Module] = []
         width = in_channels
         while scale > 1:  # halve the width as the map doubles; norm and GELU only between two deconvolutions

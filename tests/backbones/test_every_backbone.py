@@ -1,0 +1,197 @@
+"""What any registered backbone has to do; each is built from its ``tiny_cfg``."""
+
+import copy
+import io
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from tests.backbones.registered import BACKBONES, image, tiny
+from vitdet_plugin.engine.layer_decay import parameter_groups
+
+every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
+
+
+def test_discovery_finds_the_backbones():
+    assert 'ViTDet' in [cls.__name__ for cls in BACKBONES]
+
+
+@every_backbone
+@pytest.mark.parametrize(('rows', 'columns'), [(2, 2), (3, 5), (4, 1), (7, 2)])
+def test_maps_have_the_channels_and_strides_promised(cls, rows, columns):
+    model = tiny(cls).eval()
+    x = image(model, rows, columns)
+    outs = model(x)
+    assert isinstance(outs, tuple) and len(outs) == len(model.out_channels) == len(model.out_strides)
+    for out, channels, stride in zip(outs, model.out_channels, model.out_strides):
+        assert out.shape == (2, channels, x.shape[2] // stride, x.shape[3] // stride)
+        assert out.isfinite().all() and out.std() > 0
+
+
+@every_backbone
+def test_built_from_a_config_by_name(cls):
+    assert type(MODELS.build(dict(type=cls.__name__, **cls.tiny_cfg))) is cls
+
+
+@every_backbone
+def test_float64_and_bfloat16_agree_with_float32(cls):
+    model = tiny(cls).eval()
+    x = image(model)
+    with torch.no_grad():
+        expected = model(x)
+        for dtype, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 0.1)):
+            for out, reference in zip(copy.deepcopy(model).to(dtype)(x.to(dtype)), expected):
+                assert out.dtype == dtype
+                assert (out.double() - reference).abs().max() < tolerance * reference.abs().max()
+
+
+@every_backbone
+def test_autocast(cls):
+    model = tiny(cls)
+    with torch.autocast('cpu', torch.bfloat16):
+        outs = model(image(model))
+    sum(out.float().square().mean() for out in outs).backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_backbone
+def test_every_parameter_receives_a_gradient(cls):
+    model = tiny(cls, drop_path_rate=0.0)
+    outs = model(image(model, 5, 6))
+    sum((out * torch.randn_like(out)).sum() for out in outs).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not without
+
+
+@every_backbone
+def test_eval_is_deterministic_and_independent_of_the_rest_of_the_batch(cls):
+    model = tiny(cls).eval()
+    x = image(model, batch=3)
+    with torch.no_grad():
+        together, again = model(x), model(x)
+        alone = [model(x[i:i + 1]) for i in range(3)]
+    for level, out in enumerate(together):
+        assert torch.equal(out, again[level])
+        torch.testing.assert_close(out, torch.cat([one[level] for one in alone]), atol=1e-4, rtol=1e-4)
+
+
+@every_backbone
+def test_eval_without_gradients_equals_eval_with_them(cls):
+    """Caches and fused paths of inference compute the same."""
+    model = tiny(cls).eval()
+    x = image(model, 3, 4)
+    expected = model(x)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@every_backbone
+def test_state_dict_round_trip(cls):
+    model, other = tiny(cls).eval(), tiny(cls, seed=1).eval()
+    x = image(model)
+    with torch.no_grad():
+        assert not torch.equal(other(x)[-1], model(x)[-1])
+        other.load_state_dict(model.state_dict(), strict=True)
+        assert all(torch.equal(a, b) for a, b in zip(other(x), model(x)))
+
+
+@every_backbone
+def test_deepcopy_and_saving_the_whole_module(cls):
+    model = tiny(cls).eval()
+    x = image(model)
+    file = io.BytesIO()
+    with torch.no_grad():
+        expected = model(x)
+        torch.save(model, file)
+        file.seek(0)
+        for twin in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+            assert all(torch.equal(a, b) for a, b in zip(twin(x), expected))
+            twin.load_state_dict(tiny(cls, seed=1).state_dict())
+            assert not torch.equal(twin(x)[-1], expected[-1])
+        assert all(torch.equal(a, b) for a, b in zip(model(x), expected))
+
+
+@every_backbone
+def test_meta_device_then_reset_parameters(cls):
+    """As sharded training builds large models: no memory first, every parameter drawn later."""
+    with torch.device('meta'):
+        model = cls(**cls.tiny_cfg)
+    assert all(p.is_meta for p in model.parameters())
+    model = model.to_empty(device='cpu')
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(float('nan'))
+    model.reset_parameters()
+    missed = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+    assert not missed
+    assert all(out.isfinite().all() for out in model(image(model)))
+
+
+@every_backbone
+def test_layer_ids_start_at_the_stem_and_grow_with_depth(cls):
+    model = tiny(cls)
+    ids = [model.get_layer_id(name) for name, _ in model.named_parameters()]
+    assert min(ids) == 0 and max(ids) <= model.num_layers + 1
+    assert set(range(model.num_layers + 1)) <= set(ids)
+    first_seen = [ids.index(i) for i in range(model.num_layers + 1)]  # parameters are registered from stem to top
+    assert first_seen == sorted(first_seen)
+
+
+@every_backbone
+@pytest.mark.parametrize('rule', ['d2', 'plain', 'none'])
+def test_every_parameter_is_in_exactly_one_optimiser_group(cls, rule):
+    detector = nn.Module()
+    detector.backbone, detector.head = tiny(cls), nn.Linear(2, 2)
+    groups = parameter_groups(detector, lr=1.0, weight_decay=0.1, rate=0.5, rule=rule)
+    grouped = [id(p) for group in groups for p in group['params']]
+    assert sorted(grouped) == sorted(id(p) for p in detector.parameters())
+    assert groups[0]['lr'] == 0.5 ** (detector.backbone.num_layers + 1) and groups[-1]['lr'] == 1.0
+
+
+@every_backbone
+def test_frozen_stages_get_no_gradient_from_construction_on(cls):
+    """Optimisers and DDP look at ``requires_grad`` before the first call of ``train()``."""
+    model = tiny(cls, frozen_stages=1)
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert all(name in frozen for name, _ in model.named_parameters() if model.get_layer_id(name) == 0)
+    assert len(frozen) < len(list(model.parameters()))
+    model.eval()
+    model.train()
+    assert frozen == {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert all(not part.training for part in model.stages_to_freeze() if isinstance(part, nn.Module))
+    sum(out.sum() for out in model(image(model))).backward()
+    assert {name for name, p in model.named_parameters() if p.grad is None} == frozen
+
+
+@every_backbone
+def test_nothing_is_frozen_by_default(cls):
+    assert all(p.requires_grad for p in tiny(cls).parameters())
+
+
+@every_backbone
+def test_activation_checkpointing_changes_nothing(cls):
+    plain, lean = tiny(cls), tiny(cls, with_cp=True)
+    results = []
+    for model in (plain, lean):
+        x = image(model).requires_grad_()
+        torch.manual_seed(3)  # stochastic depth draws alike
+        outs = model(x)
+        sum(out.square().sum() for out in outs).backward()
+        results.append([*outs, x.grad, *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(results[1], results[0])
+
+
+@every_backbone
+def test_activation_checkpointing_saves_memory(cls):
+    def kept(model):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            model(image(model, 6, 6))
+        return sum(sizes)
+
+    assert kept(tiny(cls, with_cp=True)) < 0.5 * kept(tiny(cls))

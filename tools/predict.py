@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Find objects in pictures of one's own: ``tools/predict.py CONFIG CHECKPOINT INPUT… --out DIR``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from _cli import parse, run, use_checkout
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description='Draw what a model finds in pictures.')
+    parser.add_argument('config', help='config file, or the name of one of this project (vitdet_demo)')
+    parser.add_argument('checkpoint', help='checkpoint file (ours, detectron2 .pkl, mmdet, EasyCV) or a work directory')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='pictures and folders of pictures')
+    parser.add_argument('--out', '--out-dir', required=True, metavar='DIR',
+                        help='folder for the drawn pictures and predictions.json')
+    parser.add_argument('--score-thr', type=float, default=0.3, metavar='S', help='lowest score kept (default: 0.3)')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+                        help='change keys of the config: model.test_cfg.rcnn.max_per_img=20')
+    parser.set_defaults(local_rank=None)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(build_parser(), argv)
+    use_checkout()
+
+    def action() -> None:
+        from vitdet_plugin.api import Inferencer
+        detector = Inferencer.load(args.config, args.checkpoint, args.device, args.cfg_options)
+        results = detector.predict(args.inputs, args.score_thr, args.out)
+        for found in results:
+            print(f'{found.path}: {len(found)} objects' + ''.join(
+                f', {name} {score:.2f}' for name, score in zip(found.names[:5], found.scores)), flush=True)
+        record = Path(args.out) / 'predictions.json'
+        record.write_text(json.dumps([found.as_dict() for found in results]))
+        print(f'{len(results)} pictures in {args.out}, boxes and masks in {record}')
+
+    return run(action)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -42,7 +42,8 @@ def test_missing_extra_and_reshaped_are_told_in_one_line(module, tmp_path):
     file = save(tmp_path, state)
     (found,) = check_keys('load_from', file, module, '', must_fit=False)
     assert found.level == 'warning' and '\n' not in found.text
-    for part in ('1 of 4 weights fit', 'missing in the file: 1.weight, 1.bias', 'not in the model: neck.a', '0.bias (5,) for (3,)'):
+    for part in ('1 of 4 weights fit', 'missing in the file: 1.weight, 1.bias', 'not in the model: neck.a',
+                 '0.bias (5,) for (3,)'):
         assert part in found.text
     assert check_keys('load_from', file, module, '', must_fit=True)[0].level == 'error'
 

@@ -57,8 +57,11 @@ class LiveBar:
 
     def __init__(self, logger: logging.Logger):
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        self._progress = Progress(TextColumn('{task.description}'), BarColumn(bar_width=24), MofNCompleteColumn(),
-                                  TextColumn('{task.fields[text]}'), refresh_per_second=4)
+        from rich.table import Column
+        fixed = dict(table_column=Column(no_wrap=True))  # on a narrow terminal the text alone goes on a second line
+        self._progress = Progress(
+            TextColumn('{task.description}', **fixed), BarColumn(bar_width=16), MofNCompleteColumn(**fixed),
+            TextColumn('{task.fields[text]}', table_column=Column(ratio=1)), refresh_per_second=4, expand=True)
         self._handlers = console_handlers(logger)
         self._tasks: dict = {}
         self._streams: list[Any] | None = None

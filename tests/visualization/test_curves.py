@@ -1,0 +1,55 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.visualization.curves import plot_curves, read_scalars
+
+
+def write(folder, run, lines):
+    file = folder / run / 'vis_data' / 'scalars.json'
+    file.parent.mkdir(parents=True)
+    file.write_text('\n'.join(json.dumps(line) for line in lines))
+    return file
+
+
+def training(iteration, loss):
+    return dict(loss=loss, loss_mask=loss / 2, lr=0.1, iter=iteration, step=iteration)
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    write(tmp_path, '20260101_000000', [training(1, 4.0), training(2, 3.0), {'coco/bbox_mAP': 0.1, 'step': 1},
+                                        training(3, 9.0)])
+    write(tmp_path, '20260102_000000', [training(3, 2.0), training(4, 1.0),
+                                        {'coco/bbox_mAP': 0.2, 'coco/bbox_mAP_l': -1, 'step': 2}])
+    return tmp_path
+
+
+def test_runs_of_a_work_directory_join_and_evaluations_get_their_iteration(work_dir):
+    run = read_scalars(work_dir)
+    assert run.losses['loss'].tolist() == [[1, 4], [2, 3], [3, 2], [4, 1]]  # iteration 3 was repeated after a resume
+    assert run.losses['loss_mask'][:, 1].tolist() == [2, 1.5, 1, 0.5]
+    assert run.metrics == {'bbox_mAP': pytest.approx(np.array([[2, 0.1], [4, 0.2]]))}
+
+
+@pytest.mark.parametrize('lines', [[training(1, 4.0), training(2, 3.0)], [{'coco/bbox_mAP': 0.1, 'step': 1}]])
+def test_a_figure_is_drawn_from_what_there_is(tmp_path, lines):
+    file = write(tmp_path, 'run', lines)
+    picture = cv2.imread(str(plot_curves(file, tmp_path / 'new' / 'curves.png')))
+    assert picture.shape[1] > picture.shape[0] > 300 and picture.std() > 5
+
+
+def test_both_panels(work_dir, tmp_path):
+    assert cv2.imread(str(plot_curves(work_dir, tmp_path / 'c.png', title='a run'))).std() > 5
+
+
+@pytest.mark.parametrize('text, says', [('{"loss": 1\n', 'line 1: not JSON'), ('', 'nothing logged')])
+def test_mistakes(tmp_path, text, says):
+    (tmp_path / 'scalars.json').write_text(text)
+    with pytest.raises(UserError, match=says):
+        read_scalars(tmp_path / 'scalars.json')
+    with pytest.raises(UserError, match='no scalars.json there'):
+        read_scalars(tmp_path / 'empty')

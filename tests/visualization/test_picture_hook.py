@@ -1,0 +1,71 @@
+import types
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
+
+from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
+from vitdet_plugin.visualization.picture_hook import PredictionPictureHook, annotated_objects, predicted_objects
+
+SQUARE = np.zeros((8, 8), np.uint8)
+SQUARE[2:6, 1:5] = 1
+
+
+def rle(compressed=True):
+    packed = mask_utils.encode(np.asfortranarray(SQUARE))
+    if compressed:
+        return packed
+    flat, counts, last = SQUARE.T.ravel(), [0], 0
+    for value in flat:
+        if value != last:
+            counts.append(0)
+            last = value
+        counts[-1] += 1
+    return dict(size=[8, 8], counts=counts)
+
+
+@pytest.mark.parametrize('mask', [[[1, 2, 5, 2, 5, 6, 1, 6]], rle(), rle(compressed=False)])
+def test_every_kind_of_annotated_mask(mask):
+    instances = [dict(bbox=[1, 2, 5, 6], bbox_label=2, mask=mask, ignore_flag=0),
+                 dict(bbox=[0, 0, 8, 8], bbox_label=1, mask=mask, ignore_flag=1)]
+    objects = annotated_objects(instances, (8, 8))
+    assert objects.labels.tolist() == [2] and np.array_equal(objects.masks[0], SQUARE.astype(bool))
+    assert annotated_objects([dict(bbox=[1, 2, 5, 6], bbox_label=0)], (8, 8)).masks is None
+    assert len(annotated_objects([], (8, 8))) == 0
+
+
+@pytest.mark.parametrize('masks', [torch.from_numpy(SQUARE)[None].bool(), [rle()], None])
+def test_predictions_with_dense_packed_and_no_masks(masks):
+    found = InstanceData(bboxes=torch.ones(1, 4), labels=torch.ones(1, dtype=torch.long), scores=torch.ones(1))
+    if masks is not None:
+        found.masks = masks
+    objects = predicted_objects(DetDataSample(pred_instances=found), (8, 8))
+    assert (objects.masks is None) if masks is None else np.array_equal(objects.masks[0], SQUARE.astype(bool))
+
+
+@pytest.mark.parametrize('most, written', [(0, 5), (3, 3), (2, 2), (99, 5)])
+def test_pictures_are_spread_evenly(tmp_path, most, written):
+    from mmdet.datasets import CocoDataset
+    root = write_tiny_set(tmp_path / 'set', images=5)
+    dataset = CocoDataset(ann_file='coco.json', data_root=str(root), data_prefix=dict(img='images/'),
+                          metainfo=dict(classes=CLASSES), test_mode=True, pipeline=[])
+    loader = types.SimpleNamespace(dataset=dataset, batch_size=2)
+    runner = types.SimpleNamespace(test_dataloader=loader, visualizer=types.SimpleNamespace(dataset_meta=None))
+    hook = PredictionPictureHook(str(tmp_path / 'out'), max_pictures=most)
+    hook.before_test(runner)
+    for batch in range(3):
+        samples = []
+        for index in range(2 * batch, min(2 * batch + 2, 5)):
+            info = dataset.get_data_info(index)
+            sample = DetDataSample(metainfo=dict(img_path=info['img_path'], img_id=info['img_id']))
+            sample.pred_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long),
+                                                 scores=torch.zeros(0))
+            samples.append(sample)
+        hook.after_test_iter(runner, batch, outputs=samples)
+    pictures = sorted((tmp_path / 'out').glob('*.jpg'))
+    assert len(pictures) == written and pictures[0].name == '001.jpg'
+    assert cv2.imread(str(pictures[0])).shape[1] == 2 * 560 + 36  # ground truth is beside it

@@ -6,7 +6,7 @@ model = dict(
     backbone=dict(
         arch='huge',  # width 1280, 32 blocks, 16 heads; global blocks 7, 15, 23, 31
         drop_path_rate=0.4,
-        with_cp=True,  # for 8 images a GPU; False is faster where memory allows (the reference: 64 GPUs, one image each)
+        with_cp=True,  # for 8 images a GPU; False is faster where memory allows (reference: 64 GPUs, one image each)
         # MAE's ViT-H has patches of 14 pixels: the kernel is resized to 16, the grid from 16 x 16 to 14 x 14
         init_cfg=dict(checkpoint='checkpoints/mae_pretrain_vit_huge.pth')),
     neck=dict(in_channels=1280))

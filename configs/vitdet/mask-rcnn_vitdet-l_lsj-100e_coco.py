@@ -6,7 +6,7 @@ model = dict(
     backbone=dict(
         arch='large',  # width 1024, 24 blocks, 16 heads; global blocks 5, 11, 17, 23
         drop_path_rate=0.4,
-        with_cp=True,  # for 8 images a GPU; False is faster where memory allows (the reference: 64 GPUs, one image each)
+        with_cp=True,  # for 8 images a GPU; False is faster where memory allows (reference: 64 GPUs, one image each)
         init_cfg=dict(checkpoint='checkpoints/mae_pretrain_vit_large.pth')),
     neck=dict(in_channels=1024))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.utils import empty_instances, unpack_gt_instances
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import bbox2roi
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
@@ -39,8 +40,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
 
     def init_mask_head(self, mask_roi_extractor: dict, mask_head: dict) -> None:
         """One extractor and one head, whatever the number of stages."""
-        self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
-        self.mask_head = MODELS.build(mask_head)
+        self.mask_roi_extractor = MMDET_MODELS.build(mask_roi_extractor)
+        self.mask_head = MMDET_MODELS.build(mask_head)
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Tensor]:
         extractor = self.bbox_roi_extractor[stage]

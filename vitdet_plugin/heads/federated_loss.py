@@ -87,7 +87,8 @@ class FederatedSigmoidLoss(nn.Module):
         counted = torch.zeros(num_classes, device=labels.device)
         counted[present] = 1
         weights = self._class_weights.to(labels.device) * (1 - counted)
-        missing = min(self.num_sampled - len(present), int((weights > 0).sum()))
+        # background counts among the present ones, as in detectron2
+        missing = min(self.num_sampled - len(labels.unique()), int((weights > 0).sum()))
         if missing > 0:
             counted[torch.multinomial(weights, missing)] = 1
         return counted
@@ -98,7 +99,13 @@ def _read_frequencies(source: Sequence[float] | str) -> list[float]:
         return [float(count) for count in source]
     if not Path(source).is_file():
         raise UserError(f'FederatedSigmoidLoss: {source} does not exist; frequencies wants the LVIS training file')
-    categories = sorted(json.loads(Path(source).read_text())['categories'], key=lambda category: category['id'])
+    try:
+        content = json.loads(Path(source).read_text())
+    except ValueError as error:
+        raise UserError(f'FederatedSigmoidLoss: {source} is not valid JSON ({error}); fetch it again') from None
+    if not isinstance(content, dict) or not content.get('categories'):
+        raise UserError(f'FederatedSigmoidLoss: {source} has no categories; is it an LVIS file?')
+    categories = sorted(content['categories'], key=lambda category: category['id'])
     if not all('image_count' in category for category in categories):
         raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; is it an LVIS file?')
     return [float(category['image_count']) for category in categories]

@@ -99,3 +99,16 @@ def test_free_disk_against_checkpoints(tiny_config, monkeypatch, free, level):
         assert 'max_keep_ckpts' in findings[0].text
         tiny_config.default_hooks.checkpoint.max_keep_ckpts = 0 + 1
         assert module.check_disk(tiny_config, model)[0].text.count(' 2 checkpoints') == 1
+
+
+@pytest.mark.parametrize('place', ['init_cfg', 'load_from'])
+def test_official_weights_are_tried_on_the_model(tiny_config, write_mae, place):
+    def use(path):
+        if place == 'load_from':
+            tiny_config.load_from = path
+        else:
+            tiny_config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path)
+        return inspect_config(tiny_config, ['train'])
+
+    assert use(write_mae()[0]) == []
+    assert 'mae_16.pth' in texts(use(write_mae(width=16)[0]))[0]

@@ -61,7 +61,8 @@ def run(tmp_path, train_cfg, live=False, interval=2, log_processor=None):
     name = re.sub(r'\W', '_', str(tmp_path))
     runner = QuietRunner(
         Line(), str(tmp_path), train_dataloader=loader, val_dataloader=dict(loader), train_cfg=train_cfg,
-        val_cfg=dict(), val_evaluator=Printing(), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)), experiment_name=name,
+        val_cfg=dict(), val_evaluator=Printing(), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+        experiment_name=name,
         default_hooks=dict(logger=dict(type='ProgressHook', interval=interval, live=live)), log_processor=log_processor)
     runner.train()
     scalars = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()

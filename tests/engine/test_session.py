@@ -49,3 +49,14 @@ def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):
     tiny_config.launcher = 'pytorch'
     use_strategy(tiny_config)
     assert tiny_config.strategy.type == 'BlockFSDPStrategy' and tiny_config.runner_type == 'QuietFlexibleRunner'
+
+
+def test_the_runner_loads_official_weights(tiny_config, write_mae):
+    from vitdet_plugin.engine.session import build_runner
+    path, weights = write_mae()
+    tiny_config.load_from = path
+    runner = build_runner(tiny_config)
+    runner.load_or_resume()
+    loaded = runner.model.state_dict()
+    for name in ('patch_embed.proj.weight', 'blocks.1.mlp.fc2.bias'):
+        assert loaded[f'backbone.{name}'].equal(weights[name])

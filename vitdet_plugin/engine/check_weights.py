@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from vitdet_plugin.engine.check_data import Finding
+from vitdet_plugin.errors import UserError
 
 
 def build_without_memory(model_cfg: dict) -> nn.Module:
@@ -23,11 +25,10 @@ def build_without_memory(model_cfg: dict) -> nn.Module:
         return MODELS.build(model_cfg)
 
 
-def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str | None, str | None]]:
-    """Yield (key in the config, file, submodule or None, prefix in the file or None) of the weights to be loaded.
+def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str, str | None]]:
+    """Yield (key in the config, file, submodule, prefix in the file or None) of the weights to be loaded.
 
-    ``load_from`` and every ``init_cfg`` of type Pretrained are compared key by key; an ``init_cfg`` of another type
-    with a ``checkpoint`` (official formats) renames keys and reports on them itself, so its submodule is None.
+    The prefix is None for an ``init_cfg`` of another type than Pretrained: those convert official formats.
     """
     if cfg.get('load_from'):
         yield 'load_from', cfg['load_from'], '', ''
@@ -38,9 +39,8 @@ def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str | None, str | Non
         for each in init if isinstance(init, (list, tuple)) else [init]:
             if isinstance(each, dict) and isinstance(each.get('checkpoint'), str):
                 key = '.'.join(['model', *filter(None, [path]), 'init_cfg.checkpoint'])
-                prefix = each.get('prefix') or ''
-                is_plain = each.get('type') == 'Pretrained'
-                yield key, each['checkpoint'], path if is_plain else None, prefix if is_plain else None
+                prefix = (each.get('prefix') or '') if each.get('type') == 'Pretrained' else None
+                yield key, each['checkpoint'], path, prefix
         queue += [(f'{path}.{key}'.lstrip('.'), value) for key, value in node.items()
                   if isinstance(value, dict) and key != 'init_cfg']
 
@@ -57,6 +57,32 @@ def check_file(key: str, file: str) -> list[Finding]:
         return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist; {hint}')]
     if os.path.isfile(file) and os.path.getsize(file) == 0:
         return [Finding('error', f'{key}: checkpoint {file} is empty (0 bytes); take an older one')]
+    return []
+
+
+def is_official(file: str) -> bool:
+    """Whether a local file is in a format that has to be converted (detectron2, EasyCV, MAE, …).
+
+    Raises:
+        UserError: The file is damaged or holds anything but data.
+    """
+    if '://' in file or not os.path.isfile(file):
+        return False
+    from vitdet_plugin.checkpoints.files import load_state_dict_file
+    from vitdet_plugin.checkpoints.official import known_formats
+    names = set(load_state_dict_file(file))
+    return any(form.matches(names) for form in known_formats())
+
+
+def check_official(key: str, file: str, module: nn.Module) -> list[Finding]:
+    """Try to load an official checkpoint into a model on the meta device."""
+    from vitdet_plugin.checkpoints.official import load_official
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # that is the point
+            load_official(module, file)
+    except UserError as error:
+        return [Finding('error', f'{key}: {error}')]
     return []
 
 

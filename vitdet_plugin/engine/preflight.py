@@ -11,8 +11,16 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_rank
 from torch import nn
 
+from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.engine.check_data import Finding, check_dataset, dataset_classes, leaf_datasets
-from vitdet_plugin.engine.check_weights import build_without_memory, check_file, check_keys, weight_files
+from vitdet_plugin.engine.check_weights import (
+    build_without_memory,
+    check_file,
+    check_keys,
+    check_official,
+    is_official,
+    weight_files,
+)
 from vitdet_plugin.engine.explain import explain
 from vitdet_plugin.errors import UserError
 
@@ -140,16 +148,20 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
     for key, file, submodule, prefix in files:
         missing = check_file(key, file)
         findings += missing
-        if missing or model is None or submodule is None:
+        if missing or model is None or '://' in file or not os.path.isfile(file):
             continue
         try:
             target = model.get_submodule(submodule)
         except AttributeError:  # part of a wrapper that names its children differently
             continue
         try:
-            findings += check_keys(key, file, target, prefix or '', must_fit=is_test or bool(resume))
+            if prefix is None or isinstance(target, Backbone) or (not resume and is_official(file)):
+                findings += check_official(key, file, target)
+            else:
+                findings += check_keys(key, file, target, prefix, must_fit=is_test or bool(resume))
         except Exception as error:
-            findings.append(Finding('error', f'{key}: checkpoint {file} cannot be read: '
+            findings.append(Finding('error', str(error) if isinstance(error, UserError) else
+                                    f'{key}: checkpoint {file} cannot be read: '
                                              f'{" ".join(str(error).split()) or type(error).__name__}'))
     return findings
 

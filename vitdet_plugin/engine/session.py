@@ -10,10 +10,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 
+from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.config import load_config
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
@@ -99,12 +102,21 @@ class _NoChatter:
 
 @RUNNERS.register_module()
 class QuietRunner(_NoChatter, Runner):
-    """mmengine's ``Runner`` whose start-up dumps go to the log file only."""
+    """mmengine's ``Runner`` with a quieter start, and ``load_from`` for official checkpoints too."""
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """As mmengine's; weights in an official format (detectron2, EasyCV, …) are converted on the way."""
+        if self._resume or not is_official(filename):
+            return super().load_checkpoint(filename, *args, **kwargs)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        self.logger.info(str(load_official(model, filename)))
+        self._has_loaded = True
+        return {}
 
 
 @RUNNERS.register_module()

@@ -17,7 +17,7 @@ model = dict(
         mask_head=dict(num_classes=1203)),
     test_cfg=dict(rcnn=dict(score_thr=0.02, max_per_img=300)))
 
-lvis = dict(type='LVISV1Dataset', data_root=data_root, data_prefix=dict(img='coco/'))
+lvis = dict(type='LVISDetDataset', data_root=data_root, data_prefix=dict(img='coco/'))
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
@@ -28,7 +28,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     dataset=dict(_delete_=True, ann_file=val_file, test_mode=True, pipeline=_base_.test_pipeline, **lvis))
 test_dataloader = val_dataloader
-val_evaluator = dict(_delete_=True, type='LVISMetric', ann_file=data_root + val_file, metric=['bbox', 'segm'])
+val_evaluator = dict(_delete_=True, type='LVISDetMetric', ann_file=data_root + val_file, metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=2e-4))

@@ -7,8 +7,8 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # $(call with,ROW) runs the rest of the line with $$py as that row's interpreter
 with = py="$$($(PYTHON) tools/setup_env.py $(1))" &&
-# two test processes of one thread each: measured faster on two cores than one process of two threads
-PYTEST = OMP_NUM_THREADS=1 "$$py" -m pytest -n $(WORKERS) $(ARGS)
+# one thread for each of two test processes, and whole files to one process, for the sake of shared fixtures
+PYTEST = OMP_NUM_THREADS=1 "$$py" -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help

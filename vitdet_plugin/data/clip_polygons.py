@@ -25,86 +25,93 @@ def clip_polygons(points: np.ndarray, counts: np.ndarray, width: float, height: 
     """
     if not len(counts):
         return [], np.zeros((0, 4))
-    starts = np.cumsum(counts) - counts
+    ends = np.cumsum(counts)
+    starts = ends - counts
     low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
     limits = np.array([width, height], dtype=np.float64)
+    polygons = _pieces(points, ends)
     boxes = np.concatenate([low, high], 1)
-    whole = ((low >= 0) & (high <= limits)).all(1)
-    crossing = np.flatnonzero(~whole & ((low < limits) & (high > 0)).all(1))
-    polygons = np.split(points, starts[1:])
-    cut = {}
+    overlaps = ((low < limits) & (high > 0) & (low < high)).all(1)
+    if not overlaps.all():
+        boxes[~overlaps] = 0
+        polygons = [polygon if there else polygon[:0] for polygon, there in zip(polygons, overlaps.tolist())]
+    crossing = np.flatnonzero(overlaps & ((low < 0) | (high > limits)).any(1))
     if len(crossing):
-        loose = np.concatenate([polygons[index] for index in crossing])
-        parts, boxes[crossing] = _clip(loose, counts[crossing], limits)
-        cut = dict(zip(crossing.tolist(), parts))
-    nonempty = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    nonempty[~whole] &= np.isin(np.flatnonzero(~whole), crossing)
-    boxes[~nonempty] = 0
-    none = np.zeros((0, 2))
-    return [cut.get(index, polygon) if nonempty[index] else none for index, polygon in enumerate(polygons)], boxes
+        parts, boxes[crossing] = _clip([polygons[index] for index in crossing], limits)
+        for index, part in zip(crossing.tolist(), parts):
+            polygons[index] = part
+    return polygons, boxes
 
 
-def _clip(points: np.ndarray, counts: np.ndarray, limits: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    boxes = _boxes_inside(points, counts, limits)
-    owner = np.repeat(np.arange(len(counts)), counts)
+def _pieces(points: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    ends = ends.tolist()
+    return [points[start:end] for start, end in zip([0, *ends[:-1]], ends)]
+
+
+def _clip(polygons: list[np.ndarray], limits: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    points = np.concatenate(polygons)
+    owner = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
     for axis, limit, sign in ((0, 0, 1), (0, limits[0], -1), (1, 0, 1), (1, limits[1], -1)):
         distance = (points[:, axis] - limit) * sign
-        if (distance < 0).any():
+        if len(distance) and distance.min() < 0:
             points, owner = _clip_half_plane(points, owner, distance)
             points[:, axis] = np.maximum(points[:, axis] * sign, limit * sign) * sign  # rounding must not leave it
-    ends = np.cumsum(np.bincount(owner, minlength=len(counts)))
-    return np.split(points, ends[:-1]), boxes
-
-
-def _following(owner: np.ndarray) -> np.ndarray:
-    """(N,) index of the next vertex of the same polygon."""
-    following = np.arange(1, len(owner) + 1)
-    last = np.flatnonzero(np.diff(owner, append=-1))
-    following[last] = np.concatenate([[0], last[:-1] + 1])
-    return following
+    counts = np.bincount(owner, minlength=len(polygons))
+    left = np.flatnonzero(counts)
+    boxes = np.zeros((len(polygons), 4))
+    if len(left):
+        starts = (np.cumsum(counts) - counts)[left]
+        boxes[left, :2], boxes[left, 2:] = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+    # A joint along one side stays between points of the polygon; only one around a corner can reach further.
+    at_corner = ((points == 0) | (points == limits)).all(1)
+    for index in set(owner[at_corner].tolist()):
+        boxes[index] = _box_inside(polygons[index], limits)
+    gone = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    boxes[gone] = 0
+    parts = _pieces(points, np.cumsum(counts))
+    return [part[:0] if empty else part for part, empty in zip(parts, gone.tolist())], boxes
 
 
 def _clip_half_plane(points: np.ndarray, owner: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keeps the side where ``distance`` (N,), signed, is not negative: each vertex inside, then each crossing."""
-    following = _following(owner)
+    """Keeps the side where ``distance`` (N,), signed, is not negative: each vertex inside, then each crossing.
+
+    ``owner`` (N,) numbers the polygon of each vertex, in order.
+    """
+    count = len(owner)
+    last = np.flatnonzero(owner[1:] != owner[:-1])
+    following = np.arange(1, count + 1)
+    following[-1] = last[-1] + 1 if len(last) else 0
+    following[last[1:]] = last[:-1] + 1
+    following[last[:1]] = 0
     inside = distance >= 0
     crosses = inside != inside[following]
     gap = np.where(crosses, distance - distance[following], 1)
-    crossing = points + (distance / gap)[:, None] * (points[following] - points)
-    keep = np.stack([inside, crosses], 1)
-    return np.stack([points, crossing], 1)[keep], np.repeat(owner, 2).reshape(-1, 2)[keep]
+    pairs, keep = np.empty((count, 2, 2)), np.empty((count, 2), bool)
+    pairs[:, 0], keep[:, 0] = points, inside
+    pairs[:, 1], keep[:, 1] = points + (distance / gap)[:, None] * (points[following] - points), crosses
+    return pairs[keep], np.repeat(owner, 2)[keep.ravel()]
 
 
-def _boxes_inside(points: np.ndarray, counts: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """(P, 4) boxes of polygon and rectangle intersected: from the edges inside and the corners enclosed."""
-    owner = np.repeat(np.arange(len(counts)), counts)
-    start, end = points, points[_following(owner)]
-    step = end - start
+def _box_inside(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """(4,) box of one polygon and the rectangle intersected: from the edges inside and the corners enclosed."""
+    step = np.roll(points, -1, 0) - points
     # The part [enter, leave] of each edge that lies within the rectangle (Liang-Barsky).
     flat = step == 0
     safe = np.where(flat, 1, step)
-    near, far = -start / safe, (limits - start) / safe
-    outside = flat & ((start < 0) | (start > limits))
+    near, far = -points / safe, (limits - points) / safe
+    outside = flat & ((points < 0) | (points > limits))
     enter = np.where(flat, np.where(outside, np.inf, 0), np.minimum(near, far)).max(1).clip(min=0)
     leave = np.where(flat, 1, np.maximum(near, far)).min(1).clip(max=1)
-    visible = (enter <= leave)[:, None]
-    # inf * 0 of invisible edges is not used
-    enter, leave = np.where(visible, enter[:, None], 0), np.where(visible, leave[:, None], 0)
-    first, second = (start + enter * step).clip(0, limits), (start + leave * step).clip(0, limits)
-    starts = np.cumsum(counts) - counts
-    low = np.minimum.reduceat(np.where(visible, np.minimum(first, second), np.inf), starts)
-    high = np.maximum.reduceat(np.where(visible, np.maximum(first, second), -np.inf), starts)
-    for corner in limits * [[0, 0], [1, 0], [0, 1], [1, 1]]:
-        enclosed = _encloses(start, end, starts, corner)[:, None]
-        low = np.where(enclosed, np.minimum(low, corner), low)
-        high = np.where(enclosed, np.maximum(high, corner), high)
-    return np.concatenate([low, high], 1)
+    visible = enter <= leave
+    ends = [points[visible] + share[visible, None] * step[visible] for share in (enter, leave)]
+    corners = [corner for corner in limits * [[0, 0], [1, 0], [0, 1], [1, 1]] if _encloses(points, step, corner)]
+    inside = np.concatenate([*ends, np.reshape(corners, (-1, 2))]).clip(0, limits)
+    return np.concatenate([inside.min(0), inside.max(0)]) if len(inside) else np.zeros(4)
 
 
-def _encloses(start: np.ndarray, end: np.ndarray, starts: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """(P,) whether each polygon encloses a point, by the parity of the edges to its right."""
-    above = start[:, 1] > corner[1]
-    spans = above != (end[:, 1] > corner[1])
-    slope = (end[:, 0] - start[:, 0]) / np.where(spans, end[:, 1] - start[:, 1], 1)
-    right = spans & (start[:, 0] + (corner[1] - start[:, 1]) * slope > corner[0])
-    return np.logical_xor.reduceat(right, starts)
+def _encloses(points: np.ndarray, step: np.ndarray, corner: np.ndarray) -> bool:
+    """Whether a polygon encloses a point, by the parity of the edges to its right."""
+    above = points[:, 1] > corner[1]
+    spans = above != np.roll(above, -1)
+    slope = step[:, 0] / np.where(spans, step[:, 1], 1)
+    return bool(np.sum(spans & (points[:, 0] + (corner[1] - points[:, 1]) * slope > corner[0])) % 2)

@@ -1,11 +1,15 @@
 """Instance masks and boxes seen through a ``CropWindow``; boxes are recomputed from what is left of the masks."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from vitdet_plugin.data.clip_polygons import clip_polygons
 from vitdet_plugin.data.crop_window import CropWindow
+
+Pick = Callable[[np.ndarray], BitmapMasks | PolygonMasks]
 
 
 def crop_boxes(boxes: np.ndarray, window: CropWindow) -> np.ndarray:
@@ -17,41 +21,52 @@ def crop_boxes(boxes: np.ndarray, window: CropWindow) -> np.ndarray:
     return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
 
 
-def crop_polygons(masks: PolygonMasks, window: CropWindow) -> tuple[PolygonMasks, np.ndarray]:
-    """Polygons in the crop and the boxes (N, 4) around them.
+def crop_polygons(masks: PolygonMasks, window: CropWindow) -> tuple[np.ndarray, Pick]:
+    """Polygons in the crop.
 
-    An instance of which nothing is left has a box of zeros and mmdet's placeholder, one polygon without area.
+    Returns:
+        Boxes (N, 4) around them, zeros where nothing is left; and a function from the indices of instances to their
+        masks, in which an instance without a polygon has mmdet's placeholder, one polygon without area.
     """
     parts = [len(polygons) for polygons in masks.masks]
     flat = [polygon for polygons in masks.masks for polygon in polygons]
-    height, width = window.size
     boxes = np.zeros((len(parts), 4))
-    if not flat:
-        return PolygonMasks([[np.zeros(6)] for _ in parts], height, width), boxes
-    points = np.concatenate(flat).reshape(-1, 2)
-    matrix = window.matrix()
-    points = points * np.diag(matrix)[:2] + matrix[:2, 2]
-    clipped, part_boxes = clip_polygons(points, np.array([len(polygon) // 2 for polygon in flat]), width, height)
-    kept, start = [], 0
-    for index, count in enumerate(parts):
-        whole = [number for number in range(start, start + count) if len(clipped[number]) >= 3]
-        start += count
-        kept.append([clipped[number].reshape(-1) for number in whole] or [np.zeros(6)])
-        if whole:
-            boxes[index, :2] = part_boxes[whole, :2].min(0)
-            boxes[index, 2:] = part_boxes[whole, 2:].max(0)
-    return PolygonMasks(kept, height, width), boxes
+    kept: list[list[np.ndarray]] = [[] for _ in parts]
+    if flat:
+        matrix = window.matrix()
+        points = np.concatenate(flat).reshape(-1, 2) * matrix.diagonal()[:2] + matrix[:2, 2]
+        counts = np.array([len(polygon) // 2 for polygon in flat])
+        clipped, part_boxes = clip_polygons(points, counts, window.size[1], window.size[0])
+        owners = (index for index, count in enumerate(parts) for _ in range(count))
+        for index, polygon, box in zip(owners, clipped, part_boxes):
+            if len(polygon) < 3:
+                continue
+            if kept[index]:
+                box[:2], box[2:] = np.minimum(boxes[index, :2], box[:2]), np.maximum(boxes[index, 2:], box[2:])
+            boxes[index] = box
+            kept[index].append(polygon.reshape(-1))
+
+    def pick(indices: np.ndarray) -> PolygonMasks:
+        return PolygonMasks([kept[index] or [np.zeros(6)] for index in indices], *window.size)
+
+    return boxes, pick
 
 
-def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[BitmapMasks, np.ndarray]:
-    """Bitmaps in the crop (nearest source pixel) and the boxes (N, 4) around them; zeros where nothing is left.
+def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[np.ndarray, Pick]:
+    """Bitmaps in the crop, each pixel from the nearest source pixel.
 
-    Only the part of each bitmap that holds its object is read and written.
+    Only the part of each bitmap that holds its object is read and written, and only those picked are made.
+
+    Returns:
+        Boxes (N, 4) around the objects, zeros where nothing is left; and a function from the indices of instances to
+        their masks.
     """
     rows, columns = window.nearest_rows_and_columns()
-    bitmaps = np.zeros((len(masks), *window.size), np.uint8)
-    boxes = np.zeros((len(masks), 4))
-    for bitmap, source, box in zip(bitmaps, masks.masks, boxes):
+    top, left = rows.min(), columns.min()
+    seen = masks.masks[:, top:rows.max() + 1, left:columns.max() + 1]
+    rows, columns = rows - top, columns - left
+    boxes, parts = np.zeros((len(masks), 4)), {}
+    for index, source in enumerate(seen):
         x, y, width, height = cv2.boundingRect(source)
         in_rows = np.flatnonzero((rows >= y) & (rows < y + height))
         in_columns = np.flatnonzero((columns >= x) & (columns < x + width))
@@ -59,9 +74,18 @@ def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[BitmapMasks, n
             continue
         target = np.s_[in_rows[0]:in_rows[-1] + 1, in_columns[0]:in_columns[-1] + 1]
         part = source[:, x:x + width].take(rows[target[0]], axis=0).take(columns[target[1]] - x, axis=1)
-        bitmap[target] = part
-        left, top, part_width, part_height = cv2.boundingRect(part)
+        part_x, part_y, part_width, part_height = cv2.boundingRect(part)
         if part_width:
-            box[:] = left, top, left + part_width, top + part_height
-            box += np.tile([in_columns[0], in_rows[0]], 2)
-    return BitmapMasks(bitmaps, *window.size), boxes
+            low = np.array([in_columns[0] + part_x, in_rows[0] + part_y])
+            boxes[index] = [*low, *(low + (part_width, part_height))]
+            parts[index] = target, part
+
+    def pick(indices: np.ndarray) -> BitmapMasks:
+        bitmaps = np.zeros((len(indices), *window.size), np.uint8)
+        for bitmap, index in zip(bitmaps, indices):
+            if index in parts:
+                target, part = parts[index]
+                bitmap[target] = part
+        return BitmapMasks(bitmaps, *window.size)
+
+    return boxes, pick

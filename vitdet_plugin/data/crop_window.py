@@ -56,12 +56,10 @@ def jitter_window(source: tuple[int, int], image_size: int, relative_scale: floa
         position: in [0, 1], one number for both axes: 0 keeps the top left corner, 1 the bottom right one.
         flip: mirror left and right first.
     """
-    fit = np.min(np.multiply((image_size, image_size), relative_scale) / source)
-    scaled = np.maximum(np.round(np.multiply(source, fit)).astype(int), 1)
-    spare = np.maximum(scaled - image_size, 0)
-    offset = np.round(spare * position).astype(int)
-    return CropWindow(source, tuple(scaled.tolist()), tuple(offset.tolist()),
-                      tuple(np.minimum(scaled, image_size).tolist()), flip)
+    fit = min(image_size * relative_scale / length for length in source)
+    scaled = tuple(max(round(length * fit), 1) for length in source)
+    offset = tuple(round(max(length - image_size, 0) * position) for length in scaled)
+    return CropWindow(source, scaled, offset, tuple(min(length, image_size) for length in scaled), flip)
 
 
 def resize_and_crop(image: np.ndarray, window: CropWindow, backend: str = 'cv2') -> np.ndarray:
@@ -105,6 +103,8 @@ def _aligned_span(source: int, scaled: int, offset: int, size: int) -> tuple[int
     Returns:
         first, last (exclusive) scaled pixel of the span, and how many of its pixels lie before the crop.
     """
+    if size == scaled:
+        return 0, scaled, 0
     step = source / scaled
     margin = int(np.ceil(0.5 / step)) + 1  # border pixels are replicated within half a source pixel of an end
     before = np.arange(max(offset - margin, 0), -1, -1)

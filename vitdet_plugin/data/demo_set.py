@@ -84,7 +84,7 @@ def write_demo_set(root: str | Path, train: int = 400, val: int = 100, pretrain:
 
 
 def _write_split(root: Path, split: str, count: int, size: int, seed: int) -> Path:
-    photographs = [_load_photograph(package, file) for package, file, *_ in PHOTOGRAPHS[split]]
+    photographs = [load_photograph(package, file) for package, file, *_ in PHOTOGRAPHS[split]]
     images, annotations = [], []
     (root / split).mkdir(parents=True, exist_ok=True)
     for index in range(count):
@@ -115,7 +115,7 @@ def _write_split(root: Path, split: str, count: int, size: int, seed: int) -> Pa
     return path
 
 
-def _load_photograph(package: str, file: str) -> np.ndarray:
+def load_photograph(package: str, file: str) -> np.ndarray:
     """RGB uint8 (H, W, 3), at most 512 pixels long. The package is located, not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -6,7 +6,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.structures.mask import PolygonMasks
 from mmengine.registry import TRANSFORMS
 
 from vitdet_plugin.data.crop_annotations import crop_bitmaps, crop_boxes, crop_polygons
@@ -105,19 +105,19 @@ def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> N
     """Brings masks and boxes into the crop and drops, in place, the instances that are not in it."""
     if results.get('gt_bboxes') is None:
         return
-    given = results['gt_bboxes']
-    corners = given.tensor.numpy() if isinstance(given, HorizontalBoxes) else given
-    boxes = crop_boxes(corners, window)
-    masks = results.get('gt_masks')
+    given, masks = results['gt_bboxes'], results.get('gt_masks')
+    if masks is None:
+        boxes = _crop_given_boxes(given, window)
+    else:
+        boxes, pick = (crop_polygons if isinstance(masks, PolygonMasks) else crop_bitmaps)(masks, window)
+        ignored = np.asarray(results.get('gt_ignore_flags', False), bool)
+        no_mask = ignored & (boxes[:, 2] <= boxes[:, 0])
+        if no_mask.any():
+            # An ignored region may lack a mask (mmdet loads RLE crowds that way beside polygons): its box has to do.
+            boxes[no_mask] = _crop_given_boxes(given, window)[no_mask]
+    keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > min_box_size).all(1))
     if masks is not None:
-        masks, mask_boxes = _crop_masks(masks, window)
-        has_mask = (mask_boxes[:, 2:] > mask_boxes[:, :2]).all(1)
-        # An ignored region may lack a mask (mmdet loads RLE crowds that way beside polygons): its box has to do.
-        ignored = np.asarray(results.get('gt_ignore_flags', np.zeros(len(boxes), bool)), bool)
-        boxes = np.where((ignored & ~has_mask)[:, None], boxes, mask_boxes)
-    keep = np.flatnonzero(((boxes[:, 2:] - boxes[:, :2]) > min_box_size).all(1))
-    if masks is not None:
-        results['gt_masks'] = masks[keep]
+        results['gt_masks'] = pick(keep)
     boxes = boxes[keep].astype(np.float32)
     results['gt_bboxes'] = type(given)(torch.from_numpy(boxes)) if isinstance(given, HorizontalBoxes) else boxes
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
@@ -125,6 +125,5 @@ def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> N
             results[key] = results[key][keep]
 
 
-def _crop_masks(masks: BitmapMasks | PolygonMasks, window: CropWindow
-                ) -> tuple[BitmapMasks | PolygonMasks, np.ndarray]:
-    return crop_polygons(masks, window) if isinstance(masks, PolygonMasks) else crop_bitmaps(masks, window)
+def _crop_given_boxes(boxes: HorizontalBoxes | np.ndarray, window: CropWindow) -> np.ndarray:
+    return crop_boxes(boxes.tensor.numpy() if isinstance(boxes, HorizontalBoxes) else boxes, window)

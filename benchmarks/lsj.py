@@ -1,0 +1,188 @@
+"""Large-scale jitter: pictures a second of our one transform against mmdet's chain of four.
+
+Both sides see the same photographs and annotations, the same scales (0.1 to 2.0, evenly spread) and flips, on one
+thread, as a data loader's worker runs them. "Transforms" starts from what LoadImageFromFile and LoadAnnotations give,
+"from file" reads and decodes as well; both end with PackDetInputs.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import shapely
+import torch
+from mmdet.registry import TRANSFORMS
+
+import vitdet_plugin  # noqa: F401  registers LargeScaleJitter
+from benchmarks.harness import Row, interleave
+from vitdet_plugin.data.crop_window import CropWindow, jitter_window
+from vitdet_plugin.data.demo_set import PHOTOGRAPHS, load_photograph
+
+SIDE = 1024
+GOAL = 3.0
+COCO_MINI = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'coco_mini'
+
+
+def rows(quick: bool) -> Iterable[Row]:
+    count, repeats = (6, 1) if quick else (40, 5)
+    with _one_thread(), tempfile.TemporaryDirectory() as folder:
+        sets = [('', _photographs(Path(folder), count))]
+        if COCO_MINI.is_dir():
+            sets.append((' (coco_mini)', _coco_mini(count)))
+        for remark, infos in sets:
+            yield _row(f'LSJ transforms, polygons{remark}', infos, True, True, False, repeats)
+            yield _row(f'LSJ transforms, bitmaps{remark}', infos, False, False, False, repeats)
+            yield _row(f'LSJ from file, bitmaps{remark}', infos, False, False, True, repeats)
+            yield _row(f'LSJ from file, polygons{remark}', infos, True, False, True, repeats)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def _row(path: str, infos: list[dict], our_polygons: bool, their_polygons: bool, from_file: bool, repeats: int) -> Row:
+    """One comparison; ``*_polygons`` says in which form a side's LoadAnnotations gives the masks."""
+    random = np.random.default_rng(0)
+    scales = random.permutation(np.linspace(0.1, 2.0, len(infos)))
+    draws = [(bool(random.random() < 0.5), float(scale), float(random.random())) for scale in scales]
+    ours = _runner(infos, draws, our_polygons, from_file, _our_chain)
+    theirs = _runner(infos, draws, their_polygons, from_file, _mmdet_chain)
+    difference = _difference(infos, draws, our_polygons)
+    ours()
+    theirs()
+    timing = interleave(ours, theirs, repeats)
+    speeds = f'{len(infos) / timing.ours:.0f} against {len(infos) / timing.reference:.0f} pictures/s'
+    form = 'polygons' if their_polygons else 'bitmaps'
+    reference = f'mmdet resize, crop, filter, flip; {form}'
+    return Row(path, reference, timing.ratio, None, GOAL, None, difference, 1.0, speeds)
+
+
+def _runner(infos: list[dict], draws: list, polygons: bool, from_file: bool, chain: Callable) -> Callable[[], None]:
+    """A function that sends every picture through a pipeline once."""
+    load = _loaders(polygons)
+    inputs = infos if from_file else [_apply(load, dict(info)) for info in infos]
+    pack = _build({'type': 'mmdet.PackDetInputs'})
+    chains = [chain(draw) + pack for draw in draws]
+
+    def run() -> None:
+        for info, transforms in zip(inputs, chains):
+            results = _apply(load, dict(info)) if from_file else {**info, 'gt_bboxes': info['gt_bboxes'].clone()}
+            _apply(transforms, results)
+
+    return run
+
+
+def _apply(transforms: list, results: dict) -> dict:
+    for transform in transforms:
+        results = transform(results)
+    return results
+
+
+def _build(*configs: dict) -> list:
+    return [TRANSFORMS.build(config) for config in configs]
+
+
+def _loaders(polygons: bool) -> list:
+    return _build({'type': 'LoadImageFromFile'}, {'type': 'mmdet.LoadAnnotations', 'with_bbox': True,
+                                                  'with_mask': True, 'poly2mask': not polygons})
+
+
+def _our_chain(draw: tuple[bool, float, float]) -> list:
+    jitter, = _build({'type': 'LargeScaleJitter', 'image_size': SIDE})
+    jitter._draw = lambda: draw
+    return [jitter]
+
+
+def _mmdet_chain(draw: tuple[bool, float, float]) -> list:
+    """The transforms of mmdet's own LSJ config, with the scale and flip of ``draw``; the crop's place stays random."""
+    flip, scale, _ = draw
+    chain = _build({'type': 'RandomResize', 'scale': (SIDE, SIDE), 'ratio_range': (0.1, 2.0), 'keep_ratio': True,
+                    'resize_type': 'mmdet.Resize'},
+                   {'type': 'mmdet.RandomCrop', 'crop_type': 'absolute', 'crop_size': (SIDE, SIDE),
+                    'recompute_bbox': True, 'allow_negative_crop': True},
+                   {'type': 'mmdet.FilterAnnotations', 'min_gt_bbox_wh': (1e-2, 1e-2), 'keep_empty': False},
+                   {'type': 'mmdet.RandomFlip', 'prob': float(flip)})
+    chain[0]._random_scale = lambda: (int(SIDE * scale), int(SIDE * scale))
+    return chain
+
+
+def _difference(infos: list[dict], draws: list, polygons: bool) -> float:
+    """Largest deviation from mmdet's transforms for the very same window.
+
+    It is the largest of: grey levels, pixels of boxes (polygons), percent of mask pixels (bitmaps: mmdet takes the
+    nearest pixel to the corner, we to the centre, so outlines differ by about a pixel of the source).
+    """
+    worst = 0.0
+    for info, (flip, scale, position) in zip(infos[:12], draws):
+        loaded = _apply(_loaders(polygons), dict(info))
+        window = jitter_window(loaded['img'].shape[:2], SIDE, scale, position, flip)
+        reference = _apply(_exact_chain(window), {**loaded, 'gt_bboxes': loaded['gt_bboxes'].clone()})
+        ours = _apply(_our_chain((flip, scale, position)), loaded)
+        worst = max(worst, float(np.abs(ours['img'].astype(int) - reference['img']).max()))
+        if ours['gt_bboxes'].tensor.shape != reference['gt_bboxes'].tensor.shape:
+            return float('inf')
+        if polygons and len(ours['gt_bboxes']):
+            worst = max(worst, float((ours['gt_bboxes'].tensor - reference['gt_bboxes'].tensor).abs().max()))
+        elif len(ours['gt_bboxes']):
+            worst = max(worst, 100 * float((ours['gt_masks'].masks != reference['gt_masks'].masks).mean()))
+    return worst
+
+
+def _exact_chain(window: CropWindow) -> list:
+    """mmdet's transforms with everything that they draw at random set to ``window``."""
+    chain = _build({'type': 'mmdet.RandomFlip', 'prob': float(window.flip)},
+                   {'type': 'mmdet.Resize', 'scale': window.scaled[::-1], 'keep_ratio': False},
+                   {'type': 'mmdet.RandomCrop', 'crop_type': 'absolute', 'crop_size': window.size[::-1],
+                    'recompute_bbox': True, 'allow_negative_crop': True},
+                   {'type': 'mmdet.FilterAnnotations', 'min_gt_bbox_wh': (1e-5, 1e-5), 'keep_empty': False})
+    chain[2]._rand_offset = lambda margin: window.offset
+    return chain
+
+
+def _photographs(folder: Path, count: int) -> list[dict]:
+    """640 x 480 JPEGs made of packaged photographs, each with seven instances of 20 to 60 vertices (as in COCO)."""
+    pictures = [cv2.resize(load_photograph(package, file), (640, 480)) for package, file, *_ in PHOTOGRAPHS['train']]
+    random = np.random.default_rng(0)
+    infos = []
+    for index in range(count):
+        path = folder / f'{index}.jpg'
+        cv2.imwrite(str(path), pictures[index % len(pictures)][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        instances = []
+        for _ in range(7):
+            vertices = int(random.integers(20, 61))
+            turn = np.linspace(0, 2 * np.pi, vertices, endpoint=False)
+            radius = np.exp(random.uniform(np.log(8), np.log(200))) * random.uniform(0.7, 1.3, (vertices, 1))
+            outline = random.uniform((0, 0), (640, 480)) + radius * np.stack([np.cos(turn), np.sin(turn)], 1)
+            inside = shapely.clip_by_rect(shapely.Polygon(outline), 0, 0, 640, 480)
+            outline = shapely.get_coordinates(shapely.get_parts(inside)[0])[:-1]
+            instances.append({'bbox': [*outline.min(0), *outline.max(0)], 'bbox_label': 0, 'ignore_flag': 0,
+                              'mask': [outline.ravel().tolist()]})
+        infos.append({'img_path': str(path), 'height': 480, 'width': 640, 'img_id': index, 'instances': instances})
+    return infos
+
+
+def _coco_mini(count: int) -> list[dict]:
+    """The first pictures of a small part of COCO, without its crowds."""
+    content = json.loads((COCO_MINI / 'annotations' / 'instances_train2017.json').read_text())
+    instances: dict[int, list] = {}
+    for item in content['annotations']:
+        x, y, width, height = item['bbox']
+        if not item['iscrowd'] and width >= 1 and height >= 1:
+            instances.setdefault(item['image_id'], []).append(
+                {'bbox': [x, y, x + width, y + height], 'bbox_label': 0, 'ignore_flag': 0,
+                 'mask': item['segmentation']})
+    return [{'img_path': str(COCO_MINI / 'train2017' / image['file_name']), 'height': image['height'],
+             'width': image['width'], 'img_id': image['id'], 'instances': instances[image['id']]}
+            for image in content['images'] if image['id'] in instances][:count]

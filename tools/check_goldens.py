@@ -8,6 +8,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
+def check(path: Path, skip_unknown: bool) -> tuple[str, str]:
+    """Run one case: ('ok' | 'FAILED' | 'skipped', what to say about it)."""
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.evaluation.goldens import KINDS, Case, run_case
+    try:
+        if skip_unknown and Case.read(path).kind not in KINDS:
+            return 'skipped', 'unknown kind'
+        verdict = run_case(path)
+    except UserError as error:
+        return 'FAILED', str(error)
+    except Exception as error:  # a case that does not fit its kind must not keep the others from running
+        return 'FAILED', ' '.join(f'{path}: {type(error).__name__}: {error}'.split())
+    if not verdict.errors:
+        return 'FAILED', f'{path}: nothing to compare'
+    worst = verdict.worst
+    return ('ok' if verdict.passed else 'FAILED',
+            f'largest error {verdict.errors[worst]:.2e} in {worst}, tolerance {verdict.tolerances[worst]:.0e}, '
+            f'{len(verdict.errors)} quantities')
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, metavar='DIR', help='a folder of case folders, or one case folder')
@@ -15,8 +35,7 @@ def main() -> int:
     args = parser.parse_args()
 
     import vitdet_plugin  # noqa: F401  registers the kinds
-    from vitdet_plugin.errors import UserError
-    from vitdet_plugin.evaluation.goldens import KINDS, Case, find_cases, run_case
+    from vitdet_plugin.evaluation.goldens import find_cases
 
     cases = list(find_cases(args.root))
     if not cases:
@@ -24,19 +43,9 @@ def main() -> int:
         return 2
     failures = 0
     for path in cases:
-        try:
-            if args.skip_unknown and Case.read(path).kind not in KINDS:
-                print(f'{path.name:32} skipped, unknown kind')
-                continue
-            verdict = run_case(path)
-        except UserError as error:
-            print(f'{path.name:32} FAILED  {error}')
-            failures += 1
-            continue
-        worst = verdict.worst
-        failures += not verdict.passed
-        print(f'{path.name:32} {"ok    " if verdict.passed else "FAILED"}  largest error {verdict.errors[worst]:.2e} '
-              f'in {worst}, tolerance {verdict.tolerances[worst]:.0e}, {len(verdict.errors)} quantities')
+        verdict, line = check(path, args.skip_unknown)
+        failures += verdict == 'FAILED'
+        print(f'{path.name:32} {verdict:7} {line}')
     print(f'{len(cases)} cases, {failures} failed')
     return 1 if failures else 0
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from vitdet_plugin.errors import UserError
 
-
 _TORCH_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.LocalResponseNorm)
 
 

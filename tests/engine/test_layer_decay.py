@@ -1,0 +1,156 @@
+"""Learning rates and weight decay of every parameter, against expectations written by hand."""
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from torch import nn
+
+import vitdet_plugin  # noqa: F401  registers
+from vitdet_plugin.engine.layer_decay import parameter_groups
+from vitdet_plugin.errors import UserError
+
+LR, DECAY, RATE, DEPTH = 1e-4, 0.1, 0.5, 3
+# (lr steps from the top with L = 3, decayed by rule d2, decayed by rule plain)
+EXPECTED = {
+    'backbone.pos_embed': (4, False, False),
+    'backbone.patch_embed.proj.weight': (4, True, True),
+    'backbone.patch_embed.proj.bias': (4, True, False),
+    'backbone.blocks.0.norm1.weight': (3, False, False),
+    'backbone.blocks.0.attn.qkv.weight': (3, True, True),
+    'backbone.blocks.0.attn.qkv.bias': (3, True, False),
+    'backbone.blocks.0.attn.rel_pos_h': (3, True, False),
+    'backbone.blocks.1.attn.rel_pos_w': (2, True, False),
+    'backbone.blocks.2.mlp.fc2.weight': (1, True, True),
+    'backbone.blocks.2.norm2.bias': (1, False, False),
+    'backbone.blocks.2.residual.conv1.weight': (0, True, True),  # counts as a new layer
+    'backbone.blocks.2.residual.norm3.weight': (0, True, False),  # LayerNorm2d: decayed by d2
+    'neck.levels.0.resize.0.bias': (0, True, False),
+    'neck.levels.0.resize.1.weight': (0, True, False),
+    'neck.levels.1.lateral.ln.weight': (0, True, False),
+    'neck.levels.1.lateral.conv.weight': (0, True, True),
+    'head.0.weight': (0, True, True),
+    'head.1.weight': (0, False, False),  # GroupNorm
+    'head.2.bias': (0, False, False),  # BatchNorm
+}
+
+
+def detector():
+    model = nn.Module()
+    model.backbone = MODELS.build(dict(
+        type='ViTDet', arch=dict(embed_dim=16, depth=DEPTH, num_heads=2), img_size=64, window_size=2,
+        pretrain_img_size=32, propagation='none', global_block_indexes=[1], residual_block_indexes=[2]))
+    model.neck = MODELS.build(dict(type='SimpleFeaturePyramid', in_channels=16, out_channels=8))
+    model.head = nn.Sequential(nn.Conv2d(8, 8, 1), nn.GroupNorm(2, 8), nn.BatchNorm2d(8))
+    return model
+
+
+def by_name(groups):
+    found = {}
+    for group in groups:
+        assert len(group['params']) == len(group['param_names'])
+        for name in group['param_names']:
+            assert name not in found, f'{name} stands in two groups'
+            found[name] = group
+    return found
+
+
+def wrapper(model, paramwise=None, **optimizer):
+    optimizer = {**dict(type='AdamW', lr=LR, weight_decay=DECAY), **optimizer}
+    paramwise = dict(layer_decay_rate=RATE, no_decay='d2') if paramwise is None else paramwise
+    return build_optim_wrapper(model, dict(constructor='LayerWiseDecayConstructor', paramwise_cfg=paramwise,
+                                           optimizer=optimizer))
+
+
+@pytest.mark.parametrize(('rule', 'column'), [('d2', 1), ('plain', 2)])
+def test_rates_and_decay_of_named_parameters(rule, column):
+    model = detector()
+    groups = by_name(parameter_groups(model, lr=LR, weight_decay=DECAY, rate=RATE, rule=rule))
+    assert set(groups) == {name for name, _ in model.named_parameters()}
+    for name, expected in EXPECTED.items():
+        assert groups[name]['lr'] == pytest.approx(LR * RATE ** expected[0]), name
+        assert groups[name]['weight_decay'] == (DECAY if expected[column] else 0.0), name
+
+
+def test_rule_none_decays_everything():
+    groups = parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=RATE, rule='none')
+    assert {group['weight_decay'] for group in groups} == {DECAY}
+
+
+def test_every_block_has_its_own_rate():
+    groups = by_name(parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=0.7, rule='d2'))
+    for name, group in groups.items():
+        if name.startswith('backbone.blocks.') and 'residual' not in name:
+            layer_id = int(name.split('.')[2]) + 1
+            assert group['lr'] == pytest.approx(LR * 0.7 ** (DEPTH + 1 - layer_id)), name
+
+
+def test_rate_one_leaves_one_rate():
+    groups = parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=1.0, rule='plain')
+    assert {group['lr'] for group in groups} == {LR} and len(groups) == 2
+
+
+def test_frozen_and_shared_parameters():
+    """Frozen ones are in no group from the start; a parameter with two names is in one."""
+    model = detector()
+    model.twin = model.head[0]
+    model.backbone.frozen_stages = 1
+    model.train()
+    groups = by_name(parameter_groups(model, lr=LR, weight_decay=DECAY, rate=RATE, rule='d2'))
+    assert set(groups) == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert 'backbone.pos_embed' not in groups and 'backbone.blocks.1.attn.rel_pos_h' in groups
+    assert sum(name in groups for name in ('head.0.weight', 'twin.weight')) == 1
+
+
+def test_built_through_the_config():
+    model = detector()
+    optimizer = wrapper(model).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    rates = sorted({round(group['lr'] / LR, 6) for group in optimizer.param_groups})
+    assert rates == [RATE ** step for step in (4, 3, 2, 1, 0)]
+    assert sum(len(group['params']) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_a_step_moves_parameters_by_their_own_rates():
+    model = detector()
+    optim = wrapper(model, type='SGD', lr=1.0, weight_decay=0.0)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optim.step()
+    for name, (steps, _, _) in EXPECTED.items():
+        moved = before[name] - dict(model.named_parameters())[name].detach()
+        torch.testing.assert_close(moved, torch.full_like(moved, RATE ** steps), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_behind_data_parallel_is_seen_through():
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = detector()
+
+    names = by_name(wrapper(Wrapped()).optimizer.param_groups)
+    assert 'backbone.pos_embed' in names
+
+
+@pytest.mark.parametrize(('paramwise', 'message'), [
+    (dict(no_decay='swin'), "no_decay='swin' is unknown; choose one of d2, plain, none"),
+    (dict(decay_rate=0.7), 'unknown keys: decay_rate; it takes layer_decay_rate and no_decay'),
+])
+def test_mistakes_in_paramwise_cfg(paramwise, message):
+    with pytest.raises(UserError, match=message):
+        wrapper(detector(), paramwise)
+
+
+def test_a_missing_learning_rate():
+    with pytest.raises(UserError, match='optim_wrapper.optimizer has no lr'):
+        build_optim_wrapper(detector(), dict(constructor='LayerWiseDecayConstructor', paramwise_cfg={},
+                                             optimizer=dict(type='AdamW')))
+
+
+def test_a_foreign_backbone_is_named():
+    model = nn.Module()
+    model.backbone = nn.Conv2d(1, 1, 1)
+    with pytest.raises(UserError, match='layer_decay_rate=0.5: the backbone Conv2d has no get_layer_id'):
+        wrapper(model)
+    assert wrapper(model, dict(layer_decay_rate=1.0)).optimizer.param_groups

@@ -1,10 +1,13 @@
 import datetime
+import functools
 import io
 import os
 import pickle
+import threading
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict, defaultdict
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,33 @@ def test_a_malicious_pickle_is_refused_and_not_executed(tmp_path, load, where):
         load(str(path))
     assert not target.exists()
     assert '\n' not in str(caught.value)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A web server for ``tmp_path/site``, and an empty download cache."""
+    (tmp_path / 'site').mkdir()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / 'site'))
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield tmp_path / 'site', f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+
+
+def test_downloads_are_as_safe(tmp_path, site):
+    folder, url = site
+    torch.save({'state_dict': {'x': Touch(tmp_path / 'executed')}}, folder / 'evil.pth')
+    torch.save({'state_dict': {'x': torch.ones(2)}, 'history': HistoryBuffer([1.0], [1])}, folder / 'good.pth')
+    with pytest.raises(UserError, match=r'evil\.pth: refused'):
+        CheckpointLoader.load_checkpoint(f'{url}/evil.pth')
+    assert not (tmp_path / 'executed').exists()
+    assert CheckpointLoader.load_checkpoint(f'{url}/good.pth')['state_dict']['x'].tolist() == [1.0, 1.0]
+    (folder / 'good.pth').unlink()
+    assert CheckpointLoader.load_checkpoint(f'{url}/good.pth')['history'].mean() == 1.0  # from the cache
+    with pytest.raises(UserError, match=r'absent\.pth: cannot be downloaded .*404'):
+        CheckpointLoader.load_checkpoint(f'{url}/absent.pth')
 
 
 @pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (np.ndarray, 'tofile'), (dict, 'fromkeys')])

@@ -13,6 +13,7 @@ import os
 import pathlib
 import pickle
 import re
+import urllib.parse
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -72,6 +73,7 @@ def install() -> None:
         checkpoint._safe_torch_load = _like_mmengine
     else:  # upstream mmengine calls torch.load, safe since torch 2.6 but unable to read its own local checkpoints
         checkpoint.CheckpointLoader.register_scheme('', _load_from_local, force=True)
+    checkpoint.load_url = _load_from_url  # http(s):// and model zoos: torch's own would unpickle in full
     if not hasattr(BaseInferencer._init_model, '__wrapped__'):
         BaseInferencer._init_model = _only_with_config(BaseInferencer._init_model)
 
@@ -108,6 +110,19 @@ def _load_from_local(filename: str, map_location=None):
     if not os.path.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
     return load_torch_file(filename, map_location or 'cpu')
+
+
+def _load_from_url(url: str, model_dir: str | None = None, map_location=None, progress: bool = True):
+    """Download once into the cache that torch uses, then load like any file."""
+    folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
+    path = os.path.join(folder, os.path.basename(urllib.parse.urlparse(url).path))
+    if not os.path.exists(path):
+        os.makedirs(folder, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, path, progress=progress)
+        except OSError as error:
+            raise UserError(f'{url}: cannot be downloaded ({error}); fetch it by other means') from error
+    return load_torch_file(path, map_location or 'cpu')
 
 
 def _history_method(owner: type, name: str) -> Callable:

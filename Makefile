@@ -1,12 +1,13 @@
 # Two commands matter: make demo, make test. Each sets up the pinned environment by itself, once per machine.
 
 SHELL := /bin/sh
-PYTHON ?= $(or $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,$(if $(shell command -v $(p)),$(p)))),python3)
+PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13,$(if $(shell command -v $(p)),$(p))))
+NO_PYTHON = echo 'error: Python 3.11 or newer is needed: install it, or name it: make PYTHON=PATH' >&2; exit 1
 # several clones share one environment, so the checkout is found by path instead of being installed into it
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # $(call with,ROW) runs the rest of the line with $$py as that row's interpreter
-with = py="$$($(PYTHON) tools/setup_env.py $(1))" &&
+with = $(if $(PYTHON),py="$$("$(PYTHON)" tools/setup_env.py $(1))",$(NO_PYTHON)) &&
 # one thread for each of two test processes, and whole files to one process, for the sake of shared fixtures
 PYTEST = OMP_NUM_THREADS=1 "$$py" -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 WORKERS ?= 2

@@ -76,9 +76,13 @@ def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
         if isinstance(content.get(key), dict):
             content = content[key]
             break
-    state = {name: torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+    state = {name: torch.from_numpy(np.array(value, order='C')) if _is_numeric(value) else value
              for name, value in content.items()}
     state = {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
     if not state:
         raise UserError(f'{path} holds no tensors under state_dict, model or at its top; is it a model checkpoint?')
     return state
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'

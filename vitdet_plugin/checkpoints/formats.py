@@ -45,13 +45,11 @@ class Format:
         compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
         result = Conversion()
         for name, value in state.items():
-            for pattern, target in compiled:
-                if match := pattern.fullmatch(name):
-                    break
-            else:
+            match, target = next(((match, target) for pattern, target in compiled
+                                  if (match := pattern.fullmatch(name))), (None, None))
+            if match is None:
                 result.unknown.append(name)
-                continue
-            if isinstance(target, Drop):
+            elif isinstance(target, Drop):
                 result.dropped[name] = target.reason
             else:
                 # a group that took no part (the stage of a head without cascade) stands for nothing

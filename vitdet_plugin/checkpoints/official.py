@@ -156,6 +156,8 @@ def _fit_pos_embed(value: Tensor, own: Tensor) -> Tensor | None:
     if value.shape[-1] != own.shape[-1]:
         return None
     (side, slot), (own_side, own_slot) = (_square_and_slot(x.shape[1]) for x in (value, own))
+    if slot > 2:  # a class and a distillation token at most: this is no square grid
+        return None
     grid = value[:, slot:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
     if side != own_side:
         grid = F.interpolate(grid, size=(own_side, own_side), mode='bicubic', align_corners=False)

@@ -21,7 +21,9 @@ model = dict(
         window_size=5,
         drop_path_rate=0.0,
         pretrain_img_size=image_size,
-        pretrain_use_cls_token=False),
+        pretrain_use_cls_token=False,
+        # made by tools/pretrain_demo.py on other pictures; the full recipe starts from MAE in the same way
+        init_cfg=dict(type='Pretrained', checkpoint='{{ fileDirname }}/../demo/vitdet_demo_pretrained.safetensors')),
     # tokens have stride 8: strides 4, 8, 16, 32, 64
     neck=dict(in_channels=128, out_channels=width, scale_factors=(2.0, 1.0, 0.5, 0.25)),
     rpn_head=dict(in_channels=width, feat_channels=width, num_convs=1, anchor_generator=dict(scales=[3])),

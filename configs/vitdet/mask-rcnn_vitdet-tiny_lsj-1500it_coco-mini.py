@@ -14,10 +14,11 @@ dim, width = 128, 64  # of the backbone; of the pyramid and the heads
 coder = dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2])
 model = dict(
     data_preprocessor=dict(pad_size_divisor=image_size),
-    # 6 blocks on 32 x 32 tokens of 8 pixels; from scratch, without a class slot
+    # 6 blocks on 32 x 32 tokens of 8 pixels, from the demo's weights (no class slot)
     backbone=dict(_delete_=True, type='ViTDet', arch=dict(embed_dim=dim, depth=6, num_heads=4), img_size=image_size,
                   patch_size=8, window_size=8, drop_path_rate=0.0, pretrain_img_size=image_size,
-                  pretrain_use_cls_token=False),
+                  pretrain_use_cls_token=False, init_cfg=dict(
+                      type='Pretrained', checkpoint='{{ fileDirname }}/../../demo/vitdet_demo_pretrained.safetensors')),
     neck=dict(in_channels=dim, out_channels=width, scale_factors=(2.0, 1.0, 0.5, 0.25)),  # strides 4, 8, 16, 32
     rpn_head=dict(in_channels=width, feat_channels=width, num_convs=1, anchor_generator=dict(scales=[4])),
     roi_head=dict(

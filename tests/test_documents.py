@@ -1,0 +1,82 @@
+"""What the documents promise: links lead somewhere, examples run, command lines parse."""
+
+import re
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.end_to_end.tiny_set import load_tool
+from vitdet_plugin.engine.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]
+README = (ROOT / 'README.md').read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every command line of the pages' code blocks that starts one of the tools."""
+    lines = [line.split('  #')[0].strip() for page in PAGES for block in blocks(page.read_text(), r'\w*')
+             for line in block.splitlines()]
+    return [line for line in lines if re.search(r'tools/(train|test|predict)\.py \w*[\w/.-]*(configs/|vitdet)', line)
+            and '…' not in line and '[' not in line]
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    targets = re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text())
+    missing = [target for target in targets if '://' not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_inference_example_runs_as_written(tmp_path, monkeypatch, capsys):
+    """On what `make demo` leaves behind, here with random weights."""
+    from mmengine.registry import init_default_scope
+    init_default_scope('mmdet')
+    from mmdet.registry import MODELS
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data/demo/val').mkdir(parents=True)
+    (tmp_path / 'work_dirs/vitdet_demo').mkdir(parents=True)
+    cv2.imwrite('data/demo/val/a.jpg', np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8))
+    model = MODELS.build(load_config(str(ROOT / 'configs/vitdet_demo.py')).model)
+    torch.nn.init.constant_(model.roi_head.bbox_head.fc_cls.bias[:1], 9)  # something to print
+    torch.save(dict(state_dict=model.state_dict()), 'work_dirs/vitdet_demo/iter_1.pth')
+    example = next(block for block in blocks(README, 'python') if 'Inferencer' in block)
+    exec(compile(example, 'README.md', 'exec'), {})
+    assert 'data/demo/val/a.jpg: ball 1.00 at' in capsys.readouterr().out
+    assert (tmp_path / 'work_dirs/drawn/a.jpg').is_file()
+
+
+def test_the_backbone_example_prints_what_it_says(capsys):
+    example = next(block for block in blocks(README, 'python') if 'import ViTDet' in block)
+    exec(compile(example, 'README.md', 'exec'), {})
+    assert capsys.readouterr().out.strip() == re.search(r'# (torch\.Size\(.*\))', example)[1]
+
+
+@pytest.mark.parametrize('line', commands())
+def test_command_lines_parse_and_name_configs_that_exist(line):
+    words = shlex.split(line)
+    at = next(i for i, word in enumerate(words) if re.match(r'tools/(train|test|predict)\.py', word))
+    tool = load_tool(Path(words[at]).stem)
+    args = tool.parse(tool.build_parser(), words[at + 1:])
+    if args.config.endswith('.py'):
+        assert (ROOT / args.config).is_file()
+        load_config(str(ROOT / args.config), args.cfg_options)
+
+
+def test_there_are_command_lines():
+    assert len(commands()) >= 4
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+    named = {name for page in PAGES
+             for name in re.findall(r'\bmake (?:-s )?([a-z][a-z-]+)\b(?=`|\s+#)', page.read_text())}
+    assert {'demo', 'test'} <= named <= targets

@@ -16,11 +16,21 @@ from torch import Tensor
 from vitdet_plugin.compat.safe_load import load_torch_file
 from vitdet_plugin.errors import UserError
 
-# What a detectron2 model-zoo pickle needs, and nothing else. numpy moved its internals from core to _core in 2.0.
+
+def _array_from_buffer(buffer, dtype, shape, order, axes=None) -> np.ndarray:
+    """What arrays in pickles of protocol 5 are made by."""
+    array = np.frombuffer(buffer, dtype=dtype)
+    return array.reshape(shape).transpose(axes) if axes is not None else array.reshape(shape, order=order)
+
+
+# What a pickle of arrays needs, and nothing else. numpy moved its internals from core to _core in 2.0.
+_NUMPY_CORE = getattr(np, '_core', None) or np.core
 _PICKLE_ALLOWED = {
-    (f'numpy.{core}.multiarray', name): getattr(np._core.multiarray, name)
+    (f'numpy.{core}.multiarray', name): getattr(_NUMPY_CORE.multiarray, name)
     for core in ('core', '_core') for name in ('_reconstruct', 'scalar')
 } | {
+    ('numpy.core.numeric', '_frombuffer'): _array_from_buffer,
+    ('numpy._core.numeric', '_frombuffer'): _array_from_buffer,
     ('numpy', 'ndarray'): np.ndarray,
     ('numpy', 'dtype'): np.dtype,
     ('collections', 'OrderedDict'): OrderedDict,

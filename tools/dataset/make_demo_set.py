@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, default=ROOT / 'data' / 'demo', metavar='DIR',
                         help='folder to write to (default: data/demo)')
-    parser.add_argument('--train', type=int, default=400, metavar='N', help='training pictures (default: 400)')
+    parser.add_argument('--train', type=int, default=2000, metavar='N', help='training pictures (default: 2000)')
     parser.add_argument('--val', type=int, default=100, metavar='N', help='validation pictures (default: 100)')
     parser.add_argument('--pretrain', type=int, default=0, metavar='N',
                         help='pictures for pre-training, on photographs of their own (default: none; 4000 is usual)')

@@ -55,7 +55,7 @@ MIN_VISIBLE_SHARE, MIN_VISIBLE_PIXELS = 0.35, 40
 _LONGEST_PHOTOGRAPH_SIDE = 512
 
 
-def write_demo_set(root: str | Path, train: int = 400, val: int = 100, pretrain: int = 0, size: int = 160,
+def write_demo_set(root: str | Path, train: int = 2000, val: int = 100, pretrain: int = 0, size: int = 160,
                    seed: int = 0) -> dict[str, Path]:
     """Writes pictures to ``root/<split>/`` and annotations to ``root/annotations/<split>.json``.
 
@@ -152,7 +152,10 @@ def compose(rng: np.random.Generator, photograph: np.ndarray, size: int) -> tupl
 
 
 def _background(rng: np.random.Generator, photograph: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A random part of the photograph, float32 (height, width, 3) in [0, 1], colours jittered."""
+    """A random part of the photograph, float32 (height, width, 3) in [0, 1], colours jittered.
+
+    Every other one has its hues turned: with so few photographs a detector would take their colours for classes.
+    """
     full_height, full_width = photograph.shape[:2]
     zoom = min(full_width / width, full_height / height) * rng.uniform(0.4, 1.0)
     part_width, part_height = max(1, int(width * zoom)), max(1, int(height * zoom))
@@ -162,8 +165,16 @@ def _background(rng: np.random.Generator, photograph: np.ndarray, width: int, he
     if rng.random() < 0.5:
         part = part[:, ::-1]
     part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    if rng.random() < 0.5:
+        part = _turn_hues(part, rng.uniform(0, 360), rng.uniform(0.6, 1.8))
     tint = rng.uniform(0.85, 1.1, 3) * rng.uniform(0.75, 1.1)
     return part * tint.astype(np.float32)
+
+
+def _turn_hues(picture: np.ndarray, degrees: float, saturation: float) -> np.ndarray:
+    hue, strength, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
+    turned = cv2.merge([(hue + np.float32(degrees)) % 360, np.minimum(strength * np.float32(saturation), 1), value])
+    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB)
 
 
 def _place_objects(rng: np.random.Generator, width: int, height: int) -> tuple[list, list, np.ndarray]:

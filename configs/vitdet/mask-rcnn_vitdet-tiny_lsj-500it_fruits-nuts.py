@@ -1,6 +1,6 @@
 """The small ViTDet on three classes of one's own: what a config for any COCO-format set looks like.
 
-Copy it, write the set's folder, its class names in the order of the annotation file, and their number three times.
+Copy it and write the set's folder and files, and its class names in the order of the annotation file.
 The set is looked for in $FRUITS_NUTS_ROOT, by default ../shared/data/fruits_nuts.
 """
 

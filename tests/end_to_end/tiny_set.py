@@ -49,7 +49,14 @@ def environment(**extra: str) -> dict:
 def run_tool(*words: object, launcher: tuple = (), **kwargs) -> subprocess.CompletedProcess:
     """Run ``python [launcher…] tools/<words…>`` and return it with its output as text."""
     command = [sys.executable, *map(str, launcher), str(ROOT / 'tools' / str(words[0])), *map(str, words[1:])]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, **kwargs)
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          **kwargs) as process:
+        try:
+            output, errors = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # on this signal, and not on a kill, torchrun ends its ranks
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def run_ranks(*words: object, ranks: int = 2, launcher: str = 'torch.distributed.run') -> subprocess.CompletedProcess:

@@ -2,11 +2,13 @@
 
 import copy
 import inspect
+import itertools
 from collections.abc import Sequence
 from functools import partial
 
 import torch
 from mmengine._strategy import FSDPStrategy
+from mmengine.dist import all_gather_object
 from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import FUNCTIONS, OPTIM_WRAPPERS, STRATEGIES
@@ -96,6 +98,28 @@ class BlockFSDPStrategy(FSDPStrategy):
         if wrapper.clip_grad_kwargs:
             wrapper._clip_grad = partial(_clip_sharded, wrapper, model)
         return wrapper
+
+    def optim_state_dict(self) -> dict:
+        """Whole optimiser state by parameter name on rank 0.
+
+        torch (2.14) gathers one kind of state after the other into the same buffer and relies on the copy to main
+        memory to keep them apart; on a CPU there is no copy, and every kind would hold the last one's values. So there
+        each kind is gathered by a call of its own.
+        """
+        optimizer = self.optim_wrapper.optimizer
+        if torch.cuda.is_available() or not self._is_full_state_dict():
+            return FullyShardedDataParallel.optim_state_dict(self.model, optimizer)
+        raw = optimizer.state_dict()
+        kinds = sorted({kind for state in raw['state'].values() for kind, value in state.items() if value.ndim})
+        gathered = {}
+        for kind in sorted(set(itertools.chain(*all_gather_object(kinds)))):
+            part = {index: {name: value for name, value in state.items() if name == kind or not value.ndim}
+                    for index, state in raw['state'].items()}
+            whole = FullyShardedDataParallel.optim_state_dict(self.model, optimizer, {**raw, 'state': part})
+            for name, state in whole.get('state', {}).items():
+                gathered.setdefault('state', {}).setdefault(name, {}).update(copy.deepcopy(state))
+            gathered.setdefault('param_groups', whole.get('param_groups', []))
+        return gathered
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Load what this strategy saved; mmengine hands torch's arguments over in an order it no longer takes."""

@@ -149,7 +149,7 @@ def compare_gradients(verdict: Verdict, model: nn.Module, case: Case, outputs: d
             gradient = ours[official_names[key.split('.param.')[1]]].grad
             gradient = torch.zeros(()) if gradient is None else gradient
             if room == 'gradnorm':
-                gradient = gradient.norm().reshape(value.shape)
+                gradient = gradient.norm().reshape(value.shape if value.numel() == 1 else 1)
             verdict.compare(key, gradient.expand(value.shape) if not gradient.ndim else gradient, value)
 
 

@@ -1,0 +1,3 @@
+"""Install the stack's compatibility before any test module imports mmcv.ops."""
+
+import vitdet_plugin  # noqa: F401

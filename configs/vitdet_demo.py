@@ -6,7 +6,7 @@ data_root = 'data/demo/'
 classes = ('ball', 'ring', 'star', 'brick', 'leaf')
 image_size = 160  # the pictures' longer side
 crop_size = 128  # what training sees of them
-batch, max_iters = 8, 700  # over all ranks: 5,600 pictures
+batch, max_iters = 8, 1000  # over all ranks: 8,000 pictures
 width = 64  # channels of the pyramid and the heads
 
 norm_cfg = _base_.norm_cfg
@@ -37,18 +37,18 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)), rpn_proposal=dict(nms_pre=200, max_per_img=100),
         rcnn=dict(sampler=dict(num=32))),
-    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)))
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=200)))
 
-# scale 1.0 fits the longer side into crop_size: 0.8 to 1.25 times the pictures' own size
+# scale 1.0 fits the longer side into crop_size: 0.9 to 1.4 times the pictures' own size
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='LargeScaleJitter', image_size=crop_size, scale=(1.0, 1.56), resize_backend='cv2'),
+    dict(type='LargeScaleJitter', image_size=crop_size, scale=(1.12, 1.75), resize_backend='cv2'),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale_factor=1.0),  # as they are
+    dict(type='Resize', scale_factor=1.25),  # in the middle of what training sees
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]

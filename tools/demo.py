@@ -33,6 +33,8 @@ def demo(ranks: int) -> None:
     os.environ['OMP_NUM_THREADS'] = '1'
     total = 8  # pictures an iteration, over all ranks
     options = ['--work-dir', WORK, '--cfg-options', f'train_dataloader.batch_size={total // ranks}']
+    if has_bf16_units():
+        options = ['--amp', 'bf16', *options]
     launch = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}'] if ranks > 1 else []
     call(*launch, 'tools/train.py', CONFIG, '--launcher', 'pytorch' if ranks > 1 else 'none', *options)
     trained = time.monotonic()
@@ -50,6 +52,13 @@ def demo(ranks: int) -> None:
     print(f'trained in {(trained - start) / 60:.1f} minutes, all in {(time.monotonic() - start) / 60:.1f}')
     print(f'checkpoint: {checkpoint}\npictures, prediction beside ground truth: {pictures}\ncurves: {curve}')
     print(f'demo: box AP50={metrics["coco/bbox_mAP_50"]:.2f} mask AP50={metrics["coco/segm_mAP_50"]:.2f}')
+
+
+def has_bf16_units() -> bool:
+    """Whether bfloat16 is faster than float32 on this processor; without such units it is slower."""
+    import torch
+    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
 
 
 def call(*words) -> None:

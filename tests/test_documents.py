@@ -80,3 +80,8 @@ def test_make_targets_exist():
     named = {name for page in PAGES
              for name in re.findall(r'\bmake (?:-s )?([a-z][a-z-]+)\b(?=`|\s+#)', page.read_text())}
     assert {'demo', 'test'} <= named <= targets
+
+
+def test_the_demos_checkpoint_has_the_name_that_the_readme_gives():
+    last = load_config(str(ROOT / 'configs/vitdet_demo.py')).train_cfg.max_iters
+    assert set(re.findall(r'vitdet_demo/(iter_\d+\.pth)', README)) == {f'iter_{last}.pth'}

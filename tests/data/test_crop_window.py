@@ -30,7 +30,7 @@ def _reference(image, window, backend):
 def test_pixels_equal_resizing_the_whole_picture(backend, window, seed):
     image = np.random.default_rng(seed).integers(0, 256, (*window.source, 3), dtype=np.uint8)  # noise: the worst case
     difference = np.abs(resize_and_crop(image, window, backend).astype(int) - _reference(image, window, backend))
-    # Pillow rounds once per axis, so a tie that rounds the other way may, rarely, count twice.
+    # Pillow rounds once per axis, so rounding the other way may, rarely, count twice.
     assert difference.max() <= (1 if backend == 'cv2' else 2)
     assert (difference > 1).mean() <= 1e-2
 

@@ -69,12 +69,13 @@ def resize_and_crop(image: np.ndarray, window: CropWindow, backend: str = 'cv2')
         image: uint8 (H, W, C) or (H, W).
         window: what to keep.
         backend: ``cv2`` samples four source pixels; ``pillow`` averages over what a target pixel covers (antialias),
-            as detectron2 does.
+            as detectron2 does. The two only differ where the picture becomes smaller, so Pillow is called only there;
+            otherwise OpenCV's result, several times as fast, is within rounding of Pillow's.
 
     Returns:
         uint8 (height, width, C) or (height, width).
     """
-    if backend == 'pillow':
+    if backend == 'pillow' and min(window.factor) < 1:
         return _pillow(image, window)
     (first_y, last_y, skip_y), (first_x, last_x, skip_x) = (
         _aligned_span(*axis) for axis in zip(window.source, window.scaled, window.offset, window.size))

@@ -7,6 +7,7 @@ once.
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -90,9 +91,12 @@ def run(action: Callable[[], object]) -> int:
     except UserError as error:
         if os.environ.get('VITDET_DEBUG') == '1':
             raise
-        if is_first_rank():
-            sys.stdout.flush()
-            print(f'error: {error}', file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        rank = ''
+        if not is_first_rank():  # a mistake that all ranks share is said by the first, whose end ends the others
+            time.sleep(3)
+            rank = f'rank {os.environ.get("RANK")}: '
+        print(f'error: {rank}{error}', file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print('stopped', file=sys.stderr)

@@ -71,7 +71,7 @@ def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
     words = ('test.py', config, checkpoint, '--eval', 'bbox', 'segm', '--out')
     one = run_tool(*words, tmp_path / 'one.json', '--work-dir', tmp_path / 'one')
     two = run_ranks(*words, tmp_path / 'two.json', '--work-dir', tmp_path / 'two', '--launcher', 'pytorch',
-                    launcher='torch.distributed.launch')
+                    '--show-dir', tmp_path / 'pictures', launcher='torch.distributed.launch')
     assert (one.returncode, two.returncode) == (0, 0), one.stderr[-2000:] + two.stderr[-2000:]
     found = [sorted(json.loads((tmp_path / name).read_text()), key=lambda each: (each['image_id'], -each['score']))
              for name in ('one.json', 'two.json')]
@@ -79,6 +79,7 @@ def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
     for first, second in zip(*found):
         assert first['image_id'] == second['image_id'] and first['segmentation'] == second['segmentation']
         assert [*first['bbox'], first['score']] == pytest.approx([*second['bbox'], second['score']], abs=1e-9)
+    assert len(list((tmp_path / 'pictures').glob('*.jpg'))) == 7  # each rank drew its share
     metrics = [json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('one', 'two')]
     for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/segm_mAP'):
         assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-9)

@@ -73,6 +73,22 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path):
     assert list(tmp_path.iterdir()) == []  # nothing was begun
 
 
+def test_other_ranks_speak_only_if_the_first_does_not(monkeypatch, capsys):
+    from vitdet_plugin.errors import UserError
+    cli = load_tool('_cli')
+    waited = []
+    monkeypatch.setattr(cli.time, 'sleep', waited.append)
+
+    def fail():
+        raise UserError('no such GPU')
+
+    monkeypatch.setenv('RANK', '0')
+    assert cli.run(fail) == 2 and not waited
+    monkeypatch.setenv('RANK', '3')
+    assert cli.run(fail) == 2 and waited  # time for the launcher to end this rank if the first failed, too
+    assert capsys.readouterr().err == 'error: no such GPU\nerror: rank 3: no such GPU\n'
+
+
 @pytest.mark.parametrize('script, words, tail', [
     ('dist_train.sh', ['c.py', '4', '--amp'], 'train.py c.py --launcher pytorch --amp'),
     ('dist_test.sh', ['c.py', 'e.pth', '4', '--eval', 'bbox'], 'test.py c.py e.pth --launcher pytorch --eval bbox')])

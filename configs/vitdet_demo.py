@@ -37,7 +37,7 @@ model = dict(
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)), rpn_proposal=dict(nms_pre=200, max_per_img=100),
         rcnn=dict(sampler=dict(num=32))),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=200)))
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=200), rcnn=dict(score_thr=0.01)))
 
 # scale 1.0 fits the longer side into crop_size: 0.9 to 1.4 times the pictures' own size
 train_pipeline = [
@@ -48,7 +48,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale_factor=1.25),  # in the middle of what training sees
+    dict(type='Resize', scale_factor=1.4),  # as large as training sees them
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]

@@ -26,7 +26,8 @@ def write_mae(tiny_config, tmp_path):
     def write(width=32):
         random = torch.Generator().manual_seed(0)
         shapes = {'cls_token': (1, 1, width), 'pos_embed': (1, 17, width),
-                  'patch_embed.proj.weight': (width, 3, 16, 16), 'patch_embed.proj.bias': (width,), 'norm.weight': (width,), 'norm.bias': (width,)}
+                  'patch_embed.proj.weight': (width, 3, 16, 16), 'patch_embed.proj.bias': (width,),
+                  'norm.weight': (width,), 'norm.bias': (width,)}
         for block in (0, 1):
             for name, shape in {'norm1': (width,), 'norm2': (width,), 'attn.qkv': (3 * width, width),
                                 'attn.proj': (width, width), 'mlp.fc1': (4 * width, width),

@@ -78,6 +78,14 @@ def test_missing_images_are_named(folder):
     assert '003.jpg' in only(check_dataset('train', config(folder), True))
 
 
+def test_lvis_names_its_images_by_url(folder):
+    content = json.loads((folder / 'coco.json').read_text())
+    for image in content['images']:
+        image['coco_url'] = f'http://images.cocodataset.org/images/{image.pop("file_name")}'
+    (folder / 'coco.json').write_text(json.dumps(content))
+    assert check_dataset('train', config(folder, data_prefix=dict(img='')), True) == []
+
+
 def test_training_without_annotations(folder):
     content = json.loads((folder / 'coco.json').read_text())
     (folder / 'coco.json').write_text(json.dumps({**content, 'annotations': []}))

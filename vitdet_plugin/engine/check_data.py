@@ -144,7 +144,7 @@ def _read_coco_index(path: str, _modified: float) -> CocoIndex:
             raise ValueError(f'the list {key!r} is empty')
     annotations = content.get('annotations') if 'annotations' in content else None
     return CocoIndex(classes=tuple(each.get('name') for each in content['categories']),
-                     file_names=tuple(each.get('file_name') for each in content['images']),
+                     file_names=tuple(_file_name(each) for each in content['images']),
                      annotations=len(annotations) if isinstance(annotations, list) else None)
 
 
@@ -222,3 +222,10 @@ def _nearest_folder(path: str) -> str:
 def _names(names: Sequence[str]) -> str:
     shown = ', '.join(repr(name) for name in names[:_NAMES_SHOWN])
     return f'[{shown}{", …" if len(names) > _NAMES_SHOWN else ""}] ({len(names)})' if len(names) > 3 else f'[{shown}]'
+
+
+def _file_name(image: dict) -> str | None:
+    """Path below the image folder; LVIS gives it as the last two parts of ``coco_url``, train2017/000000000001.jpg."""
+    if 'file_name' not in image and 'coco_url' in image:
+        return '/'.join(image['coco_url'].split('/')[-2:])
+    return image.get('file_name')

@@ -1,5 +1,6 @@
 """What reaches the terminal: a filter for mmengine's start-up dumps and a live bar."""
 
+import atexit
 import io
 import logging
 import sys
@@ -61,7 +62,8 @@ class LiveBar:
         fixed = dict(table_column=Column(no_wrap=True))  # on a narrow terminal the text alone goes on a second line
         self._progress = Progress(
             TextColumn('{task.description}', **fixed), BarColumn(bar_width=16), MofNCompleteColumn(**fixed),
-            TextColumn('{task.fields[text]}', table_column=Column(ratio=1)), refresh_per_second=4, expand=True)
+            TextColumn('{task.fields[text]}', table_column=Column(ratio=1)), refresh_per_second=4, expand=True,
+            redirect_stderr=False)  # errors stay errors
         self._handlers = console_handlers(logger)
         self._tasks: dict = {}
         self._streams: list[Any] | None = None
@@ -80,6 +82,7 @@ class LiveBar:
 
     def close(self) -> None:
         if self._streams is not None:
+            atexit.unregister(self.close)
             self._progress.stop()
             for handler, stream in zip(self._handlers, self._streams):
                 handler.setStream(stream)
@@ -88,6 +91,7 @@ class LiveBar:
 
     def _start(self) -> None:
         if self._streams is None:
+            atexit.register(self.close)  # a run that fails must not leave the terminal without a cursor
             self._progress.start()  # from here on sys.stdout prints above the bar
             self._streams = [handler.stream for handler in self._handlers]
             for handler in self._handlers:

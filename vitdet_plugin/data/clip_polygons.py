@@ -6,6 +6,8 @@ first lose parts of them.
 
 import numpy as np
 
+_CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+
 
 def clip_polygons(points: np.ndarray, counts: np.ndarray, width: float, height: float
                   ) -> tuple[list[np.ndarray], np.ndarray]:
@@ -94,7 +96,7 @@ def _clip_half_plane(points: np.ndarray, owner: np.ndarray, distance: np.ndarray
 
 def _box_inside(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """(4,) box of one polygon and the rectangle intersected: from the edges inside and the corners enclosed."""
-    step = np.roll(points, -1, 0) - points
+    step = np.concatenate([points[1:], points[:1]]) - points
     # The part [enter, leave] of each edge that lies within the rectangle (Liang-Barsky).
     flat = step == 0
     safe = np.where(flat, 1, step)
@@ -104,14 +106,15 @@ def _box_inside(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
     leave = np.where(flat, 1, np.maximum(near, far)).min(1).clip(max=1)
     visible = enter <= leave
     ends = [points[visible] + share[visible, None] * step[visible] for share in (enter, leave)]
-    corners = [corner for corner in limits * [[0, 0], [1, 0], [0, 1], [1, 1]] if _encloses(points, step, corner)]
-    inside = np.concatenate([*ends, np.reshape(corners, (-1, 2))]).clip(0, limits)
+    corners = limits * _CORNERS
+    inside = np.concatenate([*ends, corners[_enclosed(points, step, corners)]]).clip(0, limits)
     return np.concatenate([inside.min(0), inside.max(0)]) if len(inside) else np.zeros(4)
 
 
-def _encloses(points: np.ndarray, step: np.ndarray, corner: np.ndarray) -> bool:
-    """Whether a polygon encloses a point, by the parity of the edges to its right."""
-    above = points[:, 1] > corner[1]
-    spans = above != np.roll(above, -1)
-    slope = step[:, 0] / np.where(spans, step[:, 1], 1)
-    return bool(np.sum(spans & (points[:, 0] + (corner[1] - points[:, 1]) * slope > corner[0])) % 2)
+def _enclosed(points: np.ndarray, step: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """(K,) which of ``corners`` (K, 2) a polygon (n, 2) encloses, by the parity of the edges to their right."""
+    (x, y), (step_x, step_y) = points.T[..., None], step.T[..., None]
+    above = y > corners[:, 1]
+    spans = above != np.concatenate([above[1:], above[:1]])
+    slope = step_x / np.where(step_y == 0, 1, step_y)
+    return (spans & (x + (corners[:, 1] - y) * slope > corners[:, 0])).sum(0) % 2 == 1

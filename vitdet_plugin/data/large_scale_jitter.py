@@ -119,7 +119,8 @@ def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> N
     if masks is not None:
         results['gt_masks'] = pick(keep)
     boxes = boxes[keep].astype(np.float32)
-    results['gt_bboxes'] = type(given)(torch.from_numpy(boxes)) if isinstance(given, HorizontalBoxes) else boxes
+    wrapped = isinstance(given, HorizontalBoxes)
+    results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes), clone=False) if wrapped else boxes
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
         if key in results:
             results[key] = results[key][keep]

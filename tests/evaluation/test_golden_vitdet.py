@@ -74,8 +74,8 @@ def detections(shift=0.0, scores=(0.9, 0.5, 0.5), order=(0, 1, 2), labels=(1, 0,
                         labels=torch.tensor(labels)[order], masks=masks[order])
 
 
-def verdict_on(found):
-    reference = detections()
+def verdict_on(found, reference=None):
+    reference = detections() if reference is None else reference
     expected = dict(boxes_xyxy=reference.bboxes, scores=reference.scores, labels=reference.labels,
                     masks=reference.masks.to(torch.uint8))
     verdict = Verdict()
@@ -110,3 +110,18 @@ def test_other_detections_fail(found):
 
 def test_boxes_and_scores_within_the_tolerances_pass():
     assert verdict_on(detections(shift=0.005, scores=(0.90005, 0.5, 0.5))).passed
+
+
+def test_one_bad_mask_among_many_good_ones_fails():
+    """Its share in the mean is small: every mask counts for itself."""
+    def many():
+        boxes = torch.arange(20.0)[:, None] + torch.tensor([0.0, 0, 12, 12])
+        masks = torch.zeros(20, 32, 32, dtype=torch.bool)
+        masks[:, 4:14, 4:24] = True
+        return InstanceData(bboxes=boxes, scores=torch.linspace(0.9, 0.5, 20), labels=torch.zeros(20), masks=masks)
+
+    found = many()
+    found.masks[7, 4, 4:7] = False  # 3 of 200 pixels
+    verdict = verdict_on(found, many())
+    assert verdict.errors['det0.mask_iou_mean'] <= verdict.tolerances['det0.mask_iou_mean']
+    assert not verdict.passed

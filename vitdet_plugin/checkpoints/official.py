@@ -9,14 +9,13 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from mmengine.dist import master_only
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from vitdet_plugin import checkpoints
+from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.checkpoints.files import load_state_dict_file
 from vitdet_plugin.checkpoints.formats import Conversion, Format
 from vitdet_plugin.errors import UserError
@@ -134,41 +133,15 @@ def _fit(name: str, value: Tensor, own: Tensor, model: nn.Module, report: LoadRe
     """``value`` in the shape of the model's weight ``own``."""
     if value.shape == own.shape:
         return value
-    if name.endswith('pos_embed'):
-        fitted = _fit_pos_embed(value, own)
-    elif name.endswith('patch_embed.proj.weight') and value.shape[:2] == own.shape[:2]:
-        fitted = F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
-    elif name.endswith(('rel_pos_h', 'rel_pos_w')) and value.shape[1] == own.shape[1]:
-        fitted = F.interpolate(value.float().T[None], size=len(own), mode='linear')[0].T
-    else:
-        fitted = None
+    holder = model.backbone if name.startswith('backbone.') else model
+    fitted = None
+    if isinstance(holder, Backbone):
+        fitted = holder.resize_weight(name.removeprefix('backbone.'), value, own)
     if fitted is None or fitted.shape != own.shape:
         raise UserError(f'{report.source}: {name} is {tuple(value.shape)}, the model wants {tuple(own.shape)}; does '
                         'the config describe this model?')
     report.resized[name] = f'{tuple(value.shape)} to {tuple(own.shape)}'
     return fitted.to(value.dtype)
-
-
-def _fit_pos_embed(value: Tensor, own: Tensor) -> Tensor | None:
-    """Resize the grid of (1, [1 +] S * S, C) or SAM's (1, S, S, C); a class slot is added (zero) or dropped."""
-    if value.ndim == 4:
-        value = value.flatten(1, 2)
-    if value.shape[-1] != own.shape[-1]:
-        return None
-    (side, slot), (own_side, own_slot) = (_square_and_slot(x.shape[1]) for x in (value, own))
-    if slot > 2:  # a class and a distillation token at most: this is no square grid
-        return None
-    grid = value[:, slot:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
-    if side != own_side:
-        grid = F.interpolate(grid, size=(own_side, own_side), mode='bicubic', align_corners=False)
-    cls = value[:, :1].float() if slot else torch.zeros_like(value[:, :1], dtype=torch.float32)
-    return torch.cat([cls[:, :own_slot], grid.flatten(2).transpose(1, 2)], 1)
-
-
-def _square_and_slot(positions: int) -> tuple[int, int]:
-    """Side of the grid and number of class slots of ``positions`` entries."""
-    side = int(positions ** 0.5)
-    return side, positions - side * side
 
 
 def _short(names: list[str]) -> str:

@@ -34,6 +34,36 @@ def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool
     return resized.permute(0, 2, 3, 1)
 
 
+def fit_stored_pos_embed(value: Tensor, own: Tensor) -> Tensor | None:
+    """A checkpoint's position embedding in the size of the model's.
+
+    Args:
+        value: (1, [1 +] S * S, C), or (1, S, S, C) as SAM stores it.
+        own: (1, [1 +] S' * S', C), whose size is wanted; a class slot is added (zero) or dropped.
+
+    Returns:
+        (1, [1 +] S' * S', C) in float32, bicubic; None where ``value`` is no square grid or of other width.
+    """
+    if value.ndim == 4:
+        value = value.flatten(1, 2)
+    if value.shape[-1] != own.shape[-1]:
+        return None
+    (side, slot), (own_side, own_slot) = (_square_and_slot(x.shape[1]) for x in (value, own))
+    if slot > 2:  # a class and a distillation token at most: this is no square grid
+        return None
+    grid = value[:, slot:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
+    if side != own_side:
+        grid = F.interpolate(grid, size=(own_side, own_side), mode='bicubic', align_corners=False)
+    cls = value[:, :1].float() if slot else torch.zeros_like(value[:, :1], dtype=torch.float32)
+    return torch.cat([cls[:, :own_slot], grid.flatten(2).transpose(1, 2)], 1)
+
+
+def _square_and_slot(positions: int) -> tuple[int, int]:
+    """Side of the grid and number of class slots of ``positions`` entries."""
+    side = int(positions ** 0.5)
+    return side, positions - side * side
+
+
 def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
     """Look up a learned table of relative positions along one axis.
 

@@ -1,0 +1,91 @@
+"""Classification heads for mmpretrain's ``ImageClassifier``, over the feature maps that detectors use too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+
+class ClassifierHead(BaseModule):
+    """Base of the classification heads: a subclass turns the backbone's maps into logits in ``forward``.
+
+    What mmpretrain's ``ImageClassifier`` asks of a head is here: ``loss`` and ``predict``. Targets are class indexes
+    (``gt_label``) or soft scores (``gt_score``, as Mixup and CutMix leave them).
+
+    Args:
+        num_classes: Number of classes.
+        loss: Config of a loss over (logits, targets), from mmpretrain's registry. None: cross-entropy.
+        init_cfg: See mmengine's ``BaseModule``.
+    """
+
+    def __init__(self, num_classes: int, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        self.num_classes = num_classes
+        self.loss_module = MODELS.build(loss) if loss else None
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """The backbone's maps, each (B, C_i, H_i, W_i), to logits (B, num_classes)."""
+        raise NotImplementedError
+
+    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[Any], **kwargs: Any) -> dict[str, Tensor]:
+        """``dict(loss=scalar)`` of a batch of mmpretrain ``DataSample``."""
+        return {'loss': self.loss_of_logits(self(feats), targets_of(data_samples))}
+
+    def loss_of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of (B, K) logits against (B,) indexes or (B, K) scores; in float32 also under autocast."""
+        with torch.autocast(logits.device.type, enabled=False):
+            if self.loss_module is None:
+                return F.cross_entropy(logits.float(), target)
+            return self.loss_module(logits.float(), target, avg_factor=len(logits))
+
+    def predict(self, feats: Sequence[Tensor], data_samples: Sequence[Any] | None = None) -> list[Any]:
+        """Data samples with ``pred_score`` (num_classes,), probabilities, and ``pred_label``."""
+        from mmpretrain.structures import DataSample
+        scores = self(feats).float().softmax(1)
+        samples = [DataSample() for _ in scores] if data_samples is None else data_samples
+        for sample, score in zip(samples, scores, strict=True):
+            if sample is not None:
+                sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True).detach())
+        return samples
+
+
+@MODELS.register_module()
+class LayerNormClsHead(ClassifierHead):
+    """Global average of the last map, LayerNorm, linear layer: ConvNeXt's head, and ViT's after MAE's fine-tuning.
+
+    Args:
+        num_classes, in_channels: Sizes.
+        norm_eps: Of the LayerNorm.
+        init_std, init_scale: The linear layer starts from a truncated normal of this deviation, times the scale.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, norm_eps: float = 1e-6, init_std: float = 0.02,
+                 init_scale: float = 1.0, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(num_classes, loss, init_cfg)
+        self.init_std, self.init_scale = init_std, init_scale
+        self.norm = nn.LayerNorm(in_channels, eps=norm_eps)
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.trunc_normal_(self.fc.weight, std=self.init_std)
+        nn.init.zeros_(self.fc.bias)
+        with torch.no_grad():
+            self.fc.weight.mul_(self.init_scale)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """(..., (B, in_channels, H, W)) -> (B, num_classes)."""
+        return self.fc(self.norm(feats[-1].mean((2, 3))))
+
+
+def targets_of(data_samples: Sequence[Any]) -> Tensor:
+    """(B,) class indexes, or (B, K) soft scores where a batch augmentation left some."""
+    if 'gt_score' in data_samples[0]:
+        return torch.stack([sample.gt_score for sample in data_samples])
+    return torch.cat([sample.gt_label for sample in data_samples])

@@ -1,0 +1,48 @@
+"""DCNv3 in plain PyTorch: runs everywhere PyTorch does, exports to ONNX, and stands for what is not compiled."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ops_dcnv3.geometry import Geometry
+
+
+def dcnv3_pytorch(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
+    """The operator, one tap at a time, so that no array of all sampling points or all samples exists.
+
+    Shapes and types as in :func:`ops_dcnv3.dcnv3`, already checked. Coordinates are in the tensors' own type, but in
+    float32 for half and bfloat16, whose 11 or 8 bits do not reach across a feature map; the result has the input's
+    type.
+    """
+    dtype = input.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        input, offset, mask = input.float(), offset.float(), mask.float()
+    batch, height, width, _ = input.shape
+    out_h, out_w = geometry.out_size(height, width)
+    group, channels, taps = geometry.group, geometry.group_channels, geometry.num_taps
+    value = input.reshape(batch, height, width, group, channels).permute(0, 3, 4, 1, 2)
+    value = value.reshape(batch * group, channels, height, width)
+    offset = offset.reshape(batch, out_h, out_w, group, taps, 2)
+    mask = mask.reshape(batch, out_h, out_w, group, taps)
+    columns = torch.arange(out_w, dtype=offset.dtype, device=offset.device) * geometry.stride_w
+    rows = torch.arange(out_h, dtype=offset.dtype, device=offset.device) * geometry.stride_h
+
+    out = None
+    for k, cell in enumerate(geometry.taps()):
+        origin_x, origin_y = geometry.tap_origin(*cell)
+        shift = offset[:, :, :, :, k].permute(0, 3, 1, 2, 4)  # (N, G, Ho, Wo, 2), last: x, y
+        x = (columns + origin_x) + shift[..., 0] * geometry.offset_scale
+        y = (rows + origin_y)[:, None] + shift[..., 1] * geometry.offset_scale
+        grid = torch.stack((_normalised(x, width), _normalised(y, height)), -1).flatten(0, 1)
+        sampled = F.grid_sample(value, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
+        weighted = sampled * mask[:, :, :, :, k].permute(0, 3, 1, 2).reshape(batch * group, 1, out_h, out_w)
+        out = weighted if out is None else out + weighted
+    out = out.reshape(batch, group, channels, out_h, out_w).permute(0, 3, 4, 1, 2)
+    return out.reshape(batch, out_h, out_w, group * channels).to(dtype)
+
+
+def _normalised(position: Tensor, size: int) -> Tensor:
+    """Pixels to grid_sample's [-1, 1] from edge to edge. Far outside is as good as just outside, but might overflow."""
+    return (position.clamp(-2.0, size + 1.0) * 2 + 1) / size - 1

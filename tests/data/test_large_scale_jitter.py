@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmdet.registry import TRANSFORMS as MMDET_TRANSFORMS
 from mmdet.structures.bbox import HorizontalBoxes
@@ -94,6 +94,7 @@ def test_bitmaps_and_boxes_equal_the_plain_way(sample, side):
 
 @settings(max_examples=80, deadline=None)
 @given(samples, st.integers(32, 160))
+@example((67698, 133, 154, 2), 32)  # an ignored instance outside the crop
 def test_polygons_equal_the_plain_way(sample, side):
     seed, height, width, _ = sample
     results = _sample(*sample, 'polygon')
@@ -182,6 +183,20 @@ def test_ignored_region_without_a_polygon_keeps_its_box():
     out = LargeScaleJitter(80, scale=(1, 1), flip_prob=0)(results)
     assert out['gt_ignore_flags'].tolist() == [False, True]
     assert out['gt_bboxes'].tensor[1].tolist() == [0, 0, 80, 80]
+
+
+@pytest.mark.parametrize('kind', ['polygon', 'bitmap'])
+def test_ignored_region_goes_with_its_mask(kind):
+    """Here the box around two parts reaches into the crop, but neither part does."""
+    results = _sample(0, 80, 80, 2, 'polygon')
+    parts = [np.array([60.0, 0, 80, 0, 80, 20]), np.array([0.0, 60, 20, 80, 0, 80])]
+    results['gt_masks'].masks[1] = parts
+    results['gt_ignore_flags'] = np.array([False, True])
+    results['gt_bboxes'].tensor[1] = torch.tensor([0, 0, 80, 80])
+    if kind == 'bitmap':
+        results['gt_masks'] = BitmapMasks([_rasterise(p, 80, 80) for p in results['gt_masks'].masks], 80, 80)
+    out = LargeScaleJitter(80, scale=(2, 2), flip_prob=0)(results)  # a quarter, somewhere on the diagonal
+    assert 1 not in out['gt_bboxes_labels']
 
 
 def test_empty_picture_is_background_or_skipped():

@@ -110,10 +110,10 @@ def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> N
         boxes = _crop_given_boxes(given, window)
     else:
         boxes, pick = (crop_polygons if isinstance(masks, PolygonMasks) else crop_bitmaps)(masks, window)
-        ignored = np.asarray(results.get('gt_ignore_flags', False), bool)
-        no_mask = ignored & (boxes[:, 2] <= boxes[:, 0])
-        if no_mask.any():
-            # An ignored region may lack a mask (mmdet loads RLE crowds that way beside polygons): its box has to do.
+        # An ignored region may lack a mask (mmdet loads RLE crowds that way beside polygons): its box has to do.
+        ignored = np.flatnonzero(results.get('gt_ignore_flags', ()))
+        no_mask = [index for index in ignored if not np.any(masks.masks[index])]
+        if no_mask:
             boxes[no_mask] = _crop_given_boxes(given, window)[no_mask]
     keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > min_box_size).all(1))
     if masks is not None:

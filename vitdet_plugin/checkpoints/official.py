@@ -102,7 +102,10 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
             continue
         own_name = name if is_detector else name.removeprefix('backbone.')
         if own_name not in own:
-            report.unexpected.append(name)
+            if name.startswith('head.') and not any(each.startswith('head.') for each in own):
+                report.dropped[name] = 'classification head: the detector has none'
+            else:
+                report.unexpected.append(name)
             continue
         state[own_name] = _fit(own_name, value, own[own_name], model, report)
         report.matched.append(own_name)

@@ -1,0 +1,188 @@
+"""ConvNeXt and ConvNeXt V2 as a backbone (Liu et al., arXiv 2201.03545; Woo et al., arXiv 2301.00808)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.registry import MODELS
+from timm.layers.grn import GlobalResponseNorm
+from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
+from torch import Tensor, nn
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.norm import LayerNorm2d
+
+
+def _v2(depths: tuple[int, ...], width: int) -> dict:
+    return dict(depths=depths, dims=tuple(width * 2 ** i for i in range(4)), use_grn=True)
+
+
+# Section 3 of the first paper, table 10 of the second; any other size is given as a dict with the same keys.
+ARCHS = {
+    'tiny': dict(depths=(3, 3, 9, 3), dims=(96, 192, 384, 768)),
+    'small': dict(depths=(3, 3, 27, 3), dims=(96, 192, 384, 768)),
+    'base': dict(depths=(3, 3, 27, 3), dims=(128, 256, 512, 1024)),
+    'large': dict(depths=(3, 3, 27, 3), dims=(192, 384, 768, 1536)),
+    'xlarge': dict(depths=(3, 3, 27, 3), dims=(256, 512, 1024, 2048)),
+    'v2_atto': _v2((2, 2, 6, 2), 40),
+    'v2_femto': _v2((2, 2, 6, 2), 48),
+    'v2_pico': _v2((2, 2, 6, 2), 64),
+    'v2_nano': _v2((2, 2, 8, 2), 80),
+    'v2_tiny': _v2((3, 3, 9, 3), 96),
+    'v2_base': _v2((3, 3, 27, 3), 128),
+    'v2_large': _v2((3, 3, 27, 3), 192),
+    'v2_huge': _v2((3, 3, 27, 3), 352),
+}
+BLOCKS_PER_LAYER = 3  # of the third stage that share a learning rate, as the official fine-tuning has it
+
+
+@MODELS.register_module()
+class ConvNeXtBackbone(Backbone):
+    """ConvNeXt stages of strides 4, 8, 16, 32 on timm's blocks, with a LayerNorm on every map that is returned.
+
+    Args:
+        arch: a key of :data:`ARCHS` ('tiny' ... 'xlarge', 'v2_atto' ... 'v2_huge') or
+            ``dict(depths=, dims=, use_grn=False)`` with four depths and widths.
+        out_indices: stages whose maps are returned, ascending. Stages above the last are not made.
+        out_norms: normalise each returned map over its channels, as the official detectors do; False for
+            classifiers, whose head averages the map first and normalises then.
+        layer_scale_init_value: start of each block's ``gamma``; 0: no ``gamma``. None: 1e-6, and none with GRN.
+        norm_eps: of all LayerNorms.
+        drop_path_rate: stochastic depth, rising linearly from 0 to this over all four stages.
+        frozen_stages: -1 nothing; 0 the stem; n also the first n stages with their downsampling.
+        with_cp: recompute the blocks in the backward pass to save memory.
+
+    Input (B, in_channels, H, W), H and W multiples of the last stride; output one map (B, dims[i], H / s, W / s) for
+    each i of ``out_indices``, s = 4 * 2 ** i. Named after its paper, but not ``ConvNeXt``: mmpretrain has that name.
+    """
+
+    # gamma, GRN and norms on two of the maps
+    tiny_cfg = dict(arch=dict(depths=(1, 1, 4, 1), dims=(8, 16, 24, 32), use_grn=True), layer_scale_init_value=1.0,
+                    out_indices=(1, 3))
+
+    def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
+                 out_norms: bool = True, layer_scale_init_value: float | None = None, norm_eps: float = 1e-6,
+                 drop_path_rate: float = 0.0, frozen_stages: int = -1, with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        depths, dims, use_grn = _sizes(arch)
+        out_indices = tuple(out_indices)
+        if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(4))):
+            raise UserError(f'out_indices={out_indices} of ConvNeXtBackbone must be ascending numbers from 0 to 3')
+        stages = out_indices[-1] + 1
+        if not -1 <= frozen_stages <= stages:
+            raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {stages}, the stages of this backbone')
+        if layer_scale_init_value is None:
+            layer_scale_init_value = 0.0 if use_grn else 1e-6
+        self.depths, self.dims, self.out_indices = depths[:stages], dims[:stages], out_indices
+        self.out_channels = tuple(dims[i] for i in out_indices)
+        self.out_strides = tuple(4 * 2 ** i for i in out_indices)
+        self.frozen_stages, self.drop_path_rate = frozen_stages, drop_path_rate
+        self.layer_scale_init_value = layer_scale_init_value
+
+        def norm_layer(channels: int, **kwargs) -> nn.Module:
+            return LayerNorm2d(channels, eps=norm_eps)
+
+        def norm_layer_cl(channels: int, **kwargs) -> nn.Module:
+            return nn.LayerNorm(channels, eps=norm_eps)
+
+        self.stem = nn.Sequential(nn.Conv2d(in_channels, dims[0], kernel_size=4, stride=4), norm_layer(dims[0]))
+        rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(depths)
+        self.stages = nn.ModuleList()
+        for i in range(stages):
+            self.stages.append(ConvNeXtStage(
+                dims[max(i - 1, 0)], dims[i], stride=1 if i == 0 else 2, depth=depths[i],
+                drop_path_rates=rates[i].tolist(), ls_init_value=layer_scale_init_value or None, use_grn=use_grn,
+                norm_layer=norm_layer, norm_layer_cl=norm_layer_cl))
+        self.with_cp = with_cp
+        for i in out_indices if out_norms else ():
+            self.add_module(f'norm{i}', norm_layer(dims[i]))
+        self.reset_parameters()
+        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+
+    @property
+    def with_cp(self) -> bool:
+        """Whether the blocks are computed again in the backward pass."""
+        return self._with_cp
+
+    @with_cp.setter
+    def with_cp(self, value: bool) -> None:
+        self._with_cp = value
+        for stage in self.stages:
+            stage.grad_checkpointing = value
+
+    def reset_parameters(self) -> None:
+        """Truncated normal (0.02) for weights, zero biases and GRN, norms one, ``gamma`` at its start."""
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.LayerNorm, LayerNorm2d)):
+                nn.init.ones_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, GlobalResponseNorm):
+                nn.init.zeros_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, ConvNeXtBlock) and module.gamma is not None:
+                nn.init.constant_(module.gamma, self.layer_scale_init_value)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_channels, H, W) -> one (B, dims[i], H / s, W / s) for each i of ``out_indices``."""
+        stride = self.out_strides[-1]
+        if x.shape[-2] % stride or x.shape[-1] % stride:
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of {stride}; set '
+                            f'pad_size_divisor={stride} in the data_preprocessor')
+        # the blocks normalise over the last axis: in this order their permutations copy nothing
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
+        outs = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in self.out_indices:
+                norm = getattr(self, f'norm{i}', None)
+                outs.append(x if norm is None else norm(x))
+        return tuple(outs)
+
+    @property
+    def num_layers(self) -> int:
+        """6 for depths 3, 3, 9, 3 and 12 for 3, 3, 27, 3, as the official fine-tuning counts."""
+        return self._layer_of_stage(len(self.depths) - 1, self.depths[-1] - 1)
+
+    def _layer_of_stage(self, stage: int, block: int = 0) -> int:
+        if stage < 2:
+            return stage + 1
+        if stage == 2:
+            return 3 + block // BLOCKS_PER_LAYER
+        return 4 + (self.depths[2] - 1) // BLOCKS_PER_LAYER
+
+    def get_layer_id(self, name: str) -> int:
+        """0 for the stem, 1 and 2 for two stages, then three blocks a layer, one for the last; norms of the maps above.
+
+        The official rule of ConvNeXt's fine-tuning (arXiv 2201.03545, appendix A.2 and its code's ``layer_wise``).
+        """
+        room, *rest = name.split('.')
+        if room == 'stem':
+            return 0
+        if room == 'stages':
+            stage = int(rest[0])
+            return self._layer_of_stage(stage, int(rest[2]) if rest[1] == 'blocks' else 0)
+        return self.num_layers + 1
+
+    def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
+        """The stem and the first ``frozen_stages`` stages."""
+        return [self.stem, *self.stages[:self.frozen_stages]]
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """The same values in other shapes: official GRN weights are (1, 1, 1, C), linear ones may be (C, D, 1, 1)."""
+        return value.reshape(own.shape) if value.numel() == own.numel() and value.squeeze().ndim == own.ndim else None
+
+
+def _sizes(arch: str | dict) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    if isinstance(arch, str) and arch not in ARCHS:
+        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
+    sizes = dict(ARCHS[arch] if isinstance(arch, str) else arch)
+    use_grn = sizes.pop('use_grn', False)
+    if set(sizes) != {'depths', 'dims'} or len(sizes['depths']) != 4 or len(sizes['dims']) != 4:
+        raise UserError(f'arch={arch!r} wants four depths and four dims, and optionally use_grn')
+    return tuple(sizes['depths']), tuple(sizes['dims']), use_grn

@@ -1,0 +1,69 @@
+"""Official spellings of ConvNeXt weights (V1 and V2; timm, mmpretrain and mmdet) and their names in this project."""
+
+from __future__ import annotations
+
+from vitdet_plugin.checkpoints.formats import Drop, Format
+
+_LEAF = r'(weight|bias)'
+# The official detectors and the classifiers put their weights under these; FCMAE's pre-training under `encoder.`.
+_ROOM = r'(?:backbone\.|encoder\.)?'
+_BLOCK = _ROOM + r'stages\.(\d)\.(\d+)\.'
+_HEADS = (r'((?:neck|rpn_head|roi_head|bbox_head)\..*)', r'\1')
+
+OFFICIAL = Format(
+    'ConvNeXt',
+    matches=lambda names: any(name.endswith('stages.0.0.dwconv.weight') for name in names),
+    rules=[
+        (_ROOM + rf'downsample_layers\.0\.([01])\.{_LEAF}', r'backbone.stem.\1.\2'),
+        (_ROOM + rf'downsample_layers\.([123])\.([01])\.{_LEAF}', r'backbone.stages.\1.downsample.\2.\3'),
+        (_BLOCK + rf'dwconv\.{_LEAF}', r'backbone.stages.\1.blocks.\2.conv_dw.\3'),
+        (_BLOCK + rf'norm\.{_LEAF}', r'backbone.stages.\1.blocks.\2.norm.\3'),
+        (_BLOCK + rf'pwconv([12])\.{_LEAF}', r'backbone.stages.\1.blocks.\2.mlp.fc\3.\4'),
+        (_BLOCK + r'grn\.gamma', r'backbone.stages.\1.blocks.\2.mlp.grn.weight'),
+        (_BLOCK + r'grn\.beta', r'backbone.stages.\1.blocks.\2.mlp.grn.bias'),
+        (_BLOCK + r'gamma', r'backbone.stages.\1.blocks.\2.gamma'),
+        (rf'(?:backbone\.)?norm([0-3])\.{_LEAF}', r'backbone.norm\1.\2'),
+        (rf'norm\.{_LEAF}', r'head.norm.\1'),
+        (rf'head\.{_LEAF}', r'head.fc.\1'),
+        (r'(mask_token|decoder.*|proj\..*|pred\..*)', Drop('decoder of the pre-training')),
+        _HEADS,
+    ],
+)
+
+TIMM = Format(
+    'ConvNeXt, timm',
+    matches=lambda names: {'stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'} <= names,
+    rules=[
+        (r'((?:stem|stages)\..*)', r'backbone.\1'),
+        (r'(head\.(?:norm|fc)\..*)', r'\1'),
+    ],
+)
+
+
+def _openmmlab(name: str, matches, last_norm: list) -> Format:
+    block = r'backbone\.stages\.(\d)\.(\d+)\.'
+    return Format(name, matches, rules=[
+        (rf'backbone\.downsample_layers\.0\.([01])\.{_LEAF}', r'backbone.stem.\1.\2'),
+        (rf'backbone\.downsample_layers\.([123])\.([01])\.{_LEAF}', r'backbone.stages.\1.downsample.\2.\3'),
+        (block + rf'depthwise_conv\.{_LEAF}', r'backbone.stages.\1.blocks.\2.conv_dw.\3'),
+        (block + rf'norm\.{_LEAF}', r'backbone.stages.\1.blocks.\2.norm.\3'),
+        (block + rf'pointwise_conv([12])\.{_LEAF}', r'backbone.stages.\1.blocks.\2.mlp.fc\3.\4'),
+        (block + r'grn\.gamma', r'backbone.stages.\1.blocks.\2.mlp.grn.weight'),
+        (block + r'grn\.beta', r'backbone.stages.\1.blocks.\2.mlp.grn.bias'),
+        (block + r'gamma', r'backbone.stages.\1.blocks.\2.gamma'),
+        *last_norm,
+        (r'(head\.fc\..*)', r'\1'),
+        (r'data_preprocessor\..*', Drop('the data preprocessor holds mean and std')),
+        _HEADS,
+    ])
+
+
+def _is_openmmlab(names) -> bool:
+    return any(name.startswith('backbone.stages.0.0.depthwise_conv') for name in names)
+
+
+MMDET = _openmmlab('ConvNeXt, mmdet', lambda names: _is_openmmlab(names) and 'backbone.norm0.weight' in names,
+                   [(rf'backbone\.norm([0-3])\.{_LEAF}', r'backbone.norm\1.\2')])
+MMPRETRAIN = _openmmlab('ConvNeXt, mmpretrain', _is_openmmlab, [(rf'backbone\.norm3\.{_LEAF}', r'head.norm.\1')])
+
+FORMATS = [OFFICIAL, TIMM, MMDET, MMPRETRAIN]

@@ -16,9 +16,13 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def use_checkout() -> None:
-    """Put the checkout in the place of ``tools/`` on the import path; ``tools/test.py`` hides Python's ``test``."""
-    tools = str(ROOT / 'tools')
-    sys.path[:] = [str(ROOT)] + [entry for entry in sys.path if entry not in (tools, str(ROOT))]
+    """Put the checkout in the place of ``tools/`` and its folders on the import path.
+
+    ``tools/test.py`` would hide Python's ``test``, ``tools/export/onnx.py`` the package of that name.
+    """
+    tools = ROOT / 'tools'
+    sys.path[:] = [str(ROOT)] + [entry for entry in sys.path
+                                 if entry != str(ROOT) and tools not in (Path(entry), *Path(entry).parents)]
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

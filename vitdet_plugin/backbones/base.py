@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from mmengine.model import BaseModule
@@ -46,6 +47,18 @@ class Backbone(BaseModule):
         """A checkpoint's weight in the shape of ``own``, this backbone's; None where no resizing makes sense.
 
         Called for weights whose shapes differ, whatever the checkpoint's format.
+        """
+        return None
+
+    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
+        """Where class activation maps are taken, unless at the last map that ``forward`` returns (None).
+
+        To be overridden where a classifier looks at few places of the last map only (end tokens), so that the others
+        have no gradient there.
+
+        Returns:
+            A module of this backbone, and a function of its output and the input's (H, W) in pixels that returns the
+            map (B, C, h, w); or None.
         """
         return None
 

@@ -19,7 +19,7 @@ help:  ## this list
 	@echo 'make <target>, where <target> is one of'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
 
-demo:  ## make a small data set, train on it, evaluate, draw results (about 9 minutes on 2 cores, 8 of them training)
+demo:  ## make a small data set, train on it, evaluate, draw results (about 9 minutes on 2 cores; ARGS=CONFIG for another)
 	@$(call with,default) "$$py" tools/demo.py $(ARGS)
 
 test:  ## the test suite (ARGS='tests/compat -x' for a part of it)

@@ -7,7 +7,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
-from tests.configs.test_configs import CONFIGS
+from tests.configs.loading import CONFIGS
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
 from vitdet_plugin.engine.config import load_config
 

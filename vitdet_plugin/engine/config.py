@@ -1,7 +1,9 @@
 """Reading a config and changing it from the command line; every mistake ends as one line."""
 
+import contextlib
 import difflib
 import inspect
+import io
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -40,6 +42,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
         cfg = Config.fromfile(real_path)
     except Exception as error:  # a config is a program: anything can come out of it
         raise UserError(_describe_config_error(error, real_path)) from error
+    import_scope(cfg.get('default_scope') or 'mmdet')
     apply_options(cfg, parse_options(options))
     return cfg
 
@@ -192,6 +195,20 @@ def find_registered(name: str) -> Callable | None:
         if bare in registry.module_dict:
             return registry.module_dict[bare]
     return None
+
+
+def import_scope(scope: str) -> None:
+    """Fill the registries of a package of the stack, mmdet or mmpretrain; by themselves they do so when first asked."""
+    with contextlib.redirect_stdout(io.StringIO()):  # the forks print that an optional data service is absent
+        for registry in all_registries():
+            if registry.scope == scope:
+                registry.import_from_location()
+
+
+def is_classifier(cfg: Config) -> bool:
+    """Whether ``cfg.model`` is one of mmpretrain's classifiers."""
+    found = find_registered(str((cfg.get('model') or {}).get('type')))
+    return inspect.isclass(found) and any(base.__name__ == 'BaseClassifier' for base in found.__mro__)
 
 
 def all_registries() -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 _FILE_ONLY = ('System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
               'Distributed training is not used', 'Exp name:', 'Evaluating ', 'bbox_mAP_copypaste',
               'segm_mAP_copypaste', 'Checkpoints will be saved to', 'Loads checkpoint by',
-              '"FileClient" will be', '"HardDiskBackend" is')
+              '"FileClient" will be', '"HardDiskBackend" is', 'Because batch augmentations are enabled')
 
 
 def console_handlers(logger: logging.Logger) -> list[logging.StreamHandler]:

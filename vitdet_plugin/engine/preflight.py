@@ -12,7 +12,8 @@ from mmengine.dist import broadcast_object_list, get_rank
 from torch import nn
 
 from vitdet_plugin.backbones.base import Backbone
-from vitdet_plugin.engine.check_data import Finding, check_dataset, dataset_classes, leaf_datasets
+from vitdet_plugin.engine.check_data import Finding, _names, check_dataset, dataset_classes, leaf_datasets
+from vitdet_plugin.engine.check_folders import check_folder_dataset, folder_classes, is_folder_dataset
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
     check_file,
@@ -90,8 +91,13 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         for path, dataset in leaf_datasets((loader or {}).get('dataset'), f'{split}_dataloader.dataset'):
-            findings += check_dataset(path, dataset, is_training=split == 'train')
-            classes = classes or dataset_classes(dataset) or []
+            check = check_folder_dataset if is_folder_dataset(dataset) else check_dataset
+            findings += check(path, dataset, is_training=split == 'train')
+            own = dataset_classes(dataset) or (folder_classes(dataset) if is_folder_dataset(dataset) else [])
+            classes = classes or own
+            if own and own != classes:
+                findings.append(Finding('error', f'{path}: other classes than in the first data set of this config: '
+                                                 f'{_names(own)}; first: {_names(classes)}'))
         evaluators = cfg.get(f'{split}_evaluator') or []
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
@@ -104,8 +110,14 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
 
 
 def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
-    """num_classes of box, mask and query heads against the data; a wrong count crashes or trains unused outputs."""
+    """num_classes of box, mask and classification heads against the data; a wrong one crashes or wastes outputs."""
     findings: list[Finding] = []
+    mixing = bool((cfg.model.get('train_cfg') or {}).get('augments'))  # Mixup, CutMix: labels become scores
+    preprocessor = (cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
+    if mixing and classes and preprocessor.get('num_classes') != len(classes):
+        findings.append(Finding('error', 'model.data_preprocessor.num_classes='
+                                         f'{preprocessor.get("num_classes")}, but train_cfg.augments mix the labels of '
+                                         f'{len(classes)} classes; set it to {len(classes)}'))
     queue = [('model', cfg.model)]
     while queue and classes:
         path, node = queue.pop()
@@ -114,9 +126,9 @@ def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
             if isinstance(value, (dict, list, tuple)) and key not in ('rpn_head', 'semantic_head', 'train_cfg'):
                 queue.append((here, value))
             elif key == 'num_classes' and here.split('.')[-2] != 'data_preprocessor' and value != len(classes):
-                if any(part in ('bbox_head', 'mask_head') for part in here.split('.')):
-                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes; '
-                                                     f'set it to {len(classes)}'))
+                if any(part in ('bbox_head', 'mask_head') for part in here.split('.')) or path == 'model.head':
+                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes, '
+                                                     f'{_names(classes)}; set it to {len(classes)}'))
     return findings
 
 

@@ -1,0 +1,23 @@
+"""The small ViT on a folder of one's own, <root>/{train,val}/<class>/<picture>; the folders name the classes.
+
+The root is $IMAGE_FOLDER_ROOT, by default data/images. Training writes the classes into the work directory's config
+and into every checkpoint.
+"""
+
+from pathlib import Path
+
+_base_ = 'vit-tiny_60e_plant-seedlings.py'
+
+data_root = '{{$IMAGE_FOLDER_ROOT:data/images}}/'
+# labels count in the order of the names
+classes = tuple(sorted(path.name for path in Path(data_root).glob('train/*')
+                       if path.is_dir() and not path.name.startswith('.')))
+
+model = dict(data_preprocessor=dict(num_classes=len(classes)), head=dict(num_classes=len(classes)))
+common = dict(data_root=data_root, metainfo=dict(classes=classes))
+train_dataloader = dict(dataset=common)
+val_dataloader = dict(dataset=common)
+test_dataloader = val_dataloader
+val_evaluator = [dict(type='Accuracy', topk=(1, min(5, max(1, len(classes))))),
+                 dict(type='SingleLabelMetric', items=['f1-score'])]
+test_evaluator = val_evaluator

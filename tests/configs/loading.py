@@ -1,0 +1,53 @@
+"""All configs of the project, loaded and built once for all tests of them."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+
+from vitdet_plugin.engine.check_weights import build_without_memory
+from vitdet_plugin.engine.config import is_classifier, load_config
+from vitdet_plugin.engine.layer_decay import parameter_groups
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
+
+
+@cache
+def loaded(name: str):
+    return load_config(str(CONFIGS / f'{name}.py'))
+
+
+def load(name: str):
+    """A config by its path below configs/, with or without .py; its scope is the current one afterwards."""
+    cfg = loaded(name.removesuffix('.py'))
+    init_default_scope(cfg.default_scope)
+    if cfg.default_scope == 'mmdet':
+        import mmdet.models  # noqa: F401  its registries, before anything is built in their scope
+    return cfg
+
+
+@cache
+def built_once(name: str) -> torch.nn.Module:
+    return build_without_memory(load(name).model)
+
+
+def built(name: str) -> torch.nn.Module:
+    """Its model, without memory for weights."""
+    return built_once(name.removesuffix('.py'))
+
+
+def groups_of(cfg, model) -> list[dict]:
+    rules, optimizer = cfg.optim_wrapper.paramwise_cfg, cfg.optim_wrapper.optimizer
+    return parameter_groups(model, lr=optimizer.lr, weight_decay=optimizer.weight_decay, rate=rules.layer_decay_rate,
+                            rule=rules.no_decay)
+
+
+def heads_of(cfg, model) -> list[torch.nn.Module]:
+    """The modules that give a score for each class: of a classifier, of one- and two-stage detectors."""
+    if is_classifier(cfg):
+        return [model.head]
+    return [module for name, module in model.named_modules()
+            if hasattr(module, 'num_classes') and {'bbox_head', 'mask_head'} & set(name.split('.'))]

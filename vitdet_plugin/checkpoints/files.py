@@ -77,12 +77,13 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
 
 def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
-    """The flat state dict of a checkpoint file, out of whatever wrapping (``state_dict``, ``model``, ``module``).
+    """The flat state dict of a checkpoint file, out of whatever wrapping (``state_dict``, ``model``,
+    ``module``, ``model_ema``).
 
     A ``module.`` prefix of data parallel training is taken off.
     """
     content = load_file(path)
-    for key in ('state_dict', 'model', 'module'):
+    for key in ('state_dict', 'model', 'module', 'model_ema'):
         if isinstance(content.get(key), dict):
             content = content[key]
             break

@@ -23,6 +23,7 @@ class Conversion:
     state: dict[str, Tensor] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    may_miss: Callable[[Set[str], Set[str]], Set[str]] | None = None  # see Format
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,19 @@ class Format:
         matches: tells from the set of weight names whether a checkpoint is of this format.
         rules: (regular expression for a whole name, replacement or Drop); the first match counts. New names are
             those of a whole detector (``backbone.``, ``neck.``, ...).
+        may_miss: which of the model's missing weights may keep their values, given the missing and the found names
+            (ours); None: all. The others are an error.
     """
 
     name: str
     matches: Callable[[Set[str]], bool]
     rules: Iterable[tuple[str, str | Drop]]
+    may_miss: Callable[[Set[str], Set[str]], Set[str]] | None = None
 
     def convert(self, state: dict[str, Tensor]) -> Conversion:
         """Rename every weight, keeping the tensors as they are."""
         compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
-        result = Conversion()
+        result = Conversion(may_miss=self.may_miss)
         for name, value in state.items():
             match, target = next(((match, target) for pattern, target in compiled
                                   if (match := pattern.fullmatch(name))), (None, None))

@@ -114,9 +114,13 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
     if report.unexpected:
         raise UserError(f'{source} ({recognised_as}) has {len(report.unexpected)} weights that the model lacks '
                         f'({_short(report.unexpected)}); does the config describe this model?')
-    if not report.matched or report.missing and not allow_missing:
-        raise UserError(f'{source} ({recognised_as}) lacks {len(report.missing)} weights of the model '
-                        f'({_short(report.missing)}); does the config describe this model?')
+    refused = report.missing
+    if allow_missing:
+        forgiven = converted.may_miss(set(report.missing), set(state)) if converted.may_miss else set(report.missing)
+        refused = [name for name in report.missing if name not in forgiven]
+    if not report.matched or refused:
+        raise UserError(f'{source} ({recognised_as}) lacks {len(refused)} weights of the model '
+                        f'({_short(refused)}); does the config describe this model?')
     model.load_state_dict(state, strict=False)
     return report
 

@@ -1,0 +1,294 @@
+"""InternImage: a convolutional backbone of deformable convolutions v3 (Wang et al., arXiv 2211.05778)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.registry import MODELS
+from ops_dcnv3 import DCNv3
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.nhwc_norm import BatchNormNHWC, build_nhwc_norm
+
+_LARGEST = dict(dw_kernel_size=5, center_feature_scale=True)
+_EVERY_SIXTH = (5, 11, 17, 23, 29, 35, 41, 47)
+# Table 1 of the paper and the official classification models; detection sets layer_scale=1.0 for all but H and G.
+# What is not named is off (offset_scale 1.0, dw_kernel_size as the sampling kernel).
+ARCHS = {
+    'tiny': dict(channels=64, depths=(4, 4, 18, 4), groups=(4, 8, 16, 32)),
+    'small': dict(channels=80, depths=(4, 4, 21, 4), groups=(5, 10, 20, 40), layer_scale=1e-5, post_norm=True),
+    'base': dict(channels=112, depths=(4, 4, 21, 4), groups=(7, 14, 28, 56), layer_scale=1e-5, post_norm=True),
+    'large': dict(channels=160, depths=(5, 5, 22, 5), groups=(10, 20, 40, 80), layer_scale=1e-5, post_norm=True,
+                  offset_scale=2.0),
+    'xlarge': dict(channels=192, depths=(5, 5, 24, 5), groups=(12, 24, 48, 96), layer_scale=1e-5, post_norm=True,
+                   offset_scale=2.0),
+    'huge': dict(channels=320, depths=(6, 6, 32, 6), groups=(10, 20, 40, 80), res_post_norm=True,
+                 level2_post_norm_block_ids=_EVERY_SIXTH[:5], **_LARGEST),
+    'giant': dict(channels=512, depths=(2, 2, 48, 4), groups=(16, 32, 64, 128), post_norm=True,
+                  level2_post_norm_block_ids=_EVERY_SIXTH, **_LARGEST),
+}
+_LETTERS = dict(t='tiny', s='small', b='base', l='large', xl='xlarge', h='huge', g='giant')
+_SIZES = ('channels', 'depths', 'groups')
+_VARIANT = dict(layer_scale=False, offset_scale=1.0, post_norm=False, res_post_norm=False, center_feature_scale=False,
+                remove_center=False, dw_kernel_size=None, level2_post_norm_block_ids=())
+_ACTIVATIONS = dict(GELU=nn.GELU, ReLU=nn.ReLU, SiLU=nn.SiLU)
+
+
+class Stem(nn.Module):
+    """(B, in_channels, H, W) -> (B, H / 4, W / 4, channels): two strided convolutions, each with a norm."""
+
+    def __init__(self, in_channels: int, channels: int, norm: str, act: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels // 2, 3, stride=2, padding=1)
+        self.norm1 = build_nhwc_norm(norm, channels // 2)
+        self.act = _ACTIVATIONS[act]()
+        self.conv2 = nn.Conv2d(channels // 2, channels, 3, stride=2, padding=1)
+        self.norm2 = build_nhwc_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.act(self.norm1(self.conv1(x).permute(0, 2, 3, 1)))
+        return self.norm2(self.conv2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class Downsample(nn.Module):
+    """(B, H, W, channels) -> (B, H / 2, W / 2, 2 * channels)."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
+        self.norm = build_nhwc_norm(norm, 2 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+class Layer(nn.Module):
+    """DCNv3 and MLP with residual connections, on maps (B, H, W, channels).
+
+    Where the norms stand, first match counts (f is DCNv3 or the MLP, g the layer scale):
+    ``layer_scale`` and ``post_norm``: x + g norm(f(x)); ``layer_scale``: x + g f(norm(x)); ``post_norm``:
+    x + norm(f(x)); ``res_post_norm``: x + norm'(f(norm(x))); otherwise x + f(norm(x)).
+    """
+
+    def __init__(self, channels: int, group: int, variant: dict, *, mlp_ratio: float, drop: float, drop_path: float,
+                 norm: str, act: str) -> None:
+        super().__init__()
+        self.post_norm, self.layer_scale = variant['post_norm'], variant['layer_scale']
+        self.norm1 = build_nhwc_norm(norm, channels)
+        self.dcn = DCNv3(
+            channels, kernel_size=3, dw_kernel_size=variant['dw_kernel_size'], stride=1, pad=1, dilation=1,
+            group=group, offset_scale=variant['offset_scale'], act_layer=act, norm_layer=norm,
+            center_feature_scale=variant['center_feature_scale'], remove_center=variant['remove_center'])
+        self.norm2 = build_nhwc_norm(norm, channels)
+        self.mlp = Mlp(channels, int(channels * mlp_ratio), act_layer=_ACTIVATIONS[act], drop=drop)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.gamma1 = self.gamma2 = self.res_post_norm1 = self.res_post_norm2 = None
+        if self.layer_scale:
+            self.gamma1, self.gamma2 = nn.Parameter(torch.empty(channels)), nn.Parameter(torch.empty(channels))
+        elif variant['res_post_norm'] and not self.post_norm:
+            self.res_post_norm1 = build_nhwc_norm(norm, channels)
+            self.res_post_norm2 = build_nhwc_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self._branch(x, self.dcn, self.norm1, self.gamma1, self.res_post_norm1))
+        return x + self.drop_path(self._branch(x, self.mlp, self.norm2, self.gamma2, self.res_post_norm2))
+
+    def _branch(self, x: Tensor, function: nn.Module, norm: nn.Module, gamma: Tensor | None,
+                norm_behind: nn.Module | None) -> Tensor:
+        x = norm(function(x)) if self.post_norm else function(norm(x))
+        if norm_behind is not None:
+            x = norm_behind(x)
+        return x if gamma is None else gamma * x
+
+
+class Level(nn.Module):
+    """The layers between two changes of resolution, (B, H, W, channels) in and out; ``downsample`` leads on."""
+
+    def __init__(self, channels: int, group: int, variant: dict, drop_paths: Sequence[float], *, norm: str,
+                 post_norm_ids: Sequence[int], downsample: bool, **options) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([
+            Layer(channels, group, variant, drop_path=rate, norm=norm, **options) for rate in drop_paths])
+        self.post_norm_ids = tuple(post_norm_ids)
+        self.post_norms = nn.ModuleList([build_nhwc_norm('LN', channels) for _ in self.post_norm_ids])
+        has_norm = not variant['post_norm'] or variant['center_feature_scale']
+        self.norm = build_nhwc_norm(norm, channels) if has_norm else None
+        self.downsample = Downsample(channels, norm) if downsample else None
+
+    def forward(self, x: Tensor, with_cp: bool = False) -> Tensor:
+        for i, block in enumerate(self.blocks):
+            x = checkpoint(block, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else block(x)
+            if i in self.post_norm_ids:
+                x = self.post_norms[self.post_norm_ids.index(i)](x)
+        return x if self.norm is None else self.norm(x)
+
+
+@MODELS.register_module()
+class InternImage(Backbone):
+    """InternImage for detectors and classifiers: maps of strides 4, 8, 16, 32, channels-last throughout.
+
+    Args:
+        arch: 'tiny', 'small', 'base', 'large', 'xlarge', 'huge', 'giant', their letters 't' ... 'g', or
+            ``dict(channels=, depths=, groups=)`` with any of the variants below.
+        out_indices: levels (0 to 3) whose maps are returned. Levels behind the last one keep their weights, so that
+            checkpoints fit, but get no gradients.
+        layer_scale, offset_scale, post_norm, res_post_norm, center_feature_scale, remove_center, dw_kernel_size,
+        level2_post_norm_block_ids: None: as ``arch`` has it. ``layer_scale`` is the initial value, False for none;
+            ``post_norm`` and ``res_post_norm`` place the norms (:class:`Layer`); ``offset_scale`` multiplies the
+            sampling offsets; ``remove_center`` leaves the kernel's middle out; ``dw_kernel_size`` is that of the
+            depthwise convolution in front of the offsets; behind the given blocks of level 2 stands one more norm.
+        drop_path_rate: stochastic depth; 'linear' rises from 0 to it, 'uniform' (``drop_path_type``) is the same
+            for all layers. ``drop_rate``: dropout behind the stem and in the MLPs.
+        norm_layer: 'LN' or 'BN'. act_layer: 'GELU', 'ReLU' or 'SiLU'.
+        frozen_stages: -1 nothing; 0 the stem; n also the first n levels.
+        with_cp: recompute the layers in the backward pass to save memory.
+
+    Input (B, in_channels, H, W) of any size; output a tuple of maps (B, channels * 2 ** i, H / 4 / 2 ** i, ...).
+    """
+
+    tiny_cfg = dict(arch=dict(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8)), res_post_norm=True,
+                    center_feature_scale=True, dw_kernel_size=5, level2_post_norm_block_ids=(0,), drop_path_rate=0.1)
+
+    def __init__(self, arch: str | dict = 'tiny', *, out_indices: Sequence[int] = (0, 1, 2, 3), in_channels: int = 3,
+                 layer_scale: float | bool | None = None, offset_scale: float | None = None,
+                 post_norm: bool | None = None, res_post_norm: bool | None = None,
+                 center_feature_scale: bool | None = None, remove_center: bool | None = None,
+                 dw_kernel_size: int | None = None, level2_post_norm_block_ids: Sequence[int] | None = None,
+                 mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0,
+                 drop_path_type: str = 'linear', norm_layer: str = 'LN', act_layer: str = 'GELU',
+                 frozen_stages: int = -1, with_cp: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        sizes, variant = _read_arch(arch, dict(
+            layer_scale=layer_scale, offset_scale=offset_scale, post_norm=post_norm, res_post_norm=res_post_norm,
+            center_feature_scale=center_feature_scale, remove_center=remove_center, dw_kernel_size=dw_kernel_size,
+            level2_post_norm_block_ids=level2_post_norm_block_ids))
+        self.depths = tuple(sizes['depths'])
+        self.out_indices, self.frozen_stages, self.with_cp = tuple(out_indices), frozen_stages, with_cp
+        channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]
+        _check(self, channels, sizes['groups'], variant, act_layer, drop_path_type)
+        self.out_channels = tuple(channels[i] for i in self.out_indices)
+        self.out_strides = tuple(4 * 2 ** i for i in self.out_indices)
+        self.patch_embed = Stem(in_channels, channels[0], norm_layer, act_layer)
+        self.pos_drop = nn.Dropout(drop_rate)
+        rates = torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist()
+        if drop_path_type == 'uniform':
+            rates = [drop_path_rate] * len(rates)
+        self.levels = nn.ModuleList([
+            Level(channels[i], sizes['groups'][i], variant, rates[sum(self.depths[:i]):sum(self.depths[:i + 1])],
+                  post_norm_ids=variant['level2_post_norm_block_ids'] if i == 2 else (),
+                  downsample=i + 1 < len(self.depths), mlp_ratio=mlp_ratio, drop=drop_rate, norm=norm_layer,
+                  act=act_layer) for i in range(len(self.depths))])
+        self.reset_parameters()
+        for part in self._behind_last_map():
+            part.requires_grad_(False)
+        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+
+    def reset_parameters(self) -> None:
+        """Truncated normal (0.02) for the MLPs; DCNv3 by its own rule, which starts from a plain grid of taps."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, BatchNormNHWC)):
+                module.reset_parameters()
+            elif isinstance(module, Layer) and module.gamma1 is not None:
+                nn.init.constant_(module.gamma1, module.layer_scale)
+                nn.init.constant_(module.gamma2, module.layer_scale)
+        for module in self.modules():  # last: offsets and masks start at zero, unlike other linear layers
+            if isinstance(module, DCNv3):
+                module.reset_parameters()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_channels, H, W) -> one map (B, C_i, H_i, W_i) for each of ``out_indices``, channels-last in memory."""
+        x = self.pos_drop(self.patch_embed(x))
+        maps = {}
+        for i, level in enumerate(self.levels[:max(self.out_indices) + 1]):
+            x = maps[i] = level(x, self.with_cp)
+            if i < max(self.out_indices):
+                x = level.downsample(x)
+        return tuple(maps[i].permute(0, 3, 1, 2) for i in self.out_indices)
+
+    @property
+    def num_layers(self) -> int:
+        """Depth in layers over all levels."""
+        return sum(self.depths)
+
+    def get_layer_id(self, name: str) -> int:
+        """0 for the stem, 1 + the number of layers before; what ends a level counts with the next level's first."""
+        if name.startswith('patch_embed.'):
+            return 0
+        parts = name.split('.')
+        if parts[0] != 'levels':
+            return self.num_layers + 1
+        level = int(parts[1])
+        before = sum(self.depths[:level])
+        if parts[2] == 'blocks':
+            return 1 + before + int(parts[3])
+        if parts[2] == 'post_norms':
+            return 1 + before + self.levels[level].post_norm_ids[int(parts[3])]
+        return 1 + before + self.depths[level]
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """Offsets and masks of a full kernel for a model with ``remove_center``: the middle tap is left out."""
+        for part, numbers in (('.dcn.mask.', 1), ('.dcn.offset.', 2)):
+            if part in name and value.shape[1:] == own.shape[1:]:
+                taps = value.unflatten(0, (-1, 9, numbers))
+                kept = torch.cat([taps[:, :4], taps[:, 5:]], 1).flatten(0, 2)
+                return kept if kept.shape == own.shape else None
+        return None
+
+    def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
+        """The stem and the first ``frozen_stages`` levels, with the downsampling behind each."""
+        return [self.patch_embed, *self.levels[:self.frozen_stages]]
+
+    def _behind_last_map(self) -> list[nn.Module]:
+        last = max(self.out_indices)
+        behind = [self.levels[last].downsample, *self.levels[last + 1:]]
+        return [part for part in behind if part is not None]
+
+
+def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
+    """Sizes and variant of a name or dict, with what the caller gave (not None) on top."""
+    if isinstance(arch, str):
+        name = _LETTERS.get(arch.lower(), arch.lower())
+        if name not in ARCHS:
+            raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
+        arch = ARCHS[name]
+    known = {*_SIZES, *_VARIANT}
+    if not set(_SIZES) <= set(arch) or not set(arch) <= known:
+        raise UserError(f'arch wants the keys {", ".join(_SIZES)} and takes {", ".join(_VARIANT)}; it has '
+                        f'{", ".join(sorted(arch))}')
+    variant = {**_VARIANT, **{key: value for key, value in arch.items() if key in _VARIANT}}
+    variant.update({key: value for key, value in given.items() if value is not None})
+    variant['layer_scale'] = _as_value(variant['layer_scale'])
+    return {key: arch[key] for key in _SIZES}, variant
+
+
+def _as_value(layer_scale: float | bool | None) -> float:
+    """0 for none; True stands for 1.0."""
+    return float(layer_scale or 0.0)
+
+
+def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], variant: dict, act: str,
+           drop_path_type: str) -> None:
+    depths = model.depths
+    if len(depths) != 4 or len(groups) != 4:
+        raise UserError(f'depths and groups want four numbers each; they are {depths} and {tuple(groups)}')
+    if wrong := [(c, g) for c, g in zip(channels, groups) if c % g]:
+        raise UserError(f'{wrong[0][0]} channels cannot be divided into {wrong[0][1]} groups; change channels or groups')
+    if not model.out_indices or not set(model.out_indices) <= set(range(4)):
+        raise UserError(f'out_indices={model.out_indices} wants one or more of the levels 0, 1, 2, 3')
+    if not -1 <= model.frozen_stages <= 4:
+        raise UserError(f'frozen_stages={model.frozen_stages} is outside -1 ... 4')
+    if wrong := [i for i in variant['level2_post_norm_block_ids'] if not 0 <= i < depths[2]]:
+        raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2 of {depths[2]} layers')
+    if act not in _ACTIVATIONS:
+        raise UserError(f'act_layer={act!r} is unknown; choose one of {", ".join(_ACTIVATIONS)}')
+    if drop_path_type not in ('linear', 'uniform'):
+        raise UserError(f'drop_path_type={drop_path_type!r} is unknown; choose linear or uniform')

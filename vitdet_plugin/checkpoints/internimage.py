@@ -1,0 +1,90 @@
+"""Official spellings of InternImage's weights: OpenGVLab's files, Hugging Face's, mmpretrain's project.
+
+The official norms stand in sequences beside changes of layout, so their names end in an index; here they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from vitdet_plugin.checkpoints.formats import Drop, Format
+
+_LEAF = r'(weight|bias)'
+_NORM_LEAF = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
+
+
+def _rules(prefix: str, levels: str, fc1: str, fc2: str, stem: tuple[str, str, str, str],
+           scale: str = 'gamma') -> list[tuple[str, str | Drop]]:
+    """The table of a spelling, from what its parts are called there."""
+    level = rf'{prefix}{levels}\.(\d)\.'
+    block = rf'{level}blocks\.(\d+)\.'
+    conv1, norm1, conv2, norm2 = stem
+    return [
+        *[(rf'{prefix}patch_embed\.{theirs}\.{_LEAF}', rf'backbone.patch_embed.{ours}.\1')
+          for theirs, ours in ((conv1, 'conv1'), (conv2, 'conv2'))],
+        *[(rf'{prefix}patch_embed\.{theirs}\.[01]\.{_NORM_LEAF}', rf'backbone.patch_embed.{ours}.\1')
+          for theirs, ours in ((norm1, 'norm1'), (norm2, 'norm2'))],
+        (rf'{block}((?:res_post_)?norm[12])\.[01]\.{_NORM_LEAF}', r'backbone.levels.\1.blocks.\2.\3.\4'),
+        (rf'{block}{scale}([12])', r'backbone.levels.\1.blocks.\2.gamma\3'),
+        (rf'{block}mlp\.{fc1}\.{_LEAF}', r'backbone.levels.\1.blocks.\2.mlp.fc1.\3'),
+        (rf'{block}mlp\.{fc2}\.{_LEAF}', r'backbone.levels.\1.blocks.\2.mlp.fc2.\3'),
+        (rf'{block}dcn\.(.*)', r'backbone.levels.\1.blocks.\2.dcn.\3'),  # the operator has the official names
+        (rf'{level}post_norms\.(\d)\.[01]\.{_NORM_LEAF}', r'backbone.levels.\1.post_norms.\2.\3'),
+        (rf'{level}norm\.[01]\.{_NORM_LEAF}', r'backbone.levels.\1.norm.\2'),
+        (rf'{level}downsample\.conv\.{_LEAF}', r'backbone.levels.\1.downsample.conv.\2'),
+        (rf'{level}downsample\.norm\.[01]\.{_NORM_LEAF}', r'backbone.levels.\1.downsample.norm.\2'),
+        *_head_rules(prefix),
+    ]
+
+
+def _head_rules(prefix: str) -> list[tuple[str, str | Drop]]:
+    return [
+        (rf'{prefix}conv_head\.0\.{_LEAF}', r'head.conv.\1'),
+        (rf'{prefix}conv_head\.1\.0\.{_NORM_LEAF}', r'head.norm.\1'),
+        (rf'{prefix}dcnv3_head_x3\.{_LEAF}', r'head.x3_proj.\1'),
+        (rf'{prefix}dcnv3_head_x4\.0\.{_LEAF}', r'head.x4_proj.\1'),
+        (rf'{prefix}clip_projector\.norm1_([qkv])\.{_LEAF}', r'head.pool.norm_\1.\2'),
+        (rf'{prefix}clip_projector\.cross_dcn\.([qkv])[._]{_LEAF}', r'head.pool.\1.\2'),
+        (rf'{prefix}clip_projector\.cross_dcn\.proj\.{_LEAF}', r'head.pool.proj.\1'),
+        (rf'{prefix}fc_norm\.0\.{_LEAF}', r'head.norm.\1'),
+        (rf'(?:{prefix}|)head\.(?:fc\.)?{_LEAF}', r'head.fc.\1'),
+    ]
+
+
+def _forgivable(missing: Set[str], found: Set[str]) -> Set[str]:
+    """InternImage-T's files have no layer scale: a model with one keeps its initial values."""
+    if any(name.endswith(('gamma1', 'gamma2')) for name in found):
+        return set()
+    return {name for name in missing if name.endswith(('gamma1', 'gamma2'))}
+
+
+def _has(pattern_parts: tuple[str, ...], names: Set[str]) -> bool:
+    return any(name.endswith('.blocks.0.dcn.mask.weight') and name.startswith(pattern_parts) for name in names)
+
+
+MMPRETRAIN = Format(
+    "mmpretrain's InternImage",
+    matches=lambda names: _has(('layers.0.', 'backbone.layers.0.'), names),
+    rules=_rules('(?:backbone\\.)?', 'layers', r'layers\.0\.0', r'layers\.1', ('0', '1', '3', '4')),
+    # q . (k + b) shifts all scores alike: mmpretrain leaves the bias of the keys out
+    may_miss=lambda missing, found: _forgivable(missing, found) | (missing & {'head.pool.k.bias'}))
+
+HUGGING_FACE = Format(
+    "Hugging Face's InternImage",
+    matches=lambda names: _has(('model.levels.0.',), names),
+    rules=_rules('model\\.', 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2'),
+                 scale='(?:gamma|layer_scale)'),
+    may_miss=_forgivable)
+
+OFFICIAL = Format(
+    "OpenGVLab's InternImage",
+    matches=lambda names: _has(('levels.0.', 'backbone.levels.0.'), names)
+    and any(name.endswith(('patch_embed.norm1.0.weight', 'patch_embed.norm1.1.weight')) for name in names),
+    rules=[
+        *_rules('(?:backbone\\.)?', 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2')),
+        (r'((?:neck|rpn_head|roi_head)\..*)', r'\1'),  # mmdet 2 and mmdet 3 spell them alike
+        (r'ema_.*', Drop('running averages that mmdet 2 keeps beside the weights')),
+    ],
+    may_miss=_forgivable)
+
+FORMATS = [MMPRETRAIN, HUGGING_FACE, OFFICIAL]

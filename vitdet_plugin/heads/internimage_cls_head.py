@@ -1,0 +1,94 @@
+"""InternImage's classification heads: T to XL, and the CLIP projector of H and G (official models, arXiv 2211.05778)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from vitdet_plugin.heads.cls_head import ClassifierHead
+
+
+@MODELS.register_module()
+class InternImageClsHead(ClassifierHead):
+    """1x1 convolution, BatchNorm, GELU, global average, linear layer, on the last map.
+
+    Args:
+        num_classes, in_channels: Sizes; ``in_channels`` is the last level's width, 8 times InternImage's ``channels``.
+        cls_scale: Widening of the convolution.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, cls_scale: float = 1.5, loss: dict | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(num_classes, loss, init_cfg)
+        width = int(in_channels * cls_scale)
+        self.conv = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.act = nn.GELU()
+        self.fc = nn.Linear(width, num_classes)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        _draw_linear(self)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """(..., (B, in_channels, H, W)) -> (B, num_classes)."""
+        return self.fc(self.act(self.norm(self.conv(feats[-1]))).mean((2, 3)))
+
+
+class AttentionPool(nn.Module):
+    """(B, N, dim) -> (B, out_dim): attention of the tokens' mean over the tokens."""
+
+    def __init__(self, dim: int, out_dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm_q, self.norm_k, self.norm_v = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.q, self.k, self.v = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(1, keepdim=True)
+        q, k, v = (project(norm(tokens)).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+                   for project, norm, tokens in ((self.q, self.norm_q, mean), (self.k, self.norm_k, x),
+                                                 (self.v, self.norm_v, x)))
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1))
+
+
+@MODELS.register_module()
+class InternImageClipHead(ClassifierHead):
+    """Head of InternImage-H and G: the last two maps in one, attention pooling, LayerNorm, linear layer.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Widths of the last two maps; the backbone wants ``out_indices=(2, 3)``.
+        embed_dim, clip_dim, num_heads: Widths before and behind the pooling, and its heads.
+    """
+
+    def __init__(self, num_classes: int, in_channels: Sequence[int], embed_dim: int = 1024, clip_dim: int = 768,
+                 num_heads: int = 16, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(num_classes, loss, init_cfg)
+        self.x3_proj = nn.Conv2d(in_channels[0], embed_dim, 1)
+        self.x4_proj = nn.Conv2d(in_channels[1], 4 * embed_dim, 1)
+        self.pool = AttentionPool(embed_dim, clip_dim, num_heads)
+        self.norm = nn.LayerNorm(clip_dim, eps=1e-6)
+        self.fc = nn.Linear(clip_dim, num_classes)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        _draw_linear(self)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """(..., (B, C_3, H, W), (B, C_4, H / 2, W / 2)) -> (B, num_classes)."""
+        x3 = self.x3_proj(feats[-2])
+        x4 = F.pixel_shuffle(self.x4_proj(feats[-1]), 2)[:, :, :x3.shape[2], :x3.shape[3]]  # odd sizes round up
+        return self.fc(self.norm(self.pool((x4 + x3).flatten(2).transpose(1, 2))))
+
+
+def _draw_linear(module: nn.Module) -> None:
+    """Truncated normal (0.02), biases zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            nn.init.zeros_(part.bias)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.registry import MODELS
-from ops_dcnv3 import DCNv3
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ops_dcnv3 import DCNv3
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.nhwc_norm import BatchNormNHWC, build_nhwc_norm
+from vitdet_plugin.layers.nhwc_norm import build_nhwc_norm
 
 _LARGEST = dict(dw_kernel_size=5, center_feature_scale=True)
 _EVERY_SIXTH = (5, 11, 17, 23, 29, 35, 41, 47)
@@ -195,7 +195,7 @@ class InternImage(Backbone):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, BatchNormNHWC)):
+            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d)):
                 module.reset_parameters()
             elif isinstance(module, Layer) and module.gamma1 is not None:
                 nn.init.constant_(module.gamma1, module.layer_scale)
@@ -203,6 +203,9 @@ class InternImage(Backbone):
         for module in self.modules():  # last: offsets and masks start at zero, unlike other linear layers
             if isinstance(module, DCNv3):
                 module.reset_parameters()
+                if module.center_feature_scale:
+                    nn.init.zeros_(module.center_feature_scale_proj_weight)
+                    nn.init.zeros_(module.center_feature_scale_proj_bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one map (B, C_i, H_i, W_i) for each of ``out_indices``, channels-last in memory."""
@@ -281,7 +284,7 @@ def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], v
     if len(depths) != 4 or len(groups) != 4:
         raise UserError(f'depths and groups want four numbers each; they are {depths} and {tuple(groups)}')
     if wrong := [(c, g) for c, g in zip(channels, groups) if c % g]:
-        raise UserError(f'{wrong[0][0]} channels cannot be divided into {wrong[0][1]} groups; change channels or groups')
+        raise UserError(f'{wrong[0][0]} channels do not divide into {wrong[0][1]} groups; change channels or groups')
     if not model.out_indices or not set(model.out_indices) <= set(range(4)):
         raise UserError(f'out_indices={model.out_indices} wants one or more of the levels 0, 1, 2, 3')
     if not -1 <= model.frozen_stages <= 4:

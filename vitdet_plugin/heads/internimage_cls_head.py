@@ -1,4 +1,4 @@
-"""InternImage's classification heads: T to XL, and the CLIP projector of H and G (official models, arXiv 2211.05778)."""
+"""InternImage's classification heads: T to XL's, and the CLIP projector of H and G (arXiv 2211.05778)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.engine.check_data import dataset_classes, leaf_datasets
 from vitdet_plugin.engine.config import load_config, near
 from vitdet_plugin.engine.explain import user_errors
-from vitdet_plugin.engine.train import find_newest_checkpoint
+from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
 from vitdet_plugin.visualization.picture_hook import predicted_objects

@@ -11,6 +11,7 @@ default_hooks = dict(
     logger=dict(type='ProgressHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto'),
+    nonfinite_loss=dict(type='NonFiniteLossHook', action='stop'),  # or 'skip': leave such steps out, counted
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
 

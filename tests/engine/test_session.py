@@ -39,7 +39,17 @@ def test_work_dir_comes_from_the_command_the_config_or_its_name(given, in_config
 def test_the_default_logger_becomes_the_progress_line_with_its_settings():
     cfg = load_session_config(arguments(cfg_options=['default_hooks.logger.interval=7']))
     assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)
-    assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
+
+
+def test_safe_hooks_take_their_places_and_leave_others(tmp_path):
+    cfg = load_session_config(arguments(cfg_options=['default_hooks.checkpoint.interval=3']))
+    assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=3)
+    assert [cfg.default_hooks[name].type for name in ('resume_state', 'nonfinite_loss', 'stop')] == [
+        'ResumeStateHook', 'NonFiniteLossHook', 'StopHook']
+    config = tmp_path / 'other.py'
+    config.write_text(f"_base_ = {str(CONFIG)!r}\ndefault_hooks = dict(checkpoint=dict(type='OtherHook'), stop=None)\n")
+    cfg = load_session_config(arguments(config=str(config)))
+    assert cfg.default_hooks.checkpoint.type == 'OtherHook' and cfg.default_hooks.stop is None
 
 
 def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):

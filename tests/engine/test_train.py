@@ -1,9 +1,8 @@
-import os
 from argparse import Namespace
 
 import pytest
 
-from vitdet_plugin.engine.train import apply_resume, apply_train_arguments, find_newest_checkpoint, use_amp
+from vitdet_plugin.engine.train import apply_train_arguments, use_amp
 from vitdet_plugin.errors import UserError
 
 
@@ -59,29 +58,3 @@ def test_metrics_of_the_final_evaluation(tiny_config):
     assert tiny_config.test_evaluator.metric == ['bbox']
     with pytest.raises(UserError, match='near: bbox'):
         apply_train_arguments(tiny_config, arguments(eval=['box']))
-
-
-def test_resume_without_a_checkpoint_starts_afresh_with_the_given_weights(tiny_config):
-    tiny_config.load_from = 'weights.pth'
-    assert apply_resume(tiny_config, 'auto') is None
-    assert tiny_config.resume is False and tiny_config.load_from == 'weights.pth'
-
-
-def test_resume_from_a_file(tiny_config, tmp_path):
-    (tmp_path / 'a.pth').touch()
-    assert apply_resume(tiny_config, str(tmp_path / 'a.pth')) == tiny_config.load_from == str(tmp_path / 'a.pth')
-    assert tiny_config.resume is True
-    with pytest.raises(UserError, match='b.pth does not exist'):
-        apply_resume(tiny_config, str(tmp_path / 'b.pth'))
-
-
-def test_the_newest_checkpoint_is_found_even_if_the_folder_was_moved(tmp_path):
-    assert find_newest_checkpoint(str(tmp_path)) is None
-    for age, name in enumerate(['iter_20.pth', 'iter_10.pth']):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
-    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_10.pth')
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
-    (tmp_path / 'iter_10.pth').unlink()  # what the note names is gone
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')

@@ -6,6 +6,7 @@
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
 ``safe_load``          checkpoints are read without executing anything from them
+``atomic_save``        a crash while saving leaves the old checkpoint or the new one
 ``versions``           one clear line where installed versions cannot work together; less noise at import
 =====================  ================================================================================
 """
@@ -23,9 +24,11 @@ def install() -> None:
     versions.require('mmcv')
     mmcv_ext.install()
     versions.require('mmdet.datasets')
-    from vitdet_plugin.compat import amp, launch, mmdet_precision, safe_load  # these import mmengine and mmdet
+    # these import mmengine and mmdet
+    from vitdet_plugin.compat import amp, atomic_save, launch, mmdet_precision, safe_load
 
     mmdet_precision.install()
     launch.install()
     safe_load.install()
+    atomic_save.install()
     assert amp.AutocastOptimWrapper  # its import registered it

@@ -19,6 +19,7 @@ from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.config import load_config
 from vitdet_plugin.engine.console import quieten
+from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
@@ -63,6 +64,7 @@ def load_session_config(args: Namespace) -> Config:
     logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
     if logger.get('type') == 'LoggerHook':
         cfg.default_hooks.logger = {**logger, 'type': 'ProgressHook'}
+    use_safe_hooks(cfg)
     if cfg.get('strategy') is not None:
         use_strategy(cfg)
     if launcher != 'none':
@@ -71,6 +73,19 @@ def load_session_config(args: Namespace) -> Config:
         if cfg.get('strategy') is None and cfg.get('model_wrapper_cfg') is None:
             cfg.model_wrapper_cfg = model_wrapper_cfg(cfg)
     return cfg
+
+
+def use_safe_hooks(cfg: Config) -> None:
+    """Checkpoints that replace each other safely, exact resume, an orderly end on SIGTERM or a loss that is no number.
+
+    Entries of ``default_hooks`` with these names and other types win.
+    """
+    checkpoint = dict(cfg.default_hooks.get('checkpoint') or {})
+    if checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
+        cfg.default_hooks.checkpoint = {**checkpoint, 'type': 'AtomicCheckpointHook'}
+    cfg.default_hooks.setdefault('resume_state', dict(type='ResumeStateHook'))
+    cfg.default_hooks.setdefault('nonfinite_loss', dict(type='NonFiniteLossHook'))
+    cfg.default_hooks.setdefault('stop', dict(type='StopHook'))
 
 
 def use_strategy(cfg: Config) -> None:
@@ -88,6 +103,13 @@ def use_strategy(cfg: Config) -> None:
                         '--nproc-per-node N tools/train.py … (one rank is enough to try)')
 
 
+class _Resumable:
+    """Builds this project's training loops where the config names mmengine's."""
+
+    def build_train_loop(self, loop, *args, **kwargs):
+        return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
+
+
 class _NoChatter:
     """Keeps pycocotools' "creating index..." off the terminal while data sets and evaluators are built."""
 
@@ -101,7 +123,7 @@ class _NoChatter:
 
 
 @RUNNERS.register_module()
-class QuietRunner(_NoChatter, Runner):
+class QuietRunner(_Resumable, _NoChatter, Runner):
     """mmengine's ``Runner`` with a quieter start, and ``load_from`` for official checkpoints too."""
 
     def build_logger(self, *args, **kwargs):
@@ -120,7 +142,7 @@ class QuietRunner(_NoChatter, Runner):
 
 
 @RUNNERS.register_module()
-class QuietFlexibleRunner(_NoChatter, FlexibleRunner):
+class QuietFlexibleRunner(_Resumable, _NoChatter, FlexibleRunner):
     """mmengine's ``FlexibleRunner`` with a quieter terminal; its strategy makes the logger."""
 
 

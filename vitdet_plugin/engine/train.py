@@ -8,7 +8,9 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from vitdet_plugin.engine.explain import user_errors
+from vitdet_plugin.engine.guards import Stopped
 from vitdet_plugin.engine.preflight import preflight
+from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import build_runner, finish, load_session_config
 from vitdet_plugin.engine.test import set_metrics
 from vitdet_plugin.errors import UserError
@@ -30,7 +32,13 @@ def train(args: Namespace):
         runner = build_runner(cfg)
         if is_main_process():
             print(f'training {Path(args.config).name}: logs and checkpoints in {runner.work_dir}', flush=True)
-        runner.train()
+        try:
+            runner.train()
+        except Stopped as stopped:
+            if is_main_process():
+                print(stopped, flush=True)
+            finish()
+            return runner
         if args.eval is not None:
             evaluate_best(runner)
     finish()
@@ -92,39 +100,6 @@ def use_amp(cfg: Config, dtype: str) -> None:
     wrapper.type = 'AutocastOptimWrapper'
     wrapper.dtype = dtype
     wrapper.pop('use_fsdp', None)
-
-
-def apply_resume(cfg: Config, resume: str | None) -> str | None:
-    """Set ``resume`` and ``load_from``; ``auto`` takes the newest checkpoint of the work directory, if there is one.
-
-    Returns:
-        The checkpoint's path, or None when training starts afresh (``load_from`` then stays as it is).
-    """
-    if resume is None:
-        return None
-    path = find_newest_checkpoint(cfg.work_dir) if resume == 'auto' else resume
-    if path is None:
-        if is_main_process():
-            print(f'nothing to resume in {cfg.work_dir}: starting from the beginning', flush=True)
-        cfg.resume = False
-        return None
-    if not os.path.exists(path) and '://' not in path:
-        raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist')
-    cfg.resume, cfg.load_from = True, path
-    return path
-
-
-def find_newest_checkpoint(work_dir: str) -> str | None:
-    """Path of the checkpoint that ``last_checkpoint`` names, also after the folder was moved; else the newest file."""
-    folder = Path(work_dir)
-    note = folder / 'last_checkpoint'
-    if note.is_file():
-        named = Path(note.read_text().strip())
-        for path in (folder / named.name, named):
-            if named.name and path.exists():
-                return str(path)
-    files = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
-    return str(max(files, key=lambda path: path.stat().st_mtime)) if files else None
 
 
 def evaluate_best(runner) -> None:

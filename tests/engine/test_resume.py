@@ -1,0 +1,106 @@
+import os
+
+import pytest
+import torch
+
+from vitdet_plugin.engine.resume import apply_resume, find_newest_checkpoint, newest_intact
+from vitdet_plugin.errors import UserError
+
+
+def save(path, age=0, seed=4, **meta):
+    torch.save(dict(meta=dict(epoch=1, iter=10, seed=seed, **meta), state_dict=dict(a=torch.ones(100))), path)
+    os.utime(path, (1000 - age, 1000 - age))
+    return str(path)
+
+
+def cut(path, at=-40):
+    content = path.read_bytes()
+    path.write_bytes(content[:at])
+
+
+def flip(path):
+    """Change one byte of a tensor; the archive's directory stays intact."""
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(100).numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def cfg(tiny_config, tmp_path):
+    tiny_config.work_dir = str(tmp_path)
+    return tiny_config
+
+
+def test_without_a_checkpoint_training_starts_afresh_with_the_given_weights(cfg):
+    cfg.load_from = 'weights.pth'
+    assert apply_resume(cfg, 'auto') is None
+    assert cfg.resume is False and cfg.load_from == 'weights.pth'
+
+
+def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
+    cfg.randomness = dict(seed=0, deterministic=True)
+    path = save(tmp_path / 'a.pth')
+    assert apply_resume(cfg, path) == cfg.load_from == path
+    assert cfg.resume is True and cfg.randomness == dict(seed=4, deterministic=True)
+    assert 'seed of the checkpoint, 4, not with 0' in capsys.readouterr().out
+    with pytest.raises(UserError, match='b.pth does not exist'):
+        apply_resume(cfg, str(tmp_path / 'b.pth'))
+
+
+@pytest.mark.parametrize('damage, says', [(cut, 'cut off'), (flip, 'checksum of its record')])
+def test_a_damaged_file_is_refused_by_name(cfg, tmp_path, damage, says):
+    path = save(tmp_path / 'a.pth')
+    damage(tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=f'a.pth cannot be used.*{says}'):
+        apply_resume(cfg, path)
+
+
+def test_weights_alone_cannot_be_resumed(cfg, tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'a.pth')
+    with pytest.raises(UserError, match='--load-from'):
+        apply_resume(cfg, str(tmp_path / 'a.pth'))
+
+
+def test_the_newest_is_found_even_if_the_folder_was_moved(tmp_path):
+    assert find_newest_checkpoint(str(tmp_path)) is None
+    for age, name in enumerate(['iter_20.pth', 'iter_10.pth']):
+        save(tmp_path / name, age)
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_10.pth')
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+    (tmp_path / 'iter_10.pth').unlink()  # what the note names is gone
+    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
+
+
+def test_damaged_files_are_passed_over_by_name(cfg, tmp_path, capsys):
+    for age, name in enumerate(['iter_40.pth', 'iter_30.pth', 'iter_20.pth', 'iter_10.pth']):
+        save(tmp_path / name, age)
+    flip(tmp_path / 'iter_40.pth')
+    cut(tmp_path / 'iter_30.pth')
+    (tmp_path / 'last_checkpoint').write_text('iter_40.pth')
+    (tmp_path / '.iter_50.pth.1.unfinished').write_bytes(b'PK')
+    assert apply_resume(cfg, 'auto') == str(tmp_path / 'iter_20.pth')
+    said = capsys.readouterr().out
+    assert 'iter_40.pth is passed over' in said and 'iter_30.pth is passed over' in said
+    for name in ('iter_20.pth', 'iter_10.pth'):
+        (tmp_path / name).write_bytes(b'')
+    with pytest.raises(UserError, match='no checkpoint in .* is intact'):
+        apply_resume(cfg, 'auto')
+
+
+def test_a_restart_by_torchrun_takes_only_what_this_job_saved(cfg, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
+    save(tmp_path / 'iter_10.pth')  # of an older run
+    assert apply_resume(cfg, None, dict(TORCHELASTIC_RESTART_COUNT='0')) is None
+    assert apply_resume(cfg, None, dict(TORCHELASTIC_RESTART_COUNT='1')) is None
+    path = save(tmp_path / 'iter_20.pth')
+    os.utime(path)
+    assert apply_resume(cfg, None, dict(TORCHELASTIC_RESTART_COUNT='1')) == path and cfg.resume is True
+
+
+def test_lines_of_damage_name_each_file_once(tmp_path):
+    save(tmp_path / 'iter_1.pth')
+    cut(tmp_path / 'iter_1.pth')
+    (tmp_path / 'last_checkpoint').write_text('iter_1.pth')
+    path, lines = newest_intact(str(tmp_path))
+    assert path is None and len(lines) == 1

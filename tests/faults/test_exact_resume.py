@@ -1,0 +1,30 @@
+"""A run that was stopped and resumed equals, to the last bit, one that was not."""
+
+
+import pytest
+
+from tests.faults.rig import EPOCHS, STEPS, assert_same_run, steps_of, train_here, write_config
+
+INFINITE = "sampler=dict(type='InfiniteSampler', shuffle=True)"
+
+
+def run(folder, data, name, stops=(), resume=False, **kwargs):
+    hooks = [dict(type='SignalHook', step=step) for step in stops]
+    return train_here(write_config(folder / f'{name}.py', data, hooks=hooks, **kwargs), folder / name)
+
+
+@pytest.mark.parametrize('rest, loader, workers, stop', [
+    (EPOCHS.format(2), '', 2, 5),  # in the middle of an epoch
+    (EPOCHS.format(2), '', 0, 4),  # at its end
+    (STEPS.format(7), INFINITE, 2, 3),  # right after a regular checkpoint and before the evaluation of that step
+    (STEPS.format(6), '', 0, 5),  # a finite sampler in an iteration-based loop: the second pass
+    (EPOCHS.format(2), "batch_sampler=dict(type='AspectRatioBatchSampler', drop_last=True)", 0, 2),
+])
+def test_one_rank(tiny_set, tmp_path, rest, loader, workers, stop, capsys):
+    settings = dict(rest=rest, loader=loader, workers=workers)
+    run(tmp_path, tiny_set, 'whole', **settings)
+    run(tmp_path, tiny_set, 'broken', stops=[stop], **settings)
+    assert 'stopped by SIGTERM' in capsys.readouterr().out
+    assert max(steps_of(tmp_path / 'broken')) == stop - 1
+    train_here(tmp_path / 'broken.py', tmp_path / 'broken', resume='auto')
+    assert_same_run(tmp_path / 'whole', tmp_path / 'broken')

@@ -1,0 +1,55 @@
+"""Hooks for the configs of these tests; they name this module in ``custom_imports``."""
+
+import json
+import os
+import random
+import signal
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class WatchHook(Hook):
+    """Append (step, exact loss, images, next random numbers) of every step to ``<work dir>/watch_rank<r>.jsonl``."""
+
+    priority = 'HIGHEST'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        images = [os.path.basename(sample.img_path) for sample in data_batch['data_samples']]
+        pixels = int(sum(image.long().sum() for image in data_batch['inputs']))
+        state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        draws = [random.random(), float(np.random.rand()), float(torch.rand(()))]
+        random.setstate(state[0]), np.random.set_state(state[1]), torch.set_rng_state(state[2])
+        with open(os.path.join(runner.work_dir, f'watch_rank{runner.rank}.jsonl'), 'a') as file:
+            file.write(json.dumps([runner.iter, batch_idx, outputs['loss'].item().hex(), images, pixels, draws]) + '\n')
+
+
+@HOOKS.register_module()
+class SignalHook(Hook):
+    """Send ``number`` to this process on one rank after step ``step``, in the first of the run's lives only."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, step, number=signal.SIGTERM, rank=0):
+        self.step, self.number, self.on_rank = step, number, rank
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        mark = os.path.join(runner.work_dir, 'signalled')
+        if runner.iter + 1 == self.step and runner.rank == self.on_rank and not os.path.exists(mark):
+            open(mark, 'w').close()
+            os.kill(os.getpid(), self.number)
+
+
+@HOOKS.register_module()
+class PoisonHook(Hook):
+    """Make the images of step ``step`` NaN on one rank."""
+
+    def __init__(self, step, rank=0):
+        self.step, self.on_rank = step, rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter + 1 == self.step and runner.rank == self.on_rank:
+            data_batch['inputs'] = [image.float() * float('nan') for image in data_batch['inputs']]

@@ -1,0 +1,136 @@
+"""Save checkpoints so that a crash, a full disk or a kill leaves the old file or the new one, never a part.
+
+mmengine opens the final path and writes into it. Here a temporary file beside it is written, flushed to the disk, read
+back against the checksums within (the CRC-32 of every record of torch's archive) and then renamed.
+"""
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+
+from vitdet_plugin.errors import UserError
+
+_MARK = '.unfinished'
+
+
+def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], check: bool = False) -> None:
+    """Replace ``path`` by what ``write`` writes into a binary stream, or leave it untouched.
+
+    Args:
+        check: Read the file back before it takes its name; only for torch's archives.
+
+    Raises:
+        UserError: It cannot be written (full disk, no right to) or read back.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}{_MARK}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, 'wb') as file:
+            stream = _Stream(file)
+            try:
+                write(stream)
+            except Exception as error:
+                raise (stream.error or error) from None  # torch says "unexpected pos" for a full disk
+            file.flush()
+            os.fsync(file.fileno())
+        damage = find_damage(temporary) if check else None
+        if damage:
+            raise UserError(f'{path} could not be saved: {damage} when read back; check the disk. What was there '
+                            'before is untouched')
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f'{path} could not be saved: {error.strerror or error}; what was there before is untouched. '
+                        'Free some space or choose another --work-dir, then go on with --resume') from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Why a checkpoint of torch is not intact, or None: every byte of tensors and records is checked.
+
+    Files in torch's format before 1.6 have no checksums; of those it is only known whether they can be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return 'it does not exist'
+    if path.stat().st_size == 0:
+        return 'it is empty'
+    if not zipfile.is_zipfile(path):
+        from vitdet_plugin.compat.safe_load import load_torch_file
+        try:
+            load_torch_file(path)
+        except UserError:
+            return 'it is cut off or no checkpoint'
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError) as error:
+        return f'its archive is damaged ({str(error).splitlines()[0]})'
+    return f'the checksum of its record {record} is wrong' if record else None
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Remove what processes that were killed while saving left in ``folder``."""
+    for path in Path(folder).glob(f'.*{_MARK}'):
+        path.unlink(missing_ok=True)
+
+
+def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, backend_args=None) -> None:
+    """In the place of mmengine's function of that name, which still serves remote storage."""
+    if '://' in str(filename) or file_client_args is not None or backend_args is not None:
+        return _mmengine_save(checkpoint, filename, file_client_args, backend_args)
+    write_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
+
+
+def install() -> None:
+    """Put `save_checkpoint` in mmengine's place."""
+    global _mmengine_save
+    import mmengine.runner
+    from mmengine.runner import checkpoint, runner
+
+    if checkpoint.save_checkpoint is save_checkpoint:
+        return
+    _mmengine_save = checkpoint.save_checkpoint
+    for module in (checkpoint, runner, mmengine.runner):
+        module.save_checkpoint = save_checkpoint
+
+
+_mmengine_save: Callable
+
+
+class _Stream:
+    """A binary stream that remembers the error of the operating system behind a failed write."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming itself last; not every system lets one open a folder."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    with contextlib.suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)

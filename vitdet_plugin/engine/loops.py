@@ -1,0 +1,144 @@
+"""mmengine's training loops, able to go on exactly where a run stopped, also in the middle of an epoch."""
+
+import logging
+
+from mmengine.logging import print_log
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+from vitdet_plugin.engine.data_order import CountedBatches, make_resumable, seed_step
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """``EpochBasedTrainLoop`` whose position within the epoch is saved and resumed.
+
+    The tools put it in the place of ``EpochBasedTrainLoop``; arguments are the same.
+    """
+
+    def __init__(self, runner, dataloader, *args, **kwargs):
+        super().__init__(runner, dataloader, *args, **kwargs)
+        self._batches = make_resumable(self.dataloader, runner.seed, runner.rank)
+        self._epoch_begin = 0
+        self._done: int | None = None  # batches of the current epoch that were done before this run
+
+    def run_epoch(self) -> None:
+        """Iterate one epoch, or what is left of it after a resume."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        done = self._batches_done()
+        self._epoch_begin = self._iter - done
+        if self._batches is not None:
+            self._batches.next_batch = self._iter
+            self._batches.skip(done)
+        elif done:
+            _warn_inexact()
+        for index, batch in enumerate(self.dataloader, done):
+            self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx, data_batch) -> None:
+        seed_step(self.runner.seed, self.runner.rank, self._iter)
+        super().run_iter(idx, data_batch)
+
+    def state_dict(self) -> dict[str, int]:
+        return dict(epoch=self._epoch, epoch_begin=self._epoch_begin, batches_per_epoch=len(self.dataloader))
+
+    def load_state_dict(self, state: dict[str, int], epoch: int, iteration: int) -> None:
+        """Take the position up.
+
+        Args:
+            state: What ``state_dict`` gave.
+            epoch: Finished epochs.
+            iteration: Finished steps.
+        """
+        done = iteration - state['epoch_begin'] if epoch == state['epoch'] else 0
+        then, now = state['batches_per_epoch'], len(self.dataloader)
+        if done and then != now:
+            print_log(f'the epoch had {then} batches and now has {now} (other ranks, batch size or data): going on at '
+                      'the same part of it, with other batches', 'current', logging.WARNING)
+            done = round(done * now / then)
+        self._done = done
+
+    def _batches_done(self) -> int:
+        done, self._done = self._done, 0
+        if done is None:  # a fresh run, or a checkpoint of mmengine's own
+            done = self._iter - self._epoch * len(self.dataloader)
+        return done if 0 <= done <= len(self.dataloader) else 0
+
+
+@LOOPS.register_module()
+class ResumableIterLoop(IterBasedTrainLoop):
+    """``IterBasedTrainLoop`` that resumes with the same data.
+
+    The tools put it in the place of ``IterBasedTrainLoop``; arguments are the same.
+    """
+
+    def __init__(self, runner, dataloader, *args, **kwargs):
+        super().__init__(runner, dataloader, *args, **kwargs)
+        batches = make_resumable(self.dataloader, runner.seed, runner.rank)
+        if batches is not None:
+            self.dataloader_iterator = _EndlessBatches(self.dataloader, batches)
+
+    def run_iter(self, data_batch) -> None:
+        seed_step(self.runner.seed, self.runner.rank, self._iter)
+        super().run_iter(data_batch)
+
+
+class _EndlessBatches:
+    """Pass after pass over a loader; like mmengine's, but able to skip batches of any sampler without loading them."""
+
+    def __init__(self, loader, batches: CountedBatches):
+        self._loader, self._batches = loader, batches
+        self._pass = 0
+        self._iterator = None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._iterator is None:
+            self._iterator = iter(self._loader)
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._next_pass()
+            self._iterator = iter(self._loader)
+            return next(self._iterator)
+
+    def skip_iter(self, count: int) -> None:
+        """Go on as if ``count`` batches had been taken; called once, before the first."""
+        left = count
+        while (skipped := self._batches.skip(left)) < left:
+            if not skipped:
+                raise RuntimeError('the sampler of the training data yields no batches')
+            left -= skipped
+            self._next_pass()
+        self._batches.next_batch = count
+
+    def _next_pass(self) -> None:
+        self._pass += 1
+        for sampler in (self._loader.sampler, getattr(self._batches.batches, 'sampler', None)):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(self._pass)
+                return
+
+
+def resumable_loop(cfg: dict) -> dict:
+    """``train_cfg`` with the loop of this module that stands for mmengine's, if there is one."""
+    cfg = dict(cfg)
+    by_epoch = cfg.pop('by_epoch', None)
+    if by_epoch is not None:
+        cfg.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
+    kind = cfg.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    ours = {'EpochBasedTrainLoop': ResumableEpochLoop, 'IterBasedTrainLoop': ResumableIterLoop}
+    if kind in (EpochBasedTrainLoop, IterBasedTrainLoop) or isinstance(kind, str):
+        cfg['type'] = ours.get(name.removeprefix('mmengine.'), kind)
+    return cfg
+
+
+def _warn_inexact() -> None:
+    print_log('this data set or loader cannot be numbered: the epoch is begun anew, from its first batch', 'current',
+              logging.WARNING)

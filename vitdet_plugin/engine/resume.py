@@ -1,0 +1,130 @@
+"""Which checkpoint a run goes on from."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
+
+from vitdet_plugin.compat.atomic_save import find_damage, write_atomically
+from vitdet_plugin.compat.safe_load import load_torch_file
+from vitdet_plugin.errors import UserError
+
+_STARTED = '.started'
+
+
+def apply_resume(cfg: Config, resume: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Set ``resume``, ``load_from`` and the seed; ``auto`` takes the newest intact checkpoint of the work directory.
+
+    A worker that torchrun has restarted (``--max-restarts``) resumes by itself from what this job has saved. In a
+    distributed run the first rank looks and decides for all.
+
+    Returns:
+        The checkpoint's path, or None when training starts afresh (``load_from`` then stays as it is).
+
+    Raises:
+        UserError: the checkpoint does not exist or is damaged.
+    """
+    restarts = int(environ.get('TORCHELASTIC_RESTART_COUNT') or 0)
+    if resume is None and not restarts:
+        _note_start(cfg)
+        return None
+    shared: list = [None]
+    if is_main_process():
+        try:
+            shared = [_choose(cfg, resume, restarts)]
+        except UserError as error:
+            shared = [error]
+    broadcast_object_list(shared)
+    if isinstance(shared[0], UserError):
+        raise shared[0]
+    if shared[0] is None:
+        cfg.resume = False
+        return None
+    path, seed = shared[0]
+    cfg.resume, cfg.load_from = True, path
+    if seed is not None:  # the data order follows from it
+        cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
+    return path
+
+
+def find_newest_checkpoint(work_dir: str) -> str | None:
+    """Path of the checkpoint that a resume in ``work_dir`` would take, or None; see :func:`newest_intact`."""
+    return newest_intact(work_dir)[0]
+
+
+def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, list[str]]:
+    """The checkpoint that ``last_checkpoint`` names, also after the folder was moved, if intact; else the newest.
+
+    Args:
+        newer_than: Time of modification, in seconds, before which files do not count.
+
+    Returns:
+        Its path or None, and one line for each damaged file that was passed over.
+    """
+    folder = Path(work_dir)
+    candidates = []
+    note = folder / 'last_checkpoint'
+    if note.is_file():
+        named = Path(note.read_text(errors='replace').strip())
+        candidates = [path for path in (folder / named.name, named) if named.name and path.exists()][:1]
+    files = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
+    candidates += sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+    damaged = {}
+    for path in candidates:
+        if path.stat().st_mtime < newer_than or str(path) in damaged:
+            continue
+        reason = None if path.is_dir() else find_damage(path)  # sharded checkpoints are folders
+        if reason is None:
+            return str(path), list(damaged.values())
+        damaged[str(path)] = f'{path} is passed over: {reason}'
+    return None, list(damaged.values())
+
+
+def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | None] | None:
+    if resume is None:
+        print(f'restart {restarts} by torchrun', flush=True)
+    if resume in (None, 'auto'):
+        started = Path(cfg.work_dir) / _STARTED
+        since = started.stat().st_mtime if resume is None and started.is_file() else 0.
+        path, damaged = newest_intact(cfg.work_dir, since)
+        for line in damaged:
+            print(f'warning: {line}', flush=True)
+        if path is None and damaged and resume == 'auto':
+            raise UserError(f'--resume: no checkpoint in {cfg.work_dir} is intact ({damaged[0]}); move them away to '
+                            'start from the beginning')
+        if path is None:
+            print(f'nothing to resume in {cfg.work_dir}: starting from the beginning', flush=True)
+            return None
+        print(f'resuming from {path}', flush=True)
+    else:
+        path = resume
+        if '://' in path or os.path.isdir(path):
+            return path, None
+        if not os.path.exists(path):
+            raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist')
+        reason = find_damage(path)
+        if reason:
+            raise UserError(f'--resume: {path} cannot be used: {reason}; take another, or --resume alone for the '
+                            'newest intact one of the work directory')
+    return path, None if os.path.isdir(path) else _seed_of(cfg, path)
+
+
+def _seed_of(cfg: Config, path: str) -> int | None:
+    """The seed that the checkpoint's run had; says so if the config names another."""
+    content = load_torch_file(path)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or 'epoch' not in meta or 'iter' not in meta:
+        raise UserError(f'--resume: {path} holds no training state (epoch, iteration, optimiser); start from its '
+                        'weights with --load-from')
+    seed, asked = meta.get('seed'), (cfg.get('randomness') or {}).get('seed')
+    if None not in (seed, asked) and seed != asked:
+        print(f'warning: going on with the seed of the checkpoint, {seed}, not with {asked}', flush=True)
+    return seed
+
+
+def _note_start(cfg: Config) -> None:
+    """Leave a mark so that restarts of this job do not take older checkpoints for its own."""
+    if is_main_process() and 'TORCHELASTIC_RUN_ID' in os.environ:
+        write_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started afresh\n'))

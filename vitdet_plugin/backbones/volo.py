@@ -1,0 +1,310 @@
+"""VOLO: a vision outlooker (Yuan et al., arXiv 2106.13112), for detectors and classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from timm.layers import DropPath, Mlp
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.outlook import OutlookAttention
+
+
+def _arch(layers: tuple[int, ...], dim: int, heads: tuple[int, int], mlp_ratio: float = 3.0, stem: int = 64) -> dict:
+    return dict(layers=layers, embed_dims=(dim, *[2 * dim] * 3), num_heads=(heads[0], *[heads[1]] * 3),
+                mlp_ratios=(mlp_ratio,) * 4, stem_hidden_dim=stem)
+
+
+# Table 2 of the paper: blocks of the four stages, channels before and after the downsampling, heads likewise.
+ARCHS = {
+    'd1': _arch((4, 4, 8, 2), 192, (6, 12)),
+    'd2': _arch((6, 4, 10, 4), 256, (8, 16)),
+    'd3': _arch((8, 8, 16, 4), 256, (8, 16)),
+    'd4': _arch((8, 8, 16, 4), 384, (12, 16)),
+    'd5': _arch((12, 12, 20, 4), 384, (12, 16), mlp_ratio=4.0, stem=128),
+}
+NORM_EPS = 1e-5
+_LEVELS = 3  # first stage, last stage, one coarser
+
+
+class PatchEmbed(nn.Module):
+    """(B, in_channels, H, W) -> (B, H / patch, W / patch, dim): three convolutions (the first of stride 2), patches."""
+
+    def __init__(self, in_channels: int, hidden_dim: int, dim: int, patch_size: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels, kernel, stride in ((in_channels, 7, 2), (hidden_dim, 3, 1), (hidden_dim, 3, 1)):
+            layers += [nn.Conv2d(channels, hidden_dim, kernel, stride=stride, padding=kernel // 2, bias=False),
+                       nn.BatchNorm2d(hidden_dim), nn.ReLU(inplace=True)]
+        self.conv = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(hidden_dim, dim, patch_size // 2, stride=patch_size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(self.conv(x)).permute(0, 2, 3, 1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention among all tokens of a map (B, H, W, C)."""
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool, scale: float | None) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, scale
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(*qkv.unbind(0), scale=self.scale)  # (B, heads, H * W, C / heads)
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+
+class Block(nn.Module):
+    """Pre-norm residual block over a map (B, H, W, C): outlook or self-attention, then an MLP."""
+
+    def __init__(self, dim: int, attn: nn.Module, *, mlp_ratio: float, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = attn
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Downsample(nn.Module):
+    """(B, H, W, C) -> (B, H / 2, W / 2, C')."""
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(dim, out_dim, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+@MODELS.register_module()
+class VOLO(Backbone):
+    """Outlookers at stride 8, transformer blocks at stride 16. What follows in a classifier is ``VOLOClsHead``'s.
+
+    Args:
+        arch: 'd1' ... 'd5' or a dict with the same keys as ``ARCHS``'s.
+        img_size: side(s) in pixels for which ``pos_embed`` is learned. Inputs of any size are taken: it is resized
+            to their grid, and pixels of zero are appended to a multiple of 16.
+        patch_size: of the patches, in pixels.
+        out_indices: which maps to return: 0 the outlookers' (stride 8), 1 the last stage's (stride 16), 2 one of
+            stride 32 made of that. Classifiers take (1,), detectors (0, 1, 2).
+        out_norm: a LayerNorm for each map. Default: yes, unless the last stage's is the only one, which the
+            classification head normalises.
+        extra_level: how map 2 is made: 'pool' (average of 2 x 2) or 'conv' (2 x 2, stride 2).
+        downsamples, outlook_attention: by stage; whether a downsampling follows, and the kind of the blocks.
+        outlook: arguments of :class:`vitdet_plugin.layers.outlook.OutlookAttention`, say ``dict(form='plain')``.
+        qkv_bias, qk_scale: of all attention; ``qk_scale`` None is (channels of a head) ** -0.5.
+        drop_path_rate: stochastic depth, rising linearly over all blocks; outlookers get none, as in the official code.
+        mix_token: in training, paste a box of the reversed batch into the tokens (token labelling, arXiv 2104.10858).
+            The output then has one more entry, the box on the last map's grid, which ``VOLOClsHead`` un-mixes.
+        norm_eval: keep the stem's BatchNorm in eval mode: for small batches and pre-trained weights.
+        frozen_stages: -1 nothing; 0 stem and ``pos_embed``; n also the first n stages, downsampling included.
+        with_cp: recompute the blocks in the backward pass to save memory.
+
+    Input (B, in_channels, H, W); output a tuple of maps (B, C_i, H / stride_i, W / stride_i), rounded up.
+    """
+
+    # both kinds of blocks, every tap with its norm, 3 x 5 positions
+    tiny_cfg = dict(arch=dict(layers=(2, 1, 2, 1), embed_dims=(32, 48, 48, 48), num_heads=(2, 4, 4, 4),
+                              mlp_ratios=(3, 3, 3, 2), stem_hidden_dim=4),
+                    img_size=(48, 80), out_indices=(0, 1, 2), extra_level='conv')
+
+    def __init__(self, arch: str | dict = 'd1', *, img_size: int | Sequence[int] = 224, patch_size: int = 8,
+                 in_channels: int = 3, out_indices: Sequence[int] = (1,), out_norm: bool | None = None,
+                 extra_level: str = 'pool', downsamples: Sequence[bool] = (True, False, False, False),
+                 outlook_attention: Sequence[bool] = (True, False, False, False), outlook: dict | None = None,
+                 qkv_bias: bool = False, qk_scale: float | None = None, drop_path_rate: float = 0.0,
+                 mix_token: bool = False, norm_eval: bool = False, frozen_stages: int = -1, with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        sizes = _sizes(arch)
+        layers, dims = sizes['layers'], sizes['embed_dims']
+        _check(layers, out_indices, extra_level, frozen_stages, patch_size)
+        self.layers, self.frozen_stages, self.with_cp = tuple(layers), frozen_stages, with_cp
+        self.norm_eval, self.mix_token = norm_eval, mix_token
+        self.patch_embed = PatchEmbed(in_channels, sizes['stem_hidden_dim'], dims[0], patch_size)
+        total, done = sum(layers), 0
+        self.network = nn.ModuleList()  # official numbering: a stage, its downsampling if any, the next stage ...
+        self._stage_ends: list[int] = []  # by stage, how many parts of the network belong to it and those before it
+        for stage, depth in enumerate(layers):
+            blocks = nn.Sequential()
+            for i in range(done, done + depth):
+                common = dict(qkv_bias=qkv_bias, scale=qk_scale)
+                if outlook_attention[stage]:
+                    attn = OutlookAttention(dims[stage], sizes['num_heads'][stage], **common, **outlook or {})
+                else:
+                    attn = Attention(dims[stage], sizes['num_heads'][stage], **common)
+                rate = 0.0 if outlook_attention[stage] else drop_path_rate * i / max(total - 1, 1)
+                blocks.append(Block(dims[stage], attn, mlp_ratio=sizes['mlp_ratios'][stage], drop_path=rate))
+            done += depth
+            self.network.append(blocks)
+            if downsamples[stage]:
+                self.network.append(Downsample(dims[stage], dims[stage + 1]))
+            self._stage_ends.append(len(self.network))
+        # added before part 2: after the outlookers and their downsampling
+        strides = (patch_size, patch_size * 2 ** sum(downsamples), patch_size * 2 ** (sum(downsamples) + 1))
+        pos_stride = patch_size * 2 ** sum(isinstance(part, Downsample) for part in self.network[:2])
+        img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // pos_stride for side in img_size), dims[-1]))
+        self.out_indices, self.divisor, self._ratio = tuple(out_indices), strides[1], strides[1] // strides[0]
+        channels = (dims[0], dims[-1], dims[-1])
+        self.out_channels = tuple(channels[i] for i in out_indices)
+        self.out_strides = tuple(strides[i] for i in out_indices)
+        self.extra_level = nn.Conv2d(dims[-1], dims[-1], 2, stride=2) if extra_level == 'conv' and 2 in out_indices \
+            else None
+        out_norm = self.out_indices != (1,) if out_norm is None else out_norm
+        self.out_norms = nn.ModuleList(nn.LayerNorm(n, eps=NORM_EPS) for n in self.out_channels) if out_norm else None
+        self.reset_parameters()
+        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+
+    def reset_parameters(self) -> None:
+        """Truncated normal (0.02) for linear weights and ``pos_embed``, zero biases; PyTorch's own for the rest."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d)):
+                module.reset_parameters()
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_channels, H, W) -> one map for each of ``out_indices``; see the class for ``mix_token``."""
+        x = self.patch_embed(F.pad(x, (0, -x.shape[-1] % self.divisor, 0, -x.shape[-2] % self.divisor)))
+        box = None
+        if self.mix_token and self.training:
+            box = draw_box(x.shape[1] // self._ratio, x.shape[2] // self._ratio)
+            x = paste_reversed(x, *(self._ratio * edge for edge in box))
+        maps = []
+        for index, part in enumerate(self.network):
+            if index == 2:
+                x = x + self._positions(x.shape[1:3])
+            x = self._run(part, x)
+            if index == 0:
+                maps.append(x)
+        maps.append(x)
+        if 2 in self.out_indices:
+            maps.append(self._coarser(x))
+        outs = [maps[i] for i in self.out_indices]
+        if self.out_norms is not None:
+            outs = [norm(out) for norm, out in zip(self.out_norms, outs)]
+        outs = [out.permute(0, 3, 1, 2) for out in outs]
+        return tuple(outs) if box is None else (*outs, torch.tensor(box))
+
+    def _run(self, part: nn.Module, x: Tensor) -> Tensor:
+        if not (self.with_cp and torch.is_grad_enabled()) or isinstance(part, Downsample):
+            return part(x)
+        for block in part:
+            x = checkpoint(block, x, use_reentrant=False)
+        return x
+
+    def _positions(self, hw: tuple[int, int]) -> Tensor:
+        if tuple(hw) == tuple(self.pos_embed.shape[1:3]):
+            return self.pos_embed
+        return _resize(self.pos_embed, hw)
+
+    def _coarser(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 3, 1, 2)
+        if self.extra_level is None:
+            x = F.avg_pool2d(x, 2, 2, ceil_mode=True)
+        else:
+            x = self.extra_level(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)))
+        return x.permute(0, 2, 3, 1)
+
+    def train(self, mode: bool = True) -> VOLO:
+        """Frozen stages, and with ``norm_eval`` the stem's BatchNorm, stay in eval mode."""
+        super().train(mode)
+        if self.norm_eval:
+            for module in self.patch_embed.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    @property
+    def num_layers(self) -> int:
+        """Number of blocks of all stages."""
+        return sum(self.layers)
+
+    def get_layer_id(self, name: str) -> int:
+        """0 for stem and ``pos_embed``, i + 1 for block i of all; a downsampling goes with the block behind it."""
+        if name.startswith(('patch_embed.', 'pos_embed')):
+            return 0
+        if not name.startswith('network.'):
+            return self.num_layers + 1
+        part, block = name.split('.')[1:3]
+        before = sum(len(each) for each in self.network[:int(part)] if isinstance(each, nn.Sequential))
+        return before + 1 + (int(block) if block.isdigit() else 0)
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """Position embedding (bicubic), to any grid."""
+        if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
+            return _resize(value.float(), own.shape[1:3])
+        return None
+
+    def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
+        """Stem, ``pos_embed`` and the first ``frozen_stages`` stages."""
+        parts = self._stage_ends[self.frozen_stages - 1] if self.frozen_stages > 0 else 0
+        return [self.patch_embed, self.pos_embed, *self.network[:parts]]
+
+
+def draw_box(rows: int, columns: int) -> tuple[int, int, int, int]:
+    """CutMix's box (arXiv 1905.04899) on a grid: share of the area uniform in [0, 1], centre uniform, cut at the edges.
+
+    Returns:
+        (top, bottom, left, right), ends exclusive.
+    """
+    side = (1.0 - torch.rand((), device='cpu').item()) ** 0.5
+    edges: list[int] = []
+    for size in (rows, columns):
+        length, centre = int(size * side), int(torch.randint(size, (), device='cpu'))
+        edges += [max(centre - length // 2, 0), min(centre + (length + 1) // 2, size)]
+    return tuple(edges)
+
+
+def paste_reversed(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    """(B, H, W, C) with a box taken from the reversed batch; applied twice it gives ``x`` back."""
+    mixed = x.clone()
+    mixed[:, top:bottom, left:right] = x.flip(0)[:, top:bottom, left:right]
+    return mixed
+
+
+def _resize(pos_embed: Tensor, hw: tuple[int, int]) -> Tensor:
+    """(1, H', W', C) -> (1, H, W, C), bicubic."""
+    resized = F.interpolate(pos_embed.permute(0, 3, 1, 2), size=tuple(hw), mode='bicubic', align_corners=False)
+    return resized.permute(0, 2, 3, 1)
+
+
+def _sizes(arch: str | dict) -> dict:
+    if isinstance(arch, str) and arch not in ARCHS:
+        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
+    sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
+    if set(sizes) != set(ARCHS['d1']):
+        raise UserError(f'arch wants the keys {", ".join(ARCHS["d1"])}; it has {", ".join(sizes)}')
+    return sizes
+
+
+def _check(layers: Sequence[int], out_indices: Sequence[int], extra_level: str, frozen_stages: int,
+           patch_size: int) -> None:
+    if list(out_indices) != sorted(set(out_indices)) or not set(out_indices) <= set(range(_LEVELS)) \
+            or not {1, 2} & set(out_indices):
+        raise UserError(f'out_indices={tuple(out_indices)}: choose from 0, 1, 2, ascending, 1 or 2 among them')
+    if extra_level not in ('pool', 'conv'):
+        raise UserError(f"extra_level={extra_level!r} is unknown; choose 'pool' or 'conv'")
+    if not -1 <= frozen_stages <= len(layers):
+        raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {len(layers)}')
+    if patch_size % 2:
+        raise UserError(f'patch_size={patch_size} must be even: the first convolution has stride 2')

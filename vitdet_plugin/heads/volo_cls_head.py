@@ -1,0 +1,147 @@
+"""VOLO's classification head: class attention, final norm, classifiers of the class token and of every place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from timm.layers import Mlp
+from torch import Tensor, nn
+
+from vitdet_plugin.backbones.volo import NORM_EPS, paste_reversed
+from vitdet_plugin.heads.cls_head import ClassifierHead, targets_of
+
+TOKEN_TARGET = 'gt_token_score'  # data samples' field of a (num_classes, h, w) map of soft labels
+
+
+class ClassAttention(nn.Module):
+    """Attention of the first token over all tokens (CaiT, arXiv 2103.17239, section 4)."""
+
+    def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool, scale: float | None) -> None:
+        super().__init__()
+        self.num_heads, self.scale = num_heads, scale
+        self.kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C), class token first -> (B, 1, C)."""
+        k, v = self.kv(x).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q = self.q(x[:, :1]).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, 1, C / heads)
+        out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class ClassBlock(nn.Module):
+    """Pre-norm block that changes the class token only."""
+
+    def __init__(self, dim: int, num_heads: int, *, mlp_ratio: float, qkv_bias: bool, scale: float | None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.attn = ClassAttention(dim, num_heads, qkv_bias=qkv_bias, scale=scale)
+        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        cls = x[:, :1] + self.attn(self.norm1(x))
+        cls = cls + self.mlp(self.norm2(cls))
+        return torch.cat([cls, x[:, 1:]], 1)
+
+
+@MODELS.register_module()
+class VOLOClsHead(ClassifierHead):
+    """Class-attention blocks, LayerNorm, a classifier of the class token and, with ``dense``, one of all places.
+
+    With ``dense`` logits are ``fc(cls) + 0.5 * max over places of aux_head``, the loss is
+    ``CE(cls) + aux_weight * CE(aux)`` (token labelling, arXiv 2104.10858, equation 3). Targets of the places are the
+    data samples' ``gt_token_score``, (num_classes, h, w) on the grid of the last map, or else the picture's own label.
+    Where the backbone mixed tokens (``mix_token``) the places' logits are un-mixed, and the class token's target is
+    mixed by the share of the box.
+
+    Args:
+        num_classes, in_channels: sizes.
+        num_heads, mlp_ratio, qkv_bias, qk_scale: of the class-attention blocks.
+        depth: number of these blocks; 0 leaves out the class token too, and the first place stands for it.
+        pooling: 'token', or 'avg' for the average of all tokens (the official ``return_mean``).
+        dense: see above; the published weights need it. Default: plain classification.
+        aux_weight: of the places' loss.
+        loss: config of a loss over (logits, targets); default cross-entropy.
+        init_cfg: see mmengine's ``BaseModule``.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int = 384, num_heads: int = 12, *, mlp_ratio: float = 3.0,
+                 depth: int = 2, qkv_bias: bool = False, qk_scale: float | None = None, pooling: str = 'token',
+                 dense: bool = False, aux_weight: float = 0.5, loss: dict | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(num_classes, loss, init_cfg)
+        if pooling not in ('token', 'avg'):
+            raise ValueError(f"pooling={pooling!r} is unknown; choose 'token' or 'avg'")
+        self.pooling, self.aux_weight = pooling, aux_weight
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, in_channels)) if depth else None
+        self.post_network = nn.ModuleList(
+            ClassBlock(in_channels, num_heads, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, scale=qk_scale)
+            for _ in range(depth))
+        self.norm = nn.LayerNorm(in_channels, eps=NORM_EPS)
+        self.fc = nn.Linear(in_channels, num_classes)
+        self.aux_head = nn.Linear(in_channels, num_classes) if dense else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Truncated normal (0.02) for linear weights and the class token, zero biases."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm):
+                module.reset_parameters()
+        if self.cls_token is not None:
+            nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """(..., (B, in_channels, h, w)) -> (B, num_classes)."""
+        cls_logits, aux_logits = self.both_logits(feats[-1])
+        return cls_logits if aux_logits is None else cls_logits + 0.5 * aux_logits.flatten(1, 2).amax(1)
+
+    def both_logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, in_channels, h, w) -> logits of the class token (B, K), and of the places (B, h, w, K) or None."""
+        tokens = x.flatten(2).transpose(1, 2)
+        if self.cls_token is not None:
+            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(len(x), -1, -1), tokens], 1)
+        for block in self.post_network:
+            tokens = block(tokens)
+        tokens = self.norm(tokens)
+        if self.pooling == 'avg':
+            return self.fc(tokens.mean(1)), None
+        cls_logits = self.fc(tokens[:, 0])
+        if self.aux_head is None:
+            return cls_logits, None
+        places = tokens[:, 1:] if self.cls_token is None else tokens[:, 1:].unflatten(1, x.shape[2:])
+        return cls_logits, self.aux_head(places if places.ndim == 4 else places[:, None])
+
+    def loss(self, feats: Sequence[Tensor], data_samples: Sequence[Any], **kwargs: Any) -> dict[str, Tensor]:
+        """``loss`` of the class token and, with ``dense``, ``loss_aux`` of the places, weighted."""
+        x, box = (feats[-1], None) if feats[-1].ndim == 4 else feats[-2:]
+        cls_logits, aux_logits = self.both_logits(x)
+        target = cls_target = targets_of(data_samples)
+        if box is not None:
+            top, bottom, left, right = box.tolist()
+            share = (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
+            scores = target if target.ndim == 2 else F.one_hot(target, self.num_classes).to(cls_logits.dtype)
+            cls_target = (1 - share) * scores + share * scores.flip(0)
+            if aux_logits is not None:
+                aux_logits = paste_reversed(aux_logits, top, bottom, left, right)
+        losses = {'loss': self.loss_of_logits(cls_logits, cls_target)}
+        if aux_logits is not None:
+            places = aux_logits.shape[1:3]
+            if TOKEN_TARGET in data_samples[0]:
+                maps = torch.stack([sample.get(TOKEN_TARGET) for sample in data_samples]).to(aux_logits.device)
+                target = maps.permute(0, 2, 3, 1).flatten(0, 2)
+            else:
+                target = target.repeat_interleave(places.numel(), 0)
+            losses['loss_aux'] = self.aux_weight * self.loss_of_logits(aux_logits.flatten(0, 2), target)
+        return losses

@@ -48,10 +48,9 @@ def classifier_config(config: dict) -> tuple[dict, dict]:
     backbone = dict(type='VOLO', arch=arch, img_size=take('img_size', 224), in_channels=take('in_chans', 3),
                     patch_size=take('patch_size', 8), downsamples=by_stage('downsamples', first), outlook=outlook,
                     outlook_attention=by_stage('outlook_attention', first), **attention)
-    mean = take('return_mean', False) or take('global_pool', 'token') == 'avg'
     head = dict(type='VOLOClsHead', num_classes=take('num_classes', 1000), in_channels=arch['embed_dims'][-1],
                 num_heads=arch['num_heads'][-1], mlp_ratio=arch['mlp_ratios'][-1],
-                depth=len(take('post_layers', ('ca', 'ca')) or ()), pooling='avg' if mean else 'token',
+                depth=len(take('post_layers', ('ca', 'ca')) or ()), pooling='avg' if take('return_mean', False) else 'token',
                 dense=take('return_dense', True), **attention)
     if take('pooling_scale', 2) != 2 ** sum(backbone['downsamples']):
         raise UserError('pooling_scale does not agree with downsamples')

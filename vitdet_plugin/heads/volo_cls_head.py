@@ -12,6 +12,7 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.volo import NORM_EPS, paste_reversed
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.cls_head import ClassifierHead, targets_of
 
 TOKEN_TARGET = 'gt_token_score'  # data samples' field of a (num_classes, h, w) map of soft labels
@@ -79,7 +80,7 @@ class VOLOClsHead(ClassifierHead):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
         if pooling not in ('token', 'avg'):
-            raise ValueError(f"pooling={pooling!r} is unknown; choose 'token' or 'avg'")
+            raise UserError(f"pooling={pooling!r} is unknown; choose 'token' or 'avg'")
         self.pooling, self.aux_weight = pooling, aux_weight
         self.cls_token = nn.Parameter(torch.zeros(1, 1, in_channels)) if depth else None
         self.post_network = nn.ModuleList(

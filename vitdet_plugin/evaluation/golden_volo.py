@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
 
-# Official arguments without effect in eval mode, and those of the case itself.
-_IGNORED = {'drop_rate', 'attn_drop_rate', 'drop_path_rate', 'mix_token', 'input'}
+# Official arguments without effect in eval mode, one that follows from the others, and the case's own.
+_IGNORED = {'drop_rate', 'attn_drop_rate', 'drop_path_rate', 'mix_token', 'pooling_scale', 'input'}
 
 
 class Classifier(nn.Module):
@@ -40,8 +40,9 @@ def classifier_config(config: dict) -> tuple[dict, dict]:
         given = next((value for value in map(take, (name, *defaults[:-1])) if value is not None), defaults[-1])
         return tuple(given) if isinstance(given, (list, tuple)) else (given,) * stages
 
-    arch = dict(layers=tuple(take('layers')), embed_dims=by_stage('embed_dims', 384), num_heads=by_stage('num_heads', 12),
-                mlp_ratios=by_stage('mlp_ratios', 'mlp_ratio', 3.0), stem_hidden_dim=take('stem_hidden_dim', 64))
+    arch = dict(layers=tuple(take('layers')), embed_dims=by_stage('embed_dims', 384),
+                num_heads=by_stage('num_heads', 12), mlp_ratios=by_stage('mlp_ratios', 'mlp_ratio', 3.0),
+                stem_hidden_dim=take('stem_hidden_dim', 64))
     outlook = dict(kernel_size=take('out_kernel', 3), stride=take('out_stride', 2), padding=take('out_padding', 1))
     attention = dict(qkv_bias=take('qkv_bias', False), qk_scale=take('qk_scale'))
     first = (True,) + (False,) * (stages - 1)
@@ -50,10 +51,8 @@ def classifier_config(config: dict) -> tuple[dict, dict]:
                     outlook_attention=by_stage('outlook_attention', first), **attention)
     head = dict(type='VOLOClsHead', num_classes=take('num_classes', 1000), in_channels=arch['embed_dims'][-1],
                 num_heads=arch['num_heads'][-1], mlp_ratio=arch['mlp_ratios'][-1],
-                depth=len(take('post_layers', ('ca', 'ca')) or ()), pooling='avg' if take('return_mean', False) else 'token',
-                dense=take('return_dense', True), **attention)
-    if take('pooling_scale', 2) != 2 ** sum(backbone['downsamples']):
-        raise UserError('pooling_scale does not agree with downsamples')
+                depth=len(take('post_layers', ('ca', 'ca')) or ()), dense=take('return_dense', True),
+                pooling='avg' if take('return_mean', False) else 'token', **attention)
     if config:
         raise UserError(f'unknown arguments of the reference: {", ".join(config)}')
     return backbone, head

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from timm.layers import Mlp
 from torch import Tensor, nn
 
@@ -71,7 +71,8 @@ class VOLOClsHead(ClassifierHead):
         dense: see above; the published weights need it. Default: plain classification.
         aux_weight: of the places' loss.
         loss: config of a loss over (logits, targets); default cross-entropy.
-        init_cfg: see mmengine's ``BaseModule``.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes the head's part of an official checkpoint, the
+            classifiers only where the number of classes is the same.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 384, num_heads: int = 12, *, mlp_ratio: float = 3.0,
@@ -103,6 +104,15 @@ class VOLOClsHead(ClassifierHead):
         if self.cls_token is not None:
             nn.init.trunc_normal_(self.cls_token, std=0.02)
 
+    def init_weights(self) -> None:
+        """Draw the parameters, then load ``init_cfg``'s checkpoint if there is one."""
+        self.reset_parameters()
+        for cfg in [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []:
+            if cfg['type'] == 'Pretrained':
+                cfg = {**cfg, 'type': 'OfficialHead', 'classifiers': ('fc', 'aux_head')}
+            WEIGHT_INITIALIZERS.build(cfg)(self)
+        self._is_init = True
+
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """(..., (B, in_channels, h, w)) -> (B, num_classes)."""
         cls_logits, aux_logits = self.both_logits(feats[-1])
@@ -112,7 +122,7 @@ class VOLOClsHead(ClassifierHead):
         """(B, in_channels, h, w) -> logits of the class token (B, K), and of the places (B, h, w, K) or None."""
         tokens = x.flatten(2).transpose(1, 2)
         if self.cls_token is not None:
-            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(len(x), -1, -1), tokens], 1)
+            tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(x.shape[0], -1, -1), tokens], 1)
         for block in self.post_network:
             tokens = block(tokens)
         tokens = self.norm(tokens)

@@ -1,0 +1,58 @@
+"""The head's part of a classifier's checkpoint, for fine-tuning on classes of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.logging import print_log
+from mmengine.registry import WEIGHT_INITIALIZERS
+from torch import nn
+
+from vitdet_plugin.checkpoints.files import load_state_dict_file
+from vitdet_plugin.checkpoints.official import LoadReport, convert
+from vitdet_plugin.errors import UserError
+
+
+def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> LoadReport:
+    """Load what a checkpoint of any known format has for a classification head.
+
+    Args:
+        classifiers: names of the head's final layers. They are left as they are where the checkpoint's are of another
+            shape, which means other classes, or where the head has none.
+
+    Raises:
+        UserError: the checkpoint holds nothing for a head, or another weight that does not fit.
+    """
+    own = head.state_dict()
+    recognised_as, converted = convert(load_state_dict_file(path), {f'head.{name}' for name in own}, str(path))
+    report, state = LoadReport(str(path), recognised_as, dropped=converted.dropped), {}
+    for full_name, value in converted.state.items():
+        name = full_name.removeprefix('head.')
+        if name == full_name:
+            report.dropped[full_name] = 'not part of a head'
+        elif name in own and own[name].shape == value.shape:
+            state[name] = value
+        elif name.split('.')[0] in classifiers:
+            report.dropped[full_name] = 'classifier of other classes'
+        else:
+            shape = tuple(own[name].shape) if name in own else None
+            raise UserError(f'{path}: {name} is {tuple(value.shape)}, the head wants {shape or "none"}; does the '
+                            'config describe this model?')
+    if not state:
+        raise UserError(f'{path} ({recognised_as}) holds no weights for {type(head).__name__}')
+    report.matched, report.missing = list(state), [name for name in own if name not in state]
+    head.load_state_dict(state, strict=False)
+    return report
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class OfficialHead:
+    """``init_cfg=dict(type='OfficialHead', checkpoint=PATH, classifiers=[...])``: :func:`load_head`, logged."""
+
+    def __init__(self, checkpoint: str, classifiers: Sequence[str] = ('fc',)) -> None:
+        self.checkpoint, self.classifiers = checkpoint, classifiers
+
+    def __call__(self, module: nn.Module) -> None:
+        master_only(print_log)(str(load_head(module, self.checkpoint, self.classifiers)), 'current')

@@ -11,6 +11,8 @@ with = $(if $(PYTHON),py="$$("$(PYTHON)" tools/setup_env.py $(1))",$(NO_PYTHON))
 # one thread for each of two test processes, and whole files to one process, for the sake of shared fixtures
 PYTEST = OMP_NUM_THREADS=1 "$$py" -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 WORKERS ?= 2
+# compile the optional operators; once for a version of the sources, and not a reason to stop
+OPERATORS = { "$$py" -m ops_dcnv3.build --quiet || true; } &&
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-upstream lint bench which-python
@@ -20,19 +22,19 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' Makefile
 
 demo:  ## make a small data set, train on it, evaluate, draw results (about 9 minutes on 2 cores; ARGS=CONFIG for another)
-	@$(call with,default) "$$py" tools/demo.py $(ARGS)
+	@$(call with,default) $(OPERATORS) "$$py" tools/demo.py $(ARGS)
 
 test:  ## the test suite (ARGS='tests/compat -x' for a part of it)
-	@$(call with,default) $(PYTEST)
+	@$(call with,default) $(OPERATORS) $(PYTEST)
 
 test-upstream:  ## the test suite on upstream mmdet, mmcv-lite and mmpretrain
-	@$(call with,upstream) $(PYTEST)
+	@$(call with,upstream) $(OPERATORS) $(PYTEST)
 
 lint:  ## style and likely mistakes
 	@$(call with,default) "$$py" -m ruff check .
 
 bench:  ## time and memory against the reference forms (ARGS='attention --json out.json')
-	@$(call with,default) "$$py" -m benchmarks $(ARGS)
+	@$(call with,default) $(OPERATORS) "$$py" -m benchmarks $(ARGS)
 
 which-python:  ## path of the environment's interpreter (make -s which-python)
 	@$(call with,default) echo "$$py"

@@ -1,5 +1,6 @@
-"""What pyproject.toml cannot say: where the configs go, and later how the optional operators are built."""
+"""What pyproject.toml cannot say: where the configs go, and how the optional operators are built."""
 
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -7,9 +8,16 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 
 
-def optional_extensions() -> list:
-    """Compiled operators. None yet; whatever is added here must never make an installation fail."""
-    return []
+def optional_extensions() -> dict:
+    """The compiled operators, where PyTorch (``--no-build-isolation``) and a compiler are. Never a reason to fail."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from ops_dcnv3.build import setup_options
+        return setup_options()
+    except Exception as error:
+        print(f'compiled operators are left out ({type(error).__name__}: {error}); build them later with '
+              'python -m ops_dcnv3.build', file=sys.stderr)
+        return {}
 
 
 # configs/ stays at the top of the checkout, where people look for it, and becomes vitdet_plugin/configs in a wheel
@@ -18,6 +26,7 @@ setup(
               'vitdet_plugin.configs'],
     package_dir={'vitdet_plugin.configs': 'configs'},
     package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors'],
-                  'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml']},
-    ext_modules=optional_extensions(),
+                  'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
+                  'ops_dcnv3': ['README.md', 'csrc/**/*']},
+    **optional_extensions(),
 )

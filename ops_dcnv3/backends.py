@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ops_dcnv3.geometry import Geometry
+from ops_dcnv3 import native
 
 NAMES = ('cpu', 'cuda', 'pytorch')
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -24,7 +24,7 @@ def backend_info() -> dict:
 
 def unavailable(backend: str) -> str | None:
     """Why a backend cannot be used; None if it can."""
-    return None if backend == 'pytorch' else 'not compiled'
+    return None if backend == 'pytorch' else native.STATUS[backend]
 
 
 def choose(backend: str | None, device_type: str) -> str:
@@ -34,7 +34,9 @@ def choose(backend: str | None, device_type: str) -> str:
         ValueError: no such backend, or one for another device. RuntimeError: it is not there.
     """
     if backend is None:
-        return device_type if device_type in NAMES and not unavailable(device_type) else 'pytorch'
+        compiled = device_type in native.STATUS and native.STATUS[device_type] is None
+        # ONNX has no such operator; it has what the PyTorch form is made of
+        return device_type if compiled and not torch.onnx.is_in_onnx_export() else 'pytorch'
     if backend not in NAMES:
         raise ValueError(f'dcnv3: there is no backend {backend!r}; choose one of {", ".join(NAMES)}')
     if backend == 'pytorch':
@@ -59,8 +61,3 @@ def same_type(*tensors: Tensor) -> tuple[Tensor, ...]:
     for tensor in tensors[1:]:
         widest = torch.promote_types(widest, tensor.dtype)
     return tuple(tensor.to(widest) for tensor in tensors)
-
-
-def run_native(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
-    """Call the compiled operator."""
-    raise NotImplementedError

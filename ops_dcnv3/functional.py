@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ops_dcnv3 import backends
+from ops_dcnv3 import backends, native
 from ops_dcnv3.geometry import Geometry
 from ops_dcnv3.reference import dcnv3_pytorch
 
@@ -40,7 +40,7 @@ def dcnv3(input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: 
     check_tensors(input, offset, mask, geometry)
     if backends.choose(backend, input.device.type) == 'pytorch':
         return dcnv3_pytorch(*backends.same_type(input, offset, mask), geometry)
-    return backends.run_native(input, offset, mask, geometry)
+    return native.run(input, offset, mask, geometry)
 
 
 def check_tensors(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> None:

@@ -1,0 +1,323 @@
+// DCNv3 on channels-last tensors for one instruction set; compiled several times by each_isa.h.
+//
+// Work is cut into blocks: some output pixels of one row, some groups. Step 1 turns offsets and modulation of a block
+// into addresses and weights, one lane per sampling point; step 2 goes through the points, one lane per channel.
+// Corners outside the input get the weight 0 and the address of the corner inside, so no other pixel is read.
+
+// What step 1 leaves behind for each sampling point of a block.
+template <class S>
+struct Points {
+  S* x;          // offsets, as loaded
+  S* y;
+  S* mask;       // modulation
+  S* left;       // (1 - fraction of x), 0 if the left corners are outside
+  S* right;      // fraction of x, 0 if the right corners are outside
+  S* upper;
+  S* lower;
+  S* inside[4];  // 1 or 0: left, right, upper, lower corners are inside; for the backward pass
+  S* weight[4];  // bilinear weight times modulation: upper left, upper right, lower left, lower right
+  S* dots;       // 4 per point: output gradient times each corner
+  S* origin_x;   // of the block's points without offset, relative to its first pixel
+  S* origin_y;
+  int64_t* corner[4];  // element offset of each corner within the image; corner[0] is negative if all are outside
+
+  static int64_t bytes(int64_t capacity) { return capacity * (21 * sizeof(S) + 4 * sizeof(int64_t)); }
+  Points(void* memory, int64_t capacity) {
+    auto* next = static_cast<int64_t*>(memory);
+    for (auto& array : corner) {
+      array = next, next += capacity;
+    }
+    auto* numbers = reinterpret_cast<S*>(next);
+    for (S** array : {&x, &y, &mask, &left, &right, &upper, &lower, &inside[0], &inside[1], &inside[2], &inside[3],
+                      &weight[0], &weight[1], &weight[2], &weight[3], &origin_x, &origin_y, &dots}) {
+      *array = numbers, numbers += capacity;
+    }
+  }
+};
+
+template <class S>
+inline void fill_origins(const Points<S>& points, const Geometry& geometry, int64_t pixels, int64_t groups) {
+  const int64_t taps = geometry.taps();
+  for (int64_t pixel = 0, e = 0; pixel < pixels; ++pixel) {
+    for (int64_t i = 0; i < groups * taps; ++i, ++e) {
+      points.origin_x[e] = geometry.origin_x(i % taps) + pixel * geometry.stride_w;
+      points.origin_y[e] = geometry.origin_y(i % taps);
+    }
+  }
+}
+
+// 16-bit numbers one by one in a form that the compiler turns into vector code.
+template <class S, class T>
+inline S widen(T value) {
+  if constexpr (std::is_same_v<T, c10::Half>) {
+    const uint32_t bits = value.x, magnitude = bits & 0x7fffu;
+    const float shifted = __builtin_bit_cast(float, magnitude << 13) * 0x1p112f;
+    const uint32_t special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
+    return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, shifted) | special | (bits & 0x8000u) << 16);
+  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    return __builtin_bit_cast(float, static_cast<uint32_t>(value.x) << 16);
+  } else {
+    return value;
+  }
+}
+
+template <class S, class T>
+inline void load_points(
+    const Points<S>& points, const T* __restrict offset, const T* __restrict mask, int64_t start, int64_t count) {
+  S* __restrict x = points.x + start;
+  S* __restrict y = points.y + start;
+  S* __restrict m = points.mask + start;
+  for (int64_t e = 0; e < count; ++e) {
+    x[e] = widen<S>(offset[2 * e]);
+    y[e] = widen<S>(offset[2 * e + 1]);
+    m[e] = widen<S>(mask[e]);
+  }
+}
+
+// One axis: fraction-weights of the near and far corner and their indices. Not-a-number stays in the weights.
+template <class S>
+struct Axis {
+  S near, far, near_inside, far_inside;
+  int32_t near_index, far_index;
+  int32_t counts;
+};
+
+template <class S>
+inline __attribute__((always_inline)) Axis<S> along(S position, int32_t size) {
+  Axis<S> axis;
+  const S limit = static_cast<S>(size);
+  const S bounded = position < S(-1) ? S(-1) : position > limit ? limit : position;
+  const S number = bounded == bounded ? bounded : S(0);
+  int32_t floor = static_cast<int32_t>(number);
+  floor -= number < static_cast<S>(floor) ? 1 : 0;
+  const S fraction = bounded - static_cast<S>(floor);
+  axis.near_inside = floor >= 0 ? S(1) : S(0);
+  axis.far_inside = floor + 1 < size ? S(1) : S(0);
+  axis.near = (S(1) - fraction) * axis.near_inside;
+  axis.far = fraction * axis.far_inside;
+  axis.near_index = floor < 0 ? 0 : floor;
+  axis.far_index = floor + 1 < size ? floor + 1 : size - 1;
+  axis.counts = number > S(-1) && number < limit ? 1 : 0;
+  return axis;
+}
+
+// Step 1 for `count` points whose offsets and modulation have been loaded.
+template <bool Backward, class S>
+inline void place_points(
+    const Points<S>& points, int64_t count, S start_x, S start_y, S scale, int32_t height, int32_t width,
+    uint32_t channels) {
+  const S* __restrict offset_x = points.x;
+  const S* __restrict offset_y = points.y;
+  const S* __restrict mask = points.mask;
+  const S* __restrict origin_x = points.origin_x;
+  const S* __restrict origin_y = points.origin_y;
+  S* __restrict w0 = points.weight[0];
+  S* __restrict w1 = points.weight[1];
+  S* __restrict w2 = points.weight[2];
+  S* __restrict w3 = points.weight[3];
+  S* __restrict left = points.left;
+  S* __restrict right = points.right;
+  S* __restrict upper = points.upper;
+  S* __restrict lower = points.lower;
+  S* __restrict i0 = points.inside[0];
+  S* __restrict i1 = points.inside[1];
+  S* __restrict i2 = points.inside[2];
+  S* __restrict i3 = points.inside[3];
+  int64_t* __restrict c0 = points.corner[0];
+  int64_t* __restrict c1 = points.corner[1];
+  int64_t* __restrict c2 = points.corner[2];
+  int64_t* __restrict c3 = points.corner[3];
+  for (int64_t e = 0; e < count; ++e) {
+    const Axis<S> x = along<S>(start_x + origin_x[e] + offset_x[e] * scale, width);
+    const Axis<S> y = along<S>(start_y + origin_y[e] + offset_y[e] * scale, height);
+    const S near = y.near * mask[e], far = y.far * mask[e];
+    w0[e] = near * x.near;
+    w1[e] = near * x.far;
+    w2[e] = far * x.near;
+    w3[e] = far * x.far;
+    const uint32_t above = static_cast<uint32_t>(y.near_index * width);
+    const uint32_t below = static_cast<uint32_t>(y.far_index * width);
+    const int64_t nowhere = (x.counts & y.counts) ? 0 : INT64_MIN;
+    c0[e] = static_cast<int64_t>(static_cast<uint64_t>(above + x.near_index) * channels) | nowhere;
+    c1[e] = static_cast<int64_t>(static_cast<uint64_t>(above + x.far_index) * channels);
+    c2[e] = static_cast<int64_t>(static_cast<uint64_t>(below + x.near_index) * channels);
+    c3[e] = static_cast<int64_t>(static_cast<uint64_t>(below + x.far_index) * channels);
+    if constexpr (Backward) {
+      left[e] = x.near;
+      right[e] = x.far;
+      upper[e] = y.near;
+      lower[e] = y.far;
+      i0[e] = x.near_inside;
+      i1[e] = x.far_inside;
+      i2[e] = y.near_inside;
+      i3[e] = y.far_inside;
+    }
+  }
+}
+
+// Step 2 forward: Chunk channels of one pixel and group, summed over its taps from point number e on.
+template <int Chunk, class T, class S>
+inline __attribute__((always_inline)) void gather(
+    const Points<S>& points, int64_t e, int64_t taps, const T* input, T* out) {
+  constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
+  Vec<S, kWidth> above[kVecs] = {}, below[kVecs] = {};
+  for (const int64_t end = e + taps; e < end; ++e) {
+    if (points.corner[0][e] < 0) {
+      continue;
+    }
+    const T* p0 = input + points.corner[0][e];
+    const T* p1 = input + points.corner[1][e];
+    const T* p2 = input + points.corner[2][e];
+    const T* p3 = input + points.corner[3][e];
+    const S w0 = points.weight[0][e], w1 = points.weight[1][e], w2 = points.weight[2][e], w3 = points.weight[3][e];
+    for (int i = 0; i < kVecs; ++i) {
+      above[i] += load<kWidth>(p0 + i * kWidth) * w0;
+      below[i] += load<kWidth>(p2 + i * kWidth) * w2;
+      above[i] += load<kWidth>(p1 + i * kWidth) * w1;
+      below[i] += load<kWidth>(p3 + i * kWidth) * w3;
+    }
+  }
+  for (int i = 0; i < kVecs; ++i) {
+    store<kWidth, T, S>(out + i * kWidth, above[i] + below[i]);
+  }
+}
+
+// Step 2 backward: dot products of the output gradient with the corners, and its weighted copies into theirs.
+template <int Chunk, class T, class S>
+inline __attribute__((always_inline)) void scatter(
+    const Points<S>& points, int64_t e, int64_t taps, const T* input, const T* grad_out, S* grad_input, bool first) {
+  constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
+  Vec<S, kWidth> grad[kVecs];
+  for (int i = 0; i < kVecs; ++i) {
+    grad[i] = load<kWidth>(grad_out + i * kWidth);
+  }
+  for (const int64_t end = e + taps; e < end; ++e) {
+    S* dots = points.dots + 4 * e;
+    if (points.corner[0][e] < 0) {
+      dots[0] = dots[1] = dots[2] = dots[3] = 0;
+      continue;
+    }
+    Vec<S, kWidth> products[4];
+    for (int corner = 0; corner < 4; ++corner) {
+      const int64_t at = points.corner[corner][e];
+      const S weight = points.weight[corner][e];
+      products[corner] = load<kWidth>(input + at) * grad[0];
+      for (int i = 1; i < kVecs; ++i) {
+        products[corner] += load<kWidth>(input + at + i * kWidth) * grad[i];
+      }
+      for (int i = 0; i < kVecs; ++i) {
+        S* to = grad_input + at + i * kWidth;
+        store<kWidth, S, S>(to, load<kWidth>(to) + grad[i] * weight);
+      }
+    }
+    S sums[4];
+    sum4<S, kWidth>(sums, products[0], products[1], products[2], products[3]);
+    for (int corner = 0; corner < 4; ++corner) {
+      dots[corner] = first ? sums[corner] : dots[corner] + sums[corner];
+    }
+  }
+}
+
+// Step 3 backward: gradients of offsets and modulation of `count` points from the dot products.
+template <class T, class S>
+inline void reduce_points(
+    const Points<S>& points, int64_t start, int64_t count, S scale, T* __restrict grad_offset,
+    T* __restrict grad_mask) {
+  const S* __restrict dots = points.dots + 4 * start;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t e = start + i;
+    const S d0 = dots[4 * i], d1 = dots[4 * i + 1], d2 = dots[4 * i + 2], d3 = dots[4 * i + 3];
+    const S left = points.left[e], right = points.right[e], upper = points.upper[e], lower = points.lower[e];
+    const S along_x = points.inside[1][e] * (upper * d1 + lower * d3) - points.inside[0][e] * (upper * d0 + lower * d2);
+    const S along_y = points.inside[3][e] * (left * d2 + right * d3) - points.inside[2][e] * (left * d0 + right * d1);
+    grad_mask[i] = static_cast<T>(upper * (left * d0 + right * d1) + lower * (left * d2 + right * d3));
+    grad_offset[2 * i] = static_cast<T>(along_x * points.mask[e] * scale);
+    grad_offset[2 * i + 1] = static_cast<T>(along_y * points.mask[e] * scale);
+  }
+}
+
+// Calls body(integral constant, first channel) for chunks of 32, 16, 8, 4 and 1 channels that make up a group.
+template <class Body>
+inline __attribute__((always_inline)) void for_chunks(int64_t channels, const Body& body) {
+  int64_t c = 0;
+  for (; channels - c >= 32; c += 32) {
+    body(std::integral_constant<int, 32>{}, c);
+  }
+  if (channels - c >= 16) {
+    body(std::integral_constant<int, 16>{}, c);
+    c += 16;
+  }
+  if (channels - c >= 8) {
+    body(std::integral_constant<int, 8>{}, c);
+    c += 8;
+  }
+  if (channels - c >= 4) {
+    body(std::integral_constant<int, 4>{}, c);
+    c += 4;
+  }
+  for (; c < channels; ++c) {
+    body(std::integral_constant<int, 1>{}, c);
+  }
+}
+
+// Output of the pixels [pixel, pixel + pixels) of one row and the groups [group, group + groups).
+template <class T>
+void forward_block(
+    const Points<typename Compute<T>::type>& points, const Geometry& geometry, const Block& block, const T* image,
+    const T* offset, const T* mask, T* out) {
+  using S = typename Compute<T>::type;
+  const int64_t taps = geometry.taps(), all = geometry.group * taps, some = block.groups * taps;
+  const int64_t channels = geometry.channels(), width = geometry.group_channels;
+  const T* from_offset = offset + (block.first * geometry.group + block.group) * taps * 2;
+  const T* from_mask = mask + (block.first * geometry.group + block.group) * taps;
+  if (some == all) {
+    load_points<S, T>(points, from_offset, from_mask, 0, block.pixels * all);
+  } else {
+    for (int64_t pixel = 0; pixel < block.pixels; ++pixel) {
+      load_points<S, T>(points, from_offset + pixel * all * 2, from_mask + pixel * all, pixel * some, some);
+    }
+  }
+  place_points<false, S>(
+      points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width,
+      channels);
+  int64_t e = 0;
+  for (int64_t pixel = 0; pixel < block.pixels; ++pixel) {
+    for (int64_t group = block.group; group < block.group + block.groups; ++group, e += taps) {
+      const T* from = image + group * width;
+      T* to = out + (block.first + pixel) * channels + group * width;
+      for_chunks(width, [&](auto chunk, int64_t c) { gather<chunk()>(points, e, taps, from + c, to + c); });
+    }
+  }
+}
+
+// Gradients of such a block. grad_image is added to; offsets' and modulation's gradients are written.
+template <class T>
+void backward_block(
+    const Points<typename Compute<T>::type>& points, const Geometry& geometry, const Block& block, const T* image,
+    const T* offset, const T* mask, const T* grad_out, typename Compute<T>::type* grad_image, T* grad_offset,
+    T* grad_mask) {
+  using S = typename Compute<T>::type;
+  const int64_t taps = geometry.taps(), all = geometry.group * taps, some = block.groups * taps;
+  const int64_t channels = geometry.channels(), width = geometry.group_channels;
+  const int64_t at = (block.first * geometry.group + block.group) * taps;
+  const int64_t runs = some == all ? 1 : block.pixels, run = some == all ? block.pixels * all : some;
+  for (int64_t i = 0; i < runs; ++i) {
+    load_points<S, T>(points, offset + (at + i * all) * 2, mask + at + i * all, i * run, run);
+  }
+  place_points<true, S>(
+      points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width,
+      channels);
+  int64_t e = 0;
+  for (int64_t pixel = 0; pixel < block.pixels; ++pixel) {
+    for (int64_t group = block.group; group < block.group + block.groups; ++group, e += taps) {
+      const T* from = grad_out + (block.first + pixel) * channels + group * width;
+      for_chunks(width, [&](auto chunk, int64_t c) {
+        scatter<chunk()>(points, e, taps, image + group * width + c, from + c, grad_image + group * width + c, c == 0);
+      });
+    }
+  }
+  for (int64_t i = 0; i < runs; ++i) {
+    reduce_points<T, S>(
+        points, i * run, run, geometry.offset_scale, grad_offset + (at + i * all) * 2, grad_mask + at + i * all);
+  }
+}

@@ -14,9 +14,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint file')
     add_common_arguments(parser)
     parser.add_argument('--eval', nargs='*', metavar='METRIC',
-                        help="metrics instead of the config's, for example: bbox segm")
+                        help="metrics instead of the config's: bbox segm, or of a classifier accuracy f1-score …")
     parser.add_argument('--out', metavar='FILE',
-                        help='write the predictions: FILE.pkl (what mmdet dumps) or FILE.json (COCO results)')
+                        help='write the predictions: FILE.pkl (what mmengine dumps), FILE.json (COCO results; of a '
+                             'classifier all scores) or FILE.csv (classifiers)')
     parser.add_argument('--format-only', action='store_true',
                         help='write COCO result files without scoring (for test servers)')
     parser.add_argument('--show-dir', metavar='DIR', help='write pictures of predictions beside ground truth')

@@ -11,13 +11,16 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
-from vitdet_plugin.engine.config import near
+from vitdet_plugin.engine.config import is_classifier, near
 from vitdet_plugin.engine.explain import user_errors
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
 
 _COCO_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
+_TRAINING_HOOKS = ('EarlyStoppingHook',)  # these insist on a training loop
+_AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
+_CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 
 
 def test(args: Namespace) -> dict[str, Any]:
@@ -35,8 +38,7 @@ def test(args: Namespace) -> dict[str, Any]:
             use_flip_tta(cfg)
         runner = build_runner(cfg)
         if args.out and args.out.endswith(('.pkl', '.pickle')):
-            from mmdet.evaluation import DumpDetResults
-            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+            runner.test_evaluator.metrics.append(_dump(cfg, args.out))
         metrics = runner.test()
         barrier()
         if is_main_process():
@@ -57,15 +59,23 @@ def apply_test_arguments(cfg: Config, args: Namespace) -> None:
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None  # a test needs no training data on this machine
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] not in _TRAINING_HOOKS]
     if not isinstance(cfg.get('test_cfg'), dict):
         cfg.test_cfg = dict()
     if args.eval is not None:
         set_metrics(cfg, args.eval)
-    if args.out and not args.out.endswith(('.pkl', '.pickle', '.json')):
-        raise UserError(f'--out {args.out}: write .pkl (predictions as mmdet dumps them) or .json (COCO results)')
+    endings = ('.pkl', '.pickle', '.json', '.csv') if is_classifier(cfg) else ('.pkl', '.pickle', '.json')
+    if args.out and not args.out.endswith(endings):
+        raise UserError(f'--out {args.out}: write .pkl (predictions as mmengine dumps them), .json (COCO results; of a '
+                        'classifier all scores) or, for a classifier, .csv')
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    if args.format_only or (args.out or '').endswith('.json'):
+    if is_classifier(cfg):
+        if args.format_only:
+            raise UserError('--format-only is for detectors; a classifier writes --out FILE.csv')
+        if args.out and args.out.endswith(('.json', '.csv')):
+            cfg.test_evaluator = [*_evaluators(cfg), dict(type='ClassPredictionFile', out_file=args.out)]
+    elif args.format_only or (args.out or '').endswith('.json'):
         coco = _coco_evaluators(cfg)
         if not coco:
             raise UserError('--out F.json and --format-only need a CocoMetric in test_evaluator; use --out F.pkl')
@@ -85,12 +95,37 @@ def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
     """
     if not metrics:
         return
+    if is_classifier(cfg):
+        cfg.test_evaluator = _class_evaluators(cfg, [metric.replace('_', '-').lower() for metric in metrics])
+        return
     evaluators = _coco_evaluators(cfg)
     for metric in metrics if evaluators else ():
         if metric not in _COCO_METRICS:
             raise UserError(f'--eval {metric}: choose from {", ".join(_COCO_METRICS)}{near(metric, _COCO_METRICS)}')
     for evaluator in evaluators or _evaluators(cfg):
         evaluator.metric = list(metrics) if evaluators else metrics[0]
+
+
+def _class_evaluators(cfg: Config, metrics: Sequence[str]) -> list[dict]:
+    for metric in metrics:
+        if metric not in _CLASS_METRICS:
+            raise UserError(f'--eval {metric}: choose from {", ".join(_CLASS_METRICS)}{near(metric, _CLASS_METRICS)}')
+    evaluators: list[dict] = []
+    if 'accuracy' in metrics:
+        own = [each for each in _evaluators(cfg) if str(each.get('type')).endswith('Accuracy')]
+        topk = (1, min(5, (cfg.model.get('head') or {}).get('num_classes', 5)))
+        evaluators += own or [dict(type='mmpretrain.Accuracy', topk=topk)]
+    if items := [metric for metric in metrics if metric != 'accuracy']:
+        evaluators.append(dict(type='mmpretrain.SingleLabelMetric', items=items))
+    return evaluators
+
+
+def _dump(cfg: Config, path: str):
+    if is_classifier(cfg):
+        from mmengine.evaluator import DumpResults
+        return DumpResults(out_file_path=path)
+    from mmdet.evaluation import DumpDetResults
+    return DumpDetResults(out_file_path=path)
 
 
 def result_prefix(cfg: Config, args: Namespace) -> str:
@@ -108,17 +143,20 @@ def use_flip_tta(cfg: Config) -> None:
         dataset = dataset.dataset
     if cfg.get('tta_pipeline') is None:
         steps = copy.deepcopy(list(dataset.pipeline))
-        flip_at = next((index for index, step in enumerate(steps)
-                        if step['type'].split('.')[-1] in ('Pad', 'LoadAnnotations', 'PackDetInputs')), None)
+        flip_at = next((index for index, step in enumerate(steps) if step['type'].split('.')[-1] in _AFTER_FLIP), None)
         if flip_at is None:
-            raise UserError('--tta: the test pipeline has no PackDetInputs; write tta_pipeline into the config')
+            raise UserError('--tta: the test pipeline has no PackDetInputs or PackInputs; write tta_pipeline into the '
+                            'config')
         after = steps[flip_at:]
-        after[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-                                  'flip_direction')
+        if after[-1]['type'].endswith('PackDetInputs'):
+            after[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
+                                      'flip_direction')
         flips = [dict(type='RandomFlip', prob=probability) for probability in (0.0, 1.0)]
         cfg.tta_pipeline = steps[:flip_at] + [
             dict(type='TestTimeAug', transforms=[flips, *[[step] for step in after]])]
-    if cfg.get('tta_model') is None:
+    if cfg.get('tta_model') is None and is_classifier(cfg):
+        cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
+    elif cfg.get('tta_model') is None:
         limits = (cfg.model.get('test_cfg') or {}).get('rcnn') or {}
         cfg.tta_model = dict(type='FlipTTAModel', nms=limits.get('nms', dict(type='nms', iou_threshold=0.5)),
                              max_per_img=limits.get('max_per_img', 100))
@@ -135,7 +173,7 @@ def _coco_evaluators(cfg: Config) -> list[ConfigDict]:
 
 
 def _report_files(cfg: Config, args: Namespace) -> None:
-    if args.format_only or (args.out or '').endswith('.json'):
+    if not is_classifier(cfg) and (args.format_only or (args.out or '').endswith('.json')):
         written = [f'{result_prefix(cfg, args)}.{kind}.json' for kind in ('bbox', 'segm')]
         written = [path for path in written if os.path.isfile(path)]
         if args.out and written:  # the last one has everything: box, score, class and, if predicted, mask

@@ -14,13 +14,14 @@ from mmengine.registry import HOOKS
 from pycocotools import mask as mask_utils
 
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
+from vitdet_plugin.visualization.draw_classes import draw_classification
 
 
 @HOOKS.register_module()
 class PredictionPictureHook(Hook):
-    """Write pictures of a test run, ``<name of the image>.jpg`` each.
+    """Write pictures of a test run, ``<name of the image>.jpg`` each; a classifier's in folders as the data's.
 
-    Ground truth comes from the annotation file, whether the test pipeline loads annotations or not.
+    Ground truth of detectors comes from the annotation file, whether the test pipeline loads annotations or not.
 
     Args:
         out_dir: Folder to write to.
@@ -48,11 +49,24 @@ class PredictionPictureHook(Hook):
 
     def _write(self, dataset, sample, meta: dict) -> None:
         image = mmcv.imread(sample.img_path, channel_order='rgb')
+        if 'pred_score' in sample:
+            self._write_classification(dataset, sample, image, meta.get('classes') or ())
+            return
         figure = draw_predictions_beside_truth(
             image, predicted_objects(sample, image.shape[:2]), self._truth(dataset, sample, image.shape[:2]),
             meta.get('classes') or (), self.score_thr)
         path = self.out_dir / f'{Path(sample.img_path).stem}.jpg'
         cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+    def _write_classification(self, dataset, sample, image: np.ndarray, classes: Sequence[str]) -> None:
+        truth = int(sample.gt_label) if 'gt_label' in sample else None
+        figure = draw_classification(image, sample.pred_score.float().cpu().numpy(), classes, truth)
+        path = Path(sample.img_path)  # class folders may hold files of equal names, so the folders are kept
+        root = Path(getattr(dataset, 'img_prefix', path.parent))
+        inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+        target = (self.out_dir / inside).with_suffix('.jpg')
+        target.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(target), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
     def _truth(self, dataset, sample, shape: tuple) -> Objects | None:
         if not hasattr(dataset, 'get_data_info'):

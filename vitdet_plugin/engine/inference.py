@@ -1,0 +1,147 @@
+"""Pieces of prediction that detectors and classifiers share: pictures in, checkpoints by name, test pipelines."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from torch import nn
+
+from vitdet_plugin.engine.check_data import dataset_classes, leaf_datasets
+from vitdet_plugin.engine.check_folders import folder_classes, is_folder_dataset
+from vitdet_plugin.engine.config import is_classifier
+from vitdet_plugin.engine.resume import find_newest_checkpoint
+from vitdet_plugin.errors import UserError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
+
+
+def find_checkpoint(path: Path) -> Path:
+    """A file as it is; of a work directory the best checkpoint, or else the newest.
+
+    Raises:
+        UserError: a folder without checkpoints.
+    """
+    if not path.is_dir():
+        return path
+    best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
+    newest = best[-1] if best else find_newest_checkpoint(str(path))
+    if newest is None:
+        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); has training written one?')
+    return Path(newest)
+
+
+def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:
+    """A checkpoint of a backbone alone loads for training, but cannot predict.
+
+    Raises:
+        UserError: parts of the model without any weight.
+    """
+    lacking = sorted({name.split('.')[0] for name in model.state_dict()} - {name.split('.')[0] for name in matched})
+    if lacking:
+        raise UserError(f'{path} has no weights for {", ".join(lacking)}; it is a start for training, not a model that '
+                        'predicts')
+
+
+def checkpoint_classes(content: Mapping) -> tuple[str, ...] | None:
+    """Class names that training wrote into a checkpoint, if it did."""
+    classes = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    return tuple(classes) if classes else None
+
+
+def config_classes(cfg: Config) -> Sequence[str]:
+    """Class names of the test split: of its config, or else of its folders."""
+    for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, ''):
+        return dataset_classes(dataset) or (folder_classes(dataset) if is_folder_dataset(dataset) else ())
+    return ()
+
+
+def fit_classifier(cfg: Config, classes: Sequence[str] | None) -> Config:
+    """A classifier's config with as many outputs as the checkpoint has classes; its data may be elsewhere."""
+    if not classes or not is_classifier(cfg) or cfg.model.get('head', {}).get('num_classes') in (None, len(classes)):
+        return cfg
+    cfg = copy.deepcopy(cfg)
+    cfg.model.head.num_classes = len(classes)
+    if 'num_classes' in (cfg.model.get('data_preprocessor') or {}):
+        cfg.model.data_preprocessor.num_classes = len(classes)
+    return cfg
+
+
+class TestPipeline:
+    """The test pipeline of a config without annotations, for a file or an array.
+
+    Raises:
+        UserError: a pipeline that does not start from a picture file.
+    """
+
+    __test__ = False  # no test of pytest's
+
+    def __init__(self, cfg: Config) -> None:
+        from mmengine.dataset import Compose
+        _, dataset = next(leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
+        steps = [copy.deepcopy(step) for step in dataset['pipeline'] if 'LoadAnnotations' not in step['type']]
+        if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
+            raise UserError(f'config {cfg.filename}: the test pipeline must start with LoadImageFromFile')
+        if steps[-1]['type'].endswith('PackDetInputs'):
+            steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+        self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
+
+    def __call__(self, source: Path | np.ndarray) -> dict[str, Any]:
+        """Model input of a picture.
+
+        Raises:
+            UserError: a file or array that is no picture.
+        """
+        if isinstance(source, np.ndarray):
+            if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
+                raise UserError(f'image array: expected (H, W, 3) uint8 in BGR order, got {source.shape} '
+                                f'{source.dtype}')
+            size = source.shape[:2]
+            return self._rest(dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size))
+        try:
+            return self._rest(self._load(dict(img_path=str(source), img_id=0)))
+        except Exception as error:  # whatever decoder is at work
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f'{source} cannot be read as a picture ({reason})') from error
+
+
+def expand(images: Any) -> Iterator[Path | np.ndarray]:
+    """Files and arrays in the order given; a folder's pictures by path, those of its subfolders included.
+
+    Raises:
+        UserError: a path that does not exist, a folder without pictures.
+    """
+    if isinstance(images, np.ndarray):
+        yield images
+        return
+    if not isinstance(images, (str, Path)):
+        for each in images:
+            yield from expand(each)
+        return
+    path = Path(images)
+    if path.is_dir():
+        found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        if not found:
+            raise UserError(f'{path} holds no pictures ({", ".join(IMAGE_SUFFIXES)})')
+        yield from found
+    elif path.is_file():
+        yield path
+    else:
+        raise UserError(f'{path} does not exist; give a picture or a folder of pictures')
+
+
+def out_paths(sources: Sequence[Path | np.ndarray], out_dir: Path) -> list[Path]:
+    """One name a picture; pictures of equal names in different folders get a number."""
+    paths: list[Path] = []
+    taken = set()
+    for number, source in enumerate(sources):
+        stem = f'image_{number}' if isinstance(source, np.ndarray) else source.stem
+        name, count = stem, 1
+        while name in taken:
+            count += 1
+            name = f'{stem}_{count}'
+        taken.add(name)
+        paths.append(out_dir / f'{name}.jpg')
+    return paths

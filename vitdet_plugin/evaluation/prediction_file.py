@@ -1,0 +1,58 @@
+"""What a classifier said of every picture of a test run, as a file."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+
+@METRICS.register_module()
+class ClassPredictionFile(BaseMetric):
+    """Write predictions sorted by path; no figures of its own.
+
+    Columns or keys: ``file``, ``truth`` and ``class`` (names), ``score``, and in JSON ``scores`` of all classes in the
+    order of ``classes``.
+
+    Args:
+        out_file: ``.csv`` or ``.json``.
+        **kwargs: Of mmengine's ``BaseMetric``.
+    """
+
+    def __init__(self, out_file: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.out_file = Path(out_file)
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            truth = sample.get('gt_label')
+            self.results.append((str(sample.get('img_path')), None if truth is None else int(truth),
+                                 sample['pred_score'].cpu().tolist()))
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write the file; runs on the first rank with the results of all."""
+        classes = (self.dataset_meta or {}).get('classes') or [f'class {label}' for label in range(len(results[0][2]))]
+        rows = []
+        for path, truth, scores in sorted(results):
+            label = max(range(len(scores)), key=scores.__getitem__)
+            rows.append(dict(file=path, truth='' if truth is None else classes[truth], **{'class': classes[label]},
+                             score=scores[label], scores=scores))
+        self.out_file.parent.mkdir(parents=True, exist_ok=True)
+        if self.out_file.suffix == '.json':
+            self.out_file.write_text(json.dumps(dict(classes=list(classes), predictions=rows)))
+        else:
+            write_prediction_csv(self.out_file, rows)
+        return {}
+
+
+def write_prediction_csv(path: Path, rows: Sequence[dict]) -> None:
+    """Write rows with ``file``, ``class``, ``score`` and perhaps ``truth``; scores with 6 digits."""
+    columns = [name for name in ('file', 'truth', 'class', 'score') if rows and name in rows[0]]
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([f'{row[name]:.6f}' if name == 'score' else row[name] for name in columns])

@@ -117,7 +117,7 @@ def _draw_tags(canvas: np.ndarray, boxes: np.ndarray, texts: Sequence[str],
     """Write each text on a plate of its colour at a corner of its box where no other plate is yet."""
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    font, taken = _font(15), []
+    font, taken = load_font(15), []
     for (x1, y1, x2, y2), text, colour in zip(boxes, texts, colours):
         width, height = round(draw.textlength(text, font=font)) + 8, 20
         spots = [(x1 - 1, y1 - height), (x1, y1), (x2 - width, y2 - height), (x1 - 1, y2), (x2 - width, y1 - height)]
@@ -149,12 +149,12 @@ def _ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 def _panel(image: np.ndarray, objects: Objects, classes: Sequence[str], caption: str) -> np.ndarray:
     drawn = draw_objects(image, objects, classes)
     strip = Image.new('RGB', (drawn.shape[1], 36), _BACKGROUND)
-    ImageDraw.Draw(strip).text((0, 7), caption, font=_font(18), fill=_INK)
+    ImageDraw.Draw(strip).text((0, 7), caption, font=load_font(18), fill=_INK)
     return np.concatenate([np.array(strip), drawn])
 
 
 def _legend(width: int, labels: Sequence[int], classes: Sequence[str]) -> np.ndarray:
-    font = _font(16)
+    font = load_font(16)
     places, x, y = [], 12, 8
     for label in labels:
         name = classes[label] if label < len(classes) else f'class {label}'
@@ -172,6 +172,7 @@ def _legend(width: int, labels: Sequence[int], classes: Sequence[str]) -> np.nda
 
 
 @lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """A sans-serif font of so many pixels; matplotlib ships it, so it is the same on every machine."""
     import matplotlib
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf'), size)

@@ -1,0 +1,189 @@
+"""Activation maps of every registered backbone in a classifier, and of detected boxes."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from tests.backbones.registered import BACKBONES, image, tiny
+from tests.data.tiny_classes import CLASSES, write_class_folders
+from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.visualization.cam import METHODS, Heat, explain_boxes, explain_class
+from vitdet_plugin.visualization.heat import draw_heats, overlay
+
+pytest.importorskip('pytorch_grad_cam', reason='the extra "cam" is not installed')
+
+
+def classifier(backbone: nn.Module, channels: int) -> nn.Module:
+    import mmpretrain.models  # noqa: F401
+    init_default_scope('mmpretrain')
+    model = MODELS.build(dict(type='ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=18),
+                              head=dict(type='LayerNormClsHead', num_classes=3, in_channels=channels)))
+    model.backbone = backbone
+    model.head.init_weights()
+    with torch.no_grad():
+        model.head.fc.weight.normal_(0, 1)
+    return model.eval()
+
+
+@pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
+def test_every_backbone_gives_maps_that_depend_on_the_class(cls):
+    backbone = tiny(cls, with_cp=True, frozen_stages=1)
+    model = classifier(backbone, backbone.out_channels[-1])
+    x = image(backbone, 3, 4, batch=1)
+    before = model(x, mode='tensor')
+    heats = explain_class(model, x, [0, 1, None])
+    assert [heat.map.shape for heat in heats] == [tuple(x.shape[2:])] * 3
+    assert all(heat.map.min() >= 0 and heat.map.max() <= 1 for heat in heats)
+    assert any(heat.map.std() > 0 for heat in heats)
+    assert np.abs(heats[0].map - heats[1].map).max() > 0.05
+    assert heats[2].label == before.argmax() and heats[2].score == pytest.approx(float(before.softmax(1).max()))
+    assert backbone.with_cp and not backbone._forward_hooks  # everything is as it was
+    assert torch.equal(model(x, mode='tensor'), before)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize('cls', [cls for cls in BACKBONES if cls.cam_layer is not Backbone.cam_layer],
+                         ids=lambda cls: cls.__name__)
+def test_a_layer_of_the_backbones_own_choice_gives_a_map_of_the_inputs_shape(cls):
+    backbone = tiny(cls).eval()
+    x = image(backbone, 2, 5, batch=1)
+    module, as_map = backbone.cam_layer()
+    seen = []
+    handle = module.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    backbone(x)
+    handle.remove()
+    found = as_map(seen[-1], tuple(x.shape[2:]))
+    assert found.dim() == 4 and found.shape[-1] > found.shape[-2]
+    assert abs(found.shape[-1] / found.shape[-2] - 5 / 2) < 0.3
+
+
+class Patches(nn.Module):
+    """Two maps whose last one is the mean colour of 8 x 8 patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return nn.functional.avg_pool2d(x, 4), nn.functional.avg_pool2d(x, 8)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_the_place_that_speaks_for_the_class_is_hot(method):
+    model = classifier(Patches(), 3)
+    model.head = nn.Module()
+    model.head.forward = lambda feats: feats[-1].clamp(min=0).square().mean((2, 3))  # class = colour
+    x = torch.zeros(1, 3, 32, 64)
+    x[:, 1, :8, 40:56] = 2.0
+    x[:, 0, 24:, :16] = 1.5
+    heat, = explain_class(model, x, [1], method)
+    assert heat.map.shape == (32, 64)
+    assert np.unravel_index(heat.map.argmax(), heat.map.shape)[0] < 12 and heat.map[:8, 42:54].min() > 0.4
+    assert heat.map[20:, :20].max() < 0.3
+
+
+def test_mistakes():
+    model = classifier(Patches(), 3)
+    with pytest.raises(UserError, match='choose one of gradcam'):
+        explain_class(model, torch.zeros(1, 3, 32, 32), method='fastcam')
+    model.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.head.forward = lambda feats: feats[-1]
+    with pytest.raises(UserError, match='no maps'):
+        explain_class(model, torch.zeros(1, 3, 32, 32))
+
+
+@pytest.fixture(scope='module')
+def detector():
+    init_default_scope('mmdet')
+    from mmdet.registry import MODELS as DETECTION
+    torch.manual_seed(0)
+    model = DETECTION.build(Config.fromfile(CONFIG).model)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if 'norm' not in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def test_boxes_of_a_detector(detector):
+    from mmdet.structures import DetDataSample
+    sample = DetDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96), pad_shape=(64, 96), img_id=0,
+                                         scale_factor=(1., 1.), batch_input_shape=(64, 96)))
+    x = torch.randn(1, 3, 64, 96)
+    heats = explain_boxes(detector, x, sample, most=3, score_thr=0.0)
+    assert len(heats) == 3 and detector.roi_head.with_mask
+    assert all(heat.map.shape == (64, 96) and 0 < heat.map.max() <= 1 for heat in heats)
+    assert [heat.score for heat in heats] == sorted((heat.score for heat in heats), reverse=True)
+    with torch.no_grad():
+        found = detector.predict(x, [sample], rescale=False)[0].pred_instances
+    best = found.scores.argmax()
+    assert heats[0].score == pytest.approx(float(found.scores[best])) and heats[0].label == found.labels[best]
+    np.testing.assert_allclose(heats[0].box, found.bboxes[best].numpy(), atol=1e-3)
+    assert explain_boxes(detector, x, sample, score_thr=2.0) == []
+
+
+def test_overlay_colours_hot_places_only():
+    picture = np.full((20, 30, 3), 100, np.uint8)
+    heat = np.zeros((20, 30), np.float32)
+    heat[:5, :5] = 1
+    drawn = overlay(picture, heat).astype(int)
+    assert np.abs(drawn[2, 2] - 100).max() > 60 > np.abs(drawn[15, 20] - 100).max()
+    figure = draw_heats(picture, [Heat(heat, 1, 0.5), Heat(heat, 7, 0.2, np.array([2, 2, 9, 9]))], ['a', 'b' * 99], 't')
+    assert figure.dtype == np.uint8 and figure.shape[1] > 2 * figure.shape[0]
+
+
+def test_command_on_a_classifier(tmp_path, capsys):
+    root = write_class_folders(tmp_path / 'a set', per_class=1)
+    config, weights = write_classifier(tmp_path, root)
+    command = load_tool('analysis/cam').main
+    out = tmp_path / 'the maps'
+    assert command([config, weights, str(root), '--out', str(out), '--classes', 'Maize', '0', '--device', 'cpu']) == 0
+    assert sorted(path.name for path in out.iterdir()) == ['Black-grass_00.jpg', 'Fat Hen_00.jpg', 'Maize_00.jpg']
+    assert cv2.imread(str(out / 'Maize_00.jpg')).std() > 10
+    assert command([config, weights, str(root), '--out', str(out), '--classes', 'Mais']) == 2
+    assert 'near: Maize' in capsys.readouterr().err
+
+
+def write_classifier(folder, root, classes=CLASSES):
+    """A config of a small classifier on a folder of classes, and weights for it."""
+    text = f"""
+custom_imports = dict(imports=['vitdet_plugin'], allow_failed_imports=False)
+default_scope = 'mmpretrain'
+data_preprocessor = dict(mean=[110.] * 3, std=[60.] * 3, to_rgb=True, num_classes={len(classes)})
+model = dict(type='ImageClassifier',
+             backbone=dict(type='ViTDet', arch=dict(embed_dim=32, depth=2, num_heads=2), img_size=32, patch_size=8,
+                           window_size=2, pretrain_img_size=32),
+             head=dict(type='LayerNormClsHead', num_classes={len(classes)}, in_channels=32))
+pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(48, 32)), dict(type='PackInputs')]
+train_pipeline = [pipeline[0], pipeline[1], dict(type='RandomFlip', prob=0.5), pipeline[2]]
+dataset = dict(type='CustomDataset', data_prefix={str(root)!r}, extensions=('.png', '.jpg', '.webp', '.bmp'))
+train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
+                        dataset=dict(**dataset, pipeline=train_pipeline))
+test_dataloader = dict(batch_size=4, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+                       dataset=dict(**dataset, pipeline=pipeline))
+test_evaluator = dict(type='Accuracy')
+test_cfg = dict()
+"""
+    import mmpretrain.models  # noqa: F401
+    init_default_scope('mmpretrain')
+    (folder / 'classifier.py').write_text(text)
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(folder / 'classifier.py').model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=tuple(classes)))),
+               folder / 'weights.pth')
+    return str(folder / 'classifier.py'), str(folder / 'weights.pth')
+
+
+def test_command_on_a_detector(detector, tmp_path):
+    write_tiny_set(tmp_path, images=1)
+    torch.save(dict(state_dict=detector.state_dict()), tmp_path / 'w.pth')
+    assert load_tool('analysis/cam').main([str(CONFIG), str(tmp_path / 'w.pth'), str(tmp_path / 'images' / '001.jpg'),
+                                           '--out', str(tmp_path / 'out'), '--score-thr', '0', '--most', '2']) == 0
+    assert cv2.imread(str(tmp_path / 'out' / '001.jpg')).std() > 10

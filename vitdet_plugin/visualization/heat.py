@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from vitdet_plugin.visualization.cam import Heat
 from vitdet_plugin.visualization.draw import load_font
+from vitdet_plugin.visualization.sheet import cut
 
 _PANEL, _GAP, _STRIP = 360, 10, 30  # longest side of a panel, space between, height of a caption; pixels
 _BACKGROUND, _INK = (250, 250, 250), (40, 40, 40)
@@ -60,8 +61,6 @@ def _panel(image: np.ndarray, caption: str, boxes: Sequence[np.ndarray], scale: 
         cv2.rectangle(drawn, corners[:2], corners[2:], (20, 120, 60), 1, cv2.LINE_AA)
     frame = Image.new('RGB', (width + 2 * _GAP, height + _STRIP + _GAP), _BACKGROUND)
     font = load_font(15)
-    while caption and font.getlength(caption) > width and len(caption) > 2:
-        caption = caption[:-2] + '…'
-    ImageDraw.Draw(frame).text((_GAP, 6), caption, font=font, fill=_INK)
+    ImageDraw.Draw(frame).text((_GAP, 6), cut(caption, font, width), font=font, fill=_INK)
     frame.paste(Image.fromarray(drawn), (_GAP, _STRIP))
     return np.array(frame)

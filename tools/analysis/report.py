@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""What a model gets right and wrong: ``tools/analysis/report.py CONFIG CHECKPOINT [--split val] --out DIR``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _cli import parse, run, use_checkout
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description='Classifiers: precision, recall and F1 of each class, confusion matrix, worst mistakes. '
+                    'Detectors: AP and precision-recall curve of each class, confusion matrix, kinds of errors.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+    parser.add_argument('--split', choices=('test', 'val', 'train'), default='test',
+                        help='which of the data loaders of the config (default: test)')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for report.txt, report.json and pictures')
+    parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
+                        help='detectors: lowest score for confusion and kinds of errors (default: 0.3)')
+    parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='classifiers: pictures at once')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+                        help='change keys of the config')
+    parser.set_defaults(local_rank=None)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(build_parser(), argv)
+    use_checkout()
+
+    def action() -> None:
+        from vitdet_plugin.engine.load_model import load_model
+        from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
+        loaded, out = load_model(args.config, args.checkpoint, args.device, args.cfg_options), Path(args.out)
+        if loaded.is_classifier:
+            from vitdet_plugin.evaluation.classifier_report import classifier_report
+            report = classifier_report(loaded, args.split, args.batch_size)
+        else:
+            from vitdet_plugin.evaluation.detector_report import detector_report
+            report = detector_report(loaded, args.split, args.score_thr)
+        print(report)
+        draw = draw_classifier_report if loaded.is_classifier else draw_detector_report
+        pictures = draw(report, out)
+        (out / 'report.txt').write_text(f'{report}\n', encoding='utf-8')
+        record = dict(config=args.config, checkpoint=str(loaded.checkpoint), split=args.split, **report.as_dict())
+        (out / 'report.json').write_text(json.dumps(record, indent=1), encoding='utf-8')
+        print(f'\nreport.txt, report.json, {", ".join(path.name for path in pictures)} in {out}')
+
+    return run(action)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,24 +18,12 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
 from torch import nn
 
-from vitdet_plugin.checkpoints.files import load_file
-from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.engine.config import is_classifier, load_config, near
-from vitdet_plugin.engine.explain import user_errors
-from vitdet_plugin.engine.inference import (
-    TestPipeline,
-    check_complete,
-    checkpoint_classes,
-    config_classes,
-    expand,
-    find_checkpoint,
-    fit_classifier,
-    out_paths,
-)
+from vitdet_plugin.engine.inference import TestPipeline, expand, out_paths
+from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
@@ -153,17 +140,8 @@ class Inferencer:
         if cfg.get('model') is None or cfg.get('test_dataloader') is None:
             raise UserError(f'config {cfg.filename} has no model or no test_dataloader; give the config of a detector '
                             'or classifier')
-        init_default_scope(cfg.get('default_scope') or 'mmdet')
-        path = find_checkpoint(Path(checkpoint)) if checkpoint is not None else None
-        classes = checkpoint_classes(load_file(path)) if path else None
-        cfg = fit_classifier(cfg, classes)
-        with user_errors(cfg):
-            model = _build(cfg)
-        if path is not None:
-            report = load_official(model, path, allow_missing=False)
-            check_complete(model, report.matched, path)
-        device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        return cls(model.to(device), cfg, classes or config_classes(cfg))
+        loaded = load_model(cfg, checkpoint, device)
+        return cls(loaded.model, loaded.cfg, loaded.classes or ())
 
     @torch.no_grad()
     def predict(self, images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], score_thr: float = 0.3,
@@ -211,17 +189,6 @@ class Inferencer:
 
     def _names(self, labels: np.ndarray) -> list[str]:
         return [self.classes[i] if i < len(self.classes) else f'class {i}' for i in labels]
-
-
-def _build(cfg: Config) -> nn.Module:
-    if not is_classifier(cfg):
-        from mmdet.registry import MODELS  # after the scope: mmdet registers its modules on import
-    else:
-        from mmpretrain.registry import MODELS
-    model = copy.deepcopy(cfg.model)  # constructors write into their arguments
-    if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model)
 
 
 def _path_of(source: Path | np.ndarray) -> str | None:

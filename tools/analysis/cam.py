@@ -39,20 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> None:
         import cv2
 
-        from vitdet_plugin.data.image_sets import list_pictures
+        from vitdet_plugin.engine.inference import expand, out_paths
         from vitdet_plugin.engine.load_model import load_model
         from vitdet_plugin.engine.track import track
         from vitdet_plugin.visualization.cam import CamExplainer
         from vitdet_plugin.visualization.heat import draw_heats
-        paths = list_pictures(args.inputs)
+        paths = list(expand(args.inputs))
         loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
         labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]
         explainer, out = CamExplainer(loaded, args.method), Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
-        for name, path in track(paths.items(), len(paths), 'pictures'):
-            image, heats = explainer(str(path), labels, args.most, args.score_thr)
-            figure = draw_heats(image, heats, loaded.classes, path.name)
-            cv2.imwrite(str(out / f'{name}.jpg'), figure[..., ::-1])
+        places = out_paths(paths, out)
+        for path, place in zip(paths, track(places, len(places), 'pictures')):
+            image, heats = explainer(path, labels, args.most, args.score_thr)
+            cv2.imwrite(str(place), draw_heats(image, heats, loaded.classes, path.name)[..., ::-1])
         print(f'{len(paths)} pictures in {out}')
 
     return run(action)

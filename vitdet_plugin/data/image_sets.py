@@ -191,30 +191,3 @@ def _text(file: Path) -> str:
 
 def _folders(root: Path) -> list[Path]:
     return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith('.'))
-
-
-def list_pictures(inputs: Sequence[str | Path]) -> dict[str, Path]:
-    """Pictures and folders of pictures (with their subfolders) -> a name for the result of each, in sorted order.
-
-    The name is the picture's path below its folder without the suffix, ``/`` replaced; equal ones get a number.
-
-    Raises:
-        UserError: a path that does not exist, or a folder without pictures.
-    """
-    named: dict[str, Path] = {}
-    for each in map(Path, inputs):
-        if not each.exists():
-            raise UserError(f'{each} does not exist; give a picture or a folder of pictures')
-        found = [each] if each.is_file() else sorted(path for path in each.rglob('*') if path.is_file() and
-                                                     path.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise UserError(f'{each} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
-        for path in found:
-            below = path.relative_to(each) if each.is_dir() else Path(path.name)
-            stem = name = '_'.join(below.with_suffix('').parts)
-            count = 1
-            while name in named:
-                count += 1
-                name = f'{stem}_{count}'
-            named[name] = path
-    return named

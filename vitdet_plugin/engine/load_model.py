@@ -1,7 +1,8 @@
-"""A model with weights out of a config and a checkpoint, for the tools that look at models."""
+"""A model with weights out of a config and a checkpoint, for prediction and for the tools that look at models."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,20 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
-from vitdet_plugin.engine.check_data import dataset_classes, leaf_datasets
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.engine.config import is_classifier, load_config
 from vitdet_plugin.engine.explain import user_errors
-from vitdet_plugin.engine.train import find_newest_checkpoint
+from vitdet_plugin.engine.inference import (
+    check_complete,
+    checkpoint_classes,
+    config_classes,
+    find_checkpoint,
+    fit_classifier,
+)
 from vitdet_plugin.errors import UserError
 
 
@@ -60,55 +66,30 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
     if cfg.get('model') is None:
         raise UserError(f'config {cfg.filename} has no model')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
+    path = find_checkpoint(Path(checkpoint)) if checkpoint is not None else None
+    classes = checkpoint_classes(load_file(path)) if path else None
+    cfg = fit_classifier(cfg, classes)
     with user_errors(cfg):
-        model = MODELS.build(_with_data_preprocessor(cfg))
-    classes = None
-    if checkpoint is not None:
-        checkpoint = find_checkpoint(Path(checkpoint))
-        report = load_official(model, checkpoint, allow_missing=False)
-        check_complete(model, report.matched, checkpoint)
-        classes = ((load_file(checkpoint).get('meta') or {}).get('dataset_meta') or {}).get('classes')
+        model = build_model(cfg)
+    if path is not None:
+        report = load_official(model, path, allow_missing=False)
+        check_complete(model, report.matched, path)
+    if not classes and cfg.get('test_dataloader') is not None:
+        classes = config_classes(cfg)
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    return LoadedModel(model.to(device).eval(), cfg, list(classes or config_classes(cfg) or ()) or None,
-                       _is_classifier(model), checkpoint)
+    return LoadedModel(model.to(device).eval(), cfg, list(classes or ()) or None, is_classifier(cfg), path)
 
 
-def find_checkpoint(path: Path) -> Path:
-    """The file itself, or the best, or else the newest, checkpoint of a work directory.
-
-    Raises:
-        UserError: A folder without checkpoints.
-    """
-    if not path.is_dir():
-        return path
-    best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
-    newest = best[-1] if best else find_newest_checkpoint(str(path))
-    if newest is None:
-        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); has training written one?')
-    return Path(newest)
-
-
-def check_complete(model: nn.Module, matched: Sequence[str], path: Path) -> None:
-    """A checkpoint of a backbone alone loads for training, but cannot predict.
-
-    Raises:
-        UserError: A part of the model has no weights.
-    """
-    lacking = sorted({name.split('.')[0] for name in model.state_dict()} - {name.split('.')[0] for name in matched})
-    if lacking:
-        raise UserError(f'{path} has no weights for {", ".join(lacking)}; it is a start for training, not a whole '
-                        'model')
-
-
-def config_classes(cfg: Config) -> Sequence[str] | None:
-    """Class names that the config's data sets state."""
-    for split in ('test', 'val', 'train'):
-        loader = cfg.get(f'{split}_dataloader')
-        for _, dataset in leaf_datasets(loader.dataset, '') if loader else ():
-            classes = dataset_classes(dataset)
-            if classes:
-                return classes
-    return None
+def build_model(cfg: Config) -> nn.Module:
+    """The config's model; mmpretrain's configs write its data preprocessor beside it."""
+    if is_classifier(cfg):
+        from mmpretrain.registry import MODELS
+    else:
+        from mmdet.registry import MODELS  # after the scope: mmdet registers its modules on import
+    model = copy.deepcopy(cfg.model)  # constructors write into their arguments
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model)
 
 
 def build_dataset(cfg: Config, split: str = 'test') -> Any:
@@ -135,16 +116,3 @@ def predict_dataset(loaded: LoadedModel, dataset: Any, batch_size: int) -> Itera
         batch = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
         with torch.no_grad():
             yield from loaded.model.test_step(pseudo_collate(batch))
-
-
-def _with_data_preprocessor(cfg: Config) -> dict:
-    """mmpretrain's configs write it beside the model; its runner hands it over."""
-    model = cfg.model.copy()
-    if cfg.get('data_preprocessor') and model.get('data_preprocessor') is None:
-        model['data_preprocessor'] = cfg.data_preprocessor
-    return model
-
-
-def _is_classifier(model: nn.Module) -> bool:
-    from mmpretrain.models.classifiers import BaseClassifier
-    return isinstance(model, BaseClassifier)

@@ -10,6 +10,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 
@@ -101,24 +103,19 @@ class CamExplainer:
     """
 
     def __init__(self, loaded: LoadedModel, method: str | None = None) -> None:
-        from mmengine.dataset import Compose
         self.loaded = loaded
         self.method = method or ('gradcam' if loaded.is_classifier else 'hirescam')
         if loaded.cfg.get('test_dataloader') is None:
             raise UserError(f'config {loaded.cfg.filename} has no test_dataloader, whose pipeline would prepare '
                             'pictures')
-        dataset = loaded.cfg.test_dataloader.dataset
-        while 'dataset' in dataset:
-            dataset = dataset.dataset
-        self._pipeline = Compose([step for step in copy.deepcopy(dataset.pipeline)
-                                  if 'LoadAnnotations' not in step['type']])
+        self._pipeline = TestPipeline(loaded.cfg)
 
-    def __call__(self, path: str, labels: Sequence[int | None] = (None,), most: int = 5,
+    def __call__(self, source: Path | np.ndarray, labels: Sequence[int | None] = (None,), most: int = 5,
                  score_thr: float = 0.3) -> tuple[np.ndarray, list[Heat]]:
         """Explain one picture.
 
         Args:
-            path: Its file.
+            source: Its file, or an array (H, W, 3) uint8 in BGR order.
             labels: For a classifier: classes, None for the one predicted.
             most, score_thr: For a detector: which boxes.
 
@@ -127,7 +124,7 @@ class CamExplainer:
         """
         from mmengine.dataset import pseudo_collate
         model = self.loaded.model
-        packed = self._pipeline(dict(img_path=path, img_id=0, sample_idx=0, gt_label=0, instances=[]))
+        packed = self._pipeline(source)
         batch = model.data_preprocessor(pseudo_collate([packed]), False)
         inputs, sample = batch['inputs'], batch['data_samples'][0]
         if self.loaded.is_classifier:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitdet_plugin.visualization.draw import _BACKGROUND, _INK, _font, class_colour
+from vitdet_plugin.visualization.draw import _BACKGROUND, _INK, class_colour, load_font
 
 _SIDE, _BARS, _ROW = 320, 340, 46  # the picture's longer side, the width of the bars' panel, height of a bar's row
 _RIGHT, _WRONG, _GREY = (34, 139, 60), (200, 40, 40), (120, 120, 120)
@@ -37,15 +37,15 @@ def draw_classification(image: np.ndarray, scores: np.ndarray, classes: Sequence
     headline = f'{_name(best[0], classes)} {scores[best[0]]:.2f}'
     if truth is not None:
         headline += ' · right' if best[0] == truth else f' · truth: {_name(truth, classes)}'
-    draw.text((12, 10), headline, font=_font(18), fill=colour)
+    draw.text((12, 10), headline, font=load_font(18), fill=colour)
     left = 12 + _SIDE + 16
     for row, label in enumerate(best):
         y = 44 + row * _ROW
-        draw.text((left, y), _name(label, classes), font=_font(15), fill=_RIGHT if label == truth else _INK)
+        draw.text((left, y), _name(label, classes), font=load_font(15), fill=_RIGHT if label == truth else _INK)
         draw.rectangle((left, y + 21, left + _BARS - 60, y + 33), fill=(232, 232, 232))
         if (length := round(float(scores[label]) * (_BARS - 60))) > 0:
             draw.rectangle((left, y + 21, left + length, y + 33), fill=class_colour(int(label)))
-        draw.text((left + _BARS - 52, y + 19), f'{scores[label]:.3f}', font=_font(13), fill=_GREY)
+        draw.text((left + _BARS - 52, y + 19), f'{scores[label]:.3f}', font=load_font(13), fill=_GREY)
     return np.array(sheet)
 
 

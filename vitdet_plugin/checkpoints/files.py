@@ -59,7 +59,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
     try:
         if zipfile.is_zipfile(path):
             content = load_torch_file(path)
-        elif path.suffix == '.safetensors':
+        elif path.suffix == '.safetensors' or _is_safetensors(path):
             from safetensors.torch import load_file as load_safetensors
             content = load_safetensors(path)
         elif path.suffix == '.pkl':
@@ -93,6 +93,13 @@ def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
     if not state:
         raise UserError(f'{path} holds no tensors under state_dict, model or at its top; is it a model checkpoint?')
     return state
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Eight bytes with the length of the header, then the header, a JSON object."""
+    with open(path, 'rb') as file:
+        head = file.read(9)
+    return head[8:] == b'{' and int.from_bytes(head[:8], 'little') < path.stat().st_size
 
 
 def _is_numeric(value: Any) -> bool:

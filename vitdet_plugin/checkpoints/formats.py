@@ -37,15 +37,17 @@ class Format:
             those of a whole detector (``backbone.``, ``neck.``, ...).
         may_miss: which of the model's missing weights may keep their values, given the missing and the found names
             (ours); None: all. The others are an error.
+        adapt: for values that differ from ours, not only names: takes the name here and the tensor, returns the tensor.
     """
 
     name: str
     matches: Callable[[Set[str]], bool]
     rules: Iterable[tuple[str, str | Drop]]
     may_miss: Callable[[Set[str], Set[str]], Set[str]] | None = None
+    adapt: Callable[[str, Tensor], Tensor] | None = None
 
     def convert(self, state: dict[str, Tensor]) -> Conversion:
-        """Rename every weight, keeping the tensors as they are."""
+        """Rename every weight, keeping the tensors as they are unless the format has to adapt them."""
         compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
         result = Conversion(may_miss=self.may_miss)
         for name, value in state.items():
@@ -57,5 +59,6 @@ class Format:
                 result.dropped[name] = target.reason
             else:
                 # a group that took no part (the stage of a head without cascade) stands for nothing
-                result.state[match.expand(target)] = value
+                new = match.expand(target)
+                result.state[new] = self.adapt(new, value) if self.adapt else value
         return result

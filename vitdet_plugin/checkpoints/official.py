@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mmengine.dist import master_only
@@ -20,6 +22,8 @@ from vitdet_plugin.checkpoints.files import load_state_dict_file
 from vitdet_plugin.checkpoints.formats import Conversion, Format
 from vitdet_plugin.errors import UserError
 
+# Layers with one output, or one group of them, a class.
+_LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*fc)\.(?:weight|bias)$')
 _SHOWN = 4  # names listed in full in a report; the rest is counted
 
 
@@ -43,6 +47,18 @@ class LoadReport:
                   for kind, names in (('missing', self.missing), ('unexpected', self.unexpected)) if names]
         return '\n'.join(lines)
 
+    def allow(self, patterns: Sequence[str]) -> None:
+        """Move unexpected weights whose names fit one of ``patterns`` to the dropped ones."""
+        for name in [name for name in self.unexpected if any(fnmatchcase(name, each) for each in patterns)]:
+            self.unexpected.remove(name)
+            self.dropped[name] = 'allowed by name'
+
+    def raise_for_leftovers(self) -> None:
+        """Raise a `UserError` if there are unexpected weights."""
+        if self.unexpected:
+            raise UserError(f'{self.source} ({self.recognised_as}) has {len(self.unexpected)} weights that the model '
+                            f'lacks ({_short(self.unexpected)}); does the config describe this model?')
+
 
 def known_formats() -> list[Format]:
     """The formats of every family in this package."""
@@ -52,12 +68,14 @@ def known_formats() -> list[Format]:
     return formats
 
 
-def convert(state: dict[str, Tensor], names_here: Set[str], source: str) -> tuple[str, Conversion]:
+def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
+            form: str | None = None) -> tuple[str, Conversion]:
     """Recognise the format of ``state`` and rename its weights to those of a whole detector.
 
     Args:
         names_here: the state-dict names of the model that will take the weights; our own checkpoints are known by them.
         source: file name for messages.
+        form: name of the format, instead of recognising it.
 
     Returns:
         The format's name and the renamed weights.
@@ -65,25 +83,34 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str) -> tupl
     Raises:
         UserError: the format is unknown.
     """
-    names = set(state)
-    for form in known_formats():
-        if form.matches(names):
-            return form.name, form.convert(state)
+    names, formats = set(state), known_formats()
+    if form is not None and form not in {each.name for each in formats}:
+        raise UserError(f'format {form!r} is unknown; choose one of {", ".join(repr(each.name) for each in formats)}')
+    for each in formats:
+        if each.name == form or form is None and each.matches(names):
+            return each.name, each.convert(state)
     if names & names_here:
         return 'this project', Conversion(state=dict(state))
     with_prefix = {f'backbone.{name}' for name in names}
     if with_prefix & names_here:
         return 'a backbone of this project', Conversion(state={f'backbone.{k}': v for k, v in state.items()})
     raise UserError(f'{source}: the weights are of no known format (first names: {_short(sorted(names))}); known are '
-                    f'{", ".join(form.name for form in known_formats())} and our own')
+                    f'{", ".join(form.name for form in formats)} and our own')
 
 
-def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = True) -> LoadReport:
-    """Load a checkpoint of any known format into a detector, or into a backbone alone.
+def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = True, form: str | None = None,
+                  allow_unexpected: Sequence[str] = (), other_classes: bool = False) -> LoadReport:
+    """Load a checkpoint of any known format into a detector, a classifier or a backbone alone.
 
     Position embeddings, patch kernels and relative position tables of other sizes are resized. A weight of the model
     that the checkpoint lacks keeps its value and is reported; of a backbone's checkpoint that is loaded into a
-    detector only the backbone's weights are looked for.
+    detector only the backbone's weights are looked for, and the head of a classifier is left out there.
+
+    Args:
+        allow_missing: False makes every missing weight an error.
+        form: name of the format (:func:`known_formats`), instead of recognising it.
+        allow_unexpected: names, or patterns with ``*``, of weights in the file that may be left out.
+        other_classes: where the last layers are for another number of classes, keep the model's own.
 
     Raises:
         UserError: unknown format, a weight that cannot be resized, or weights that the model does not know.
@@ -92,32 +119,27 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
     own = model.state_dict()
     is_detector = any(name.startswith('backbone.') for name in own)
     names_here = set(own) if is_detector else {f'backbone.{name}' for name in own}
-    recognised_as, converted = convert(load_state_dict_file(path), names_here, source)
+    recognised_as, converted = convert(load_state_dict_file(path), names_here, source, form)
     report = LoadReport(source, recognised_as, dropped=converted.dropped, unexpected=list(converted.unknown))
-    rooms = {name.split('.')[0] for name in converted.state}
     state = {}
     for name, value in converted.state.items():
-        if not is_detector and not name.startswith('backbone.'):
-            report.dropped[name] = 'not part of a backbone'
-            continue
         own_name = name if is_detector else name.removeprefix('backbone.')
-        if own_name not in own:
-            if name.startswith('head.') and not any(each.startswith('head.') for each in own):
-                report.dropped[name] = 'classification head: the detector has none'
-            else:
-                report.unexpected.append(name)
-            continue
-        state[own_name] = _fit(own_name, value, own[own_name], model, report)
-        report.matched.append(own_name)
-    looked_for = [name for name in own if not is_detector or name.split('.')[0] in rooms]
-    report.missing = [name for name in looked_for if name not in state]
-    if report.unexpected:
-        raise UserError(f'{source} ({recognised_as}) has {len(report.unexpected)} weights that the model lacks '
-                        f'({_short(report.unexpected)}); does the config describe this model?')
+        reason = _why_not_taken(name, value, own.get(own_name), own, is_detector, other_classes)
+        if reason:
+            report.dropped[name] = reason
+        elif own_name not in own or not is_detector and own_name == name:
+            report.unexpected.append(name)
+        else:
+            state[own_name] = _fit(own_name, value, own[own_name], model, report)
+            report.matched.append(own_name)
+    report.allow(allow_unexpected)
+    rooms = {name.split('.')[0] for name in converted.state}
+    report.missing = [name for name in own if name not in state and (not is_detector or name.split('.')[0] in rooms)]
+    report.raise_for_leftovers()
     refused = report.missing
     if allow_missing:
         forgiven = converted.may_miss(set(report.missing), set(state)) if converted.may_miss else set(report.missing)
-        refused = [name for name in report.missing if name not in forgiven]
+        refused = [name for name in report.missing if name not in forgiven and name not in report.dropped]
     if not report.matched or refused:
         raise UserError(f'{source} ({recognised_as}) lacks {len(refused)} weights of the model '
                         f'({_short(refused)}); does the config describe this model?')
@@ -125,15 +147,34 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
     return report
 
 
+def _why_not_taken(name: str, value: Tensor, own: Tensor | None, model: dict, is_detector: bool,
+                   other_classes: bool) -> str | None:
+    """The reason for leaving a weight out on purpose, if there is one."""
+    if not is_detector:
+        return None if name.startswith('backbone.') else 'not part of a backbone'
+    if own is None:
+        is_head = name.startswith('head.') and not any(each.startswith('head.') for each in model)
+        return 'classification head: the detector has none' if is_head else None
+    if other_classes and _LAST_LAYER.search(name) and value.shape != own.shape and value.shape[1:] == own.shape[1:]:
+        return f'{len(value)} outputs for other classes, here {len(own)}: drawn anew'
+    return None
+
+
 @WEIGHT_INITIALIZERS.register_module()
 class OfficialCheckpoint:
-    """``init_cfg=dict(type='OfficialCheckpoint', checkpoint=PATH)``: :func:`load_official` with its report logged."""
+    """``init_cfg=dict(type='OfficialCheckpoint', checkpoint=PATH)``: :func:`load_official` with its report logged.
 
-    def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = checkpoint
+    Args:
+        checkpoint: path of the file.
+        form, allow_unexpected: of :func:`load_official`.
+    """
+
+    def __init__(self, checkpoint: str, form: str | None = None, allow_unexpected: Sequence[str] = ()) -> None:
+        self.checkpoint, self.form, self.allow_unexpected = checkpoint, form, allow_unexpected
 
     def __call__(self, module: nn.Module) -> None:
-        master_only(print_log)(str(load_official(module, self.checkpoint)), 'current')
+        report = load_official(module, self.checkpoint, form=self.form, allow_unexpected=self.allow_unexpected)
+        master_only(print_log)(str(report), 'current')
 
 
 def _fit(name: str, value: Tensor, own: Tensor, model: nn.Module, report: LoadReport) -> Tensor:

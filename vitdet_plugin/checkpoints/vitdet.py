@@ -6,6 +6,8 @@ the weight, or drops it where the right-hand side is ``Drop(reason)``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vitdet_plugin.checkpoints.formats import Drop, Format
 
 _NO_CLS = Drop('class token: the detector has none')
@@ -104,4 +106,34 @@ SAM = Format(
     ],
 )
 
-FORMATS = [DETECTRON2, MMDET_PROJECT, EASYCV, SAM, MAE]
+# EasyCV's first version and ViTAE scale the queries before the relative positions, we and detectron2 do not. The names
+# are the same, so this one has to be asked for by name.
+EASYCV_V1 = replace(
+    EASYCV, name='EasyCV ViTDet, scaled rel_pos', matches=lambda names: False,
+    adapt=lambda name, value: value * value.shape[-1] ** -0.5 if 'rel_pos' in name else value)
+
+TIMM_SAM = Format(
+    "timm's SAM encoder",
+    matches=lambda names: {'pos_embed', 'neck.0.weight', 'blocks.0.mlp.fc1.weight'} <= names,
+    rules=[
+        (_STEM, r'backbone.\1'),
+        (r'(blocks\..*)', r'backbone.\1'),
+        (r'neck\..*', Drop("SAM's own neck")),
+        (r'head\..*', Drop('classification head')),
+    ],
+)
+
+_HF = r'(?:vitdet\.|model\.|backbone\.)?(?:vitdet\.)?'
+HUGGING_FACE = Format(
+    "Hugging Face's VitDet",
+    matches=lambda names: any(name.endswith('encoder.layer.0.attention.qkv.weight') for name in names)
+    and any(name.endswith('embeddings.projection.weight') for name in names),
+    rules=[
+        (_HF + r'embeddings\.position_embeddings', 'backbone.pos_embed'),
+        (_HF + r'embeddings\.projection\.(weight|bias)', r'backbone.patch_embed.proj.\1'),
+        (_HF + r'encoder\.layer\.(\d+)\.attention\.(.*)', r'backbone.blocks.\1.attn.\2'),
+        (_HF + r'encoder\.layer\.(\d+)\.(norm[12]|mlp|residual)\.(.*)', r'backbone.blocks.\1.\2.\3'),
+    ],
+)
+
+FORMATS = [DETECTRON2, MMDET_PROJECT, EASYCV, EASYCV_V1, SAM, TIMM_SAM, HUGGING_FACE, MAE]

@@ -61,7 +61,7 @@ def check_file(key: str, file: str) -> list[Finding]:
 
 
 def is_official(file: str) -> bool:
-    """Whether a local file is in a format that has to be converted (detectron2, EasyCV, MAE, …).
+    """Whether a local file has to be converted: another's format (detectron2, MAE, …), or a classifier of our own.
 
     Raises:
         UserError: The file is damaged or holds anything but data.
@@ -71,16 +71,17 @@ def is_official(file: str) -> bool:
     from vitdet_plugin.checkpoints.files import load_state_dict_file
     from vitdet_plugin.checkpoints.official import known_formats
     names = set(load_state_dict_file(file))
-    return any(form.matches(names) for form in known_formats())
+    is_classifier = {name.split('.')[0] for name in names} == {'backbone', 'head'}
+    return is_classifier or any(form.matches(names) for form in known_formats())
 
 
-def check_official(key: str, file: str, module: nn.Module) -> list[Finding]:
-    """Try to load an official checkpoint into a model on the meta device."""
+def check_official(key: str, file: str, module: nn.Module, must_fit: bool = False) -> list[Finding]:
+    """Try to load an official checkpoint into a model on the meta device; ``must_fit`` as for :func:`check_keys`."""
     from vitdet_plugin.checkpoints.official import load_official
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # that is the point
-            load_official(module, file)
+            load_official(module, file, other_classes=not must_fit)
     except UserError as error:
         return [Finding('error', f'{key}: {error}')]
     return []

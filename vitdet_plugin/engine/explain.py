@@ -1,5 +1,6 @@
 """Turning the stack's exceptions into one line that says what to change."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from vitdet_plugin.engine.config import all_registries, find_registered, near
 from vitdet_plugin.errors import UserError
 
 _NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry')
+_LOST_PEER = re.compile(r'Timed out waiting \d+ms|Connection (?:closed|reset) by peer|Broken pipe|Watchdog caught|'
+                        r'NCCL.*(?:timeout|remote process)|Application timeout caused pair closure')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
 _MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
 
@@ -52,6 +55,10 @@ def explain(error: BaseException, cfg: Config) -> str | None:
     if isinstance(error, ValueError) and 'need at least one array to concatenate' in text:
         return (f'{name}: the data set is empty after filtering; compare metainfo.classes with the categories of the '
                 'annotation file, and filter_cfg with the images')
+    if isinstance(error, (RuntimeError, OSError)) and _LOST_PEER.search(text):
+        return (f'rank {os.environ.get("RANK", "?")}: another process of this run died or did not answer in time '
+                f'({text[-100:]}); look at its output. The waiting time is VITDET_DIST_TIMEOUT seconds; --resume goes '
+                'on from the last checkpoint')
     if isinstance(error, OSError) and error.errno == 28:
         return f'no space left on the disk of {cfg.get("work_dir")}; free some or choose another --work-dir'
     if 'out of memory' in text and type(error).__name__ in ('OutOfMemoryError', 'RuntimeError'):

@@ -168,7 +168,7 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
             continue
         try:
             if prefix is None or isinstance(target, Backbone) or (not resume and is_official(file)):
-                findings += check_official(key, file, target)
+                findings += check_official(key, file, target, must_fit=is_test)
             else:
                 findings += check_keys(key, file, target, prefix, must_fit=is_test or bool(resume))
         except Exception as error:

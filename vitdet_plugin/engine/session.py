@@ -132,11 +132,14 @@ class QuietRunner(_Resumable, _NoChatter, Runner):
         return logger
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
-        """As mmengine's; weights in an official format (detectron2, EasyCV, …) are converted on the way."""
+        """As mmengine's; weights in an official format (detectron2, EasyCV, …) are converted on the way.
+
+        Into a detector, a classifier's backbone is loaded. For training, layers for other classes are drawn anew.
+        """
         if self._resume or not is_official(filename):
             return super().load_checkpoint(filename, *args, **kwargs)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        self.logger.info(str(load_official(model, filename)))
+        self.logger.info(str(load_official(model, filename, other_classes=self._train_loop is not None)))
         self._has_loaded = True
         return {}
 

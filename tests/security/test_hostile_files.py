@@ -1,0 +1,139 @@
+"""Hostile files are refused by name, with nothing run, wherever a checkpoint is read."""
+
+import resource
+
+import pytest
+import torch
+
+from tests.checkpoints import models
+from tests.end_to_end.tiny_set import CONFIG, ROOT, load_tool, write_tiny_set
+from tests.security.hostile import write_all
+from vitdet_plugin.checkpoints.converter import convert_checkpoint
+from vitdet_plugin.checkpoints.files import load_file
+from vitdet_plugin.checkpoints.official import OfficialCheckpoint
+from vitdet_plugin.compat.safe_load import load_torch_file
+from vitdet_plugin.engine.resume import apply_resume
+from vitdet_plugin.errors import UserError
+
+NAMES = ('weights.pth', 'optimizer.pth', 'ema.pth', 'meta.pth', 'message_hub.pth', 'key.pth', 'old_format.pth',
+         'bare.pth', 'arrays.pkl', 'object_array.pkl', 'renamed.safetensors', 'bomb.pth', 'overlap.pth',
+         'bomb.safetensors', 'bomb.pkl')
+
+
+@pytest.fixture(scope='module')
+def hostile(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('hostile')
+    return folder / 'marker', write_all(folder / 'files', folder / 'marker', models.backbone(1).state_dict())
+
+
+@pytest.fixture(scope='module')
+def tiny_set(tmp_path_factory):
+    return write_tiny_set(tmp_path_factory.mktemp('tiny') / 'set', images=2)
+
+
+@pytest.fixture(autouse=True)
+def little_memory():
+    """What needs 8 GB more than now fails, so that a bomb is noticed and harms nobody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open('/proc/self/statm') as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (8 << 30), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def refused(name, hostile, load):
+    marker, files = hostile
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=name) as caught:
+        load(str(files[name]))
+    assert not marker.exists()
+    assert '\n' not in str(caught.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KB
+
+
+def test_every_kind_is_here(hostile):
+    assert set(NAMES) | {'climbs.pth'} == set(hostile[1])
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_reading(name, hostile):
+    refused(name, hostile, load_file)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_converter_and_init_cfg(name, hostile, tmp_path):
+    refused(name, hostile, lambda path: convert_checkpoint(path, tmp_path / 'out.pth'))
+    refused(name, hostile, lambda path: OfficialCheckpoint(path)(models.backbone(1)))
+    assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name.endswith('.pth')])
+def test_resume_and_mmengine(name, hostile, tiny_config):
+    from mmengine.runner import load_checkpoint
+    refused(name, hostile, lambda path: apply_resume(tiny_config, path))
+    refused(name, hostile, lambda path: load_checkpoint(models.backbone(1), path))
+
+
+@pytest.fixture
+def tiny_config(tmp_path):
+    from vitdet_plugin.engine.config import load_config
+    cfg = load_config(str(CONFIG))
+    cfg.work_dir = str(tmp_path)
+    return cfg
+
+
+@pytest.mark.parametrize('words', [
+    ['train', CONFIG, '--resume', 'FILE'], ['train', CONFIG, '--load-from', 'FILE'], ['test', CONFIG, 'FILE'],
+    ['train', CONFIG, '--load-from', 'FILE', '--skip-preflight'], ['test', CONFIG, 'FILE', '--skip-preflight']],
+    ids=lambda words: ' '.join(str(word) for word in words[::2]))
+@pytest.mark.parametrize('name', ['weights.pth', 'ema.pth'])
+def test_commands(words, name, hostile, tiny_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('TINY_SET', str(tiny_set))
+    tool, *rest = [str(hostile[1][name]) if word == 'FILE' else str(word) for word in words]
+    assert load_tool(tool).main([*rest, '--work-dir', str(tmp_path)]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1 and name in errors[0] and 'refused' in errors[0]
+    assert not hostile[0].exists()
+
+
+def test_names_in_an_archive_are_not_paths(hostile, tmp_path, monkeypatch):
+    """Records called ../../x: whether or not torch takes the file, nothing is written anywhere."""
+    folder = tmp_path / 'a' / 'b'
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    before = sorted(path for path in tmp_path.rglob('*'))
+    try:
+        load_torch_file(hostile[1]['climbs.pth'])
+    except UserError as error:
+        assert 'climbs.pth' in str(error)
+    assert sorted(path for path in tmp_path.rglob('*')) == before
+
+
+def test_trusting_is_one_flag_of_one_tool(hostile, tmp_path):
+    """The converter's --trust, used in one place, does what it warns of."""
+    users = [path.relative_to(ROOT).as_posix() for folder in ('vitdet_plugin', 'tools', 'benchmarks')
+             for path in (ROOT / folder).rglob('*.py')
+             if 'trusted()' in path.read_text() or 'weights_only=False' in path.read_text()]
+    assert sorted(users) == ['tools/model_converters/convert.py', 'vitdet_plugin/compat/safe_load.py']
+    from vitdet_plugin.compat.safe_load import trusted
+    marker, files = hostile
+    try:
+        with trusted():
+            content = load_torch_file(files['weights.pth'])
+        assert marker.is_dir() and isinstance(content['state_dict'], dict)
+    finally:
+        marker.rmdir()
+
+
+def test_our_own_checkpoints_pass(tmp_path):
+    """What a training saves is read with the same list."""
+    from tests.faults.rig import EPOCHS, train_here, write_config
+    data = write_tiny_set(tmp_path / 'set', images=2)
+    train_here(write_config(tmp_path / 'c.py', data, EPOCHS.format(1)), tmp_path / 'w')
+    content = load_torch_file(tmp_path / 'w' / 'epoch_1.pth')
+    assert {'state_dict', 'optimizer', 'ema_state_dict', 'message_hub', 'position'} <= content.keys()
+    convert_checkpoint(tmp_path / 'w' / 'epoch_1.pth', tmp_path / 'out.safetensors')
+    state = load_file(tmp_path / 'out.safetensors')
+    assert state.keys() == content['state_dict'].keys()
+    assert all(torch.equal(value, content['state_dict'][name]) for name, value in state.items())

@@ -1,0 +1,79 @@
+"""Reordering the last layers of a detector or classifier so that each class keeps its weights by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vitdet_plugin.errors import UserError
+
+_BACKGROUND_LAST = ('fc_cls',)  # softmax heads have one more output; sigmoid ones do not
+_PER_CLASS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
+
+
+def match_classes(state: dict[str, Tensor], names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """Reorder the rows of classification, class-specific box and mask layers in place.
+
+    Args:
+        names: class names in the order of the weights.
+        wanted: class names in the order of the data set; each has to be among ``names``.
+
+    Returns:
+        What was reordered: name of the weight and how.
+
+    Raises:
+        UserError: a wanted class is not in the file, names repeat, or no layer has as many outputs as ``names``.
+    """
+    for what, each in (('the file', names), ('the data set', wanted)):
+        repeated = sorted({name for name in each if list(each).count(name) > 1})
+        if repeated:
+            raise UserError(f'class names of {what} repeat: {", ".join(repeated[:4])}')
+    place = {name: index for index, name in enumerate(names)}
+    absent = [name for name in wanted if name not in place]
+    if absent:
+        raise UserError(f'{len(absent)} classes are not among those of the checkpoint: {", ".join(absent[:4])}')
+    order, done = torch.tensor([place[name] for name in wanted]), {}
+    for name, value in state.items():
+        layer = name.split('.')[-2] if '.' in name else ''
+        rows = _rows(layer, value, len(names), order)
+        if rows is not None:
+            state[name] = value[rows]
+            done[name] = f'classes by name, {len(names)} to {len(wanted)}'
+    if not done:
+        raise UserError(f'no layer of the checkpoint has outputs for {len(names)} classes; is the list of names right?')
+    return done
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Class names from an annotation file (COCO, LVIS; ordered by category id) or a text file of one name a line.
+
+    Raises:
+        UserError: the file does not exist or is neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path} does not exist; give a text file of class names or an annotation file')
+    text = path.read_text(encoding='utf-8')
+    if path.suffix != '.json':
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    try:
+        categories = json.loads(text)['categories']
+        return [each['name'] for each in sorted(categories, key=lambda each: each['id'])]
+    except json.JSONDecodeError as error:
+        raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f'{path}: has no list "categories" with id and name') from error
+
+
+def _rows(layer: str, value: Tensor, count: int, order: Tensor) -> Tensor | None:
+    if layer not in _PER_CLASS or value.ndim == 0:
+        return None
+    if layer == 'fc_reg':
+        return (order[:, None] * 4 + torch.arange(4)).flatten() if len(value) == 4 * count else None
+    if layer in _BACKGROUND_LAST and len(value) == count + 1:
+        return torch.cat([order, torch.tensor([count])])
+    return order if len(value) == count else None

@@ -1,0 +1,102 @@
+"""One call that turns a checkpoint of any known format into one of this project's, as ``.pth`` or ``.safetensors``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitdet_plugin.checkpoints.classes import match_classes
+from vitdet_plugin.checkpoints.files import load_state_dict_file
+from vitdet_plugin.checkpoints.official import LoadReport, convert, load_official
+from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.errors import UserError
+
+TARGETS = ('mmdet', 'safetensors')
+
+
+def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None = None, model: nn.Module | None = None,
+                       form: str | None = None, allow_unexpected: Sequence[str] = (), patch_size: int | None = 16,
+                       classes: tuple[Sequence[str], Sequence[str]] | None = None) -> LoadReport:
+    """Read ``source``, rename its weights to this project's names and write them to ``target``.
+
+    Args:
+        to: 'mmdet' (a ``.pth`` with ``state_dict``, which mmengine loads) or 'safetensors'; by default what the ending
+            of ``target`` says.
+        model: a detector, classifier or backbone to fit the weights to: sizes are changed, and what the model lacks is
+            an error. Without one only names change, and patches of another size.
+        form: name of the format, instead of recognising it by the weights' names.
+        allow_unexpected: names, or patterns with ``*``, of weights that no rule knows and that may be left out.
+        patch_size: without a model, resize patch embeddings of plain ViTs (14 in MAE's ViT-H) to this; None: leave.
+        classes: class names (in the file, wanted), to reorder the rows of the last layers by name.
+
+    Returns:
+        The report; without a model nothing can be missing.
+
+    Raises:
+        UserError: unknown format, leftovers, weights that do not fit, or a file that cannot be read or written.
+    """
+    source, target = Path(source), Path(target)
+    to = to or ('safetensors' if target.suffix == '.safetensors' else 'mmdet')
+    if to not in TARGETS:
+        raise UserError(f'--to {to}: choose one of {", ".join(TARGETS)}')
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(f'{target} is the file to be converted: choose another name for the result')
+    if model is None:
+        state, report = _rename(source, form, allow_unexpected)
+        if patch_size:
+            _resize_patches(state, patch_size, report)
+    else:
+        report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, other_classes=bool(classes))
+        state = {name: value for name, value in model.state_dict().items() if name in set(report.matched)}
+    if classes:
+        report.resized.update(match_classes(state, *classes))
+    write_state_dict(state, target, to, dict(source=source.name, format=report.recognised_as))
+    return report
+
+
+def write_state_dict(state: dict[str, Tensor], path: str | Path, to: str, notes: dict[str, str]) -> None:
+    """Write weights as ``state_dict`` of a torch file, or as safetensors; ``notes`` become its metadata."""
+    state = {name: value.detach().clone().contiguous() for name, value in state.items()}  # nothing shares memory
+    if to == 'safetensors':
+        from safetensors.torch import save
+        write_atomically(path, lambda file: file.write(save(state, metadata={**notes, 'format': 'pt',
+                                                                             'vitdet_plugin': json.dumps(notes)})))
+    else:
+        write_atomically(path, lambda file: torch.save(dict(meta=notes, state_dict=state), file), check=True)
+
+
+def _rename(source: Path, form: str | None, allow_unexpected: Sequence[str]) -> tuple[dict[str, Tensor], LoadReport]:
+    weights = load_state_dict_file(source)
+    ours = {name for name in weights if name.split('.')[0] in ('backbone', 'neck', 'rpn_head', 'roi_head', 'bbox_head',
+                                                               'head')}
+    if ours and not any(name.startswith('backbone.') for name in ours):
+        ours = set()  # the heads alone say nothing
+    recognised_as, converted = convert(weights, ours, str(source), form)
+    report = LoadReport(str(source), recognised_as, matched=list(converted.state), dropped=converted.dropped,
+                        unexpected=list(converted.unknown))
+    report.allow(allow_unexpected)
+    report.raise_for_leftovers()
+    return converted.state, report
+
+
+def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> None:
+    """Kernels to ``size`` x ``size`` pixels, and the grid of the position embedding with them (same image size)."""
+    from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed
+    kernel, pos = (state.get(f'backbone.{name}') for name in ('patch_embed.proj.weight', 'pos_embed'))
+    if kernel is None or kernel.ndim != 4 or kernel.shape[-1] == size or pos is None:
+        return
+    before = kernel.shape[-1]
+    slot = pos.ndim == 3 and int(pos.shape[1] ** 0.5) ** 2 != pos.shape[1]
+    grid = int((pos.shape[1] - slot) ** 0.5) if pos.ndim == 3 else pos.shape[1]
+    wanted = torch.empty(1, (grid * before // size) ** 2 + slot, pos.shape[-1])
+    new = {'backbone.patch_embed.proj.weight': F.interpolate(kernel.float(), (size, size), mode='bicubic',
+                                                             align_corners=False).to(kernel.dtype),
+           'backbone.pos_embed': fit_stored_pos_embed(pos, wanted).to(pos.dtype)}
+    for name, value in new.items():
+        report.resized[name] = f'{tuple(state[name].shape)} to {tuple(value.shape)}'
+        state[name] = value

@@ -1,0 +1,33 @@
+"""Boxes from YOLOv5's raw predictions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def decode_relative(raw: Tensor, anchors: Tensor) -> Tensor:
+    """Centre offsets from the cell's corner and sizes, in whatever unit the anchors have.
+
+    xy = 2 sigmoid - 0.5 lies in (-0.5, 1.5): a centre may be half a cell outside. wh = (2 sigmoid) ** 2 anchor lies in
+    (0, 4): nothing above four times its anchor can be said, which is what the assignment asks for.
+
+    Args:
+        raw: (..., 4), logits. anchors: broadcastable to (..., 2), in cells to have the result in cells.
+    """
+    squashed = 2 * raw.sigmoid()
+    return torch.cat((squashed[..., :2] - 0.5, squashed[..., 2:].square() * anchors), -1)
+
+
+def decode_map(raw: Tensor, anchors: Tensor, stride: int) -> Tensor:
+    """A level's boxes as centre and size in pixels, (B, A, H, W, 4).
+
+    Args:
+        raw: (B, A, H, W, 4), logits. anchors: (A, 2) in pixels. stride: pixels a cell.
+    """
+    rows, columns = raw.shape[2:4]
+    y, x = torch.meshgrid(torch.arange(rows, device=raw.device), torch.arange(columns, device=raw.device),
+                          indexing='ij')
+    boxes = decode_relative(raw, anchors[:, None, None].to(raw.dtype) / stride)
+    corner = torch.stack((x, y), -1).to(raw.dtype)
+    return torch.cat((boxes[..., :2] + corner, boxes[..., 2:]), -1) * stride

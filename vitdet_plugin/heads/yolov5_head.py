@@ -1,0 +1,228 @@
+"""YOLOv5's anchor-based head: three numbers of anchors a cell, boxes by CIoU, objectness that learns the IoU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torchvision
+from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
+from mmengine.dist import get_world_size
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.heads.yolov5_assigner import Assigned, assign_level
+from vitdet_plugin.heads.yolov5_coder import decode_map, decode_relative
+from vitdet_plugin.heads.yolov5_loss import complete_iou, mean_bce
+
+# of COCO at 640 pixels, finest level first
+COCO_ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
+_BALANCE = {3: (4.0, 1.0, 0.4)}
+_BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
+
+
+@MODELS.register_module()
+class YOLOv5Head(BaseDenseHead):
+    """One 1x1 convolution a level; each of A anchors a cell predicts box, objectness and class scores.
+
+    Args:
+        num_classes: K. With one class nothing is to be learned about it and no class loss is computed.
+        in_channels: of the maps, finest first.
+        anchors: (width, height) in pixels of each anchor of each level; kept in the checkpoint, as AutoAnchor
+            (:class:`vitdet_plugin.engine.auto_anchor.AutoAnchorHook`) may change them.
+        strides: of the maps.
+        gains: weights of the three parts.
+        scale_gains: make the gains independent of the model: all by 3 / levels, ``cls`` also by K / 80, ``obj`` also
+            by (img_size / 640) ** 2, as YOLOv5's training does.
+        img_size: side in pixels that the model is trained at, for that scaling.
+        balance: weights of the levels' objectness; by default 4, 1, 0.4 for three levels.
+        max_ratio: an anchor takes objects up to this factor larger or smaller.
+        label_smoothing: e; class targets become 1 - e / 2 and e / 2.
+        cls_pos_weight, obj_pos_weight, focal_gamma: variants of the cross entropies, off by default.
+        nominal_batch: YOLOv5 multiplies the mean loss by the number of images that a change of the weights stands for.
+            None: images in this step on all ranks. Where gradients are accumulated, which mmengine averages, give the
+            number of images of all steps together.
+        test_cfg: ``score_thr``, ``iou_threshold``, ``multi_label``, ``nms_pre``, ``max_per_img``.
+    """
+
+    def __init__(self, num_classes: int, in_channels: Sequence[int], anchors: Sequence = COCO_ANCHORS,
+                 strides: Sequence[int] = (8, 16, 32), gains: dict | None = None, scale_gains: bool = True,
+                 img_size: int = 640, balance: Sequence[float] | None = None, max_ratio: float = 4.0,
+                 label_smoothing: float = 0.0, cls_pos_weight: float = 1.0, obj_pos_weight: float = 1.0,
+                 focal_gamma: float = 0.0, nominal_batch: int | None = None, train_cfg: dict | None = None,
+                 test_cfg: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        levels = len(strides)
+        if not len(anchors) == len(in_channels) == levels:
+            raise UserError(f'YOLOv5Head: {len(anchors)} levels of anchors, {len(in_channels)} of in_channels and '
+                            f'{levels} strides; give the same number')
+        self.num_classes, self.strides, self.img_size = num_classes, tuple(strides), img_size
+        self.max_ratio, self.label_smoothing, self.focal_gamma = max_ratio, label_smoothing, focal_gamma
+        self.cls_pos_weight, self.obj_pos_weight, self.nominal_batch = cls_pos_weight, obj_pos_weight, nominal_batch
+        self.gains = dict(box=0.05, cls=0.5, obj=1.0)
+        if unknown := set(gains or ()) - set(self.gains):
+            raise UserError(f'YOLOv5Head: gains has no {", ".join(sorted(unknown))}; it takes box, cls and obj')
+        self.gains.update(gains or {})
+        if scale_gains:
+            scale = dict(box=1.0, cls=num_classes / 80, obj=(img_size / 640) ** 2)
+            self.gains = {name: gain * scale[name] * 3 / levels for name, gain in self.gains.items()}
+        self.balance = tuple(balance or _BALANCE.get(levels, _BALANCE_OTHERWISE))[:levels]
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
+        self._anchors = [[tuple(map(float, anchor)) for anchor in level] for level in anchors]
+        self.register_buffer('anchors', torch.tensor(self._anchors))  # (levels, A, 2)
+        self.num_anchors = self.anchors.shape[1]
+        outputs = self.num_anchors * (5 + num_classes)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, outputs, 1) for channels in in_channels)
+
+    def init_weights(self) -> None:
+        """Biases from what is expected of a picture of 640: 8 objects, and classes that are alike."""
+        super().init_weights()
+        with torch.no_grad():
+            self.anchors.copy_(torch.tensor(self._anchors))
+            for conv, stride in zip(self.convs, self.strides):
+                conv.reset_parameters()
+                bias = conv.bias.view(self.num_anchors, -1)
+                bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+                bias[:, 5:] += math.log(0.6 / (self.num_classes - 0.99999))
+
+    def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor]]:
+        """Maps (B, C_i, H_i, W_i) to logits (B, A, H_i, W_i, 5 + K): box, objectness, classes."""
+        maps = []
+        for feature, conv in zip(x, self.convs, strict=True):
+            out = conv(feature)
+            batch, _, rows, columns = out.shape
+            maps.append(out.view(batch, self.num_anchors, 5 + self.num_classes, rows, columns).permute(0, 1, 3, 4, 2))
+        return (maps,)
+
+    def loss_by_feat(self, pred_maps: Sequence[Tensor], batch_gt_instances: Sequence[InstanceData],
+                     batch_img_metas: Sequence[dict],
+                     batch_gt_instances_ignore: Sequence[InstanceData] | None = None) -> dict[str, Tensor]:
+        """``loss_bbox``, ``loss_obj``, ``loss_cls`` of boxes (n, 4) x1, y1, x2, y2 in pixels of the network's input."""
+        targets = []
+        for i, instances in enumerate(batch_gt_instances):
+            boxes = instances.bboxes
+            boxes = getattr(boxes, 'tensor', boxes).to(torch.float32)
+            centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+            image = torch.full((len(boxes), 1), float(i), device=boxes.device)
+            targets.append(torch.cat((image, instances.labels[:, None].to(boxes.dtype), centre, size), 1))
+        parts = self.loss_of_targets(pred_maps, torch.cat(targets))
+        scale = self.nominal_batch or len(batch_gt_instances) * get_world_size()
+        return {name: value * scale for name, value in parts.items()}
+
+    def loss_of_targets(self, pred_maps: Sequence[Tensor], targets: Tensor) -> dict[str, Tensor]:
+        """The three parts after their gains, before the multiplication by the batch; in float32 also under autocast.
+
+        Args:
+            pred_maps: (B, A, H, W, 5 + K) a level.
+            targets: (n, 6) image, label, centre x, centre y, width, height in pixels.
+        """
+        sums = dict.fromkeys(('box', 'obj', 'cls'), 0.0)
+        with torch.autocast(pred_maps[0].device.type, enabled=False):
+            for level, pred in enumerate(pred_maps):
+                pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
+                assigned = assign_level(targets.to(pred.dtype), self.anchors[level], pred.shape[2:4],
+                                        self.strides[level], self.max_ratio)
+                for name, value in self._loss_of_level(pred, assigned, self.balance[level]).items():
+                    sums[name] = sums[name] + value
+        names = dict(box='loss_bbox', obj='loss_obj', cls='loss_cls')
+        return {names[part]: self.gains[part] * value for part, value in sums.items()}
+
+    def _loss_of_level(self, pred: Tensor, assigned: Assigned, balance: float) -> dict[str, Tensor]:
+        objectness = torch.zeros_like(pred[..., 4], requires_grad=False)
+        box = classes = pred.sum() * 0
+        if len(assigned.image):
+            chosen = pred[assigned.image, assigned.anchor, assigned.row, assigned.column]
+            iou = complete_iou(decode_relative(chosen[:, :4], assigned.anchor_size), assigned.box)
+            box = (1 - iou).mean()
+            _write_last(objectness, assigned, iou.detach().clamp(min=0))
+            if self.num_classes > 1:
+                wanted = torch.full_like(chosen[:, 5:], 0.5 * self.label_smoothing)
+                wanted[torch.arange(len(wanted)), assigned.label] = 1 - 0.5 * self.label_smoothing
+                classes = mean_bce(chosen[:, 5:], wanted, self.cls_pos_weight, self.focal_gamma)
+        obj = mean_bce(pred[..., 4], objectness, self.obj_pos_weight, self.focal_gamma)
+        return dict(box=box, obj=obj * balance, cls=classes)
+
+    def decode(self, pred_maps: Sequence[Tensor]) -> Tensor:
+        """All levels' predictions, (B, N, 5 + K): centre and size in pixels, objectness, class probabilities."""
+        decoded = []
+        for pred, anchors, stride in zip(pred_maps, self.anchors, self.strides, strict=True):
+            pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
+            decoded.append(torch.cat((decode_map(pred[..., :4], anchors, stride), pred[..., 4:].sigmoid()),
+                                     -1).flatten(1, 3))
+        return torch.cat(decoded, 1)
+
+    def predict_by_feat(self, pred_maps: Sequence[Tensor], batch_img_metas: Sequence[dict],
+                        cfg: dict | None = None, rescale: bool = False, with_nms: bool = True) -> list[InstanceData]:
+        """``bboxes`` (n, 4) x1, y1, x2, y2, ``scores``, ``labels`` of each image, best first.
+
+        ``rescale``: boxes in pixels of the original picture (letterbox undone), inside it.
+        """
+        results = select_boxes(self.decode(pred_maps), **{**self.test_cfg, **(cfg or {})}, with_nms=with_nms)
+        return [_to_picture(found, meta) if rescale else found
+                for found, meta in zip(results, batch_img_metas, strict=True)]
+
+
+def _write_last(objectness: Tensor, assigned: Assigned, value: Tensor) -> None:
+    """``objectness[image, anchor, row, column] = value``, of several values for a place always the last."""
+    place = ((assigned.image * objectness.shape[1] + assigned.anchor) * objectness.shape[2] + assigned.row) \
+        * objectness.shape[3] + assigned.column
+    order = torch.arange(len(place), device=place.device)
+    last = place.new_full((objectness.numel(),), -1).scatter_reduce_(0, place, order, 'amax')
+    place = (last >= 0).nonzero()[:, 0]
+    objectness.view(-1)[place] = value[last[place]]
+
+
+def select_boxes(decoded: Tensor, score_thr: float = 0.25, iou_threshold: float = 0.45, multi_label: bool = False,
+                 nms_pre: int = 30_000, max_per_img: int = 300, with_nms: bool = True) -> list[InstanceData]:
+    """Scores above the threshold, then non-maximum suppression within image and class, all images at once.
+
+    Args:
+        decoded: (B, N, 5 + K), see :meth:`YOLOv5Head.decode`. A score is objectness times class probability.
+        multi_label: a box may be found as several classes (evaluation: 0.001 / 0.6); else its best class (inference).
+        nms_pre, max_per_img: boxes of an image before and after suppression.
+    """
+    num_classes = decoded.shape[2] - 5
+    image, index = (decoded[..., 4] > score_thr).nonzero(as_tuple=True)
+    found = decoded[image, index]
+    scores = found[:, 5:] * found[:, 4:5]
+    if multi_label and num_classes > 1:
+        row, labels = (scores > score_thr).nonzero(as_tuple=True)
+        scores = scores[row, labels]
+    else:
+        best, labels = scores.max(1) if num_classes else (scores, scores)
+        row = (best > score_thr).nonzero()[:, 0]
+        scores, labels = best[row], labels[row]
+    image, boxes = image[row], found[row, :4]
+    boxes = torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1)
+    order = scores.argsort(descending=True, stable=True)
+    order = _first_of_each_image(order, image, nms_pre, len(decoded))
+    boxes, scores, labels, image = boxes[order], scores[order], labels[order], image[order]
+    if with_nms:
+        keep = torchvision.ops.batched_nms(boxes, scores, image * num_classes + labels, iou_threshold)
+        boxes, scores, labels, image = boxes[keep], scores[keep], labels[keep], image[keep]
+    results = []
+    for i in range(len(decoded)):
+        mine = (image == i).nonzero()[:max_per_img, 0] if with_nms else (image == i).nonzero()[:, 0]
+        results.append(InstanceData(bboxes=boxes[mine], scores=scores[mine], labels=labels[mine]))
+    return results
+
+
+def _first_of_each_image(order: Tensor, image: Tensor, limit: int, images: int) -> Tensor:
+    """``order`` without what comes after the first ``limit`` of an image."""
+    counts = torch.bincount(image, minlength=images)
+    if not len(counts) or counts.max() <= limit:
+        return order
+    kept = [order[image[order] == i][:limit] for i in range(images)]
+    return torch.cat(kept)
+
+
+def _to_picture(found: InstanceData, meta: dict) -> InstanceData:
+    left, top = meta.get('letterbox_offset', (0, 0))
+    boxes = found.bboxes - found.bboxes.new_tensor((left, top, left, top))
+    boxes = boxes / boxes.new_tensor(meta['scale_factor']).repeat(2)
+    rows, columns = meta['ori_shape'][:2]
+    found.bboxes = torch.minimum(boxes.clamp(min=0), boxes.new_tensor((columns, rows, columns, rows)))
+    return found

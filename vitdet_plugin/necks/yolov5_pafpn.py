@@ -1,0 +1,57 @@
+"""Path aggregation neck of YOLOv5 (PANet, arXiv 1803.01534, with the partial blocks of CSPNet, arXiv 1911.11929)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcv.cnn import ConvModule
+from mmdet.models.layers import CSPLayer
+from mmdet.models.necks import YOLOXPAFPN
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import nn
+
+from vitdet_plugin.errors import UserError
+
+
+@MODELS.register_module()
+class YOLOv5PAFPN(YOLOXPAFPN):
+    """mmdet's YOLOX neck without the convolutions behind it, and with widths of its own.
+
+    Going up, level i + 1 is reduced to ``out_channels[i]``, doubled in size and joined with level i; going down, level
+    i is halved and joined with what level i + 1 was reduced to. A CSP block (C3) follows each joint.
+
+    Args:
+        in_channels: of the maps, finest first; their strides double from one to the next.
+        out_channels: of the maps returned; ``in_channels`` by default, as in YOLOv5 itself.
+        num_csp_blocks: bottlenecks in each CSP block (3 times YOLOv5's depth multiple).
+        norm_cfg, act_cfg: of all convolutions.
+
+    Input one map (B, in_channels[i], H / 2 ** i, W / 2 ** i) a level, output the same with ``out_channels``.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: Sequence[int] | None = None, num_csp_blocks: int = 1,
+                 norm_cfg: dict | None = None, act_cfg: dict | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        BaseModule.__init__(self, init_cfg)  # the parent's own constructor makes the convolutions that YOLOX adds
+        out_channels = list(in_channels if out_channels is None else out_channels)
+        if len(out_channels) != len(in_channels):
+            raise UserError(f'YOLOv5PAFPN: out_channels={out_channels} and in_channels={list(in_channels)} differ in '
+                            'length; give one number a level')
+        self.in_channels, self.out_channels = list(in_channels), out_channels
+        common = dict(norm_cfg=norm_cfg or dict(type='BN', momentum=0.03, eps=0.001),
+                      act_cfg=act_cfg or dict(type='SiLU', inplace=True))
+        block = dict(num_blocks=num_csp_blocks, add_identity=False, **common)
+        last = len(in_channels) - 1
+        self.upsample = nn.Upsample(scale_factor=2, mode='nearest')
+        self.reduce_layers, self.top_down_blocks = nn.ModuleList(), nn.ModuleList()  # coarsest first, as in the parent
+        for i in range(last, 0, -1):
+            coarser, width = in_channels[i] if i == last else out_channels[i], out_channels[i - 1]
+            self.reduce_layers.append(ConvModule(coarser, width, 1, **common))
+            self.top_down_blocks.append(CSPLayer(width + in_channels[i - 1], width, **block))
+        self.downsamples, self.bottom_up_blocks = nn.ModuleList(), nn.ModuleList()
+        for i in range(last):
+            width = out_channels[i]
+            self.downsamples.append(ConvModule(width, width, 3, stride=2, padding=1, **common))
+            self.bottom_up_blocks.append(CSPLayer(2 * width, out_channels[i + 1], **block))
+        self.out_convs = nn.ModuleList()  # none: what the parent's forward ends with

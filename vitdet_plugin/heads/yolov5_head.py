@@ -131,7 +131,7 @@ class YOLOv5Head(BaseDenseHead):
         return {names[part]: self.gains[part] * value for part, value in sums.items()}
 
     def _loss_of_level(self, pred: Tensor, assigned: Assigned, balance: float) -> dict[str, Tensor]:
-        objectness = torch.zeros_like(pred[..., 4], requires_grad=False)
+        objectness = pred.new_zeros(pred.shape[:-1])
         box = classes = pred.sum() * 0
         if len(assigned.image):
             chosen = pred[assigned.image, assigned.anchor, assigned.row, assigned.column]

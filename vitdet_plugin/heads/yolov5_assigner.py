@@ -29,7 +29,8 @@ def assign_level(targets: Tensor, anchors: Tensor, shape: tuple[int, int], strid
     An anchor takes every object whose width and height are both within a factor ``max_ratio`` of its own, on each
     level where one does. The cell that holds the centre answers, and the neighbours that the centre is nearest to,
     horizontally and vertically, unless they are outside the grid. The order is that of the neighbours (own cell, left,
-    above, right, below), then anchors, then objects: where two want the same answer, the later one counts.
+    above, right, below), then anchors, then objects: where two want the same answer, the later one counts. A centre
+    exactly on a cell's left or upper edge answers twice in that cell, as in the reference.
 
     Args:
         targets: (n, 6) image, label, centre x, centre y, width, height, in pixels.

@@ -38,7 +38,7 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 auto_scale_lr = dict(base_batch_size=batch)
-param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, eta_min_ratio=0.01)]
+param_scheduler = [dict(type='LinearLR', start_factor=1.0, end_factor=0.01, by_epoch=False, begin=0, end=max_iters)]
 custom_hooks = [
     dict(type='AutoAnchorHook', img_size=img_size),
     dict(type='BiasWarmupHook', iters=100, bias_lr=0.0, momentum=None),

@@ -1,14 +1,14 @@
 """All configs of the project, loaded and built once for all tests of them."""
 
+import copy
 from functools import cache
 from pathlib import Path
 
 import torch
-from mmengine.registry import init_default_scope
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 
 from vitdet_plugin.engine.check_weights import build_without_memory
 from vitdet_plugin.engine.config import is_classifier, load_config
-from vitdet_plugin.engine.layer_decay import parameter_groups
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
@@ -40,9 +40,11 @@ def built(name: str) -> torch.nn.Module:
 
 
 def groups_of(cfg, model) -> list[dict]:
-    rules, optimizer = cfg.optim_wrapper.paramwise_cfg, cfg.optim_wrapper.optimizer
-    return parameter_groups(model, lr=optimizer.lr, weight_decay=optimizer.weight_decay, rate=rules.layer_decay_rate,
-                            rule=rules.no_decay)
+    """The optimiser's groups as the config's own constructor makes them."""
+    wrapper = dict(copy.deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # autocast knows no meta device
+    wrapper.pop('dtype', None)
+    build = OPTIM_WRAPPER_CONSTRUCTORS.get(wrapper.pop('constructor'))
+    return build(wrapper, wrapper.pop('paramwise_cfg', None))(model).optimizer.param_groups
 
 
 def heads_of(cfg, model) -> list[torch.nn.Module]:

@@ -36,7 +36,7 @@ class LetterBox(BaseTransform):
         ratio = min(self.img_size / max(height, width), rows / height, columns / width)
         if not self.upscale:
             ratio = min(ratio, 1.0)
-        new_width, new_height = round(width * ratio), round(height * ratio)
+        new_width, new_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
         if (new_width, new_height) != (width, height):
             picture = cv2.resize(picture, (new_width, new_height),
                                  interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)

@@ -44,11 +44,13 @@ def fit_anchors(sizes: np.ndarray, count: int, max_ratio: float = 4.0, generatio
     rng = np.random.default_rng(seed)
     usable = sizes[(sizes >= 2).any(1)]
     deviation = usable.std(0).clip(1e-6)
-    anchors, _ = kmeans(usable / deviation, count, iter=30, rng=rng)
-    anchors = anchors * deviation
+    anchors = np.unique(usable, axis=0)
+    if len(anchors) > count:
+        anchors = kmeans(usable / deviation, count, iter=30, rng=rng)[0] * deviation
     if len(anchors) < count:  # fewer different sizes than anchors
-        extra = rng.uniform(sizes.min(0), sizes.max(0) + 1e-3, (count - len(anchors), 2))
-        anchors = np.concatenate((anchors, extra)).clip(2)
+        more = usable[rng.integers(len(usable), size=count - len(anchors))] * rng.uniform(0.7, 1.4, (1, 2))
+        anchors = np.concatenate((anchors, more))
+    anchors = anchors.clip(2)
     best = fitness(usable, anchors, max_ratio)
     for _ in range(generations):
         change = np.where(rng.random(anchors.shape) < 0.9, rng.random() * rng.standard_normal(anchors.shape) * 0.1, 0)
@@ -80,7 +82,7 @@ class AutoAnchorHook(Hook):
     """Before training, prints the best possible recall of the head's anchors and replaces them where it is low.
 
     The head is ``model.bbox_head``; its anchors are saved in the checkpoint, so testing and resuming use the same ones.
-    Weights that are loaded to start from (``load_from``) do not bring their anchors along.
+    Those of weights that are loaded to start from (``load_from``) are checked like the config's.
 
     Args:
         img_size: side that training scales pictures to.
@@ -88,22 +90,18 @@ class AutoAnchorHook(Hook):
         generations: of the evolution.
     """
 
-    priority = 'VERY_HIGH'  # before the moving average copies the model
-
     def __init__(self, img_size: int, threshold: float = 0.98, generations: int = 1000) -> None:
         self.img_size, self.threshold, self.generations = img_size, threshold, generations
-        self._anchors: torch.Tensor | None = None
 
-    def before_run(self, runner) -> None:
-        """Check, and replace in place; the first rank's anchors are everyone's."""
-        loader = getattr(runner._train_loop, 'dataloader', None)
-        if loader is None or runner._resume:  # testing, or the checkpoint's anchors
+    def before_train(self, runner) -> None:
+        """Check, and replace in place (the moving average starts as a copy); the first rank's are everyone's."""
+        if runner._resume:
             return
         model = getattr(runner.model, 'module', runner.model)
         head = getattr(model, 'bbox_head', None)
         if not isinstance(getattr(head, 'anchors', None), torch.Tensor):
             raise UserError('AutoAnchorHook: the model has no bbox_head with anchors; use YOLOv5Head or leave it out')
-        sizes = object_sizes(loader.dataset, self.img_size)
+        sizes = object_sizes(runner.train_dataloader.dataset, self.img_size)
         if not len(sizes):
             raise UserError('AutoAnchorHook: the training set has no boxes')
         old = head.anchors.cpu().numpy().reshape(-1, 2)
@@ -111,20 +109,13 @@ class AutoAnchorHook(Hook):
         text = f'AutoAnchor: best possible recall {recall:.4f} of {len(sizes)} objects at {self.img_size} pixels'
         if recall > self.threshold:
             print_log(f'{text}; the anchors stay', 'current')
-        else:
-            new = fit_anchors(sizes, len(old), head.max_ratio, self.generations)
-            better = best_possible_recall(sizes, new, head.max_ratio)
-            if better > recall:
-                head.anchors.copy_(torch.from_numpy(new).view_as(head.anchors))
-                shown = ' '.join(f'{w:.0f},{h:.0f}' for w, h in new)
-                print_log(f'{text}; with new anchors {better:.4f}: {shown}', 'current')
-            else:
-                print_log(f'{text}; no better anchors were found', 'current')
+            return
+        new = fit_anchors(sizes, len(old), head.max_ratio, self.generations)
+        better = best_possible_recall(sizes, new, head.max_ratio)
+        if better <= recall:
+            print_log(f'{text}; no better anchors were found', 'current')
+            return
+        head.anchors.copy_(torch.from_numpy(new).view_as(head.anchors))
         broadcast(head.anchors)
-        self._anchors = head.anchors.clone()
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keep this data set's anchors when weights are loaded to start from."""
-        key = 'bbox_head.anchors'
-        if self._anchors is not None and not runner._resume and key in checkpoint.get('state_dict', {}):
-            checkpoint['state_dict'][key] = self._anchors.cpu()
+        shown = ' '.join(f'{w:.0f},{h:.0f}' for w, h in new)
+        print_log(f'{text}; with new anchors {better:.4f}: {shown}', 'current')

@@ -1,0 +1,14 @@
+"""Training pipeline with sides of 480 to 800 pixels; half of the pictures are cropped between two resizings (DETR)."""
+
+_sides = [(side, 1333) for side in range(480, 801, 32)]
+multiscale_crop_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='RandomChoice', transforms=[
+        [dict(type='RandomChoiceResize', scales=_sides, keep_ratio=True)],
+        [dict(type='RandomChoiceResize', scales=[(400, 1333), (500, 1333), (600, 1333)], keep_ratio=True),
+         dict(type='RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True),
+         dict(type='RandomChoiceResize', scales=_sides, keep_ratio=True)]]),
+    dict(type='PackDetInputs'),
+]

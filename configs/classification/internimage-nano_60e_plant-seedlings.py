@@ -5,7 +5,7 @@ _base_ = 'vit-tiny_60e_plant-seedlings.py'
 channels = 32  # of the first level
 
 model = dict(
-    backbone=dict(_delete_=True, type='InternImage', out_indices=(3,), layer_scale=1.0, post_norm=True,
+    backbone=dict(_delete_=True, type='InternImage', out_indices=(3,), layer_scale=1.0,
                   arch=dict(channels=channels, depths=(1, 1, 3, 1), groups=(2, 4, 8, 16)), drop_path_rate=0.05),
     head=dict(_delete_=True, type='InternImageClsHead', num_classes=len(_base_.classes), in_channels=8 * channels,
               loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))

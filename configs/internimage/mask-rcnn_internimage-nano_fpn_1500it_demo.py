@@ -13,14 +13,14 @@ model = dict(
         _delete_=True,
         type='InternImage',
         arch=dict(channels=channels, depths=(1, 1, 3, 1), groups=(2, 4, 8, 16)),
-        layer_scale=1.0,
-        post_norm=True),
+        layer_scale=1.0),
     neck=dict(
         _delete_=True,
         type='FPN',
         in_channels=[channels, 2 * channels, 4 * channels, 8 * channels],
         out_channels=_base_.width,
-        num_outs=5))
+        num_outs=5,
+        norm_cfg=_base_.norm_cfg))  # from scratch, the pyramid wants a norm too
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),

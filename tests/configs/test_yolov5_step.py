@@ -1,5 +1,6 @@
 """The one-stage configs made small: data as the config loads it, one step, one prediction; what the recipe promises."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
@@ -53,6 +54,7 @@ def test_one_step_and_one_prediction(tmp_path, name):
     cfg = shrunk(name, write_tiny_set(tmp_path / 'set', images=6))
     from mmdet.registry import MODELS
     torch.manual_seed(0)
+    np.random.seed(0)
     model = MODELS.build(cfg.model)
     model.init_weights()
     data = DATASETS.build(cfg.train_dataloader.dataset)
@@ -105,3 +107,9 @@ def test_the_larger_recipe_mixes_mosaics(tmp_path):
     data.pipeline[0].get_indexes = mixture.get_indexes
     assert data[0]['inputs'].shape == (3, SIDE, SIDE)
     assert [each['img'].shape for each in mixed] == [(SIDE, SIDE, 3)] and 'mix_results' not in mixed[0]
+
+
+def test_the_inferencer_knows_of_the_letterbox():
+    from vitdet_plugin.engine.inference import TestPipeline
+    packed = TestPipeline(load('convnext_yolov5/yolov5_convnext-mini_pafpn_demo'))(np.zeros((40, 20, 3), np.uint8))
+    assert packed['data_samples'].letterbox_offset == (70, 60) and packed['inputs'].shape == (3, 160, 160)

@@ -85,7 +85,8 @@ class TestPipeline:
         if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
             raise UserError(f'config {cfg.filename}: the test pipeline must start with LoadImageFromFile')
         if steps[-1]['type'].endswith('PackDetInputs'):
-            steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+            steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
+                                      'letterbox_offset')
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
 
     def __call__(self, source: Path | np.ndarray) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def use_flip_tta(cfg: Config) -> None:
         after = steps[flip_at:]
         if after[-1]['type'].endswith('PackDetInputs'):
             after[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-                                      'flip_direction')
+                                      'flip_direction', 'letterbox_offset')
         flips = [dict(type='RandomFlip', prob=probability) for probability in (0.0, 1.0)]
         cfg.tta_pipeline = steps[:flip_at] + [
             dict(type='TestTimeAug', transforms=[flips, *[[step] for step in after]])]

@@ -39,6 +39,13 @@ def test_convnexts_scales():
     assert {name: kinds[name] for name in expected} == expected
 
 
+def test_weights_with_one_output_and_scales_of_four_dimensions():
+    model = nn.Sequential(nn.Conv2d(8, 1, 1), nn.Linear(1, 1))
+    model.gain = nn.Parameter(torch.ones(1, 1, 1, 8))
+    kinds = {name: g['kind'] for g in kind_groups(model, 1.0, 1.0) for name in g['param_names']}
+    assert kinds == {'0.weight': 'weight', '0.bias': 'bias', '1.weight': 'weight', '1.bias': 'bias', 'gain': 'scale'}
+
+
 def test_backbone_rate_and_frozen_parameters():
     model = nn.ModuleDict(dict(backbone=nn.Linear(2, 2), head=nn.Linear(2, 2)))
     model['head'].bias.requires_grad_(False)

@@ -12,33 +12,37 @@ KINDS = ('weight', 'scale', 'bias')  # of these, only weights decay
 _TABLES = ('pos_embed', 'rel_pos', 'relative_position', 'cls_token')
 
 
-def kind_of(name: str, parameter: nn.Parameter) -> str:
-    """'bias', 'scale' (every other parameter of one dimension, and position tables), or 'weight'.
+def kind_of(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
+    """'bias', 'scale' (norms of any kind, layer scales, position tables), or 'weight'.
 
-    By name and shape and not by the module's class: norms of any kind, layer scales (``gamma``) and global response
-    norms are found wherever they stand, also as parameters of a block itself.
+    By name and shape rather than by a list of norm classes: ``gamma``, global response norms and norms of other
+    packages are found wherever they stand. Only a convolution's or linear layer's weight is one whatever its shape.
     """
     leaf = name.rsplit('.', 1)[-1]
     if leaf == 'bias' or leaf.endswith('_bias'):
         return 'bias'
-    if parameter.squeeze().ndim <= 1 and parameter.ndim != 2 or any(table in name for table in _TABLES):
-        return 'scale'
-    return 'weight'
+    if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) and leaf == 'weight':
+        return 'weight'
+    is_vector = parameter.squeeze().ndim <= 1
+    return 'scale' if is_vector or any(table in name for table in _TABLES) else 'weight'
 
 
 def kind_groups(model: nn.Module, lr: float, weight_decay: float, backbone_lr_mult: float = 1.0) -> list[dict]:
     """Groups (params, param_names, kind, lr, weight_decay); every parameter that wants a gradient stands in one."""
     groups, seen = {}, set()
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or id(parameter) in seen:
-            continue
-        seen.add(id(parameter))
-        kind = kind_of(name, parameter)
-        factor = backbone_lr_mult if name.startswith('backbone.') else 1.0
-        group = groups.setdefault((kind, factor), dict(
-            params=[], param_names=[], kind=kind, lr=lr * factor, weight_decay=weight_decay if kind == 'weight' else 0))
-        group['params'].append(parameter)
-        group['param_names'].append(name)
+    for prefix, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            name = f'{prefix}.{leaf}' if prefix else leaf
+            kind = kind_of(name, parameter, module)
+            factor = backbone_lr_mult if name.startswith('backbone.') else 1.0
+            group = groups.setdefault((kind, factor), dict(
+                params=[], param_names=[], kind=kind, lr=lr * factor,
+                weight_decay=weight_decay if kind == 'weight' else 0.0))
+            group['params'].append(parameter)
+            group['param_names'].append(name)
     return sorted(groups.values(), key=lambda group: (KINDS.index(group['kind']), group['lr']))
 
 
@@ -61,6 +65,5 @@ class ParameterKindConstructor(DefaultOptimWrapperConstructor):
             raise UserError('optim_wrapper.optimizer has no lr; ParameterKindConstructor needs it')
         lr, weight_decay = optimizer_cfg['lr'], optimizer_cfg.get('weight_decay', 0.0)
         optimizer_cfg['params'] = kind_groups(model, lr, weight_decay, factor)
-        wrapper_cfg = dict(type='OptimWrapper', **self.optim_wrapper_cfg) \
-            if 'type' not in self.optim_wrapper_cfg else dict(self.optim_wrapper_cfg)
+        wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
         return OPTIM_WRAPPERS.build(wrapper_cfg, default_args=dict(optimizer=OPTIMIZERS.build(optimizer_cfg)))

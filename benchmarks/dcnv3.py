@@ -1,0 +1,106 @@
+"""DCNv3 at InternImage-T's 30 operator shapes against the official PyTorch form, forward and backward."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Row, Step, compare
+from benchmarks.reference_dcnv3 import reference_dcnv3
+from ops_dcnv3 import native
+from ops_dcnv3.backends import choose
+from ops_dcnv3.geometry import Geometry
+from ops_dcnv3.reference import dcnv3_pytorch
+
+_DEPTHS, _GROUPS = (4, 4, 18, 4), (4, 8, 16, 32)  # InternImage-T; groups of 16 channels
+_STRIDES = (4, 8, 16, 32)
+
+
+def _inputs(size: tuple[int, int], stage: int) -> tuple[list[Tensor], Geometry]:
+    """Value, offset and modulation of one stage's operator, samples up to about 2 pixels from the kernel's cells.
+
+    Offsets keep clear of whole numbers, where the derivative jumps and the two forms may rightly differ.
+    """
+    generator = torch.Generator().manual_seed(stage)
+    height, width = (-(-s // _STRIDES[stage]) for s in size)
+    group = _GROUPS[stage]
+    whole = torch.randn(1, height, width, group * 18, generator=generator).round() - 0.5
+    offset = whole + 0.8 * (torch.rand(whole.shape, generator=generator) - 0.5)
+    mask = torch.rand(1, height, width, group, 9, generator=generator).softmax(-1).flatten(-2)
+    value = torch.randn(1, height, width, group * 16, generator=generator)
+    return [value, offset, mask], Geometry(3, 3, 1, 1, 1, 1, 1, 1, group, 16, 1.0, False)
+
+
+_FORMS = {'reference': reference_dcnv3, 'pytorch': dcnv3_pytorch, 'cpu': lambda *args: native.run(*args)}
+
+
+def _step(form: str, size: tuple[int, int], training: bool, threads: int, depths: tuple[int, ...] = _DEPTHS) -> Step:
+    """All operators of the backbone, one after the other; returns the last results of each stage."""
+    stages = [_inputs(size, stage) for stage in range(len(depths))]
+    directions = [torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(9)) for inputs, _ in stages]
+    op = _FORMS[form]
+
+    def step() -> list[Tensor]:
+        torch.set_num_threads(threads)
+        results = []
+        for (inputs, geometry), direction, depth in zip(stages, directions, depths):
+            for _ in range(depth):
+                with torch.set_grad_enabled(training):
+                    tensors = [t.detach().requires_grad_(training) for t in inputs]
+                    found = [op(*tensors, geometry)]
+                if training:
+                    found = [found[0].detach(), *torch.autograd.grad(found[0], tensors, direction)]
+            results.append(found)
+        return results
+    return step
+
+
+def saved_bytes(form: str, size: tuple[int, int]) -> int:
+    """Bytes that the 30 operators keep for their backward passes, their inputs included."""
+    total = 0
+    for stage, depth in enumerate(_DEPTHS):
+        tensors, geometry = _inputs(size, stage)
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor, kept=kept) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            out = _FORMS[form](*(t.requires_grad_() for t in tensors), geometry)
+        total += depth * sum(kept.values())
+        del out
+    return total
+
+
+def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, quick: bool, **goals) -> Row:
+    depths = (1, 1, 1, 1) if quick else _DEPTHS
+    note = ''
+    if training and threads == 1:
+        note = 'saved for backward {:.0f} against {:.0f} MiB'.format(
+            *(saved_bytes(form, size) / 2**20 for form in (ours, 'reference')))
+    mode = 'forward and backward' if training else 'forward'
+    return compare(
+        f'{ours}, {size[0]}x{size[1]}, {mode}, {threads} thread{"s"[:threads - 1]}', 'grid_sample of all points',
+        *(partial(_step, form, size, training, threads, depths) for form in (ours, 'reference')), tolerance=5e-3,
+        repeats=3, memory=threads == 1, note=note, **goals)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """The compiled operator, where it is; then the PyTorch backend."""
+    small, large = ((64, 64), (96, 128)) if quick else ((224, 224), (800, 1216))
+    before = torch.get_num_threads()
+    try:
+        if choose(None, 'cpu') == 'cpu':
+            for size, goals in ((small, (10, 9)), (large, (15, 10))):
+                for training in (False, True):
+                    for threads in (1, 2):
+                        yield _operators('cpu', size, training, threads, quick, time_goal=goals[training])
+        else:
+            print(f'the compiled operator is not measured: {native.STATUS["cpu"]}')
+        for size in (small, large):
+            yield _operators('pytorch', size, False, 1, quick, time_goal=1.3, memory_goal=4)
+            yield _operators('pytorch', size, True, 1, quick)
+    finally:
+        torch.set_num_threads(before)

@@ -49,7 +49,7 @@ template <class S>
 struct Scratch {
   std::unique_ptr<int64_t[]> memory;
   explicit Scratch(int64_t capacity)
-      : memory(new int64_t[capacity * (4 + 21 * sizeof(S) / sizeof(int64_t) + 1)]) {}
+      : memory(new int64_t[capacity * (21 * sizeof(S) + 4 * sizeof(int32_t)) / sizeof(int64_t)]()) {}
 };
 
 template <class T>

@@ -19,18 +19,17 @@ struct Points {
   S* dots;       // 4 per point: output gradient times each corner
   S* origin_x;   // of the block's points without offset, relative to its first pixel
   S* origin_y;
-  int64_t* corner[4];  // element offset of each corner within the image; corner[0] is negative if all are outside
+  int32_t* corner[4];  // pixel of each corner within the image; corner[0] is negative if all are outside
 
-  static int64_t bytes(int64_t capacity) { return capacity * (21 * sizeof(S) + 4 * sizeof(int64_t)); }
   Points(void* memory, int64_t capacity) {
-    auto* next = static_cast<int64_t*>(memory);
-    for (auto& array : corner) {
-      array = next, next += capacity;
-    }
-    auto* numbers = reinterpret_cast<S*>(next);
+    auto* numbers = static_cast<S*>(memory);
     for (S** array : {&x, &y, &mask, &left, &right, &upper, &lower, &inside[0], &inside[1], &inside[2], &inside[3],
                       &weight[0], &weight[1], &weight[2], &weight[3], &origin_x, &origin_y, &dots}) {
       *array = numbers, numbers += capacity;
+    }
+    auto* indices = reinterpret_cast<int32_t*>(numbers + 3 * capacity); // behind the dot products
+    for (auto& array : corner) {
+      array = indices, indices += capacity;
     }
   }
 };
@@ -46,111 +45,87 @@ inline void fill_origins(const Points<S>& points, const Geometry& geometry, int6
   }
 }
 
-// 16-bit numbers one by one in a form that the compiler turns into vector code.
 template <class S, class T>
-inline S widen(T value) {
-  if constexpr (std::is_same_v<T, c10::Half>) {
-    const uint32_t bits = value.x, magnitude = bits & 0x7fffu;
-    const float shifted = __builtin_bit_cast(float, magnitude << 13) * 0x1p112f;
-    const uint32_t special = magnitude >= 0x7c00u ? 0x7f800000u : 0u;
-    return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, shifted) | special | (bits & 0x8000u) << 16);
-  } else if constexpr (std::is_same_v<T, c10::BFloat16>) {
-    return __builtin_bit_cast(float, static_cast<uint32_t>(value.x) << 16);
-  } else {
-    return value;
+inline void load_points(const Points<S>& points, const T* offset, const T* mask, int64_t start, int64_t count) {
+  constexpr int kWidth = kLanes<S>;
+  S* x = points.x + start;
+  S* y = points.y + start;
+  S* m = points.mask + start;
+  int64_t e = 0;
+  for (; e + kWidth <= count; e += kWidth) {
+    const auto first = load<kWidth>(offset + 2 * e), second = load<kWidth>(offset + 2 * e + kWidth);
+    store<kWidth, S, S>(x + e, even_lanes<S, kWidth>(first, second));
+    store<kWidth, S, S>(y + e, odd_lanes<S, kWidth>(first, second));
+    store<kWidth, S, S>(m + e, load<kWidth>(mask + e));
+  }
+  for (; e < count; ++e) {
+    x[e] = load<1>(offset + 2 * e);
+    y[e] = load<1>(offset + 2 * e + 1);
+    m[e] = load<1>(mask + e);
   }
 }
 
-template <class S, class T>
-inline void load_points(
-    const Points<S>& points, const T* __restrict offset, const T* __restrict mask, int64_t start, int64_t count) {
-  S* __restrict x = points.x + start;
-  S* __restrict y = points.y + start;
-  S* __restrict m = points.mask + start;
-  for (int64_t e = 0; e < count; ++e) {
-    x[e] = widen<S>(offset[2 * e]);
-    y[e] = widen<S>(offset[2 * e + 1]);
-    m[e] = widen<S>(mask[e]);
-  }
-}
-
-// One axis: fraction-weights of the near and far corner and their indices. Not-a-number stays in the weights.
+// One axis: weights of the near and far corners (0 outside) and their indices (those inside, even then). A position
+// that is not a number counts, and its weights are not numbers either.
 template <class S>
 struct Axis {
-  S near, far, near_inside, far_inside;
-  int32_t near_index, far_index;
-  int32_t counts;
+  using V = Vec<S, kLanes<S>>;
+  using I = Vec<std::conditional_t<sizeof(S) == 4, int32_t, int64_t>, kLanes<S>>;
+  V near, far, near_inside, far_inside;
+  I near_index, far_index, counts;
+
+  inline __attribute__((always_inline)) Axis(V position, int32_t size) {
+    const V zero{}, one = zero + S(1), limit = zero + S(size);
+    const V raised = position < -one ? -one : position;
+    const V bounded = raised > limit ? limit : raised;
+    const V number = bounded == bounded ? bounded : zero;
+    I floor = __builtin_convertvector(number, I);
+    floor += number < __builtin_convertvector(floor, V); // true is -1
+    const V fraction = bounded - __builtin_convertvector(floor, V);
+    const I near_in = floor >= 0, far_in = floor + 1 < size;
+    near_inside = near_in ? one : zero;
+    far_inside = far_in ? one : zero;
+    near = (one - fraction) * near_inside;
+    far = fraction * far_inside;
+    near_index = floor & near_in;
+    far_index = far_in ? floor + 1 : I{} + (size - 1);
+    counts = (number > -one) & (number < limit);
+  }
 };
 
-template <class S>
-inline __attribute__((always_inline)) Axis<S> along(S position, int32_t size) {
-  Axis<S> axis;
-  const S limit = static_cast<S>(size);
-  const S bounded = position < S(-1) ? S(-1) : position > limit ? limit : position;
-  const S number = bounded == bounded ? bounded : S(0);
-  int32_t floor = static_cast<int32_t>(number);
-  floor -= number < static_cast<S>(floor) ? 1 : 0;
-  const S fraction = bounded - static_cast<S>(floor);
-  axis.near_inside = floor >= 0 ? S(1) : S(0);
-  axis.far_inside = floor + 1 < size ? S(1) : S(0);
-  axis.near = (S(1) - fraction) * axis.near_inside;
-  axis.far = fraction * axis.far_inside;
-  axis.near_index = floor < 0 ? 0 : floor;
-  axis.far_index = floor + 1 < size ? floor + 1 : size - 1;
-  axis.counts = number > S(-1) && number < limit ? 1 : 0;
-  return axis;
-}
-
-// Step 1 for `count` points whose offsets and modulation have been loaded.
+// Step 1 for `count` points whose offsets and modulation have been loaded; arrays are filled up to whole registers.
 template <bool Backward, class S>
 inline void place_points(
-    const Points<S>& points, int64_t count, S start_x, S start_y, S scale, int32_t height, int32_t width,
-    uint32_t channels) {
-  const S* __restrict offset_x = points.x;
-  const S* __restrict offset_y = points.y;
-  const S* __restrict mask = points.mask;
-  const S* __restrict origin_x = points.origin_x;
-  const S* __restrict origin_y = points.origin_y;
-  S* __restrict w0 = points.weight[0];
-  S* __restrict w1 = points.weight[1];
-  S* __restrict w2 = points.weight[2];
-  S* __restrict w3 = points.weight[3];
-  S* __restrict left = points.left;
-  S* __restrict right = points.right;
-  S* __restrict upper = points.upper;
-  S* __restrict lower = points.lower;
-  S* __restrict i0 = points.inside[0];
-  S* __restrict i1 = points.inside[1];
-  S* __restrict i2 = points.inside[2];
-  S* __restrict i3 = points.inside[3];
-  int64_t* __restrict c0 = points.corner[0];
-  int64_t* __restrict c1 = points.corner[1];
-  int64_t* __restrict c2 = points.corner[2];
-  int64_t* __restrict c3 = points.corner[3];
-  for (int64_t e = 0; e < count; ++e) {
-    const Axis<S> x = along<S>(start_x + origin_x[e] + offset_x[e] * scale, width);
-    const Axis<S> y = along<S>(start_y + origin_y[e] + offset_y[e] * scale, height);
-    const S near = y.near * mask[e], far = y.far * mask[e];
-    w0[e] = near * x.near;
-    w1[e] = near * x.far;
-    w2[e] = far * x.near;
-    w3[e] = far * x.far;
-    const uint32_t above = static_cast<uint32_t>(y.near_index * width);
-    const uint32_t below = static_cast<uint32_t>(y.far_index * width);
-    const int64_t nowhere = (x.counts & y.counts) ? 0 : INT64_MIN;
-    c0[e] = static_cast<int64_t>(static_cast<uint64_t>(above + x.near_index) * channels) | nowhere;
-    c1[e] = static_cast<int64_t>(static_cast<uint64_t>(above + x.far_index) * channels);
-    c2[e] = static_cast<int64_t>(static_cast<uint64_t>(below + x.near_index) * channels);
-    c3[e] = static_cast<int64_t>(static_cast<uint64_t>(below + x.far_index) * channels);
+    const Points<S>& points, int64_t count, S start_x, S start_y, S scale, int32_t height, int32_t width) {
+  constexpr int kWidth = kLanes<S>;
+  using V = Vec<S, kWidth>;
+  for (int64_t e = 0; e < count; e += kWidth) {
+    const auto put = [e](S* to, V value) { store<kWidth, S, S>(to + e, value); };
+    const auto put_index = [e](int32_t* to, auto value) {
+      const auto narrow = __builtin_convertvector(value, Vec<int32_t, kWidth>);
+      std::memcpy(to + e, &narrow, sizeof(narrow));
+    };
+    const Axis<S> x(start_x + load<kWidth>(points.origin_x + e) + load<kWidth>(points.x + e) * scale, width);
+    const Axis<S> y(start_y + load<kWidth>(points.origin_y + e) + load<kWidth>(points.y + e) * scale, height);
+    const V mask = load<kWidth>(points.mask + e), near = y.near * mask, far = y.far * mask;
+    put(points.weight[0], near * x.near);
+    put(points.weight[1], near * x.far);
+    put(points.weight[2], far * x.near);
+    put(points.weight[3], far * x.far);
+    const auto above = y.near_index * width, below = y.far_index * width;
+    put_index(points.corner[0], (above + x.near_index) | ~(x.counts & y.counts)); // -1 where all are outside
+    put_index(points.corner[1], above + x.far_index);
+    put_index(points.corner[2], below + x.near_index);
+    put_index(points.corner[3], below + x.far_index);
     if constexpr (Backward) {
-      left[e] = x.near;
-      right[e] = x.far;
-      upper[e] = y.near;
-      lower[e] = y.far;
-      i0[e] = x.near_inside;
-      i1[e] = x.far_inside;
-      i2[e] = y.near_inside;
-      i3[e] = y.far_inside;
+      put(points.left, x.near);
+      put(points.right, x.far);
+      put(points.upper, y.near);
+      put(points.lower, y.far);
+      put(points.inside[0], x.near_inside);
+      put(points.inside[1], x.far_inside);
+      put(points.inside[2], y.near_inside);
+      put(points.inside[3], y.far_inside);
     }
   }
 }
@@ -158,17 +133,17 @@ inline void place_points(
 // Step 2 forward: Chunk channels of one pixel and group, summed over its taps from point number e on.
 template <int Chunk, class T, class S>
 inline __attribute__((always_inline)) void gather(
-    const Points<S>& points, int64_t e, int64_t taps, const T* input, T* out) {
+    const Points<S>& points, int64_t e, int64_t taps, int64_t channels, const T* input, T* out) {
   constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
   Vec<S, kWidth> above[kVecs] = {}, below[kVecs] = {};
   for (const int64_t end = e + taps; e < end; ++e) {
     if (points.corner[0][e] < 0) {
       continue;
     }
-    const T* p0 = input + points.corner[0][e];
-    const T* p1 = input + points.corner[1][e];
-    const T* p2 = input + points.corner[2][e];
-    const T* p3 = input + points.corner[3][e];
+    const T* p0 = input + points.corner[0][e] * channels;
+    const T* p1 = input + points.corner[1][e] * channels;
+    const T* p2 = input + points.corner[2][e] * channels;
+    const T* p3 = input + points.corner[3][e] * channels;
     const S w0 = points.weight[0][e], w1 = points.weight[1][e], w2 = points.weight[2][e], w3 = points.weight[3][e];
     for (int i = 0; i < kVecs; ++i) {
       above[i] += load<kWidth>(p0 + i * kWidth) * w0;
@@ -185,7 +160,8 @@ inline __attribute__((always_inline)) void gather(
 // Step 2 backward: dot products of the output gradient with the corners, and its weighted copies into theirs.
 template <int Chunk, class T, class S>
 inline __attribute__((always_inline)) void scatter(
-    const Points<S>& points, int64_t e, int64_t taps, const T* input, const T* grad_out, S* grad_input, bool first) {
+    const Points<S>& points, int64_t e, int64_t taps, int64_t channels, const T* input, const T* grad_out, S* grad_input,
+    bool first) {
   constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
   Vec<S, kWidth> grad[kVecs];
   for (int i = 0; i < kVecs; ++i) {
@@ -199,7 +175,7 @@ inline __attribute__((always_inline)) void scatter(
     }
     Vec<S, kWidth> products[4];
     for (int corner = 0; corner < 4; ++corner) {
-      const int64_t at = points.corner[corner][e];
+      const int64_t at = points.corner[corner][e] * channels;
       const S weight = points.weight[corner][e];
       products[corner] = load<kWidth>(input + at) * grad[0];
       for (int i = 1; i < kVecs; ++i) {
@@ -278,14 +254,13 @@ void forward_block(
     }
   }
   place_points<false, S>(
-      points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width,
-      channels);
+      points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width);
   int64_t e = 0;
   for (int64_t pixel = 0; pixel < block.pixels; ++pixel) {
     for (int64_t group = block.group; group < block.group + block.groups; ++group, e += taps) {
       const T* from = image + group * width;
       T* to = out + (block.first + pixel) * channels + group * width;
-      for_chunks(width, [&](auto chunk, int64_t c) { gather<chunk()>(points, e, taps, from + c, to + c); });
+      for_chunks(width, [&](auto chunk, int64_t c) { gather<chunk()>(points, e, taps, channels, from + c, to + c); });
     }
   }
 }
@@ -305,14 +280,14 @@ void backward_block(
     load_points<S, T>(points, offset + (at + i * all) * 2, mask + at + i * all, i * run, run);
   }
   place_points<true, S>(
-      points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width,
-      channels);
+      points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width);
   int64_t e = 0;
   for (int64_t pixel = 0; pixel < block.pixels; ++pixel) {
     for (int64_t group = block.group; group < block.group + block.groups; ++group, e += taps) {
       const T* from = grad_out + (block.first + pixel) * channels + group * width;
       for_chunks(width, [&](auto chunk, int64_t c) {
-        scatter<chunk()>(points, e, taps, image + group * width + c, from + c, grad_image + group * width + c, c == 0);
+        scatter<chunk()>(
+            points, e, taps, channels, image + group * width + c, from + c, grad_image + group * width + c, c == 0);
       });
     }
   }

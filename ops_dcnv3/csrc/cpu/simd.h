@@ -92,3 +92,25 @@ inline void sum4(S* to, Vec<S, Lanes> a, Vec<S, Lanes> b, Vec<S, Lanes> c, Vec<S
 #undef VITDET_HALVES
   }
 }
+
+// Every second number of two vectors laid end to end, from the first or from the second on.
+#define VITDET_EVERY_SECOND(name, first)                                                                             \
+  template <class S, int Lanes>                                                                                      \
+  inline Vec<S, Lanes> name(Vec<S, Lanes> a, Vec<S, Lanes> b) {                                                      \
+    if constexpr (Lanes == 2) {                                                                                      \
+      return __builtin_shufflevector(a, b, first, first + 2);                                                        \
+    } else if constexpr (Lanes == 4) {                                                                               \
+      return __builtin_shufflevector(a, b, first, first + 2, first + 4, first + 6);                                  \
+    } else if constexpr (Lanes == 8) {                                                                               \
+      return __builtin_shufflevector(                                                                                \
+          a, b, first, first + 2, first + 4, first + 6, first + 8, first + 10, first + 12, first + 14);              \
+    } else {                                                                                                         \
+      static_assert(Lanes == 16);                                                                                    \
+      return __builtin_shufflevector(                                                                                \
+          a, b, first, first + 2, first + 4, first + 6, first + 8, first + 10, first + 12, first + 14, first + 16,   \
+          first + 18, first + 20, first + 22, first + 24, first + 26, first + 28, first + 30);                       \
+    }                                                                                                                \
+  }
+VITDET_EVERY_SECOND(even_lanes, 0)
+VITDET_EVERY_SECOND(odd_lanes, 1)
+#undef VITDET_EVERY_SECOND

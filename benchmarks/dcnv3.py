@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness import Row, Step, compare
 from benchmarks.reference_dcnv3 import reference_dcnv3
-from ops_dcnv3 import native
+from ops_dcnv3 import DCNv3, native
 from ops_dcnv3.backends import choose
 from ops_dcnv3.geometry import Geometry
 from ops_dcnv3.reference import dcnv3_pytorch
+from vitdet_plugin.backbones.internimage import InternImage
 
 _DEPTHS, _GROUPS = (4, 4, 18, 4), (4, 8, 16, 32)  # InternImage-T; groups of 16 channels
 _STRIDES = (4, 8, 16, 32)
@@ -74,6 +76,39 @@ def saved_bytes(form: str, size: tuple[int, int]) -> int:
     return total
 
 
+class _ReferenceLayer(DCNv3):
+    """The layer with the reference's form of the operator; all else is what ours does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, features = self.input_proj(x), self.dw_conv(x.permute(0, 3, 1, 2))
+        mask = F.softmax(self.mask(features).unflatten(-1, (self.group, -1)), -1).flatten(-2)
+        geometry = Geometry(3, 3, 1, 1, 1, 1, 1, 1, self.group, self.group_channels, self.offset_scale, False)
+        return self.output_proj(reference_dcnv3(value, self.offset(features), mask, geometry))
+
+
+def _backbone(reference: bool, size: tuple[int, int], training: bool, threads: int) -> Step:
+    torch.manual_seed(0)
+    model = InternImage('tiny')
+    for module in model.modules():
+        if isinstance(module, DCNv3):  # samples between pixels, as in a trained model
+            torch.nn.init.normal_(module.offset.weight, std=0.02)
+            torch.nn.init.uniform_(module.offset.bias, 0.2, 0.4)
+            if reference:
+                module.__class__ = _ReferenceLayer
+    image = torch.randn(1, 3, *size)
+
+    def step() -> list[Tensor]:
+        torch.set_num_threads(threads)
+        with torch.set_grad_enabled(training):
+            maps = model(image)
+        if training:
+            model.zero_grad(set_to_none=True)
+            sum(x.square().mean() for x in maps).backward()
+            return [x.detach() for x in maps] + [model.levels[0].blocks[0].dcn.input_proj.weight.grad]
+        return list(maps)
+    return step
+
+
 def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, quick: bool, **goals) -> Row:
     depths = (1, 1, 1, 1) if quick else _DEPTHS
     note = ''
@@ -102,5 +137,12 @@ def rows(quick: bool) -> Iterator[Row]:
         for size in (small, large):
             yield _operators('pytorch', size, False, 1, quick, time_goal=1.3, memory_goal=4)
             yield _operators('pytorch', size, True, 1, quick)
+        for training, threads in ((False, 1), (False, 2), (True, 2)):
+            mode = 'forward and backward' if training else 'forward'
+            yield compare(
+                f'InternImage-T backbone, {large[0]}x{large[1]}, {mode}, {threads} thread{"s"[:threads - 1]}',
+                'the same with grid_sample of all points',
+                *(partial(_backbone, form, large, training, threads) for form in (False, True)), tolerance=5e-3,
+                repeats=3, memory=threads == 2, time_goal=None if training else 2.4)
     finally:
         torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from vitdet_plugin.necks.simple_feature_pyramid import SimpleFeaturePyramid
 
 def pyramid(**kwargs):
     torch.manual_seed(0)
-    neck = SimpleFeaturePyramid(16, 8, **kwargs)
+    neck = SimpleFeaturePyramid(**{'in_channels': 16, 'out_channels': 8, **kwargs})
     for p in neck.parameters():
         nn.init.normal_(p, std=0.3)
     return neck
@@ -92,7 +92,20 @@ def test_built_by_name_in_every_dtype():
     (dict(scale_factors=(3,)), 'powers of two; 3 is none'),
     (dict(scale_factors=(0.75,)), 'powers of two; 0.75 is none'),
     (dict(scale_factors=(0,)), 'powers of two; 0 is none'),
+    (dict(in_channels=[8, 8]), 'names 2 maps for 4 scale factors'),
 ])
 def test_bad_arguments(kwargs, message):
     with pytest.raises(UserError, match=message):
         pyramid(**kwargs)
+
+
+def test_each_level_from_a_map_of_its_own():
+    torch.manual_seed(0)
+    several, maps = pyramid(in_channels=[16, 16, 8, 8]), [torch.randn(1, c, 4, 4) for c in (16, 16, 8, 8)]
+    outs = several(maps)
+    assert [tuple(out.shape[1:]) for out in outs] == [(8, 16, 16), (8, 8, 8), (8, 4, 4), (8, 2, 2), (8, 1, 1)]
+    for level in range(4):
+        changed = several([x + (i == level) * torch.randn_like(x) for i, x in enumerate(maps)])
+        assert [not torch.equal(a, b) for a, b in zip(outs, changed)][:4] == [i == level for i in range(4)]
+    with pytest.raises(UserError, match='the backbone gives 1 maps, in_channels names 4'):
+        several(maps[:1])

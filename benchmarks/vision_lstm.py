@@ -1,0 +1,95 @@
+"""Vision-LSTM: the mLSTM cell and the ViL-T backbone at 196, 1600 and 4096 tokens, against the parallel form."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Row, Step, compare, interleave, largest_difference
+from benchmarks.reference_mlstm import parallel_mlstm
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
+from vitdet_plugin.layers import vil
+from vitdet_plugin.layers.mlstm import mlstm
+
+_SIDES = {'ours': mlstm, 'parallel': parallel_mlstm}
+_HEADS, _DIM = 4, 96  # of ViL-T
+
+
+def _cell(side: str, tokens: int, training: bool) -> Step:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(_HEADS, tokens, _DIM) for _ in range(3))
+    # gates as they are at the start of a training: forget biases from 3 to 6
+    i_gate = 0.1 * torch.randn(_HEADS, tokens)
+    f_gate = torch.linspace(3, 6, _HEADS)[:, None] + 0.3 * torch.randn(_HEADS, tokens)
+    inputs, direction = [q, k, v, i_gate, f_gate], torch.randn(_HEADS, tokens, _DIM)
+
+    def step() -> list[Tensor]:
+        if not training:
+            with torch.no_grad():
+                return [_SIDES[side](*inputs)]
+        for x in inputs:
+            x.requires_grad_().grad = None
+        out = _SIDES[side](*inputs)
+        out.backward(direction)
+        return [out.detach(), *(x.grad for x in inputs)]
+    return step
+
+
+@contextmanager
+def _cell_of(side: str) -> Iterator[None]:
+    ours, vil.mlstm = vil.mlstm, _SIDES[side]
+    try:
+        yield
+    finally:
+        vil.mlstm = ours
+
+
+def _backbone(side: str, tokens: int, training: bool) -> Step:
+    """The whole of ViL-T; only the cell differs."""
+    torch.manual_seed(0)
+    pixels = 16 * round(tokens ** 0.5)
+    model = VisionLSTM('tiny', img_size=pixels).train(training)
+    image, direction = torch.randn(1, 3, pixels, pixels), torch.randn(1, 192, pixels // 16, pixels // 16)
+
+    def step() -> list[Tensor]:
+        with _cell_of(side), torch.set_grad_enabled(training):
+            out = model(image)[0]
+            if training:
+                model.zero_grad(set_to_none=True)
+                out.backward(direction)
+                return [out.detach(), model.pos_embed.grad]
+            return [out]
+    return step
+
+
+def _worst(ours: list[Tensor], reference: list[Tensor]) -> float:
+    """Largest difference in units of each result's standard deviation."""
+    return max(largest_difference(a, b) / b.std().item() for a, b in zip(ours, reference, strict=True))
+
+
+def _growth(name: str, builder: partial, few: int, many: int) -> Row:
+    """Time a token at many tokens against that at few, both ours: 1 is linear."""
+    timing = interleave(builder(few), builder(many), repeats=5)
+    factor = timing.ratio / (many / few)
+    return Row(f'cell, {name}: {many} against {few} tokens', 'linear growth', None, None, difference=factor,
+               tolerance=1.6, note=f'{factor:.2f} times the time a token')
+
+
+def _rows_of(name: str, builder: Callable, sizes: tuple[int, ...], repeats: int, **goals: float) -> Iterator[Row]:
+    for tokens in sizes:
+        yield compare(f'{name}, {tokens} tokens', 'parallel', partial(builder, 'ours', tokens),
+                      partial(builder, 'parallel', tokens), tolerance=5e-2, check=_worst,
+                      time_goal=goals.get(f'at_{tokens}'), repeats=5 * repeats if tokens < 1000 else repeats)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """Cell with its goals; how it grows; the whole backbone."""
+    sizes = (196, 576) if quick else (196, 1600, 4096)
+    for name, training in (('inference', False), ('training', True)):
+        cell = partial(_cell, training=training)
+        yield from _rows_of(f'cell {_HEADS} x {_DIM}, {name}', cell, sizes, 3, at_196=1.0, at_4096=13.0)
+        yield _growth(name, partial(cell, 'ours'), sizes[-2], sizes[-1])
+    for name, training in (('inference', False), ('training', True)):
+        yield from _rows_of(f'ViL-T backbone, {name}', partial(_backbone, training=training), sizes, 2)

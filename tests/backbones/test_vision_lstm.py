@@ -1,0 +1,239 @@
+"""What is Vision-LSTM's own: sizes, directions, convolutions, grids, padding, taps, poolings, arguments."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+
+from tests.backbones.registered import disturb, image, tiny
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM, unpadded_sizes
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.heads.vil_cls_head import VisionLSTMClsHead
+
+PUBLISHED = {'tiny': (192, 6_391_528), 'small': (384, 23_398_696), 'base': (768, 89_263_528)}
+
+
+def vil(seed=0, **kwargs):
+    return tiny(VisionLSTM, seed, **kwargs)
+
+
+def count(*modules):
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+@pytest.mark.parametrize('arch', PUBLISHED)
+def test_published_sizes(arch):
+    dim, parameters = PUBLISHED[arch]
+    with torch.device('meta'):
+        model = VisionLSTM(arch, pooling='bilateral_flatten')
+        assert count(model, VisionLSTMClsHead(1000, 2 * dim)) == parameters
+        first = VisionLSTM(arch, version=1, pooling='bilateral_avg')
+    assert len(model.blocks) == len(first.blocks) == 24 and model.out_channels == (2 * dim,)
+    assert [block.layer.reverse for block in first.blocks] == [False, True] * 12
+    assert not any('proj' in name and name.endswith('bias') for name, _ in first.blocks.named_parameters())
+
+
+@pytest.mark.parametrize('version', [1, 2])
+def test_directions(version):
+    """In one direction a place sees what lies before it only, in the other what lies behind."""
+    for reverse in (False, True):
+        block = vil(version=version).blocks[int(reverse)].double().eval()
+        x = torch.randn(1, 30, 32, dtype=torch.float64, requires_grad=True)
+        reached = torch.autograd.grad(block(x, (5, 6), None)[0, 14].square().sum(), x)[0][0].abs().sum(1) > 0
+        margin = 0 if version == 1 else 8  # the 3x3 convolution looks one row and one place further
+        if reverse:
+            reached = reached.flip(0)
+        place = 29 - 14 if reverse else 14
+        assert reached[:place + 1].all() and not reached[place + 1 + margin:].any()
+
+
+def test_the_reverse_direction_is_the_other_one_on_the_turned_picture():
+    model = vil()
+    ahead, back = (block.layer for block in model.blocks[:2])
+    back.load_state_dict(ahead.state_dict())
+    x = torch.randn(2, 12, 32)
+    torch.testing.assert_close(back(x.flip(1), (3, 4)).flip(1), ahead(x, (3, 4)))
+
+
+def test_unidirectional():
+    assert not any(block.layer.reverse for block in vil(alternation='unidirectional').blocks)
+
+
+@pytest.mark.parametrize(('version', 'size'), [(1, 2), (2, 5)])
+def test_kernel_size_is_honoured(version, size):
+    model = vil(version=version, conv_kernel_size=size)
+    assert model.blocks[0].layer.conv.weight.shape[2:] == (size,) * version
+    assert model(image(model, 3, 4))[0].shape == (2, 32, 3, 4)
+
+
+def test_the_convolution_runs_over_the_grid_at_hand():
+    """Of this input, not of the size that the model was made for: a picture of one row has no neighbours below."""
+    layer = vil().blocks[0].layer
+    u = torch.randn(1, 12, 64)
+    for hw in ((3, 4), (2, 6), (12, 1)):
+        expected = F.conv2d(u.transpose(1, 2).reshape(1, 64, *hw), layer.conv.weight, layer.conv.bias, padding=1,
+                            groups=64)
+        torch.testing.assert_close(layer._convolve(u, hw), expected.flatten(2).transpose(1, 2))
+
+
+def test_causal_convolution():
+    layer = vil(version=1).blocks[0].layer
+    u = torch.randn(1, 9, 64)
+    out = layer._convolve(u, (3, 3))
+    expected = sum(F.pad(u, (0, 0, 3 - tap, 0))[:, :9] * layer.conv.weight[:, 0, tap] for tap in range(4))
+    torch.testing.assert_close(out, expected + layer.conv.bias)
+
+
+@pytest.mark.parametrize('hw', [(4, 4), (7, 3)])
+def test_position_embedding_is_resized(hw):
+    model = vil().eval()
+    stored = model.pos_embed.permute(0, 3, 1, 2)
+    expected = stored if hw == (4, 4) else F.interpolate(stored, size=hw, mode='bicubic', align_corners=False)
+    assert model.pos_embed.shape == (1, 4, 4, 32)
+    torch.testing.assert_close(model._positions(hw), expected.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(('stride', 'stem'), [(8, 'patch'), (4, 'patch'), (8, 'conv'), (16, 'conv')])
+def test_finer_tokens(stride, stem):
+    model = vil(stride=stride, stem=stem)
+    assert model.pos_embed.shape[1] == 64 // stride
+    assert model(torch.randn(1, 3, 48, 32))[0].shape == (1, 32, 48 // stride, 32 // stride)
+    model.reset_parameters()
+
+
+def batch_of_two(sizes, canvas=(80, 112), dtype=torch.float64):
+    x = torch.zeros(len(sizes), 3, *canvas, dtype=dtype)
+    for picture, (h, w) in zip(x, sizes):
+        picture[:, :h, :w] = torch.randn(3, h, w)
+    return x
+
+
+@pytest.mark.parametrize('version', [1, 2])
+@pytest.mark.parametrize('how', ['sizes', 'mask_padding'])
+@torch.no_grad()
+def test_padding_of_a_batch_changes_nothing(version, how):
+    """Each picture alone, padded to whole patches only, and in a batch with a larger one."""
+    model = vil(version=version, mask_padding=how == 'mask_padding', out_indices=(1, 3)).double().eval()
+    sizes = [(80, 100), (50, 33), (64, 112)]
+    x = batch_of_two(sizes)
+    together = model(x, sizes if how == 'sizes' else None)
+    plain = vil(version=version, out_indices=(1, 3)).double().eval()
+    for n, (h, w) in enumerate(sizes):
+        rows, columns = -(-h // 16), -(-w // 16)
+        alone = plain(x[n:n + 1, :, :16 * rows, :16 * columns])
+        for found, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(found[n:n + 1, :, :rows, :columns], expected, atol=1e-9, rtol=1e-9)
+    unmasked = plain(x)[-1]
+    assert (unmasked - together[-1])[1, :, :4, :3].abs().max() > 1e-3  # padding does matter where it is not masked
+
+
+def test_masked_padding_has_no_gradient():
+    model = vil(mask_padding=True)
+    x = batch_of_two([(64, 64), (48, 40)], canvas=(64, 64), dtype=torch.float32).requires_grad_()
+    model(x)[0][1, :, :3, :3].square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert not x.grad[1, :, 48:].any() and not x.grad[1, :, :, 48:].any() and x.grad[1, :, :48, :40].abs().min() > 0
+
+
+def test_sizes_without_padding_are_found():
+    assert unpadded_sizes(batch_of_two([(80, 100), (1, 33), (0, 0)])) == [(80, 100), (1, 33), (0, 0)]
+    model = vil(mask_padding=True).eval()
+    assert model(torch.zeros(1, 3, 32, 32))[0].isfinite().all()
+
+
+def test_taps_of_several_blocks():
+    model = vil(out_indices=(0, 2, 3)).eval()
+    x = image(model)
+    with torch.no_grad():
+        maps = model(x)
+        tokens, expected = (model.patch_embed(x) + model._positions((2, 3))).flatten(1, 2), []
+        for i, block in enumerate(model.blocks):
+            tokens = block(tokens, (2, 3), None)
+            norm = model.norm if i == 3 else model.tap_norms[str(i)] if i != 1 else None
+            if norm is not None:
+                expected.append(norm(tokens).unflatten(1, (2, 3)).permute(0, 3, 1, 2))
+    assert model.out_channels == (32,) * 3 and model.out_strides == (16,) * 3
+    for found, wanted in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize('pooling', ['bilateral_avg', 'bilateral_flatten'])
+@torch.no_grad()
+def test_poolings(pooling):
+    """Version 2 normalises first and takes the ends then, version 1 the other way round."""
+    for version in (1, 2):
+        model = vil(version=version, pooling=pooling, legacy_norm=version == 1).eval()
+        x = image(model)
+        tokens = (model.patch_embed(x) + model._positions((2, 3))).flatten(1, 2)
+        for block in model.blocks:
+            tokens = block(tokens, (2, 3), None)
+        tokens = model.norm(tokens) if version == 2 else model.legacy_norm(tokens)
+        ends = (tokens[:, 0] + tokens[:, -1]) / 2 if pooling == 'bilateral_avg' else tokens[:, [0, -1]].flatten(1)
+        expected = ends if version == 2 else model.norm(ends)
+        out = model(x)
+        assert len(out) == 1 and out[0].shape == (2, model.out_channels[0], 1, 1)
+        torch.testing.assert_close(out[0][..., 0, 0], expected)
+
+
+def test_activation_maps_are_taken_where_every_token_has_a_gradient():
+    model = vil(pooling='bilateral_flatten', arch=dict(dim=32, depth=6)).eval()
+    layer, to_map = model.cam_layer()
+    kept = []
+    layer.register_forward_hook(lambda module, args, out: kept.append(out))
+    x = image(model)
+    gradient = torch.autograd.grad(model(x)[0].square().sum(), kept)[0]
+    assert (to_map(gradient, x.shape[2:]).abs().sum(1) > 0).all()
+    assert vil().cam_layer() is None
+
+
+def test_drop_path_is_constant_or_rises():
+    def rates(**kwargs):
+        model = vil(drop_path_rate=0.3, **kwargs)
+        return [b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for b in model.blocks]
+    assert rates() == pytest.approx([0.3] * 4)
+    assert rates(drop_path_decay=True) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+
+
+def test_initial_weights():
+    torch.manual_seed(0)
+    model = VisionLSTM('small')
+    disturb(model).reset_parameters()
+    layer = model.blocks[3].layer
+    small, gates = (2 / (5 * 384)) ** 0.5, layer.mlstm_cell
+    for part, std in ((layer.proj_up, small), (layer.q_proj, small), (layer.proj_down, 2 / 384 ** 0.5)):
+        assert part.weight.std().item() == pytest.approx(std, rel=0.05) and not part.bias.any()
+    assert not gates.igate.weight.any() and not gates.fgate.weight.any() and not model.norm.weight.any()
+    assert gates.fgate.bias.tolist() == [3, 4, 5, 6] and gates.igate.bias.abs().max() < 1
+    assert (layer.learnable_skip == 1).all()
+
+
+@pytest.mark.parametrize(('kwargs', 'message'), [
+    (dict(arch='huge'), "arch='huge' is unknown; choose one of tiny, small, base"),
+    (dict(arch=dict(dim=32)), 'arch wants the keys dim and depth; it has dim'),
+    (dict(arch=dict(dim=20, depth=2)), 'dim=20: twice that must be a multiple of 4 x 4 heads'),
+    (dict(version=3), 'version=3 is unknown; choose one of 1, 2'),
+    (dict(stem='convs'), "stem='convs' is unknown"),
+    (dict(stem='conv', stride=12), 'stride=12: a convolutional stem wants a power of two'),
+    (dict(alternation='random'), "alternation='random' is unknown"),
+    (dict(conv_kind='3d'), "conv_kind='3d' is unknown; choose one of 2d, causal1d"),
+    (dict(conv_kernel_size=4), 'conv_kernel_size=4: a convolution over the map wants an odd side'),
+    (dict(stride=7), 'patch_size=16 and stride=7: their difference must be even'),
+    (dict(mlstm='serial'), "mLSTM form 'serial' is unknown"),
+    (dict(pooling='max'), "pooling='max' is unknown"),
+    (dict(legacy_norm=True), 'legacy_norm=True belongs to version 1'),
+    (dict(out_indices=(1, 2)), r'out_indices=\(1, 2\) must ascend from 0 or more to the last block, 3'),
+    (dict(out_indices=()), r'out_indices=\(\) must ascend'),
+    (dict(pooling='bilateral_avg', out_indices=(1, 3)), 'pooling is for classifiers'),
+    (dict(frozen_stages=5), 'frozen_stages=5 is outside -1 ... 4'),
+])
+def test_bad_arguments_give_one_clear_line(kwargs, message):
+    with pytest.raises(UserError, match=message) as caught:
+        VisionLSTM(**{**VisionLSTM.tiny_cfg, **kwargs})
+    assert '\n' not in str(caught.value)
+
+
+def test_inputs_that_do_not_fit_are_explained():
+    with pytest.raises(UserError, match=r'\(40, 64\) pixels is no multiple of the stride 16; set pad_size_divisor'):
+        vil()(torch.zeros(1, 3, 40, 64))
+    with pytest.raises(UserError, match='pooling wants pictures of one size'):
+        vil(pooling='bilateral_avg')(torch.zeros(2, 3, 64, 64), [(64, 64), (32, 64)])

@@ -1,0 +1,313 @@
+"""Vision-LSTM (ViL): xLSTM blocks over patch tokens in alternating directions (Alkin et al., arXiv 2406.04303)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.norm import LayerNorm2d
+from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
+from vitdet_plugin.layers.vil import ViLLayer
+
+# Table 1 of the paper; depth in blocks of one direction. Any other size is given as a dict with the same keys.
+ARCHS = {'tiny': dict(dim=192, depth=24), 'small': dict(dim=384, depth=24), 'base': dict(dim=768, depth=24)}
+# What the two published versions differ in, apart from the pooling.
+VERSIONS = {
+    1: dict(conv_kind='causal1d', conv_kernel_size=4, proj_bias=False, norm_bias=False),
+    2: dict(conv_kind='2d', conv_kernel_size=3, proj_bias=True, norm_bias=True),
+}
+POOLINGS = (None, 'bilateral_avg', 'bilateral_flatten')
+
+
+class PatchEmbed(nn.Module):
+    """(B, in_channels, H, W) -> (B, H / stride, W / stride, dim) by one convolution; patches may overlap."""
+
+    def __init__(self, in_channels: int, dim: int, patch_size: int, stride: int) -> None:
+        super().__init__()
+        if patch_size < stride or (patch_size - stride) % 2:
+            raise UserError(f'patch_size={patch_size} and stride={stride}: their difference must be even and not '
+                            'negative, so that patches lie evenly around their places')
+        self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=stride, padding=(patch_size - stride) // 2)
+
+    def reset_parameters(self) -> None:
+        self.proj.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+class ConvStem(nn.Sequential):
+    """The same shapes by 3x3 convolutions of stride 2 and a 1x1 one (arXiv 2106.14881): learns faster from scratch."""
+
+    def __init__(self, in_channels: int, dim: int, stride: int) -> None:
+        halvings = stride.bit_length() - 1
+        if stride != 1 << halvings or not halvings:
+            raise UserError(f'stride={stride}: a convolutional stem wants a power of two')
+        layers: list[nn.Module] = []
+        for width in (max(16, dim >> (halvings - 1 - i)) for i in range(halvings)):
+            layers += [nn.Conv2d(in_channels, width, 3, stride=2, padding=1), LayerNorm2d(width), nn.GELU()]
+            in_channels = width
+        super().__init__(*layers, nn.Conv2d(in_channels, dim, 1))
+
+    def reset_parameters(self) -> None:
+        for layer in self:
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()
+            elif isinstance(layer, LayerNorm2d):
+                nn.init.ones_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """``x + drop_path(layer(norm(x)))`` over tokens (B, H * W, dim)."""
+
+    def __init__(self, dim: int, *, drop_path: float, norm_bias: bool, **layer: object) -> None:
+        super().__init__()
+        self.norm = OffsetLayerNorm(dim, bias=norm_bias)
+        self.layer = ViLLayer(dim, norm_bias=norm_bias, **layer)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor, hw: tuple[int, int], valid: Tensor | None) -> Tensor:
+        return x + self.drop_path(self.layer(self.norm(x), hw, valid))
+
+
+@MODELS.register_module()
+class VisionLSTM(Backbone):
+    """Vision-LSTM of either version as detection backbone or classifier trunk; maps of one stride.
+
+    Args:
+        arch: 'tiny', 'small', 'base' or ``dict(dim=, depth=)``, depth in blocks of one direction (two make one of the
+            pairs that version 2 counts).
+        version: 1 or 2; sets ``conv_kind`` ('causal1d', '2d'), ``conv_kernel_size`` (4, 3), ``proj_bias`` and
+            ``norm_bias``, each of which can be given as well.
+        img_size: side or (height, width) in pixels for which ``pos_embed`` is learned. Inputs of any size, square or
+            not, are taken: it is interpolated.
+        stride: pixels between tokens, by default ``patch_size``; smaller for overlapping patches.
+        stem: 'patch' (the paper), or 'conv': a few small convolutions, which learn faster from scratch.
+        alternation: 'bidirectional': every other block runs from the bottom right; or 'unidirectional'.
+        mlstm: form of the cell, see :mod:`vitdet_plugin.layers.mlstm`; all compute the same.
+        drop_path_rate: stochastic depth of every block; with ``drop_path_decay`` rising linearly from 0 to this.
+        out_indices: blocks after which a map is given, ascending, the last block at the end (default: it alone). Maps
+            of earlier blocks have a LayerNorm of their own.
+        pooling: None: maps. For classifiers 'bilateral_avg' (version 1: mean of the first and the last token) or
+            'bilateral_flatten' (version 2: both, one behind the other), as a map of one place.
+        legacy_norm: version 1 only: a norm before the pooling, which its training code had.
+        mask_padding: find the padding of a batch, so that no picture sees how much of it there is: the zeros that the
+            data preprocessor writes on the right and at the bottom. Sizes can also be given to ``forward``.
+        frozen_stages: -1 nothing; 0 stem and position embedding; n also the first n blocks.
+        with_cp: recompute the blocks in the backward pass to save memory.
+
+    Input (B, in_channels, H, W), H and W multiples of the stride; output a tuple of maps (B, dim, H / stride,
+    W / stride), or with ``pooling`` of one (B, dim or 2 dim, 1, 1).
+    """
+
+    tiny_cfg = dict(arch=dict(dim=32, depth=4), img_size=64)
+
+    def __init__(self, arch: str | dict = 'tiny', *, version: int = 2, img_size: int | Sequence[int] = 224,
+                 patch_size: int = 16, stride: int | None = None, in_channels: int = 3, num_heads: int = 4,
+                 stem: str = 'patch', alternation: str = 'bidirectional', conv_kind: str | None = None,
+                 conv_kernel_size: int | None = None, proj_bias: bool | None = None, norm_bias: bool | None = None,
+                 mlstm: str = 'auto', drop_path_rate: float = 0.0, drop_path_decay: bool = False,
+                 out_indices: Sequence[int] | None = None, pooling: str | None = None, legacy_norm: bool = False,
+                 mask_padding: bool = False, frozen_stages: int = -1, with_cp: bool = False,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        dim, depth = _sizes(arch)
+        stride, img_size = stride or patch_size, (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        out_indices = tuple(out_indices) if out_indices is not None else (depth - 1,)
+        _check(version, stem, alternation, pooling, legacy_norm, out_indices, depth, frozen_stages)
+        given = dict(conv_kind=conv_kind, conv_kernel_size=conv_kernel_size, proj_bias=proj_bias, norm_bias=norm_bias)
+        kind = VERSIONS[version] | {name: value for name, value in given.items() if value is not None}
+
+        self.embed_dim, self.patch_size, self.stride, self.version = dim, patch_size, stride, version
+        self.frozen_stages, self.with_cp, self.mask_padding = frozen_stages, with_cp, mask_padding
+        self.out_indices, self.pooling = out_indices, pooling
+        pooled_dim = 2 * dim if pooling == 'bilateral_flatten' else dim
+        self.out_channels = (dim,) * len(out_indices) if pooling is None else (pooled_dim,)
+        self.out_strides = (stride,) * len(self.out_channels)
+        self.patch_embed = (PatchEmbed(in_channels, dim, patch_size, stride) if stem == 'patch'
+                            else ConvStem(in_channels, dim, stride))
+        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // stride for side in img_size), dim))
+        rates = torch.linspace(0 if drop_path_decay else drop_path_rate, drop_path_rate, depth, device='cpu').tolist()
+        self.blocks = nn.ModuleList(
+            Block(dim, drop_path=rates[i], heads=num_heads, reverse=alternation == 'bidirectional' and i % 2 == 1,
+                  form=mlstm, **kind) for i in range(depth))
+        self.tap_norms = nn.ModuleDict({str(i): nn.LayerNorm(dim, eps=1e-6) for i in out_indices[:-1]})
+        self.legacy_norm = OffsetLayerNorm(dim, bias=False) if legacy_norm else None
+        # version 1 pools first and normalises then
+        self.norm = nn.LayerNorm(pooled_dim, eps=1e-6) if version == 1 else OffsetLayerNorm(
+            dim, bias=kind['norm_bias'], eps=1e-6)
+        self.reset_parameters()
+        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+
+    def reset_parameters(self) -> None:
+        """The layers' own draws; truncated normal (0.02) for ``pos_embed``."""
+        for module in self.modules():
+            if isinstance(module, (PatchEmbed, ConvStem, ViLLayer, OffsetLayerNorm, nn.LayerNorm)):
+                module.reset_parameters()
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, x: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> tuple[Tensor, ...]:
+        """Pictures (B, in_channels, H, W) to maps; ``sizes``: height and width of each without its padding, in pixels.
+
+        With ``sizes``, or ``mask_padding``, a picture's places hold what they would hold without padding, up to
+        rounding; places beyond it mean nothing.
+        """
+        if x.shape[-2] % self.stride or x.shape[-1] % self.stride:
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of the stride {self.stride}; set '
+                            'pad_size_divisor in the data_preprocessor')
+        if sizes is None and self.mask_padding and not torch.compiler.is_exporting():
+            sizes = unpadded_sizes(x)
+        x = self.patch_embed(x)
+        hw = tuple(x.shape[1:3])
+        grids = None if sizes is None else [tuple(min(full, max(1, -(-side // self.stride)))
+                                                  for side, full in zip(size, hw)) for size in sizes]
+        if grids is None or all(grid == hw for grid in grids):
+            x, valid, order = (x + self._positions(hw)).flatten(1, 2), None, None
+        else:
+            x, valid, order = self._mask(x, grids)
+        maps = []
+        for i, block in enumerate(self.blocks):
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, hw, valid, use_reentrant=False)
+            else:
+                x = block(x, hw, valid)
+            if i in self.out_indices and self.pooling is None:
+                maps.append(self._to_map(self._normalise(i, x), hw, order))
+        return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
+
+    def _positions(self, hw: tuple[int, int]) -> Tensor:
+        """``pos_embed`` for a grid, (1, H, W, dim), bicubic."""
+        if tuple(self.pos_embed.shape[1:3]) == hw:
+            return self.pos_embed
+        return _resized(self.pos_embed, hw)
+
+    def _mask(self, x: Tensor, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Tokens with the positions of each picture's own grid, which of them count, and their order.
+
+        A convolution over the sequence must not see the padding between two rows of a picture: there the tokens that
+        count are moved to the front, and ``order`` (B, H * W) says where each came from.
+        """
+        batch, h, w, _ = x.shape
+        if self.pooling is not None:
+            raise UserError('pictures of different sizes in a batch can be masked for maps only; pooling wants '
+                            'pictures of one size')
+        positions = {grid: F.pad(self._positions(grid), (0, 0, 0, w - grid[1], 0, h - grid[0])) for grid in set(grids)}
+        x = (x + torch.cat([positions[grid] for grid in grids])).flatten(1, 2)
+        heights, widths = torch.tensor(grids, device=x.device).unbind(1)
+        rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
+        valid = ((rows < heights[:, None])[:, :, None] & (columns < widths[:, None])[:, None, :]).flatten(1)
+        if self.blocks[0].layer.conv_kind == '2d':
+            return x, valid, None
+        order = valid.int().argsort(stable=True, dim=1, descending=True)
+        return x.gather(1, order[..., None].expand_as(x)), valid.gather(1, order), order
+
+    def _normalise(self, block: int, x: Tensor) -> Tensor:
+        if block != self.out_indices[-1]:
+            return self.tap_norms[str(block)](x)
+        return self.norm(x if self.legacy_norm is None else self.legacy_norm(x))
+
+    def _to_map(self, x: Tensor, hw: tuple[int, int], order: Tensor | None = None) -> Tensor:
+        """(B, H * W, dim) -> (B, dim, H, W)."""
+        if order is not None:
+            x = torch.zeros_like(x).scatter(1, order[..., None].expand_as(x), x)
+        return x.unflatten(1, hw).permute(0, 3, 1, 2)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        """(B, S, dim) -> (B, dim or 2 dim): from the tokens at which the two directions end."""
+        if self.legacy_norm is not None:
+            x = self.legacy_norm(x)
+        ends = x[:, [0, -1]]
+        if self.version == 2:
+            ends = self.norm(ends)
+        pooled = ends.mean(1) if self.pooling == 'bilateral_avg' else ends.flatten(1)
+        return self.norm(pooled) if self.version == 1 else pooled
+
+    @property
+    def num_layers(self) -> int:
+        """Depth in blocks."""
+        return len(self.blocks)
+
+    def get_layer_id(self, name: str) -> int:
+        """0 for stem and position embedding, i + 1 for block i."""
+        if name.startswith(('patch_embed.', 'pos_embed')):
+            return 0
+        return int(name.split('.')[1]) + 1 if name.startswith('blocks.') else self.num_layers + 1
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """Position embedding and patch kernel, both bicubic."""
+        if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
+            return _resized(value.float(), own.shape[1:3])
+        if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
+            return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
+        return None
+
+    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
+        """With ``pooling`` the block before the last pair: behind it each direction carries every token to an end."""
+        if self.pooling is None or len(self.blocks) < 3:
+            return None
+        return self.blocks[-3], lambda tokens, hw: self._to_map(tokens, (hw[0] // self.stride, hw[1] // self.stride))
+
+    def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
+        """Stem, position embedding and the first ``frozen_stages`` blocks."""
+        return [self.patch_embed, self.pos_embed, *self.blocks[:self.frozen_stages]]
+
+
+def unpadded_sizes(x: Tensor) -> list[tuple[int, int]]:
+    """Height and width of each picture of (B, C, H, W) without the zeros on its right and at its bottom.
+
+    A row of a normalised picture that is zero in every channel is padding: pixels are whole numbers, the means in use
+    are not.
+    """
+    filled = (x != 0).any(1)
+    sizes = []
+    for axis in (2, 1):
+        along = filled.any(axis)
+        places = torch.arange(1, along.shape[1] + 1, device=x.device)
+        sizes.append((along * places).amax(1))
+    return [tuple(size) for size in torch.stack(sizes, 1).tolist()]
+
+
+def _resized(pos_embed: Tensor, hw: Sequence[int]) -> Tensor:
+    """(1, H, W, dim) -> (1, *hw, dim), bicubic."""
+    resized = F.interpolate(pos_embed.permute(0, 3, 1, 2), size=tuple(hw), mode='bicubic', align_corners=False)
+    return resized.permute(0, 2, 3, 1)
+
+
+def _sizes(arch: str | dict) -> tuple[int, int]:
+    if isinstance(arch, str) and arch not in ARCHS:
+        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
+    sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
+    if set(sizes) != {'dim', 'depth'}:
+        raise UserError(f'arch wants the keys dim and depth; it has {", ".join(sorted(sizes)) or "none"}')
+    return sizes['dim'], sizes['depth']
+
+
+def _check(version: int, stem: str, alternation: str, pooling: str | None, legacy_norm: bool,
+           out_indices: tuple[int, ...], depth: int, frozen_stages: int) -> None:
+    """Arguments that exclude each other or are unknown, told in one line."""
+    for name, value, known in (('version', version, tuple(VERSIONS)), ('stem', stem, ('patch', 'conv')),
+                               ('alternation', alternation, ('bidirectional', 'unidirectional')),
+                               ('pooling', pooling, POOLINGS)):
+        if value not in known:
+            raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(map(str, known))}')
+    if legacy_norm and version != 1:
+        raise UserError('legacy_norm=True belongs to version 1; in version 2 the head has it')
+    if list(out_indices) != sorted(set(out_indices)) or out_indices[:1] < (0,) or out_indices[-1] != depth - 1:
+        raise UserError(f'out_indices={out_indices} must ascend from 0 or more to the last block, {depth - 1}; for '
+                        'fewer blocks set a smaller depth')
+    if pooling is not None and len(out_indices) > 1:
+        raise UserError('pooling is for classifiers, several out_indices are for detectors; set one of them')
+    if not -1 <= frozen_stages <= depth:
+        raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {depth} of a backbone of {depth} blocks')

@@ -1,0 +1,123 @@
+"""The mixing layer of Vision-LSTM: projections, convolution and the mLSTM cell in one direction (arXiv 2406.04303)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.block_diagonal import BlockDiagonalLinear
+from vitdet_plugin.layers.mlstm import check_form, mlstm
+from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
+
+CONV_KINDS = ('2d', 'causal1d')
+
+
+class MLSTMCell(nn.Module):
+    """Gates, mLSTM over the tokens and a norm of each head.
+
+    Args:
+        dim: channels of all heads together. heads: number of heads. form: see :mod:`vitdet_plugin.layers.mlstm`.
+    """
+
+    def __init__(self, dim: int, heads: int, *, norm_bias: bool, form: str = 'auto') -> None:
+        super().__init__()
+        check_form(form)
+        self.heads, self.form = heads, form
+        self.igate = nn.Linear(3 * dim, heads)
+        self.fgate = nn.Linear(3 * dim, heads)
+        self.outnorm = OffsetLayerNorm(dim, bias=norm_bias, groups=heads)
+
+    def reset_parameters(self) -> None:
+        """Gates that look at nothing: memory of different length in each head."""
+        for gate in (self.igate, self.fgate):
+            nn.init.zeros_(gate.weight)
+        nn.init.normal_(self.igate.bias, std=0.1)
+        with torch.no_grad():
+            self.fgate.bias.copy_(torch.linspace(3, 6, self.heads))
+        self.outnorm.reset_parameters()
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
+        """(heads, B, S, d) each, valid (B, S) -> (B, S, dim)."""
+        with torch.autocast(q.device.type, enabled=False):
+            i_gate, f_gate = self._gates(q, k, v)
+        h = mlstm(q, k, v, i_gate, f_gate, valid=valid, form=self.form)
+        return self.outnorm(h.permute(1, 2, 0, 3).flatten(2))
+
+    def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Linear layers over [q; k; v], in float32 at least, without writing the three side by side: (heads, B, S)."""
+        wide = torch.promote_types(q.dtype, torch.float32)
+        weight = torch.cat([self.igate.weight, self.fgate.weight]).to(wide)
+        weight = weight.view(2 * self.heads, 3, self.heads, -1).permute(1, 2, 3, 0)  # (q k v, heads, d, gates)
+        sums = sum(torch.bmm(x.flatten(1, 2).to(wide), w).sum(0) for x, w in zip((q, k, v), weight))
+        gates = sums + torch.cat([self.igate.bias, self.fgate.bias]).to(wide)
+        return gates.T.view(2, self.heads, *q.shape[1:3]).unbind()
+
+
+class ViLLayer(nn.Module):
+    """Up-projection, convolution, mLSTM and gated down-projection along one direction of the token sequence.
+
+    Args:
+        dim: channels in and out; twice as many inside.
+        heads: heads of the mLSTM.
+        reverse: from the bottom right token to the top left one.
+        conv_kind: '2d', a depthwise convolution over the map, or 'causal1d', over the sequence and what came before.
+        conv_kernel_size: its side or length.
+        proj_bias, norm_bias: biases in projections and norms.
+        form: of the cell, see :mod:`vitdet_plugin.layers.mlstm`.
+    """
+
+    def __init__(self, dim: int, *, heads: int, reverse: bool, conv_kind: str, conv_kernel_size: int, proj_bias: bool,
+                 norm_bias: bool, form: str = 'auto') -> None:
+        super().__init__()
+        inner = 2 * dim
+        if inner % (4 * heads):
+            raise UserError(f'dim={dim}: twice that must be a multiple of 4 x {heads} heads')
+        if conv_kind not in CONV_KINDS:
+            raise UserError(f'conv_kind={conv_kind!r} is unknown; choose one of {", ".join(CONV_KINDS)}')
+        if conv_kind == '2d' and conv_kernel_size % 2 == 0:
+            raise UserError(f'conv_kernel_size={conv_kernel_size}: a convolution over the map wants an odd side')
+        self.dim, self.reverse, self.conv_kind = dim, reverse, conv_kind
+        self.proj_up = nn.Linear(dim, 2 * inner, bias=proj_bias)
+        self.q_proj, self.k_proj, self.v_proj = (BlockDiagonalLinear(inner, heads, bias=proj_bias) for _ in range(3))
+        conv, padding = (nn.Conv2d, conv_kernel_size // 2) if conv_kind == '2d' else (nn.Conv1d, 0)
+        self.conv = conv(inner, inner, conv_kernel_size, padding=padding, groups=inner)
+        self.mlstm_cell = MLSTMCell(inner, heads, norm_bias=norm_bias, form=form)
+        self.learnable_skip = nn.Parameter(torch.ones(inner))
+        self.proj_down = nn.Linear(inner, dim, bias=proj_bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Small normal weights into the cell, smaller ones out of it; PyTorch's own for the convolution."""
+        for part in (self.proj_up, self.q_proj, self.k_proj, self.v_proj):
+            nn.init.normal_(part.weight, std=math.sqrt(2 / (5 * self.dim)))
+        nn.init.normal_(self.proj_down.weight, std=2 / math.sqrt(self.dim))
+        for part in (self.proj_up, self.q_proj, self.k_proj, self.v_proj, self.proj_down):
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        self.conv.reset_parameters()
+        self.mlstm_cell.reset_parameters()
+        nn.init.ones_(self.learnable_skip)
+
+    def forward(self, x: Tensor, hw: tuple[int, int], valid: Tensor | None = None) -> Tensor:
+        """Tokens (B, H * W, dim), row by row, and which of them count, (B, H * W) -> (B, H * W, dim)."""
+        if self.reverse:  # for the convolution, a map turned by 180 degrees
+            x, valid = x.flip(1), None if valid is None else valid.flip(1)
+        u, z = self.proj_up(x).chunk(2, -1)
+        if valid is not None:
+            u = u * valid[..., None].to(u.dtype)  # what the convolution sees beyond the picture: its own zero padding
+        c = F.silu(self._convolve(u, hw))
+        h = self.mlstm_cell(self.q_proj(c), self.k_proj(c), self.v_proj(u), valid)
+        out = self.proj_down(torch.addcmul(h, c, self.learnable_skip) * F.silu(z))
+        return out.flip(1) if self.reverse else out
+
+    def _convolve(self, u: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, S, C) -> (B, S, C)."""
+        if self.conv_kind == '2d':
+            u_bchw = u.unflatten(1, hw).permute(0, 3, 1, 2)
+            return self.conv(u_bchw).permute(0, 2, 3, 1).flatten(1, 2)
+        before = self.conv.kernel_size[0] - 1
+        return self.conv(F.pad(u.transpose(1, 2), (before, 0))).transpose(1, 2)

@@ -3,5 +3,6 @@
 _base_ = 'mask-rcnn_vil-t_sfp_lsj-100e_coco.py'
 
 model = dict(
-    backbone=dict(arch='base', drop_path_rate=0.2, with_cp=True, init_cfg=dict(checkpoint='checkpoints/vil2-base.th')),
+    backbone=dict(arch='base', drop_path_rate=0.2, with_cp=True,
+                  init_cfg=dict(checkpoint='checkpoints/vil2-base.th')),
     neck=dict(in_channels=768))

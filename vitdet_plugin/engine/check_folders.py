@@ -64,6 +64,18 @@ def folder_classes(cfg: dict) -> list[str]:
     return _subfolders(folder) if os.path.isdir(folder) and not _list_file(cfg) else []
 
 
+def check_topk(key: str, evaluators: Any, classes: Sequence[str]) -> list[Finding]:
+    """Top-5 accuracy of three classes would end the run at its first evaluation."""
+    findings = []
+    for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        topk = each.get('topk') if isinstance(each, dict) else None
+        most = max(topk) if isinstance(topk, (list, tuple)) else topk
+        if classes and isinstance(most, int) and most > len(classes):
+            findings.append(Finding('error', f'{key}: top-{most} accuracy of {len(classes)} classes cannot be computed; '
+                                             f'set topk to at most {len(classes)}'))
+    return findings
+
+
 def compare_folders(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
     """Compare class names of the config with the class folders; both lists are in the text.
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.engine.check_data import Finding, _names, check_dataset, dataset_classes, leaf_datasets
-from vitdet_plugin.engine.check_folders import check_folder_dataset, folder_classes, is_folder_dataset
+from vitdet_plugin.engine.check_folders import check_folder_dataset, check_topk, folder_classes, is_folder_dataset
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
     check_file,
@@ -99,6 +99,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
                 findings.append(Finding('error', f'{path}: other classes than in the first data set of this config: '
                                                  f'{_names(own)}; first: {_names(classes)}'))
         evaluators = cfg.get(f'{split}_evaluator') or []
+        findings += check_topk(f'{split}_evaluator', evaluators, classes)
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):

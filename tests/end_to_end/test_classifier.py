@@ -11,6 +11,7 @@ import torch
 
 from tests.end_to_end.tiny_classes import CLASSES, CONFIG, write_tiny_classes
 from tests.end_to_end.tiny_set import load_tool, run_ranks, run_tool
+from vitdet_plugin.engine.config import load_config
 
 
 @pytest.fixture(scope='module')
@@ -44,6 +45,8 @@ def test_training_says_and_keeps_what_matters(trained):
     work_dir, output = trained
     assert re.search(r'train 24/24  epoch 4/4  .*grad [\d.]+  loss [\d.]+', output)  # 21 pictures: 6 batches, one of 1
     assert re.search(r'val @ epoch 4  top1 [\d.]+  top2 [\d.]+  f1-score [\d.]+', output)
+    again = load_config(str(work_dir / 'tiny_classifier.py'))  # the run's own config trains and predicts again
+    assert again.model.train_cfg.probs == [0.3, 0.3] and 'probs' not in again.model.data_preprocessor
     metrics = [each for each in scalars_of(work_dir) if 'accuracy/top1' in each]
     assert len(metrics) == 4 and metrics[-1]['accuracy/top1'] > 60
     best, = work_dir.glob('best_accuracy_top1_epoch_*.pth')

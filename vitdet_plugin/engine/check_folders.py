@@ -71,8 +71,8 @@ def check_topk(key: str, evaluators: Any, classes: Sequence[str]) -> list[Findin
         topk = each.get('topk') if isinstance(each, dict) else None
         most = max(topk) if isinstance(topk, (list, tuple)) else topk
         if classes and isinstance(most, int) and most > len(classes):
-            findings.append(Finding('error', f'{key}: top-{most} accuracy of {len(classes)} classes cannot be computed; '
-                                             f'set topk to at most {len(classes)}'))
+            findings.append(Finding('error', f'{key}: top-{most} accuracy of {len(classes)} classes cannot be '
+                                             f'computed; set topk to at most {len(classes)}'))
     return findings
 
 

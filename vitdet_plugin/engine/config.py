@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from vitdet_plugin.engine.console import without_chatter
 from vitdet_plugin.errors import UserError
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / 'configs'
@@ -39,7 +40,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """
     real_path = _find_config(str(path))
     try:
-        cfg = Config.fromfile(real_path)
+        with without_chatter():  # it tells of every environment variable
+            cfg = Config.fromfile(real_path)
     except Exception as error:  # a config is a program: anything can come out of it
         raise UserError(_describe_config_error(error, real_path)) from error
     import_scope(cfg.get('default_scope') or 'mmdet')

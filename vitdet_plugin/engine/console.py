@@ -1,9 +1,11 @@
 """What reaches the terminal: a filter for mmengine's start-up dumps and a live bar."""
 
 import atexit
+import contextlib
 import io
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 # Beginnings of mmengine's and mmdet's messages that repeat what the log file or another line says.
@@ -34,6 +36,17 @@ def quieten(logger: logging.Logger) -> None:
     for handler in console_handlers(logger):
         if not any(isinstance(each, ConsoleFilter) for each in handler.filters):
             handler.addFilter(ConsoleFilter())
+
+
+@contextlib.contextmanager
+def without_chatter(level: int = logging.INFO) -> Iterator[None]:
+    """Drop log messages up to ``level``: what configs and constructors tell about themselves."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class LogFileStream(io.TextIOBase):

@@ -16,6 +16,7 @@ from torch import nn
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.engine.config import is_classifier, load_config
+from vitdet_plugin.engine.console import without_chatter
 from vitdet_plugin.engine.explain import user_errors
 from vitdet_plugin.engine.inference import (
     check_complete,
@@ -89,7 +90,8 @@ def build_model(cfg: Config) -> nn.Module:
     model = copy.deepcopy(cfg.model)  # constructors write into their arguments
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model)
+    with without_chatter():
+        return MODELS.build(model)
 
 
 def build_dataset(cfg: Config, split: str = 'test') -> Any:

@@ -22,6 +22,7 @@ from vitdet_plugin.engine.check_weights import (
     is_official,
     weight_files,
 )
+from vitdet_plugin.engine.console import without_chatter
 from vitdet_plugin.engine.explain import explain
 from vitdet_plugin.errors import UserError
 
@@ -140,15 +141,12 @@ def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:
     model_cfg = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # what constructors have to say comes again when the runner builds the model
     try:
-        return build_without_memory(model_cfg), []
+        with without_chatter(logging.WARNING):  # it comes again when the runner builds the model
+            return build_without_memory(model_cfg), []
     except Exception as error:
         line = explain(error, cfg)
         return None, [Finding('error', line)] if line else []
-    finally:
-        logging.disable(level)
 
 
 def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],

@@ -166,3 +166,20 @@ def test_a_full_kernels_offsets_and_masks_without_the_middle():
 def test_mistakes_are_named(options, word):
     with pytest.raises(UserError, match=word):
         small(**options)
+
+
+def test_onnx_runtime_agrees_on_other_sizes_too(tmp_path):
+    runtime = pytest.importorskip('onnxruntime', reason='ONNX Runtime is not installed')
+    pytest.importorskip('onnxscript', reason='onnxscript is not installed')
+    model, path = disturb(small(post_norm=True, layer_scale=0.5, offset_scale=2.0)).eval(), tmp_path / 'model.onnx'
+    names = [f'map{stride}' for stride in model.out_strides]
+    torch.onnx.export(model, (torch.randn(1, 3, 64, 96),), str(path), dynamo=False, opset_version=18,
+                      input_names=['image'], output_names=names,
+                      dynamic_axes={name: {0: 'batch', 2: 'height', 3: 'width'} for name in ['image', *names]})
+    session = runtime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    for shape in ((1, 3, 64, 96), (2, 3, 96, 70)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            expected = model(x)
+        for out, reference in zip(session.run(None, {'image': x.numpy()}), expected, strict=True):
+            torch.testing.assert_close(torch.from_numpy(out), reference, atol=1e-4, rtol=1e-4)

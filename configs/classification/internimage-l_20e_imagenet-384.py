@@ -7,11 +7,10 @@ epochs, warmup = 20, 2
 lr = 2e-5 * _base_.batch / 512
 
 model = dict(
-    backbone=dict(
-        arch='large', drop_path_rate=0.1, with_cp=True,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/internimage_l_22k_192to384.pth')),
+    backbone=dict(arch='large', drop_path_rate=0.1, with_cp=True),
     head=dict(in_channels=1280, loss=dict(label_smooth_val=0.3)),
     train_cfg=dict(_delete_=True))  # no Mixup, no CutMix
+load_from = 'checkpoints/internimage_l_22k_192to384.pth'  # the head's convolution too; the last layer is drawn anew
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

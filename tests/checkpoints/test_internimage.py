@@ -146,3 +146,14 @@ def test_a_detectors_file(tmp_path):
     report = load_official(target, save(tmp_path / 'det.pth', {'state_dict': state, 'meta': {'epoch': 12}}))
     assert not report.missing and len(report.dropped) == 1
     assert_same(target.state_dict(), source.state_dict())
+
+
+def test_fine_tuning_on_other_classes_keeps_all_but_the_last_layer(tmp_path):
+    source, target = classifier(0, classes=20, **LIKE_S), classifier(1, **LIKE_S)
+    own = {name: value.clone() for name, value in target.head.fc.state_dict().items()}
+    path = save(tmp_path / '22k.pth', {'model': spell.official(source.state_dict())})
+    report = load_official(target, path, other_classes=True)
+    assert sorted(report.missing) == ['head.fc.bias', 'head.fc.weight']
+    assert_same(target.head.fc.state_dict(), own)
+    assert torch.equal(target.head.conv.weight, source.head.conv.weight)
+    assert_same(target.backbone.state_dict(), source.backbone.state_dict())

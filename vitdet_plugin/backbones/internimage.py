@@ -68,7 +68,7 @@ class Downsample(nn.Module):
         return self.norm(self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
-class Layer(nn.Module):
+class Block(nn.Module):
     """DCNv3 and MLP with residual connections, on maps (B, H, W, channels).
 
     Where the norms stand, first match counts (f is DCNv3 or the MLP, g the layer scale):
@@ -114,7 +114,7 @@ class Level(nn.Module):
                  post_norm_ids: Sequence[int], downsample: bool, **options) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([
-            Layer(channels, group, variant, drop_path=rate, norm=norm, **options) for rate in drop_paths])
+            Block(channels, group, variant, drop_path=rate, norm=norm, **options) for rate in drop_paths])
         self.post_norm_ids = tuple(post_norm_ids)
         self.post_norms = nn.ModuleList([build_nhwc_norm('LN', channels) for _ in self.post_norm_ids])
         has_norm = not variant['post_norm'] or variant['center_feature_scale']
@@ -140,7 +140,7 @@ class InternImage(Backbone):
             checkpoints fit, but get no gradients.
         layer_scale, offset_scale, post_norm, res_post_norm, center_feature_scale, remove_center, dw_kernel_size,
         level2_post_norm_block_ids: None: as ``arch`` has it. ``layer_scale`` is the initial value, False for none;
-            ``post_norm`` and ``res_post_norm`` place the norms (:class:`Layer`); ``offset_scale`` multiplies the
+            ``post_norm`` and ``res_post_norm`` place the norms (:class:`Block`); ``offset_scale`` multiplies the
             sampling offsets; ``remove_center`` leaves the kernel's middle out; ``dw_kernel_size`` is that of the
             depthwise convolution in front of the offsets; behind the given blocks of level 2 stands one more norm.
         drop_path_rate: stochastic depth; 'linear' rises from 0 to it, 'uniform' (``drop_path_type``) is the same
@@ -197,7 +197,7 @@ class InternImage(Backbone):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d)):
                 module.reset_parameters()
-            elif isinstance(module, Layer) and module.gamma1 is not None:
+            elif isinstance(module, Block) and module.gamma1 is not None:
                 nn.init.constant_(module.gamma1, module.layer_scale)
                 nn.init.constant_(module.gamma2, module.layer_scale)
         for module in self.modules():  # last: offsets and masks start at zero, unlike other linear layers

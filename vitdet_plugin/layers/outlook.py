@@ -17,12 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ops_dcnv3  # noqa: F401  loads the compiled operators, where they were built
+from ops_dcnv3 import native
 from vitdet_plugin.errors import UserError
 
 FORMS = ('auto', 'plain', 'native')
 _NATIVE_DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _NATIVE_KERNEL = 3
+_NATIVE_IS_BUILT = native.has_operator('outlook_attention')  # ops_dcnv3 compiles and loads it
 
 
 def outlook_attention(v: Tensor, a: Tensor, num_heads: int, *, kernel_size: int = 3, stride: int = 2, padding: int = 1,
@@ -57,12 +58,12 @@ def outlook_attention(v: Tensor, a: Tensor, num_heads: int, *, kernel_size: int 
 
 def native_is_built() -> bool:
     """Whether the compiled kernel is loaded."""
-    return hasattr(torch.ops.vitdet_plugin, 'outlook_attention')
+    return _NATIVE_IS_BUILT
 
 
 def _why_not_native(v: Tensor, kernel_size: int, dropout: float) -> str | None:
     if not native_is_built():
-        return 'is not compiled here'
+        return 'is not compiled here (python -m ops_dcnv3.build)'
     if v.device.type not in ('cpu', 'meta'):
         return f'does not serve tensors on {v.device.type}'
     if kernel_size != _NATIVE_KERNEL or dropout:

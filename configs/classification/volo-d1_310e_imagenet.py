@@ -1,0 +1,35 @@
+"""VOLO-D1 on ImageNet-1k: 300 + 10 epochs with mixed tokens and a loss at every place (arXiv 2106.13112, section 4.1).
+
+The authors take the places' labels from token-labelling files (arXiv 2104.10858). Here every place has the picture's
+label, unless the data samples carry ``gt_token_score``, soft labels (classes, 14, 14).
+"""
+
+_base_ = ['../_base_/datasets/imagenet_224.py', '../_base_/schedules/adamw_cosine_300e.py', '../_base_/runtime_cls.py']
+
+epochs, warmup, cooldown = 300, 20, 10
+lr, least_lr = 1.6e-3, 1e-5
+
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='VOLO', arch='d1', img_size=_base_.image_size, drop_path_rate=0.1, mix_token=True),
+    head=dict(type='VOLOClsHead', num_classes=1000, in_channels=384, num_heads=12, mlp_ratio=3, dense=True))
+
+# the picture's short side is resized to 224 / 0.96
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=round(_base_.image_size / 0.96), edge='short', backend='pillow',
+         interpolation='bicubic'),
+    dict(type='CenterCrop', crop_size=_base_.image_size),
+    dict(type='PackInputs'),
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(optimizer=dict(lr=lr))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=warmup, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=warmup, end=epochs, T_max=epochs - warmup, eta_min=least_lr,
+         convert_to_iter_based=True),
+    dict(type='ConstantLR', factor=1.0, by_epoch=True, begin=epochs, end=epochs + cooldown),
+]
+train_cfg = dict(max_epochs=epochs + cooldown)

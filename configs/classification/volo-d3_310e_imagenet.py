@@ -1,0 +1,9 @@
+"""VOLO-D3 on ImageNet-1k, as D1 but for its size, learning rate and drop path."""
+
+_base_ = 'volo-d1_310e_imagenet.py'
+
+model = dict(
+    backbone=dict(arch='d3', drop_path_rate=0.5),
+    head=dict(in_channels=512, num_heads=16))
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))

@@ -14,8 +14,7 @@ model = dict(
                   drop_path_rate=0.05, pretrain_img_size=_base_.image_size, pretrain_use_cls_token=False),
     head=dict(type='LayerNormClsHead', num_classes=len(_base_.classes), in_channels=dim,
               loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
-    # half of the batches stay as they are
-    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2), dict(type='CutMix', alpha=1.0)], probs=[0.25, 0.25]))
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.2), dict(type='CutMix', alpha=1.0)]))
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5.0))
 auto_scale_lr = dict(base_batch_size=_base_.batch_size)

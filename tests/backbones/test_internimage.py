@@ -58,11 +58,14 @@ def test_letters_name_the_sizes():
 ])
 def test_where_the_norms_stand(options, formula):
     layer = disturb(small(**options)).levels[1].blocks[0].eval()
+    assert (layer.res_post_norm1 is not None) == options.get('res_post_norm', False)  # as in the official state dicts
     x = torch.randn(1, 5, 6, 32)
     with torch.no_grad():
         y = formula(x, layer.dcn, layer.norm1, layer.res_post_norm1, layer.gamma1)
         y = formula(y, layer.mlp, layer.norm2, layer.res_post_norm2, layer.gamma2)
         torch.testing.assert_close(layer(x), y)
+    layer(x).sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in layer.parameters())
 
 
 @pytest.mark.parametrize(('options', 'has_norm'), [

@@ -91,9 +91,10 @@ class Block(nn.Module):
         self.gamma1 = self.gamma2 = self.res_post_norm1 = self.res_post_norm2 = None
         if self.layer_scale:
             self.gamma1, self.gamma2 = nn.Parameter(torch.empty(channels)), nn.Parameter(torch.empty(channels))
-        elif variant['res_post_norm'] and not self.post_norm:
-            self.res_post_norm1 = build_nhwc_norm(norm, channels)
-            self.res_post_norm2 = build_nhwc_norm(norm, channels)
+        self.has_norm_behind = variant['res_post_norm'] and not self.layer_scale and not self.post_norm
+        if variant['res_post_norm']:  # the official model holds them also where it does not use them
+            self.res_post_norm1 = build_nhwc_norm(norm, channels).requires_grad_(self.has_norm_behind)
+            self.res_post_norm2 = build_nhwc_norm(norm, channels).requires_grad_(self.has_norm_behind)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self._branch(x, self.dcn, self.norm1, self.gamma1, self.res_post_norm1))
@@ -102,7 +103,7 @@ class Block(nn.Module):
     def _branch(self, x: Tensor, function: nn.Module, norm: nn.Module, gamma: Tensor | None,
                 norm_behind: nn.Module | None) -> Tensor:
         x = norm(function(x)) if self.post_norm else function(norm(x))
-        if norm_behind is not None:
+        if self.has_norm_behind:
             x = norm_behind(x)
         return x if gamma is None else gamma * x
 

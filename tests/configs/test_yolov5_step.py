@@ -112,4 +112,4 @@ def test_the_larger_recipe_mixes_mosaics(tmp_path):
 def test_the_inferencer_knows_of_the_letterbox():
     from vitdet_plugin.engine.inference import TestPipeline
     packed = TestPipeline(load('convnext_yolov5/yolov5_convnext-mini_pafpn_demo'))(np.zeros((40, 20, 3), np.uint8))
-    assert packed['data_samples'].letterbox_offset == (70, 60) and packed['inputs'].shape == (3, 160, 160)
+    assert packed['data_samples'].letterbox_offset == (56, 0) and packed['inputs'].shape == (3, 224, 224)

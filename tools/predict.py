@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> None:
         from vitdet_plugin.api import Inferencer
         model = Inferencer.load(args.config, args.checkpoint, args.device, args.cfg_options)
-        results = model.predict(args.inputs, args.score_thr, None if args.no_pictures else args.out)
+        results = model.predict(args.inputs, args.score_thr, None if args.no_pictures else args.out, progress=True)
         Path(args.out).mkdir(parents=True, exist_ok=True)
         (record_classes if model.is_classifier else record_objects)(results, Path(args.out), args.top)
 

@@ -24,6 +24,7 @@ from torch import nn
 from vitdet_plugin.engine.config import is_classifier, load_config, near
 from vitdet_plugin.engine.inference import TestPipeline, expand, out_paths
 from vitdet_plugin.engine.load_model import load_model
+from vitdet_plugin.engine.track import track
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
@@ -145,7 +146,7 @@ class Inferencer:
 
     @torch.no_grad()
     def predict(self, images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], score_thr: float = 0.3,
-                out_dir: str | Path | None = None) -> list[Detections] | list[Classification]:
+                out_dir: str | Path | None = None, progress: bool = False) -> list[Detections] | list[Classification]:
         """Find objects in pictures, or say what they show.
 
         Args:
@@ -154,6 +155,7 @@ class Inferencer:
             score_thr: detections below it are left out; the config's own threshold holds as well. A classifier gives
                 all classes.
             out_dir: folder for drawn pictures, ``<name>.jpg`` each (arrays: ``image_<number>.jpg``).
+            progress: show on standard error how many pictures are done.
 
         Returns:
             One :class:`Detections` or :class:`Classification` a picture, in the order given.
@@ -164,7 +166,9 @@ class Inferencer:
         sources = list(expand(images))
         places = out_paths(sources, Path(out_dir)) if out_dir is not None else [None] * len(sources)
         run = self._classify if self.is_classifier else self._detect
-        return [run(source, score_thr, place) for source, place in zip(sources, places)]
+        pairs = zip(sources, places)
+        return [run(source, score_thr, place)
+                for source, place in (track(pairs, len(sources), 'pictures') if progress else pairs)]
 
     def _test_step(self, source: Path | np.ndarray) -> Any:
         data = self._pipeline(source)

@@ -141,6 +141,13 @@ def test_sizes_without_padding_are_found():
     assert model(torch.zeros(1, 3, 32, 32))[0].isfinite().all()
 
 
+def test_exports():
+    model = vil(arch=dict(dim=32, depth=2), mask_padding=True, stride=8).eval()  # 80 tokens: chunks elsewhere
+    x = torch.randn(1, 3, 64, 80)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x)[0], model(x)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_taps_of_several_blocks():
     model = vil(out_indices=(0, 2, 3)).eval()
     x = image(model)

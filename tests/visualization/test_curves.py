@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.curves import plot_curves, read_scalars
 
@@ -53,3 +54,22 @@ def test_mistakes(tmp_path, text, says):
         read_scalars(tmp_path / 'scalars.json')
     with pytest.raises(UserError, match='no scalars.json there'):
         read_scalars(tmp_path / 'empty')
+
+
+def test_classifiers_and_several_runs(work_dir, tmp_path):
+    other = tmp_path / 'other run'
+    write(other, '20260103_000000', [training(5, 1.0), {'accuracy/top1': 40.0, 'single-label/f1-score': 30.0, 'time': 1,
+                                                        'coco/bbox_mAP': 0.3, 'step': 1}])
+    assert set(read_scalars(other).metrics) == {'top1', 'f1-score', 'bbox_mAP'}
+    assert cv2.imread(str(plot_curves([work_dir, other], tmp_path / 'both.png'))).std() > 5
+    with pytest.raises(UserError, match="no metric 'top2'; there are bbox_mAP"):
+        plot_curves([work_dir, other], tmp_path / 'both.png', metrics=['top2'])
+
+
+def test_command(work_dir, tmp_path, capsys):
+    command = load_tool('analysis/plot_curves').main
+    assert command([str(work_dir), str(work_dir), '--names', 'one', 'two', '--out', str(tmp_path / 'a b.png')]) == 0
+    assert cv2.imread(str(tmp_path / 'a b.png')).std() > 5
+    assert command([str(tmp_path / 'none'), '--out', 'x.png']) == 2
+    assert 'no scalars.json there' in capsys.readouterr().err
+    assert command([str(work_dir), '--names', 'one', 'two', '--out', 'x.png']) == 2

@@ -1,6 +1,7 @@
 """Loss and accuracy over a training run as one figure."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ def read_scalars(log: str | Path) -> Run:
             for name, value in scalars.items():
                 if is_training and 'loss' in name:
                     losses.setdefault(name, {})[iteration] = value
-                elif not is_training and value != -1 and ('mAP' in name or 'accuracy' in name or name.startswith('AP')):
+                elif not is_training and value != -1 and ('/' in name or 'mAP' in name or name.startswith('AP')):
                     metrics.setdefault(name.split('/', 1)[-1], {})[iteration] = value
     if not losses and not metrics:
         raise UserError(f'{log}: nothing logged yet')
@@ -54,34 +55,84 @@ def read_scalars(log: str | Path) -> Run:
     return Run(*as_arrays)
 
 
-def plot_curves(log: str | Path, out_png: str | Path, title: str | None = None) -> Path:
-    """Draw loss, its parts and evaluation results over iterations into a PNG.
+def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, title: str | None = None,
+                names: Sequence[str] | None = None, metrics: Sequence[str] | None = None) -> Path:
+    """Draw losses and evaluation results over iterations into a PNG.
+
+    One log: loss, its parts and every metric. Several: the total loss and one metric of each, to compare them.
 
     Args:
-        log: As for :func:`read_scalars`.
+        log: As for :func:`read_scalars`, or several of these.
         out_png: File to write; its folder is made.
-        title: Text above; the log's folder by default.
+        title: Text above; by default the log's folder.
+        names: Of several logs; their folders by default.
+        metrics: Which metrics (``bbox_mAP``, ``top1``); by default all, or of several logs the first that all have.
 
     Returns:
         ``out_png`` as a path.
+
+    Raises:
+        UserError: See :func:`read_scalars`; or a metric that is not in a log.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    run = read_scalars(log)
+    logs = [log] if isinstance(log, (str, Path)) else list(log)
+    runs = [_only(read_scalars(each), metrics, each) for each in logs]
     figure = Figure(figsize=(11, 4.2), dpi=120, layout='constrained')
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2 if run.losses and run.metrics else 1, squeeze=False)[0].tolist()
-    if run.losses:
-        _draw_losses(panels.pop(0), run.losses)
-    if run.metrics:
-        _draw_metrics(panels.pop(0), run.metrics)
-    folder = Path(log).resolve()
-    figure.suptitle(title or (folder if folder.is_dir() else folder.parents[1]).name)
+    kinds = [kind for kind in ('losses', 'metrics') if any(getattr(run, kind) for run in runs)]
+    panels = dict(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]))
+    if len(runs) == 1:
+        if 'losses' in panels:
+            _draw_losses(panels['losses'], runs[0].losses)
+        if 'metrics' in panels:
+            _draw_metrics(panels['metrics'], runs[0].metrics)
+        figure.suptitle(title or _name(logs[0]))
+    else:
+        _compare(panels, dict(zip(names or _distinct([_name(each) for each in logs]), runs)))
+        figure.suptitle(title or '')
     out_png = Path(out_png)
     out_png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out_png)
     return out_png
+
+
+def _only(run: Run, metrics: Sequence[str] | None, log: str | Path) -> Run:
+    for name in metrics or ():
+        if name not in run.metrics:
+            raise UserError(f'{log}: no metric {name!r}; there are {", ".join(run.metrics) or "none"}')
+    return run if metrics is None else Run(run.losses, {name: run.metrics[name] for name in metrics})
+
+
+def _name(log: str | Path) -> str:
+    folder = Path(log).resolve()
+    return (folder if folder.is_dir() else folder.parents[1]).name
+
+
+def _distinct(names: list[str]) -> list[str]:
+    return [name if names.count(name) == 1 else f'{name} ({place})' for place, name in enumerate(names, 1)]
+
+
+def _compare(panels: dict, runs: dict[str, Run]) -> None:
+    """The total loss, and the first metric that all runs have (or else any of them), in one colour a run."""
+    shared = [name for run in runs.values() for name in run.metrics if all(name in other.metrics
+                                                                           for other in runs.values())]
+    metric = (shared or [name for run in runs.values() for name in run.metrics] or [None])[0]
+    for number, (label, run) in enumerate(runs.items()):
+        colour = f'C{number % 10}'
+        if 'loss' in run.losses:
+            curve = run.losses['loss']
+            panels['losses'].plot(curve[:, 0], _smoothed(curve[:, 1]), color=colour, label=label, linewidth=1.8)
+            panels['losses'].plot(curve[:, 0], curve[:, 1], color=colour, linewidth=0.8, alpha=0.2)
+        if metric in run.metrics:
+            curve = run.metrics[metric]
+            panels['metrics'].plot(curve[:, 0], curve[:, 1], color=colour, marker='o', markersize=3.5,
+                                   label=f'{label} ({curve[-1, 1]:.3f})')
+    for kind, heading in (('losses', 'loss'), ('metrics', metric)):
+        if kind in panels:
+            panels[kind].set(title=heading, xlabel='iteration', ylim=(0, None))
+            _tidy(panels[kind])
 
 
 def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tests.data.tiny_classes import write_class_folders
+from tests.end_to_end.tiny_set import CONFIG, load_tool
+from tests.visualization.tiny_folder_classifier import write_classifier
+from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.evaluation.complexity import count_macs, input_shape, peak_memory
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.ModuleDict(dict(backbone=nn.Conv2d(3, 8, 3, padding=1), head=nn.Linear(8, 5)))
+
+    def forward(self, x):
+        return self.model['head'](self.model['backbone'](x).mean((2, 3)))
+
+
+def test_multiplications_are_counted_by_part():
+    total, parts = count_macs(Pair(), torch.randn(1, 3, 10, 12))
+    assert parts == {'backbone': 3 * 8 * 9 * 10 * 12, 'head': 40} and total == sum(parts.values())
+
+
+def test_memory_of_a_step():
+    step = lambda: torch.ones(8 * 2**20).mul_(2)  # noqa: E731  32 MB
+    found = peak_memory(step, torch.device('cpu'))
+    assert found is None or found > 20 * 2**20
+
+
+def test_shape_of_the_test_pipeline(tmp_path):
+    assert input_shape(load_config(str(CONFIG))) == (64, 64)
+    cfg = load_config(str(CONFIG), ['test_dataloader.dataset.pipeline.1.scale=(200,100)'])
+    assert input_shape(cfg) == (128, 224)  # height, width; padded to multiples of 32
+    cfg.test_dataloader.dataset.pipeline[1].pop('scale')
+    with pytest.raises(UserError, match='give --shape'):
+        input_shape(cfg)
+
+
+def test_command(tmp_path, capsys):
+    classifier, _ = write_classifier(tmp_path, write_class_folders(tmp_path / 'set', per_class=1))
+    command = load_tool('analysis/get_flops').main
+    figures = tmp_path / 'f.json'
+    assert command([classifier, '--repeats', '1', '--device', 'cpu', '--json', str(figures)]) == 0
+    first, = json.loads(figures.read_text())
+    assert command([str(CONFIG), '--repeats', '1', '--no-trace', '--device', 'cpu', '--json', str(figures)]) == 0
+    second, = json.loads(figures.read_text())
+    assert first['shape'] == [32, 48] and set(first['parts']) == {'backbone', 'head'}
+    assert set(second['parts']) == {'backbone', 'neck', 'rpn_head', 'roi_head'}
+    for found in (first, second):
+        assert found['seconds'] > 0 and found['parameters'] == sum(part['parameters']
+                                                                   for part in found['parts'].values())
+        assert found['macs'] == sum(part['macs'] for part in found['parts'].values()) > 0
+    tokens, dim = 4 * 6, 32  # patch embedding and the linear layers of two blocks, without attention itself
+    assert first['parts']['backbone']['macs'] > tokens * dim * (3 * 64 + 2 * 12 * dim)
+    assert first['agrees'] is not None
+    assert 'GMACs' in capsys.readouterr().out
+    assert command([classifier, '--shape', '30', '31', '--device', 'cpu']) == 2
+    assert 'no multiple of patch_size=8' in capsys.readouterr().err

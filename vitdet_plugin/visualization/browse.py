@@ -1,0 +1,168 @@
+"""Training samples as the model will see them: after the pipeline of a config, with labels, boxes and masks drawn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from vitdet_plugin.engine.load_model import build_dataset
+from vitdet_plugin.engine.track import track
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.visualization.draw import Objects, draw_objects
+from vitdet_plugin.visualization.picture_hook import annotated_objects
+from vitdet_plugin.visualization.sheet import contact_sheet
+
+
+def browse(cfg: Config, out: str | Path, count: int = 12, repeats: int = 3, split: str = 'train') -> list[Path]:
+    """Draw samples of a split of a config.
+
+    Detection: a picture for each sample, the annotated original beside ``repeats`` passes through the pipeline.
+    Classification: sheets of samples, likewise; then a batch as the model gets it, mixed pictures (Mixup, CutMix) with
+    their soft labels, if the config mixes any.
+
+    Args:
+        cfg: The config.
+        out: Folder for the pictures.
+        count: Samples, evenly spaced over the split.
+        repeats: Passes of each through the pipeline, which draws its augmentations anew.
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: No such split, data that is not there, or a pipeline that fails.
+    """
+    dataset, out = build_dataset(cfg, split), Path(out)
+    classes = list(dataset.metainfo.get('classes') or ())
+    out.mkdir(parents=True, exist_ok=True)
+    count = min(count, len(dataset))
+    places = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    rows = []
+    for place in track(places.tolist(), count, 'samples'):
+        info = dataset.get_data_info(place) if hasattr(dataset, 'get_data_info') else {}
+        rows.append((place, info, [_sample(dataset, place) for _ in range(repeats)]))
+    if not rows:
+        raise UserError(f'{split}_dataloader: the data set is empty')
+    if 'gt_instances' in rows[0][2][0]['data_samples']:
+        return [_draw_detection(out, *row, classes) for row in rows]
+    return _draw_classification(cfg, out, rows, classes)
+
+
+def _sample(dataset: Any, place: int) -> dict:
+    """One pass; like mmengine's own loop, another sample is taken where the pipeline gives none."""
+    for offset in range(100):
+        sample = dataset[(place + offset) % len(dataset)]
+        if sample is not None:
+            return sample
+    raise UserError(f'the pipeline gives no sample for 100 pictures from {place} on')
+
+
+def objects_of_sample(data_sample: Any, shape: tuple[int, int]) -> Objects:
+    """``gt_instances`` of mmdet's data sample for drawing; masks cut or padded to ``shape``."""
+    found = data_sample.gt_instances
+    if 'bboxes' not in found:  # a test pipeline without LoadAnnotations
+        return Objects(np.zeros((0, 4)), np.zeros(0, int))
+    boxes = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
+    masks = found.get('masks')
+    if masks is not None:
+        masks = masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
+        fitted = np.zeros((len(masks), *shape), bool)
+        if len(masks):
+            fitted[:, :masks.shape[1], :masks.shape[2]] = masks[:, :shape[0], :shape[1]]
+        masks = fitted
+    return Objects(np.asarray(boxes, float).reshape(-1, 4), np.asarray(found.labels, int), None, masks)
+
+
+def _draw_detection(out: Path, place: int, info: dict, samples: Sequence[dict], classes: Sequence[str]) -> Path:
+    images, captions = [], []
+    original = cv2.imread(str(info.get('img_path')), cv2.IMREAD_COLOR)
+    if original is not None:
+        truth = annotated_objects(info.get('instances', []), original.shape[:2])
+        images.append(draw_objects(np.ascontiguousarray(original[..., ::-1]), truth, classes))
+        captions.append(f'{Path(info["img_path"]).name}\n{original.shape[1]}x{original.shape[0]}, {len(truth)} objects')
+    for sample in samples:
+        image = _rgb(sample['inputs'])
+        objects = objects_of_sample(sample['data_samples'], image.shape[:2])
+        images.append(draw_objects(image, objects, classes))
+        captions.append(f'after the pipeline\n{image.shape[1]}x{image.shape[0]}, {len(objects)} objects')
+    return _write(out / f'{place:06}.jpg', contact_sheet(images, captions, len(images), 480))
+
+
+def _draw_classification(cfg: Config, out: Path, rows: list, classes: Sequence[str]) -> list[Path]:
+    images, captions = [], []
+    for place, info, samples in rows:
+        name = _label_text(samples[0]['data_samples'], classes)
+        original = cv2.imread(str(info.get('img_path')), cv2.IMREAD_COLOR)
+        if original is not None:
+            images.append(original[..., ::-1])
+            captions.append(f'{name}\n{place}: {Path(info["img_path"]).name}')
+        images += [_rgb(sample['inputs']) for sample in samples]
+        captions += [f'{name}\n{sample["inputs"].shape[2]}x{sample["inputs"].shape[1]}' for sample in samples]
+    per_row = len(images) // len(rows)
+    columns = per_row * max(1, 8 // per_row)
+    written = [_write(out / 'samples.jpg', contact_sheet(images, captions, columns, 180))]
+    batch = [sample for _, _, samples in rows for sample in samples]
+    mixed = mixed_batch(cfg, batch[:2 * (len(batch) // 2)])
+    if mixed is not None:
+        pictures, targets = mixed
+        captions = [_label_text(target, classes) for target in targets]
+        written.append(_write(out / 'batch.jpg', contact_sheet(pictures, captions, 6, 200)))
+    return written
+
+
+def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray], Sequence[Any]] | None:
+    """A batch behind the data preprocessor in training, as pictures again; None where the config mixes nothing."""
+    from mmengine.dataset import pseudo_collate
+    preprocessor = copy.deepcopy(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
+    augments = (cfg.model.get('train_cfg') or {}).get('augments') or (preprocessor.get('batch_augments') or {}).get(
+        'augments')
+    if not augments or not samples:
+        return None
+    augments = augments if isinstance(augments, (list, tuple)) else [augments]
+    preprocessor.setdefault('num_classes', (cfg.model.get('head') or {}).get('num_classes'))
+    preprocessor.update(type='mmpretrain.ClsDataPreprocessor', to_onehot=True,
+                        batch_augments=dict(augments=list(augments)))
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
+    module = MODELS.build(preprocessor)
+    batch = module(pseudo_collate(samples), True)
+    values = batch['inputs']
+    if getattr(module, '_enable_normalize', False):
+        values = values * module.std + module.mean
+    values = values.clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+    if not module.to_rgb:
+        values = values[..., ::-1]
+    return [np.ascontiguousarray(each) for each in values], batch['data_samples']
+
+
+def _label_text(sample: Any, classes: Sequence[str]) -> str:
+    def name(label: int) -> str:
+        return classes[label] if label < len(classes) else f'class {label}'
+
+    if 'gt_score' in sample:
+        score = sample.gt_score
+        parts = [(float(score[label]), name(int(label))) for label in torch.nonzero(score > 0.005).flatten()]
+        return '\n'.join(f'{share:.2f} {text}' for share, text in sorted(parts, reverse=True)[:2])
+    labels = sample.get('gt_label')
+    return ', '.join(name(int(label)) for label in labels.flatten()) if labels is not None else 'no label'
+
+
+def _rgb(inputs: torch.Tensor) -> np.ndarray:
+    """(3, H, W) BGR, as pipelines load, -> (H, W, 3) uint8 RGB."""
+    values = inputs if inputs.dtype == torch.uint8 else inputs.clamp(0, 255).round().byte()
+    return np.ascontiguousarray(values.permute(1, 2, 0).numpy()[..., ::-1])
+
+
+def _write(path: Path, image: np.ndarray) -> Path:
+    if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
+        raise UserError(f'{path} cannot be written; choose another folder')
+    return path
+

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +106,7 @@ def build_dataset(cfg: Config, split: str = 'test') -> Any:
     if loader is None:
         raise UserError(f'config {cfg.filename} has no {split}_dataloader')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    with user_errors(cfg):
+    with user_errors(cfg), contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of every step
         return DATASETS.build(loader.dataset)
 
 

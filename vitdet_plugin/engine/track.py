@@ -28,5 +28,5 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         now = time.monotonic()
         if now - shown >= _SECONDS_BETWEEN_LINES and done < total:
             shown = now
-            left = (now - start) / done * (total - done)
-            print(f'{what} {done}/{total}, {left:.0f} s to go', file=sys.stderr, flush=True)
+            left = f', {(now - start) / done * (total - done):.0f} s to go' if done > total / 20 else ''
+            print(f'{what} {done}/{total}{left}', file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool
         UserError: when the number of patch positions is no square.
     """
     grid = pos_embed[:, 1:] if has_cls_slot else pos_embed
-    side = round(grid.shape[1] ** 0.5)
+    side = round(int(grid.shape[1]) ** 0.5)  # a tensor while tracing
     if side * side != grid.shape[1]:
         raise UserError(f'pos_embed holds {grid.shape[1]} patch positions, which is no square grid; is the class slot '
                          f'declared rightly (has_cls_slot={has_cls_slot})?')

@@ -57,7 +57,7 @@ def test_command(tmp_path, capsys):
         assert found['macs'] == sum(part['macs'] for part in found['parts'].values()) > 0
     tokens, dim = 4 * 6, 32  # patch embedding and the linear layers of two blocks, without attention itself
     assert first['parts']['backbone']['macs'] > tokens * dim * (3 * 64 + 2 * 12 * dim)
-    assert first['agrees'] is not None
+    assert 0.9 < first['macs_traced'] / first['macs'] < 1.1  # normalisation counts there
     assert 'GMACs' in capsys.readouterr().out
     assert command([classifier, '--shape', '30', '31', '--device', 'cpu']) == 2
     assert 'no multiple of patch_size=8' in capsys.readouterr().err

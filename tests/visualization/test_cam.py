@@ -12,7 +12,7 @@ from tests.backbones.registered import BACKBONES, image, tiny
 from tests.data.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from tests.visualization.tiny_folder_classifier import write_classifier
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.cam import METHODS, Heat, explain_boxes, explain_class
 from vitdet_plugin.visualization.heat import draw_heats, overlay
@@ -49,19 +49,20 @@ def test_every_backbone_gives_maps_that_depend_on_the_class(cls):
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize('cls', [cls for cls in BACKBONES if cls.cam_layer is not Backbone.cam_layer],
-                         ids=lambda cls: cls.__name__)
-def test_a_layer_of_the_backbones_own_choice_gives_a_map_of_the_inputs_shape(cls):
-    backbone = tiny(cls).eval()
+@pytest.mark.parametrize('pooling', ['bilateral_avg', 'bilateral_flatten'])
+def test_end_tokens_are_explained_by_a_map_before_them(pooling):
+    """Vision-LSTM's classifiers look at the first and the last token: on the last map the others have no gradient."""
+    backbone = tiny(VisionLSTM, pooling=pooling)
     x = image(backbone, 2, 5, batch=1)
+    heat, = explain_class(classifier(backbone, backbone.out_channels[-1]), x)
+    assert heat.map.shape == tuple(x.shape[2:])
     module, as_map = backbone.cam_layer()
     seen = []
-    handle = module.register_forward_hook(lambda _m, _i, output: seen.append(output))
-    backbone(x)
-    handle.remove()
-    found = as_map(seen[-1], tuple(x.shape[2:]))
-    assert found.dim() == 4 and found.shape[-1] > found.shape[-2]
-    assert abs(found.shape[-1] / found.shape[-2] - 5 / 2) < 0.3
+    module.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    backbone.eval()(x)
+    assert as_map(seen[-1], tuple(x.shape[2:])).shape == (1, backbone.embed_dim, 2, 5)
+    middle = heat.map[:, x.shape[3] // 5:-x.shape[3] // 5]
+    assert middle.max() > 0
 
 
 class Patches(nn.Module):

@@ -15,7 +15,8 @@ WORKERS ?= 2
 OPERATORS = { "$$py" -m ops_dcnv3.build --quiet || true; } &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-upstream lint bench which-python
+SOAK = OMP_NUM_THREADS=1 VITDET_SOAK=1 "$$py" -m
+.PHONY: help demo test test-upstream lint soak bench which-python
 
 help:  ## this list
 	@echo 'make <target>, where <target> is one of'
@@ -32,6 +33,9 @@ test-upstream:  ## the test suite on upstream mmdet, mmcv-lite and mmpretrain
 
 lint:  ## style and likely mistakes
 	@$(call with,default) "$$py" -m ruff check .
+
+soak:  ## the long fault tests: 50 kills while saving, 2,000 spoilt annotation files, a rank that hangs (20 minutes)
+	@$(call with,default) $(SOAK) tests.faults.soak $(ARGS) && $(SOAK) pytest -q tests/faults/test_ranks.py -k hangs
 
 bench:  ## time and memory against the reference forms (ARGS='attention --json out.json')
 	@$(call with,default) $(OPERATORS) "$$py" -m benchmarks $(ARGS)

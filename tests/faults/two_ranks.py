@@ -1,26 +1,41 @@
-"""What every rank of test_ranks.py runs: whole, stopped and resumed trainings one after the other, in one process."""
+"""What every rank of test_ranks.py runs, one training after the other in one process.
 
+Whole runs; a run that is stopped by SIGTERM to one rank and resumed; one with a NaN on one rank; last a run in which
+one rank kills itself in the middle of an epoch: torchrun then starts everything again, and this script goes on there.
+"""
+
+import signal
 import sys
 from pathlib import Path
 
 from tests.faults.rig import EPOCHS, STEPS, train_here, write_config
 from vitdet_plugin.engine import train as train_module
+from vitdet_plugin.errors import UserError
 
 ACCUMULATE = 'optim_wrapper = dict(accumulative_counts=2)\n'
-CASES = {  # name: (settings, last step before the signal to rank 1)
-    'epochs': (dict(rest=EPOCHS.format(2), workers=2), 3),
-    'steps': (dict(rest=STEPS.format(7) + ACCUMULATE, loader="sampler=dict(type='InfiniteSampler')"), 3),
-}
+EPOCH_CASE = dict(rest=EPOCHS.format(2), workers=2)
+STEP_CASE = dict(rest=STEPS.format(7) + ACCUMULATE, loader="sampler=dict(type='InfiniteSampler')")
 
 
 def main(folder: Path, data: Path) -> None:
     train_module.finish = lambda: None  # the process group lives on
-    for name, (settings, step) in CASES.items():
-        hooks = [dict(type='SignalHook', step=step, rank=1)]
-        for kind, stops in (('whole', []), ('broken', hooks)):
-            train_here(write_config(folder / f'{name}_{kind}.py', data, hooks=stops, **settings),
-                       folder / f'{name}_{kind}')
-        train_here(folder / f'{name}_broken.py', folder / f'{name}_broken', resume='auto')
+    killed = folder / 'killed.py'
+    if killed.exists():  # the second life
+        train_here(killed, folder / 'killed')
+        return
+    train_here(write_config(folder / 'steps_whole.py', data, **STEP_CASE), folder / 'steps_whole')
+    stop = (dict(type='SignalHook', step=3, rank=1),)
+    broken = write_config(folder / 'steps_broken.py', data, hooks=stop, **STEP_CASE)
+    train_here(broken, folder / 'steps_broken')
+    train_here(broken, folder / 'steps_broken', resume='auto')
+    try:
+        train_here(write_config(folder / 'nan.py', data, EPOCHS.format(1), (dict(type='PoisonHook', step=2, rank=1),)),
+                   folder / 'nan')
+    except UserError as error:
+        print(error, flush=True)
+    train_here(write_config(folder / 'epochs_whole.py', data, **EPOCH_CASE), folder / 'epochs_whole')
+    kill = (dict(type='SignalHook', step=3, number=int(signal.SIGKILL), rank=1),)
+    train_here(write_config(killed, data, hooks=kill, **EPOCH_CASE), folder / 'killed')
 
 
 if __name__ == '__main__':

@@ -53,3 +53,14 @@ class PoisonHook(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter + 1 == self.step and runner.rank == self.on_rank:
             data_batch['inputs'] = [image.float() * float('nan') for image in data_batch['inputs']]
+
+
+@HOOKS.register_module()
+class BallastHook(Hook):
+    """Make checkpoints larger, so that saving takes its time."""
+
+    def __init__(self, megabytes):
+        self.ballast = torch.zeros(megabytes << 18)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint['ballast'] = self.ballast

@@ -7,6 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitdet_plugin.engine.check_annotations import (
+    MOST_DROPPED,
+    NO_MASK,
+    Problem,
+    check_annotations,
+    dropped_share,
+)
+from vitdet_plugin.engine.check_images import inspect_image, leaves_folder
 from vitdet_plugin.engine.config import find_registered
 
 FULL_PARSE_BYTES = 64 * 2**20  # above this only categories and images are read; mmdet parses the rest anyway
@@ -27,6 +35,7 @@ class CocoIndex(NamedTuple):
     classes: tuple[str, ...]
     file_names: tuple[str | None, ...]
     annotations: int | None  # None: large file, not counted
+    problems: tuple[Problem, ...] = ()
 
 
 def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
@@ -71,6 +80,7 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
                      for level, text in compare_classes(wanted, index.classes)]
     if is_training and index.annotations == 0:
         findings.append(Finding('error', f'{path}.ann_file: {ann_file} has no annotations: nothing to learn from'))
+    findings += _check_entries(path, cfg, index, ann_file)
     return findings + _check_images(path, cfg, index, ann_file)
 
 
@@ -145,7 +155,8 @@ def _read_coco_index(path: str, _modified: float) -> CocoIndex:
     annotations = content.get('annotations') if 'annotations' in content else None
     return CocoIndex(classes=tuple(each.get('name') for each in content['categories']),
                      file_names=tuple(_file_name(each) for each in content['images']),
-                     annotations=len(annotations) if isinstance(annotations, list) else None)
+                     annotations=len(annotations) if isinstance(annotations, list) else None,
+                     problems=tuple(check_annotations(content)) if len(text) <= FULL_PARSE_BYTES else ())
 
 
 def _decode_list(text: str, key: str) -> Any:
@@ -181,6 +192,21 @@ def _check_metainfo(path: str, cfg: dict) -> list[Finding]:
     return []
 
 
+def _check_entries(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list[Finding]:
+    """Errors of the annotations, and how many of them mmdet will leave out."""
+    where = f'{path}.ann_file: {ann_file}'
+    with_masks = any(isinstance(step, dict) and step.get('with_mask') for step in cfg.get('pipeline') or ())
+    findings = [Finding('error', f'{where}: {problem}') for problem in index.problems
+                if problem.level == 'error' or with_masks and problem.kind == NO_MASK]
+    count, share = dropped_share(list(index.problems), index.annotations or 0)
+    if count:
+        kinds = '; '.join(str(problem) for problem in index.problems if problem.level == 'drop')
+        level = 'error' if share > MOST_DROPPED else 'warning'
+        findings.append(Finding(level, f'{where}: {count} of {index.annotations} annotations will be left out '
+                                       f'({share:.1%}; more than {MOST_DROPPED:.0%} is an error): {kinds}'))
+    return findings
+
+
 def _check_images(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list[Finding]:
     prefix = cfg.get('data_prefix') or {}
     key = next((name for name in ('img', 'img_path') if name in prefix), None)
@@ -193,11 +219,17 @@ def _check_images(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list
                                  f'data_prefix ({_nearest_folder(folder)})')]
     step = max(1, len(index.file_names) // IMAGE_SAMPLE)
     sample = index.file_names[::step][:IMAGE_SAMPLE]
-    if None in sample:
+    if not all(isinstance(name, str) and name and '\0' not in name for name in index.file_names):
         return [Finding('error', f'{path}.ann_file: {ann_file}: an image has no file_name')]
+    outside = [name for name in index.file_names if leaves_folder(name)]
+    if outside and (folder or not all(os.path.isabs(name) for name in outside)):
+        return [Finding('error', f'{path}.ann_file: {ann_file}: {len(outside)} file names leave the image folder: '
+                                 f'{", ".join(outside[:3])}')]
     missing = [name for name in sample if not os.path.isfile(os.path.join(folder, name))]
     if not missing:
-        return []
+        broken = [fault for name in sample for fault in inspect_image(os.path.join(folder, name))
+                  if fault.level == 'error']
+        return [Finding('error', f'{where}: {fault}; tools/dataset/check.py looks at all images') for fault in broken]
     shown = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
     return [Finding('error', f'{where}: {len(missing)} of {len(sample)} images looked for are not in '
                              f'{os.path.abspath(folder)}: {shown}; does data_prefix.img fit the file_name entries of '

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from vitdet_plugin.engine.data_faults import SkipBudget, read_sample
+
 _STEP, _SAMPLE = 0, 1  # streams that must not coincide
 
 
@@ -47,6 +49,8 @@ class Draw(int):
 class SeededItems:
     """``dataset.__getitems__`` (which torch's loader prefers to ``__getitem__``): seed for each sample, then fetch it.
 
+    Samples that cannot be read are replaced, named and counted, see :class:`SkipBudget`.
+
     Args:
         dataset: Anything with ``__getitem__``.
         seed: Of the run.
@@ -55,6 +59,7 @@ class SeededItems:
 
     def __init__(self, dataset, seed: int, rank: int):
         self.dataset, self.seed, self.rank = dataset, seed, rank
+        self.budget = SkipBudget(len(dataset))
 
     def __call__(self, indices: Sequence[int]) -> list:
         return [self._fetch(index) for index in indices]
@@ -62,8 +67,7 @@ class SeededItems:
     def _fetch(self, index: int):
         if isinstance(index, Draw):
             seed_generators(self.seed, self.rank, _SAMPLE, index.batch, index.place)
-        of_class = getattr(type(self.dataset), '__getitems__', None)
-        return self.dataset[index] if of_class is None else of_class(self.dataset, [index])[0]
+        return read_sample(self.dataset, index, self.budget)
 
 
 class CountedBatches:

@@ -23,8 +23,10 @@ def user_errors(cfg: Config) -> Iterator[None]:
     """Re-raise exceptions that stand for a mistake in ``cfg`` or its files as ``UserError``; others pass unchanged."""
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        raise UserError(str(error).strip().splitlines()[-1].partition('UserError: ')[2]) from error
     except Exception as error:
         line = explain(error, cfg)
         if line is None:

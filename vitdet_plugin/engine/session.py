@@ -14,11 +14,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
+from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.config import load_config
 from vitdet_plugin.engine.console import quieten
+from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
 
@@ -104,7 +106,13 @@ def use_strategy(cfg: Config) -> None:
 
 
 class _Resumable:
-    """Builds this project's training loops where the config names mmengine's."""
+    """Builds this project's training loops where the config names mmengine's; names samples that cannot be read."""
+
+    def build_dataloader(self, *args, **kwargs):
+        loader = super().build_dataloader(*args, **kwargs)
+        if not isinstance(loader.dataset, IterableDataset):
+            loader.dataset.__getitems__ = NamedItems(loader.dataset)  # training loops put their own in its place
+        return loader
 
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)

@@ -1,0 +1,120 @@
+"""The long form of the fault tests, ``make soak``: kills while saving, mutated annotation files; prints a table."""
+
+import argparse
+import collections
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import signal
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from tests.end_to_end.tiny_set import write_tiny_set
+from tests.faults.annotations import mutate
+from tests.faults.rig import assert_same_run, train_here, write_config
+
+_REST = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={steps}, val_interval=10000)\n"
+         "default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))\n")
+
+
+def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
+    """SIGKILL a training ``kills`` times at random moments, resume each time, and compare with an untouched run.
+
+    Returns:
+        Counts: kills, how many left an unfinished file, lives that could not resume (must be 0).
+    """
+    data, rng = write_tiny_set(folder / 'set', images=7), random.Random(seed)
+    steps = kills * 2 + 4
+    ballast = (dict(type='BallastHook', megabytes=24),)  # so that much of the time is spent saving
+    config = write_config(folder / 'c.py', data, _REST.format(steps=steps), ballast)
+    with _silence():
+        train_here(config, folder / 'whole', no_validate=True)
+    work, counts = folder / 'killed', collections.Counter()
+    while counts['kills'] < kills:
+        life = multiprocessing.get_context('fork').Process(target=_live, args=(config, work))
+        life.start()
+        begin, wanted = _lines(work), rng.randint(1, 3)
+        while life.is_alive() and _lines(work) < begin + wanted:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.5)
+        if not life.is_alive():
+            life.join()
+            counts['failed lives'] += life.exitcode != 0
+            if life.exitcode == 0 or counts['failed lives'] > 3:
+                break
+            continue
+        os.kill(life.pid, signal.SIGKILL)
+        life.join()
+        counts['kills'] += 1
+        counts['unfinished files'] += bool(list(work.glob('.*.unfinished')))
+    with _silence():
+        train_here(config, work, resume='auto', no_validate=True)
+    assert_same_run(folder / 'whole', work)
+    assert not list(work.glob('.*.unfinished'))
+    return {**counts, 'steps': steps, 'failed lives': counts['failed lives']}
+
+
+def soak_mutations(mutations: int, folder: Path) -> dict:
+    """Check and load ``mutations`` spoilt annotation files.
+
+    Returns:
+        How many ended as 'error' (documented), 'left out' (counted), 'sound', 'crash' (must be 0); with ``crashes``,
+        the first lines of these.
+    """
+    from tests.faults.test_bad_data import examine
+    data = write_tiny_set(folder / 'fuzz', images=3)
+    content = json.loads((data / 'coco.json').read_text())
+    counts, crashes, slowest = collections.Counter(), collections.Counter(), 0.
+    for seed in range(mutations):
+        begin = time.monotonic()
+        try:
+            with _silence():
+                counts[examine(mutate(content, seed), data)] += 1
+        except Exception as error:
+            counts['crash'] += 1
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            crashes[f'{type(error).__name__}: {str(error)[:80]} ({Path(last.filename).name}:{last.lineno}), seed {seed}'
+                    ] += 1
+        slowest = max(slowest, time.monotonic() - begin)
+    return {**counts, 'crash': counts['crash'], 'crashes': list(crashes)[:20], 'slowest (s)': round(slowest, 2)}
+
+
+def _live(config: Path, work: Path) -> None:
+    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        train_here(config, work, resume='auto', no_validate=True)
+
+
+def _lines(work: Path) -> int:
+    path = work / 'watch_rank0.jsonl'
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def _silence():
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--kills', type=int, default=50)
+    parser.add_argument('--mutations', type=int, default=2000)
+    args = parser.parse_args()
+    import vitdet_plugin  # noqa: F401  # once, before the forks
+    failed = 0
+    print('| soak | result |\n|---|---|')
+    with tempfile.TemporaryDirectory() as folder:
+        for name, number, run in (('SIGKILL while training and saving', args.kills, soak_kills),
+                                  ('mutated annotation files', args.mutations, soak_mutations)):
+            result = run(number, Path(folder)) if number else {}
+            failed += result.get('crash', 0) + result.get('failed lives', 0)
+            text = ', '.join(f'{key} {value}' for key, value in result.items() if value != [])
+            print(f'| {name}: {number} | {text} |', flush=True)
+    raise SystemExit(bool(failed))
+
+
+if __name__ == '__main__':
+    main()

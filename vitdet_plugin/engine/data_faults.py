@@ -1,0 +1,95 @@
+"""Samples that cannot be read: a training replaces few of them, counted and named; an evaluation names the first."""
+
+import multiprocessing
+import sys
+from typing import Any
+
+import numpy as np
+
+from vitdet_plugin.errors import UserError
+
+MOST_SKIPPED = 0.01  # share of the samples
+_TRIES = 10
+
+
+class SkipBudget:
+    """Counts drawn and skipped samples over all data workers of a rank.
+
+    Args:
+        size: Samples of the data set: shares are of at least one pass.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self._drawn, self._skipped = multiprocessing.Value('q', 0), multiprocessing.Value('q', 0)
+
+    def __deepcopy__(self, memo) -> 'SkipBudget':
+        return self  # the counters are shared
+
+    def draw(self) -> None:
+        with self._drawn:
+            self._drawn.value += 1
+
+    def skip(self, what: str) -> None:
+        """Count and print a skipped sample.
+
+        Raises:
+            UserError: more than 1 % of the samples (of those drawn, and of the data set) were skipped.
+        """
+        with self._skipped:
+            self._skipped.value += 1
+            skipped = self._skipped.value
+        print(f'warning: sample left out, number {skipped}: {what}', file=sys.stderr, flush=True)
+        if skipped > MOST_SKIPPED * max(self._drawn.value, self.size):
+            raise UserError(f'{skipped} samples could not be read, more than {MOST_SKIPPED:.0%}; the last: {what}; '
+                            'tools/dataset/check.py lists all that are wrong')
+
+    @property
+    def skipped(self) -> int:
+        return self._skipped.value
+
+
+class NamedItems:
+    """``dataset.__getitems__`` that names file and id of a sample that cannot be read."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __call__(self, indices) -> list:
+        return [read_sample(self.dataset, index) for index in indices]
+
+
+def read_sample(dataset, index: int, budget: SkipBudget | None = None) -> Any:
+    """``dataset[index]``; with a budget, another sample (drawn by NumPy's generator) in the place of a broken one.
+
+    Raises:
+        UserError: names file and id; without a budget, beyond the budget, or if others cannot be read either.
+    """
+    if budget is not None:
+        budget.draw()
+    for left in reversed(range(_TRIES)):
+        try:
+            return fetch(dataset, index)
+        except UserError:
+            raise
+        except Exception as error:  # decoders and transforms raise almost anything on broken data
+            what = f'{describe(dataset, index)}: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
+            if budget is None or not left:
+                raise UserError(f'{what}; tools/dataset/check.py lists all that is wrong with a data set') from error
+            budget.skip(what)
+            index = int(np.random.randint(len(dataset)))
+
+
+def fetch(dataset, index: int) -> Any:
+    """One sample by the methods of the class, past what this module puts on the instance."""
+    of_class = getattr(type(dataset), '__getitems__', None)
+    return dataset[index] if of_class is None else of_class(dataset, [index])[0]
+
+
+def describe(dataset, index: int) -> str:
+    """File and id of a sample, as far as the data set tells."""
+    try:
+        info = dataset.get_data_info(int(index))
+        return f'{info.get("img_path", "sample")} (id {info.get("img_id", info.get("sample_idx", int(index)))})'
+    except Exception:
+        return f'sample {int(index)}'

@@ -1,9 +1,12 @@
 from argparse import Namespace
 
 import pytest
+import torch
+from mmengine.model import BaseModel
+from torch import nn
 
 from tests.end_to_end.tiny_set import CONFIG
-from vitdet_plugin.engine.session import load_session_config, resolve_launcher, use_strategy
+from vitdet_plugin.engine.session import QuietRunner, load_session_config, resolve_launcher, use_strategy
 from vitdet_plugin.errors import UserError
 
 TORCHRUN = dict(RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')
@@ -70,3 +73,26 @@ def test_the_runner_loads_official_weights(tiny_config, write_mae):
     loaded = runner.model.state_dict()
     for name in ('patch_embed.proj.weight', 'blocks.1.mlp.fc2.bias'):
         assert loaded[f'backbone.{name}'].equal(weights[name])
+
+
+class Classifier(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(2, 3), nn.Linear(3, 2)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.head(self.backbone(inputs))
+
+
+def test_averaged_weights_are_those_of_a_loaded_classifier(tmp_path):
+    """EMAHook copies the model before the file is read, and tests its copy: the copy has to be loaded too."""
+    trained = Classifier().state_dict()
+    torch.save(dict(state_dict=trained), tmp_path / 'trained.pth')
+    runner = QuietRunner(Classifier(), str(tmp_path), custom_hooks=[dict(type='EMAHook')], default_scope='mmengine',
+                         experiment_name='averaged')
+    runner.call_hook('before_run')
+    runner.load_checkpoint(str(tmp_path / 'trained.pth'))
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
+    for swap in (hook.before_test_epoch, hook.after_test_epoch):
+        swap(runner)
+        assert all(torch.equal(value, trained[name]) for name, value in runner.model.state_dict().items())

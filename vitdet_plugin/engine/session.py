@@ -149,7 +149,9 @@ class QuietRunner(_Resumable, _NoChatter, Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         self.logger.info(str(load_official(model, filename, other_classes=self._train_loop is not None)))
         self._has_loaded = True
-        return {}
+        checkpoint = dict(state_dict=model.state_dict(), meta={})
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # averaged weights start from these too
+        return checkpoint
 
 
 @RUNNERS.register_module()

@@ -79,6 +79,13 @@ def test_fine_tuning_on_other_classes(peer, path):
         assert ('aux_head.weight' in own) == dense
 
 
+def test_a_whole_classifier_for_other_classes(path):
+    """As ``load_from`` reads it: both classifiers keep their own weights."""
+    ours = Classifier(num_classes=3)
+    report = load_official(ours, path, other_classes=True)
+    assert set(report.dropped) == {f'head.{name}.{kind}' for name in ('fc', 'aux_head') for kind in ('weight', 'bias')}
+
+
 def test_a_head_of_another_width_is_refused(path):
     head = VOLOClsHead(3, 48, 4, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     with pytest.raises(UserError, match='cls_token is'):

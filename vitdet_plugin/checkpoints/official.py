@@ -23,7 +23,7 @@ from vitdet_plugin.checkpoints.formats import Conversion, Format
 from vitdet_plugin.errors import UserError
 
 # Layers with one output, or one group of them, a class.
-_LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*fc)\.(?:weight|bias)$')
+_LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
 _SHOWN = 4  # names listed in full in a report; the rest is counted
 
 

@@ -98,6 +98,18 @@ def test_gates_are_computed_in_float32_under_autocast():
     torch.autograd.grad(out.sum(), q)
 
 
+@pytest.mark.parametrize('batch', [1, 2])
+@pytest.mark.parametrize('length', [100, 300])
+def test_gradients_in_any_memory_layout(batch, length):
+    """Heads are moved beside each other behind the cell, so their gradients come back interleaved."""
+    args, grads = inputs(length, heads=(2, batch)), {}
+    direction = torch.randn(batch, length, 2, 8, dtype=torch.float64)
+    for form in ('parallel', 'chunkwise'):
+        out = mlstm(*args, form=form).permute(1, 2, 0, 3)
+        grads[form] = torch.autograd.grad((out * direction).sum(), args)
+    assert_same(grads['chunkwise'], grads['parallel'], 1e-10)
+
+
 def kept_elements(length):
     args, sizes = inputs(length, dtype=torch.float32), {}
 

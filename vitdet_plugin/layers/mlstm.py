@@ -215,6 +215,7 @@ def _backward(q, k, v, i_gate, log_f, out, total, grad_out, chunk):
     """Gradients of q, k, v and the gates; the comments name equations of the module's docstring."""
     groups, length, dim = q.shape
     wide, scale = total.dtype, dim ** -0.5
+    grad_out = grad_out.contiguous()  # the heads' gradients come interleaved
     key, query, before, floor, index = _chunk_gates(i_gate, log_f, chunk, wide)
     bound = torch.maximum(total.abs(), floor) + EPS
     along = (grad_out * out).sum(-1, dtype=wide)

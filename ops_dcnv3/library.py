@@ -29,10 +29,10 @@ def opted_out() -> str | None:
 
 
 @cache
-def key() -> str:
-    """Short name of what a library depends on: sources, PyTorch, Python and machine."""
+def key(kind: str) -> str:
+    """Short name of what a library depends on: its sources, PyTorch, Python and machine."""
     digest = hashlib.sha256()
-    for path in sorted((*SOURCES.rglob('*'), PACKAGE / 'build.py')):
+    for path in sorted((*SOURCES.glob('*'), *SOURCES.glob(f'{kind}/*'), PACKAGE / 'build.py')):
         if path.is_file():
             digest.update(f'{path.relative_to(PACKAGE).as_posix()}\0'.encode() + path.read_bytes() + b'\0')
     digest.update(f'{torch.__version__} {sys.platform} {platform.machine()}'.encode())
@@ -42,7 +42,7 @@ def key() -> str:
 
 def module_name(kind: str) -> str:
     """Name of the library without suffix."""
-    return f'_native_{kind}_{key()}'
+    return f'_native_{kind}_{key(kind)}'
 
 
 def cache_folder() -> Path:

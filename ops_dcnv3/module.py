@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ops_dcnv3.functional import dcnv3
+from ops_dcnv3.functional import dcnv3, tap_softmax
 
 _ACTIVATIONS = {'GELU': nn.GELU, 'ReLU': nn.ReLU, 'SiLU': nn.SiLU}
 
@@ -70,7 +70,8 @@ class DCNv3(nn.Module):
         self.dw_conv = nn.Sequential(
             nn.Conv2d(channels, channels, dw_kernel_size, stride, dw_pad, groups=channels),
             norm, _ACTIVATIONS[act_layer]())
-        points = group * (kernel_size * kernel_size - int(self.remove_center))
+        self.taps = kernel_size * kernel_size - int(self.remove_center)
+        points = group * self.taps
         self.offset = nn.Linear(channels, points * 2)
         self.mask = nn.Linear(channels, points)
         self.input_proj = nn.Linear(channels, channels)
@@ -94,8 +95,7 @@ class DCNv3(nn.Module):
         value = self.input_proj(x)
         features = self.dw_conv(x.permute(0, 3, 1, 2))
         offset = self.offset(features)
-        mask = self.mask(features)
-        mask = F.softmax(mask.unflatten(-1, (self.group, -1)), -1).flatten(-2).to(value.dtype)
+        mask = tap_softmax(self.mask(features), self.taps, backend=self.backend)
         k, s, p, d = self.kernel_size, self.stride, self.pad, self.dilation
         out = dcnv3(value, offset, mask, k, k, s, s, p, p, d, d, self.group, self.group_channels, self.offset_scale,
                     remove_center=self.remove_center, backend=self.backend)

@@ -66,6 +66,22 @@ def _describe() -> None:
         return (*gradients, *(None for _ in ctx.geometry))
 
     torch.library.register_autograd(f'{NAMESPACE}::dcnv3', backward, setup_context=setup_context)
+    _describe_softmax()
+
+
+def _describe_softmax() -> None:
+    for name, like in (('tap_softmax', 0), ('tap_softmax_backward', 1)):
+        torch.library.register_fake(f'{NAMESPACE}::{name}', lambda *args, like=like: args[like].new_empty(
+            args[like].shape))
+
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output)
+        ctx.taps = inputs[1]
+
+    def backward(ctx, grad):
+        return torch.ops.vitdet_plugin.tap_softmax_backward(grad, *ctx.saved_tensors, ctx.taps), None
+
+    torch.library.register_autograd(f'{NAMESPACE}::tap_softmax', backward, setup_context=setup_context)
 
 
 _load()

@@ -50,14 +50,14 @@ def test_opting_out(tmp_path, monkeypatch, capsys):
 
 
 def test_the_key_follows_the_sources(tmp_path, monkeypatch):
-    (tmp_path / 'csrc').mkdir()
+    (tmp_path / 'csrc/cpu').mkdir(parents=True)
     (tmp_path / 'build.py').touch()
     monkeypatch.setattr(library, 'PACKAGE', tmp_path)
     monkeypatch.setattr(library, 'SOURCES', tmp_path / 'csrc')
     keys = []
     for text in ('a', 'b', 'a'):
-        (tmp_path / 'csrc/op.cpp').write_text(text)
-        keys.append(library.key.__wrapped__())
+        (tmp_path / 'csrc/cpu/op.cpp').write_text(text)
+        keys.append(library.key.__wrapped__('cpu'))
     assert keys[0] == keys[2] != keys[1]
 
 
@@ -121,6 +121,31 @@ class TestLoaded:
             results.append(torch.load(out))
         for ours, expected in zip(*results):
             torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-5)
+
+    @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-14), (torch.float32, 3e-7),
+                                                      (torch.bfloat16, 4e-3), (torch.float16, 5e-4)])
+    def test_softmax_equals_pytorchs(self, dtype, tolerance):
+        for taps, runs in ((9, 37), (1, 3), (24, 16), (4, 0)):
+            logits = (40 * torch.randn(2, 5, runs * taps, dtype=torch.float64)).to(dtype).requires_grad_()
+            grad = torch.randn(logits.shape, dtype=torch.float64).to(dtype)
+            wide = logits.detach().double().requires_grad_()
+            expected = wide.unflatten(-1, (runs, taps)).softmax(-1).flatten(-2)
+            out = torch.ops.vitdet_plugin.tap_softmax(logits, taps)
+            torch.testing.assert_close(out.double(), expected, atol=tolerance, rtol=tolerance)
+            ours, = torch.autograd.grad(out, logits, grad)
+            theirs, = torch.autograd.grad(expected, wide, grad.double())
+            torch.testing.assert_close(ours.double(), theirs, atol=4 * tolerance, rtol=4 * tolerance)
+        if dtype == torch.float64:
+            torch.library.opcheck(torch.ops.vitdet_plugin.tap_softmax, (torch.randn(2, 18, requires_grad=True), 9))
+
+    def test_softmax_keeps_what_is_not_a_number(self):
+        logits = torch.zeros(3, 9)
+        logits[0, 3], logits[1, 4], logits[2, 1:] = float('nan'), float('inf'), -float('inf')
+        out = torch.ops.vitdet_plugin.tap_softmax(logits, 9)
+        assert torch.equal(out.isnan(), logits.softmax(-1).isnan())
+        assert out[2].tolist() == [1.0] + 8 * [0.0]
+        with pytest.raises(ValueError, match='not a multiple of 7'):
+            torch.ops.vitdet_plugin.tap_softmax(logits, 7)
 
     @pytest.mark.parametrize('size', [(1, 40), (2, 3)])
     def test_threads_share_the_work_without_changing_it(self, size):

@@ -31,9 +31,10 @@ STEPS = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={
 
 def write_config(path: Path, data: Path, rest: str = '', hooks: tuple = (), workers: int = 0, loader: str = '') -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(TEXT.format(base=str(CONFIG), data=str(data), hooks=list(hooks), workers=workers, rest=rest,
+    part = path.with_suffix(f'.{os.getpid()}')  # several ranks write and read the same file
+    part.write_text(TEXT.format(base=str(CONFIG), data=str(data), hooks=list(hooks), workers=workers, rest=rest,
                                 loader=loader))
-    return path
+    return part.replace(path)
 
 
 def train_here(config: Path, work_dir: Path, **changes):

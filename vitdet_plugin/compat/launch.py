@@ -50,13 +50,33 @@ def init_distributed(launcher: str, timeout: float | None = None, local_rank: in
         _set_gpu(local)
     wait = datetime.timedelta(seconds=_timeout(timeout))
     try:
-        dist.init_process_group(backend, timeout=wait)
+        if _restarts_on_one_node():
+            dist.init_process_group(backend, store=_fresh_store(wait), rank=rank, world_size=world_size, timeout=wait)
+        else:
+            dist.init_process_group(backend, timeout=wait)
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [''])[0]
         raise UserError(
             f'rank {rank} of {world_size}: the processes did not meet at {os.environ["MASTER_ADDR"]}:'
             f'{os.environ["MASTER_PORT"]} within {wait.total_seconds():g} s; check that every node was started, with '
             f'the same address and number of processes ({reason})') from error
+
+
+def _restarts_on_one_node() -> bool:
+    """Whether torchrun has started the processes of its only node anew."""
+    count, here = os.environ.get('TORCHELASTIC_RESTART_COUNT'), os.environ.get('LOCAL_WORLD_SIZE')
+    return count not in (None, '', '0') and here == os.environ.get('WORLD_SIZE')
+
+
+def _fresh_store(timeout: datetime.timedelta) -> dist.Store:
+    """torchrun's store under a prefix of this restart.
+
+    With ``--master-port`` torchrun keeps one store over its restarts, so that a process could find, and call in vain,
+    the address of a former one. Agents of several nodes count restarts each for itself, but make new stores.
+    """
+    store, _, _ = next(dist.rendezvous('env://', timeout=timeout))
+    store.set_timeout(timeout)
+    return dist.PrefixStore(f'restart_{os.environ["TORCHELASTIC_RESTART_COUNT"]}', store)
 
 
 def model_wrapper_cfg(cfg) -> dict:

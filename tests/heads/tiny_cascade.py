@@ -6,7 +6,7 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
 CONFIG = Path(__file__).parents[2] / 'configs/vitdet/cascade-mask-rcnn_vitdet-b_lsj-100e_coco.py'
@@ -15,6 +15,7 @@ CLASSES, WIDTH, SIZE = 3, 8, 64
 
 def cascade(with_mask: bool = True, loss_cls: dict | None = None):
     """The RoI head of the config, 8 wide, with random weights."""
+    init_default_scope('mmdet')
     cfg = Config.fromfile(CONFIG).model
     head = cfg.roi_head
     for box_head in head.bbox_head:

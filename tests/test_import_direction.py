@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'vitdet_plugin'
 # each group may import itself and every group before it
 GROUPS = [('errors',), ('compat',), ('layers', 'ops_dcnv3'), ('backbones', 'necks', 'heads'),
-          ('checkpoints', 'engine', 'data', 'evaluation'), ('export', 'visualization'), ('api',), ('tools',)]
+          ('checkpoints', 'checks', 'engine', 'data', 'evaluation'), ('export', 'visualization'), ('api',), ('tools',)]
 LEVEL = {room: level for level, group in enumerate(GROUPS) for room in group}
 WITHOUT_DETECTION = ('layers', 'backbones', 'ops_dcnv3')
 FOREIGN = ('mmdet', 'mmpretrain')
@@ -67,6 +67,13 @@ def violations(root: Path) -> list[str]:
 
 def test_the_package_keeps_the_direction():
     assert violations(ROOT) == []
+
+
+def test_no_module_imports_what_another_keeps_to_itself():
+    found = [f'{path.relative_to(ROOT)}:{line}: {name}'
+             for _, path in modules(ROOT) for line, name in imported(path, ROOT)
+             if target_room(name) and name.rpartition('.')[2].startswith('_')]
+    assert found == []
 
 
 @pytest.mark.parametrize(('path', 'source', 'message'), [

@@ -11,7 +11,8 @@ from vitdet_plugin import compat
 
 __version__ = '0.1.0'
 
-_ROOMS = ('layers', 'backbones', 'necks', 'heads', 'checkpoints', 'engine', 'data', 'evaluation', 'visualization')
+_ROOMS = ('layers', 'backbones', 'necks', 'heads', 'checkpoints', 'checks', 'engine', 'data', 'evaluation',
+          'visualization')
 
 
 def _register_all() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 
-from vitdet_plugin.engine.check_weights import build_without_memory
+from vitdet_plugin.checks.weights import build_without_memory
 from vitdet_plugin.engine.config import is_classifier, load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

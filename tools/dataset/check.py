@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checks(args: argparse.Namespace):
-    from vitdet_plugin.engine.check_set import check_class_folders, check_coco_set, sets_of_config
+    from vitdet_plugin.checks.whole_set import check_class_folders, check_coco_set, sets_of_config
     if args.config:
         for ann_file, folder in sets_of_config(args.config, args.split):
             yield check_coco_set(ann_file, folder, args.jobs) if ann_file else check_class_folders(folder, args.jobs)

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
 from vitdet_plugin.errors import UserError
-
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def picture_size(path: Path) -> tuple[int, int] | str:
 
 def find_picture(folder: Path, stem: str) -> Path | None:
     """The picture of this name in a folder, whatever its suffix."""
-    for suffix in SUFFIXES:
+    for suffix in IMAGE_SUFFIXES:
         for spelling in (suffix, suffix.upper()):
             if (path := folder / f'{stem}{spelling}').is_file():
                 return path

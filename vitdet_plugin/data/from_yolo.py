@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.data.conversion import SUFFIXES, Content, Problem, check_box, picture_size
+from vitdet_plugin.data.conversion import Content, Problem, check_box, picture_size
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
 from vitdet_plugin.errors import UserError
 
 
@@ -21,9 +22,9 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
     """
     if not labels.is_dir():
         raise UserError(f'{labels} is no folder; it should hold a .txt for each picture')
-    pictures = sorted(path for path in images.rglob('*') if path.suffix.lower() in SUFFIXES)
+    pictures = sorted(path for path in images.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
     if not pictures:
-        raise UserError(f'{images} holds no pictures ({", ".join(SUFFIXES)})')
+        raise UserError(f'{images} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
     content, used, without = Content(list(classes)), set(), 0
     for path in pictures:
         name = path.relative_to(images)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
 from vitdet_plugin.engine.config import near
 from vitdet_plugin.errors import UserError
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.dib', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
-                  '.pbm', '.pnm', '.jp2', '.gif', '.avif')
 TRAIN_NAMES = ('train', 'training')
 SPLIT_NAMES = (*TRAIN_NAMES, 'val', 'valid', 'validation', 'test', 'testing')
 

@@ -1,1 +1,1 @@
-"""Training machinery: optimiser groups, hooks, pre-flight, launch."""
+"""Training machinery: optimiser groups, hooks, loops, resuming, launch."""

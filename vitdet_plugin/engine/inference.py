@@ -9,13 +9,12 @@ import numpy as np
 from mmengine.config import Config
 from torch import nn
 
-from vitdet_plugin.engine.check_data import dataset_classes, leaf_datasets
-from vitdet_plugin.engine.check_folders import folder_classes, is_folder_dataset
+from vitdet_plugin.checks.class_folders import folder_classes, is_folder_dataset
+from vitdet_plugin.checks.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
 from vitdet_plugin.engine.config import is_classifier
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -125,7 +124,7 @@ def expand(images: Any) -> Iterator[Path | np.ndarray]:
     if path.is_dir():
         found = sorted(file for file in path.rglob('*') if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         if not found:
-            raise UserError(f'{path} holds no pictures ({", ".join(IMAGE_SUFFIXES)})')
+            raise UserError(f'{path} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
         yield from found
     elif path.is_file():
         yield path

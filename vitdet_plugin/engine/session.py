@@ -17,7 +17,7 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.official import load_official
-from vitdet_plugin.engine.check_weights import is_official
+from vitdet_plugin.checks.weights import is_official
 from vitdet_plugin.engine.config import load_config
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems

@@ -11,9 +11,9 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
+from vitdet_plugin.checks.preflight import preflight
 from vitdet_plugin.engine.config import is_classifier, near
 from vitdet_plugin.engine.explain import user_errors
-from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from vitdet_plugin.checks.preflight import preflight
 from vitdet_plugin.engine.explain import user_errors
 from vitdet_plugin.engine.guards import Stopped
-from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import build_runner, finish, load_session_config
 from vitdet_plugin.engine.test import set_metrics

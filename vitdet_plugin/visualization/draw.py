@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 PALETTE = ((230, 57, 70), (46, 134, 240), (58, 190, 96), (250, 158, 32), (160, 86, 224), (0, 184, 196), (240, 98, 178),
            (166, 196, 40), (166, 110, 66), (96, 92, 200), (246, 208, 60), (116, 146, 150))
 _SHORTEST, _LONGEST = 560, 1280  # bounds of a panel's longer side in pixels
-_BACKGROUND, _INK = (250, 250, 250), (40, 40, 40)
+BACKGROUND, INK = (250, 250, 250), (40, 40, 40)
 
 
 @dataclass
@@ -72,7 +72,7 @@ def draw_predictions_beside_truth(image: np.ndarray, prediction: Objects, truth:
     if truth is not None:
         panels.append(_panel(image, truth, classes, f'ground truth · {len(truth)}'))
     height, gap = panels[0].shape[0], 12
-    spacer = np.full((height, gap, 3), _BACKGROUND, np.uint8)
+    spacer = np.full((height, gap, 3), BACKGROUND, np.uint8)
     row = np.concatenate([part for panel in panels for part in (spacer, panel)] + [spacer], axis=1)
     shown = sorted({int(label) for each in (prediction, truth) if each is not None for label in each.labels})
     return np.concatenate([row, _legend(row.shape[1], shown, classes)])
@@ -148,8 +148,8 @@ def _ink_on(colour: tuple[int, int, int]) -> tuple[int, int, int]:
 
 def _panel(image: np.ndarray, objects: Objects, classes: Sequence[str], caption: str) -> np.ndarray:
     drawn = draw_objects(image, objects, classes)
-    strip = Image.new('RGB', (drawn.shape[1], 36), _BACKGROUND)
-    ImageDraw.Draw(strip).text((0, 7), caption, font=load_font(18), fill=_INK)
+    strip = Image.new('RGB', (drawn.shape[1], 36), BACKGROUND)
+    ImageDraw.Draw(strip).text((0, 7), caption, font=load_font(18), fill=INK)
     return np.concatenate([np.array(strip), drawn])
 
 
@@ -163,11 +163,11 @@ def _legend(width: int, labels: Sequence[int], classes: Sequence[str]) -> np.nda
             x, y = 12, y + 26
         places.append((x, y, name, class_colour(label)))
         x += space
-    strip = Image.new('RGB', (width, y + 30), _BACKGROUND)
+    strip = Image.new('RGB', (width, y + 30), BACKGROUND)
     draw = ImageDraw.Draw(strip)
     for x, y, name, colour in places:
         draw.rectangle((x, y + 2, x + 15, y + 17), fill=colour)
-        draw.text((x + 22, y), name, font=font, fill=_INK)
+        draw.text((x + 22, y), name, font=font, fill=INK)
     return np.array(strip)
 
 

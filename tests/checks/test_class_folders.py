@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from vitdet_plugin.engine.check_folders import (
+from vitdet_plugin.checks.class_folders import (
     check_folder_dataset,
     compare_folders,
     folder_classes,
     is_folder_dataset,
 )
+from vitdet_plugin.checks.preflight import inspect_config
 from vitdet_plugin.engine.config import import_scope
-from vitdet_plugin.engine.preflight import inspect_config
 
 CLASSES = ('Black-grass', 'Fat Hen', 'Maize')
 

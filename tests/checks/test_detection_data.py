@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitdet_plugin.engine import check_data
-from vitdet_plugin.engine.check_data import check_dataset, compare_classes, leaf_datasets, read_coco_index
+from vitdet_plugin.checks import detection_data
+from vitdet_plugin.checks.dataset_config import leaf_datasets
+from vitdet_plugin.checks.detection_data import check_dataset, compare_classes, read_coco_index
 
 CLASSES = ('apple', 'lime', 'plum')
 
@@ -95,7 +96,7 @@ def test_training_without_annotations(folder):
 
 def test_large_files_are_read_in_part(folder, monkeypatch):
     whole = read_coco_index(str(folder / 'coco.json'))
-    monkeypatch.setattr(check_data, 'FULL_PARSE_BYTES', 100)
+    monkeypatch.setattr(detection_data, 'FULL_PARSE_BYTES', 100)
     content = json.loads((folder / 'coco.json').read_text())
     info = dict(note='an "images": [1] that is none', categories='nor these')
     (folder / 'large.json').write_text(json.dumps(dict(info=info, **content), indent=1))

@@ -4,8 +4,8 @@ import json
 import pytest
 
 from tests.faults.annotations import FAULTS
-from vitdet_plugin.engine.check_annotations import check_annotations, dropped_share
-from vitdet_plugin.engine.check_data import check_dataset
+from vitdet_plugin.checks.annotations import check_annotations, dropped_share
+from vitdet_plugin.checks.detection_data import check_dataset
 
 
 @pytest.fixture(scope='module')

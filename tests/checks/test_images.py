@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitdet_plugin.engine.check_images import inspect_image, leaves_folder
+from vitdet_plugin.checks.images import inspect_image, leaves_folder
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitdet_plugin.engine.check_data import Finding
+from vitdet_plugin.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 
 

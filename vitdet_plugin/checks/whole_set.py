@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vitdet_plugin.engine.check_annotations import MOST_DROPPED, check_annotations, dropped_share
-from vitdet_plugin.engine.check_images import inspect_images, leaves_folder
+from vitdet_plugin.checks.annotations import MOST_DROPPED, check_annotations, dropped_share
+from vitdet_plugin.checks.images import inspect_images, leaves_folder
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
 from vitdet_plugin.errors import UserError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 Row = tuple[str, str, str]  # level, kind, where
 
 
@@ -22,7 +22,7 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1) -> list[Row]:
     for path, kind in ((ann_file, 'annotation file'), (folder or '.', 'picture folder')):
         if not os.path.exists(path):
             raise UserError(f'{kind} {os.path.abspath(path)} does not exist')
-    from vitdet_plugin.engine.check_data import read_coco_index
+    from vitdet_plugin.checks.detection_data import read_coco_index
     try:
         read_coco_index(ann_file)
         content = json.loads(Path(ann_file).read_text(encoding='utf-8'))
@@ -51,7 +51,7 @@ def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
     rows, pictures = [], []
     for each in classes:
         files = sorted(path for path in each.rglob('*') if path.is_file())
-        mine = [path for path in files if path.suffix.lower() in SUFFIXES]
+        mine = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
         rows += [('error', 'classes without pictures', each.name)] if not mine else []
         rows += [('warning', 'files that are no pictures by their suffix', str(path)) for path in files
                  if path not in set(mine)]
@@ -65,8 +65,8 @@ def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str]]:
     Raises:
         UserError: the config has no such split.
     """
-    from vitdet_plugin.engine.check_data import _joined, leaf_datasets
-    from vitdet_plugin.engine.check_folders import image_folder, is_folder_dataset
+    from vitdet_plugin.checks.class_folders import image_folder, is_folder_dataset
+    from vitdet_plugin.checks.dataset_config import joined_path, leaf_datasets
     from vitdet_plugin.engine.config import load_config
     cfg = load_config(config)
     loader = cfg.get(f'{split}_dataloader')
@@ -77,7 +77,7 @@ def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str]]:
             yield None, image_folder(dataset)
         else:
             prefix = (dataset.get('data_prefix') or {}).get('img', '')
-            yield _joined(dataset, dataset.get('ann_file')), _joined(dataset, prefix)
+            yield joined_path(dataset, dataset.get('ann_file')), joined_path(dataset, prefix)
 
 
 def _check_pictures(images: list[dict], folder: str, jobs: int) -> Iterator[Row]:

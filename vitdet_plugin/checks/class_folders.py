@@ -6,15 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.engine.check_data import (
-    IMAGE_SAMPLE,
-    Finding,
-    _check_metainfo,
-    _joined,
-    _names,
-    _nearest_folder,
-    dataset_classes,
-)
+from vitdet_plugin.checks.dataset_config import IMAGE_SAMPLE, check_metainfo, dataset_classes, joined_path
+from vitdet_plugin.checks.findings import Finding, listed, nearest_folder
 from vitdet_plugin.engine.config import find_registered
 
 
@@ -35,13 +28,13 @@ def check_folder_dataset(path: str, cfg: dict, is_training: bool) -> list[Findin
     """
     if cfg.get('backend_args'):
         return []  # remote storage: the data set itself will speak up
-    findings = _check_metainfo(path, cfg)
+    findings = check_metainfo(path, cfg)
     folder = image_folder(cfg)
     if '://' in folder:
         return findings
     if not os.path.isdir(folder):
         return findings + [Finding('error', f'{path}: the picture folder {os.path.abspath(folder)} does not exist; set '
-                                            f'data_root / data_prefix ({_nearest_folder(folder)})')]
+                                            f'data_root / data_prefix ({nearest_folder(folder)})')]
     list_file = _list_file(cfg)
     if list_file:
         return findings + _check_list(path, cfg, list_file, folder)
@@ -55,7 +48,7 @@ def image_folder(cfg: dict) -> str:
     prefix = cfg.get('data_prefix') or cfg.get('split') or ''
     if isinstance(prefix, dict):
         prefix = prefix.get('img_path') or ''
-    return _joined(cfg, prefix) or str(cfg.get('data_root') or '.')
+    return joined_path(cfg, prefix) or str(cfg.get('data_root') or '.')
 
 
 def folder_classes(cfg: dict) -> list[str]:
@@ -85,7 +78,7 @@ def compare_folders(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[s
     Returns:
         (level, text) pairs.
     """
-    lists = f'metainfo.classes: {_names(wanted)}; folders: {_names(found)}'
+    lists = f'metainfo.classes: {listed(wanted)}; folders: {listed(found)}'
     if list(wanted) == list(found):
         return []
     if sorted(wanted) == sorted(found):
@@ -96,8 +89,8 @@ def compare_folders(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[s
                             f'folder and so on. {lists}')]
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
-    words = [f'no folder for {_names(missing)}'] if missing else []
-    words += [f'no class for the folder {_names(extra)}'] if extra else []
+    words = [f'no folder for {listed(missing)}'] if missing else []
+    words += [f'no class for the folder {listed(extra)}'] if extra else []
     return [('error', f'{", ".join(words)}; name one class for every folder. {lists}')]
 
 
@@ -108,7 +101,7 @@ def _check_class_folders(path: str, cfg: dict, folder: str, is_training: bool) -
         return [Finding('error', f'{path}: {where} has no class folders; it should hold one folder of pictures for '
                                  'each class, named after it')]
     if hidden := [name for name in found if name.startswith('.')]:
-        return [Finding('error', f'{path}: the hidden folder {_names(hidden)} in {where} would count as a class; '
+        return [Finding('error', f'{path}: the hidden folder {listed(hidden)} in {where} would count as a class; '
                                  'remove it')]
     findings = []
     named = (cfg.get('metainfo') or {}).get('classes') is not None
@@ -116,15 +109,15 @@ def _check_class_folders(path: str, cfg: dict, folder: str, is_training: bool) -
     if wanted is not None and named:
         findings += [Finding(level, f'{path}: {text} ({where})') for level, text in compare_folders(wanted, found)]
     elif wanted is not None and len(wanted) != len(found):  # ImageNet: folders are named by WordNet's numbers
-        findings.append(Finding('error', f'{path}: {where} has {len(found)} class folders ({_names(found)}) for '
-                                         f'{len(wanted)} classes ({_names(wanted)})'))
+        findings.append(Finding('error', f'{path}: {where} has {len(found)} class folders ({listed(found)}) for '
+                                         f'{len(wanted)} classes ({listed(wanted)})'))
     suffixes = _suffixes(cfg)
     empty = [name for name in found if next(_pictures(os.path.join(folder, name), suffixes), None) is None]
     if empty:
         files = next((file.name for name in empty for file in Path(folder, name).rglob('*') if file.is_file()), None)
         hint = f'; it holds {files}, but only {", ".join(suffixes)} count' if files else ''
         findings.append(Finding('error' if is_training or len(empty) == len(found) else 'warning',
-                                f'{path}: class folder without pictures in {where}: {_names(empty)}{hint}'))
+                                f'{path}: class folder without pictures in {where}: {listed(empty)}{hint}'))
     return findings
 
 
@@ -132,7 +125,7 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
     """A text file with ``<picture below the folder> <label>`` a line."""
     where = f'{path}.ann_file'
     if not os.path.isfile(file):
-        return [Finding('error', f'{where}: {os.path.abspath(file)} does not exist ({_nearest_folder(file)})')]
+        return [Finding('error', f'{where}: {os.path.abspath(file)} does not exist ({nearest_folder(file)})')]
     lines = Path(file).read_text(encoding='utf-8').splitlines()
     if not lines:
         return [Finding('error', f'{where}: {file} is empty')]
@@ -149,7 +142,7 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
                                          f'{lines[number - 1]!r}')]
             if int(pair[1]) >= len(classes):
                 return [Finding('error', f'{where}: {file}, line {number}: label {pair[1]}, but metainfo.classes has '
-                                         f'{len(classes)}: {_names(classes)}; labels count from 0')]
+                                         f'{len(classes)}: {listed(classes)}; labels count from 0')]
         names = [name for name, _ in pairs]
     sample = names[::max(1, len(names) // IMAGE_SAMPLE)][:IMAGE_SAMPLE]
     missing = [name for name in sample if not os.path.isfile(os.path.join(folder, name))]
@@ -162,9 +155,9 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
 
 def _list_file(cfg: dict) -> str:
     if not cfg.get('ann_file') and cfg.get('split'):  # ImageNet's own lists are used where they are
-        usual = _joined(cfg, os.path.join('meta', f'{cfg["split"]}.txt'))
+        usual = joined_path(cfg, os.path.join('meta', f'{cfg["split"]}.txt'))
         return usual if os.path.isfile(usual) else ''
-    return _joined(cfg, cfg.get('ann_file'))
+    return joined_path(cfg, cfg.get('ann_file'))
 
 
 def _subfolders(folder: str) -> list[str]:

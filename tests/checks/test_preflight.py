@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
-from vitdet_plugin.engine import preflight as module
-from vitdet_plugin.engine.preflight import inspect_config, preflight
+from vitdet_plugin.checks import preflight as module
+from vitdet_plugin.checks.preflight import inspect_config, preflight
 from vitdet_plugin.errors import UserError
 
 

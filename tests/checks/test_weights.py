@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vitdet_plugin.engine.check_weights import (
+from vitdet_plugin.checks.weights import (
     build_without_memory,
     check_file,
     check_keys,

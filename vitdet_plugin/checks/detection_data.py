@@ -1,32 +1,23 @@
-"""Pre-flight of the data: annotation files, class names, image folders. No data set is built for it."""
+"""Pre-flight of detection data: annotation files, class names, image folders. No data set is built for it."""
 
 import functools
 import json
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vitdet_plugin.engine.check_annotations import (
+from vitdet_plugin.checks.annotations import (
     MOST_DROPPED,
     NO_MASK,
     Problem,
     check_annotations,
     dropped_share,
 )
-from vitdet_plugin.engine.check_images import inspect_image, leaves_folder
-from vitdet_plugin.engine.config import find_registered
+from vitdet_plugin.checks.dataset_config import IMAGE_SAMPLE, check_metainfo, dataset_classes, joined_path
+from vitdet_plugin.checks.findings import Finding, listed, nearest_folder
+from vitdet_plugin.checks.images import inspect_image, leaves_folder
 
 FULL_PARSE_BYTES = 64 * 2**20  # above this only categories and images are read; mmdet parses the rest anyway
-IMAGE_SAMPLE = 24
-_NAMES_SHOWN = 100
-
-
-class Finding(NamedTuple):
-    """One line of the pre-flight; an ``error`` stops the run, a ``warning`` does not."""
-
-    level: str
-    text: str
 
 
 class CocoIndex(NamedTuple):
@@ -36,19 +27,6 @@ class CocoIndex(NamedTuple):
     file_names: tuple[str | None, ...]
     annotations: int | None  # None: large file, not counted
     problems: tuple[Problem, ...] = ()
-
-
-def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """Yield (config path, config) of the data sets inside RepeatDataset, ClassBalancedDataset, ConcatDataset, …"""
-    if isinstance(dataset, (list, tuple)):
-        for index, each in enumerate(dataset):
-            yield from leaf_datasets(each, f'{path}.{index}')
-    elif isinstance(dataset, dict):
-        inner = [key for key in ('dataset', 'datasets') if key in dataset]
-        for key in inner:
-            yield from leaf_datasets(dataset[key], f'{path}.{key}')
-        if not inner:
-            yield path, dataset
 
 
 def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
@@ -61,13 +39,13 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
     """
     if cfg.get('backend_args') or not isinstance(cfg.get('type'), str):
         return []  # remote storage, or a class object: the data set itself will speak up
-    findings = _check_metainfo(path, cfg)
-    ann_file = _joined(cfg, cfg.get('ann_file'))
+    findings = check_metainfo(path, cfg)
+    ann_file = joined_path(cfg, cfg.get('ann_file'))
     if not ann_file or '://' in ann_file:
         return findings
     if not os.path.isfile(ann_file):
         return findings + [Finding('error', f'{path}.ann_file: {os.path.abspath(ann_file)} does not exist; set '
-                                            f'data_root / ann_file, see data/README.md ({_nearest_folder(ann_file)})')]
+                                            f'data_root / ann_file, see data/README.md ({nearest_folder(ann_file)})')]
     if not ann_file.endswith('.json'):
         return findings
     try:
@@ -84,16 +62,6 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
     return findings + _check_images(path, cfg, index, ann_file)
 
 
-def dataset_classes(cfg: dict) -> list[str] | None:
-    """Class names that a data set config ends up with: its metainfo, or those of its type."""
-    classes = (cfg.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = getattr(find_registered(str(cfg.get('type'))), 'METAINFO', {}).get('classes')
-    if isinstance(classes, str):
-        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else None
-    return list(classes) if classes is not None else None
-
-
 def compare_classes(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
     """Compare class names of the config with the categories of a file.
 
@@ -103,17 +71,17 @@ def compare_classes(wanted: Sequence[str], found: Sequence[str]) -> list[tuple[s
     Returns:
         (level, text) pairs; both lists are in the text.
     """
-    lists = f'metainfo: {_names(wanted)}; file: {_names(found)}'
+    lists = f'metainfo: {listed(wanted)}; file: {listed(found)}'
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
     if missing:
-        return [('error', f'the file has no category {_names(missing)}; make metainfo.classes equal to the names in '
+        return [('error', f'the file has no category {listed(missing)}; make metainfo.classes equal to the names in '
                           f'the file, in its order. {lists}')]
     if [name for name in found if name in set(wanted)] != list(wanted):
         return [('error', f'the classes are in another order than in the file, so labels would be mixed up; use the '
                           f"file's order. {lists}")]
     if extra:
-        return [('warning', f'annotations of {_names(extra)} are left out, since metainfo.classes does not name them. '
+        return [('warning', f'annotations of {listed(extra)} are left out, since metainfo.classes does not name them. '
                             f'{lists}')]
     return []
 
@@ -181,17 +149,6 @@ def _decode_list(text: str, key: str) -> Any:
     return None
 
 
-def _check_metainfo(path: str, cfg: dict) -> list[Finding]:
-    metainfo = cfg.get('metainfo') or {}
-    if 'classes' not in metainfo and 'CLASSES' in metainfo:
-        return [Finding('error', f"{path}.metainfo: 'CLASSES' is mmdet 2's spelling, without effect; write 'classes'")]
-    classes = metainfo.get('classes')
-    if isinstance(classes, str) and not os.path.isfile(classes):
-        return [Finding('error', f'{path}.metainfo.classes is the text {classes!r}, not a list of names; one class is '
-                                 f'written ({classes!r},) with the comma')]
-    return []
-
-
 def _check_entries(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list[Finding]:
     """Errors of the annotations, and how many of them mmdet will leave out."""
     where = f'{path}.ann_file: {ann_file}'
@@ -210,13 +167,13 @@ def _check_entries(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> lis
 def _check_images(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list[Finding]:
     prefix = cfg.get('data_prefix') or {}
     key = next((name for name in ('img', 'img_path') if name in prefix), None)
-    folder = _joined(cfg, prefix[key]) if key else cfg.get('data_root') or ''
+    folder = joined_path(cfg, prefix[key]) if key else cfg.get('data_root') or ''
     where = f'{path}.data_prefix'
     if '://' in folder:
         return []
     if folder and not os.path.isdir(folder):
         return [Finding('error', f'{where}: the image folder {os.path.abspath(folder)} does not exist; set data_root / '
-                                 f'data_prefix ({_nearest_folder(folder)})')]
+                                 f'data_prefix ({nearest_folder(folder)})')]
     step = max(1, len(index.file_names) // IMAGE_SAMPLE)
     sample = index.file_names[::step][:IMAGE_SAMPLE]
     if not all(isinstance(name, str) and name and '\0' not in name for name in index.file_names):
@@ -234,26 +191,6 @@ def _check_images(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list
     return [Finding('error', f'{where}: {len(missing)} of {len(sample)} images looked for are not in '
                              f'{os.path.abspath(folder)}: {shown}; does data_prefix.img fit the file_name entries of '
                              f'{ann_file}?')]
-
-
-def _joined(cfg: dict, name: Any) -> str:
-    """Path as mmengine's BaseDataset joins it."""
-    if not isinstance(name, str) or os.path.isabs(name) or '://' in name:
-        return name if isinstance(name, str) else ''
-    return os.path.join(cfg.get('data_root') or '', name)
-
-
-def _nearest_folder(path: str) -> str:
-    folder = Path(path).absolute().parent
-    while not folder.is_dir():
-        folder = folder.parent
-    inside = sorted(entry.name for entry in folder.iterdir())[:5]
-    return f'{folder} exists and holds {", ".join(inside) or "nothing"}'
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ', '.join(repr(name) for name in names[:_NAMES_SHOWN])
-    return f'[{shown}{", …" if len(names) > _NAMES_SHOWN else ""}] ({len(names)})' if len(names) > 3 else f'[{shown}]'
 
 
 def _file_name(image: dict) -> str | None:

@@ -12,9 +12,11 @@ from mmengine.dist import broadcast_object_list, get_rank
 from torch import nn
 
 from vitdet_plugin.backbones.base import Backbone
-from vitdet_plugin.engine.check_data import Finding, _names, check_dataset, dataset_classes, leaf_datasets
-from vitdet_plugin.engine.check_folders import check_folder_dataset, check_topk, folder_classes, is_folder_dataset
-from vitdet_plugin.engine.check_weights import (
+from vitdet_plugin.checks.class_folders import check_folder_dataset, check_topk, folder_classes, is_folder_dataset
+from vitdet_plugin.checks.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.checks.detection_data import check_dataset
+from vitdet_plugin.checks.findings import Finding, listed
+from vitdet_plugin.checks.weights import (
     build_without_memory,
     check_file,
     check_keys,
@@ -98,7 +100,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
             classes = classes or own
             if own and own != classes:
                 findings.append(Finding('error', f'{path}: other classes than in the first data set of this config: '
-                                                 f'{_names(own)}; first: {_names(classes)}'))
+                                                 f'{listed(own)}; first: {listed(classes)}'))
         evaluators = cfg.get(f'{split}_evaluator') or []
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
@@ -130,7 +132,7 @@ def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
             elif key == 'num_classes' and here.split('.')[-2] != 'data_preprocessor' and value != len(classes):
                 if any(part in ('bbox_head', 'mask_head') for part in here.split('.')) or path == 'model.head':
                     findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes, '
-                                                     f'{_names(classes)}; set it to {len(classes)}'))
+                                                     f'{listed(classes)}; set it to {len(classes)}'))
     return findings
 
 

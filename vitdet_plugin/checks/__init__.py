@@ -1,0 +1,1 @@
+"""Checks of data, weights and configs before a run starts."""

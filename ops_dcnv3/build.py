@@ -116,12 +116,16 @@ def _compile(kind: str, work: str) -> None:
           script_args=['build_ext', '--build-lib', work, '--build-temp', f'{work}/objects'])
 
 
-def main(argv: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m ops_dcnv3.build', description=__doc__)
     parser.add_argument('--cuda', action='store_true', help='the CUDA kernels too, whether or not a GPU is here')
     parser.add_argument('--quiet', action='store_true', help='say nothing but what was built or failed, and never fail')
     parser.add_argument('--compile', nargs=2, metavar=('KIND', 'FOLDER'), help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
     if args.compile:
         _compile(*args.compile)
         return 0

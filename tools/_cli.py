@@ -40,6 +40,20 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(habit, nargs='+', help=argparse.SUPPRESS)
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add config and checkpoint, for tools that look at a trained model."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+
+
+def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
+    """Add what changes the config and, unless told otherwise, chooses the device."""
+    if device:
+        parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+                        help='change keys of the config: model.test_cfg.rcnn.max_per_img=20')
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
           optional_values: dict | None = None) -> argparse.Namespace:
     """Parse a command line in which ``--work_dir`` and ``--work-dir`` mean the same.
@@ -71,7 +85,7 @@ def _adopt_old_habits(args: argparse.Namespace) -> None:
         if getattr(args, habit, None):
             warn(f'--{habit.replace("_", "-")} has no effect: CUDA_VISIBLE_DEVICES selects devices and '
                  'torchrun --nproc-per-node N starts N ranks')
-    if args.local_rank is not None:
+    if getattr(args, 'local_rank', None) is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
 

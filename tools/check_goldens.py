@@ -28,12 +28,15 @@ def check(path: Path, skip_unknown: bool) -> tuple[str, str]:
             f'{len(verdict.errors)} quantities')
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('root', type=Path, metavar='DIR', help='a folder of case folders, or one case folder')
     parser.add_argument('--skip-unknown', action='store_true', help='pass over kinds that are not supported yet')
-    args = parser.parse_args()
+    return parser
 
+
+def main() -> int:
+    args = build_parser().parse_args()
     import vitdet_plugin  # noqa: F401  registers the kinds
     from vitdet_plugin.evaluation.goldens import find_cases
 

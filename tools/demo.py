@@ -18,13 +18,17 @@ DATA = Path('data/demo')
 KINDS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', nargs='?', default='configs/vitdet_demo.py',
                         help='a config for the demo set (default: %(default)s)')
     parser.add_argument('--ranks', type=int, default=min(2, os.cpu_count() or 1),
                         help='processes that train together, one thread each (default: %(default)s)')
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    args = build_parser().parse_args()
     use_checkout()
     os.chdir(ROOT)
     return run(lambda: demo(args.config, args.ranks))

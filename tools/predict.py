@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from _cli import parse, run, use_checkout
+from _cli import add_config_options, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,10 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--top', type=int, default=5, metavar='N',
                         help='classes of a picture in predictions.json of a classifier (default: 5)')
     parser.add_argument('--no-pictures', action='store_true', help='write the records only')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config: model.test_cfg.rcnn.max_per_img=20')
-    parser.set_defaults(local_rank=None)
+    add_config_options(parser)
     return parser
 
 

@@ -13,18 +13,23 @@ from _cli import ROOT, run, use_checkout
 SIZE = 160
 
 
-def main() -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--config', type=Path, default=ROOT / 'configs/vitdet_demo.py', help='whose backbone it is')
     parser.add_argument('--data', type=Path, default=ROOT / 'data/demo_pretrain', help='where the pictures are written')
-    parser.add_argument('--out', type=Path, default=ROOT / 'demo/vitdet_demo_pretrained.safetensors')
-    parser.add_argument('--pictures', type=int, default=4000)
-    parser.add_argument('--steps', type=int, default=600)
-    parser.add_argument('--batch', type=int, default=32)
-    parser.add_argument('--lr', type=float, default=1.5e-3)
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', type=Path, default=ROOT / 'demo/vitdet_demo_pretrained.safetensors',
+                        help='weights to write (default: %(default)s)')
+    parser.add_argument('--pictures', type=int, default=4000, help='how many (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=600, help='of the optimiser (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=32, help='pictures a step (default: %(default)s)')
+    parser.add_argument('--lr', type=float, default=1.5e-3, help='highest learning rate (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of weights and crops (default: %(default)s)')
     parser.add_argument('--bf16', action='store_true', help='mixed precision, for processors that have bfloat16 units')
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    args = build_parser().parse_args()
     use_checkout()
     return run(lambda: pretrain_demo(args))
 

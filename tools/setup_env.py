@@ -8,6 +8,7 @@ two set-ups apart, and what an interrupted one left behind is made anew. Only th
 path goes to stdout alone, so that ``$(make -s which-python)`` works.
 """
 
+import argparse
 import fcntl
 import hashlib
 import os
@@ -28,10 +29,16 @@ class SetupError(Exception):
     """One line for the user."""
 
 
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('row', nargs='?', default='default', help='default, or upstream for upstream mmdet')
+    return parser
+
+
 def main() -> int:
-    row = sys.argv[1] if len(sys.argv) > 1 else 'default'
+    row = build_parser().parse_args().row
     try:
-        if len(sys.argv) > 2 or not (REQUIREMENTS / f'{row}.txt').is_file():
+        if not (REQUIREMENTS / f'{row}.txt').is_file():
             raise SetupError('usage: setup_env.py [default|upstream]')
         print(environment(row))
     except SetupError as error:

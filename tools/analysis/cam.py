@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout
+from _cli import add_config_options, add_model_arguments, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description='Class activation maps (Grad-CAM and its kin) over pictures: of the predicted class of a '
                     'classifier, of each detected box of a detector.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+    add_model_arguments(parser)
     parser.add_argument('inputs', nargs='+', metavar='PICTURE', help='pictures and folders of pictures')
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn pictures')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
@@ -25,10 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--most', type=int, default=5, metavar='N', help='detectors: boxes a picture (default: 5)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score (default: 0.3)')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config')
-    parser.set_defaults(local_rank=None)
+    add_config_options(parser)
     return parser
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout
+from _cli import add_config_options, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,10 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
                         help='timed predictions; 0 only counts (default: 5)')
     parser.add_argument('--no-trace', action='store_true', help='leave out the cross-check by mmengine, which is slow')
     parser.add_argument('--json', metavar='FILE.json', help='write the figures there, too')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config')
-    parser.set_defaults(local_rank=None)
+    add_config_options(parser)
     return parser
 
 

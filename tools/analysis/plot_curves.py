@@ -22,7 +22,6 @@ def build_parser() -> argparse.ArgumentParser:
                         help='which metrics: bbox_mAP, top1 … (default: all; to compare: the first that all have)')
     parser.add_argument('--names', nargs='+', metavar='NAME', help='names of the runs (default: their folders)')
     parser.add_argument('--title', help='text above the picture')
-    parser.set_defaults(local_rank=None)
     return parser
 
 

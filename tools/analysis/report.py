@@ -8,25 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout
+from _cli import add_config_options, add_model_arguments, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description='Classifiers: precision, recall and F1 of each class, confusion matrix, worst mistakes. '
                     'Detectors: AP and precision-recall curve of each class, confusion matrix, kinds of errors.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+    add_model_arguments(parser)
     parser.add_argument('--split', choices=('test', 'val', 'train'), default='test',
                         help='which of the data loaders of the config (default: test)')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for report.txt, report.json and pictures')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score for confusion and kinds of errors (default: 0.3)')
     parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='classifiers: pictures at once')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config')
-    parser.set_defaults(local_rank=None)
+    add_config_options(parser)
     return parser
 
 

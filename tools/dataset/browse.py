@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout
+from _cli import add_config_options, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,9 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--repeats', type=int, default=3, metavar='N',
                         help='passes of each sample through the pipeline (default: 3)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same augmentations (default: 0)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config')
-    parser.set_defaults(local_rank=None)
+    add_config_options(parser, device=False)
     return parser
 
 

@@ -12,9 +12,11 @@ leaves these rows out. No existing file is overwritten.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _cli import parse, run, use_checkout  # noqa: E402
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -97,15 +99,16 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = build_parser().parse_args(argv)
-    sys.path.insert(0, str(ROOT))
-    from vitdet_plugin.errors import UserError
-    try:
-        return convert(args)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(build_parser(), argv)
+    use_checkout()
+    status = 0
+
+    def action() -> None:
+        nonlocal status
+        status = convert(args)
+
+    return run(action) or status
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--pretrain', type=int, default=0, metavar='N',
                         help='pictures for pre-training, on photographs of their own (default: none; 4000 is usual)')
     parser.add_argument('--size', type=int, default=160, metavar='PX', help='longest side (default: 160)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0, help='same seed, same pictures (default: %(default)s)')
     return parser
 
 

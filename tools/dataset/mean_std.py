@@ -19,7 +19,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--ann', metavar='FILE', help='COCO .json of the training split, or list of "path label" lines')
     parser.add_argument('--out', metavar='FILE.json', help='write the figures there, too')
     parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one a core, at most 8)')
-    parser.set_defaults(local_rank=None)
     return parser
 
 

@@ -25,7 +25,6 @@ def build_parser() -> argparse.ArgumentParser:
                         help='the same from a table with the columns file (path in the folder) and group')
     parser.add_argument('--mode', choices=('list', 'link', 'copy'), default='list',
                         help='write lists for mmpretrain (default), or folders of symbolic links or of copies')
-    parser.set_defaults(local_rank=None)
     return parser
 
 

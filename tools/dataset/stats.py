@@ -24,7 +24,6 @@ def build_parser() -> argparse.ArgumentParser:
                              'of 256 bits of their fingerprints differ; 8 is strict, 24 loose')
     parser.add_argument('--out', metavar='DIR', help='write stats.json, stats.txt and stats.png there')
     parser.add_argument('--workers', type=int, metavar='N', help='threads (default: one a core, at most 8)')
-    parser.set_defaults(local_rank=None)
     return parser
 
 

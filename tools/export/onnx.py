@@ -7,22 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout
+from _cli import add_config_options, add_model_arguments, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description='Write a classifier (whole), or the backbone and neck of a detector, as an ONNX file with '
                     'normalisation inside, and compare ONNX Runtime with PyTorch.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+    add_model_arguments(parser)
     parser.add_argument('--out', required=True, metavar='FILE.onnx', help='file to write')
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
                         help='input in pixels (default: what the test pipeline of the config makes)')
     parser.add_argument('--opset', type=int, default=18, metavar='N', help='version of the operators (default: 18)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config')
-    parser.set_defaults(local_rank=None)
+    add_config_options(parser, device=False)
     return parser
 
 

@@ -1,0 +1,150 @@
+"""Every command line of the documents is one that its tool takes, and every tool answers --help.
+
+Checked are the code blocks and the `commands within sentences`. A word is
+
+- a placeholder, if it is written in capitals: CONFIG, CHECKPOINT, DIR;
+- a part of the checkout, if it begins with one of its folders: it must exist;
+- the reader's own otherwise: data, checkpoints and results, which nobody can look up here.
+"""
+
+import importlib
+import re
+import shlex
+from functools import lru_cache
+
+import pytest
+
+from tests.end_to_end.tiny_set import ROOT, load_tool
+from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.errors import UserError
+
+PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]
+TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*.py') if path.name != '_cli.py')
+MODULES = ('benchmarks', 'ops_dcnv3.build')
+FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
+MAKEFILE = (ROOT / 'Makefile').read_text()
+OURS = re.compile(rf'(?:^|\s)(?:tools/[\w/]+\.(?:py|sh)|make|python -m (?:{"|".join(MODULES)}))(?:\s|$)')
+SYNOPSIS = re.compile(r'[\[…|<]|\.\.\.')  # [optional], a|b, <name>, and so on
+FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of habits
+SCRIPTS = {'tools/dist_train.sh': ('tools/train.py', 1, 2), 'tools/dist_test.sh': ('tools/test.py', 2, 3)}
+
+
+def command_lines(text: str) -> list[str]:
+    """The lines of a page's code blocks and the spans of its sentences that start something of this project."""
+    fenced = r'```\w*\n.*?```'
+    lines = []
+    for block in re.findall(fenced, text, re.DOTALL):
+        body = '\n'.join(block.splitlines()[1:-1])
+        lines += re.sub(r'\s*\\\n\s*|\n\s{8,}(?=\[)', ' ', body).splitlines()  # continued with \ or, in a synopsis, [
+    spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', re.sub(fenced, '', text, flags=re.DOTALL))]
+    lines += [span for span in spans if ' ' in span]  # a bare name is no command line
+    return [line for line in lines if OURS.search(line) and not any(name in line for name in FOREIGN)]
+
+
+FOUND = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in command_lines(page.read_text())]
+EXACT = [pair for pair in FOUND if not SYNOPSIS.search(re.sub(r'"[^"]*"|\'[^\']*\'|#.*', '', pair[1]))]
+OUTLINES = [pair for pair in FOUND if pair not in EXACT]
+
+
+@lru_cache
+def tool_of(name: str):
+    """The module behind ``tools/<name>.py`` or ``python -m <name>``."""
+    return importlib.import_module(f'{name}.__main__' if name == 'benchmarks' else name) if name in MODULES else (
+        load_tool(name.removeprefix('tools/').removesuffix('.py')))
+
+
+def split_command(line: str) -> tuple[str, list[str]]:
+    """What is started and its arguments, launchers and shell scripts looked through."""
+    words = shlex.split(line, comments=True)
+    while re.match(r'[A-Z_]+=', words[0]) or words[0] == 'export':
+        words.pop(0)
+    if words[0] == 'torchrun' or words[1:3] == ['-m', 'torch.distributed.launch']:
+        from torch.distributed.run import get_args_parser
+        launched = get_args_parser().parse_args(words[1 if words[0] == 'torchrun' else 3:])
+        words = ['python', launched.training_script, *launched.training_script_args]
+    if words[0] == 'srun':
+        words = words[words.index('python'):]
+    if words[:2] == ['python', '-m']:
+        return words[2], words[3:]
+    name, *rest = words[1:] if words[0] == 'python' else words
+    if name == 'tools/slurm_train.sh':
+        return 'tools/train.py', [rest[2], '--work-dir', rest[3], '--launcher', 'slurm', *rest[4:]]
+    if name in SCRIPTS:
+        name, configs, own = SCRIPTS[name]
+        return name, [*rest[:configs], '--launcher', 'pytorch', *rest[own:]]
+    return name, rest
+
+
+def check_words(name: str, words: list[str]) -> None:
+    """The tool takes the words, its config loads with the changes asked for, and files of the checkout exist."""
+    tool = tool_of(name)
+    parse = getattr(tool, 'parse', lambda parser, argv: parser.parse_args(argv))
+    args = parse(tool.build_parser(), words)
+    missing = [word for word in words if word.startswith(FOLDERS) and not (ROOT / word).exists()]
+    assert not missing
+    configs = getattr(args, 'configs', None) or [getattr(args, 'config', None)]
+    for config in map(str, filter(None, configs)):
+        if name == 'tools/predict.py' and '.' not in config:
+            assert list((ROOT / 'configs').rglob(f'{config}.py')), config
+        elif not config.isupper():
+            load_config(str(ROOT / config), getattr(args, 'cfg_options', ()))
+
+
+@pytest.mark.parametrize('page, line', EXACT)
+def test_a_command_line_is_one_that_its_tool_takes(page, line):
+    name, words = split_command(line)
+    if name != 'make':
+        check_words(name, words)
+        return
+    *options, target = [word for word in words if '=' not in word]
+    assert set(options) <= {'-s'}
+    assert re.search(rf'^{target}:', MAKEFILE, re.MULTILINE), f'no such target: {target}'
+    for variable, _, value in (word.partition('=') for word in words if '=' in word):
+        assert f'$({variable})' in MAKEFILE
+        if target in ('demo', 'bench'):
+            check_words('tools/demo.py' if target == 'demo' else 'benchmarks', shlex.split(value))
+
+
+@pytest.mark.parametrize('page, line', OUTLINES)
+def test_an_outline_names_options_that_its_tool_has(page, line):
+    name = next(word for word in shlex.split(re.sub(r'[\[\]]', ' ', line)) if re.match(r'tools/|make', word))
+    if name.endswith('.sh'):
+        assert (ROOT / name).is_file()
+        return
+    if name == 'make':
+        return
+    known = re.findall(r'--[a-z-]+', tool_of(name).build_parser().format_help())
+    assert set(re.findall(r'(?<=[\s\[])--[a-z-]+', line.split(name)[1])) <= set(known)
+
+
+def test_the_documents_have_command_lines_of_all_kinds():
+    started = {split_command(line)[0] for _, line in EXACT}
+    assert len(EXACT) > 60 and len(OUTLINES) >= 3
+    assert {'make', *MODULES, 'tools/train.py', 'tools/predict.py', 'tools/dataset/split.py'} <= started
+    assert not started - {'make', *MODULES, *TOOLS}
+
+
+@pytest.mark.parametrize('line', [
+    'python tools/train.py configs/vitdet_1000e.py', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
+    'torchrun --nproc 8 --no-such tools/train.py CONFIG', 'python tools/test.py CONFIG',
+    'python tools/train.py configs/vitdet_demo.py --cfg-options train_cfg.max_iter=3',
+    'make demo ARGS=configs/none.py'])
+def test_a_wrong_command_line_is_noticed(line):
+    assert command_lines(f'```bash\n{line}\n```') == [line]
+    with pytest.raises((UserError, SystemExit, AssertionError)):
+        test_a_command_line_is_one_that_its_tool_takes('', line)
+
+
+@pytest.mark.parametrize('name', [*TOOLS, *MODULES])
+def test_help(name, capsys):
+    """Every tool has a parser that explains itself and each of its arguments."""
+    parser = tool_of(name).build_parser()
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(['--help'])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith('usage: ') and len(parser.description or '') > 20
+    commands = [action for action in parser._actions if action.choices and action.nargs == 'A...']
+    unexplained = [action.dest for each in [parser, *(sub for action in commands for sub in action.choices.values())]
+                   for action in each._actions if not action.help and action not in commands]
+    assert not unexplained

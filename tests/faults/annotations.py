@@ -28,6 +28,8 @@ def _twice(entry):
 FAULTS = {
     'NaN box': (_set('bbox', [NAN, 1, 5, 5]), 'error', 'boxes with NaN'),
     'infinite box': (_set('bbox', [0, 0, float('inf'), 5]), 'error', 'boxes with NaN'),
+    'box of an integer above all floats': (_set('bbox', [0, 0, HUGE, 5]), 'error', 'boxes with NaN'),
+    'size of an integer above all floats': (_set('width', HUGE, 'images'), 'error', 'without a width'),
     'text box': (_set('bbox', ['1', 1, 5, 5]), 'error', 'no numbers'),
     'short box': (_set('bbox', [1, 2, 3]), 'error', 'without a bbox'),
     'no box': (_drop('bbox'), 'error', 'without a bbox'),

@@ -29,7 +29,7 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
         Counts: kills, how many left an unfinished file, lives that could not resume (must be 0).
     """
     data, rng = write_tiny_set(folder / 'set', images=7), random.Random(seed)
-    steps = kills * 2 + 4
+    steps = kills * 3 + 4  # a life makes three steps at most, so there are enough of them
     ballast = (dict(type='BallastHook', megabytes=24),)  # so that much of the time is spent saving
     config = write_config(folder / 'c.py', data, _REST.format(steps=steps), ballast)
     with _silence():

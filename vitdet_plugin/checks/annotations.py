@@ -105,7 +105,10 @@ def _is_id(key: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # JSON's integers have no limit
+        return False
 
 
 def _image_faults(image: dict) -> Iterator[str]:

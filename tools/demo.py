@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from _cli import ROOT, run, use_checkout
@@ -27,8 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    args = build_parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
     use_checkout()
     os.chdir(ROOT)
     return run(lambda: demo(args.config, args.ranks))
@@ -38,6 +39,8 @@ def demo(config: str, ranks: int) -> None:
     from vitdet_plugin.engine.config import load_config
     from vitdet_plugin.errors import UserError
     cfg = load_config(config)
+    if 'batch_size' not in (cfg.get('train_dataloader') or {}):
+        raise UserError(f'{config} has no train_dataloader.batch_size; is it a config for the demo set?')
     batch, work = cfg.train_dataloader.batch_size, Path('work_dirs') / Path(config).stem
     if batch % ranks:
         raise UserError(f'{config}: train_dataloader.batch_size={batch} does not divide by {ranks} ranks; give --ranks')

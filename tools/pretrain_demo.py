@@ -6,6 +6,7 @@ The weights in demo/ were made by this command with --bf16 and nothing else (12 
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from _cli import ROOT, run, use_checkout
@@ -28,28 +29,36 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> int:
-    args = build_parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
     use_checkout()
     return run(lambda: pretrain_demo(args))
 
 
 def pretrain_demo(args: argparse.Namespace) -> None:
     import torch
-    from mmengine.config import Config
     from mmengine.registry import MODELS
     from safetensors.torch import save_file
 
-    import vitdet_plugin  # noqa: F401  registers the backbone
+    from vitdet_plugin.checks.places import check_place
     from vitdet_plugin.data.demo_set import write_demo_set
+    from vitdet_plugin.engine.config import load_config
     from vitdet_plugin.engine.dense_pretraining import DenseSet, pretrain
+    from vitdet_plugin.engine.explain import user_errors
+    from vitdet_plugin.errors import UserError
 
+    cfg = load_config(str(args.config))
+    if 'backbone' not in (cfg.get('model') or {}):
+        raise UserError(f'config {args.config} has no model with a backbone')
+    check_place('--data', args.data, is_folder=True)
+    check_place('--out', args.out, is_folder=False)
+    torch.manual_seed(args.seed)
+    with user_errors(cfg):
+        backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})
     annotations = args.data / 'annotations/pretrain.json'
     if not annotations.is_file():
         print(f'writing {args.pictures} pictures to {args.data}', flush=True)
         write_demo_set(args.data, train=0, val=0, pretrain=args.pictures, size=SIZE)
-    torch.manual_seed(args.seed)
-    backbone = MODELS.build({**Config.fromfile(args.config).model.backbone, 'init_cfg': None})
     data = DenseSet.read(annotations, args.data / 'pretrain', SIZE)
     pretrain(backbone, data, steps=args.steps, batch=args.batch, crop=128, lr=args.lr, seed=args.seed, bf16=args.bf16,
              report=lambda line: print(line, flush=True))

@@ -35,11 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> None:
         import cv2
 
+        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.engine.inference import expand, out_paths
         from vitdet_plugin.engine.load_model import load_model
         from vitdet_plugin.engine.track import track
         from vitdet_plugin.visualization.cam import CamExplainer
         from vitdet_plugin.visualization.heat import draw_heats
+        check_place('--out', args.out, is_folder=True)
         paths = list(expand(args.inputs))
         loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
         labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]

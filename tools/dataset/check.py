@@ -39,9 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def action() -> None:
         nonlocal status
+        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.errors import UserError
         if bool(args.target) == bool(args.config):
             raise UserError('give an annotation file, a folder of classes, or --config CONFIG')
+        if args.json:
+            check_place('--json', args.json, is_folder=False)
         findings = [each for check in _checks(args) for each in check]
         _report(findings, args.examples)
         if args.json:

@@ -54,22 +54,12 @@ def convert(args: argparse.Namespace):
     from vitdet_plugin.checkpoints.classes import read_class_names
     from vitdet_plugin.checkpoints.converter import convert_checkpoint
     from vitdet_plugin.compat.safe_load import trusted
+    from vitdet_plugin.engine.load_model import load_model
     names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None
-    model = build_model(args.config) if args.config else None
+    model = load_model(args.config, device='cpu').model if args.config else None
     with trusted() if args.trust else contextlib.nullcontext():  # the one place where a file may be trusted
         return convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
                                   allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names)
-
-
-def build_model(config: str):
-    from mmengine.registry import MODELS, init_default_scope
-
-    from vitdet_plugin.engine.config import load_config
-    from vitdet_plugin.engine.explain import user_errors
-    cfg = load_config(config)
-    init_default_scope(cfg.get('default_scope') or 'mmdet')
-    with user_errors(cfg):
-        return MODELS.build(cfg.model)
 
 
 if __name__ == '__main__':

@@ -65,6 +65,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
     Raises:
         UserError: Broken config, no model in it, or a checkpoint that does not fit.
     """
+    device = pick_device(device)
     cfg = config if isinstance(config, Config) else load_config(str(config), options)
     if cfg.get('model') is None:
         raise UserError(f'config {cfg.filename} has no model')
@@ -79,8 +80,22 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         check_complete(model, report.matched, path)
     if not classes and cfg.get('test_dataloader') is not None:
         classes = config_classes(cfg)
-    device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     return LoadedModel(model.to(device).eval(), cfg, list(classes or ()) or None, is_classifier(cfg), path)
+
+
+def pick_device(name: str | torch.device | None) -> torch.device:
+    """The device of this name, or without one the GPU if there is one.
+
+    Raises:
+        UserError: No such device on this machine.
+    """
+    name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        gpus = torch.cuda.device_count()
+        raise UserError(f'device {name!r} is not there; give cpu' + (f', or cuda:0 to cuda:{gpus - 1}' if gpus else
+                                                                     ' (torch sees no GPU)')) from error
 
 
 def build_model(cfg: Config) -> nn.Module:

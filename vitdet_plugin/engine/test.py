@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
+from vitdet_plugin.checks.places import check_place
 from vitdet_plugin.checks.preflight import preflight
 from vitdet_plugin.engine.config import is_classifier, near
 from vitdet_plugin.engine.explain import user_errors
@@ -30,12 +31,15 @@ def test(args: Namespace) -> dict[str, Any]:
         UserError: Anything that the user can mend, in one line.
     """
     cfg = load_session_config(args)
+    check_place('--work-dir', cfg.work_dir, is_folder=True)
     apply_test_arguments(cfg, args)
     with user_errors(cfg):
         if not args.skip_preflight:
             preflight(cfg, ['test'])
         if args.tta:
             use_flip_tta(cfg)
+        if args.out or args.format_only:
+            Path(args.out or result_prefix(cfg, args)).parent.mkdir(parents=True, exist_ok=True)
         runner = build_runner(cfg)
         if args.out and args.out.endswith(('.pkl', '.pickle')):
             runner.test_evaluator.metrics.append(_dump(cfg, args.out))
@@ -69,7 +73,9 @@ def apply_test_arguments(cfg: Config, args: Namespace) -> None:
         raise UserError(f'--out {args.out}: write .pkl (predictions as mmengine dumps them), .json (COCO results; of a '
                         'classifier all scores) or, for a classifier, .csv')
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        check_place('--out', args.out, is_folder=False)
+    if args.show_dir:
+        check_place('--show-dir', args.show_dir, is_folder=True)
     if is_classifier(cfg):
         if args.format_only:
             raise UserError('--format-only is for detectors; a classifier writes --out FILE.csv')
@@ -81,7 +87,6 @@ def apply_test_arguments(cfg: Config, args: Namespace) -> None:
             raise UserError('--out F.json and --format-only need a CocoMetric in test_evaluator; use --out F.pkl')
         coco[0].outfile_prefix = result_prefix(cfg, args)
         coco[0].format_only = bool(args.format_only)
-        os.makedirs(os.path.dirname(coco[0].outfile_prefix) or '.', exist_ok=True)
     if args.show_dir:
         add_hook(cfg, dict(type='PredictionPictureHook', out_dir=args.show_dir, score_thr=args.show_score_thr,
                            max_pictures=args.show_max))

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
+from vitdet_plugin.checks.places import check_place
 from vitdet_plugin.checks.preflight import preflight
 from vitdet_plugin.engine.explain import user_errors
 from vitdet_plugin.engine.guards import Stopped
@@ -23,6 +24,7 @@ def train(args: Namespace):
         UserError: Anything that the user can mend, in one line.
     """
     cfg = load_session_config(args)
+    check_place('--work-dir', cfg.work_dir, is_folder=True)
     resumed = apply_train_arguments(cfg, args)
     with user_errors(cfg):
         if not args.skip_preflight:

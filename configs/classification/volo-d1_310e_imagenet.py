@@ -1,7 +1,7 @@
 """VOLO-D1 on ImageNet-1k: 300 + 10 epochs with mixed tokens and a loss at every place (arXiv 2106.13112, section 4.1).
 
-The authors take the places' labels from token-labelling files (arXiv 2104.10858). Here every place has the picture's
-label, unless the data samples carry ``gt_token_score``, soft labels (classes, 14, 14).
+Here every place has the picture's label; the authors take soft labels from files (arXiv 2104.10858), as
+volo-d1_310e_imagenet-token-labels.py does.
 """
 
 _base_ = ['../_base_/datasets/imagenet_224.py', '../_base_/schedules/adamw_cosine_300e.py', '../_base_/runtime_cls.py']

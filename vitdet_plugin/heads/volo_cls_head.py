@@ -16,6 +16,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.cls_head import ClassifierHead, targets_of
 
 TOKEN_TARGET = 'gt_token_score'  # data samples' field of a (num_classes, h, w) map of soft labels
+LOADED = TOKEN_CLASSES, TOKEN_LOGITS, CLS_LOGITS = 'gt_token_classes', 'gt_token_logits', 'gt_cls_logits'  # from files
 
 
 class ClassAttention(nn.Module):
@@ -59,7 +60,8 @@ class VOLOClsHead(ClassifierHead):
 
     With ``dense`` logits are ``fc(cls) + 0.5 * max over places of aux_head``, the loss is
     ``CE(cls) + aux_weight * CE(aux)`` (token labelling, arXiv 2104.10858, equation 3). Targets of the places are the
-    data samples' ``gt_token_score``, (num_classes, h, w) on the grid of the last map, or else the picture's own label.
+    data samples' ``gt_token_score``, (num_classes, h, w) on the grid of the last map, or what ``LoadTokenLabels`` left
+    (which also gives the class token's target), or else the picture's own label.
     Where the backbone mixed tokens (``mix_token``) the places' logits are un-mixed, and the class token's target is
     mixed by the share of the box.
 
@@ -70,6 +72,7 @@ class VOLOClsHead(ClassifierHead):
         pooling: 'token', or 'avg' for the average of all tokens (the official ``return_mean``).
         dense: see above; the published weights need it. Default: plain classification.
         aux_weight: of the places' loss.
+        token_smoothing: label smoothing of the targets that ``LoadTokenLabels`` gives.
         loss: config of a loss over (logits, targets); default cross-entropy.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes the head's part of an official checkpoint, the
             classifiers only where the number of classes is the same.
@@ -77,12 +80,12 @@ class VOLOClsHead(ClassifierHead):
 
     def __init__(self, num_classes: int, in_channels: int = 384, num_heads: int = 12, *, mlp_ratio: float = 3.0,
                  depth: int = 2, qkv_bias: bool = False, qk_scale: float | None = None, pooling: str = 'token',
-                 dense: bool = False, aux_weight: float = 0.5, loss: dict | None = None,
+                 dense: bool = False, aux_weight: float = 0.5, token_smoothing: float = 0.0, loss: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
         if pooling not in ('token', 'avg'):
             raise UserError(f"pooling={pooling!r} is unknown; choose 'token' or 'avg'")
-        self.pooling, self.aux_weight = pooling, aux_weight
+        self.pooling, self.aux_weight, self.token_smoothing = pooling, aux_weight, token_smoothing
         self.cls_token = nn.Parameter(torch.zeros(1, 1, in_channels)) if depth else None
         self.post_network = nn.ModuleList(
             ClassBlock(in_channels, num_heads, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, scale=qk_scale)
@@ -138,7 +141,14 @@ class VOLOClsHead(ClassifierHead):
         """``loss`` of the class token and, with ``dense``, ``loss_aux`` of the places, weighted."""
         x, box = (feats[-1], None) if feats[-1].ndim == 4 else feats[-2:]
         cls_logits, aux_logits = self.both_logits(x)
-        target = cls_target = targets_of(data_samples)
+        maps = None
+        if TOKEN_LOGITS in data_samples[0]:
+            target, maps = self.token_targets(data_samples, x.device)
+        else:
+            target = targets_of(data_samples)
+            if TOKEN_TARGET in data_samples[0]:
+                maps = torch.stack([sample.get(TOKEN_TARGET) for sample in data_samples]).to(x.device)
+        cls_target = target
         if box is not None:
             top, bottom, left, right = box.tolist()
             share = (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
@@ -149,10 +159,29 @@ class VOLOClsHead(ClassifierHead):
         losses = {'loss': self.loss_of_logits(cls_logits, cls_target)}
         if aux_logits is not None:
             places = aux_logits.shape[1:3]
-            if TOKEN_TARGET in data_samples[0]:
-                maps = torch.stack([sample.get(TOKEN_TARGET) for sample in data_samples]).to(aux_logits.device)
-                target = maps.permute(0, 2, 3, 1).flatten(0, 2)
-            else:
+            if maps is None:
                 target = target.repeat_interleave(places.numel(), 0)
+            else:
+                if maps.shape[2:] != places:
+                    raise UserError(f'token labels are on a grid of {tuple(maps.shape[2:])}, the last map has '
+                                    f'{tuple(places)} places; set LoadTokenLabels.grid to that')
+                target = maps.permute(0, 2, 3, 1).flatten(0, 2)
             losses['loss_aux'] = self.aux_weight * self.loss_of_logits(aux_logits.flatten(0, 2), target)
         return losses
+
+    def token_targets(self, data_samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Probabilities out of the logits that ``LoadTokenLabels`` left: softmax over all classes, smoothed.
+
+        Returns:
+            (B, num_classes) of the whole pictures and (B, num_classes, h, w) of the places.
+        """
+        rows = []
+        for sample in data_samples:
+            classes, places, whole = (sample.get(name).to(device) for name in LOADED)
+            if (highest := int(classes[-1])) >= self.num_classes:
+                raise UserError(f'token labels have a class {highest}, the head num_classes={self.num_classes}')
+            logits = places.new_zeros(self.num_classes, 1 + places[0].numel())
+            logits[classes] = torch.cat([whole[:, None], places.flatten(1)], 1)
+            rows.append(logits)
+        scores = torch.stack(rows).softmax(1) * (1 - self.token_smoothing) + self.token_smoothing / self.num_classes
+        return scores[..., 0], scores[..., 1:].unflatten(2, data_samples[0].get(TOKEN_LOGITS).shape[1:])

@@ -5,11 +5,13 @@ once.
 """
 
 import argparse
+import atexit
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -120,3 +122,15 @@ def run(action: Callable[[], object]) -> int:
         print('stopped', file=sys.stderr)
         return 130
     return 0
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with ``status``, after its exit handlers but without taking the interpreter down.
+
+    For tools that run as ranks: a thread of gloo that lets go of a tensor while Python is being taken down aborts the
+    process, and a rank that has done all its work would count as failed.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

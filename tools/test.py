@@ -2,10 +2,9 @@
 """Evaluate a checkpoint: ``tools/test.py CONFIG CHECKPOINT [--eval bbox segm] [--show-dir DIR] [--out FILE]``."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from _cli import add_common_arguments, parse, run, use_checkout
+from _cli import add_common_arguments, leave, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,4 +40,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    leave(main())

@@ -2,10 +2,9 @@
 """Train a model: ``python tools/train.py configs/vitdet_100e.py [--amp] [--resume] [--cfg-options key=value …]``."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from _cli import add_common_arguments, parse, run, use_checkout
+from _cli import add_common_arguments, leave, parse, run, use_checkout
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,4 +43,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    leave(main())

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.end_to_end.tiny_set import load_tool
 from tests.faults.rig import EPOCHS, STEPS, train_here, write_config
 from vitdet_plugin.engine import train as train_module
 from vitdet_plugin.errors import UserError
@@ -40,3 +41,4 @@ def main(folder: Path, data: Path) -> None:
 
 if __name__ == '__main__':
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    load_tool('_cli').leave(0)

@@ -113,3 +113,35 @@ def test_slurm_script(tmp_path):
     assert '--partition part --job-name job --gres gpu:4 --ntasks 4 --ntasks-per-node 4' in result.stdout
     assert '--exclusive --mem 9G' in result.stdout
     assert result.stdout.strip().endswith('train.py c.py --work-dir work --launcher slurm --amp')
+
+
+LEAVING = """
+import atexit, sys, time
+sys.path.insert(0, sys.argv[1])
+from _cli import leave
+import torch
+import torch.distributed as dist
+atexit.register(print, 'handlers ran')
+dist.init_process_group('gloo', init_method='file://' + sys.argv[2], rank=int(sys.argv[3]), world_size=2)
+sys.modules['keep'] = dist.group.WORLD  # as sharded modules keep it
+dist.barrier()
+sys.setswitchinterval(1000)  # a thread that wants to let go of a tensor waits for the end
+for _ in range(20):
+    dist.all_reduce(torch.ones(1000), async_op=True)
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    pass
+dist.destroy_process_group()
+print('done')
+leave(3)
+"""
+
+
+def test_a_rank_leaves_with_its_status_while_threads_of_gloo_hold_tensors(tmp_path):
+    """Taking the interpreter down aborts most of these runs: "terminate called without an active exception"."""
+    ranks = [subprocess.Popen([sys.executable, '-c', LEAVING, str(ROOT / 'tools'), str(tmp_path / 'store'), str(rank)],
+                              env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+             for rank in (0, 1)]
+    outputs = [rank.communicate(timeout=240) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [3, 3], outputs
+    assert all(output == 'done\nhandlers ran\n' for output, _ in outputs)

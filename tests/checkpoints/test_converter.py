@@ -165,3 +165,11 @@ def test_a_config_fits_the_weights_to_its_model(tool, tmp_path, capsys, monkeypa
     assert tool.main([str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'), '--config', str(config)]) == 0
     assert 'dropped 1: classification head: the detector has none' in capsys.readouterr().out
     same(torch.load(tmp_path / 'out.pth')['state_dict'], state)
+
+
+def test_patches_of_our_own_files_stay(tmp_path):
+    state = models.backbone(1, patch_size=8).state_dict()
+    own = {f'backbone.{name}': value for name, value in state.items()}
+    report = convert_checkpoint(save(tmp_path / 'in.pth', own), tmp_path / 'out.safetensors')
+    assert report.recognised_as == 'this project' and not report.resized
+    same(load_safetensors(tmp_path / 'out.safetensors'), own)

@@ -173,10 +173,6 @@ class ConvNeXtBackbone(Backbone):
         """The stem and the first ``frozen_stages`` stages."""
         return [self.stem, *self.stages[:self.frozen_stages]]
 
-    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
-        """The same values in other shapes: official GRN weights are (1, 1, 1, C), linear ones may be (C, D, 1, 1)."""
-        return value.reshape(own.shape) if value.numel() == own.numel() and value.squeeze().ndim == own.ndim else None
-
 
 def _sizes(arch: str | dict) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     if isinstance(arch, str) and arch not in ARCHS:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.checkpoints.classes import match_classes
 from vitdet_plugin.checkpoints.files import load_state_dict_file
-from vitdet_plugin.checkpoints.official import LoadReport, convert, load_official
+from vitdet_plugin.checkpoints.official import OURS, LoadReport, convert, load_official
 from vitdet_plugin.compat.atomic_save import write_atomically
 from vitdet_plugin.errors import UserError
 
@@ -31,7 +31,8 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
             an error. Without one only names change, and patches of another size.
         form: name of the format, instead of recognising it by the weights' names.
         allow_unexpected: names, or patterns with ``*``, of weights that no rule knows and that may be left out.
-        patch_size: without a model, resize patch embeddings of plain ViTs (14 in MAE's ViT-H) to this; None: leave.
+        patch_size: without a model, resize patch embeddings of others' plain ViTs (14 in MAE's ViT-H) to this; None:
+            leave. Our own files stay as they are.
         classes: class names (in the file, wanted), to reorder the rows of the last layers by name.
 
     Returns:
@@ -48,7 +49,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         raise UserError(f'{target} is the file to be converted: choose another name for the result')
     if model is None:
         state, report = _rename(source, form, allow_unexpected)
-        if patch_size:
+        if patch_size and report.recognised_as not in OURS:
             _resize_patches(state, patch_size, report)
     else:
         report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, other_classes=bool(classes))
@@ -88,7 +89,8 @@ def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> 
     """Kernels to ``size`` x ``size`` pixels, and the grid of the position embedding with them (same image size)."""
     from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed
     kernel, pos = (state.get(f'backbone.{name}') for name in ('patch_embed.proj.weight', 'pos_embed'))
-    if kernel is None or kernel.ndim != 4 or kernel.shape[-1] == size or pos is None:
+    is_plain = 'backbone.blocks.0.attn.qkv.weight' in state  # VOLO and Vision-LSTM have a kernel of this name, too
+    if not is_plain or kernel is None or kernel.ndim != 4 or kernel.shape[-1] == size or pos is None:
         return
     before = kernel.shape[-1]
     slot = pos.ndim == 3 and int(pos.shape[1] ** 0.5) ** 2 != pos.shape[1]

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from vitdet_plugin.checkpoints.formats import Drop, Format
 
 _LEAF = r'(weight|bias)'
 # The official detectors and the classifiers put their weights under these; FCMAE's pre-training under `encoder.`.
 _ROOM = r'(?:backbone\.|encoder\.)?'
 _BLOCK = _ROOM + r'stages\.(\d)\.(\d+)\.'
+
+
+def _shape(name: str, value: Tensor) -> Tensor:
+    """The shapes here: GRN's weights are (1, 1, 1, C) in the official files, pointwise layers may be (C, D, 1, 1)."""
+    if '.grn.' in name:
+        return value.flatten()
+    return value.flatten(1) if '.mlp.fc' in name and value.ndim == 4 else value
+
+
 _HEADS = (r'((?:neck|rpn_head|roi_head|bbox_head)\..*)', r'\1')
 
 OFFICIAL = Format(
@@ -28,6 +39,7 @@ OFFICIAL = Format(
         (r'(mask_token|decoder.*|proj\..*|pred\..*)', Drop('decoder of the pre-training')),
         _HEADS,
     ],
+    adapt=_shape,
 )
 
 TIMM = Format(
@@ -37,6 +49,7 @@ TIMM = Format(
         (r'((?:stem|stages)\..*)', r'backbone.\1'),
         (r'(head\.(?:norm|fc)\..*)', r'\1'),
     ],
+    adapt=_shape,
 )
 
 
@@ -55,7 +68,7 @@ def _openmmlab(name: str, matches, last_norm: list) -> Format:
         (r'(head\.fc\..*)', r'\1'),
         (r'data_preprocessor\..*', Drop('the data preprocessor holds mean and std')),
         _HEADS,
-    ])
+    ], adapt=_shape)
 
 
 def _is_openmmlab(names) -> bool:

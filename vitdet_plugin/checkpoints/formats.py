@@ -18,9 +18,10 @@ class Drop:
 
 @dataclass
 class Conversion:
-    """Weights under this project's names, what was left out and why, and what no rule knew."""
+    """Weights under this project's names, their names in the file, what was left out and why, and what no rule knew."""
 
     state: dict[str, Tensor] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     may_miss: Callable[[Set[str], Set[str]], Set[str]] | None = None  # see Format
@@ -61,4 +62,5 @@ class Format:
                 # a group that took no part (the stage of a head without cascade) stands for nothing
                 new = match.expand(target)
                 result.state[new] = self.adapt(new, value) if self.adapt else value
+                result.origins[new] = name
         return result

@@ -24,6 +24,7 @@ from vitdet_plugin.errors import UserError
 
 # Layers with one output, or one group of them, a class.
 _LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
+OURS = ('this project', 'a backbone of this project')  # what our own files are recognised as
 _SHOWN = 4  # names listed in full in a report; the rest is counted
 
 
@@ -90,10 +91,11 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
         if each.name == form or form is None and each.matches(names):
             return each.name, each.convert(state)
     if names & names_here:
-        return 'this project', Conversion(state=dict(state))
+        return OURS[0], Conversion(dict(state), {name: name for name in state})
     with_prefix = {f'backbone.{name}' for name in names}
     if with_prefix & names_here:
-        return 'a backbone of this project', Conversion(state={f'backbone.{k}': v for k, v in state.items()})
+        return OURS[1], Conversion({f'backbone.{name}': value for name, value in state.items()},
+                                     {f'backbone.{name}': name for name in state})
     raise UserError(f'{source}: the weights are of no known format (first names: {_short(sorted(names))}); known are '
                     f'{", ".join(form.name for form in formats)} and our own')
 

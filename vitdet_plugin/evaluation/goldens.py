@@ -123,8 +123,7 @@ def load_official_weights(model: nn.Module, case: Case) -> dict[str, str]:
     _, converted = convert(case.weights, set(model.state_dict()), str(case.path))
     if left_out := [name for name in report.dropped if name not in ('pixel_mean', 'pixel_std')]:
         raise UserError(f'{case.path}: weights were left out: {", ".join(left_out)}')
-    official = {id(value): name for name, value in case.weights.items()}
-    return {official[id(value)]: name for name, value in converted.state.items()}
+    return {theirs: ours for ours, theirs in converted.origins.items()}
 
 
 def compare_gradients(verdict: Verdict, model: nn.Module, case: Case, outputs: dict[str, Tensor],

@@ -17,6 +17,9 @@ SMALL = {  # constructor arguments of the backbones, and what their maps have
     'ConvNeXtBackbone': (dict(arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))), [16, 24, 32]),
     'InternImage': (dict(arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8))), [32, 64, 128]),
     'ViTDet': (dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=SIDE, window_size=2), None),
+    'VisionLSTM': (dict(arch=dict(dim=32, depth=3), img_size=SIDE), None),
+    'VOLO': (dict(arch=dict(layers=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 4, 4, 4),
+                            mlp_ratios=(2, 2, 2, 2), stem_hidden_dim=8), img_size=SIDE), [16, 32, 32]),
 }
 
 

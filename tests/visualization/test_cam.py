@@ -13,6 +13,7 @@ from tests.data.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
+from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.cam import METHODS, Heat, explain_boxes, explain_class
 from vitdet_plugin.visualization.heat import draw_heats, overlay
@@ -63,6 +64,33 @@ def test_end_tokens_are_explained_by_a_map_before_them(pooling):
     assert as_map(seen[-1], tuple(x.shape[2:])).shape == (1, backbone.embed_dim, 2, 5)
     middle = heat.map[:, x.shape[3] // 5:-x.shape[3] // 5]
     assert middle.max() > 0
+
+
+def coloured_squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noise (N, 3, 64, 64) with a square whose colour is the class (N,), and where it is (N, 64, 64)."""
+    random = torch.Generator().manual_seed(seed)
+    pictures, inside = 0.6 * torch.randn(count, 3, 64, 64, generator=random), torch.zeros(count, 64, 64, dtype=bool)
+    labels, corners = (torch.randint(high, shape, generator=random) for high, shape in ((3, (count,)), (5, (count, 2))))
+    for i, (top, left) in enumerate((8 * corners).tolist()):
+        inside[i, top:top + 24, left:left + 24] = True
+        pictures[i, labels[i]] += 0.5 * inside[i]
+    return pictures, labels, inside
+
+
+def test_a_trained_classifiers_map_lies_on_the_object():
+    torch.manual_seed(0)
+    backbone = ViTDet(dict(embed_dim=32, depth=4, num_heads=2), img_size=64, patch_size=8, window_size=0)
+    model = classifier(backbone, 32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for step in range(60):
+        pictures, labels, _ = coloured_squares(16, 1000 + step)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(pictures, mode='tensor'), labels).backward()
+        optimizer.step()
+    pictures, labels, inside = coloured_squares(8, 0)
+    assert (model.eval()(pictures, mode='tensor').argmax(1) == labels).all()
+    heats = [explain_class(model, picture[None])[0].map for picture in pictures]
+    assert np.mean([heat[where].mean() / heat.mean() for heat, where in zip(heats, inside.numpy())]) > 2
 
 
 class Patches(nn.Module):

@@ -19,8 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn pictures')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='classifiers: explain these classes (names or numbers) instead of the predicted one')
-    parser.add_argument('--method', help='gradcam (default for classifiers), gradcam++, hirescam (default for boxes), '
-                                         'layercam, xgradcam, eigengradcam')
+    parser.add_argument('--method', help='hirescam (default), gradcam, gradcam++, layercam, xgradcam, eigengradcam')
     parser.add_argument('--most', type=int, default=5, metavar='N', help='detectors: boxes a picture (default: 5)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score (default: 0.3)')
@@ -50,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         places = out_paths(paths, out)
         for path, place in zip(paths, track(places, len(places), 'pictures')):
             image, heats = explainer(path, labels, args.most, args.score_thr)
-            cv2.imwrite(str(place), draw_heats(image, heats, loaded.classes, path.name)[..., ::-1])
+            drawn = draw_heats(image, heats, loaded.classes, f'{path.parent.name}/{path.name}')
+            cv2.imwrite(str(place), drawn[..., ::-1])
         print(f'{len(paths)} pictures in {out}')
 
     return run(action)

@@ -53,8 +53,8 @@ class Backbone(BaseModule):
     def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
         """Where class activation maps are taken, unless at the last map that ``forward`` returns (None).
 
-        To be overridden where a classifier looks at few places of the last map only (end tokens), so that the others
-        have no gradient there.
+        To be overridden where places of the last map do not stand for the same places of the picture: where a
+        classifier looks at a few of them (end tokens), or attention has mixed them.
 
         Returns:
             A module of this backbone, and a function of its output and the input's (H, W) in pixels that returns the

@@ -254,10 +254,11 @@ class VisionLSTM(Backbone):
         return None
 
     def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
-        """With ``pooling`` the block before the last pair: behind it each direction carries every token to an end."""
-        if self.pooling is None or len(self.blocks) < 3:
+        """With ``pooling`` half the blocks: on the last map only the end tokens have a gradient."""
+        if self.pooling is None:
             return None
-        return self.blocks[-3], lambda tokens, hw: self._to_map(tokens, (hw[0] // self.stride, hw[1] // self.stride))
+        half = self.blocks[max(len(self.blocks) // 2 - 1, 0)]
+        return half, lambda tokens, hw: self._to_map(tokens, (hw[0] // self.stride, hw[1] // self.stride))
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Stem, position embedding and the first ``frozen_stages`` blocks."""

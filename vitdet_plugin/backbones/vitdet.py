@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -198,6 +198,10 @@ class ViTDet(Backbone):
         if name.endswith(('rel_pos_h', 'rel_pos_w')) and value.shape[1] == own.shape[1]:
             return F.interpolate(value.float().T[None], size=len(own), mode='linear')[0].T
         return None
+
+    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]]:
+        """Half the blocks: on the last map a place also carries what attention has brought there from others."""
+        return self.blocks[max(len(self.blocks) // 2 - 1, 0)], lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """The embeddings and the first ``frozen_stages`` blocks."""

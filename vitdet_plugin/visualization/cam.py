@@ -27,6 +27,7 @@ from vitdet_plugin.errors import UserError
 # apart; Grad-CAM weighs whole channels.
 METHODS = {'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM', 'layercam': 'LayerCAM',
            'xgradcam': 'XGradCAM', 'eigengradcam': 'EigenGradCAM'}
+DEFAULT = 'hirescam'
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Heat:
 
 
 def explain_class(model: nn.Module, inputs: Tensor, labels: Sequence[int | None] = (None,),
-                  method: str = 'gradcam') -> list[Heat]:
+                  method: str = DEFAULT) -> list[Heat]:
     """Heat maps of a classifier.
 
     Args:
@@ -69,7 +70,7 @@ def explain_class(model: nn.Module, inputs: Tensor, labels: Sequence[int | None]
 
 
 def explain_boxes(model: nn.Module, inputs: Tensor, data_sample: Any, most: int = 5, score_thr: float = 0.3,
-                  method: str = 'hirescam') -> list[Heat]:
+                  method: str = DEFAULT) -> list[Heat]:
     """Heat maps of a detector, one for each of its best boxes: what raises the score of this box.
 
     Args:
@@ -99,12 +100,12 @@ class CamExplainer:
 
     Args:
         loaded: A classifier or a detector.
-        method: By default Grad-CAM for classifiers and HiResCAM for boxes.
+        method: A key of ``METHODS``; by default HiResCAM.
     """
 
     def __init__(self, loaded: LoadedModel, method: str | None = None) -> None:
         self.loaded = loaded
-        self.method = method or ('gradcam' if loaded.is_classifier else 'hirescam')
+        self.method = method or DEFAULT
         if loaded.cfg.get('test_dataloader') is None:
             raise UserError(f'config {loaded.cfg.filename} has no test_dataloader, whose pipeline would prepare '
                             'pictures')

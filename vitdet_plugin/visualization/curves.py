@@ -170,6 +170,7 @@ def _tidy(axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(frameon=False, fontsize=8)

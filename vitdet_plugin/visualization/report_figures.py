@@ -94,6 +94,7 @@ def _figure(width: float, height: float):
 
 def _tidy(axes):
     axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
     return axes.figure
 

@@ -86,5 +86,6 @@ def _draw_box_numbers(axes, stats: SetStats) -> None:
 
 def _tidy(axes) -> None:
     axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
     axes.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""Runs benchmarks and prints one table: python -m benchmarks [NAME…] [--json FILE] [--quick] [--list]."""
+"""Runs benchmarks and prints one table: python -m benchmarks [NAME…] [--rows TEXT…] [--json FILE] …"""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import benchmarks
-from benchmarks.harness import Row, use_clock
+from benchmarks.harness import Row, is_selected, select_rows, use_clock
 
 _COLUMNS = [('path', 46), ('reference form', 38), ('time', 7), ('memory', 7), ('goal', 15), ('reached', 8),
             ('difference', 11), ('figures', 0)]
@@ -50,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--quick', action='store_true', help='small sizes: shows that it runs, not how fast it is')
     parser.add_argument('--clock', choices=('wall', 'cpu'), default='wall',
                         help='cpu: CPU time of the process, for a machine that is busy (default: wall)')
+    parser.add_argument('--rows', nargs='+', default=[], metavar='TEXT',
+                        help='only the rows whose path has one of these texts in it, as in the first column')
     parser.add_argument('--list', action='store_true', help='say what there is and stop')
     return parser
 
@@ -70,13 +72,19 @@ def main(argv: list[str] | None = None, package=benchmarks) -> int:
         print(f'error: --json {args.json}: its folder does not exist; make it first', file=sys.stderr)
         return 2
     use_clock(args.clock)
+    select_rows(args.rows)
     print(', '.join(f'{key} {value}' for key, value in environment().items()), f'({args.clock} time)')
     print(_line([name for name, _ in _COLUMNS]), flush=True)
     done = []
     for name in args.names or modules:
         for row in modules[name].rows(args.quick):
+            if row is None or not is_selected(row.path):
+                continue
             print(format_row(row), flush=True)
             done.append({'benchmark': name, **row.as_dict()})
+    if not done:
+        print(f'error: no row has {" or ".join(args.rows)} in its path', file=sys.stderr)
+        return 2
     if args.json:
         content = {'environment': environment(), 'clock': args.clock, 'quick': args.quick, 'rows': done}
         args.json.write_text(json.dumps(content, indent=2) + '\n')

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import Row, Step, compare
+from benchmarks.harness import Row, Step, compare, is_selected
 from benchmarks.reference_dcnv3 import reference_dcnv3
 from ops_dcnv3 import DCNv3, native
 from ops_dcnv3.backends import choose
@@ -109,15 +109,17 @@ def _backbone(reference: bool, size: tuple[int, int], training: bool, threads: i
     return step
 
 
-def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, quick: bool, **goals) -> Row:
+def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, quick: bool,
+               **goals) -> Row | None:
     depths = (1, 1, 1, 1) if quick else _DEPTHS
+    mode = 'forward and backward' if training else 'forward'
+    path = f'{ours}, {size[0]}x{size[1]}, {mode}, {threads} thread{"s"[:threads - 1]}'
     note = ''
-    if training and threads == 1:
+    if training and threads == 1 and is_selected(path):
         note = 'saved for backward {:.0f} against {:.0f} MiB'.format(
             *(saved_bytes(form, size) / 2**20 for form in (ours, 'reference')))
-    mode = 'forward and backward' if training else 'forward'
     return compare(
-        f'{ours}, {size[0]}x{size[1]}, {mode}, {threads} thread{"s"[:threads - 1]}', 'grid_sample of all points',
+        path, 'grid_sample of all points',
         *(partial(_step, form, size, training, threads, depths) for form in (ours, 'reference')), tolerance=5e-3,
         repeats=3, memory=threads == 1, note=note, **goals)
 

@@ -1,6 +1,7 @@
 """What the benchmarks share: interleaved timing, peak memory in a process of its own, and the row they report.
 
-A benchmark module defines ``rows(quick)``, a generator of ``Row``; most of them come from ``compare``::
+A benchmark module defines ``rows(quick)``, a generator of ``Row`` (or None for a row that ``is_selected`` leaves out);
+most of them come from ``compare``::
 
     def ours(size): ...          # builds model and inputs, returns a function without arguments: one step
     def reference(size): ...     # the same for the reference form; its step returns the same numbers
@@ -30,12 +31,23 @@ Builder = Callable[[], Step]
 
 _CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 _clock = _CLOCKS['wall']
+_selected: list[str] = []
 
 
 def use_clock(name: str) -> None:
     """``wall`` (default), or ``cpu``: this process's CPU time, for a machine that others use at the same time."""
     global _clock
     _clock = _CLOCKS[name]
+
+
+def select_rows(texts: Sequence[str]) -> None:
+    """Measure only rows whose path has one of these texts in it; all of them if there are none."""
+    _selected[:] = texts
+
+
+def is_selected(path: str) -> bool:
+    """Whether the row of this path is to be measured."""
+    return not _selected or any(text in path for text in _selected)
 
 
 @dataclass
@@ -91,8 +103,8 @@ class Timing:
 
 def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *, tolerance: float,
             check: Callable[[Any, Any], float] | None = None, time_goal: float | None = None,
-            memory_goal: float | None = None, repeats: int = 5, memory: bool = True, note: str = '') -> Row:
-    """Checks, times and weighs both sides.
+            memory_goal: float | None = None, repeats: int = 5, memory: bool = True, note: str = '') -> Row | None:
+    """Checks, times and weighs both sides; None, and nothing done, for a row that is not selected.
 
     Args:
         path, reference_form: names for the table.
@@ -104,6 +116,8 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
         memory: False where only the time matters.
         note: remark for the table; the absolute figures come before it.
     """
+    if not is_selected(path):
+        return None
     our_step, reference_step = ours(), reference()
     difference = (check or largest_difference)(our_step(), reference_step())
     timing = interleave(our_step, reference_step, repeats)

@@ -20,7 +20,7 @@ import torch
 from mmdet.registry import TRANSFORMS
 
 import vitdet_plugin  # noqa: F401  registers LargeScaleJitter
-from benchmarks.harness import Row, interleave
+from benchmarks.harness import Row, interleave, is_selected
 from vitdet_plugin.data.crop_window import CropWindow, jitter_window
 from vitdet_plugin.data.demo_set import PHOTOGRAPHS, load_photograph
 
@@ -57,8 +57,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _row(path: str, infos: list[dict], repeats: int, polygons: tuple[bool, bool], from_file: bool = False,
-         backend: str = 'cv2') -> Row:
+         backend: str = 'cv2') -> Row | None:
     """One comparison; ``polygons`` says for either side (ours, mmdet's) whether it loads masks as polygons."""
+    if not is_selected(path):
+        return None
     random = np.random.default_rng(0)
     scales = random.permutation(np.linspace(0.1, 2.0, len(infos)))
     draws = [(bool(random.random() < 0.5), float(scale), float(random.random())) for scale in scales]

@@ -21,7 +21,7 @@ from mmengine.config import Config
 from torch import nn
 
 import vitdet_plugin  # noqa: F401  registers
-from benchmarks.harness import Row, compare, interleave, largest_difference
+from benchmarks.harness import Row, compare, interleave, is_selected, largest_difference
 from benchmarks.lsj import _one_thread, _photographs
 from benchmarks.reference_yolov5_loss import loss_parts_by_loops
 
@@ -75,7 +75,9 @@ def _mixed(infos: list[dict], load: list[dict], pipeline: list[dict]):
     return data
 
 
-def _mosaic_row(path: str, infos: list[dict], repeats: int, from_file: bool, cache_mb: int = 0) -> Row:
+def _mosaic_row(path: str, infos: list[dict], repeats: int, from_file: bool, cache_mb: int = 0) -> Row | None:
+    if not is_selected(path):
+        return None
     annotations = {'type': 'mmdet.LoadAnnotations', 'with_bbox': True}
     after = [{'type': 'MultiplicativeHSV'}, {'type': 'mmdet.RandomFlip', 'prob': 0.5}, {'type': 'mmdet.PackDetInputs'}]
     our_load = [annotations, {'type': 'LoadResizedImage', 'img_size': SIZE, 'cache_mb': cache_mb}]

@@ -76,6 +76,14 @@ def test_compare_reports_a_wrong_result_as_not_reached():
     assert row.reached is False
 
 
+def test_a_row_that_is_not_selected_is_not_even_built():
+    harness.select_rows(['wanted'])
+    try:
+        assert compare('other', 'r', None, None, tolerance=0) is None
+    finally:
+        harness.select_rows([])
+
+
 @pytest.mark.parametrize(('ratios', 'goals', 'expected'), [
     ((3.0, 20.0), (2.7, 15.0), True), ((3.0, 10.0), (2.7, 15.0), False), ((2.0, 20.0), (2.7, 15.0), False),
     ((2.0, None), (None, None), None), ((3.0, None), (2.7, None), True), ((3.0, None), (2.7, 15.0), False),

@@ -53,6 +53,14 @@ def test_differing_numbers_give_exit_status_1(make_package, capsys):
     assert 'DIFFERS' in capsys.readouterr().out
 
 
+def test_rows_are_chosen_by_a_text_in_their_path(make_package, capsys):
+    package = make_package()
+    assert main(['--rows', 'other', 'full'], package) == 0
+    assert 'full path' in capsys.readouterr().out
+    assert main(['--rows', 'slow'], package) == 2
+    assert capsys.readouterr().err == 'error: no row has slow in its path\n'
+
+
 def test_unknown_name_is_one_line_with_the_known_ones(make_package, capsys):
     assert main(['sped'], make_package()) == 2
     assert capsys.readouterr().err == 'error: no benchmark named sped; there are: speed\n'

@@ -32,7 +32,8 @@ def assert_same(found, expected, tolerance):
 
 @pytest.mark.parametrize('form', ['parallel', 'chunkwise'])
 @pytest.mark.parametrize('wild', [1.0, 6.0])
-@pytest.mark.parametrize(('length', 'chunk'), [(1, None), (7, None), (24, 8), (37, 8), (230, None)])
+@pytest.mark.parametrize(('length', 'chunk'), [(1, None), (7, None), (24, 8), (37, 8), (230, None), (196, None),
+                                              (290, 145)])
 def test_forms_equal_the_recurrence(form, wild, length, chunk):
     args = inputs(length, wild=wild)
     assert_same(value_and_gradients(args, form=form, chunk=chunk), value_and_gradients(args, form='recurrent'), 1e-10)

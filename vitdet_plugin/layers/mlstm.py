@@ -31,6 +31,7 @@ EPS = 1e-6
 _NEVER = -1e30  # an input gate that lets nothing in; finite, so that differences of two stay numbers
 _LARGEST = 80.0  # of an exponent, short of float32's overflow: there h is 0, and gradients stay numbers
 _FEW = 64  # tokens up to which the formula as it stands is faster
+_PART = 64  # least rows of a chunk that are worth products of their own
 
 
 def mlstm(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, f_gate: Tensor, *, valid: Tensor | None = None,
@@ -112,7 +113,8 @@ def chunkwise(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ch
     if missing := -length % chunk:  # behind the others: seen by nobody
         flat = [F.pad(x, (0, 0, 0, missing)) for x in flat]
         gates = [F.pad(gates[0], (0, missing), value=_NEVER), F.pad(gates[1], (0, missing))]
-    return _Chunkwise.apply(*flat, *gates, chunk)[:, :length].reshape(q.shape)
+    out = _Chunkwise.apply(*flat, *gates, chunk)
+    return (out[:, :length] if missing else out).reshape(q.shape)
 
 
 def chunk_length(length: int, dim: int, device: str = 'cpu') -> int:
@@ -149,10 +151,17 @@ def _chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) 
     return (u - top).to(dtype), (highest - top).to(dtype), (before - top).squeeze(-1).to(dtype), floor, index
 
 
-def _within(key: Tensor, query: Tensor) -> Tensor:
-    """exp(u_j - max_{j<=t} u_j), (G * N, L, L), zero for j > t."""
-    exponents = key.flatten(0, 1)[:, None, :] - query.flatten(0, 1)[:, :, None]
-    return exponents.clamp_(max=0).exp_().tril_()
+def _parts(chunk: int) -> list[slice]:
+    """The rows of a chunk by parts: those of a part need no column behind it, which saves products with zeros."""
+    count = max(1, chunk // _PART)
+    ends = [chunk * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
+
+
+def _within(key: Tensor, query: Tensor, rows: slice) -> Tensor:
+    """exp(u_j - max_{j<=t} u_j), (G * N, rows, rows.stop), zero for j > t."""
+    exponents = key.flatten(0, 1)[:, None, :rows.stop] - query.flatten(0, 1)[:, rows, None]
+    return exponents.clamp_(max=0).exp_().tril_(rows.start)
 
 
 def _memories(k_weighted: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,10 +189,15 @@ class _Chunkwise(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             key, query, before, floor, _ = _chunk_gates(i_gate, log_f, chunk, wide)
             qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
-            weights = _scaled_bmm(qc, kc.transpose(1, 2), dim ** -0.5).to(wide).mul_(_within(key, query))
-            total = weights.sum(-1)
-            out = torch.bmm(weights.to(v.dtype), vc)
-            del weights
+            totals, outs = [], []
+            for rows in _parts(chunk):
+                weights = _scaled_bmm(qc[:, rows], kc[:, :rows.stop].transpose(1, 2), dim ** -0.5).to(wide)
+                weights.mul_(_within(key, query, rows))
+                totals.append(weights.sum(-1))
+                outs.append(torch.bmm(weights.to(v.dtype), vc[:, :rows.stop]))
+                del weights
+            total, out = torch.cat(totals, 1), torch.cat(outs, 1)
+            del outs
             if length > chunk:
                 entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
                 memory, normaliser = _memories(kc * entered, vc, before.exp())
@@ -225,14 +239,7 @@ def _backward(q, k, v, i_gate, log_f, out, total, grad_out, chunk):
     grad_m = (-EPS) * along / bound
 
     qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
-    weights = _within(key, query)
-    grad_scores = torch.bmm(grad_n, vc.transpose(1, 2)).to(wide).add_(grad_total[..., None]).mul_(weights)
-    weights.mul_(_scaled_bmm(qc, kc.transpose(1, 2), scale))
-    grad_v = torch.bmm(weights.to(v.dtype).transpose(1, 2), grad_n)
-    grad_scores = grad_scores.to(q.dtype)
-    grad_q = _scaled_bmm(grad_scores, kc, scale)
-    grad_k = _scaled_bmm(grad_scores.transpose(1, 2), qc, scale)
-    del weights, grad_scores
+    grad_q, grad_k, grad_v = _gradients_within(qc, kc, vc, key, query, grad_n, grad_total)
     if length > chunk:
         keep = before.exp()
         entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
@@ -253,6 +260,27 @@ def _backward(q, k, v, i_gate, log_f, out, total, grad_out, chunk):
     difference = (rows - columns).double()
     grad_log_f = difference.flip(-1).cumsum(-1).flip(-1)
     return grad_q, grad_k, grad_v, columns.to(i_gate.dtype), grad_log_f.to(log_f.dtype)
+
+
+def _gradients_within(qc, kc, vc, key, query, grad_n, grad_total):
+    """Gradients of q, k, v (G * N, L, d) through the tokens of their own chunk."""
+    wide, scale = grad_total.dtype, qc.shape[-1] ** -0.5
+    grad_q, grad_k, grad_v = torch.empty_like(qc), None, None
+    for rows in reversed(_parts(qc.shape[1])):  # the last rows see all columns
+        seen = slice(rows.stop)
+        weights = _within(key, query, rows)
+        grad_scores = torch.bmm(grad_n[:, rows], vc[:, seen].transpose(1, 2)).to(wide)
+        grad_scores = grad_scores.add_(grad_total[:, rows, None]).mul_(weights).to(qc.dtype)
+        weights.mul_(_scaled_bmm(qc[:, rows], kc[:, seen].transpose(1, 2), scale))
+        grad_q[:, rows] = _scaled_bmm(grad_scores, kc[:, seen], scale)
+        part_k = _scaled_bmm(grad_scores.transpose(1, 2), qc[:, rows], scale)
+        part_v = torch.bmm(weights.to(vc.dtype).transpose(1, 2), grad_n[:, rows])
+        if grad_k is None:
+            grad_k, grad_v = part_k, part_v
+        else:
+            grad_k[:, seen] += part_k
+            grad_v[:, seen] += part_v
+    return grad_q, grad_k, grad_v
 
 
 def _memory_gradients(q_reached: Tensor, grad_n: Tensor, grad_total: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:

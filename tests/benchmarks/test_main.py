@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from benchmarks.__main__ import find, format_row, main
-from benchmarks.harness import Row
+from benchmarks.harness import Row, select_rows
 
 MODULE = '''"""A benchmark for the test."""
 from benchmarks.harness import Row
@@ -13,6 +13,12 @@ from benchmarks.harness import Row
 def rows(quick):
     yield Row('quick path' if quick else 'full path', 'naive', 3.0, None, 2.0, None, {difference}, 0.1, 'a note')
 '''
+
+
+@pytest.fixture(autouse=True)
+def all_rows():
+    yield
+    select_rows([])
 
 
 @pytest.fixture

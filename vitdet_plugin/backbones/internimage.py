@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.registry import MODELS
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3 import DCNv3
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.nhwc_norm import build_nhwc_norm
 
 _LARGEST = dict(dw_kernel_size=5, center_feature_scale=True)

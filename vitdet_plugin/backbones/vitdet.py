@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +15,7 @@ from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
+from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed, resize_abs_pos
 
 # Table 1 of the paper's appendix; any other size is given as a dict with the same keys.

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.outlook import OutlookAttention
 
 
@@ -46,6 +47,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(hidden_dim, dim, patch_size // 2, stride=patch_size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)  # the order of the tokens, so nothing is copied later
         return self.proj(self.conv(x)).permute(0, 2, 3, 1)
 
 

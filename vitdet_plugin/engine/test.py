@@ -18,7 +18,7 @@ from vitdet_plugin.engine.explain import user_errors
 from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
 
-_COCO_METRICS = ('bbox', 'segm', 'proposal', 'proposal_fast')
+_COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
 _TRAINING_HOOKS = ('EarlyStoppingHook',)  # these insist on a training loop
 _AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
 _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')

@@ -57,5 +57,5 @@ val_dataloader = dict(
             pipeline=test_pipeline)))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox')
+val_evaluator = dict(type='FastCocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox')
 test_evaluator = val_evaluator

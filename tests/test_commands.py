@@ -4,13 +4,15 @@ Checked are the code blocks and the `commands within sentences`. A word is
 
 - a placeholder, if it is written in capitals: CONFIG, CHECKPOINT, DIR;
 - a part of the checkout, if it begins with one of its folders: it must exist;
-- the reader's own otherwise: data, checkpoints and results, which nobody can look up here.
+- the reader's own otherwise: data, checkpoints and results, which nobody can look up here. Files that the page itself
+  writes (`cat > "FILE" <<'END'`) are there.
 """
 
 import importlib
 import re
 import shlex
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 
@@ -75,26 +77,39 @@ def split_command(line: str) -> tuple[str, list[str]]:
     return name, rest
 
 
-def check_words(name: str, words: list[str]) -> None:
+def checkout_of(page: str, folder: Path) -> Path:
+    """The checkout; if the page writes files into it, one of links below ``folder`` that has these too."""
+    written = re.findall(r"^cat > \"(.+)\" <<'END'\n(.*?)^END$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    for path, text in written:
+        for place in reversed(Path(path).parents):
+            (folder / place).mkdir(exist_ok=True)
+            for entry in (ROOT / place).iterdir():
+                if entry.name not in Path(path).parts and not (folder / place / entry.name).exists():
+                    (folder / place / entry.name).symlink_to(entry)
+        (folder / path).write_text(text)
+    return folder if written else ROOT
+
+
+def check_words(name: str, words: list[str], root: Path = ROOT) -> None:
     """The tool takes the words, its config loads with the changes asked for, and files of the checkout exist."""
     tool = tool_of(name)
     parse = getattr(tool, 'parse', lambda parser, argv: parser.parse_args(argv))
     args = parse(tool.build_parser(), words)
-    missing = [word for word in words if word.startswith(FOLDERS) and not (ROOT / word).exists()]
+    missing = [word for word in words if word.startswith(FOLDERS) and not (root / word).exists()]
     assert not missing
     configs = getattr(args, 'configs', None) or [getattr(args, 'config', None)]
     for config in map(str, filter(None, configs)):
         if name == 'tools/predict.py' and '.' not in config:
             assert list((ROOT / 'configs').rglob(f'{config}.py')), config
         elif not config.isupper():
-            load_config(str(ROOT / config), getattr(args, 'cfg_options', ()))
+            load_config(str(root / config), getattr(args, 'cfg_options', ()))
 
 
 @pytest.mark.parametrize('page, line', EXACT)
-def test_a_command_line_is_one_that_its_tool_takes(page, line):
+def test_a_command_line_is_one_that_its_tool_takes(page, line, tmp_path):
     name, words = split_command(line)
     if name != 'make':
-        check_words(name, words)
+        check_words(name, words, checkout_of(page, tmp_path))
         return
     *options, target = [word for word in words if '=' not in word]
     assert set(options) <= {'-s'}
@@ -128,11 +143,11 @@ def test_the_documents_have_command_lines_of_all_kinds():
     'python tools/train.py configs/vitdet_1000e.py', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
     'torchrun --nproc 8 --no-such tools/train.py CONFIG', 'python tools/test.py CONFIG',
     'python tools/train.py configs/vitdet_demo.py --cfg-options train_cfg.max_iter=3',
-    'make demo ARGS=configs/none.py'])
-def test_a_wrong_command_line_is_noticed(line):
+    'python tools/train.py "configs/my seedlings.py"', 'make demo ARGS=configs/none.py'])
+def test_a_wrong_command_line_is_noticed(line, tmp_path):
     assert command_lines(f'```bash\n{line}\n```') == [line]
     with pytest.raises((UserError, SystemExit, AssertionError)):
-        test_a_command_line_is_one_that_its_tool_takes('', line)
+        test_a_command_line_is_one_that_its_tool_takes('README.md', line, tmp_path)
 
 
 @pytest.mark.parametrize('name', [*TOOLS, *MODULES])

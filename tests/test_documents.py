@@ -49,12 +49,12 @@ def test_the_classification_example_runs_as_written(tmp_path, monkeypatch, capsy
     from vitdet_plugin.engine.load_model import load_model
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'pictures').mkdir()
-    (tmp_path / 'work_dirs/vit-tiny_60e_plant-seedlings').mkdir(parents=True)
+    (tmp_path / 'work_dirs/vit-tiny_50e_plant-seedlings').mkdir(parents=True)
     cv2.imwrite('pictures/a.jpg', np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8))
-    model = load_model(str(ROOT / 'configs/classification/vit-tiny_60e_plant-seedlings.py'), device='cpu').model
+    model = load_model(str(ROOT / 'configs/classification/vit-tiny_50e_plant-seedlings.py'), device='cpu').model
     torch.nn.init.constant_(model.head.fc.bias[7:8], 9)
     torch.nn.init.constant_(model.head.fc.bias[0:1], 7)
-    torch.save(dict(state_dict=model.state_dict()), 'work_dirs/vit-tiny_60e_plant-seedlings/epoch_1.pth')
+    torch.save(dict(state_dict=model.state_dict()), 'work_dirs/vit-tiny_50e_plant-seedlings/epoch_1.pth')
     example = next(block for block in blocks(README, 'python') if 'classifier.predict' in block)
     exec(compile(example, 'README.md', 'exec'), {})
     assert re.search(r'pictures/a.jpg: Maize 0.\d\d, or else Black-grass 0.\d\d', capsys.readouterr().out)

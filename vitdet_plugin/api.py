@@ -3,7 +3,7 @@
 >>> from vitdet_plugin.api import Inferencer
 >>> detector = Inferencer.load('vitdet_demo', 'work_dirs/vitdet_demo')
 >>> detector.predict('pictures/', score_thr=0.5, out_dir='drawn/')[0].names
->>> classifier = Inferencer.load('vit-tiny_60e_plant-seedlings', 'work_dirs/vit-tiny_60e_plant-seedlings')
+>>> classifier = Inferencer.load('vit-tiny_50e_plant-seedlings', 'work_dirs/vit-tiny_50e_plant-seedlings')
 >>> [(found.name, found.score) for found in classifier.predict('pictures/')]
 """
 

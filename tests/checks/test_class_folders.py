@@ -104,7 +104,8 @@ def test_only_equal_lists_pass(found, wanted):
 def test_counts_and_splits_in_a_whole_config(root):
     from tests.configs.loading import CONFIGS
     from vitdet_plugin.engine.config import load_config
-    cfg = load_config(str(CONFIGS / 'classification/vit-tiny_60e_plant-seedlings.py'))
+    cfg = load_config(str(CONFIGS / 'classification/vit-tiny_50e_plant-seedlings.py'))
+    cfg.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=0.2)])
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].dataset.update(data_root=str(root), metainfo=None)
     texts = [finding.text for finding in inspect_config(cfg, ['train', 'val'])]

@@ -37,7 +37,7 @@ def test_classes_of_a_folder_of_ones_own(tmp_path, monkeypatch):
     for name in ('Wild oat', 'Barley', 'Rye-grass'):
         (tmp_path / 'my plants/train' / name).mkdir(parents=True)
     monkeypatch.setenv('IMAGE_FOLDER_ROOT', str(tmp_path / 'my plants'))
-    cfg = load_config(str(CONFIGS / 'classification/vit-tiny_60e_image-folder.py'))
+    cfg = load_config(str(CONFIGS / 'classification/convnext-mini_64e_image-folder.py'))
     assert cfg.train_dataloader.dataset.metainfo.classes == ('Barley', 'Rye-grass', 'Wild oat')
     assert cfg.val_dataloader.dataset.data_root == f'{tmp_path}/my plants/'
     assert cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes == 3

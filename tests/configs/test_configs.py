@@ -54,7 +54,8 @@ def test_schedule_ends_with_the_training(name):
     assert cfg.train_cfg.val_interval <= length(cfg)
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if 'tiny' in name])
+@pytest.mark.parametrize('name', [name for name in NAMES if any(
+    part in name for part in ('tiny', 'plant-seedlings', 'image-folder'))])
 def test_data_root_from_the_environment(name, monkeypatch):
     loaded.cache_clear()
     for variable in VARIABLES:

@@ -21,7 +21,7 @@ CLASSES = 5
 
 @pytest.fixture(scope='module', autouse=True)
 def scope():
-    load('classification/vit-tiny_60e_plant-seedlings')
+    load('classification/vit-tiny_50e_plant-seedlings')
 
 
 def mix(augments: list, batch: int, probs: list | None = None, seed: int = 0):

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.configs.loading import load
 
-EMA = dict(load('classification/vit-tiny_60e_plant-seedlings').custom_hooks[0])
+EMA = dict(load('classification/vit-tiny_50e_plant-seedlings').custom_hooks[0])
 
 
 def hook_on(model: nn.Module, resume: bool = False):

@@ -1,4 +1,4 @@
-"""The small ViT on a folder of one's own, <root>/{train,val}/<class>/<picture>; the folders name the classes.
+"""The small ConvNeXt on a folder of one's own, <root>/{train,val}/<class>/<picture>; the folders name the classes.
 
 The root is $IMAGE_FOLDER_ROOT, by default data/images. Training writes the classes into the work directory's config
 and into every checkpoint.
@@ -6,14 +6,16 @@ and into every checkpoint.
 
 from pathlib import Path
 
-_base_ = 'vit-tiny_60e_plant-seedlings.py'
+_base_ = 'convnext-mini_64e_plant-seedlings.py'
 
 data_root = '{{$IMAGE_FOLDER_ROOT:data/images}}/'
 # labels count in the order of the names
 classes = tuple(sorted(path.name for path in Path(data_root).glob('train/*')
                        if path.is_dir() and not path.name.startswith('.')))
 
-model = dict(data_preprocessor=dict(num_classes=len(classes)), head=dict(num_classes=len(classes)))
+mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's; yours: tools/dataset/mean_std.py
+
+model = dict(data_preprocessor=dict(num_classes=len(classes), mean=mean, std=std), head=dict(num_classes=len(classes)))
 common = dict(data_root=data_root, metainfo=dict(classes=classes))
 train_dataloader = dict(dataset=common)
 val_dataloader = dict(dataset=common)

@@ -120,7 +120,7 @@ def test_the_place_that_speaks_for_the_class_is_hot(method):
 
 def test_mistakes():
     model = classifier(Patches(), 3)
-    with pytest.raises(UserError, match='choose one of gradcam'):
+    with pytest.raises(UserError, match='choose one of centred, gradcam'):
         explain_class(model, torch.zeros(1, 3, 32, 32), method='fastcam')
     model.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model.head.forward = lambda feats: feats[-1]

@@ -19,7 +19,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn pictures')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='classifiers: explain these classes (names or numbers) instead of the predicted one')
-    parser.add_argument('--method', help='hirescam (default), gradcam, gradcam++, layercam, xgradcam, eigengradcam')
+    parser.add_argument('--method', default='centred',
+                        help='centred (default: HiResCAM of the difference from the average place), hirescam, gradcam, '
+                             'gradcam++, layercam, xgradcam, eigengradcam')
     parser.add_argument('--most', type=int, default=5, metavar='N', help='detectors: boxes a picture (default: 5)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score (default: 0.3)')

@@ -254,11 +254,11 @@ class VisionLSTM(Backbone):
         return None
 
     def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
-        """With ``pooling`` half the blocks: on the last map only the end tokens have a gradient."""
+        """With ``pooling`` a third of the blocks: on the last map only the end tokens have a gradient."""
         if self.pooling is None:
             return None
-        half = self.blocks[max(len(self.blocks) // 2 - 1, 0)]
-        return half, lambda tokens, hw: self._to_map(tokens, (hw[0] // self.stride, hw[1] // self.stride))
+        block = self.blocks[max(round(len(self.blocks) / 3) - 1, 0)]
+        return block, lambda tokens, hw: self._to_map(tokens, (hw[0] // self.stride, hw[1] // self.stride))
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Stem, position embedding and the first ``frozen_stages`` blocks."""

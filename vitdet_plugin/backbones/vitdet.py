@@ -201,8 +201,8 @@ class ViTDet(Backbone):
         return None
 
     def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]]:
-        """Half the blocks: on the last map a place also carries what attention has brought there from others."""
-        return self.blocks[max(len(self.blocks) // 2 - 1, 0)], lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
+        """A third of the blocks: later, a place also carries what attention has brought there from others."""
+        return self.blocks[max(round(len(self.blocks) / 3) - 1, 0)], lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """The embeddings and the first ``frozen_stages`` blocks."""

@@ -23,11 +23,12 @@ from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 
+DEFAULT = 'centred'
 # pytorch-grad-cam's classes. Those with the gradient place by place (HiResCAM, LayerCAM) tell objects of one class
-# apart; Grad-CAM weighs whole channels.
-METHODS = {'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM', 'layercam': 'LayerCAM',
-           'xgradcam': 'XGradCAM', 'eigengradcam': 'EigenGradCAM'}
-DEFAULT = 'hirescam'
+# apart; Grad-CAM weighs whole channels. Ours is HiResCAM of the difference from the average place: what all places have
+# in common says nothing about any of them.
+METHODS = {DEFAULT: None, 'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM',
+           'layercam': 'LayerCAM', 'xgradcam': 'XGradCAM', 'eigengradcam': 'EigenGradCAM'}
 
 
 @dataclass
@@ -100,12 +101,11 @@ class CamExplainer:
 
     Args:
         loaded: A classifier or a detector.
-        method: A key of ``METHODS``; by default HiResCAM.
+        method: A key of ``METHODS``.
     """
 
-    def __init__(self, loaded: LoadedModel, method: str | None = None) -> None:
-        self.loaded = loaded
-        self.method = method or DEFAULT
+    def __init__(self, loaded: LoadedModel, method: str = DEFAULT) -> None:
+        self.loaded, self.method = loaded, method
         if loaded.cfg.get('test_dataloader') is None:
             raise UserError(f'config {loaded.cfg.filename} has no test_dataloader, whose pipeline would prepare '
                             'pictures')
@@ -179,8 +179,8 @@ def _activation_maps(scores: nn.Module, backbone: nn.Module, image_hw: tuple[int
     with contextlib.ExitStack() as stack:
         stack.enter_context(_without_recomputation(backbone))
         layers, reshape = stack.enter_context(_tapped(backbone, image_hw, every_map))
-        engine = stack.enter_context(getattr(pytorch_grad_cam, METHODS[method])(
-            model=scores, target_layers=layers, reshape_transform=reshape))
+        kind = getattr(pytorch_grad_cam, METHODS[method]) if METHODS[method] else _centred_hirescam()
+        engine = stack.enter_context(kind(model=scores, target_layers=layers, reshape_transform=reshape))
 
         def heat_map(inputs: Tensor, target: Callable[[Tensor], Tensor]) -> np.ndarray:
             with torch.enable_grad():  # of the input: frozen layers have no parameters that ask for a gradient
@@ -189,6 +189,17 @@ def _activation_maps(scores: nn.Module, backbone: nn.Module, image_hw: tuple[int
             return np.nan_to_num(found).astype(np.float32)
 
         yield heat_map
+
+
+def _centred_hirescam() -> type:
+    from pytorch_grad_cam import HiResCAM
+
+    class CentredHiResCAM(HiResCAM):
+        def get_cam_image(self, input_tensor, target_layer, target_category, activations, grads, eigen_smooth):
+            activations = activations - activations.mean((2, 3), keepdims=True)
+            return super().get_cam_image(input_tensor, target_layer, target_category, activations, grads, eigen_smooth)
+
+    return CentredHiResCAM
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def test_a_classifier_predicts_the_same_from_its_file(tmp_path, capsys):
 def test_backbone_and_neck_of_a_detector(tmp_path):
     init_default_scope('mmdet')
     loaded = load_model(Config.fromfile(CONFIG), None, 'cpu')
-    assert export_onnx(loaded, tmp_path / 'features.onnx', (64, 96)) < 1e-4
+    assert export_onnx(loaded, tmp_path / 'features.onnx', (64, 96), features=True) < 1e-4
     session = runtime.InferenceSession(str(tmp_path / 'features.onnx'), providers=['CPUExecutionProvider'])
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 96)).astype(np.float32)
     found = session.run(None, dict(image=image))

@@ -131,6 +131,8 @@ def input_shape(cfg: Config) -> tuple[int, int]:
             size = step['crop_size']
         elif kind in ('Resize', 'ResizeEdge') and step.get('scale'):
             size = step['scale']
+        elif kind == 'LetterBox':
+            size = step.get('img_size', 640)
     if size is None:
         raise UserError(f'config {cfg.filename}: the test pipeline makes pictures of any size; give --shape H W')
     width, height = (size, size) if isinstance(size, int) else (size[0], size[1])

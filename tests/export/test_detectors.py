@@ -1,0 +1,142 @@
+"""Whole detectors for export: the same boxes as mmdet's own post-processing, and as the ONNX file's."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from tests.end_to_end.tiny_set import CONFIG, load_tool
+from vitdet_plugin.engine.load_model import load_model
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.detectors import best_after_nms, whole_detector
+from vitdet_plugin.export.onnx import ExportedDetector, _difference_of_rows
+
+SIZE = (64, 96)
+NMS = dict(type='nms', iou_threshold=0.5)
+ANCHORS = dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=2, ratios=[0.5, 1.0],
+               strides=[4, 8, 16, 32, 64])
+
+
+def load(seed=0, **changes):
+    """The tiny Mask R-CNN, or another detector on its backbone and neck, with weights that find something."""
+    init_default_scope('mmdet')
+    cfg = Config.fromfile(CONFIG)
+    if changes:
+        kept = ('data_preprocessor', 'backbone', 'neck')
+        cfg.model = {**{name: cfg.model[name] for name in kept}, 'type': 'SingleStageDetector', **changes}
+    torch.manual_seed(seed)
+    loaded = load_model(cfg, None, 'cpu')
+    with torch.no_grad():
+        for name, parameter in loaded.model.named_parameters():
+            if 'norm' not in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return loaded
+
+
+def picture(seed=0):
+    return torch.randint(0, 256, (1, 3, SIZE[0] // 8, SIZE[1] // 8), generator=torch.Generator().manual_seed(seed)
+                         ).float().repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+def by_mmdet(model, image):
+    from mmdet.structures import DetDataSample
+    sample = DetDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE, pad_shape=SIZE, batch_input_shape=SIZE,
+                                         img_id=0, scale_factor=(1., 1.)))
+    batch = model.data_preprocessor(dict(inputs=[image[0].flip(0).byte()], data_samples=[sample]), False)
+    return model.predict(batch['inputs'], batch['data_samples'], rescale=False)[0].pred_instances
+
+
+def assert_same_boxes(model):
+    with torch.no_grad():
+        boxes, scores, labels, *_ = ExportedDetector(model).eval()(picture())
+        expected = by_mmdet(model, picture())
+    count = len(expected)
+    assert count > 3 and (scores[count:] == 0).all() and (labels[count:] == -1).all() and not boxes[count:].any()
+    torch.testing.assert_close(scores[:count], expected.scores, atol=1e-6, rtol=0)
+    torch.testing.assert_close(boxes[:count], expected.bboxes, atol=1e-3, rtol=0)
+    assert torch.equal(labels[:count], expected.labels)
+
+
+def test_two_stages():
+    loaded = load()
+    assert_same_boxes(loaded.model)
+    with torch.no_grad():
+        loaded.model.test_cfg.rcnn.score_thr = float(by_mmdet(loaded.model, picture()).scores[5])  # 5 boxes in 10 rows
+    assert_same_boxes(loaded.model)
+
+
+@pytest.mark.parametrize('sigmoid', [True, False])
+def test_retinanet(sigmoid):
+    loss = dict(type='FocalLoss') if sigmoid else dict(type='CrossEntropyLoss')
+    assert_same_boxes(load(
+        bbox_head=dict(type='RetinaHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
+                       anchor_generator=ANCHORS, loss_cls=loss,
+                       bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[0.2] * 4)),
+        test_cfg=dict(nms_pre=50, score_thr=0.02, min_bbox_size=0, nms=NMS, max_per_img=40)).model)
+
+
+@pytest.mark.parametrize('multi_label', [True, False])
+def test_yolov5(multi_label):
+    assert_same_boxes(load(
+        neck=dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=16, scale_factors=(2.0, 1.0, 0.5),
+                  num_outs=3),
+        bbox_head=dict(type='YOLOv5Head', num_classes=3, in_channels=[16] * 3, init_cfg=None),
+        test_cfg=dict(score_thr=0.1, iou_threshold=0.5, multi_label=multi_label, nms_pre=60, max_per_img=40)).model)
+
+
+def test_the_command_and_the_file(tmp_path, capsys):
+    pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
+    pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
+    from vitdet_plugin.export.onnx_detector import OnnxDetector
+    loaded = load()
+    torch.save(dict(state_dict=loaded.model.state_dict()), tmp_path / 'w.pth')
+    words = [str(CONFIG), str(tmp_path / 'w.pth'), '--out', str(tmp_path / 'd.onnx'), '--shape', *map(str, SIZE)]
+    assert load_tool('export/onnx').main(words) == 0
+    assert 'detector, input 1 x 3 x 64 x 96' in capsys.readouterr().out
+    detector = OnnxDetector(tmp_path / 'd.onnx')
+    assert detector.shape == SIZE
+    image = picture()[0].permute(1, 2, 0).numpy()[..., ::-1].astype(np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.png'), image)
+    with torch.no_grad():
+        expected = ExportedDetector(loaded.model).eval()(picture())
+    found = detector(tmp_path / 'a.png', score_thr=0.0)
+    count = int((expected[1] > 0).sum())
+    assert len(found['boxes']) == count and found['masks'].shape[0] == count
+    order, names = np.argsort(-found['scores'], kind='stable'), ('boxes', 'scores', 'labels', 'masks')
+    assert _difference_of_rows([found[name][order] for name in names],
+                               tuple(each[:count] for each in expected), 96) < 1e-4
+    half = detector(cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), score_thr=0.0)['boxes']
+    assert half[:, 0::2].max() <= 48 and half[:, 1::2].max() <= 32
+
+
+def test_suppression_keeps_the_length():
+    boxes = torch.tensor([[0., 0, 10, 10], [1, 0, 11, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
+    scores, groups = torch.tensor([0.5, 0.9, 0.3, 0.0]), torch.tensor([2, 2, 1, 0])
+    found = best_after_nms(boxes, scores, groups, 0.5, 6)
+    assert torch.equal(found[0], torch.cat([boxes[[1, 2]], torch.zeros(4, 4)]))
+    assert found[1].tolist() == pytest.approx([0.9, 0.3, 0, 0, 0, 0]) and found[2].tolist() == [2, 1, -1, -1, -1, -1]
+
+
+def test_a_difference_is_noticed():
+    expected = (torch.tensor([[0., 0, 9, 9], [5, 5, 9, 9]]), torch.tensor([0.9, 0.8]), torch.tensor([1, 0]))
+    found = [each.numpy().copy() for each in expected]
+    assert _difference_of_rows(found, expected, 10) == 0
+    assert _difference_of_rows([each[::-1] for each in found], expected, 10) == 0
+    found[0][1, 2] += 1
+    assert _difference_of_rows(found, expected, 10) == pytest.approx(0.1)
+    found[2][1] = 2
+    assert _difference_of_rows(found, expected, 10) == np.inf
+
+
+def test_what_is_not_known_is_said():
+    loaded = load(bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
+                                 norm_cfg=None),
+                  test_cfg=dict(nms_pre=50, score_thr=0.02, nms=NMS, max_per_img=40))
+    with pytest.raises(UserError, match='FCOSHead cannot be exported whole .* --features'):
+        whole_detector(loaded.model)
+    loaded = load()
+    loaded.model.test_cfg.rcnn.nms.type = 'soft_nms'
+    with pytest.raises(UserError, match='suppression by soft_nms'):
+        whole_detector(loaded.model)

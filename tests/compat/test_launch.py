@@ -120,7 +120,7 @@ def test_a_missing_peer_fails_in_time(rank):
     message = result(start(join_and_step, 'pytorch', **clean(**env)))
     assert message.startswith(f'rank {rank} of 2: the processes did not meet at 127.0.0.1:')
     assert '\n' not in message
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 120
 
 
 @pytest.mark.parametrize(('launcher', 'env', 'message'), [

@@ -38,7 +38,7 @@ def test_training_writes_checkpoints_scalars_and_readable_lines(trained):
     losses = [each for each in scalars_of(work_dir) if 'loss' in each]
     assert [each['step'] for each in losses] == [2, 4, 6, 8]
     assert all(each['memory'] > 0 for each in losses)
-    assert re.search(r'train 8/8  epoch 2/2  eta 0:00:00 .* lr 1.00e-03  mem .*loss [\d.]+ \(.*mask', output)
+    assert re.search(r'train 8/8  epoch 2/2  eta 0:\d\d:\d\d .* lr 1.00e-03  mem .*loss [\d.]+ \(.*mask', output)
     assert output.count('val @ epoch') == 2
     assert 'System environment' not in output and 'creating index' not in output
     log = next(work_dir.glob('*/*.log')).read_text()

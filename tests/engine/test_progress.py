@@ -76,8 +76,8 @@ def test_an_epoch_based_run(tmp_path, capsys):
     losses = [each for each in scalars if 'loss' in each]
     assert [each['step'] for each in losses] == [2, 4, 6, 8, 10, 12]
     assert {'loss_first', 'loss_second', 'lr', 'time', 'data_time', 'memory'} <= set(losses[0])
-    assert re.search(r'train  8/12  epoch 2/2  eta 0:00:00  \d+ ms/it \(data 0.00\)  lr 1.00e-02  mem [\d.]+ [MG]B  '
-                     r'loss [\d.]+ \(first [\d.]+, second [\d.]+\)', output)
+    assert re.search(r'train  8/12  epoch 2/2  eta 0:\d\d:\d\d  \d+ ms/it \(data [\d.]+\)  lr 1.00e-02  '
+                     r'mem [\d.]+ [MG]B  loss [\d.]+ \(first [\d.]+, second [\d.]+\)', output)
     assert 'val 4/6' in output and 'val @ epoch 2  bbox_mAP 0.2500\n' in output
     evaluations = [each for each in scalars if 'coco/bbox_mAP' in each]
     assert [each['step'] for each in evaluations] == [1, 2]

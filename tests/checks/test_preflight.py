@@ -19,6 +19,14 @@ def test_a_sound_config_passes_silently(tiny_config, capsys):
     assert capsys.readouterr().out == ''
 
 
+def test_averaged_weights_beside_fsdp(tiny_config):
+    tiny_config.custom_hooks = [dict(type='EMAHook')]
+    assert texts(inspect_config(tiny_config, ['train'])) == []
+    tiny_config.strategy = dict(type='FSDPStrategy')
+    (text,) = texts(inspect_config(tiny_config, ['train']))
+    assert 'EMAHook averages whole weights' in text and texts(inspect_config(tiny_config, ['test'])) == []
+
+
 def test_all_findings_come_at_once(tiny_config):
     tiny_config.train_dataloader.dataset.ann_file = 'nothing.json'
     tiny_config.val_evaluator.ann_file = 'nowhere/coco.json'

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.end_to_end.tiny_set import CONFIG, free_port, load_tool
+from tests.end_to_end.tiny_set import CONFIG, load_tool
 from vitdet_plugin.engine.fsdp import wrap_blocks
 
 
@@ -11,7 +11,7 @@ from vitdet_plugin.engine.fsdp import wrap_blocks
 def sharded_config(tiny_set, tmp_path, monkeypatch):
     """A config with layer decay and the rule that asks a parameter's shape, and the environment of one rank."""
     for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1',
-                            MASTER_PORT=str(free_port()), TINY_SET=str(tiny_set)).items():
+                            MASTER_PORT='0', TINY_SET=str(tiny_set)).items():
         monkeypatch.setenv(name, value)
     path = tmp_path / 'sharded.py'
     path.write_text(f"_base_ = {str(CONFIG)!r}\nstrategy = dict(type='FSDPStrategy')\n"

@@ -25,6 +25,11 @@ test_evaluator = val_evaluator
 {rest}
 """
 EPOCHS = 'train_cfg = dict(max_epochs={}, val_interval=1)\n'
+SHARDED = """strategy = dict(type='FSDPStrategy')
+custom_hooks = [hook for hook in custom_hooks if hook['type'] != 'EMAHook']
+optim_wrapper = dict(constructor='LayerWiseDecayConstructor', optimizer=dict(weight_decay=0.1),
+                     paramwise_cfg=dict(layer_decay_rate=0.7, no_decay='plain'))
+"""
 STEPS = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={}, val_interval=3)\n"
          "default_hooks = dict(checkpoint=dict(by_epoch=False, interval=3))\n")
 

@@ -2,8 +2,9 @@
 
 
 import pytest
+import torch
 
-from tests.faults.rig import EPOCHS, STEPS, assert_same_run, steps_of, train_here, write_config
+from tests.faults.rig import EPOCHS, STEPS, assert_equal, assert_same_run, steps_of, train_here, write_config
 
 INFINITE = "sampler=dict(type='InfiniteSampler', shuffle=True)"
 
@@ -27,3 +28,16 @@ def test_one_rank(tiny_set, tmp_path, rest, loader, workers, stop, capsys):
     assert max(steps_of(tmp_path / 'broken')) == stop - 1
     train_here(tmp_path / 'broken.py', tmp_path / 'broken', resume='auto')
     assert_same_run(tmp_path / 'whole', tmp_path / 'broken')
+
+
+def test_gradients_accumulated_at_a_regular_checkpoint(tiny_set, tmp_path):
+    """Three steps of an optimiser that takes two at a time: half of its second step is in the checkpoint."""
+    rest = STEPS.format(6) + 'optim_wrapper = dict(accumulative_counts=2)\n'
+    config = write_config(tmp_path / 'c.py', tiny_set, rest, loader=INFINITE)
+    train_here(config, tmp_path / 'whole')
+    train_here(config, tmp_path / 'resumed', resume=str(tmp_path / 'whole' / 'iter_3.pth'))
+    whole = steps_of(tmp_path / 'whole')
+    assert steps_of(tmp_path / 'resumed') == {step: whole[step] for step in (3, 4, 5)}
+    saved = [torch.load(tmp_path / name / 'iter_6.pth', weights_only=False) for name in ('whole', 'resumed')]
+    for key in ('state_dict', 'optimizer', 'ema_state_dict'):
+        assert_equal(saved[0][key], saved[1][key], key)

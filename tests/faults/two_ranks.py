@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.end_to_end.tiny_set import load_tool
-from tests.faults.rig import EPOCHS, STEPS, train_here, write_config
+from tests.faults.rig import EPOCHS, SHARDED, STEPS, train_here, write_config
 from vitdet_plugin.engine import train as train_module
 from vitdet_plugin.errors import UserError
 
@@ -18,8 +18,20 @@ EPOCH_CASE = dict(rest=EPOCHS.format(2), workers=2)
 STEP_CASE = dict(rest=STEPS.format(7) + ACCUMULATE, loader="sampler=dict(type='InfiniteSampler')")
 
 
+def sharded(folder: Path, data: Path) -> None:
+    """FSDP, stopped in an epoch's middle and between two optimiser steps of an iteration-based run."""
+    cases = dict(epochs=(dict(rest=EPOCHS.format(2) + SHARDED, workers=2), 1),
+                 steps=(dict(rest=STEPS.format(7) + SHARDED + ACCUMULATE.replace('dict(', 'dict(**optim_wrapper, '),
+                             loader=STEP_CASE['loader']), 3))
+    for name, (case, step) in cases.items():
+        train_here(write_config(folder / f'{name}_whole.py', data, **case), folder / f'{name}_whole', no_validate=True)
+        hooks = (dict(type='SignalHook', step=step, rank=1),)
+        broken = write_config(folder / f'{name}_broken.py', data, hooks=hooks, **case)
+        train_here(broken, folder / f'{name}_broken', no_validate=True)
+        train_here(broken, folder / f'{name}_broken', no_validate=True, resume='auto')
+
+
 def main(folder: Path, data: Path) -> None:
-    train_module.finish = lambda: None  # the process group lives on
     killed = folder / 'killed.py'
     if killed.exists():  # the second life
         train_here(killed, folder / 'killed')
@@ -40,5 +52,6 @@ def main(folder: Path, data: Path) -> None:
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    train_module.finish = lambda: None  # the process group lives on
+    (sharded if sys.argv[3:] == ['sharded'] else main)(Path(sys.argv[1]), Path(sys.argv[2]))
     load_tool('_cli').leave(0)

@@ -82,6 +82,11 @@ def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
     if 'data' in cfg and 'train_dataloader' not in cfg:
         return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 wants '
                                  'train_dataloader, optim_wrapper and train_cfg: start from configs/vitdet_100e.py')]
+    if 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
+        averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
+        if averaging and 'train' in splits:
+            return [Finding('error', f'{name}: {averaging[0]} averages whole weights, of which each rank has parts '
+                                     'under FSDP; leave the hook out, or the strategy')]
     needed = ['model', *(key for split in splits if split != 'val' for key in _NEEDED[split])]
     return [Finding('error', f'{name} has no {key!r}; inherit it: _base_ = [… _base_/…]')
             for key in needed if cfg.get(key) is None]

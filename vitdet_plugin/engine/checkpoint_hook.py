@@ -8,6 +8,7 @@ import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from vitdet_plugin.compat.atomic_save import remove_unfinished, write_atomically
 
@@ -36,7 +37,7 @@ class AtomicCheckpointHook(CheckpointHook):
         name = f'iter_{runner.iter + 1}.pth'
         path = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info(_INTERRUPTED, path)
-        self._save_as(runner, name, meta)
+        self._save_as(runner, name, meta, by_epoch=False)  # which also FlexibleRunner takes for these numbers
         return path
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
@@ -52,16 +53,16 @@ class AtomicCheckpointHook(CheckpointHook):
         if interrupted:
             runner.message_hub.update_info(_INTERRUPTED, None)
             outdated.append(interrupted)
-        self._save_as(runner, self.filename_tmpl.format(step), meta)
+        self._save_as(runner, self.filename_tmpl.format(step), meta, self.by_epoch)
         if is_main_process():
             for path in outdated:
                 _remove(self.file_backend, path)
 
-    def _save_as(self, runner, name: str, meta: dict) -> None:
+    def _save_as(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
-                               save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
+                               save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=by_epoch,
                                backend_args=self.backend_args, **self.args)
         if is_main_process():
             note = self.last_ckpt.encode()
@@ -118,9 +119,10 @@ class ResumeStateHook(Hook):
     priority = 'VERY_LOW'
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        if not hasattr(runner.train_loop, 'state_dict') or 'optimizer' not in checkpoint:
+        if 'optimizer' not in checkpoint:
             return
-        checkpoint['position'] = runner.train_loop.state_dict()
+        if hasattr(runner.train_loop, 'state_dict'):
+            checkpoint['position'] = runner.train_loop.state_dict()
         if _is_accumulating(runner):
             gradients = {name: parameter.grad for name, parameter in runner.model.named_parameters()
                          if parameter.grad is not None}
@@ -145,5 +147,7 @@ class ResumeStateHook(Hook):
 
 def _is_accumulating(runner) -> bool:
     wrapper = runner.optim_wrapper
+    if isinstance(runner.model, FullyShardedDataParallel):  # each rank has parts of its own: docs/distributed.md
+        return False
     every = getattr(wrapper, '_accumulative_counts', 1)
     return every > 1 and not wrapper.should_update() and torch.is_grad_enabled()

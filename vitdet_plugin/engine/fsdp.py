@@ -18,6 +18,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
+_OF_OPTIMIZER = ('state', 'param_groups')
+
 
 @FUNCTIONS.register_module()
 def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int, names: Sequence[str] = ('Block',)) -> bool:
@@ -100,13 +102,16 @@ class BlockFSDPStrategy(FSDPStrategy):
         return wrapper
 
     def optim_state_dict(self) -> dict:
-        """Whole optimiser state by parameter name on rank 0.
+        """Whole optimiser state by parameter name on rank 0, and what the wrapper adds (logged rate, loss scale).
 
         torch (2.14) gathers one kind of state after the other into the same buffer and relies on the copy to main
         memory to keep them apart; on a CPU there is no copy, and every kind would hold the last one's values. So there
         each kind is gathered by a call of its own.
         """
-        optimizer = self.optim_wrapper.optimizer
+        extra = {key: value for key, value in self.optim_wrapper.state_dict().items() if key not in _OF_OPTIMIZER}
+        return {**self._gather_optimizer(self.optim_wrapper.optimizer), **copy.deepcopy(extra)}
+
+    def _gather_optimizer(self, optimizer: torch.optim.Optimizer) -> dict:
         if torch.cuda.is_available() or not self._is_full_state_dict():
             return FullyShardedDataParallel.optim_state_dict(self.model, optimizer)
         raw = optimizer.state_dict()
@@ -126,8 +131,11 @@ class BlockFSDPStrategy(FSDPStrategy):
         if not all(isinstance(key, str) for key in state_dict['state']):
             raise UserError('--resume: the checkpoint is from a run without FSDP, whose optimiser state cannot be '
                             'sharded; start from its weights with --load-from')
-        self.optim_wrapper.load_state_dict(FullyShardedDataParallel.optim_state_dict_to_load(
-            model=self.model, optim=self.optim_wrapper.optimizer, optim_state_dict=state_dict))
+        extra = {key: value for key, value in state_dict.items() if key not in _OF_OPTIMIZER}
+        own = FullyShardedDataParallel.optim_state_dict_to_load(
+            model=self.model, optim=self.optim_wrapper.optimizer,
+            optim_state_dict={key: state_dict[key] for key in _OF_OPTIMIZER})
+        self.optim_wrapper.load_state_dict({**own, **extra})
 
     def _sharded_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         parameters = {name.replace('_fsdp_wrapped_module.', ''): parameter

@@ -46,6 +46,22 @@ def join_through_mmengine(launcher):
     return backend
 
 
+def step_with_sync_bn():
+    """Train a step with a layer that torch synchronises between GPUs only; its mean, and whether it learns."""
+    class Normed(Net):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Sequential(nn.SyncBatchNorm(2, momentum=1.0), nn.Linear(2, 1))
+
+    launch.init_distributed('pytorch')
+    model = MODEL_WRAPPERS.build(dict(type='MMDistributedDataParallel', module=Normed(), broadcast_buffers=False))
+    x = dist.get_rank() + torch.arange(4.0).reshape(2, 2)
+    model(x, mode='tensor').backward()
+    norm = model.module.layer[0]
+    dist.destroy_process_group()
+    return norm.running_mean.tolist(), norm.bias.grad is not None
+
+
 def clean(**values):
     """This process's environment without what launchers set, and with ``values``."""
     dropped = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_', 'SLURM_', 'OMPI_', 'VITDET_')
@@ -69,7 +85,7 @@ def start(function, *args, **env):
 
 
 def result(pipe):
-    assert pipe.poll(60), 'no answer from the process'
+    assert pipe.poll(240), 'no answer from the process'
     return pipe.recv()
 
 
@@ -94,6 +110,13 @@ def test_two_ranks_average_their_gradients(launcher):
     port = free_port()
     pipes = [start(join_and_step, launcher, **clean(**VARIABLES[launcher](rank), MASTER_PORT=port)) for rank in '01']
     assert [result(pipe) for pipe in pipes] == [('gloo', rank, rank, [[0.5, 0.5]]) for rank in (0, 1)]
+
+
+@cpu_only
+def test_batch_norm_is_not_synchronised_without_gpus():
+    port = free_port()
+    pipes = [start(step_with_sync_bn, **clean(**VARIABLES['pytorch'](rank), MASTER_PORT=port)) for rank in '01']
+    assert [result(pipe) for pipe in pipes] == [([1.0, 2.0], True), ([2.0, 3.0], True)]
 
 
 @cpu_only

@@ -6,6 +6,7 @@ the group is gloo where there is no GPU, and nccl with its device set where ther
 
 import datetime
 import functools
+import logging
 import os
 import re
 
@@ -121,9 +122,23 @@ def _without_device_ids(init):
     def wrapped(self, module, *args, **kwargs):
         if all(parameter.device.type == 'cpu' for parameter in module.parameters()):
             kwargs['device_ids'] = None
+            module = _without_sync_bn(module)
         init(self, module, *args, **kwargs)
 
     return wrapped
+
+
+def _without_sync_bn(module):
+    """torch synchronises batch statistics between GPUs only, and refuses elsewhere."""
+    from mmengine.logging import print_log
+    from mmengine.model import revert_sync_batchnorm
+
+    count = sum(isinstance(each, torch.nn.SyncBatchNorm) for each in module.modules())
+    if count:
+        print_log(f'{count} SyncBN layers: without GPUs every rank takes the statistics of its own batch',
+                  'current', logging.WARNING)
+        module = revert_sync_batchnorm(module)
+    return module
 
 
 def _on_gpu() -> bool:

@@ -77,15 +77,21 @@ class DCNv3(nn.Module):
         self.input_proj = nn.Linear(channels, channels)
         self.output_proj = nn.Linear(channels, channels)
         if center_feature_scale:
-            self.center_feature_scale_proj_weight = nn.Parameter(torch.zeros(group, channels))
-            self.center_feature_scale_proj_bias = nn.Parameter(torch.zeros(group))
+            self.center_feature_scale_proj_weight = nn.Parameter(torch.empty(group, channels))
+            self.center_feature_scale_proj_bias = nn.Parameter(torch.empty(group))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin as a plain average over the kernel: zero offsets, even modulation. The depthwise part is left alone."""
+        """Begin as a plain average over the kernel: zero offsets, even modulation, zero gates of the centre.
+
+        The depthwise part is left alone.
+        """
         for layer in (self.offset, self.mask):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        if self.center_feature_scale:
+            nn.init.zeros_(self.center_feature_scale_proj_weight)
+            nn.init.zeros_(self.center_feature_scale_proj_bias)
         for layer in (self.input_proj, self.output_proj):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)

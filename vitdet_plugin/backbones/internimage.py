@@ -205,9 +205,6 @@ class InternImage(Backbone):
         for module in self.modules():  # last: offsets and masks start at zero, unlike other linear layers
             if isinstance(module, DCNv3):
                 module.reset_parameters()
-                if module.center_feature_scale:
-                    nn.init.zeros_(module.center_feature_scale_proj_weight)
-                    nn.init.zeros_(module.center_feature_scale_proj_bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one map (B, C_i, H_i, W_i) for each of ``out_indices``, channels-last in memory."""

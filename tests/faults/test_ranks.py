@@ -8,9 +8,11 @@ import sys
 import time
 
 import pytest
+import torch
 
 from tests.end_to_end.tiny_set import ROOT, environment, free_port
-from tests.faults.rig import EPOCHS, assert_same_run, steps_of, write_config
+from tests.faults.one_step import step
+from tests.faults.rig import EPOCHS, assert_equal, assert_same_run, steps_of, write_config
 
 pytestmark = pytest.mark.timeout(1500)  # one torchrun with seven trainings; slow where others use the cores
 TRAIN = ROOT / 'tools' / 'train.py'
@@ -34,6 +36,29 @@ def test_stopped_and_resumed_with_accumulated_gradients(runs):
     assert_same_run(folder / 'steps_whole', folder / 'steps_broken', ranks=2)
     ranks = [steps_of(folder / 'steps_whole', rank) for rank in (0, 1)]
     assert all(ranks[0][step][4] != ranks[1][step][4] for step in ranks[0])  # other random numbers on each
+
+
+def test_resumed_between_two_steps_of_the_optimiser(runs):
+    """The checkpoint has the gradients that two ranks had accumulated."""
+    whole, between = (runs[0] / name for name in ('steps_whole', 'steps_between'))
+    for rank in (0, 1):
+        expected = steps_of(whole, rank)
+        assert steps_of(between, rank) == {step: expected[step] for step in range(3, 7)}
+    saved = [torch.load(each / 'iter_7.pth', weights_only=False) for each in (whole, between)]
+    assert torch.load(whole / 'iter_3.pth', weights_only=False)['gradients']
+    for key in ('state_dict', 'optimizer', 'ema_state_dict'):
+        assert_equal(saved[0][key], saved[1][key], key)
+
+
+def test_two_ranks_take_the_step_of_one_that_accumulates_both_batches(runs):
+    expected = step([0, 1], is_distributed=False)
+    alone = step([0], is_distributed=False)
+    assert any((expected[name] - alone[name]).abs().max() > 1e-4 for name in expected)  # the second batch counts
+    for rank in (0, 1):
+        found = torch.load(runs[0] / f'one_step_rank{rank}.pth')
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_a_killed_rank_is_restarted_and_the_run_ends_equal(runs):

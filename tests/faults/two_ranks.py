@@ -1,14 +1,18 @@
 """What every rank of test_ranks.py runs, one training after the other in one process.
 
-Whole runs; a run that is stopped by SIGTERM to one rank and resumed; one with a NaN on one rank; last a run in which
-one rank kills itself in the middle of an epoch: torchrun then starts everything again, and this script goes on there.
+Whole runs; one resumed between two steps of the optimiser; a single step without a runner; a run that is stopped by
+SIGTERM to one rank and resumed; one with a NaN on one rank; last a run in which one rank kills itself in the middle of
+an epoch: torchrun then starts everything again, and this script goes on there.
 """
 
 import signal
 import sys
 from pathlib import Path
 
+import torch
+
 from tests.end_to_end.tiny_set import load_tool
+from tests.faults.one_step import step
 from tests.faults.rig import EPOCHS, SHARDED, STEPS, train_here, write_config
 from vitdet_plugin.engine import train as train_module
 from vitdet_plugin.errors import UserError
@@ -23,9 +27,9 @@ def sharded(folder: Path, data: Path) -> None:
     cases = dict(epochs=(dict(rest=EPOCHS.format(2) + SHARDED, workers=2), 1),
                  steps=(dict(rest=STEPS.format(7) + SHARDED + ACCUMULATE.replace('dict(', 'dict(**optim_wrapper, '),
                              loader=STEP_CASE['loader']), 3))
-    for name, (case, step) in cases.items():
+    for name, (case, last) in cases.items():
         train_here(write_config(folder / f'{name}_whole.py', data, **case), folder / f'{name}_whole', no_validate=True)
-        hooks = (dict(type='SignalHook', step=step, rank=1),)
+        hooks = (dict(type='SignalHook', step=last, rank=1),)
         broken = write_config(folder / f'{name}_broken.py', data, hooks=hooks, **case)
         train_here(broken, folder / f'{name}_broken', no_validate=True)
         train_here(broken, folder / f'{name}_broken', no_validate=True, resume='auto')
@@ -37,6 +41,10 @@ def main(folder: Path, data: Path) -> None:
         train_here(killed, folder / 'killed')
         return
     train_here(write_config(folder / 'steps_whole.py', data, **STEP_CASE), folder / 'steps_whole')
+    rank = torch.distributed.get_rank()
+    torch.save(step([rank], is_distributed=True), folder / f'one_step_rank{rank}.pth')
+    between = write_config(folder / 'steps_between.py', data, **STEP_CASE)
+    train_here(between, folder / 'steps_between', resume=str(folder / 'steps_whole' / 'iter_3.pth'))
     stop = (dict(type='SignalHook', step=3, rank=1),)
     broken = write_config(folder / 'steps_broken.py', data, hooks=stop, **STEP_CASE)
     train_here(broken, folder / 'steps_broken')

@@ -59,6 +59,9 @@ class AtomicCheckpointHook(CheckpointHook):
                 _remove(self.file_backend, path)
 
     def _save_as(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, ResumeStateHook):
+                hook.collect_gradients(runner)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(self.out_dir, name, self.file_client_args, save_optimizer=self.save_optimizer,
@@ -118,17 +121,32 @@ class ResumeStateHook(Hook):
 
     priority = 'VERY_LOW'
 
+    def __init__(self) -> None:
+        self._collected: dict[str, torch.Tensor] | None = None  # for the checkpoint that is about to be saved
+        self._gradients: dict[str, torch.Tensor] | None = None  # from the checkpoint that was loaded
+
+    def collect_gradients(self, runner) -> None:
+        """Average what is accumulated over the ranks, in place; every rank has to call it, unlike the saving itself."""
+        if not _is_accumulating(runner):
+            return
+        parameters = {name: each for name, each in runner.model.named_parameters() if each.requires_grad}
+        present = torch.tensor([float(each.grad is not None) for each in parameters.values()],
+                               device=next(iter(parameters.values())).device)
+        all_reduce(present, 'max')
+        self._collected = {}
+        for (name, parameter), is_present in zip(parameters.items(), present.tolist()):
+            if is_present:
+                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                all_reduce(parameter.grad, 'mean')
+                self._collected[name] = parameter.grad.cpu()
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if 'optimizer' not in checkpoint:
             return
         if hasattr(runner.train_loop, 'state_dict'):
             checkpoint['position'] = runner.train_loop.state_dict()
-        if _is_accumulating(runner):
-            gradients = {name: parameter.grad for name, parameter in runner.model.named_parameters()
-                         if parameter.grad is not None}
-            for gradient in gradients.values():
-                all_reduce(gradient, 'mean')
-            checkpoint['gradients'] = {name: gradient.cpu() for name, gradient in gradients.items()}
+        if self._collected:
+            checkpoint['gradients'], self._collected = self._collected, None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if not runner._resume:
@@ -139,7 +157,7 @@ class ResumeStateHook(Hook):
         self._gradients = checkpoint.get('gradients')
 
     def before_train(self, runner) -> None:
-        gradients, self._gradients = getattr(self, '_gradients', None), None
+        gradients, self._gradients = self._gradients, None
         for name, parameter in runner.model.named_parameters() if gradients else ():
             if name in gradients:
                 parameter.grad = gradients[name].to(parameter)

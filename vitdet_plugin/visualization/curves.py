@@ -9,7 +9,8 @@ import numpy as np
 
 from vitdet_plugin.errors import UserError
 
-_SMOOTHING = 0.9  # weight of the past in the drawn line; the raw values stay visible behind it
+_SMOOTHING = 0.9  # most weight of the past in the drawn line; the raw values stay visible behind it
+_LINE_POINTS = 50  # of so many values none is smoothed; of a few more the line must not lag behind a falling loss
 
 
 class Run(NamedTuple):
@@ -158,7 +159,7 @@ def _draw_metrics(axes, metrics: dict[str, np.ndarray]) -> None:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    weight = _SMOOTHING if len(values) > 50 else 0.0
+    weight = float(np.clip(1 - _LINE_POINTS / max(1, len(values)), 0, _SMOOTHING))
     smooth, past, norm = np.empty_like(values), 0.0, 0.0
     for index, value in enumerate(values):
         past, norm = weight * past + value, weight * norm + 1.0

@@ -10,7 +10,7 @@ from _cli import add_common_arguments, leave, parse, run, use_checkout
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Evaluate a checkpoint on the config's test split.")
     parser.add_argument('config', help='config file, or mmdet::<config that mmdet ships>')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or a work directory: its best one')
     add_common_arguments(parser)
     parser.add_argument('--eval', nargs='*', metavar='METRIC',
                         help="metrics instead of the config's: bbox segm, or of a classifier accuracy f1-score …")

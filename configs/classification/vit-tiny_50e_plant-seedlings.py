@@ -24,7 +24,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, begin=warmup, end=epochs, T_max=epochs - warmup, eta_min_ratio=0.01,
          convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=epochs, val_interval=5)
+train_cfg = dict(max_epochs=epochs, val_interval=10)
 # weights averaged over the last tenth of the training so far
 custom_hooks = [dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=1e-4, gamma=10)]
-default_hooks = dict(logger=dict(interval=45), checkpoint=dict(interval=5))
+default_hooks = dict(logger=dict(interval=45), checkpoint=dict(interval=10))

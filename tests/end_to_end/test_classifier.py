@@ -56,12 +56,11 @@ def test_training_says_and_keeps_what_matters(trained):
 
 
 def test_evaluation_by_other_metrics_with_files_and_pictures(trained, data, tmp_path, capsys):
-    work_dir, _ = trained
-    best, = work_dir.glob('best_*.pth')
+    work_dir, _ = trained  # stands for its best checkpoint
     for name, words in (('found.csv', ['--eval', 'accuracy', 'f1_score', 'recall', '--show-dir',
                                        str(tmp_path / 'pictures of it'), '--show-max', '0']),
                         ('found.json', ['--tta'])):
-        assert load_tool('test').main([str(CONFIG), str(best), '--work-dir', str(tmp_path / 'w'), '--out',
+        assert load_tool('test').main([str(CONFIG), str(work_dir), '--work-dir', str(tmp_path / 'w'), '--out',
                                        str(tmp_path / name), *words]) == 0
         output = capsys.readouterr().out
         assert re.search(r'test  top1 [\d.]+  top2 [\d.]+  (recall [\d.]+  )?f1-score [\d.]+', output)

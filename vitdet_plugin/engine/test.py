@@ -15,6 +15,7 @@ from vitdet_plugin.checks.places import check_place
 from vitdet_plugin.checks.preflight import preflight
 from vitdet_plugin.engine.config import is_classifier, near
 from vitdet_plugin.engine.explain import user_errors
+from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
 
@@ -59,7 +60,7 @@ def apply_test_arguments(cfg: Config, args: Namespace) -> None:
     """
     if cfg.get('test_dataloader') is None or cfg.get('test_evaluator') is None:
         raise UserError(f'{cfg.filename} has no test_dataloader and test_evaluator: nothing to test on')
-    cfg.load_from = args.checkpoint
+    cfg.load_from = str(find_checkpoint(Path(args.checkpoint))) if os.path.isdir(args.checkpoint) else args.checkpoint
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None  # a test needs no training data on this machine

@@ -36,7 +36,8 @@ def choose(backend: str | None, device_type: str) -> str:
     if backend is None:
         compiled = device_type in native.STATUS and native.STATUS[device_type] is None
         # ONNX has no such operator; it has what the PyTorch form is made of
-        return device_type if compiled and not torch.onnx.is_in_onnx_export() else 'pytorch'
+        exporting = torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()
+        return device_type if compiled and not exporting else 'pytorch'
     if backend not in NAMES:
         raise ValueError(f'dcnv3: there is no backend {backend!r}; choose one of {", ".join(NAMES)}')
     if backend == 'pytorch':

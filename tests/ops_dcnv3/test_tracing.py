@@ -57,6 +57,11 @@ def test_export_with_free_sizes(backend):
     torch.testing.assert_close(program.module()(x), module(x), atol=1e-4, rtol=1e-4)
 
 
+def test_exported_programs_need_no_operator_of_ours_unless_asked():
+    program = torch.export.export(layer(None), (torch.randn(2, 6, 7, 16),))
+    assert not [node.target for node in program.graph.nodes if 'vitdet_plugin' in str(node.target)]
+
+
 @pytest.mark.parametrize('dynamo', [True, False])
 def test_onnx(tmp_path, dynamo):
     """The default backend exports as well: the exporter gets the PyTorch form by itself."""

@@ -116,7 +116,10 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
         except UserError:
             raise
         except Exception as error:  # the exporter fails in as many ways as there are models
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # the first says which of its steps failed, the last why
+                cause = cause.__cause__
+            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
             raise UserError(f'the model cannot be exported at {shape[0]} x {shape[1]} pixels: {reason}') from error
     content = onnx.load(str(out))
     for key, value in _metadata(loaded, shape, model.normalise).items():

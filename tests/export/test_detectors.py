@@ -1,5 +1,7 @@
 """Whole detectors for export: the same boxes as mmdet's own post-processing, and as the ONNX file's."""
 
+import copy
+
 import cv2
 import numpy as np
 import pytest
@@ -50,13 +52,17 @@ def by_mmdet(model, image):
 
 def assert_same_boxes(model):
     with torch.no_grad():
-        boxes, scores, labels, *_ = ExportedDetector(model).eval()(picture())
+        boxes, scores, labels, *masks = ExportedDetector(model).eval()(picture())
         expected = by_mmdet(model, picture())
     count = len(expected)
     assert count > 3 and (scores[count:] == 0).all() and (labels[count:] == -1).all() and not boxes[count:].any()
     torch.testing.assert_close(scores[:count], expected.scores, atol=1e-6, rtol=0)
     torch.testing.assert_close(boxes[:count], expected.bboxes, atol=1e-3, rtol=0)
     assert torch.equal(labels[:count], expected.labels)
+    if masks:
+        from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+        pasted = _do_paste_mask(masks[0][:count, None], boxes[:count], *SIZE, skip_empty=False)[0] >= 0.5
+        assert (pasted != expected.masks).float().mean() < 1e-4
 
 
 def test_two_stages():
@@ -65,6 +71,19 @@ def test_two_stages():
     with torch.no_grad():
         loaded.model.test_cfg.rcnn.score_thr = float(by_mmdet(loaded.model, picture()).scores[5])  # 5 boxes in 10 rows
     assert_same_boxes(loaded.model)
+
+
+@pytest.mark.parametrize('kind', ['CascadeRoIHead', 'ViTDetCascadeRoIHead'])
+def test_cascade(kind):
+    cfg = copy.deepcopy(Config.fromfile(CONFIG).model)
+    coders = [dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[std, std, 2 * std, 2 * std])
+              for std in (0.1, 0.05, 0.03)]
+    cfg.roi_head.update(type=kind, num_stages=3, stage_loss_weights=[1, 0.5, 0.25], bbox_head=[
+        {**cfg.roi_head.bbox_head, 'bbox_coder': coder, 'reg_class_agnostic': True} for coder in coders])
+    rcnn = [{**cfg.train_cfg.rcnn, 'mask_size': 14}] * 3
+    model = load(type='CascadeRCNN', rpn_head=cfg.rpn_head, roi_head=cfg.roi_head, test_cfg=cfg.test_cfg,
+                 train_cfg={**cfg.train_cfg, 'rcnn': rcnn}).model
+    assert_same_boxes(model)
 
 
 @pytest.mark.parametrize('sigmoid', [True, False])

@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
 
 _MOST_CANDIDATES = 4096  # boxes with a class that a second stage hands to suppression
 
@@ -53,7 +54,7 @@ class OneStage(nn.Module):
 
 
 class TwoStage(nn.Module):
-    """As :class:`OneStage`, by an RPN and one RoI stage; with a mask head also ``masks`` (N, m, m) over the boxes."""
+    """As :class:`OneStage`, by an RPN and RoI heads; with a mask head also ``masks`` (N, m, m) over the boxes."""
 
     def __init__(self, rpn: nn.Module, roi: nn.Module, rpn_cfg: Any, test_cfg: Any) -> None:
         super().__init__()
@@ -64,20 +65,35 @@ class TwoStage(nn.Module):
         boxes, scores, _, levels = anchor_candidates(self.rpn, maps, image_hw, self.rpn_cfg)
         proposals, objectness, _ = best_after_nms(boxes, scores, levels, self.rpn_cfg['nms']['iou_threshold'],
                                                   self.rpn_cfg['max_per_img'])
-        head = self.roi.bbox_head
-        logits, deltas = head(crop(self.roi.bbox_roi_extractor, maps, proposals))
-        scores = above(logits.softmax(1)[:, :-1] * (objectness > 0)[:, None], self.cfg['score_thr'])
-        refined = decode(head.bbox_coder, proposals[:, None].expand(-1, deltas.shape[1] // 4, -1).flatten(0, 1),
-                         deltas.reshape(-1, 4), image_hw).view(len(proposals), -1, 4)
+        scores, refined, head = self._stages(maps, proposals, image_hw)
+        scores = above(scores[:, :-1] * (objectness > 0)[:, None], self.cfg['score_thr'])
         scores, pairs = top(scores.flatten(), _MOST_CANDIDATES)
         rows, labels = torch.div(pairs, head.num_classes, rounding_mode='floor'), pairs % head.num_classes
         chosen = refined[rows, torch.zeros_like(labels) if head.reg_class_agnostic else labels]
         found = best_after_nms(chosen, scores, labels, self.cfg['nms']['iou_threshold'], self.cfg['max_per_img'])
-        if not self.roi.with_mask:
-            return found
-        masks = self.roi.mask_head(crop(self.roi.mask_roi_extractor, maps, found[0])).sigmoid()
-        place = torch.zeros_like(found[2]) if masks.shape[1] == 1 else found[2].clamp(min=0)
-        return *found, masks[torch.arange(len(masks)), place]
+        return (*found, self._masks(maps, *found[::2])) if self.roi.with_mask else found
+
+    def _stages(self, maps: tuple[Tensor, ...], boxes: Tensor,
+                image_hw: tuple[int, int]) -> tuple[Tensor, Tensor, nn.Module]:
+        """Probabilities (n, K + 1) and boxes (n, 1 or K, 4) of the last stage, and its head."""
+        logits, heads = [], as_list(self.roi.bbox_head)
+        for extractor, head in zip(as_list(self.roi.bbox_roi_extractor), heads, strict=True):
+            out, deltas = head(crop(extractor, maps, boxes))
+            logits.append(out)
+            anchors = boxes[:, None].expand(-1, deltas.shape[1] // 4, -1).flatten(0, 1)
+            refined = decode(head.bbox_coder, anchors, deltas.reshape(-1, 4), image_hw).view(len(boxes), -1, 4)
+            best = out[:, :-1].argmax(1)
+            boxes = refined[torch.arange(len(boxes)), torch.zeros_like(best) if head.reg_class_agnostic else best]
+        if isinstance(self.roi, ViTDetCascadeRoIHead):
+            return torch.stack([each.softmax(1) for each in logits]).mean(0), refined, heads[-1]
+        return torch.stack(logits).mean(0).softmax(1), refined, heads[-1]
+
+    def _masks(self, maps: tuple[Tensor, ...], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Probabilities (n, m, m) over each box, of its class; mean of all mask heads."""
+        pairs = zip(as_list(self.roi.mask_roi_extractor), as_list(self.roi.mask_head), strict=True)
+        masks = torch.stack([head(crop(extractor, maps, boxes)).sigmoid() for extractor, head in pairs]).mean(0)
+        place = torch.zeros_like(labels) if masks.shape[1] == 1 else labels.clamp(min=0)
+        return masks[torch.arange(len(masks)), place]
 
 
 def whole_detector(model: nn.Module) -> nn.Module:
@@ -87,7 +103,7 @@ def whole_detector(model: nn.Module) -> nn.Module:
         UserError: Heads of a kind that is not known here, or a suppression other than plain NMS.
     """
     from mmdet.models.dense_heads import AnchorHead, RetinaHead, RPNHead
-    from mmdet.models.roi_heads import StandardRoIHead
+    from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
     roi, test_cfg = getattr(model, 'roi_head', None), model.test_cfg
     if roi is None:
         head = model.bbox_head
@@ -96,18 +112,18 @@ def whole_detector(model: nn.Module) -> nn.Module:
             raise _unknown(type(head).__name__)
         _check_nms(test_cfg)
         return OneStage(head, test_cfg)
-    if type(roi).predict_bbox is not StandardRoIHead.predict_bbox or not isinstance(model.rpn_head, RPNHead):
-        raise _unknown(type(roi).__name__)
-    if getattr(roi.bbox_head, 'custom_activation', False):
-        raise _unknown(type(roi.bbox_head).__name__)
+    if type(roi) not in (StandardRoIHead, CascadeRoIHead, ViTDetCascadeRoIHead) or type(model.rpn_head) is not RPNHead:
+        raise _unknown(f'{type(model.rpn_head).__name__} and {type(roi).__name__}')
+    if any(head.custom_activation for head in as_list(roi.bbox_head)):
+        raise _unknown(f'{type(as_list(roi.bbox_head)[0].loss_cls).__name__} scores')
     _check_nms(test_cfg.rpn)
     _check_nms(test_cfg.rcnn)
     return TwoStage(model.rpn_head, roi, test_cfg.rpn, test_cfg.rcnn)
 
 
 def _unknown(name: str) -> UserError:
-    return UserError(f'a detector with {name} cannot be exported whole (RPN with one RoI stage, RetinaNet and YOLOv5 '
-                     'can); --features writes its backbone and neck')
+    return UserError(f'a detector with {name} cannot be exported whole (Faster, Mask and Cascade R-CNN, RetinaNet and '
+                     'YOLOv5 can); --features writes its backbone and neck')
 
 
 def _check_nms(cfg: Any) -> None:
@@ -163,6 +179,11 @@ def decode(coder: nn.Module, anchors: Tensor, deltas: Tensor, image_hw: tuple[in
     """Boxes (n, 4) inside the picture."""
     boxes = coder.decode(anchors, deltas, max_shape=image_hw)
     return getattr(boxes, 'tensor', boxes)
+
+
+def as_list(modules: nn.Module) -> list[nn.Module]:
+    """The stages of a cascade, or the one there is."""
+    return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 
 def above(scores: Tensor, least: float) -> Tensor:

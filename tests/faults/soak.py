@@ -7,14 +7,16 @@ import io
 import json
 import multiprocessing
 import os
+import platform
 import random
 import signal
+import subprocess
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
-from tests.end_to_end.tiny_set import write_tiny_set
+from tests.end_to_end.tiny_set import ROOT, write_tiny_set
 from tests.faults.annotations import mutate
 from tests.faults.rig import assert_same_run, train_here, write_config
 
@@ -98,6 +100,11 @@ def _silence():
     return contextlib.redirect_stdout(io.StringIO())
 
 
+def _commit() -> str:
+    found = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True, text=True, cwd=ROOT)
+    return found.stdout.strip() or 'unknown'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--kills', type=int, default=50)
@@ -105,12 +112,14 @@ def main() -> None:
     args = parser.parse_args()
     import vitdet_plugin  # noqa: F401  # once, before the forks
     failed = 0
+    print(f'{time.strftime("%Y-%m-%d")}, commit {_commit()}, {os.cpu_count()} cores {platform.machine()}\n')
     print('| soak | result |\n|---|---|')
     with tempfile.TemporaryDirectory() as folder:
         for name, number, run in (('SIGKILL while training and saving', args.kills, soak_kills),
                                   ('mutated annotation files', args.mutations, soak_mutations)):
             result = run(number, Path(folder)) if number else {}
             failed += result.get('crash', 0) + result.get('failed lives', 0)
+            failed += 'kills' in result and result['kills'] < number
             text = ', '.join(f'{key} {value}' for key, value in result.items() if value != [])
             print(f'| {name}: {number} | {text} |', flush=True)
     raise SystemExit(bool(failed))

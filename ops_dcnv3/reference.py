@@ -37,8 +37,9 @@ def dcnv3_pytorch(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometr
         y = (rows + origin_y)[:, None] + shift[..., 1] * geometry.offset_scale
         grid = torch.stack((_normalised(x, width), _normalised(y, height)), -1).flatten(0, 1)
         sampled = F.grid_sample(value, grid, mode='bilinear', padding_mode='zeros', align_corners=False)
-        weighted = sampled * mask[:, :, :, :, k].permute(0, 3, 1, 2).reshape(batch * group, 1, out_h, out_w)
-        out = weighted if out is None else out + weighted
+        weights = mask[:, :, :, :, k].permute(0, 3, 1, 2).reshape(batch * group, 1, out_h, out_w)
+        out = sampled * weights if out is None else out.addcmul_(sampled, weights)
+        del sampled
     out = out.reshape(batch, group, channels, out_h, out_w).permute(0, 3, 4, 1, 2)
     return out.reshape(batch, out_h, out_w, group * channels).to(dtype)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.norm import LayerNorm2d
 
 
@@ -96,6 +97,8 @@ class ConvNeXtBackbone(Backbone):
                 dims[max(i - 1, 0)], dims[i], stride=1 if i == 0 else 2, depth=depths[i],
                 drop_path_rates=rates[i].tolist(), ls_init_value=layer_scale_init_value or None, use_grn=use_grn,
                 norm_layer=norm_layer, norm_layer_cl=norm_layer_cl))
+            for block in self.stages[-1].blocks if not use_grn else ():  # GRN looks at the whole map
+                block.mlp = Mlp(dims[i], 4 * dims[i])
         self.with_cp = with_cp
         for i in out_indices if out_norms else ():
             self.add_module(f'norm{i}', norm_layer(dims[i]))

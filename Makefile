@@ -38,7 +38,7 @@ soak:  ## the long fault tests: 50 kills while saving, 2,000 spoilt annotation f
 	@$(call with,default) $(SOAK) tests.faults.soak $(ARGS) && \
 	$(SOAK) pytest -q tests/faults/test_ranks.py tests/faults/test_sharded.py -k 'hangs or two_sharded'
 
-bench:  ## time and memory against the reference forms (ARGS='attention --json out.json')
+bench:  ## time and memory against the reference forms (ARGS='attention --rows inference --json out.json')
 	@$(call with,default) $(OPERATORS) "$$py" -m benchmarks $(ARGS)
 
 which-python:  ## path of the environment's interpreter (make -s which-python)

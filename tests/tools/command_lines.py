@@ -27,6 +27,7 @@ LINES = {
     'dataset/mean_std': ['{classes} --out {out}', '{pictures} --ann {coco} --out {out}'],
     'dataset/split': ['{classes} --out {out}', '{classes} --groups {table} --out {out}'],
     'dataset/stats': ['{classes} --out {out}', '{pictures} --ann {coco} --out {out}'],
+    'dataset/token_labels': ['{config} {weights} {pictures} --out {out}'],
     'demo': ['{config}'],
     'export/onnx': ['{config} {weights} --out {out}.onnx'],
     'model_converters/convert': ['{weights} {out}.pth', '{weights} {out}.safetensors --config {config}',

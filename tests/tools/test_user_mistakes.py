@@ -10,7 +10,8 @@ from tests.tools.command_lines import LINES, discover, write_files, write_spoilt
 
 TOOLS = discover()
 MISSING = 'no_such_{}'
-WHERE_MODELS_ARE_BUILT = ('analysis/', 'export/', 'predict', 'test', 'train', 'pretrain_demo', 'model_converters/')
+WHERE_MODELS_ARE_BUILT = ('analysis/', 'dataset/token_labels', 'export/', 'predict', 'test', 'train', 'pretrain_demo',
+                          'model_converters/')
 
 
 @pytest.fixture(scope='module')

@@ -64,6 +64,8 @@ def test_mixed_pictures_come_with_their_shares(classifier, tmp_path):
     from mmpretrain.structures import DataSample
     bright = dict(inputs=torch.full((3, 8, 8), 200, dtype=torch.uint8), data_samples=DataSample().set_gt_label(2))
     dark = dict(inputs=torch.full((3, 8, 8), 40, dtype=torch.uint8), data_samples=DataSample().set_gt_label(0))
+    cfg.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=1.0), dict(type='CutMix', alpha=1.0)],
+                               probs=[1e-9, 0.0])  # a rare mixture is what this picture is for
     pictures, targets = mixed_batch(cfg, [bright, dark])
     for picture, target in zip(pictures, targets):
         assert target.gt_score.sum() == pytest.approx(1)

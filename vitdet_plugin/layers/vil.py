@@ -91,7 +91,7 @@ class ViLLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small normal weights into the cell, smaller ones out of it; PyTorch's own for the convolution."""
+        """Normal weights, small ones into the cell (sqrt(2 / 5 dim)) and 2 / sqrt(dim) out of it, as the authors'."""
         for part in (self.proj_up, self.q_proj, self.k_proj, self.v_proj):
             nn.init.normal_(part.weight, std=math.sqrt(2 / (5 * self.dim)))
         nn.init.normal_(self.proj_down.weight, std=2 / math.sqrt(self.dim))

@@ -120,17 +120,27 @@ def _draw_classification(cfg: Config, out: Path, rows: list, classes: Sequence[s
 
 
 def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray], Sequence[Any]] | None:
-    """A batch behind the data preprocessor in training, as pictures again; None where the config mixes nothing."""
+    """A batch behind the data preprocessor in training, as pictures again; None where the config mixes nothing.
+
+    It is mixed even where the config leaves a share of the batches as they are (``probs``).
+    """
     from mmengine.dataset import pseudo_collate
     preprocessor = copy.deepcopy(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
-    augments = (cfg.model.get('train_cfg') or {}).get('augments') or (preprocessor.get('batch_augments') or {}).get(
-        'augments')
+    mixing = dict(cfg.model.get('train_cfg') or {})
+    if not mixing.get('augments'):
+        mixing = dict(preprocessor.get('batch_augments') or {})
+    augments, probs = mixing.get('augments'), mixing.get('probs')
     if not augments or not samples:
         return None
-    augments = augments if isinstance(augments, (list, tuple)) else [augments]
+    augments = list(augments) if isinstance(augments, (list, tuple)) else [augments]
+    if probs is not None:
+        probs = np.atleast_1d(np.asarray(probs, float))
+        if not probs.sum():
+            return None
+        probs = (probs / probs.sum() * (1 - 1e-9)).tolist()  # mmpretrain refuses sums above 1, by rounding too
     preprocessor.setdefault('num_classes', (cfg.model.get('head') or {}).get('num_classes'))
     preprocessor.update(type='mmpretrain.ClsDataPreprocessor', to_onehot=True,
-                        batch_augments=dict(augments=list(augments)))
+                        batch_augments=dict(augments=augments, probs=probs))
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     module = MODELS.build(preprocessor)
     batch = module(pseudo_collate(samples), True)

@@ -34,7 +34,7 @@ test-upstream:  ## the test suite on upstream mmdet, mmcv-lite and mmpretrain
 lint:  ## style and likely mistakes
 	@$(call with,default) "$$py" -m ruff check .
 
-soak:  ## the long fault tests: 50 kills while saving, 2,000 spoilt annotation files, a rank that hangs, FSDP (10 minutes)
+soak:  ## the long fault tests: 50 kills while saving, 2,000 spoilt annotation files, a rank that hangs, FSDP (6 to 10 minutes)
 	@$(call with,default) $(SOAK) tests.faults.soak $(ARGS) && \
 	$(SOAK) pytest -q tests/faults/test_ranks.py tests/faults/test_sharded.py -k 'hangs or two_sharded'
 

@@ -31,8 +31,8 @@ COCO_MINI = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'coco_mini
 
 def rows(quick: bool) -> Iterable[Row]:
     count, repeats = (6, 1) if quick else (40, 5)
-    with _one_thread(), tempfile.TemporaryDirectory() as folder:
-        sets = [('', _photographs(Path(folder), count))]
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        sets = [('', photographs(Path(folder), count))]
         if COCO_MINI.is_dir():
             sets.append((' (coco_mini)', _coco_mini(count)))
         for remark, infos in sets:
@@ -45,7 +45,8 @@ def rows(quick: bool) -> Iterable[Row]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """OpenCV and torch on one thread."""
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -163,7 +164,7 @@ def _exact_chain(window: CropWindow, backend: str) -> list:
     return chain
 
 
-def _photographs(folder: Path, count: int) -> list[dict]:
+def photographs(folder: Path, count: int) -> list[dict]:
     """640 x 480 JPEGs made of packaged photographs, each with seven instances of 20 to 60 vertices (as in COCO)."""
     pictures = [cv2.resize(load_photograph(package, file), (640, 480)) for package, file, *_ in PHOTOGRAPHS['train']]
     random = np.random.default_rng(0)

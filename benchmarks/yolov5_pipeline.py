@@ -22,7 +22,7 @@ from torch import nn
 
 import vitdet_plugin  # noqa: F401  registers
 from benchmarks.harness import Row, compare, interleave, is_selected, largest_difference
-from benchmarks.lsj import _one_thread, _photographs
+from benchmarks.lsj import one_thread, photographs
 from benchmarks.reference_yolov5_loss import loss_parts_by_loops
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/convnext_yolov5/yolov5_convnext-t_pafpn_adamw-300e_coco.py'
@@ -31,8 +31,8 @@ SIZE = 640
 
 def rows(quick: bool) -> Iterable[Row]:
     count, repeats = (6, 1) if quick else (40, 5)
-    with _one_thread(), tempfile.TemporaryDirectory() as folder:
-        infos = _photographs(Path(folder), count)
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        infos = photographs(Path(folder), count)
         yield _mosaic_row('mosaic + affine, decoded pictures', infos, repeats, from_file=False)
         yield _mosaic_row('mosaic + affine, from file', infos, repeats, from_file=True)
         yield _mosaic_row('mosaic + affine, from file, ours remembered', infos, repeats, from_file=True, cache_mb=1000)

@@ -226,12 +226,13 @@ def _device(model: nn.Module) -> torch.device:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torch's exporter prints its steps and warns of its own parts."""
-    loud = logging.getLogger('torch.onnx')
-    level = loud.level
-    loud.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir')}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter('ignore')
             yield
     finally:
-        loud.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -20,10 +20,16 @@ def listed(names: Sequence[str]) -> str:
     return f'[{shown}{", …" if len(names) > _NAMES_SHOWN else ""}] ({len(names)})' if len(names) > 3 else f'[{shown}]'
 
 
-def nearest_folder(path: str) -> str:
-    """The lowest folder on the way to a missing path that exists, and what it holds."""
-    folder = Path(path).absolute().parent
+def existing_folder(path: str | Path) -> Path:
+    """The folder itself, or the lowest one above it that exists."""
+    folder = Path(path).absolute()
     while not folder.is_dir():
         folder = folder.parent
+    return folder
+
+
+def nearest_folder(path: str) -> str:
+    """The lowest folder on the way to a missing path that exists, and what it holds."""
+    folder = existing_folder(Path(path).absolute().parent)
     inside = sorted(entry.name for entry in folder.iterdir())[:5]
     return f'{folder} exists and holds {", ".join(inside) or "nothing"}'

@@ -15,7 +15,7 @@ from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.checks.class_folders import check_folder_dataset, check_topk, folder_classes, is_folder_dataset
 from vitdet_plugin.checks.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.checks.detection_data import check_dataset
-from vitdet_plugin.checks.findings import Finding, listed
+from vitdet_plugin.checks.findings import Finding, existing_folder, listed
 from vitdet_plugin.checks.weights import (
     build_without_memory,
     check_file,
@@ -186,9 +186,7 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
 
 def check_disk(cfg: Config, model: nn.Module | None) -> list[Finding]:
     """Compare free space at ``work_dir`` with the size of the checkpoints to come (weights and two moments each)."""
-    folder = os.path.abspath(cfg.get('work_dir') or '.')
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
+    folder = existing_folder(cfg.get('work_dir') or '.')
     if not os.access(folder, os.W_OK):
         return [Finding('error', f'work_dir: {folder} is not writable; choose another --work-dir')]
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values()) if model else 0

@@ -1,9 +1,7 @@
 """Reading a config and changing it from the command line; every mistake ends as one line."""
 
-import contextlib
 import difflib
 import inspect
-import io
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
-from vitdet_plugin.engine.console import without_chatter
+from vitdet_plugin.engine.console import without_chatter, without_prints
 from vitdet_plugin.errors import UserError
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / 'configs'
@@ -201,7 +199,7 @@ def find_registered(name: str) -> Callable | None:
 
 def import_scope(scope: str) -> None:
     """Fill the registries of a package of the stack, mmdet or mmpretrain; by themselves they do so when first asked."""
-    with contextlib.redirect_stdout(io.StringIO()):  # the forks print that an optional data service is absent
+    with without_prints():  # the forks print that an optional data service is absent
         for registry in all_registries():
             if registry.scope == scope:
                 registry.import_from_location()

@@ -38,6 +38,11 @@ def quieten(logger: logging.Logger) -> None:
             handler.addFilter(ConsoleFilter())
 
 
+def without_prints() -> contextlib.redirect_stdout:
+    """A context in which ``print`` says nothing: pycocotools and the forks tell of every step."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
 @contextlib.contextmanager
 def without_chatter(level: int = logging.INFO) -> Iterator[None]:
     """Drop log messages up to ``level``: what configs and constructors tell about themselves."""

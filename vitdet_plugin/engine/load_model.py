@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from torch import nn
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.engine.config import is_classifier, load_config
-from vitdet_plugin.engine.console import without_chatter
+from vitdet_plugin.engine.console import without_chatter, without_prints
 from vitdet_plugin.engine.explain import user_errors
 from vitdet_plugin.engine.inference import (
     check_complete,
@@ -121,7 +119,7 @@ def build_dataset(cfg: Config, split: str = 'test') -> Any:
     if loader is None:
         raise UserError(f'config {cfg.filename} has no {split}_dataloader')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    with user_errors(cfg), contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells of every step
+    with user_errors(cfg), without_prints():
         return DATASETS.build(loader.dataset)
 
 

@@ -1,7 +1,5 @@
 """What training and testing have in common: launcher, work directory, runner."""
 
-import contextlib
-import io
 import os
 import warnings
 from argparse import Namespace
@@ -19,7 +17,7 @@ from torch.utils.data import IterableDataset
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.checks.weights import is_official
 from vitdet_plugin.engine.config import load_config
-from vitdet_plugin.engine.console import quieten
+from vitdet_plugin.engine.console import quieten, without_prints
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
@@ -122,11 +120,11 @@ class _NoChatter:
     """Keeps pycocotools' "creating index..." off the terminal while data sets and evaluators are built."""
 
     def build_dataloader(self, *args, **kwargs):
-        with contextlib.redirect_stdout(io.StringIO()):
+        with without_prints():
             return super().build_dataloader(*args, **kwargs)
 
     def build_evaluator(self, *args, **kwargs):
-        with contextlib.redirect_stdout(io.StringIO()):
+        with without_prints():
             return super().build_evaluator(*args, **kwargs)
 
 

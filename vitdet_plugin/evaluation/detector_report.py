@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.engine.console import without_prints
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, predict_dataset
 from vitdet_plugin.engine.track import track
 from vitdet_plugin.errors import UserError
@@ -135,7 +134,7 @@ def coco_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes],
         has = np.bincount([each['category_id'] - 1 for each in annotations], minlength=classes) > 0
         zeros = np.where(has, 0.0, np.nan)
         return np.repeat(zeros[:, None], 3, 1), zeros[:, None, None].repeat(2, 1).repeat(len(RECALLS), 2)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
+    with without_prints():
         coco = COCO()
         coco.dataset = dict(images=[dict(id=image) for image in range(1, len(truth) + 1)], annotations=annotations,
                             categories=[dict(id=label + 1) for label in range(classes)])

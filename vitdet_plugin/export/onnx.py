@@ -19,6 +19,7 @@ from vitdet_plugin.checks.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.detectors import whole_detector
+from vitdet_plugin.export.onnx_session import open_session
 
 TOLERANCE = 1e-4  # largest difference from PyTorch, relative to the largest value of an output
 
@@ -144,13 +145,7 @@ class OnnxClassifier:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import onnxruntime
-        if not Path(path).is_file():
-            raise UserError(f'{path} does not exist; tools/export/onnx.py writes such a file')
-        self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
-        about = self.session.get_modelmeta().custom_metadata_map
-        if 'pipeline' not in about or self.session.get_outputs()[0].name != 'scores':
-            raise UserError(f'{path} is no classifier written by tools/export/onnx.py')
+        self.session, about = open_session(path, 'classifier', 'scores', 'pipeline')
         self.classes = json.loads(about['classes'])
         self.shape = tuple(json.loads(about['shape']))
         self._steps = json.loads(about['pipeline'])

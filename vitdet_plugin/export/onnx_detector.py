@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.onnx_session import open_session
 
 
 class OnnxDetector:
@@ -22,13 +23,7 @@ class OnnxDetector:
     """
 
     def __init__(self, path: str | Path) -> None:
-        import onnxruntime
-        if not Path(path).is_file():
-            raise UserError(f'{path} does not exist; tools/export/onnx.py writes such a file')
-        self.session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
-        about = self.session.get_modelmeta().custom_metadata_map
-        if 'padding' not in about or self.session.get_outputs()[0].name != 'boxes':
-            raise UserError(f'{path} is no detector written by tools/export/onnx.py')
+        self.session, about = open_session(path, 'detector', 'boxes', 'padding')
         self.classes, self.shape = json.loads(about['classes']), tuple(json.loads(about['shape']))
         self._padding = np.array(json.loads(about['padding']), np.float32)[:, None, None]
 

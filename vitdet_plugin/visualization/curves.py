@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.visualization.figures import new_figure, tidy
 
 _SMOOTHING = 0.9  # most weight of the past in the drawn line; the raw values stay visible behind it
 _LINE_POINTS = 50  # of so many values none is smoothed; of a few more the line must not lag behind a falling loss
@@ -75,13 +76,9 @@ def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, tit
     Raises:
         UserError: See :func:`read_scalars`; or a metric that is not in a log.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     logs = [log] if isinstance(log, (str, Path)) else list(log)
     runs = [_only(read_scalars(each), metrics, each) for each in logs]
-    figure = Figure(figsize=(11, 4.2), dpi=120, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4.2, dpi=120)
     kinds = [kind for kind in ('losses', 'metrics') if any(getattr(run, kind) for run in runs)]
     panels = dict(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]))
     if len(runs) == 1:
@@ -170,8 +167,6 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 def _tidy(axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
+    tidy(axes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.spines[['top', 'right']].set_visible(False)
     axes.legend(frameon=False, fontsize=8)

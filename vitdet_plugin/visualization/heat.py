@@ -7,11 +7,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vitdet_plugin.visualization.cam import Heat
-from vitdet_plugin.visualization.draw import load_font
+from vitdet_plugin.visualization.draw import BACKGROUND, INK, load_font
 from vitdet_plugin.visualization.sheet import cut
 
 _PANEL, _GAP, _STRIP = 360, 10, 30  # longest side of a panel, space between, height of a caption; pixels
-_BACKGROUND, _INK = (250, 250, 250), (40, 40, 40)
 
 
 def overlay(image: np.ndarray, heat_map: np.ndarray, opacity: float = 0.6) -> np.ndarray:
@@ -47,7 +46,7 @@ def draw_heats(image: np.ndarray, heats: Sequence[Heat], classes: Sequence[str] 
         panels.append(_panel(overlay(image, heat.map), f'{name} {heat.score:.2f}',
                              [] if heat.box is None else [heat.box], scale))
     columns = min(len(panels), 4)
-    panels += [np.full_like(panels[0], _BACKGROUND[0])] * (-len(panels) % columns)
+    panels += [np.full_like(panels[0], BACKGROUND[0])] * (-len(panels) % columns)
     rows = [np.concatenate(panels[start:start + columns], 1) for start in range(0, len(panels), columns)]
     return np.concatenate(rows)
 
@@ -59,8 +58,8 @@ def _panel(image: np.ndarray, caption: str, boxes: Sequence[np.ndarray], scale: 
         corners = [round(float(value) * scale) for value in (x1, y1, x2, y2)]
         cv2.rectangle(drawn, corners[:2], corners[2:], (255, 255, 255), 3, cv2.LINE_AA)
         cv2.rectangle(drawn, corners[:2], corners[2:], (20, 120, 60), 1, cv2.LINE_AA)
-    frame = Image.new('RGB', (width + 2 * _GAP, height + _STRIP + _GAP), _BACKGROUND)
+    frame = Image.new('RGB', (width + 2 * _GAP, height + _STRIP + _GAP), BACKGROUND)
     font = load_font(15)
-    ImageDraw.Draw(frame).text((_GAP, 6), cut(caption, font, width), font=font, fill=_INK)
+    ImageDraw.Draw(frame).text((_GAP, 6), cut(caption, font, width), font=font, fill=INK)
     frame.paste(Image.fromarray(drawn), (_GAP, _STRIP))
     return np.array(frame)

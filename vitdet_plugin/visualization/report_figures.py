@@ -9,6 +9,7 @@ import numpy as np
 
 from vitdet_plugin.evaluation.classifier_report import ClassifierReport
 from vitdet_plugin.evaluation.detector_report import RECALLS, DetectorReport
+from vitdet_plugin.visualization.figures import new_figure, tidy
 from vitdet_plugin.visualization.sheet import contact_sheet
 
 _MOST_CLASSES = 40  # with more than that, text in the cells cannot be read and is left out
@@ -84,18 +85,12 @@ def draw_errors(report: DetectorReport, out_png: Path) -> Path:
 
 
 def _figure(width: float, height: float):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, height)
     return figure, figure.subplots()
 
 
 def _tidy(axes):
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[['top', 'right']].set_visible(False)
+    tidy(axes)
     return axes.figure
 
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitdet_plugin.visualization.draw import load_font
+from vitdet_plugin.visualization.draw import BACKGROUND, INK, load_font
 
-_BACKGROUND, _INK, _GAP, _LINE = (250, 250, 250), (40, 40, 40), 8, 18
+_GAP, _LINE = 8, 18
 
 
 def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 6,
@@ -30,14 +30,14 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns
     font, cell = load_font(13), (side + _GAP, side + _GAP + lines * _LINE)
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
-    sheet = Image.new('RGB', (columns * cell[0] + _GAP, rows * cell[1] + _GAP), _BACKGROUND)
+    sheet = Image.new('RGB', (columns * cell[0] + _GAP, rows * cell[1] + _GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for place, (image, caption) in enumerate(zip(images, captions)):
         x, y = _GAP + place % columns * cell[0], _GAP + place // columns * cell[1]
         fitted = Image.fromarray(fit(image, side))
         sheet.paste(fitted, (x + (side - fitted.width) // 2, y + (side - fitted.height) // 2))
         for number, line in enumerate(caption.split('\n')):
-            draw.text((x, y + side + 2 + number * _LINE), cut(line, font, side), font=font, fill=_INK)
+            draw.text((x, y + side + 2 + number * _LINE), cut(line, font, side), font=font, fill=INK)
     return np.array(sheet)
 
 

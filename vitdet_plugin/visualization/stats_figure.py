@@ -5,19 +5,16 @@ from pathlib import Path
 import numpy as np
 
 from vitdet_plugin.data.set_stats import COCO_AREAS, SetStats
+from vitdet_plugin.visualization.figures import new_figure, tidy
 
 _MOST_CLASSES = 60  # bars; of more classes the most and the least frequent ones are shown
 
 
 def draw_stats(stats: SetStats, out_png: str | Path) -> Path:
     """Draw counts of each class, picture sizes and, for detection sets, boxes into a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     is_detection = stats.splits[0].class_objects is not None
     bars = min(len(stats.classes), _MOST_CLASSES)
-    figure = Figure(figsize=(12, max(6.0, 1.6 + 0.24 * bars)), dpi=110, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, max(6.0, 1.6 + 0.24 * bars))
     grid = figure.add_gridspec(3 if is_detection else 1, 2, width_ratios=(1.2, 1))
     _draw_classes(figure.add_subplot(grid[:, 0]), stats, is_detection)
     _draw_sizes(figure.add_subplot(grid[0, 1]), stats)
@@ -85,7 +82,5 @@ def _draw_box_numbers(axes, stats: SetStats) -> None:
 
 
 def _tidy(axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[['top', 'right']].set_visible(False)
+    tidy(axes)
     axes.tick_params(labelsize=8)

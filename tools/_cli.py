@@ -100,14 +100,14 @@ def is_first_rank() -> bool:
     return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
 
 
-def run(action: Callable[[], object]) -> int:
-    """Run ``action``; a ``UserError`` becomes one ``error:`` line and status 2.
+def run(action: Callable[[], int | None]) -> int:
+    """Run ``action``, which may give an exit status; a ``UserError`` becomes one ``error:`` line and status 2.
 
     ``VITDET_DEBUG=1`` shows the traceback behind the line.
     """
     from vitdet_plugin.errors import UserError
     try:
-        action()
+        return action() or 0
     except UserError as error:
         if os.environ.get('VITDET_DEBUG') == '1':
             raise
@@ -121,7 +121,6 @@ def run(action: Callable[[], object]) -> int:
     except KeyboardInterrupt:
         print('stopped', file=sys.stderr)
         return 130
-    return 0
 
 
 def leave(status: int) -> NoReturn:

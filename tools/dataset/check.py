@@ -35,10 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(build_parser(), argv)
     use_checkout()
-    status = 0
 
-    def action() -> None:
-        nonlocal status
+    def action() -> int:
         from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.errors import UserError
         if bool(args.target) == bool(args.config):
@@ -50,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json:
             keys = ('level', 'kind', 'where')
             Path(args.json).write_text(json.dumps([dict(zip(keys, each)) for each in findings], indent=1))
-        status = int(any(level == 'error' for level, _, _ in findings))
+        return int(any(level == 'error' for level, _, _ in findings))
 
-    return run(action) or status
+    return run(action)
 
 
 def _checks(args: argparse.Namespace):

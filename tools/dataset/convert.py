@@ -105,13 +105,7 @@ def convert(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(build_parser(), argv)
     use_checkout()
-    status = 0
-
-    def action() -> None:
-        nonlocal status
-        status = convert(args)
-
-    return run(action) or status
+    return run(lambda: convert(args))
 
 
 if __name__ == '__main__':

@@ -101,9 +101,24 @@ def read_coco_index(path: str) -> CocoIndex:
 def _read_coco_index(path: str, _modified: float) -> CocoIndex:
     with open(path, encoding='utf-8') as file:
         text = file.read()
+    is_whole = len(text) <= FULL_PARSE_BYTES
+    content = parse_coco(text, is_whole)
+    annotations = content.get('annotations')
+    return CocoIndex(classes=tuple(each.get('name') for each in content['categories']),
+                     file_names=tuple(_file_name(each) for each in content['images']),
+                     annotations=len(annotations) if isinstance(annotations, list) else None,
+                     problems=tuple(check_annotations(content)) if is_whole else ())
+
+
+def parse_coco(text: str, is_whole: bool = True) -> dict:
+    """Content of a COCO file with lists of images and categories; in parts, with these two lists alone.
+
+    Raises:
+        ValueError: Not valid JSON (with line and column), or not COCO.
+    """
     if not text.strip():
         raise ValueError('the file is empty')
-    if len(text) <= FULL_PARSE_BYTES:
+    if is_whole:
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
@@ -120,11 +135,7 @@ def _read_coco_index(path: str, _modified: float) -> CocoIndex:
             raise ValueError(f'not a COCO file: it needs a list {key!r} of objects')
         if not content[key]:
             raise ValueError(f'the list {key!r} is empty')
-    annotations = content.get('annotations') if 'annotations' in content else None
-    return CocoIndex(classes=tuple(each.get('name') for each in content['categories']),
-                     file_names=tuple(_file_name(each) for each in content['images']),
-                     annotations=len(annotations) if isinstance(annotations, list) else None,
-                     problems=tuple(check_annotations(content)) if len(text) <= FULL_PARSE_BYTES else ())
+    return content
 
 
 def _decode_list(text: str, key: str) -> Any:

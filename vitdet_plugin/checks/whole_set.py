@@ -1,13 +1,12 @@
 """All findings about a whole data set, annotations and pictures; for ``tools/dataset/check.py``."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from vitdet_plugin.checks.annotations import MOST_DROPPED, check_annotations, dropped_share
 from vitdet_plugin.checks.images import inspect_images, leaves_folder
-from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
+from vitdet_plugin.data.image_suffixes import is_picture
 from vitdet_plugin.errors import UserError
 
 Row = tuple[str, str, str]  # level, kind, where
@@ -22,10 +21,9 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1) -> list[Row]:
     for path, kind in ((ann_file, 'annotation file'), (folder or '.', 'picture folder')):
         if not os.path.exists(path):
             raise UserError(f'{kind} {os.path.abspath(path)} does not exist')
-    from vitdet_plugin.checks.detection_data import read_coco_index
+    from vitdet_plugin.checks.detection_data import parse_coco
     try:
-        read_coco_index(ann_file)
-        content = json.loads(Path(ann_file).read_text(encoding='utf-8'))
+        content = parse_coco(Path(ann_file).read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as error:
         return [('error', 'the annotation file cannot be read', f'{ann_file}: {error}')]
     problems = check_annotations(content)
@@ -51,10 +49,10 @@ def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
     rows, pictures = [], []
     for each in classes:
         files = sorted(path for path in each.rglob('*') if path.is_file())
-        mine = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+        mine = [path for path in files if is_picture(path)]
         rows += [('error', 'classes without pictures', each.name)] if not mine else []
         rows += [('warning', 'files that are no pictures by their suffix', str(path)) for path in files
-                 if path not in set(mine)]
+                 if not is_picture(path)]
         pictures += [(str(path), None) for path in mine]
     return rows + [_row(fault) for fault in inspect_images(pictures, jobs)]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitdet_plugin.data.conversion import Content, Problem, check_box, picture_size
-from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES, is_picture
 from vitdet_plugin.errors import UserError
 
 
@@ -22,7 +22,7 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
     """
     if not labels.is_dir():
         raise UserError(f'{labels} is no folder; it should hold a .txt for each picture')
-    pictures = sorted(path for path in images.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    pictures = sorted(path for path in images.rglob('*') if is_picture(path))
     if not pictures:
         raise UserError(f'{images} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
     content, used, without = Content(list(classes)), set(), 0

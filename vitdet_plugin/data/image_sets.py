@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES
+from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES, is_picture
 from vitdet_plugin.engine.config import near
 from vitdet_plugin.errors import UserError
 
@@ -104,7 +104,7 @@ def read_class_folders(root: Path, classes: Sequence[str] | None = None) -> Imag
             name = path.relative_to(root).as_posix()
             if any(part.startswith('.') for part in path.relative_to(root).parts) or not path.is_file():
                 continue
-            if path.suffix.lower() in IMAGE_SUFFIXES:
+            if is_picture(path):
                 found.files.append(name)
                 found.labels.append(classes.index(folder.name))
             else:

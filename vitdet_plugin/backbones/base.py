@@ -81,3 +81,8 @@ class Backbone(BaseModule):
                     part.eval()
                 part.requires_grad_(False)
         return self
+
+
+def block_at_a_third(blocks: nn.ModuleList) -> nn.Module:
+    """The block that ends the first third: ``cam_layer`` of plain stacks, in which later blocks mix places."""
+    return blocks[max(round(len(blocks) / 3) - 1, 0)]

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, block_at_a_third
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
@@ -257,8 +257,8 @@ class VisionLSTM(Backbone):
         """With ``pooling`` a third of the blocks: on the last map only the end tokens have a gradient."""
         if self.pooling is None:
             return None
-        block = self.blocks[max(round(len(self.blocks) / 3) - 1, 0)]
-        return block, lambda tokens, hw: self._to_map(tokens, (hw[0] // self.stride, hw[1] // self.stride))
+        return block_at_a_third(self.blocks), lambda tokens, hw: self._to_map(
+            tokens, (hw[0] // self.stride, hw[1] // self.stride))
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Stem, position embedding and the first ``frozen_stages`` blocks."""

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, block_at_a_third
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
@@ -202,7 +202,7 @@ class ViTDet(Backbone):
 
     def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]]:
         """A third of the blocks: later, a place also carries what attention has brought there from others."""
-        return self.blocks[max(round(len(self.blocks) / 3) - 1, 0)], lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
+        return block_at_a_third(self.blocks), lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """The embeddings and the first ``frozen_stages`` blocks."""

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from vitdet_plugin.checks.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 
@@ -122,9 +123,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
         UserError: The pipeline resizes by a factor, or not at all.
     """
     loader, size = cfg.get('test_dataloader'), None
-    dataset = loader.dataset if loader else {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
+    _, dataset = next(leaf_datasets(loader.dataset if loader else {}, ''))
     for step in dataset.get('pipeline') or ():
         kind = str(step.get('type')).split('.')[-1]
         if kind == 'CenterCrop' and step.get('crop_size'):

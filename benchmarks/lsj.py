@@ -21,8 +21,8 @@ from mmdet.registry import TRANSFORMS
 
 import vitdet_plugin  # noqa: F401  registers LargeScaleJitter
 from benchmarks.harness import Row, interleave, is_selected
-from vitdet_plugin.data.crop_window import CropWindow, jitter_window
-from vitdet_plugin.data.demo_set import PHOTOGRAPHS, load_photograph
+from vitdet_plugin.demo.demo_set import PHOTOGRAPHS, load_photograph
+from vitdet_plugin.transforms.crop_window import CropWindow, jitter_window
 
 SIDE = 1024
 GOAL = 3.0

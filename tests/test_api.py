@@ -140,7 +140,7 @@ def test_mistakes_get_one_line(files, detector, tmp_path):
                 if k.startswith('backbone.')}
     torch.save(dict(state_dict=backbone), tmp_path / 'backbone.pth')
     for call, words in [
-        (lambda: Inferencer.load('vitdet_100'), 'near: vitdet_100e'),
+        (lambda: Inferencer.load('vitdet_100'), 'did you mean vitdet_100e'),
         (lambda: Inferencer.load('https://example.org/config.py'), 'does not exist'),
         (lambda: Inferencer.load(CONFIG, tmp_path / 'empty'), 'holds no checkpoint'),
         (lambda: Inferencer.load(CONFIG, tmp_path / 'none.pth'), 'none.pth does not exist'),

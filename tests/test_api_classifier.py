@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from tests.end_to_end.tiny_classes import CLASSES, CONFIG, write_tiny_classes
 from vitdet_plugin.api import Inferencer
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.tiny_set import ROOT, load_tool
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
 
 PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]

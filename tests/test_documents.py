@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]

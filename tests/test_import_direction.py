@@ -1,4 +1,4 @@
-"""A room of the package imports only rooms below it, and the lowest ones stay free of mmdet and mmpretrain."""
+"""A subpackage imports only subpackages before it in ``ORDER``; the lowest ones stay free of mmdet and mmpretrain."""
 
 import ast
 from pathlib import Path
@@ -7,24 +7,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'vitdet_plugin'
-# each group may import itself and every group before it
-GROUPS = [('errors',), ('compat',), ('layers', 'ops_dcnv3'), ('backbones', 'necks', 'heads'),
-          ('checkpoints', 'checks', 'engine', 'data', 'evaluation'), ('export', 'visualization'), ('api',), ('tools',)]
-LEVEL = {room: level for level, group in enumerate(GROUPS) for room in group}
-WITHOUT_DETECTION = ('layers', 'backbones', 'ops_dcnv3')
+# lowest first; each may import itself and everything before it, siblings included
+ORDER = ('errors', 'utils', 'compat', 'config', 'ops', 'ops_dcnv3', 'layers', 'backbones', 'necks', 'heads',
+         'checkpoints', 'transforms', 'datasets', 'engine', 'evaluation', 'visualization', 'export', 'demo', 'api',
+         'cli', 'tools')
+LEVEL = {name: level for level, name in enumerate(ORDER)}
+WITHOUT_DETECTION = ('utils', 'ops', 'ops_dcnv3', 'layers', 'backbones')
 FOREIGN = ('mmdet', 'mmpretrain')
-DRIVERS = ('benchmarks', 'tests', 'demo')  # they may import anything, and nothing may import them
+DRIVERS = ('benchmarks', 'tests')  # they may import anything, and nothing may import them
+EXCEPT = {('tools', 'tests.parity')}  # tools/check_goldens.py runs the parity checkers
 
 
 def modules(root: Path):
-    """Room and file of every module that the rule is about."""
+    """Subpackage and file of every module that the rule is about."""
     for path in sorted((root / PACKAGE).rglob('*.py')):
-        room = path.relative_to(root / PACKAGE).parts[0].removesuffix('.py')
-        if room != '__init__':  # the package itself installs compat and registers all rooms
-            yield room, path
-    for room in ('ops_dcnv3', 'tools'):
-        for path in sorted((root / room).rglob('*.py')):
-            yield room, path
+        subpackage = path.relative_to(root / PACKAGE).parts[0].removesuffix('.py')
+        if subpackage != '__init__':  # the package itself registers all subpackages
+            yield subpackage, path
+    for subpackage in ('ops_dcnv3', 'demo', 'tools'):
+        for path in sorted((root / subpackage).rglob('*.py')):
+            yield subpackage, path
 
 
 def imported(path: Path, root: Path):
@@ -41,27 +43,29 @@ def imported(path: Path, root: Path):
                 yield node.lineno, f'{name}.{alias.name}'
 
 
-def target_room(name: str) -> str | None:
-    """Room that a dotted name belongs to; None for what the rule does not cover."""
+def target_subpackage(name: str) -> str | None:
+    """Subpackage that a dotted name belongs to; None for what the rule does not cover."""
     first, *rest = name.split('.')
     if first == PACKAGE and rest and rest[0] in LEVEL:
         return rest[0]
-    return first if first in ('ops_dcnv3', 'tools', *DRIVERS) else None
+    return first if first in ('ops_dcnv3', 'demo', 'tools', *DRIVERS) else None
 
 
 def violations(root: Path) -> list[str]:
     found = []
-    for room, path in modules(root):
+    for subpackage, path in modules(root):
         where = path.relative_to(root)
-        if room not in LEVEL:
-            found.append(f'{where}: room {room} has no place in the import direction; add it to {Path(__file__).name}')
+        if subpackage not in LEVEL:
+            found.append(f'{where}: subpackage {subpackage} has no position in ORDER of {Path(__file__).name}')
             continue
         for line, name in imported(path, root):
-            target = target_room(name)
-            if target in DRIVERS or (target in LEVEL and LEVEL[target] > LEVEL[room]):
-                found.append(f'{where}:{line}: {room} imports {name}, which stands above it')
-            if room in WITHOUT_DETECTION and name.split('.')[0] in FOREIGN:
-                found.append(f'{where}:{line}: {room} imports {name}; detection and classification share this room')
+            target = target_subpackage(name)
+            if any(subpackage == above and name.startswith(f'{below}.') for above, below in EXCEPT):
+                continue
+            if target in DRIVERS or (target in LEVEL and LEVEL[target] > LEVEL[subpackage]):
+                found.append(f'{where}:{line}: {subpackage} imports {name}, which comes after it in the import order')
+            if subpackage in WITHOUT_DETECTION and name.split('.')[0] in FOREIGN:
+                found.append(f'{where}:{line}: {subpackage} imports {name}, but classifiers share this subpackage')
     return found
 
 
@@ -72,20 +76,22 @@ def test_the_package_keeps_the_direction():
 def test_no_module_imports_what_another_keeps_to_itself():
     found = [f'{path.relative_to(ROOT)}:{line}: {name}'
              for _, path in modules(ROOT) for line, name in imported(path, ROOT)
-             if target_room(name) and name.rpartition('.')[2].startswith('_')]
+             if target_subpackage(name) and name.rpartition('.')[2].startswith('_')]
     assert found == []
 
 
 @pytest.mark.parametrize(('path', 'source', 'message'), [
     ('vitdet_plugin/layers/a.py', 'from vitdet_plugin.necks import fpn', 'layers imports vitdet_plugin.necks.fpn'),
-    ('vitdet_plugin/layers/a.py', 'from vitdet_plugin import data', 'layers imports vitdet_plugin.data'),
+    ('vitdet_plugin/layers/a.py', 'from vitdet_plugin import datasets', 'layers imports vitdet_plugin.datasets'),
     ('vitdet_plugin/layers/a.py', 'from ..engine.decay import x', 'layers imports vitdet_plugin.engine.decay.x'),
     ('vitdet_plugin/layers/a.py', 'def f():\n    import vitdet_plugin.api', 'a.py:2: layers imports vitdet_plugin.api'),
     ('vitdet_plugin/api.py', 'import tools.train', 'api imports tools.train'),
-    ('vitdet_plugin/data/a.py', 'import benchmarks', 'data imports benchmarks'),
+    ('vitdet_plugin/datasets/a.py', 'import benchmarks', 'datasets imports benchmarks'),
+    ('vitdet_plugin/backbones/a.py', 'import vitdet_plugin.heads.b', 'backbones imports vitdet_plugin.heads.b'),
+    ('vitdet_plugin/datasets/a.py', 'from vitdet_plugin.engine import b', 'datasets imports vitdet_plugin.engine.b'),
     ('vitdet_plugin/backbones/a.py', 'from mmdet.models import ResNet', 'backbones imports mmdet.models.ResNet'),
     ('ops_dcnv3/a.py', 'import mmpretrain', 'ops_dcnv3 imports mmpretrain'),
-    ('vitdet_plugin/cellar/a.py', '', 'room cellar has no place'),
+    ('vitdet_plugin/cellar/a.py', '', 'subpackage cellar has no position'),
 ])
 def test_a_violation_is_found(tmp_path, path, source, message):
     (tmp_path / path).parent.mkdir(parents=True)
@@ -98,7 +104,7 @@ def test_a_violation_is_found(tmp_path, path, source, message):
 @pytest.mark.parametrize(('path', 'source'), [
     ('vitdet_plugin/heads/a.py', 'from mmdet.models import ResNet\nfrom vitdet_plugin.layers.norm import LayerNorm2d'),
     ('vitdet_plugin/backbones/a.py', 'from vitdet_plugin.errors import UserError\nimport ops_dcnv3, torch'),
-    ('vitdet_plugin/engine/a.py', 'from . import b\nfrom vitdet_plugin.data import c'),
+    ('vitdet_plugin/engine/a.py', 'from . import b\nfrom vitdet_plugin.datasets import c'),
     ('tools/train.py', 'from vitdet_plugin.api import load'),
 ])
 def test_what_is_allowed_passes(tmp_path, path, source):

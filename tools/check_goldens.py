@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def check(path: Path, skip_unknown: bool) -> tuple[str, str]:
     """Run one case: ('ok' | 'FAILED' | 'skipped', what to say about it)."""
+    from tests.parity.goldens import KINDS, Case, run_case
     from vitdet_plugin.errors import UserError
-    from vitdet_plugin.evaluation.goldens import KINDS, Case, run_case
     try:
         if skip_unknown and Case.read(path).kind not in KINDS:
             return 'skipped', 'unknown kind'
@@ -38,8 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    import vitdet_plugin  # noqa: F401  registers the kinds
-    from vitdet_plugin.evaluation.goldens import find_cases
+    import tests.parity  # noqa: F401  registers the kinds
+    from tests.parity.goldens import find_cases
 
     cases = list(find_cases(args.root))
     if not cases:

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def demo(config: str, ranks: int) -> None:
-    from vitdet_plugin.engine.config import load_config
+    from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.errors import UserError
     cfg = load_config(config)
     if 'batch_size' not in (cfg.get('train_dataloader') or {}):

@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def action() -> None:
         from vitdet_plugin.api import Inferencer
-        from vitdet_plugin.checks.places import check_place
-        check_place('--out', args.out, is_folder=True)
+        from vitdet_plugin.utils.paths import check_output_path
+        check_output_path('--out', args.out, is_folder=True)
         model = Inferencer.load(args.config, args.checkpoint, args.device, args.cfg_options)
         results = model.predict(args.inputs, args.score_thr, None if args.no_pictures else args.out, progress=True)
         Path(args.out).mkdir(parents=True, exist_ok=True)

@@ -40,18 +40,18 @@ def pretrain_demo(args: argparse.Namespace) -> None:
     from mmengine.registry import MODELS
     from safetensors.torch import save_file
 
-    from vitdet_plugin.checks.places import check_place
-    from vitdet_plugin.data.demo_set import write_demo_set
-    from vitdet_plugin.engine.config import load_config
-    from vitdet_plugin.engine.dense_pretraining import DenseSet, pretrain
-    from vitdet_plugin.engine.explain import user_errors
+    from vitdet_plugin.config.explain import user_errors
+    from vitdet_plugin.config.loading import load_config
+    from vitdet_plugin.demo.demo_set import write_demo_set
+    from vitdet_plugin.demo.dense_pretraining import DenseSet, pretrain
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.paths import check_output_path
 
     cfg = load_config(str(args.config))
     if 'backbone' not in (cfg.get('model') or {}):
         raise UserError(f'config {args.config} has no model with a backbone')
-    check_place('--data', args.data, is_folder=True)
-    check_place('--out', args.out, is_folder=False)
+    check_output_path('--data', args.data, is_folder=True)
+    check_output_path('--out', args.out, is_folder=False)
     torch.manual_seed(args.seed)
     with user_errors(cfg):
         backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})

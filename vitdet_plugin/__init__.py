@@ -1,7 +1,7 @@
 """ViTDet and other strong backbones for mmdetection and mmpretrain.
 
 Importing the package makes the OpenMMLab stack run on this machine (``compat``) and then registers every module of
-the rooms below; a class with a registry decorator needs no entry in any list.
+the subpackages below; a class with a registry decorator needs no entry in any list.
 """
 
 import importlib
@@ -11,13 +11,13 @@ from vitdet_plugin import compat
 
 __version__ = '0.1.0'
 
-_ROOMS = ('layers', 'backbones', 'necks', 'heads', 'checkpoints', 'checks', 'engine', 'data', 'evaluation',
-          'visualization')
+_SUBPACKAGES = ('layers', 'backbones', 'necks', 'heads', 'checkpoints', 'transforms', 'datasets', 'engine',
+                'evaluation', 'visualization')
 
 
 def _register_all() -> None:
-    for room in _ROOMS:
-        package = importlib.import_module(f'{__name__}.{room}')
+    for subpackage in _SUBPACKAGES:
+        package = importlib.import_module(f'{__name__}.{subpackage}')
         for module in pkgutil.iter_modules(package.__path__, f'{package.__name__}.'):
             importlib.import_module(module.name)
 

@@ -21,11 +21,13 @@ from mmengine.config import Config
 from pycocotools import mask as mask_utils
 from torch import nn
 
-from vitdet_plugin.engine.config import is_classifier, load_config, near
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline, expand, out_paths
 from vitdet_plugin.engine.load_model import load_model
-from vitdet_plugin.engine.track import track
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import suggest
+from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
 from vitdet_plugin.visualization.picture_hook import predicted_objects
@@ -220,6 +222,6 @@ def _find_config(name: str) -> str:
         return name
     known = _configs()
     if name not in known:
-        raise UserError(f'model {name!r} is unknown{near(name, known)}; Inferencer.list_models() names them, a path '
+        raise UserError(f'model {name!r} is unknown{suggest(name, known)}; Inferencer.list_models() names them, a path '
                         'must end in .py')
     return str(known[name])

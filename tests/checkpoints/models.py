@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from tests.parity.vitdet import detector_config
 from vitdet_plugin.backbones.vitdet import ViTDet
-from vitdet_plugin.evaluation.golden_vitdet import detector_config
 
 # a detector in detectron2's words, as small as it gets
 CONFIG = dict(

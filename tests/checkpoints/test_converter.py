@@ -158,7 +158,7 @@ def test_a_config_fits_the_weights_to_its_model(tool, tmp_path, capsys, monkeypa
     config = ROOT / 'tests' / 'end_to_end' / 'tiny_vitdet.py'
     from mmengine.registry import MODELS
 
-    from vitdet_plugin.engine.config import load_config
+    from vitdet_plugin.config.loading import load_config
     detector = models.randomise(MODELS.build(load_config(str(config)).model), 1)
     state = {name: value for name, value in detector.state_dict().items() if name.startswith('backbone.')}
     save(tmp_path / 'in.pth', {**state, 'head.fc.weight': torch.zeros(5, 32)})

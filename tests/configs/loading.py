@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 
-from vitdet_plugin.checks.weights import build_without_memory
-from vitdet_plugin.engine.config import is_classifier, load_config
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.engine.check_weights import build_without_memory
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.configs.loading import CONFIGS, built, groups_of, load
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 # FINETUNE.md of MAE's authors: parameters in millions (without the class token), drop path, layer decay, rate, epochs
 MAE = {

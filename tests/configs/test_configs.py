@@ -8,8 +8,8 @@ import yaml
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, TRANSFORMS
 
 from tests.configs.loading import CONFIGS, NAMES, built, groups_of, heads_of, load, loaded
-from vitdet_plugin.checks.dataset_config import dataset_classes, leaf_datasets
-from vitdet_plugin.engine.config import is_classifier
+from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.config.registry import is_classifier
 
 # environment variables that move a config's data
 VARIABLES = sorted({name for path in CONFIGS.rglob('*.py') for name in re.findall(r'{{\$(\w+):', path.read_text())})

@@ -7,7 +7,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from tests.configs.loading import CONFIGS, built, groups_of, load
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 # of the official detectors: published millions of parameters, drop path, layer decay, rate
 DETECTORS = {

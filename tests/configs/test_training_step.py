@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from tests.configs.loading import CONFIGS
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 
 def shrunk(name: str, data_root, ann_file: str):

@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from tests.configs.loading import CONFIGS, NAMES, load
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 FAMILY = [name for name in NAMES if name.startswith('convnext_yolov5/')]
 COCO = [name for name in FAMILY if name.endswith('coco.py')]

@@ -11,7 +11,7 @@ import torch
 
 from tests.end_to_end.tiny_classes import CLASSES, CONFIG, write_tiny_classes
 from tests.end_to_end.tiny_set import load_tool, run_ranks, run_tool
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ def tiny_set(tmp_path_factory):
 @pytest.fixture
 def tiny_config(tiny_set, monkeypatch, tmp_path):
     """The end-to-end config on an existing set, with a work directory."""
-    from vitdet_plugin.engine.config import load_config
+    from vitdet_plugin.config.loading import load_config
     monkeypatch.setenv('TINY_SET', str(tiny_set))
     cfg = load_config(str(CONFIG))
     cfg.work_dir = str(tmp_path / 'work')

@@ -6,10 +6,10 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from tests.backbones.test_volo import ARCH
-from tests.data.tiny_classes import CLASSES, write_class_folders
+from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
-from vitdet_plugin.data.token_labels import LoadTokenLabels, dense_map, read_token_labels
+from vitdet_plugin.datasets.token_labels import LoadTokenLabels, dense_map, read_token_labels
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.engine.make_token_labels import place_logits
 from vitdet_plugin.errors import UserError

@@ -56,5 +56,5 @@ def test_scaling_needs_a_base_batch_size(tiny_config):
 def test_metrics_of_the_final_evaluation(tiny_config):
     apply_train_arguments(tiny_config, arguments(eval=['bbox']))
     assert tiny_config.test_evaluator.metric == ['bbox']
-    with pytest.raises(UserError, match='near: bbox'):
+    with pytest.raises(UserError, match='did you mean bbox'):
         apply_train_arguments(tiny_config, arguments(eval=['box']))

@@ -135,7 +135,7 @@ def small_run(tmp_path, **head):
     from mmengine.runner import Runner as MMEngineRunner
 
     from tests.configs.loading import CONFIGS
-    from vitdet_plugin.engine.config import load_config
+    from vitdet_plugin.config.loading import load_config
     write_tiny_set(tmp_path / 'set', images=4)
     cfg = load_config(str(CONFIGS / 'convnext_yolov5/yolov5_convnext-mini_pafpn_demo.py'))
     init_default_scope('mmdet')

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.tiny_classes import CLASSES, write_class_folders
+from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.errors import UserError

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.data.tiny_classes import write_class_folders
+from tests.datasets.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.complexity import count_macs, input_shape, peak_memory
 

@@ -4,7 +4,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from tests.data.tiny_classes import CLASSES, write_class_folders
+from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.engine.load_model import load_model

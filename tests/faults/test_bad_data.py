@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from tests.faults.annotations import mutate
 from tests.faults.rig import EPOCHS, train_here, write_config
-from vitdet_plugin.checks.annotations import check_annotations
-from vitdet_plugin.checks.detection_data import check_dataset
+from vitdet_plugin.datasets.checks.annotations import check_annotations
+from vitdet_plugin.datasets.checks.detection_data import check_dataset
 from vitdet_plugin.engine.data_faults import NamedItems, SkipBudget, read_sample
 from vitdet_plugin.engine.data_order import make_resumable, seed_generators
 from vitdet_plugin.errors import UserError

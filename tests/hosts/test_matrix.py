@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData
 
 from tests.backbones.registered import BACKBONES
 from vitdet_plugin.checkpoints.official import load_official
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 
 WIDTH, CLASSES, SIZE = 16, 3, (64, 96)
 

@@ -77,7 +77,7 @@ def test_resume_and_mmengine(name, hostile, tiny_config):
 
 @pytest.fixture
 def tiny_config(tmp_path):
-    from vitdet_plugin.engine.config import load_config
+    from vitdet_plugin.config.loading import load_config
     cfg = load_config(str(CONFIG))
     cfg.work_dir = str(tmp_path)
     return cfg

@@ -53,7 +53,7 @@ def write_files(folder: Path) -> dict[str, str]:
     from mmdet.registry import MODELS
     from mmengine.registry import init_default_scope
 
-    from vitdet_plugin.engine.config import load_config
+    from vitdet_plugin.config.loading import load_config
     write_tiny_set(folder / 'set', images=2)
     write_tiny_classes(folder / 'classes', train=4, val=1)
     cfg = load_config(str(CONFIG))
@@ -94,7 +94,7 @@ def write_spoilt(folder: Path, good: dict[str, str]) -> dict[str, tuple[str, str
                                                   'list.json', 'void.json', *(f'{name}.py' for name in texts))}
     return {
         'config that is no Python': ('config', path['syntax.py'], 'syntax.py, line '),
-        'unregistered name': ('config', path['near.py'], 'near: ViTDet'),
+        'unregistered name': ('config', path['near.py'], 'did you mean ViTDet'),
         'missing import': ('config', path['lost import.py'], "custom_imports=dict(imports=['vitdet_plugin']"),
         'config without anything': ('config', path['nothing.py'], 'nothing.py'),
         'checkpoint that is cut off': ('weights', path['cut.pth'], 'cut.pth'),

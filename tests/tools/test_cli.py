@@ -69,7 +69,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path):
     assert result.returncode == 2
     lines = result.stderr.splitlines()
     assert [line for line in lines if line.startswith('error: ')] == [lines[-1]]
-    assert 'near: model' in lines[-1] and 'Traceback' not in result.stderr
+    assert 'did you mean model' in lines[-1] and 'Traceback' not in result.stderr
     assert list(tmp_path.iterdir()) == []  # nothing was begun
 
 

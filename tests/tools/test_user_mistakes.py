@@ -92,7 +92,7 @@ def test_wrong_key_of_the_config_and_wrong_device(tool, tools, fails, capsys):
         tools[tool].main(['--help'])
     shown = capsys.readouterr().out
     if '--cfg-options' in shown:
-        fails(tool, LINES[tool][0], 'near: model', more=['--cfg-options', 'modle.x=1'])
+        fails(tool, LINES[tool][0], 'did you mean model', more=['--cfg-options', 'modle.x=1'])
         fails(tool, LINES[tool][0], 'expected KEY=VALUE', more=['--cfg-options', 'model'])
         if '--device' in shown:
             fails(tool, LINES[tool][0], "device 'gpu' is not there", more=['--device', 'gpu'])

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.tiny_classes import write_class_folders
+from tests.datasets.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from tests.visualization.tiny_folder_classifier import write_classifier
-from vitdet_plugin.engine.config import load_config
+from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.visualization.browse import mixed_batch, objects_of_sample
 from vitdet_plugin.visualization.sheet import contact_sheet
 

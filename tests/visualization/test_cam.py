@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from tests.backbones.registered import BACKBONES, image, tiny
-from tests.data.tiny_classes import write_class_folders
+from tests.datasets.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
@@ -177,7 +177,7 @@ def test_command_on_a_classifier(tmp_path, capsys):
     assert sorted(path.name for path in out.iterdir()) == ['00.jpg', '00_2.jpg', '00_3.jpg']
     assert cv2.imread(str(out / '00_3.jpg')).std() > 10
     assert command([config, weights, str(root), '--out', str(out), '--classes', 'Mais']) == 2
-    assert 'near: Maize' in capsys.readouterr().err
+    assert 'did you mean Maize' in capsys.readouterr().err
 
 
 def test_command_on_a_detector(detector, tmp_path):

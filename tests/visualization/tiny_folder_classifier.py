@@ -1,10 +1,10 @@
-"""A small classifier on the folder of classes of tests/data/tiny_classes.py."""
+"""A small classifier on the folder of classes of tests/datasets/tiny_classes.py."""
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from tests.data.tiny_classes import CLASSES
+from tests.datasets.tiny_classes import CLASSES
 
 
 def write_classifier(folder, root, classes=CLASSES):

@@ -36,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> None:
         import cv2
 
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.engine.inference import expand, out_paths
         from vitdet_plugin.engine.load_model import load_model
-        from vitdet_plugin.engine.track import track
+        from vitdet_plugin.utils.paths import check_output_path
+        from vitdet_plugin.utils.track import track
         from vitdet_plugin.visualization.cam import CamExplainer
         from vitdet_plugin.visualization.heat import draw_heats
-        check_place('--out', args.out, is_folder=True)
+        check_output_path('--out', args.out, is_folder=True)
         paths = list(expand(args.inputs))
         loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
         labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]
@@ -59,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _label(name: str, classes: Sequence[str]) -> int:
-    from vitdet_plugin.engine.config import near
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.text import suggest
     if name in classes:
         return list(classes).index(name)
     if name.isdigit() and (not classes or int(name) < len(classes)):
         return int(name)
-    raise UserError(f'--classes {name}: no such class{near(name, classes)}; there are {", ".join(classes)}')
+    raise UserError(f'--classes {name}: no such class{suggest(name, classes)}; there are {", ".join(classes)}')
 
 
 if __name__ == '__main__':

@@ -31,14 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.engine.load_model import load_model
         from vitdet_plugin.errors import UserError
         from vitdet_plugin.evaluation.complexity import measure
+        from vitdet_plugin.utils.paths import check_output_path
         if args.shape and len(args.shape) > 2:
             raise UserError('--shape: give H W, or one number for a square')
         if args.json:
-            check_place('--json', args.json, is_folder=False)
+            check_output_path('--json', args.json, is_folder=False)
         shape = tuple((args.shape * 2)[:2]) if args.shape else None
         records = []
         for config in args.configs:

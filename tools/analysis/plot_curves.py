@@ -30,14 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.errors import UserError
+        from vitdet_plugin.utils.paths import check_output_path
         from vitdet_plugin.visualization.curves import plot_curves
         if args.names and len(args.names) != len(args.logs):
             raise UserError(f'--names: {len(args.names)} names for {len(args.logs)} logs')
         if Path(args.out).suffix not in ('.png', '.svg', '.pdf', '.jpg'):
             raise UserError(f'--out {args.out}: write a .png, .svg, .pdf or .jpg')
-        check_place('--out', args.out, is_folder=False)
+        check_output_path('--out', args.out, is_folder=False)
         print(plot_curves(args.logs if len(args.logs) > 1 else args.logs[0], args.out, args.title, args.names,
                           args.metrics))
 

@@ -31,10 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.engine.load_model import load_model
+        from vitdet_plugin.utils.paths import check_output_path
         from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
-        check_place('--out', args.out, is_folder=True)
+        check_output_path('--out', args.out, is_folder=True)
         loaded, out = load_model(args.config, args.checkpoint, args.device, args.cfg_options), Path(args.out)
         if loaded.is_classifier:
             from vitdet_plugin.evaluation.classifier_report import classifier_report

@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def action() -> None:
         from mmengine.runner import set_random_seed
 
-        from vitdet_plugin.checks.places import check_place
-        from vitdet_plugin.engine.config import load_config
+        from vitdet_plugin.config.loading import load_config
+        from vitdet_plugin.utils.paths import check_output_path
         from vitdet_plugin.visualization.browse import browse
-        check_place('--out', args.out, is_folder=True)
+        check_output_path('--out', args.out, is_folder=True)
         cfg = load_config(args.config, args.cfg_options)
         set_random_seed(args.seed)
         written = browse(cfg, args.out, args.count, args.repeats, args.split)

@@ -37,12 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> int:
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.errors import UserError
+        from vitdet_plugin.utils.paths import check_output_path
         if bool(args.target) == bool(args.config):
             raise UserError('give an annotation file, a folder of classes, or --config CONFIG')
         if args.json:
-            check_place('--json', args.json, is_folder=False)
+            check_output_path('--json', args.json, is_folder=False)
         findings = [each for check in _checks(args) for each in check]
         _report(findings, args.examples)
         if args.json:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _checks(args: argparse.Namespace):
-    from vitdet_plugin.checks.whole_set import check_class_folders, check_coco_set, sets_of_config
+    from vitdet_plugin.datasets.checks.whole_set import check_class_folders, check_coco_set, sets_of_config
     if args.config:
         for ann_file, folder in sets_of_config(args.config, args.split):
             yield check_coco_set(ann_file, folder, args.jobs) if ann_file else check_class_folders(folder, args.jobs)

@@ -55,14 +55,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def convert(args: argparse.Namespace) -> int:
     """Returns the exit status."""
-    from vitdet_plugin.checks.places import check_place
-    from vitdet_plugin.data.conversion import read_classes, read_coco, write_new
-    from vitdet_plugin.data.from_coco import WRITERS, read_objects
-    from vitdet_plugin.data.from_voc import convert_voc, split_by_imageset
-    from vitdet_plugin.data.from_yolo import convert_yolo
+    from vitdet_plugin.datasets.conversion import read_classes, read_coco, write_new
+    from vitdet_plugin.datasets.from_coco import WRITERS, read_objects
+    from vitdet_plugin.datasets.from_voc import convert_voc, split_by_imageset
+    from vitdet_plugin.datasets.from_yolo import convert_yolo
+    from vitdet_plugin.utils.paths import check_output_path
     files, problems, notes = {}, [], []
     if args.out:
-        check_place('--out', args.out, is_folder=True)
+        check_output_path('--out', args.out, is_folder=True)
     if args.command.startswith('coco'):
         pictures, classes, problems = read_objects(read_coco(args.json), args.json, args.clip)
         files = WRITERS[args.command.rpartition('-')[2]](pictures, classes, args.out, args.split)

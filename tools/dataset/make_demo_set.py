@@ -26,11 +26,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     sys.path.insert(0, str(ROOT))
-    from vitdet_plugin.checks.places import check_place
-    from vitdet_plugin.data.demo_set import write_demo_set
+    from vitdet_plugin.demo.demo_set import write_demo_set
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.paths import check_output_path
     try:
-        check_place('--out', args.out, is_folder=True)
+        check_output_path('--out', args.out, is_folder=True)
         written = write_demo_set(args.out, args.train, args.val, args.pretrain, args.size, args.seed)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -27,11 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
-        from vitdet_plugin.data.image_sets import training_set
-        from vitdet_plugin.data.pixel_stats import pixel_stats
+        from vitdet_plugin.datasets.image_sets import training_set
+        from vitdet_plugin.datasets.pixel_stats import pixel_stats
+        from vitdet_plugin.utils.paths import check_output_path
         if args.out:
-            check_place('--out', args.out, is_folder=False)
+            check_output_path('--out', args.out, is_folder=False)
         images = training_set(args.folder, [args.ann] if args.ann else [])
         found = pixel_stats([images.path(index) for index in range(len(images))], args.workers)
         for path in found.unreadable:

@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
-        from vitdet_plugin.data import split
-        from vitdet_plugin.data.image_sets import read_class_folders
+        from vitdet_plugin.datasets import split
+        from vitdet_plugin.datasets.image_sets import read_class_folders
         from vitdet_plugin.errors import UserError
+        from vitdet_plugin.utils.paths import check_output_path
         if args.groups and args.group_pattern:
             raise UserError('--groups and --group-pattern: give one of them')
-        check_place('--out', args.out, is_folder=True)
+        check_output_path('--out', args.out, is_folder=True)
         folder = Path(args.folder)
         if not folder.is_dir():
             raise UserError(f'{folder} is no folder; give <folder>/<class name>/<pictures>')

@@ -32,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
-        from vitdet_plugin.data.image_sets import open_image_sets
-        from vitdet_plugin.data.set_stats import collect_stats
+        from vitdet_plugin.datasets.image_sets import open_image_sets
+        from vitdet_plugin.datasets.set_stats import collect_stats
+        from vitdet_plugin.utils.paths import check_output_path
         if args.out:
-            check_place('--out', args.out, is_folder=True)
+            check_output_path('--out', args.out, is_folder=True)
         stats = collect_stats(open_image_sets(args.folder, args.ann), args.similar, args.workers)
         print(stats)
         if args.out:

@@ -31,13 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.engine.inference import expand
         from vitdet_plugin.engine.load_model import load_model
         from vitdet_plugin.engine.make_token_labels import make_token_labels
-        from vitdet_plugin.engine.track import track
         from vitdet_plugin.evaluation.complexity import input_shape
-        check_place('--out', args.out, is_folder=True)
+        from vitdet_plugin.utils.paths import check_output_path
+        from vitdet_plugin.utils.track import track
+        check_output_path('--out', args.out, is_folder=True)
         pictures = list(expand(args.inputs))
         loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
         shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)

@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     use_checkout()
 
     def action() -> None:
-        from vitdet_plugin.checks.places import check_place
         from vitdet_plugin.engine.load_model import load_model
         from vitdet_plugin.evaluation.complexity import input_shape
         from vitdet_plugin.export.onnx import export_onnx
-        check_place('--out', args.out, is_folder=False)
+        from vitdet_plugin.utils.paths import check_output_path
+        check_output_path('--out', args.out, is_folder=False)
         loaded = load_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
         shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)
         difference = export_onnx(loaded, args.out, shape, args.opset, args.features)

@@ -1,11 +1,9 @@
 """What reaches the terminal: a filter for mmengine's start-up dumps and a live bar."""
 
 import atexit
-import contextlib
 import io
 import logging
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 # Beginnings of mmengine's and mmdet's messages that repeat what the log file or another line says.
@@ -36,22 +34,6 @@ def quieten(logger: logging.Logger) -> None:
     for handler in console_handlers(logger):
         if not any(isinstance(each, ConsoleFilter) for each in handler.filters):
             handler.addFilter(ConsoleFilter())
-
-
-def without_prints() -> contextlib.redirect_stdout:
-    """A context in which ``print`` says nothing: pycocotools and the forks tell of every step."""
-    return contextlib.redirect_stdout(io.StringIO())
-
-
-@contextlib.contextmanager
-def without_chatter(level: int = logging.INFO) -> Iterator[None]:
-    """Drop log messages up to ``level``: what configs and constructors tell about themselves."""
-    before = logging.root.manager.disable
-    logging.disable(level)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 class LogFileStream(io.TextIOBase):

@@ -9,10 +9,10 @@ import numpy as np
 from mmengine.config import Config
 from torch import nn
 
-from vitdet_plugin.checks.class_folders import folder_classes, is_folder_dataset
-from vitdet_plugin.checks.dataset_config import dataset_classes, leaf_datasets
-from vitdet_plugin.data.image_suffixes import IMAGE_SUFFIXES, is_picture
-from vitdet_plugin.engine.config import is_classifier
+from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
+from vitdet_plugin.datasets.image_suffixes import IMAGE_SUFFIXES, is_picture
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 

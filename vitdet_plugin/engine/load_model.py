@@ -15,9 +15,9 @@ from torch import nn
 
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
-from vitdet_plugin.engine.config import is_classifier, load_config
-from vitdet_plugin.engine.console import without_chatter, without_prints
-from vitdet_plugin.engine.explain import user_errors
+from vitdet_plugin.config.explain import user_errors
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import (
     check_complete,
     checkpoint_classes,
@@ -26,6 +26,7 @@ from vitdet_plugin.engine.inference import (
     fit_classifier,
 )
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output import suppress_logs, suppress_output
 
 
 @dataclass
@@ -105,7 +106,7 @@ def build_model(cfg: Config) -> nn.Module:
     model = copy.deepcopy(cfg.model)  # constructors write into their arguments
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with without_chatter():
+    with suppress_logs():
         return MODELS.build(model)
 
 
@@ -119,7 +120,7 @@ def build_dataset(cfg: Config, split: str = 'test') -> Any:
     if loader is None:
         raise UserError(f'config {cfg.filename} has no {split}_dataloader')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    with user_errors(cfg), without_prints():
+    with user_errors(cfg), suppress_output():
         return DATASETS.build(loader.dataset)
 
 

@@ -15,12 +15,13 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.official import load_official
-from vitdet_plugin.checks.weights import is_official
-from vitdet_plugin.engine.config import load_config
-from vitdet_plugin.engine.console import quieten, without_prints
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.engine.check_weights import is_official
+from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output import suppress_output
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
 _NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match',
@@ -120,11 +121,11 @@ class _NoChatter:
     """Keeps pycocotools' "creating index..." off the terminal while data sets and evaluators are built."""
 
     def build_dataloader(self, *args, **kwargs):
-        with without_prints():
+        with suppress_output():
             return super().build_dataloader(*args, **kwargs)
 
     def build_evaluator(self, *args, **kwargs):
-        with without_prints():
+        with suppress_output():
             return super().build_evaluator(*args, **kwargs)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
-from vitdet_plugin.checks.places import check_place
-from vitdet_plugin.checks.preflight import preflight
-from vitdet_plugin.engine.config import is_classifier, near
-from vitdet_plugin.engine.explain import user_errors
+from vitdet_plugin.config.explain import user_errors
+from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import find_checkpoint
+from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.paths import check_output_path
+from vitdet_plugin.utils.text import suggest
 
 _COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
 _TRAINING_HOOKS = ('EarlyStoppingHook',)  # these insist on a training loop
@@ -32,7 +33,7 @@ def test(args: Namespace) -> dict[str, Any]:
         UserError: Anything that the user can mend, in one line.
     """
     cfg = load_session_config(args)
-    check_place('--work-dir', cfg.work_dir, is_folder=True)
+    check_output_path('--work-dir', cfg.work_dir, is_folder=True)
     apply_test_arguments(cfg, args)
     with user_errors(cfg):
         if not args.skip_preflight:
@@ -74,9 +75,9 @@ def apply_test_arguments(cfg: Config, args: Namespace) -> None:
         raise UserError(f'--out {args.out}: write .pkl (predictions as mmengine dumps them), .json (COCO results; of a '
                         'classifier all scores) or, for a classifier, .csv')
     if args.out:
-        check_place('--out', args.out, is_folder=False)
+        check_output_path('--out', args.out, is_folder=False)
     if args.show_dir:
-        check_place('--show-dir', args.show_dir, is_folder=True)
+        check_output_path('--show-dir', args.show_dir, is_folder=True)
     if is_classifier(cfg):
         if args.format_only:
             raise UserError('--format-only is for detectors; a classifier writes --out FILE.csv')
@@ -107,7 +108,7 @@ def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
     evaluators = _coco_evaluators(cfg)
     for metric in metrics if evaluators else ():
         if metric not in _COCO_METRICS:
-            raise UserError(f'--eval {metric}: choose from {", ".join(_COCO_METRICS)}{near(metric, _COCO_METRICS)}')
+            raise UserError(f'--eval {metric}: choose from {", ".join(_COCO_METRICS)}{suggest(metric, _COCO_METRICS)}')
     for evaluator in evaluators or _evaluators(cfg):
         evaluator.metric = list(metrics) if evaluators else metrics[0]
 
@@ -115,7 +116,8 @@ def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
 def _class_evaluators(cfg: Config, metrics: Sequence[str]) -> list[dict]:
     for metric in metrics:
         if metric not in _CLASS_METRICS:
-            raise UserError(f'--eval {metric}: choose from {", ".join(_CLASS_METRICS)}{near(metric, _CLASS_METRICS)}')
+            raise UserError(f'--eval {metric}: choose from {", ".join(_CLASS_METRICS)}'
+                            f'{suggest(metric, _CLASS_METRICS)}')
     evaluators: list[dict] = []
     if 'accuracy' in metrics:
         own = [each for each in _evaluators(cfg) if str(each.get('type')).endswith('Accuracy')]

@@ -7,14 +7,14 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 
-from vitdet_plugin.checks.places import check_place
-from vitdet_plugin.checks.preflight import preflight
-from vitdet_plugin.engine.explain import user_errors
+from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.guards import Stopped
+from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import build_runner, finish, load_session_config
 from vitdet_plugin.engine.test import set_metrics
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.paths import check_output_path
 
 
 def train(args: Namespace):
@@ -24,7 +24,7 @@ def train(args: Namespace):
         UserError: Anything that the user can mend, in one line.
     """
     cfg = load_session_config(args)
-    check_place('--work-dir', cfg.work_dir, is_folder=True)
+    check_output_path('--work-dir', cfg.work_dir, is_folder=True)
     resumed = apply_train_arguments(cfg, args)
     with user_errors(cfg):
         if not args.skip_preflight:

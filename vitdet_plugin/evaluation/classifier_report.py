@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, predict_dataset
-from vitdet_plugin.engine.track import track
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.track import track
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from vitdet_plugin.checks.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.engine.console import without_prints
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, predict_dataset
-from vitdet_plugin.engine.track import track
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.box_errors import ERRORS, Boxes, match_boxes
+from vitdet_plugin.utils.output import suppress_output
+from vitdet_plugin.utils.track import track
 
 RECALLS = np.linspace(0, 1, 101)  # COCO's points of the precision-recall curve
 
@@ -134,7 +134,7 @@ def coco_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes],
         has = np.bincount([each['category_id'] - 1 for each in annotations], minlength=classes) > 0
         zeros = np.where(has, 0.0, np.nan)
         return np.repeat(zeros[:, None], 3, 1), zeros[:, None, None].repeat(2, 1).repeat(len(RECALLS), 2)
-    with without_prints():
+    with suppress_output():
         coco = COCO()
         coco.dataset = dict(images=[dict(id=image) for image in range(1, len(truth) + 1)], annotations=annotations,
                             categories=[dict(id=label + 1) for label in range(classes)])

@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from vitdet_plugin.engine.load_model import build_dataset
-from vitdet_plugin.engine.track import track
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.draw import Objects, draw_objects
 from vitdet_plugin.visualization.picture_hook import annotated_objects
 from vitdet_plugin.visualization.sheet import contact_sheet

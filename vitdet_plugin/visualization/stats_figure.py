@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitdet_plugin.data.set_stats import COCO_AREAS, SetStats
+from vitdet_plugin.datasets.set_stats import COCO_AREAS, SetStats
 from vitdet_plugin.visualization.figures import new_figure, tidy
 
 _MOST_CLASSES = 60  # bars; of more classes the most and the least frequent ones are shown

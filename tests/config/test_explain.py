@@ -1,0 +1,49 @@
+import json
+
+import pytest
+from mmengine.registry import HOOKS, MODELS
+
+from vitdet_plugin.config.explain import explain, user_errors
+from vitdet_plugin.errors import UserError
+
+
+def test_unregistered_types_name_near_ones_and_the_import(tiny_config):
+    with pytest.raises(UserError) as caught, user_errors(tiny_config):
+        MODELS.build(dict(type='SimpleFeaturePyramide'))
+    assert 'did you mean SimpleFeaturePyramid' in str(caught.value) and 'custom_imports' not in str(caught.value)
+    tiny_config.custom_imports = None
+    with pytest.raises(UserError, match=r"custom_imports=dict\(imports=\['vitdet_plugin'\]"), user_errors(tiny_config):
+        MODELS.build(dict(type='SimpleFeaturePyramide'))
+
+
+def test_a_type_in_the_wrong_place(tiny_config):
+    with pytest.raises(UserError, match='registered as a model, not as a hook'), user_errors(tiny_config):
+        HOOKS.build(dict(type='SimpleFeaturePyramid'))
+
+
+def test_arguments_that_do_not_exist_or_are_missing(tiny_config):
+    with pytest.raises(UserError, match=r"SimpleFeaturePyramid does not take 'out_channel' \(did you mean out_ch"), \
+            user_errors(tiny_config):
+        MODELS.build(dict(type='SimpleFeaturePyramid', in_channels=8, out_channel=8))
+    with pytest.raises(UserError, match="SimpleFeaturePyramid needs 'in_channels'"), user_errors(tiny_config):
+        MODELS.build(dict(type='SimpleFeaturePyramid'))
+
+
+@pytest.mark.parametrize('error, says', [
+    (FileNotFoundError(2, 'No such file', '/data/coco/x.json'), '/data/coco/x.json does not exist'),
+    (ValueError('need at least one array to concatenate'), 'metainfo.classes'),
+    (OSError(28, 'No space left on device'), 'no space left'),
+    (RuntimeError('CUDA out of memory. Tried to allocate'), '--amp'),
+])
+def test_well_known_failures(tiny_config, error, says):
+    assert says in explain(error, tiny_config)
+
+
+def test_json_errors_keep_line_and_column(tiny_config):
+    with pytest.raises(UserError, match='line 2, column 1'), user_errors(tiny_config):
+        json.loads('{"a": 1,\n')
+
+
+def test_faults_of_the_program_pass_unchanged(tiny_config):
+    with pytest.raises(ZeroDivisionError), user_errors(tiny_config):
+        1 / 0  # noqa: B018

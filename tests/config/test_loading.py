@@ -1,0 +1,89 @@
+import pytest
+
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.options import apply_options, parse_options
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import suggest
+
+
+def write(folder, text, name='config.py'):
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_options_are_parsed_and_merged(tiny_config):
+    apply_options(tiny_config, parse_options(['optim_wrapper.optimizer.lr=0.5', 'train_dataloader.batch_size=3',
+                                              'metainfo.classes=[a,b]', 'param_scheduler.0.end=9',
+                                              'randomness.deterministic=True', 'load_from=None']))
+    assert tiny_config.optim_wrapper.optimizer.lr == 0.5
+    assert tiny_config.train_dataloader.batch_size == 3
+    assert tiny_config.metainfo.classes == ['a', 'b']
+    assert tiny_config.param_scheduler[0].end == 9
+    assert tiny_config.randomness == dict(seed=0, deterministic=True)
+
+
+@pytest.mark.parametrize('word, says', [
+    ('modle.neck.out_channels=8', "'modle' (did you mean model"),
+    ('model.backbone.drop_path=0.1', 'drop_path_rate'),
+    ('train_dataloader.batchsize=3', 'batch_size'),
+    ('train_dataloader.dataset.annfile=x', 'ann_file'),
+    ('train_cfg.val_intervall=3', 'val_interval'),
+    ('optim_wrapper.optimizer.lrr=3', 'did you mean lr'),
+    ('train_dataloader.batch_size=two', 'a number here (2)'),
+    ('train_dataloader.batch_size.x=2', 'has no keys'),
+    ('param_scheduler.7.end=3', 'list of 1'),
+    ('model', 'expected KEY=VALUE'),
+    ('work_dir=[a', 'brackets'),
+])
+def test_a_mistaken_option_is_named_with_near_keys(tiny_config, word, says):
+    before = tiny_config.to_dict()
+    with pytest.raises(UserError) as caught:
+        apply_options(tiny_config, parse_options([word]))
+    assert says in str(caught.value) and '\n' not in str(caught.value)
+    assert tiny_config.to_dict() == before
+
+
+@pytest.mark.parametrize('word', ['find_unused_parameters=True', 'train_dataloader.dataset.indices=10',
+                                  'model.backbone.with_cp=True', 'optim_wrapper.accumulative_counts=2',
+                                  'default_hooks.checkpoint.max_keep_ckpts=1', 'train_dataloader.prefetch_factor=3'])
+def test_keys_that_something_reads_may_be_new(tiny_config, word):
+    apply_options(tiny_config, parse_options([word]))
+
+
+@pytest.mark.parametrize('text, says', [
+    ('a = 1\nb = dict(x=1\n', 'line 2'),
+    ('a = 1\nb = c\n', "line 2: NameError: name 'c'"),
+    ("_base_ = 'missing.py'\n", 'missing.py'),
+    ("custom_imports = dict(imports=['no_such_module'])\n", 'no_such_module'),
+])
+def test_a_broken_config_is_told_by_file_and_line(tmp_path, text, says):
+    with pytest.raises(UserError, match='config.py') as caught:
+        load_config(write(tmp_path, text))
+    assert says in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_broken_base_is_named_instead_of_its_heir(tmp_path):
+    write(tmp_path, 'a = (\n', 'base.py')
+    with pytest.raises(UserError, match=r'base\.py, line 1'):
+        load_config(write(tmp_path, "_base_ = 'base.py'\n"))
+
+
+@pytest.mark.parametrize('path, says', [('configs/vitdet_100.py', 'does not exist'), ('mmdet::no/such.py', 'mmdet::')])
+def test_a_missing_config_is_one_line(path, says):
+    with pytest.raises(UserError, match=says):
+        load_config(path)
+
+
+def test_a_checkpoint_in_the_place_of_the_config(tmp_path):
+    with pytest.raises(UserError, match='config before it'):
+        load_config(write(tmp_path, '', 'epoch_1.pth'))
+
+
+def test_configs_of_mmdet_load_by_name():
+    assert load_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model.type == 'MaskRCNN'
+
+
+def test_near_ignores_case_and_strangers():
+    assert suggest('vitdet', ['ViTDet', 'ResNet']) == ' (did you mean ViTDet?)'
+    assert suggest('xyz', ['ViTDet', 'ResNet']) == ''

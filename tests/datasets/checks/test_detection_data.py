@@ -1,0 +1,126 @@
+import json
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.datasets.checks import detection_data
+from vitdet_plugin.datasets.checks.detection_data import check_dataset, compare_classes, read_coco_index
+
+CLASSES = ('apple', 'lime', 'plum')
+
+
+@pytest.fixture
+def folder(tiny_set, tmp_path):
+    return shutil.copytree(tiny_set, tmp_path / 'set')
+
+
+def config(folder, **changes):
+    return dict(dict(type='CocoDataset', data_root=str(folder), ann_file='coco.json', data_prefix=dict(img='images/'),
+                     metainfo=dict(classes=CLASSES)), **changes)
+
+
+def only(findings, level='error'):
+    (found,) = findings
+    assert found.level == level and '\n' not in found.text
+    return found.text
+
+
+def test_a_sound_set_has_no_findings(folder):
+    assert check_dataset('train', config(folder), True) == []
+
+
+@pytest.mark.parametrize('changes, says', [
+    (dict(ann_file='coko.json'), 'coko.json does not exist'),
+    (dict(data_root='/no/such/place'), '/ exists and holds'),
+    (dict(data_prefix=dict(img='image/')), 'holds coco.json, images'),
+    (dict(data_prefix=dict(img='')), '001.jpg'),
+    (dict(metainfo=dict(CLASSES=CLASSES)), "write 'classes'"),
+    (dict(metainfo=dict(classes='apple')), "('apple',)"),
+    (dict(metainfo=dict(classes=('lime', 'apple', 'plum'))), 'another order'),
+    (dict(metainfo=dict(classes=('apple', 'lime', 'pear'))), "no category ['pear']"),
+])
+def test_mistakes_in_the_config(folder, changes, says):
+    texts = [finding.text for finding in check_dataset('train_dataloader.dataset', config(folder, **changes), True)
+             if finding.level == 'error']
+    assert says in texts[0] and texts[0].startswith('train_dataloader.dataset')
+
+
+def test_both_class_lists_are_printed(folder):
+    text = only(check_dataset('train', config(folder, metainfo=dict(classes=('a', 'b'))), True))
+    assert "metainfo: ['a', 'b']; file: ['apple', 'lime', 'plum']" in text
+
+
+def test_a_subset_of_the_classes_is_a_warning(folder):
+    assert "['lime']" in only(check_dataset('t', config(folder, metainfo=dict(classes=('apple', 'plum'))), True),
+                              'warning')
+
+
+def test_the_classes_of_the_type_count_if_metainfo_has_none(folder):
+    assert 'person' in only(check_dataset('train', config(folder, metainfo=None), True))
+
+
+@pytest.mark.parametrize('content, says', [
+    ('{"images": [],\n "categories": [}', 'line 2, column 17'),
+    ('', 'is empty'),
+    ('[1, 2]', 'found a list'),
+    ('{"images": [{"id": 1}]}', "a list 'categories'"),
+    ('{"images": [], "categories": [{"id": 1, "name": "apple"}]}', "'images' is empty"),
+])
+def test_a_broken_annotation_file(folder, content, says):
+    (folder / 'coco.json').write_text(content)
+    assert says in only(check_dataset('train', config(folder), True))
+
+
+def test_missing_images_are_named(folder):
+    (folder / 'images' / '003.jpg').unlink()
+    assert '003.jpg' in only(check_dataset('train', config(folder), True))
+
+
+def test_lvis_names_its_images_by_url(folder):
+    content = json.loads((folder / 'coco.json').read_text())
+    for image in content['images']:
+        image['coco_url'] = f'http://images.cocodataset.org/images/{image.pop("file_name")}'
+    (folder / 'coco.json').write_text(json.dumps(content))
+    assert check_dataset('train', config(folder, data_prefix=dict(img='')), True) == []
+
+
+def test_training_without_annotations(folder):
+    content = json.loads((folder / 'coco.json').read_text())
+    (folder / 'coco.json').write_text(json.dumps({**content, 'annotations': []}))
+    assert 'no annotations' in only(check_dataset('train', config(folder), True))
+    assert check_dataset('test', config(folder), False) == []
+
+
+def test_large_files_are_read_in_part(folder, monkeypatch):
+    whole = read_coco_index(str(folder / 'coco.json'))
+    monkeypatch.setattr(detection_data, 'FULL_PARSE_BYTES', 100)
+    content = json.loads((folder / 'coco.json').read_text())
+    info = dict(note='an "images": [1] that is none', categories='nor these')
+    (folder / 'large.json').write_text(json.dumps(dict(info=info, **content), indent=1))
+    part = read_coco_index(str(folder / 'large.json'))
+    assert part.classes == whole.classes and part.file_names == whole.file_names and part.annotations is None
+    (folder / 'cut.json').write_text(json.dumps(content)[:-40])
+    with pytest.raises(ValueError, match='ends in the middle'):
+        read_coco_index(str(folder / 'cut.json'))
+
+
+def test_wrapped_data_sets_are_found():
+    leaf = [dict(type='CocoDataset', number=number) for number in range(3)]
+    wrapped = dict(type='ConcatDataset', datasets=[
+        dict(type='RepeatDataset', times=2, dataset=leaf[0]),
+        dict(type='MultiImageMixDataset', dataset=dict(type='ClassBalancedDataset', dataset=leaf[1])), leaf[2]])
+    found = dict(leaf_datasets(wrapped, 'train'))
+    assert list(found.values()) == leaf
+    assert 'train.datasets.1.dataset.dataset' in found
+
+
+@given(st.permutations(['a', 'b', 'c', 'd']), st.lists(st.sampled_from('abcde'), unique=True, min_size=1))
+def test_only_classes_in_the_order_of_the_file_pass(file, wanted):
+    """mmdet numbers labels by the file's order: right names need a subsequence of it."""
+    numbered = [name for name in file if name in wanted]  # label -> name as mmdet sees it
+    levels = [level for level, _ in compare_classes(wanted, file)]
+    assert ('error' in levels) == (numbered != wanted)
+    assert (levels == []) == (list(file) == wanted)

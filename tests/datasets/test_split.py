@@ -1,0 +1,130 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.datasets.tiny_classes import CLASSES, write_class_folders
+from tests.end_to_end.tiny_set import load_tool
+from vitdet_plugin.datasets.split import groups_by_pattern, groups_from_csv, split_indices
+from vitdet_plugin.errors import UserError
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=6), seed=st.integers(0, 99),
+       fractions=st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (0.5, 0.2, 0.3)]))
+def test_every_sample_once_and_every_class_in_its_share(counts, seed, fractions):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    parts = split_indices(labels, fractions, seed)
+    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
+    for part, fraction in zip(parts, fractions):
+        for label, count in enumerate(counts):
+            assert abs((labels[part] == label).sum() - fraction * count) <= 2
+    again = split_indices(labels, fractions, seed)
+    assert all((a == b).all() for a, b in zip(parts, again))
+
+
+def test_seeds_differ():
+    labels = [0, 1] * 30
+    assert list(split_indices(labels, (0.5, 0.5), 0)[0]) != list(split_indices(labels, (0.5, 0.5), 1)[0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(groups=st.lists(st.integers(0, 11), min_size=60, max_size=120), seed=st.integers(0, 99))
+def test_groups_are_never_divided(groups, seed):
+    groups = [*range(12), *groups]  # twelve at least
+    labels = [group % 3 for group in groups]
+    parts = split_indices(labels, (0.6, 0.2, 0.2), seed, [str(group) for group in groups])
+    assert sorted(np.concatenate(parts)) == list(range(len(groups)))
+    seen = [{groups[index] for index in part} for part in parts]
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+    assert all(seen)
+
+
+def test_grouped_shares_and_classes_are_near_what_was_asked():
+    labels = np.tile([0, 1], 300)
+    groups = np.arange(600) // 6
+    parts = split_indices(labels, (0.7, 0.15, 0.15), 0, groups)
+    np.testing.assert_allclose([len(part) / 600 for part in parts], (0.7, 0.15, 0.15), atol=0.03)
+    assert all(abs(np.mean(labels[part]) - 0.5) < 0.05 for part in parts)
+
+
+@pytest.mark.parametrize('fractions, says', [((0.5, 0.4, 0.2), 'sum to 1'), ((1.0, 0.0, 0.0), 'in .0, 1'),
+                                             ((0.98, 0.01, 0.01), 'number of classes')])
+def test_impossible_wishes(fractions, says):
+    with pytest.raises(UserError, match=says):
+        split_indices([0, 1, 2] * 10, fractions)
+
+
+def test_too_few_groups():
+    with pytest.raises(UserError, match='2 groups cannot be divided into 3'):
+        split_indices([0, 1] * 10, (0.6, 0.2, 0.2), 0, ['a', 'b'] * 10)
+
+
+def test_where_groups_come_from(tmp_path):
+    files = ['Fat Hen/p1_a.png', 'Fat Hen/p1_b.png', 'Maize/p2_a.png']
+    assert groups_by_pattern(files, r'(p\d)_') == ['p1', 'p1', 'p2']
+    assert groups_by_pattern(files, r'p\d') == ['p1', 'p1', 'p2']
+    with pytest.raises(UserError, match='finds nothing in Fat Hen/p1_a.png'):
+        groups_by_pattern(files, 'x')
+    with pytest.raises(UserError, match='no regular expression'):
+        groups_by_pattern(files, '(')
+    table = tmp_path / 'g.csv'
+    table.write_text('file,group\nFat Hen/p1_a.png,1\nFat Hen/p1_b.png,1\n')
+    assert groups_from_csv(files[:2], table) == ['1', '1']
+    with pytest.raises(UserError, match='lacks 1 of 3 pictures: Maize'):
+        groups_from_csv(files, table)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_class_folders(tmp_path / 'my set', per_class=10)
+
+
+def split(folder, out, *words):
+    return load_tool('dataset/split').main([str(folder), '--out', str(out), *words])
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob('*') if path.is_file()}
+
+
+def test_lists_are_read_by_mmpretrain(folder, tmp_path, capsys):
+    before = snapshot(folder)
+    assert split(folder, tmp_path / 'the lists', '--fractions', '.6', '.2', '.2') == 0
+    assert snapshot(folder) == before and list(tmp_path.glob('the lists/*/')) == []
+    names = {}
+    exec(capsys.readouterr().out.split('for the config:\n')[1], names)
+    from mmpretrain.datasets import CustomDataset
+    names['dataset'].pop('type')
+    dataset = CustomDataset(**names['dataset'], pipeline=[])
+    assert dataset.CLASSES == CLASSES and Counter(dataset.get_gt_labels()) == {0: 6, 1: 6, 2: 6}
+    assert all(open(dataset.get_data_info(index)['img_path'], 'rb').read(1) for index in range(len(dataset)))
+    assert all(CLASSES[info['gt_label']] in info['img_path'] for info in map(dataset.get_data_info, range(18)))
+
+
+@pytest.mark.parametrize('mode', ['link', 'copy'])
+def test_folders(folder, tmp_path, mode, capsys):
+    assert split(folder, tmp_path / 'out', '--mode', mode, '--fractions', '.5', '0', '.5') == 0
+    files = [path for path in (tmp_path / 'out').rglob('*') if path.is_file() and path.name != 'classes.txt']
+    assert len(files) == 30 and all(path.is_symlink() == (mode == 'link') for path in files)
+    assert {path.parent.parent.name for path in files} == {'train', 'test'}
+    names = {}
+    exec(capsys.readouterr().out.split('for the config:\n')[1], names)
+    from mmpretrain.datasets import CustomDataset
+    names['dataset'].pop('type')
+    dataset = CustomDataset(**names['dataset'], pipeline=[])
+    assert dataset.CLASSES == CLASSES and len(dataset) == 15  # .webp too, which mmpretrain leaves out by default
+
+
+def test_nothing_is_overwritten(folder, tmp_path, capsys):
+    assert split(folder, tmp_path / 'out') == 0
+    before = snapshot(tmp_path)
+    assert split(folder, tmp_path / 'out', '--seed', '1') == 2
+    assert 'not empty; nothing is overwritten' in capsys.readouterr().err
+    for inside in ('Maize/lists', '.'):
+        assert split(folder, folder / inside) == 2
+    assert split(folder, folder / 'links', '--mode', 'link') == 2
+    assert snapshot(tmp_path) == before
+    assert split(tmp_path / 'none', tmp_path / 'new') == 2 and not (tmp_path / 'new').exists()

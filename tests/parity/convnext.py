@@ -1,0 +1,46 @@
+"""Reference figures of ConvNeXt classifiers (V1 and V2): logits and gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
+
+
+class _Classifier(nn.Module):
+    """Our backbone and head from the reference's constructor arguments."""
+
+    def __init__(self, config: dict, use_grn: bool) -> None:
+        super().__init__()
+        depths = config.get('depths', (3, 3, 9, 3))
+        dims = config.get('dims', (96, 192, 384, 768))
+        self.backbone = MODELS.build(dict(
+            type='ConvNeXtBackbone', arch=dict(depths=depths, dims=dims, use_grn=use_grn),
+            in_channels=config.get('in_chans', 3), out_indices=(3,), out_norms=False,
+            layer_scale_init_value=0 if use_grn else config.get('layer_scale_init_value', 1e-6)))
+        self.head = MODELS.build(dict(
+            type='LayerNormClsHead', num_classes=config.get('num_classes', 1000), in_channels=dims[-1]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x))
+
+
+@register_kind('convnext')
+@register_kind('convnext_v2')
+@register_kind('convnextv2')
+def run_convnext(case: Case) -> Verdict:
+    """facebookresearch's ConvNeXt or ConvNeXt-V2 (told by its GRN weights) in eval mode; ``out`` are the logits."""
+    image = case.inputs['input0'].clone().requires_grad_()
+    use_grn = any('.grn.' in name for name in case.weights)
+    model = _Classifier(case.config, use_grn).to(image.dtype).eval()
+    official_names = load_official_weights(model, case)
+    outputs = {'out': model(image)}
+    verdict = Verdict()
+    verdict.compare('out.out', outputs['out'], case.expected['out.out'])
+    # official GRN weights have the shape (1, 1, 1, C)
+    flat = {key: value.flatten() if '.grn.' in key else value for key, value in case.expected.items()}
+    compare_gradients(verdict, model, replace(case, expected=flat), outputs, {'input0': image}, official_names)
+    return verdict

@@ -1,0 +1,77 @@
+"""``tools/check_goldens.py``: one line a case, and an exit code that can be relied on."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.parity.cases import write_case, write_folder
+
+TOOL = Path(__file__).parents[2] / 'tools/check_goldens.py'
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the tool's main in this process: (exit code, lines)."""
+    spec = importlib.util.spec_from_file_location('check_goldens', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+        code = tool.main()
+        captured = capsys.readouterr()
+        return code, (captured.out + captured.err).splitlines()
+
+    return run
+
+
+def test_cases_that_agree(tmp_path, run):
+    write_case(tmp_path / 'one')
+    write_case(tmp_path / 'two', gradients=False)
+    code, lines = run(tmp_path)
+    assert code == 0
+    assert lines[0].split()[:2] == ['one', 'ok'] and 'largest error' in lines[0] and 'tolerance 1e-04' in lines[0]
+    assert lines[1].split()[:2] == ['two', 'ok']
+    assert lines[2:] == ['2 cases, 0 failed']
+
+
+def corrupt(path):
+    tensors = load_file(path / 'expected.safetensors')
+    tensors['out.p3'] += 0.1
+    save_file(tensors, path / 'expected.safetensors')
+
+
+def test_one_line_for_each_failure_and_the_others_still_run(tmp_path, run):
+    corrupt(write_case(tmp_path / 'a_corrupted', gradients=False))
+    write_folder(tmp_path / 'b_unknown', 'telepathy', {}, {}, {}, {})
+    (write_case(tmp_path / 'c_broken', gradients=False) / 'inputs.safetensors').unlink()
+    write_folder(tmp_path / 'd_unfit', 'vitdet_d2', {}, {}, {}, {})
+    write_case(tmp_path / 'e_good', gradients=False)
+    code, lines = run(tmp_path)
+    assert code == 1
+    assert [line.split()[1] for line in lines[:5]] == ['FAILED'] * 4 + ['ok']
+    assert 'in out.p3' in lines[0] and "'telepathy'" in lines[1] and 'no complete case' in lines[2]
+    assert str(tmp_path / 'd_unfit') in lines[3]
+    assert lines[5:] == ['5 cases, 4 failed']
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), [([], 1), (['--skip-unknown'], 0)])
+def test_an_unknown_kind_fails_unless_it_may_be_skipped(tmp_path, run, arguments, expected):
+    write_folder(tmp_path / 'case', 'telepathy', {}, {}, {}, {})
+    code, lines = run(tmp_path, *arguments)
+    assert code == expected
+    assert lines[0].split()[1] == ('skipped' if arguments else 'FAILED')
+
+
+def test_a_broken_case_is_not_skipped(tmp_path, run):
+    (write_folder(tmp_path / 'case', 'telepathy', {}, {}, {}, {}) / 'case.json').write_text('{')
+    assert run(tmp_path, '--skip-unknown')[0] == 1
+
+
+def test_a_folder_without_cases(tmp_path, run):
+    for root in (tmp_path, tmp_path / 'nowhere'):
+        code, lines = run(root)
+        assert code == 2 and lines == [f'error: {root} holds no case (a folder with case.json)']

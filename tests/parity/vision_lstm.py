@@ -1,0 +1,80 @@
+"""Reference figures of Vision-LSTM, both versions: classifiers and feature maps."""
+
+from __future__ import annotations
+
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
+from vitdet_plugin.errors import UserError
+
+_POOLED = {'bilateral_avg': 1, 'bilateral_flatten': 2}  # and how many tokens' channels are left
+
+
+def backbone_config(config: dict, weights: dict[str, Tensor], version: int) -> dict:
+    """Our ``VisionLSTM`` from the reference's constructor arguments.
+
+    Version 2 counts pairs of blocks. The reference ignores ``conv_kernel_size``, so the kernel is read off the weights.
+    """
+    _, *img_size = config['input_shape']
+    pooling = config.get('pooling', 'bilateral_avg' if version == 1 else 'bilateral_flatten')
+    conv = next(value for name, value in weights.items()
+                if name.endswith(('conv.weight', 'conv1d.weight')) and 'blocks.0.' in name)
+    given = {name: config[name] for name in ('alternation', 'proj_bias', 'norm_bias', 'conv_kind') if name in config}
+    return dict(
+        type='VisionLSTM', version=version, img_size=img_size, in_channels=config['input_shape'][0],
+        arch=dict(dim=config['dim'], depth=config['depth'] * version),
+        patch_size=config['patch_size'], stride=config.get('stride'), conv_kernel_size=conv.shape[-1],
+        pooling=pooling if pooling in _POOLED else None, **given,
+        legacy_norm=version == 1 and 'legacy_norm.weight' in weights)
+
+
+class Model(nn.Module):
+    """Backbone and, for a classifier, head, in the output's form that the case asks for."""
+
+    def __init__(self, case: Case, version: int) -> None:
+        super().__init__()
+        config = case.config
+        self.pooling = config.get('pooling')
+        self.backbone = MODELS.build(backbone_config(config, case.weights, version))
+        self.head = None
+        if config.get('output_shape') is not None and config.get('mode', 'classifier') == 'classifier':
+            self.head = MODELS.build(dict(
+                type='VisionLSTMClsHead', num_classes=config['output_shape'][0],
+                in_channels=self.backbone.out_channels[-1],
+                legacy_norm=version == 2 and 'legacy_norm.weight' in case.weights))
+
+    def forward(self, x: Tensor) -> Tensor:
+        feats = self.backbone(x)
+        if self.head is not None:
+            return self.head(feats)
+        if self.pooling == 'to_image':
+            return feats[-1]
+        tokens = feats[-1].flatten(2).transpose(1, 2)
+        return tokens[:, 0] if self.pooling in _POOLED else tokens
+
+
+def _run(case: Case, version: int) -> Verdict:
+    if case.config.get('pooling') not in (None, 'to_image', *_POOLED):
+        raise UserError(f'{case.path}: pooling {case.config["pooling"]!r} is unknown; known are to_image, '
+                        f'{", ".join(_POOLED)}')
+    image = case.inputs['input0'].clone().requires_grad_()
+    model = Model(case, version).to(image.dtype).eval()
+    official_names = load_official_weights(model, case)
+    out = model(image)
+    verdict = Verdict()
+    verdict.compare('out.out', out, case.expected['out.out'])
+    compare_gradients(verdict, model, case, {'out': out}, {'input0': image}, official_names)
+    return verdict
+
+
+@register_kind('vil1')
+def run_version_1(case: Case) -> Verdict:
+    """Version 1: causal convolution over the sequence, mean of the first and the last token."""
+    return _run(case, 1)
+
+
+@register_kind('vil2')
+def run_version_2(case: Case) -> Verdict:
+    """Version 2: convolution over the map, first and last token side by side."""
+    return _run(case, 2)

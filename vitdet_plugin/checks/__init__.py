@@ -1,1 +1,0 @@
-"""Checks of data, weights and configs before a run starts."""

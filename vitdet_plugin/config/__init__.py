@@ -1,0 +1,1 @@
+"""Configs: loading, command-line options, registry look-up, and errors explained in one line."""

@@ -1,0 +1,40 @@
+"""Reading the config of a data set: the leaves of nested ones, class names, paths."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vitdet_plugin.config.registry import find_registered
+
+IMAGE_SAMPLE = 24  # pictures of a data set that the pre-flight looks at
+
+
+def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Yield (config path, config) of the data sets inside RepeatDataset, ClassBalancedDataset, ConcatDataset, …"""
+    if isinstance(dataset, (list, tuple)):
+        for index, each in enumerate(dataset):
+            yield from leaf_datasets(each, f'{path}.{index}')
+    elif isinstance(dataset, dict):
+        inner = [key for key in ('dataset', 'datasets') if key in dataset]
+        for key in inner:
+            yield from leaf_datasets(dataset[key], f'{path}.{key}')
+        if not inner:
+            yield path, dataset
+
+
+def dataset_classes(cfg: dict) -> list[str] | None:
+    """Class names that a data set config ends up with: its metainfo, or those of its type."""
+    classes = (cfg.get('metainfo') or {}).get('classes')
+    if classes is None:
+        classes = getattr(find_registered(str(cfg.get('type'))), 'METAINFO', {}).get('classes')
+    if isinstance(classes, str):
+        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else None
+    return list(classes) if classes is not None else None
+
+
+def joined_path(cfg: dict, name: Any) -> str:
+    """Path as mmengine's BaseDataset joins it."""
+    if not isinstance(name, str) or os.path.isabs(name) or '://' in name:
+        return name if isinstance(name, str) else ''
+    return os.path.join(cfg.get('data_root') or '', name)

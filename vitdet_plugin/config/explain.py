@@ -1,0 +1,96 @@
+"""Turning the stack's exceptions into one line that says what to change."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
+
+from mmengine.config import Config
+
+from vitdet_plugin.config.registry import all_registries, find_registered
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import suggest
+
+_NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry')
+_LOST_PEER = re.compile(r'Timed out waiting \d+ms|Connection (?:closed|reset) by peer|Broken pipe|Watchdog caught|'
+                        r'NCCL.*(?:timeout|remote process)|Application timeout caused pair closure')
+_UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
+_MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
+
+
+@contextmanager
+def user_errors(cfg: Config) -> Iterator[None]:
+    """Re-raise exceptions that stand for a mistake in ``cfg`` or its files as ``UserError``; others pass unchanged."""
+    try:
+        yield
+    except UserError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        raise UserError(str(error).strip().splitlines()[-1].partition('UserError: ')[2]) from error
+    except Exception as error:
+        line = explain(error, cfg)
+        if line is None:
+            raise
+        raise UserError(line) from error
+
+
+def explain(error: BaseException, cfg: Config) -> str | None:
+    """Return the one line for an exception of mmengine, mmdet or torch, or None when it is not the user's mistake.
+
+    Args:
+        error: Anything raised while building or running from ``cfg``.
+        cfg: The config in use; named in the line.
+    """
+    text = ' '.join(str(error).split())
+    name = cfg.filename or 'config'
+    if match := _NOT_REGISTERED.search(text):
+        return f'{name}: {_explain_unregistered(cfg, match["name"].rsplit(".", 1)[-1], match["registry"])}'
+    if isinstance(error, TypeError) and (match := _UNEXPECTED.search(text)):
+        return f'{name}: {_explain_unexpected(match["where"], match["key"])}'
+    if isinstance(error, TypeError) and (match := _MISSING.search(text)):
+        return f'{name}: {_owner(match["where"])} needs {match["keys"]}; the config does not give it'
+    if isinstance(error, FileNotFoundError):
+        missing = error.filename or text
+        return f'{name}: {missing} does not exist; check data_root, ann_file and data_prefix (or load_from)'
+    if isinstance(error, JSONDecodeError):
+        return f'annotation file is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}'
+    if isinstance(error, ValueError) and 'need at least one array to concatenate' in text:
+        return (f'{name}: the data set is empty after filtering; compare metainfo.classes with the categories of the '
+                'annotation file, and filter_cfg with the images')
+    if isinstance(error, (RuntimeError, OSError)) and _LOST_PEER.search(text):
+        return (f'rank {os.environ.get("RANK", "?")}: another process of this run died or did not answer in time '
+                f'({text[-100:]}); look at its output. The waiting time is VITDET_DIST_TIMEOUT seconds; --resume goes '
+                'on from the last checkpoint')
+    if isinstance(error, OSError) and error.errno == 28:
+        return f'no space left on the disk of {cfg.get("work_dir")}; free some or choose another --work-dir'
+    if 'out of memory' in text and type(error).__name__ in ('OutOfMemoryError', 'RuntimeError'):
+        return ('out of GPU memory; try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '
+                'checkpointing (model.backbone.with_cp=True) or FSDP (docs/distributed.md)')
+    return None
+
+
+def _owner(where: str) -> str:
+    return where.replace('.__init__', '')
+
+
+def _explain_unexpected(where: str, key: str) -> str:
+    import inspect
+    owner = _owner(where)
+    target = find_registered(owner) if owner != '__init__' else None
+    known = inspect.signature(target).parameters if target is not None else ()
+    return f'{owner} does not take {key!r}{suggest(key, known)}'
+
+
+def _explain_unregistered(cfg: Config, name: str, registry: str) -> str:
+    known = {entry for each in all_registries() if each.name == registry for entry in each.module_dict}
+    elsewhere = [each for each in all_registries() if name in each.module_dict]
+    if elsewhere:
+        return (f'{name} is registered as a {elsewhere[0].name}, not as a {registry}: is it in the right place, and '
+                f'does default_scope={cfg.get("default_scope")!r} fit?')
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    hint = suggest(name, known)
+    if 'vitdet_plugin' in imports:
+        return f'type {name!r} is not registered as a {registry}{hint}'
+    return (f'type {name!r} is not registered as a {registry}{hint}; a module that registers it must be named: '
+            "custom_imports=dict(imports=['vitdet_plugin'], allow_failed_imports=False)")

@@ -1,0 +1,45 @@
+"""Look-up in the registries of mmengine, mmdet and mmpretrain."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.config import Config
+
+from vitdet_plugin.utils.output import suppress_output
+
+
+def find_registered(name: str) -> Callable | None:
+    """Return the class or function registered under ``name`` in any registry and scope, or None."""
+    bare = name.split('.')[-1]
+    for registry in all_registries():
+        if bare in registry.module_dict:
+            return registry.module_dict[bare]
+    return None
+
+
+def import_scope(scope: str) -> None:
+    """Fill the registries of a package of the stack, mmdet or mmpretrain; by themselves they do so when first asked."""
+    with suppress_output():  # the forks print that an optional data service is absent
+        for registry in all_registries():
+            if registry.scope == scope:
+                registry.import_from_location()
+
+
+def is_classifier(cfg: Config) -> bool:
+    """Whether ``cfg.model`` is one of mmpretrain's classifiers."""
+    found = find_registered(str((cfg.get('model') or {}).get('type')))
+    return inspect.isclass(found) and any(base.__name__ == 'BaseClassifier' for base in found.__mro__)
+
+
+def all_registries() -> list[Any]:
+    """Every registry: mmengine's roots and their children (mmdet's, mmpretrain's, …)."""
+    from mmengine import registry as mmengine_registry
+    roots = [value for value in vars(mmengine_registry).values() if isinstance(value, mmengine_registry.Registry)]
+    found, queue = [], roots
+    while queue:
+        registry = queue.pop()
+        if all(registry is not other for other in found):
+            found.append(registry)
+            queue.extend(registry.children.values())
+    return found

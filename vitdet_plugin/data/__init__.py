@@ -1,1 +1,0 @@
-"""Transforms, data sets, checks and conversions."""

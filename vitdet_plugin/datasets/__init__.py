@@ -1,0 +1,1 @@
+"""Data sets: readers, converters, checks, statistics, splits."""

@@ -1,0 +1,111 @@
+"""Mean and standard deviation of a data set's pixels, for ``data_preprocessor``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.track import track
+
+MAX_UNREADABLE = 0.01  # of the pictures; above this the figures would be about another set
+_CHUNK_PIXELS = 2**23  # OpenCV counts in float32: exact below 2**24
+
+
+@dataclass
+class PixelStats:
+    """Statistics over all pixels of a set, channels in the order red, green, blue.
+
+    Attributes:
+        mean, std: (3,) in 0 ... 255; the standard deviation is that of all pixels together, not a mean over pictures.
+        pixels: how many were counted, in a channel.
+        images: pictures read.
+        unreadable: files that could not be.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    pixels: int
+    images: int
+    unreadable: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``json.dump``."""
+        return dict(mean=self.mean.tolist(), std=self.std.tolist(), mean_0_1=(self.mean / 255).tolist(),
+                    std_0_1=(self.std / 255).tolist(), channels='RGB', pixels=self.pixels, images=self.images,
+                    unreadable=self.unreadable)
+
+    def config_snippet(self, is_detection: bool) -> str:
+        """Lines for a config of mmdet or mmpretrain."""
+        mean, std = ([round(float(value), 3) for value in values] for values in (self.mean, self.std))
+        flip = 'bgr_to_rgb' if is_detection else 'to_rgb'
+        return (f'model = dict(data_preprocessor=dict(\n    mean={mean}, std={std}, {flip}=True))' if is_detection else
+                f'data_preprocessor = dict(\n    mean={mean}, std={std}, {flip}=True)')
+
+
+def pixel_stats(paths: Sequence[Path], workers: int | None = None) -> PixelStats:
+    """Count every pixel of pictures, one picture in memory at a time (for each worker).
+
+    Pictures are decoded as training decodes them (8 bit, three channels). The counts are integers (a histogram of each
+    channel), so that the result is exact whatever the number and order of the pictures.
+
+    Args:
+        paths: Pictures.
+        workers: Threads; by default as many as cores, at most 8.
+
+    Raises:
+        UserError: None of the pictures, or fewer than 99 %, can be read.
+    """
+    counts, unreadable = np.zeros((3, 256), np.int64), []
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        for path, found in zip(paths, track(_bounded_map(pool, paths), len(paths), 'pictures')):
+            if found is None:
+                unreadable.append(str(path))
+            else:
+                counts += found
+    if len(unreadable) > MAX_UNREADABLE * len(paths):
+        raise UserError(f'{len(unreadable)} of {len(paths)} pictures cannot be read ({", ".join(unreadable[:3])}'
+                        f'{", …" if len(unreadable) > 3 else ""}); mend or remove them')
+    pixels = int(counts[0].sum())
+    values = np.arange(256, dtype=object)  # Python integers: squares of a large set exceed 64 bits
+    mean, std = np.empty(3), np.empty(3)
+    for channel, row in enumerate(counts.astype(object)):
+        total, squares = int((values * row).sum()), int((values * values * row).sum())
+        mean[channel] = total / pixels
+        std[channel] = (squares * pixels - total * total) ** 0.5 / pixels
+    return PixelStats(mean, std, pixels, len(paths) - len(unreadable), unreadable)
+
+
+def _bounded_map(pool: ThreadPoolExecutor, paths: Sequence[Path], ahead: int = 64):
+    """Histograms in order; only so many futures at a time, so that a set of millions needs no list of its own."""
+    pending = []
+    for path in paths:
+        pending.append(pool.submit(channel_histograms, path))
+        if len(pending) >= ahead:
+            yield pending.pop(0).result()
+    for future in pending:
+        yield future.result()
+
+
+def channel_histograms(path: Path) -> np.ndarray | None:
+    """(3, 256) counts of red, green and blue values of a picture; None if it cannot be read."""
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # imread fails on some paths of Windows
+    except (OSError, cv2.error):
+        return None
+    if image is None:
+        return None
+    counts = np.zeros((3, 256), np.int64)
+    rows = max(1, _CHUNK_PIXELS // image.shape[1])
+    for top in range(0, image.shape[0], rows):
+        for channel in range(3):
+            part = cv2.calcHist([image[top:top + rows]], [2 - channel], None, [256], [0, 256])
+            counts[channel] += part[:, 0].astype(np.int64)
+    return counts

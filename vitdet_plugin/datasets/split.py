@@ -1,0 +1,188 @@
+"""Splits of a folder of classes into train, val and test: stratified, seeded, groups kept together."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vitdet_plugin.datasets.image_sets import ImageSet
+from vitdet_plugin.errors import UserError
+
+SPLITS = ('train', 'val', 'test')
+_MOST_FOLDS = 20
+
+
+def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int = 0,
+                  groups: Sequence[str] | None = None) -> list[np.ndarray]:
+    """Deal samples out to splits so that every class keeps its share.
+
+    Args:
+        labels: (N,) class of each sample.
+        fractions: Share of each split; they sum to 1, zero leaves a split empty.
+        seed: Same seed, same splits.
+        groups: (N,) name of the group of each sample (plant, patient, scene); a group is never divided. The shares are
+            then as near as whole groups allow.
+
+    Returns:
+        Sorted indices of each split.
+
+    Raises:
+        UserError: Fractions that make no sense, or too few samples or groups for them.
+    """
+    if len(fractions) < 2 or min(fractions) < 0 or max(fractions) >= 1 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(f'fractions {" ".join(f"{each:g}" for each in fractions)} must lie in [0, 1) and sum to 1')
+    labels = np.asarray(labels)
+    divide = _divide_samples if groups is None else _divide_groups
+    return [np.sort(part) for part in divide(labels, list(fractions), seed, groups)]
+
+
+def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int, _groups: None) -> list[np.ndarray]:
+    """One split after the other, the last first, each a stratified draw from what is left."""
+    from sklearn.model_selection import train_test_split
+    rest, left, parts = np.arange(len(labels)), 1.0, []
+    for fraction in fractions[:0:-1]:
+        part = rest[:0]
+        if fraction > 0:
+            try:
+                rest, part = train_test_split(rest, test_size=round(fraction / left * len(rest)) or 1,
+                                              stratify=labels[rest], random_state=seed)
+            except ValueError as error:
+                raise UserError(f'{len(rest)} pictures of {len(set(labels[rest]))} classes cannot be divided in shares '
+                                f'of {left - fraction:g} and {fraction:g}: {error}') from error
+        left -= fraction
+        parts.append(part)
+    return [rest, *parts[::-1]]
+
+
+def _divide_groups(labels: np.ndarray, fractions: list[float], seed: int, groups: Sequence[str]) -> list[np.ndarray]:
+    """Folds of whole groups with balanced classes, of which each split gets its number."""
+    from sklearn.model_selection import StratifiedGroupKFold
+    names = np.unique(np.asarray(groups), return_inverse=True)[1]
+    wanted = sum(fraction > 0 for fraction in fractions)
+    most = min(_MOST_FOLDS, int(names.max()) + 1)
+    if most < wanted:
+        raise UserError(f'{most} groups cannot be divided into {wanted} splits')
+    shares = {count: _whole_shares(fractions, count) for count in range(wanted, most + 1)}
+    miss = {count: max(abs(share / count - fraction) for share, fraction in zip(shares[count], fractions))
+            for count in shares}
+    folds = min(miss, key=lambda count: (round(miss[count], 3), count))
+    kept_apart = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # with fewer pictures of a class than folds the class cannot be in all of them, which sklearn only warns about
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)
+        try:
+            parts = [part for _, part in kept_apart.split(labels, labels, names)]
+        except ValueError as error:
+            raise UserError(f'{len(labels)} pictures in {names.max() + 1} groups cannot be divided: {error}') from error
+    ends = np.cumsum(shares[folds])
+    return [np.concatenate(parts[end - share:end] or [np.empty(0, int)]) for end, share in zip(ends, shares[folds])]
+
+
+def _whole_shares(fractions: list[float], count: int) -> list[int]:
+    """``count`` folds in the proportion of ``fractions``; every split that wants any gets at least one."""
+    shares = [max(1, round(fraction * count)) if fraction > 0 else 0 for fraction in fractions]
+    shares[int(np.argmax(shares))] += count - sum(shares)
+    return shares
+
+
+def groups_by_pattern(files: Sequence[str], pattern: str) -> list[str]:
+    """The part of each file name that ``pattern`` finds: its first group in brackets, or else all of the match.
+
+    Raises:
+        UserError: No regular expression, or a name in which it finds nothing.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f'--group-pattern {pattern}: no regular expression: {error}') from error
+    found = []
+    for name in files:
+        match = expression.search(name)
+        if match is None:
+            raise UserError(f'--group-pattern {pattern} finds nothing in {name}')
+        found.append(match[1] if expression.groups else match[0])
+    return found
+
+
+def groups_from_csv(files: Sequence[str], path: str | Path) -> list[str]:
+    """The group of each file from a table with the columns ``file`` and ``group``.
+
+    Raises:
+        UserError: The table is missing, lacks a column, or lacks a file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path} does not exist; give a CSV table with the columns file and group')
+    with open(path, newline='', encoding='utf-8') as table:
+        rows = list(csv.DictReader(table))
+    if not rows or not {'file', 'group'} <= rows[0].keys():
+        raise UserError(f'{path}: expected a CSV table with the columns file and group')
+    group_of = {row['file']: row['group'] for row in rows}
+    missing = [name for name in files if name not in group_of]
+    if missing:
+        raise UserError(f'{path} lacks {len(missing)} of {len(files)} pictures: {", ".join(missing[:3])}; column file '
+                        'holds paths relative to the folder of classes')
+    return [group_of[name] for name in files]
+
+
+def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str | Path, mode: str = 'list') -> Path:
+    """Write a split to a new folder; the source stays as it is.
+
+    Args:
+        images: What was split.
+        parts: Split name to indices.
+        out: Folder that does not exist or is empty, outside the class folders.
+        mode: ``list``: ``<split>.txt`` with lines ``path label`` for mmpretrain's ``CustomDataset``; ``link``:
+            ``<split>/<class>/<picture>`` as symbolic links; ``copy``: the same as files. ``classes.txt`` in each case.
+
+    Raises:
+        UserError: ``out`` holds something, or lies where its files would become samples.
+    """
+    out, root = Path(out), images.root.resolve()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f'{out} exists and is not empty; nothing is overwritten: choose another --out')
+    inside = out.resolve() != root and root in out.resolve().parents
+    if out.resolve() == root or inside and (mode != 'list' or out.resolve().relative_to(root).parts[0] in
+                                            images.classes):
+        raise UserError(f'{out} lies in {images.root}, where it would be taken for a class; choose another --out')
+    out.mkdir(parents=True, exist_ok=True)
+    (out / 'classes.txt').write_text('\n'.join(images.classes) + '\n', encoding='utf-8')
+    for split, indices in parts.items():
+        if mode == 'list':
+            lines = [f'{images.files[index]} {images.labels[index]}\n' for index in indices]
+            (out / f'{split}.txt').write_text(''.join(lines), encoding='utf-8')
+            continue
+        for name in images.classes:  # a class without pictures in a split keeps its number
+            (out / split / name).mkdir(parents=True)
+        for index in indices:
+            target = out / split / images.files[index]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if mode == 'copy':
+                shutil.copy2(images.path(index), target)
+            else:
+                os.symlink(images.path(index).resolve(), target)
+    return out
+
+
+def describe_split(images: ImageSet, parts: Mapping[str, Sequence[int]]) -> str:
+    """A table: pictures of each class in each split."""
+    counts = {split: Counter(images.labels[index] for index in indices) for split, indices in parts.items()}
+    width = max(len(name) for name in (*images.classes, 'all'))
+    lines = [f'{"":<{width}}' + ''.join(f'{split:>8}' for split in parts)]
+    for label, name in enumerate(images.classes):
+        lines.append(f'{name:<{width}}' + ''.join(f'{counts[split][label]:>8}' for split in parts))
+    lines.append(f'{"all":<{width}}' + ''.join(f'{len(parts[split]):>8}' for split in parts))
+    return '\n'.join(lines)
+
+
+def empty_classes(images: ImageSet, parts: Mapping[str, Sequence[int]]) -> list[str]:
+    """``class in split`` for every class of which a split with pictures has none."""
+    return [f'{name} in {split}' for split, indices in parts.items() if len(indices)
+            for label, name in enumerate(images.classes) if label not in {images.labels[index] for index in indices}]

@@ -1,0 +1,148 @@
+"""Pre-flight of checkpoints: does the file exist, which keys fit the model."""
+
+import difflib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitdet_plugin.datasets.checks.findings import Finding
+from vitdet_plugin.errors import UserError
+
+
+def build_without_memory(model_cfg: dict) -> nn.Module:
+    """Build a model on the meta device: names and shapes of its parameters without their memory.
+
+    Raises:
+        Exception: Whatever the model's constructors raise; some models cannot be built on this device.
+    """
+    from mmengine.registry import MODELS
+    with torch.device('meta'):
+        return MODELS.build(model_cfg)
+
+
+def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str, str | None]]:
+    """Yield (key in the config, file, submodule, prefix in the file or None) of the weights to be loaded.
+
+    The prefix is None for an ``init_cfg`` of another type than Pretrained: those convert official formats.
+    """
+    if cfg.get('load_from'):
+        yield 'load_from', cfg['load_from'], '', ''
+    queue: list[tuple[str, Any]] = [('', cfg.get('model') or {})]
+    while queue:
+        path, node = queue.pop()
+        init = node.get('init_cfg')
+        for each in init if isinstance(init, (list, tuple)) else [init]:
+            if isinstance(each, dict) and isinstance(each.get('checkpoint'), str):
+                key = '.'.join(['model', *filter(None, [path]), 'init_cfg.checkpoint'])
+                prefix = (each.get('prefix') or '') if each.get('type') == 'Pretrained' else None
+                yield key, each['checkpoint'], path, prefix
+        queue += [(f'{path}.{key}'.lstrip('.'), value) for key, value in node.items()
+                  if isinstance(value, dict) and key != 'init_cfg']
+
+
+def check_file(key: str, file: str) -> list[Finding]:
+    """An error if a local checkpoint file is missing (names resembling files of its folder) or empty."""
+    if '://' in file:
+        return []
+    if not os.path.exists(file):
+        folder = os.path.dirname(os.path.abspath(file))
+        beside = os.listdir(folder) if os.path.isdir(folder) else []
+        close = difflib.get_close_matches(os.path.basename(file), beside, n=3)
+        hint = f'its folder has {", ".join(close)}' if close else 'correct the path or download it'
+        return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist; {hint}')]
+    if os.path.isfile(file) and os.path.getsize(file) == 0:
+        return [Finding('error', f'{key}: checkpoint {file} is empty (0 bytes); take an older one')]
+    return []
+
+
+def is_official(file: str) -> bool:
+    """Whether a local file has to be converted: another's format (detectron2, MAE, …), or a classifier of our own.
+
+    Raises:
+        UserError: The file is damaged or holds anything but data.
+    """
+    if '://' in file or not os.path.isfile(file):
+        return False
+    from vitdet_plugin.checkpoints.files import load_state_dict_file
+    from vitdet_plugin.checkpoints.official import known_formats
+    names = set(load_state_dict_file(file))
+    is_classifier = {name.split('.')[0] for name in names} == {'backbone', 'head'}
+    return is_classifier or any(form.matches(names) for form in known_formats())
+
+
+def check_official(key: str, file: str, module: nn.Module, must_fit: bool = False) -> list[Finding]:
+    """Try to load an official checkpoint into a model on the meta device; ``must_fit`` as for :func:`check_keys`."""
+    from vitdet_plugin.checkpoints.official import load_official
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # that is the point
+            load_official(module, file, other_classes=not must_fit)
+    except UserError as error:
+        return [Finding('error', f'{key}: {error}')]
+    return []
+
+
+def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bool) -> list[Finding]:
+    """Compare a checkpoint's keys with a module's.
+
+    Args:
+        key: Where the config names the file.
+        file: Local checkpoint; directories (sharded checkpoints) and remote files are not looked into.
+        module: Whole model or submodule that gets the weights.
+        prefix: Part of the file's names that is cut off first.
+        must_fit: A checkpoint for testing: any missing key is an error.
+    """
+    if '://' in file or not os.path.isfile(file):
+        return []
+    from vitdet_plugin.checkpoints.files import load_state_dict_file
+    weights = load_state_dict_file(file)
+    prefix = f'{prefix.rstrip(".")}.' if prefix else ''
+    shapes = {_bare(name)[len(prefix):]: tuple(value.shape) for name, value in weights.items()
+              if hasattr(value, 'shape') and _bare(name).startswith(prefix)}
+    expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    return compare_keys(f'{key}: {file}', expected, shapes, must_fit)
+
+
+def compare_keys(what: str, expected: dict[str, tuple], found: dict[str, tuple], must_fit: bool) -> list[Finding]:
+    """Return at most one finding about ``found`` (name -> shape) against ``expected``."""
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    reshaped = [name for name in expected if name in found and found[name] != expected[name]]
+    fitting = len(expected) - len(missing) - len(reshaped)
+    if not missing and not reshaped and not extra:
+        return []
+    text = f'{what}: {fitting} of {len(expected)} weights fit'
+    if missing:
+        text += f'; missing in the file: {group_names(missing)}'
+    if extra:
+        text += f'; not in the model: {group_names(extra)}'
+    if reshaped:
+        name = reshaped[0]
+        text += f'; other shape: {group_names(reshaped)}, e.g. {name} {found[name]} for {expected[name]}'
+    if fitting == 0:
+        return [Finding('error', f'{text}. Is it a checkpoint of this model? Official formats load through '
+                                 "init_cfg=dict(type='OfficialCheckpoint', checkpoint=…)")]
+    if must_fit and (missing or reshaped):
+        return [Finding('error', f'{text}. Use the config that the checkpoint was trained with')]
+    return [Finding('warning', f'{text}. The rest keeps its initial values')]
+
+
+def group_names(names: list[str], most: int = 4) -> str:
+    """Shorten ``['neck.a.weight', 'neck.b.weight', 'fc.bias']`` to ``neck.* (2), fc.bias``."""
+    depth = 1 if len({name.split('.')[0] for name in names}) > 1 else 2
+    counts = Counter('.'.join(name.split('.')[:depth]) for name in names)
+    words = []
+    for head, count in counts.most_common(most):
+        only = next(name for name in names if name == head or name.startswith(f'{head}.'))
+        words.append(f'{head}.* ({count})' if count > 1 else only)
+    rest = len(names) - sum(count for _, count in counts.most_common(most))
+    return ', '.join(words) + (f' and {rest} more' if rest else '')
+
+
+def _bare(name: str) -> str:
+    return name[7:] if name.startswith('module.') else name

@@ -1,0 +1,223 @@
+"""Checks before a run starts: everything that would stop it later, found in seconds and said in one line each."""
+
+import copy
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, get_rank
+from torch import nn
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.config.explain import explain
+from vitdet_plugin.datasets.checks.class_folders import (
+    check_folder_dataset,
+    check_topk,
+    folder_classes,
+    is_folder_dataset,
+)
+from vitdet_plugin.datasets.checks.detection_data import check_dataset
+from vitdet_plugin.datasets.checks.findings import Finding, listed
+from vitdet_plugin.engine.check_weights import (
+    build_without_memory,
+    check_file,
+    check_keys,
+    check_official,
+    is_official,
+    weight_files,
+)
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output import suppress_logs
+from vitdet_plugin.utils.paths import existing_folder
+
+_NEEDED = {'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+           'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
+           'test': ('test_dataloader', 'test_cfg', 'test_evaluator')}
+
+
+def preflight(cfg: Config, splits: Sequence[str] = ('train', 'val'), resume: str | None = None) -> None:
+    """Check a config, its data, weights and disk before a run; warnings are printed, errors collected.
+
+    In a distributed run rank 0 checks for all. Nothing is built but the model, on the meta device.
+
+    Args:
+        cfg: Complete config with ``work_dir``; not changed.
+        splits: Which of train, val, test will run; ``val`` only counts if the config has it.
+        resume: Checkpoint that the run goes on from, if any.
+
+    Raises:
+        UserError: One text with every error in a line of its own; on every rank.
+    """
+    shared: list[Any] = [None]
+    if get_rank() == 0:
+        shared = [[tuple(finding) for finding in inspect_config(cfg, splits, resume)]]
+    broadcast_object_list(shared)
+    findings = [Finding(*pair) for pair in shared[0]]
+    if get_rank() == 0:
+        for finding in findings:
+            if finding.level == 'warning':
+                print(f'warning: {finding.text}', flush=True)
+    errors = [finding.text for finding in findings if finding.level == 'error']
+    if len(errors) == 1:
+        raise UserError(errors[0])
+    if errors:
+        raise UserError('\n'.join([f'{len(errors)} things to mend before this can run (--skip-preflight starts '
+                                   'anyway):', *(f'  {number}. {text}' for number, text in enumerate(errors, 1))]))
+
+
+def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None) -> list[Finding]:
+    """Return all findings of the pre-flight, each text once."""
+    findings = _check_sections(cfg, splits)
+    if findings:
+        return findings
+    findings, classes = _check_data(cfg, splits)
+    findings += _check_class_counts(cfg, classes)
+    model, model_findings = _build(cfg)
+    findings += model_findings + _check_weights(cfg, model, splits, resume)
+    if 'train' in splits:
+        findings += check_disk(cfg, model)
+    return list(dict.fromkeys(findings))
+
+
+def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
+    name = cfg.filename or 'config'
+    if 'data' in cfg and 'train_dataloader' not in cfg:
+        return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 wants '
+                                 'train_dataloader, optim_wrapper and train_cfg: start from configs/vitdet_100e.py')]
+    if 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
+        averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
+        if averaging and 'train' in splits:
+            return [Finding('error', f'{name}: {averaging[0]} averages whole weights, of which each rank has parts '
+                                     'under FSDP; leave the hook out, or the strategy')]
+    needed = ['model', *(key for split in splits if split != 'val' for key in _NEEDED[split])]
+    return [Finding('error', f'{name} has no {key!r}; inherit it: _base_ = [… _base_/…]')
+            for key in needed if cfg.get(key) is None]
+
+
+def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list[str]]:
+    """Findings about all data sets in use, and the class names of the first of them."""
+    findings: list[Finding] = []
+    classes: list[str] = []
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for path, dataset in leaf_datasets((loader or {}).get('dataset'), f'{split}_dataloader.dataset'):
+            check = check_folder_dataset if is_folder_dataset(dataset) else check_dataset
+            findings += check(path, dataset, is_training=split == 'train')
+            own = dataset_classes(dataset) or (folder_classes(dataset) if is_folder_dataset(dataset) else [])
+            classes = classes or own
+            if own and own != classes:
+                findings.append(Finding('error', f'{path}: other classes than in the first data set of this config: '
+                                                 f'{listed(own)}; first: {listed(classes)}'))
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        findings += check_topk(f'{split}_evaluator', evaluators, classes)
+        for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+            ann_file = each.get('ann_file') if isinstance(each, dict) else None
+            if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
+                continue
+            if not any(os.path.abspath(ann_file) in finding.text for finding in findings):  # else it has been said
+                findings.append(Finding('error', f'{split}_evaluator.ann_file: {os.path.abspath(ann_file)} does not '
+                                                 'exist; it is usually that of the data set'))
+    return findings, classes
+
+
+def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
+    """num_classes of box, mask and classification heads against the data; a wrong one crashes or wastes outputs."""
+    findings: list[Finding] = []
+    mixing = bool((cfg.model.get('train_cfg') or {}).get('augments'))  # Mixup, CutMix: labels become scores
+    preprocessor = (cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
+    if mixing and classes and preprocessor.get('num_classes') != len(classes):
+        findings.append(Finding('error', 'model.data_preprocessor.num_classes='
+                                         f'{preprocessor.get("num_classes")}, but train_cfg.augments mix the labels of '
+                                         f'{len(classes)} classes; set it to {len(classes)}'))
+    queue = [('model', cfg.model)]
+    while queue and classes:
+        path, node = queue.pop()
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            here = f'{path}.{key}'
+            if isinstance(value, (dict, list, tuple)) and key not in ('rpn_head', 'semantic_head', 'train_cfg'):
+                queue.append((here, value))
+            elif key == 'num_classes' and here.split('.')[-2] != 'data_preprocessor' and value != len(classes):
+                if any(part in ('bbox_head', 'mask_head') for part in here.split('.')) or path == 'model.head':
+                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes, '
+                                                     f'{listed(classes)}; set it to {len(classes)}'))
+    return findings
+
+
+def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:
+    """The model on the meta device, or what is wrong with its config; (None, []) if it only dislikes the device."""
+    from mmengine.registry import init_default_scope
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    model_cfg = copy.deepcopy(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+    try:
+        with suppress_logs(logging.WARNING):  # it comes again when the runner builds the model
+            return build_without_memory(model_cfg), []
+    except Exception as error:
+        line = explain(error, cfg)
+        return None, [Finding('error', line)] if line else []
+
+
+def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
+                   resume: str | None) -> list[Finding]:
+    findings: list[Finding] = []
+    is_test = 'train' not in splits
+    files = list(weight_files(cfg))
+    if resume or is_test:  # these replace whatever init_cfg loads
+        files = [entry for entry in files if entry[0] == 'load_from']
+    for key, file, submodule, prefix in files:
+        missing = check_file(key, file)
+        findings += missing
+        if missing or model is None or '://' in file or not os.path.isfile(file):
+            continue
+        try:
+            target = model.get_submodule(submodule)
+        except AttributeError:  # part of a wrapper that names its children differently
+            continue
+        try:
+            if prefix is None or isinstance(target, Backbone) or (not resume and is_official(file)):
+                findings += check_official(key, file, target, must_fit=is_test)
+            else:
+                findings += check_keys(key, file, target, prefix, must_fit=is_test or bool(resume))
+        except Exception as error:
+            findings.append(Finding('error', str(error) if isinstance(error, UserError) else
+                                    f'{key}: checkpoint {file} cannot be read: '
+                                             f'{" ".join(str(error).split()) or type(error).__name__}'))
+    return findings
+
+
+def check_disk(cfg: Config, model: nn.Module | None) -> list[Finding]:
+    """Compare free space at ``work_dir`` with the size of the checkpoints to come (weights and two moments each)."""
+    folder = existing_folder(cfg.get('work_dir') or '.')
+    if not os.access(folder, os.W_OK):
+        return [Finding('error', f'work_dir: {folder} is not writable; choose another --work-dir')]
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values()) if model else 0
+    trained = sum(value.numel() * value.element_size() for value in model.parameters()) if model else 0
+    one = weights + 2 * trained
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    kept = hook.get('max_keep_ckpts', -1)
+    number = max(1, kept + 1 if kept > 0 else _saved_checkpoints(cfg, hook)) + bool(hook.get('save_best'))
+    free = shutil.disk_usage(folder).free
+    if free < max(one, 2**20):
+        return [Finding('error', f'work_dir: {_gb(free)} free at {folder}, but one checkpoint takes {_gb(one)}; free '
+                                 'space or choose another --work-dir')]
+    if free < one * number:
+        return [Finding('warning', f'work_dir: {_gb(free)} free at {folder} for {number} checkpoints of {_gb(one)}; '
+                                   'set default_hooks.checkpoint.max_keep_ckpts')]
+    return []
+
+
+def _saved_checkpoints(cfg: Config, hook: dict) -> int:
+    length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters') or 1
+    by_epoch = hook.get('by_epoch', True)
+    if by_epoch and 'max_epochs' not in cfg.train_cfg:
+        return 1  # an iteration-based loop is one epoch
+    return int(length // max(1, hook.get('interval', 1)))
+
+
+def _gb(number: float) -> str:
+    return f'{number / 2**30:.2f} GB'

@@ -1,0 +1,1 @@
+"""Pipeline transforms: large-scale jitter, mosaic, letterbox and others."""

@@ -1,0 +1,130 @@
+"""Large-scale jittering (arXiv 2012.07177) as detectron2's ViTDet recipe does it, in one step."""
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import PolygonMasks
+from mmengine.registry import TRANSFORMS
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.transforms.crop_annotations import crop_bitmaps, crop_boxes, crop_polygons
+from vitdet_plugin.transforms.crop_window import CropWindow, jitter_window, resize_and_crop
+
+_BACKENDS = ('cv2', 'pillow')
+
+
+@TRANSFORMS.register_module()
+class LargeScaleJitter(BaseTransform):
+    """Flips, resizes by a random scale and crops to at most ``image_size`` squared, without padding.
+
+    Same distribution as detectron2's RandomFlip, ResizeScale and FixedSizeCrop in a row: the picture is fitted into
+    a square of ``image_size`` times a number from ``scale``; where it is larger than ``image_size``, the crop starts at
+    one random number (the same for both axes) times what is to spare. Boxes are recomputed from the masks, instances
+    of which nothing is left are dropped. Padding belongs after normalising: leave it to the data preprocessor.
+
+    Use it in place of mmdet's RandomResize, RandomCrop, FilterAnnotations and RandomFlip, last before PackDetInputs.
+    Masks stay what ``LoadAnnotations`` made them: polygons with ``poly2mask=False`` (fast, and mmdet ignores instances
+    that are stored as RLE, which in COCO are the crowds), otherwise bitmaps.
+
+    Required keys: img. Optional: gt_bboxes, gt_bboxes_labels, gt_ignore_flags, gt_masks, gt_seg_map. Added or changed:
+    these and img_shape (h, w), scale (w, h), scale_factor (x, y), keep_ratio, flip, flip_direction, homography_matrix
+    (3, 3) float32. ``img`` comes out as (h, w, C) over channel-first memory, which makes packing it free.
+
+    Args:
+        image_size: side of the crop in pixels.
+        scale: smallest and largest scale relative to ``image_size``.
+        resize_backend: ``cv2``, or ``pillow`` for antialiasing as in detectron2 (slower).
+        flip_prob: how often the picture is mirrored left and right.
+        min_box_size: an instance stays if its box is wider and higher than this many pixels.
+        skip_empty: True returns None when no instance is left, so that the data set draws another picture; by default
+            such a picture is trained on as background.
+    """
+
+    def __init__(self, image_size: int = 1024, scale: tuple[float, float] = (0.1, 2.0), resize_backend: str = 'cv2',
+                 flip_prob: float = 0.5, min_box_size: float = 1e-5, skip_empty: bool = False) -> None:
+        if resize_backend not in _BACKENDS:
+            raise UserError(f'LargeScaleJitter: resize_backend={resize_backend!r} is unknown; use one of {_BACKENDS}')
+        if not (isinstance(image_size, int) and image_size > 0):
+            raise UserError(f'LargeScaleJitter: image_size={image_size!r} must be a whole number of pixels, e.g. 1024')
+        if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
+            raise UserError(f'LargeScaleJitter: scale={scale!r} must be (smallest, largest), e.g. (0.1, 2.0)')
+        if not 0 <= flip_prob <= 1:
+            raise UserError(f'LargeScaleJitter: flip_prob={flip_prob!r} must lie in [0, 1]')
+        self.image_size = image_size
+        self.scale = tuple(scale)
+        self.resize_backend = resize_backend
+        self.flip_prob = flip_prob
+        self.min_box_size = min_box_size
+        self.skip_empty = skip_empty
+
+    @cache_randomness
+    def _draw(self) -> tuple[bool, float, float]:
+        """Flip, relative scale, crop position: three numbers from NumPy's global state, in the reference's order."""
+        return np.random.uniform() < self.flip_prob, np.random.uniform(*self.scale), np.random.uniform()
+
+    def transform(self, results: dict) -> dict | None:
+        flip, relative_scale, position = self._draw()
+        window = jitter_window(results['img'].shape[:2], self.image_size, relative_scale, position, flip)
+        results['img'] = _channels_first(resize_and_crop(results['img'], window, self.resize_backend))
+        _crop_instances(results, window, self.min_box_size)
+        if results.get('gt_seg_map') is not None:
+            rows, columns = window.nearest_rows_and_columns()
+            results['gt_seg_map'] = results['gt_seg_map'][rows[:, None], columns]
+        results['img_shape'] = window.size
+        results['scale'] = window.scaled[::-1]
+        results['scale_factor'] = window.factor[::-1]
+        results['keep_ratio'] = True
+        results['flip'] = window.flip
+        results['flip_direction'] = 'horizontal' if window.flip else None
+        matrix = window.matrix().astype(np.float32)
+        earlier = results.get('homography_matrix')
+        results['homography_matrix'] = matrix if earlier is None else matrix @ earlier
+        if self.skip_empty and not len(results.get('gt_bboxes', ())):
+            return None
+        return results
+
+    def __repr__(self) -> str:
+        return (f'{type(self).__name__}(image_size={self.image_size}, scale={self.scale}, '
+                f'resize_backend={self.resize_backend!r}, flip_prob={self.flip_prob}, '
+                f'min_box_size={self.min_box_size}, skip_empty={self.skip_empty})')
+
+
+def _channels_first(image: np.ndarray) -> np.ndarray:
+    """The same (h, w, C) picture over (C, h, w) memory."""
+    if image.ndim == 2:
+        return np.ascontiguousarray(image)
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    cv2.split(image, list(planes))
+    return planes.transpose(1, 2, 0)
+
+
+def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> None:
+    """Brings masks and boxes into the crop and drops, in place, the instances that are not in it."""
+    if results.get('gt_bboxes') is None:
+        return
+    given, masks = results['gt_bboxes'], results.get('gt_masks')
+    if masks is None:
+        boxes = _crop_given_boxes(given, window)
+    else:
+        boxes, pick = (crop_polygons if isinstance(masks, PolygonMasks) else crop_bitmaps)(masks, window)
+        # An ignored region may lack a mask (mmdet loads RLE crowds that way beside polygons): its box has to do.
+        ignored = np.flatnonzero(results.get('gt_ignore_flags', ()))
+        no_mask = [index for index in ignored if not np.any(masks.masks[index])]
+        if no_mask:
+            boxes[no_mask] = _crop_given_boxes(given, window)[no_mask]
+    keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > min_box_size).all(1))
+    if masks is not None:
+        results['gt_masks'] = pick(keep)
+    boxes = boxes[keep].astype(np.float32)
+    wrapped = isinstance(given, HorizontalBoxes)
+    results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes), clone=False) if wrapped else boxes
+    for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
+        if key in results:
+            results[key] = results[key][keep]
+
+
+def _crop_given_boxes(boxes: HorizontalBoxes | np.ndarray, window: CropWindow) -> np.ndarray:
+    return crop_boxes(boxes.tensor.numpy() if isinstance(boxes, HorizontalBoxes) else boxes, window)

@@ -1,0 +1,11 @@
+"""Suggestions for misspelled names."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return a hint such as `` (did you mean lr, lr_mult?)``, or an empty string when nothing resembles ``word``."""
+    folded = {str(name).lower(): str(name) for name in known}
+    found = [folded[name] for name in difflib.get_close_matches(word.lower(), sorted(folded), n=3, cutoff=cutoff)]
+    return f' (did you mean {", ".join(found)}?)' if found else ''

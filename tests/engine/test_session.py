@@ -17,7 +17,7 @@ def arguments(**changes):
                         **changes})
 
 
-def test_the_launcher_is_found_in_the_environment():
+def test_the_launcher_is_detected_from_the_environment():
     assert resolve_launcher(None, {}) == 'none'
     assert resolve_launcher(None, TORCHRUN) == 'pytorch'
     assert resolve_launcher('slurm', {}) == 'slurm'
@@ -25,7 +25,7 @@ def test_the_launcher_is_found_in_the_environment():
         resolve_launcher('none', TORCHRUN)
 
 
-def test_a_launcher_that_did_not_start_us(monkeypatch):
+def test_a_launcher_without_its_environment_is_an_error(monkeypatch):
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match='torchrun'):
@@ -39,12 +39,12 @@ def test_work_dir_comes_from_the_command_the_config_or_its_name(given, in_config
     assert load_session_config(arguments(work_dir=given, cfg_options=options)).work_dir == used
 
 
-def test_the_default_logger_becomes_the_progress_line_with_its_settings():
+def test_the_default_logger_is_replaced_and_keeps_its_settings():
     cfg = load_session_config(arguments(cfg_options=['default_hooks.logger.interval=7']))
     assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)
 
 
-def test_safe_hooks_take_their_places_and_leave_others(tmp_path):
+def test_default_hooks_are_replaced_and_other_hooks_are_kept(tmp_path):
     cfg = load_session_config(arguments(cfg_options=['default_hooks.checkpoint.interval=3']))
     assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=3)
     assert [cfg.default_hooks[name].type for name in ('resume_state', 'nonfinite_loss', 'stop')] == [
@@ -55,7 +55,7 @@ def test_safe_hooks_take_their_places_and_leave_others(tmp_path):
     assert cfg.default_hooks.checkpoint.type == 'OtherHook' and cfg.default_hooks.stop is None
 
 
-def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):
+def test_a_strategy_selects_its_runner_and_requires_a_launcher(tiny_config):
     tiny_config.strategy = dict(type='FSDPStrategy')
     with pytest.raises(UserError, match='torchrun'):
         use_strategy(tiny_config)
@@ -85,7 +85,7 @@ class Classifier(BaseModel):
 
 
 def test_averaged_weights_are_those_of_a_loaded_classifier(tmp_path):
-    """EMAHook copies the model before the file is read, and tests its copy: the copy has to be loaded too."""
+    """EMAHook copies the model before the checkpoint is read and tests with the copy, which must be loaded too."""
     trained = Classifier().state_dict()
     torch.save(dict(state_dict=trained), tmp_path / 'trained.pth')
     runner = QuietRunner(Classifier(), str(tmp_path), custom_hooks=[dict(type='EMAHook')], default_scope='mmengine',

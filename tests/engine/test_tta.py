@@ -28,7 +28,7 @@ def model():
 
 
 def test_the_best_view_of_an_object_is_kept_with_its_own_mask(model):
-    """One object is at x = 2..8 in the original view (0.4) and at 12..18 in the flipped one (0.9), another in one view."""
+    """One object has score 0.4 in the original view and 0.9 in the flipped one, another is found in one view only."""
     original, flipped = view([[2, 1, 8, 9]], [0.4], False), view([[12, 1, 18, 9], [0, 0, 4, 4]], [0.9, 0.6], True)
     (merged,) = model.merge_preds([(original, flipped)])
     found = merged.pred_instances

@@ -69,7 +69,7 @@ def test_a_killed_rank_is_restarted_and_the_run_ends_equal(runs):
 
 def test_nan_on_one_rank_stops_all_and_names_its_images(runs):
     folder, output = runs
-    assert output.count('the loss at iteration 2 is not a number') == 2
+    assert output.count('the loss at iteration 2 is not finite') == 2
     evidence = json.loads((folder / 'nan' / 'nonfinite_iter_2.json').read_text())['ranks']
     assert [each['rank'] for each in evidence] == [0, 1]
     assert 'nan' not in evidence[0]['losses'].values() and evidence[1]['losses']['loss'] == 'nan'

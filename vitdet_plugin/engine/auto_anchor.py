@@ -42,8 +42,8 @@ def fit_anchors(sizes: np.ndarray, count: int, max_ratio: float = 4.0, generatio
     """Fit anchors to object sizes with k-means and random mutation.
 
     k-means runs on the sizes divided by their standard deviation. Then each generation multiplies each entry, with
-    probability 0.9, by a factor ``1 + 0.1 * u * z`` (``u`` uniform, ``z`` standard normal) clipped to [0.3, 3], and keeps
-    the result if the fitness increases.
+    probability 0.9, by a factor ``1 + 0.1 * u * z`` (``u`` uniform, ``z`` standard normal) clipped to [0.3, 3], and
+    keeps the result if the fitness increases.
 
     Args:
         sizes: Widths and heights of the objects in pixels, of shape ``(N, 2)``.

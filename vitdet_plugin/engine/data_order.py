@@ -105,7 +105,7 @@ class CountedBatches:
             self.next_batch += 1
 
     def skip(self, count: int) -> int:
-        """Skip ``count`` batches of the next pass; returns the number skipped, which is lower if the pass is shorter."""
+        """Skip ``count`` batches of the next pass; returns the number skipped, lower if the pass is shorter."""
         self._begun = iter(self.batches)
         return sum(1 for _ in itertools.islice(self._begun, count))
 

@@ -153,8 +153,9 @@ class NonFiniteLossHook(Hook):
             write_atomically(os.path.join(runner.work_dir, f'{stem}.json'), lambda file: file.write(text))
         reason = f'more than {self.max_skips} steps were skipped; ' if self.action == 'skip' else ''
         raise UserError(f'{reason}the loss at iteration {step} is not finite: {what}. The weights before this step and '
-                        f'the image paths are in {os.path.join(runner.work_dir, stem)}.pth and .json. Check the images, '
-                        'lower the learning rate, clip gradients, or set default_hooks.nonfinite_loss.action=skip.')
+                        f'the image paths are in {os.path.join(runner.work_dir, stem)}.pth and .json. Check the '
+                        'images, lower the learning rate, clip gradients, or set '
+                        'default_hooks.nonfinite_loss.action=skip.')
 
 
 def images_of(batch) -> list[str]:

@@ -87,8 +87,8 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
     """
     backbone = getattr(model, 'backbone', None)
     if rate != 1.0 and not hasattr(backbone, 'get_layer_id'):
-        raise UserError(f'layer_decay_rate={rate}, but the backbone {type(backbone).__name__} has no get_layer_id. Use a '
-                        'backbone of vitdet_plugin or set layer_decay_rate=1.0.')
+        raise UserError(f'layer_decay_rate={rate}, but the backbone {type(backbone).__name__} has no get_layer_id. Use '
+                        'a backbone of vitdet_plugin or set layer_decay_rate=1.0.')
     exempt, seen, groups = NO_DECAY_RULES[rule], set(), {}
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):

@@ -58,8 +58,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         done = iteration - state['epoch_begin'] if epoch == state['epoch'] else 0
         then, now = state['batches_per_epoch'], len(self.dataloader)
         if done and then != now:
-            print_log(f'the epoch had {then} batches and now has {now} (changed ranks, batch size or data): resuming at '
-                      'the same fraction of the epoch, with different batches', 'current', logging.WARNING)
+            print_log(f'the epoch had {then} batches and now has {now} (changed ranks, batch size or data): resuming '
+                      'at the same fraction of the epoch, with different batches', 'current', logging.WARNING)
             done = round(done * now / then)
         self._done = done
 

@@ -71,8 +71,8 @@ class ParameterKindConstructor(DefaultOptimWrapperConstructor):
         cfg = dict(self.paramwise_cfg or {})
         factor = cfg.pop('backbone_lr_mult', 1.0)
         if cfg:
-            raise UserError(f'paramwise_cfg of ParameterKindConstructor has unknown keys: {", ".join(sorted(cfg))}. The '
-                            'supported key is backbone_lr_mult.')
+            raise UserError(f'paramwise_cfg of ParameterKindConstructor has unknown keys: {", ".join(sorted(cfg))}. '
+                            'The supported key is backbone_lr_mult.')
         optimizer_cfg = self.optimizer_cfg.copy()
         if 'lr' not in optimizer_cfg:
             raise UserError('optim_wrapper.optimizer has no lr. Set it; ParameterKindConstructor requires it.')

@@ -118,7 +118,7 @@ def describe_training(scalars: dict[str, float], eta: float | None, lr: float | 
     """Format the state of training as one line.
 
     Args:
-        scalars: Smoothed values of ``time`` and ``data_time`` (s), ``memory`` (MB), ``loss`` and its terms, ``grad_norm``.
+        scalars: Smoothed ``time`` and ``data_time`` (s), ``memory`` (MB), ``loss`` and its terms, ``grad_norm``.
         eta: Remaining time in seconds, if known.
         lr: Highest learning rate of all parameter groups.
     """

@@ -1,1 +1,1 @@
-"""Metrics beyond those that mmdet ships."""
+"""Metrics, reports and complexity measurements."""

@@ -41,7 +41,7 @@ def test_too_many_skipped_steps_stop(tiny_set, tmp_path):
         train_here(write_config(tmp_path / 'c.py', tiny_set, rest, POISON), tmp_path / 'w')
 
 
-def test_an_unknown_action_is_named():
+def test_an_unknown_action_is_an_error():
     from vitdet_plugin.engine.guards import NonFiniteLossHook
-    with pytest.raises(UserError, match="action='ignore': choose stop or skip"):
+    with pytest.raises(UserError, match="unknown action='ignore'. Use stop or skip"):
         NonFiniteLossHook('ignore')

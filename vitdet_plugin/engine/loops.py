@@ -13,7 +13,7 @@ from vitdet_plugin.engine.data_order import CountedBatches, make_resumable, seed
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """``EpochBasedTrainLoop`` that saves and resumes its position within the epoch.
 
-    The training tool replaces ``EpochBasedTrainLoop`` by this class; the arguments are the same.
+    The train command replaces ``EpochBasedTrainLoop`` by this class; the arguments are the same.
     """
 
     def __init__(self, runner, dataloader, *args, **kwargs):
@@ -74,7 +74,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 class ResumableIterLoop(IterBasedTrainLoop):
     """``IterBasedTrainLoop`` that resumes with the same data as an uninterrupted run.
 
-    The training tool replaces ``IterBasedTrainLoop`` by this class; the arguments are the same.
+    The train command replaces ``IterBasedTrainLoop`` by this class; the arguments are the same.
     """
 
     def __init__(self, runner, dataloader, *args, **kwargs):

@@ -19,10 +19,10 @@ from vitdet_plugin.engine.console import LiveBar, LogFileStream, quieten
 class ProgressHook(LoggerHook):
     """``LoggerHook`` with compact console lines: ETA, speed, learning rate, memory and loss terms.
 
-    Use it as the logger hook: ``default_hooks=dict(logger=dict(type='ProgressHook', interval=50))``. ``tools/train.py``
-    and ``tools/test.py`` do so automatically. The scalars for ``vis_data/scalars.json``, TensorBoard and other backends
-    are those of ``LoggerHook``, plus ``memory`` (MB) on a CPU. Validation scalars of an iteration-based loop use the
-    iteration as their step. Only rank 0 prints.
+    Use it as the logger hook: ``default_hooks=dict(logger=dict(type='ProgressHook', interval=50))``; the train and test
+    commands do so automatically. The scalars for ``vis_data/scalars.json``, TensorBoard and other backends are those of
+    ``LoggerHook``, plus ``memory`` (MB) on a CPU. Validation scalars of an iteration-based loop use the iteration as
+    their step. Only rank 0 prints.
 
     Args:
         interval: Iterations between two log lines.

@@ -1,1 +1,1 @@
-"""Metrics, reports and complexity measurements."""
+"""Metrics beyond those that mmdet ships."""

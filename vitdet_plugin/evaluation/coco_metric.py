@@ -70,7 +70,7 @@ def fast_evaluation() -> type:
 
 @contextmanager
 def _evaluating_with(evaluation: type) -> Iterator[None]:
-    """Make ``CocoMetric`` use another evaluation class, which it looks up as a global of its module."""
+    """mmdet's metric names its evaluation by a global of its module."""
     module = sys.modules[CocoMetric.__module__]
     own = module.COCOeval
     module.COCOeval = evaluation

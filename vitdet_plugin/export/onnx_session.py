@@ -25,9 +25,9 @@ def open_session(path: str | Path, kind: str, output: str, note: str) -> tuple[A
     """
     import onnxruntime
     if not Path(path).is_file():
-        raise UserError(f'{path} does not exist. Export a {kind} to create it.')
+        raise UserError(f'{path} does not exist. Write it with "vitdet export".')
     session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     about = session.get_modelmeta().custom_metadata_map
     if note not in about or session.get_outputs()[0].name != output:
-        raise UserError(f'{path} is not a {kind} exported by vitdet_plugin. Export it again.')
+        raise UserError(f'{path} is not a {kind} written by "vitdet export". Export it again.')
     return session, about

@@ -1,4 +1,4 @@
-"""Hook that draws predictions and ground truth during testing (``tools/test.py --show-dir DIR``)."""
+"""Hook that draws predictions and ground truth during testing (``vitdet test --show-dir DIR``)."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,7 +17,7 @@ def arguments(**changes):
                         **changes})
 
 
-def test_the_launcher_is_detected_from_the_environment():
+def test_the_launcher_is_found_in_the_environment():
     assert resolve_launcher(None, {}) == 'none'
     assert resolve_launcher(None, TORCHRUN) == 'pytorch'
     assert resolve_launcher('slurm', {}) == 'slurm'
@@ -39,12 +39,12 @@ def test_work_dir_comes_from_the_command_the_config_or_its_name(given, in_config
     assert load_session_config(arguments(work_dir=given, cfg_options=options)).work_dir == used
 
 
-def test_the_default_logger_is_replaced_and_keeps_its_settings():
+def test_the_default_logger_becomes_the_progress_line_with_its_settings():
     cfg = load_session_config(arguments(cfg_options=['default_hooks.logger.interval=7']))
     assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)
 
 
-def test_default_hooks_are_replaced_and_other_hooks_are_kept(tmp_path):
+def test_safe_hooks_take_their_places_and_leave_others(tmp_path):
     cfg = load_session_config(arguments(cfg_options=['default_hooks.checkpoint.interval=3']))
     assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=3)
     assert [cfg.default_hooks[name].type for name in ('resume_state', 'nonfinite_loss', 'stop')] == [
@@ -55,7 +55,7 @@ def test_default_hooks_are_replaced_and_other_hooks_are_kept(tmp_path):
     assert cfg.default_hooks.checkpoint.type == 'OtherHook' and cfg.default_hooks.stop is None
 
 
-def test_a_strategy_selects_its_runner_and_requires_a_launcher(tiny_config):
+def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):
     tiny_config.strategy = dict(type='FSDPStrategy')
     with pytest.raises(UserError, match='torchrun'):
         use_strategy(tiny_config)

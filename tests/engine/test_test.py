@@ -20,7 +20,7 @@ def test_training_parts_are_dropped(tiny_config):
 
 @pytest.mark.parametrize('changes, says', [
     (dict(eval=['mask']), '--eval mask: choose from bbox, segm'), (dict(out='found.txt'), '.pkl')])
-def test_errors_in_arguments(tiny_config, changes, says):
+def test_mistakes_are_one_line(tiny_config, changes, says):
     with pytest.raises(UserError, match=says):
         apply_test_arguments(tiny_config, arguments(**changes))
 
@@ -31,7 +31,7 @@ def test_a_config_without_a_test_split(tiny_config):
         apply_test_arguments(tiny_config, arguments())
 
 
-def test_format_only(tiny_config, tmp_path):
+def test_formatting_for_a_server(tiny_config, tmp_path):
     apply_test_arguments(tiny_config, arguments(format_only=True, out=str(tmp_path / 'new' / 'r.json')))
     assert tiny_config.test_evaluator.format_only and tiny_config.test_evaluator.outfile_prefix == str(
         tmp_path / 'new' / 'r')

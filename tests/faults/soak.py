@@ -1,4 +1,4 @@
-"""The long form of the fault tests, ``make soak``: kills while saving, mutated annotation files; prints a table."""
+"""Long fault tests (``make soak``): kills while saving and corrupted annotation files; prints a table."""
 
 import argparse
 import collections
@@ -25,14 +25,19 @@ _REST = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={
 
 
 def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
-    """SIGKILL a training ``kills`` times at random moments, resume each time, and compare with an untouched run.
+    """Kill a training run at random times, resume it each time, and compare it with an uninterrupted run.
+
+    Args:
+        kills: Number of times to send SIGKILL.
+        folder: Folder for the runs.
+        seed: Seed of the random times.
 
     Returns:
-        Counts: kills, how many left an unfinished file, lives that could not resume (must be 0).
+        The number of kills, of kills that left an unfinished file, and of processes that failed (must be 0).
     """
     data, rng = write_tiny_set(folder / 'set', images=7), random.Random(seed)
-    steps = kills * 3 + 4  # a life makes three steps at most, so there are enough of them
-    ballast = (dict(type='BallastHook', megabytes=24),)  # so that much of the time is spent saving
+    steps = kills * 3 + 4  # each process runs at most three steps
+    ballast = (dict(type='BallastHook', megabytes=24),)  # makes saving slow
     config = write_config(folder / 'c.py', data, _REST.format(steps=steps), ballast)
     with _silence():
         train_here(config, folder / 'whole', no_validate=True)
@@ -40,8 +45,8 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
     while counts['kills'] < kills:
         life = multiprocessing.get_context('fork').Process(target=_live, args=(config, work))
         life.start()
-        begin, wanted = _lines(work), rng.randint(1, 3)
-        while life.is_alive() and _lines(work) < begin + wanted:
+        begin, more = _lines(work), rng.randint(1, 3)
+        while life.is_alive() and _lines(work) < begin + more:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)
         if not life.is_alive():
@@ -62,11 +67,15 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
 
 
 def soak_mutations(mutations: int, folder: Path) -> dict:
-    """Check and load ``mutations`` spoilt annotation files.
+    """Check and load corrupted annotation files.
+
+    Args:
+        mutations: Number of files.
+        folder: Folder for the files.
 
     Returns:
-        How many ended as 'error' (documented), 'left out' (counted), 'sound', 'crash' (must be 0); with ``crashes``,
-        the first lines of these.
+        The number of files by result: 'error' (documented), 'left out' (counted), 'sound', 'crash' (must be 0); and
+        ``crashes``, the first lines of unexpected exceptions.
     """
     from tests.faults.test_bad_data import examine
     data = write_tiny_set(folder / 'fuzz', images=3)
@@ -87,7 +96,7 @@ def soak_mutations(mutations: int, folder: Path) -> dict:
 
 
 def _live(config: Path, work: Path) -> None:
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with open(os.devnull, 'w') as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
         train_here(config, work, resume='auto', no_validate=True)
 
 
@@ -110,7 +119,7 @@ def main() -> None:
     parser.add_argument('--kills', type=int, default=50)
     parser.add_argument('--mutations', type=int, default=2000)
     args = parser.parse_args()
-    import vitdet_plugin  # noqa: F401  # once, before the forks
+    import vitdet_plugin  # noqa: F401  # import once, before forking
     failed = 0
     print(f'{time.strftime("%Y-%m-%d")}, commit {_commit()}, {os.cpu_count()} cores {platform.machine()}\n')
     print('| soak | result |\n|---|---|')

@@ -11,7 +11,7 @@ from vitdet_plugin.errors import UserError
 POISON = (dict(type='PoisonHook', step=2),)
 
 
-def test_a_nan_loss_stops_before_the_step_and_keeps_the_evidence(tiny_set, tmp_path):
+def test_a_nan_loss_stops_before_the_step_and_writes_files(tiny_set, tmp_path):
     config = write_config(tmp_path / 'c.py', tiny_set, EPOCHS.format(1), POISON)
     with pytest.raises(UserError, match=r'the loss at iteration 2 is not finite: .*nan for .*\.jpg') as caught:
         train_here(config, tmp_path / 'w')

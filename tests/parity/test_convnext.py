@@ -46,8 +46,8 @@ def test_reference_outputs_for_generated_weights(tmp_path):
     assert image.grad.norm().item() == pytest.approx(INPUT_GRADIENT_NORM, rel=1e-3)
 
 
-@pytest.mark.parametrize('spoil', [False, True])
-def test_a_case_of_version_2_with_official_grn_shapes(tmp_path, spoil):
+@pytest.mark.parametrize('corrupt', [False, True])
+def test_a_case_of_version_2_with_official_grn_shapes(tmp_path, corrupt):
     """A case of our own model with official key names and GRN gradients of shape (1, 1, 1, C)."""
     model = _Classifier(CONFIG, use_grn=True).eval()
     weights = official_weights(model, 3)
@@ -60,9 +60,9 @@ def test_a_case_of_version_2_with_official_grn_shapes(tmp_path, spoil):
     cotangent = normal(out.shape, 5)
     out.backward(cotangent)
     gradients = spelled({name: p.grad for name, p in model.named_parameters()}, OFFICIAL)
-    expected = {'out.out': out.detach() + 0.1 * spoil, 'cotangent.out': cotangent, 'grad.input0': image.grad}
+    expected = {'out.out': out.detach() + 0.1 * corrupt, 'cotangent.out': cotangent, 'grad.input0': image.grad}
     expected |= {f'grad.param.{name}': value.contiguous() for name, value in gradients.items()}
     save_file({name: value.contiguous() for name, value in expected.items()}, tmp_path / 'expected.safetensors')
     verdict = run_case(tmp_path)
-    assert verdict.passed != spoil
-    assert verdict.worst == 'out.out' if spoil else any('grn' in name for name in verdict.errors)
+    assert verdict.passed != corrupt
+    assert verdict.worst == 'out.out' if corrupt else any('grn' in name for name in verdict.errors)

@@ -1,4 +1,4 @@
-"""Warmup with a decreasing learning rate for biases, an increasing one for the rest, and momentum (as in YOLOv5)."""
+"""Warmup of learning rates and momentum with a high initial learning rate for biases, as in YOLOv5."""
 
 from __future__ import annotations
 

@@ -120,6 +120,6 @@ def make_resumable(loader: DataLoader, seed: int, rank: int) -> CountedBatches |
     if isinstance(loader.dataset, IterableDataset) or getattr(loader, 'batch_sampler', None) is None:
         return None
     counted = CountedBatches(loader.batch_sampler)
-    vars(loader)['batch_sampler'] = counted  # DataLoader rejects a plain assignment after construction
+    vars(loader)['batch_sampler'] = counted  # DataLoader rejects assignment after construction
     loader.dataset.__getitems__ = SeededItems(loader.dataset, seed, rank)
     return counted

@@ -12,7 +12,7 @@ KINDS = ('weight', 'scale', 'bias')  # weight decay applies to weights only
 _TABLES = ('pos_embed', 'rel_pos', 'relative_position', 'cls_token')
 
 
-def kind_of(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
+def parameter_kind(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
     """Return the kind of a parameter: 'bias', 'scale' (norms, layer scales, position tables) or 'weight'.
 
     The kind depends on the name and shape instead of a list of norm classes, so that ``gamma``, global response norms
@@ -46,7 +46,7 @@ def kind_groups(model: nn.Module, lr: float, weight_decay: float, backbone_lr_mu
                 continue
             seen.add(id(parameter))
             name = f'{prefix}.{leaf}' if prefix else leaf
-            kind = kind_of(name, parameter, module)
+            kind = parameter_kind(name, parameter, module)
             factor = backbone_lr_mult if name.startswith('backbone.') else 1.0
             group = groups.setdefault((kind, factor), dict(
                 params=[], param_names=[], kind=kind, lr=lr * factor,

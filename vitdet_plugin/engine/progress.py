@@ -60,7 +60,7 @@ class ProgressHook(LoggerHook):
         if due:
             width = len(str(runner.max_iters))
             epoch = '' if _is_iter_based(runner) else f'epoch {runner.epoch + 1}/{runner.max_epochs}  '
-            self._say(runner, f'train {done:>{width}}/{runner.max_iters}  {epoch}{text}')
+            self._write_line(runner, f'train {done:>{width}}/{runner.max_iters}  {epoch}{text}')
             runner.visualizer.add_scalars(scalars, step=done, file_path=self.json_log_path)
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
@@ -100,7 +100,7 @@ class ProgressHook(LoggerHook):
         if self._bar:
             self._bar.update(mode, done, total, text)
         if due:
-            self._say(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
+            self._write_line(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
 
     def _finish_eval(self, runner, mode: str, line: str) -> None:
         if self._stdout is not None:
@@ -109,7 +109,7 @@ class ProgressHook(LoggerHook):
             self._bar.remove(mode)
         runner.logger.info(line)
 
-    def _say(self, runner, line: str) -> None:
+    def _write_line(self, runner, line: str) -> None:
         """Write a line to the log file, and to the terminal if no bar is shown."""
         runner.logger.info(line, extra={'file_only': self._bar is not None})
 

@@ -101,8 +101,8 @@ def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: 
         try:
             total, by_part = count_macs(forward, inputs)
         except (RuntimeError, ValueError) as error:
-            raise UserError(f'the model does not support an input of {shape[0]} x {shape[1]} pixels: '
-                            f'{str(error).splitlines()[0]}') from error
+            raise UserError(f'the model does not support an input of {shape[0]} x {shape[1]} pixels, pass another '
+                            f'--shape: {str(error).splitlines()[0]}') from error
         traced, not_traced = _traced_macs(forward, inputs) if trace else (None, {})
         seconds = memory = None
         if repeats:

@@ -133,7 +133,8 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
             while cause.__cause__ is not None:  # the first exception names the failed step, the last one the reason
                 cause = cause.__cause__
             reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-            raise UserError(f'export failed for an input of {shape[0]} x {shape[1]} pixels: {reason}') from error
+            raise UserError(f'the model cannot be exported with an input of {shape[0]} x {shape[1]} pixels: {reason}'
+                            ) from error
     content = onnx.load(str(out))
     for key, value in _metadata(loaded, shape, model.normalize).items():
         content.metadata_props.add(key=key, value=value)

@@ -43,27 +43,27 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
         train_here(config, folder / 'whole', no_validate=True)
     work, counts = folder / 'killed', collections.Counter()
     while counts['kills'] < kills:
-        life = multiprocessing.get_context('fork').Process(target=_live, args=(config, work))
-        life.start()
+        process = multiprocessing.get_context('fork').Process(target=_train_until_killed, args=(config, work))
+        process.start()
         begin, more = _lines(work), rng.randint(1, 3)
-        while life.is_alive() and _lines(work) < begin + more:
+        while process.is_alive() and _lines(work) < begin + more:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)
-        if not life.is_alive():
-            life.join()
-            counts['failed lives'] += life.exitcode != 0
-            if life.exitcode == 0 or counts['failed lives'] > 3:
+        if not process.is_alive():
+            process.join()
+            counts['failed processes'] += process.exitcode != 0
+            if process.exitcode == 0 or counts['failed processes'] > 3:
                 break
             continue
-        os.kill(life.pid, signal.SIGKILL)
-        life.join()
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
         counts['kills'] += 1
         counts['unfinished files'] += bool(list(work.glob('.*.unfinished')))
     with _silence():
         train_here(config, work, resume='auto', no_validate=True)
     assert_same_run(folder / 'whole', work)
     assert not list(work.glob('.*.unfinished'))
-    return {**counts, 'steps': steps, 'failed lives': counts['failed lives']}
+    return {**counts, 'steps': steps, 'failed processes': counts['failed processes']}
 
 
 def soak_mutations(mutations: int, folder: Path) -> dict:
@@ -95,7 +95,7 @@ def soak_mutations(mutations: int, folder: Path) -> dict:
     return {**counts, 'crash': counts['crash'], 'crashes': list(crashes)[:20], 'slowest (s)': round(slowest, 2)}
 
 
-def _live(config: Path, work: Path) -> None:
+def _train_until_killed(config: Path, work: Path) -> None:
     with open(os.devnull, 'w') as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
         train_here(config, work, resume='auto', no_validate=True)
 
@@ -127,7 +127,7 @@ def main() -> None:
         for name, number, run in (('SIGKILL while training and saving', args.kills, soak_kills),
                                   ('mutated annotation files', args.mutations, soak_mutations)):
             result = run(number, Path(folder)) if number else {}
-            failed += result.get('crash', 0) + result.get('failed lives', 0)
+            failed += result.get('crash', 0) + result.get('failed processes', 0)
             failed += 'kills' in result and result['kills'] < number
             text = ', '.join(f'{key} {value}' for key, value in result.items() if value != [])
             print(f'| {name}: {number} | {text} |', flush=True)

@@ -80,7 +80,7 @@ class _Normalize(nn.Module):
 
     def __init__(self, preprocessor: nn.Module) -> None:
         super().__init__()
-        swaps = getattr(preprocessor, '_channel_conversion', None)  # mmdet's attribute
+        swaps = getattr(preprocessor, '_channel_conversion', None)  # set by mmdet: True if channels are reversed
         if swaps is None:
             swaps = getattr(preprocessor, 'to_rgb', False)
         self.keeps_rgb = bool(swaps)  # pipelines load BGR

@@ -10,7 +10,7 @@ from benchmarks.harness import Row, Step, compare
 from benchmarks.reference_attention import ReferenceAttention, materialised_attention
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
-from vitdet_plugin.layers.rel_pos_attention import rel_pos_attention
+from vitdet_plugin.ops.rel_pos_attention import rel_pos_attention
 
 _DIM, _HEADS = 768, 12
 

@@ -11,7 +11,7 @@ from benchmarks.harness import Row, Step, compare, interleave, is_selected, larg
 from benchmarks.reference_mlstm import parallel_mlstm
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.layers import vil
-from vitdet_plugin.layers.mlstm import mlstm
+from vitdet_plugin.ops.mlstm import mlstm
 
 _SIDES = {'ours': mlstm, 'parallel': parallel_mlstm}
 _HEADS, _DIM = 4, 96  # of ViL-T

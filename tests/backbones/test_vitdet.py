@@ -171,7 +171,7 @@ def test_position_embedding_is_resized_once_in_eval_mode(monkeypatch):
     (dict(shifted_block_indexes=[-1]), r'shifted block indexes \[-1\] are outside'),
     (dict(global_block_indexes=[2]), r'blocks \[2\] are both global and shifted'),
     (dict(residual_block='wide'), "residual block 'wide' is unknown"),
-    (dict(attention='fast'), "attention form 'fast' is unknown"),
+    (dict(attention='fast'), "rel_pos_attention: 'fast' is unknown"),
     (dict(frozen_stages=5), 'frozen_stages=5 is outside .* 4 blocks'),
 ])
 def test_bad_arguments_give_one_clear_line(kwargs, message):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
-from vitdet_plugin.layers.rel_pos_attention import FORMS
+from vitdet_plugin.ops.rel_pos_attention import FORMS
 
 
 def attention(dim=12, heads=3, rel_pos_size=4, **kwargs):

@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ops_dcnv3 import DCNv3
+from ops_dcnv3.module import DCNv3
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp

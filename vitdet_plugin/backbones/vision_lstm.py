@@ -96,7 +96,7 @@ class VisionLSTM(Backbone):
         stride: pixels between tokens, by default ``patch_size``; smaller for overlapping patches.
         stem: 'patch' (the paper), or 'conv': a few small convolutions, which learn faster from scratch.
         alternation: 'bidirectional': every other block runs from the bottom right; or 'unidirectional'.
-        mlstm: form of the cell, see :mod:`vitdet_plugin.layers.mlstm`; all compute the same.
+        mlstm: form of the cell, see :mod:`vitdet_plugin.ops.mlstm`; all compute the same.
         drop_path_rate: stochastic depth of every block; with ``drop_path_decay`` rising linearly from 0 to this.
         out_indices: blocks after which a map is given, ascending, the last block at the end (default: it alone). Maps
             of earlier blocks have a LayerNorm of their own.

@@ -75,7 +75,7 @@ class ViTDet(Backbone):
             ``propagation``, for mixtures; ``residual_block`` is the kind of the latter.
         drop_path_rate: stochastic depth, rising linearly from 0 to this.
         pretrain_img_size, pretrain_use_cls_token: the grid of ``pos_embed`` and whether it has a class slot.
-        attention: form of the attention, see :mod:`vitdet_plugin.layers.rel_pos_attention`.
+        attention: form of the attention, see :mod:`vitdet_plugin.ops.rel_pos_attention`.
         frozen_stages: -1 nothing; 0 patch and position embedding; n also the first n blocks.
         with_cp: recompute the blocks in the backward pass to save memory.
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitdet_plugin.layers import rel_pos_attention as module
-from vitdet_plugin.layers.rel_pos_attention import FORMS, rel_pos_attention
+from vitdet_plugin.ops.rel_pos_attention import FORMS, rel_pos_attention
 
 TRAINABLE = ['dense', 'folded', 'chunked']
 NAMES = ('q', 'k', 'v', 'rel_h', 'rel_w')

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.mlstm import FORMS, chunk_length, mlstm
+from vitdet_plugin.ops.mlstm import FORMS, chunk_length, mlstm
 
 
 def inputs(length, dim=8, heads=(2,), dtype=torch.float64, wild=1.0, seed=0):

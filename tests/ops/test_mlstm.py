@@ -1,4 +1,4 @@
-"""The forms of the mLSTM cell agree in value and gradient, and the chunkwise one is linear in the tokens."""
+"""The forms of the mLSTM cell have equal values and gradients, and the chunkwise one is linear in the tokens."""
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.ops.mlstm import FORMS, chunk_length, mlstm
+from vitdet_plugin.ops.mlstm import OPERATOR, mlstm
+from vitdet_plugin.ops.mlstm.chunkwise import chunk_length
 
 
 def inputs(length, dim=8, heads=(2,), dtype=torch.float64, wild=1.0, seed=0):
@@ -41,15 +42,15 @@ def test_forms_equal_the_recurrence(form, wild, length, chunk):
 
 @settings(max_examples=25, deadline=None)
 @given(length=st.integers(2, 30), chunk=st.integers(1, 31), seed=st.integers(0, 99), data=st.data())
-def test_tokens_that_are_not_valid_might_as_well_be_absent(length, chunk, seed, data):
-    """Padding in front, between and behind: what the others get, and their gradients, are those of the others alone."""
+def test_tokens_that_are_not_valid_have_no_effect(length, chunk, seed, data):
+    """With padding before, between and after them, the others have the values and gradients of the others alone."""
     valid = torch.tensor(data.draw(st.lists(st.booleans(), min_size=length, max_size=length).filter(any)))
     args = inputs(length, heads=(), wild=4.0, seed=seed)
     alone = [x.detach()[valid].requires_grad_() for x in args]
     expected = mlstm(*alone, form='recurrent')
     direction = torch.randn_like(expected)
     expected = [expected, *torch.autograd.grad((expected * direction).sum(), alone)]
-    for form in FORMS:
+    for form in OPERATOR.backends:
         out = mlstm(*args, valid=valid, form=form, chunk=chunk)[valid]
         grads = torch.autograd.grad((out * direction).sum(), args)
         assert_same([out, *(grad[valid] for grad in grads)], expected, 1e-9)
@@ -64,7 +65,7 @@ def test_the_automatic_form(length, form):
     assert not torch.equal(mlstm(*args), mlstm(*args, form='recurrent'))
 
 
-def test_only_the_past_counts():
+def test_a_token_depends_on_earlier_ones_only():
     args = inputs(40)
     before = mlstm(*args, form='chunkwise', chunk=8)
     changed = [x.detach().clone() for x in args]
@@ -75,7 +76,7 @@ def test_only_the_past_counts():
     assert (after[:, 21:] - before[:, 21:]).abs().max() > 1e-3
 
 
-def test_float32_is_as_exact_as_the_formula_over_a_long_sequence():
+def test_float32_is_as_exact_as_the_reference_over_a_long_sequence():
     args = inputs(1000, dim=16, dtype=torch.float32)
     exact = value_and_gradients([x.detach().double().requires_grad_() for x in args])
     errors = {}
@@ -83,8 +84,8 @@ def test_float32_is_as_exact_as_the_formula_over_a_long_sequence():
         found = value_and_gradients(args, form=form)
         assert all(x.dtype == torch.float32 for x in found)
         errors[form] = [((x - y).abs().max() / y.std()).item() for x, y in zip(found, exact, strict=True)]
-    for ours, formula in zip(errors['chunkwise'], errors['parallel'], strict=True):
-        assert ours < 2 * formula + 1e-6
+    for ours, reference in zip(errors['chunkwise'], errors['parallel'], strict=True):
+        assert ours < 2 * reference + 1e-6
 
 
 def test_gates_are_computed_in_float32_under_autocast():
@@ -102,7 +103,7 @@ def test_gates_are_computed_in_float32_under_autocast():
 @pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize('length', [100, 300])
 def test_gradients_in_any_memory_layout(batch, length):
-    """Heads are moved beside each other behind the cell, so their gradients come back interleaved."""
+    """Heads are concatenated after the cell, so their gradients are interleaved in memory."""
     args, grads = inputs(length, heads=(2, batch)), {}
     direction = torch.randn(batch, length, 2, 8, dtype=torch.float64)
     for form in ('parallel', 'chunkwise'):
@@ -111,7 +112,7 @@ def test_gradients_in_any_memory_layout(batch, length):
     assert_same(grads['chunkwise'], grads['parallel'], 1e-10)
 
 
-def kept_elements(length):
+def saved_elements(length):
     args, sizes = inputs(length, dtype=torch.float32), {}
 
     def note(t):
@@ -123,14 +124,14 @@ def kept_elements(length):
     return sum(sizes.values())
 
 
-def test_what_is_kept_for_the_backward_pass_grows_with_the_tokens_only():
-    short, long = kept_elements(128), kept_elements(1024)
+def test_memory_saved_for_the_backward_pass_is_linear_in_the_tokens():
+    short, long = saved_elements(128), saved_elements(1024)
     assert long < 8.5 * short
     assert long < 1024 * 1024 / 4
 
 
-def test_no_tensor_of_tokens_by_tokens_is_ever_made():
-    """Counted over all operations, forward and backward."""
+def test_no_tensor_of_tokens_by_tokens_is_created():
+    """Over all operations, forward and backward."""
     from torch.utils._python_dispatch import TorchDispatchMode
     largest = 0
 
@@ -156,10 +157,10 @@ def test_chunks_divide_the_sequence(length, dim):
     assert length % chunk == 0
 
 
-def test_a_length_with_no_good_divisor_is_padded():
+def test_a_length_without_a_suitable_divisor_is_padded():
     assert chunk_length(1601, 96) == 64
 
 
-def test_an_unknown_form_is_told():
-    with pytest.raises(UserError, match="mLSTM form 'fast' is unknown; choose auto or one of recurrent, parallel"):
+def test_an_unknown_form_is_an_error():
+    with pytest.raises(UserError, match="mlstm: 'fast' is unknown; choose auto or one of chunkwise, parallel, rec"):
         mlstm(*inputs(4), form='fast')

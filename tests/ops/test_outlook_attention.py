@@ -1,4 +1,4 @@
-"""Outlook attention: the plain form against loops and timm, the compiled form against the plain one."""
+"""Outlook attention: the plain form against loops and timm, the native form against the plain one."""
 
 import math
 
@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers import outlook
-from vitdet_plugin.layers.outlook import OutlookAttention, outlook_attention
+from vitdet_plugin.layers.outlook import OutlookAttention
+from vitdet_plugin.ops.native import STATUS
+from vitdet_plugin.ops.outlook_attention import OPERATOR, cpu, outlook_attention
 
-needs_native = pytest.mark.skipif(not outlook.native_is_built(), reason='the compiled operators were not built')
+needs_native = pytest.mark.skipif(not cpu.has_operator(), reason=f'no compiled kernel: {STATUS["cpu"]}')
 
 
 def inputs(batch=2, height=5, width=7, heads=2, dim=5, stride=2, padding=1, kernel_size=3, dtype=torch.float64, seed=0):
@@ -23,25 +24,25 @@ def inputs(batch=2, height=5, width=7, heads=2, dim=5, stride=2, padding=1, kern
 
 
 def by_loops(v, a, heads, kernel_size, stride, padding, scale):
-    """Equations 3 to 6 of the paper, one place at a time."""
+    """Equations 3 to 6 of the paper, one position at a time."""
     out = torch.zeros_like(v)
     batch, height, width, channels = v.shape
-    dim, places = channels // heads, kernel_size**2
+    dim, positions = channels // heads, kernel_size**2
     for b in range(batch):
         for row in range(a.shape[1]):
             for column in range(a.shape[2]):
                 window = [(row * stride - padding + i // kernel_size, column * stride - padding + i % kernel_size)
-                          for i in range(places)]
+                          for i in range(positions)]
                 inside = [0 <= y < height and 0 <= x < width for y, x in window]
                 for head in range(heads):
                     part = slice(head * dim, (head + 1) * dim)
-                    scores = a[b, row, column].view(heads, places, places)[head] * scale
+                    scores = a[b, row, column].view(heads, positions, positions)[head] * scale
                     weights = scores.exp() / scores.exp().sum(1, keepdim=True)
-                    for i in range(places):
+                    for i in range(positions):
                         if inside[i]:
                             out[b, window[i][0], window[i][1], part] += sum(
                                 weights[i, j] * v[b, window[j][0], window[j][1], part]
-                                for j in range(places) if inside[j])
+                                for j in range(positions) if inside[j])
     return out
 
 
@@ -94,7 +95,7 @@ def test_native_in_other_types(dtype, tolerance):
 
 
 @needs_native
-def test_native_takes_strided_inputs_and_is_the_same_for_any_number_of_threads():
+def test_native_is_the_same_for_strided_inputs_and_any_number_of_threads():
     v, a = inputs(height=12, width=12, heads=4, dim=16, dtype=torch.float32)
     expected = results('native', v, a, 4)
     strided = [x.detach().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1).requires_grad_() for x in (v, a)]
@@ -120,7 +121,7 @@ def test_native_with_extreme_scores():
 
 
 @needs_native
-def test_native_operator_is_registered_as_pytorch_wants():
+def test_native_operator_passes_opcheck():
     v, a = inputs(height=4, width=5)
     torch.library.opcheck(torch.ops.vitdet_plugin.outlook_attention.default, (v, a, 2, 2, 1, 0.5))
     torch.library.opcheck(torch.ops.vitdet_plugin.outlook_attention_backward.default,
@@ -152,35 +153,45 @@ def test_native_under_autocast():
 
 @pytest.mark.parametrize('built', [True, False])
 def test_automatic_form(monkeypatch, built):
-    """The compiled kernel where it is built and serves the case; the plain form everywhere else, with equal results."""
-    calls = []
-    plain = outlook._plain
-    monkeypatch.setattr(outlook, '_plain', lambda *args: calls.append(1) or plain(*args))
+    """The native form if it is built and can serve the call, otherwise the plain form, with equal results."""
+    if built and not cpu.has_operator():
+        pytest.skip('the kernel is not compiled')
     if not built:
-        monkeypatch.setattr(outlook, 'native_is_built', lambda: False)
+        monkeypatch.setattr(cpu, '_MISSING', 'not compiled')
+    names = []
+    choose = OPERATOR.choose
+    monkeypatch.setattr(OPERATOR, 'choose', lambda *args: names.append(choose(*args).name) or choose(*args))
     v, a = inputs()
-    out = outlook_attention(v, a, 2)
-    assert len(calls) == (not (built and outlook.native_is_built()))
-    torch.testing.assert_close(out, plain(v, a, 2, 3, 2, 1, 1.0, 0.0))
-    wide = inputs(kernel_size=5, padding=2)
-    outlook_attention(*wide, 2, kernel_size=5, padding=2)
+    torch.testing.assert_close(outlook_attention(v, a, 2), outlook_attention(v, a, 2, form='plain'))
+    outlook_attention(*inputs(kernel_size=5, padding=2), 2, kernel_size=5, padding=2)
     outlook_attention(v, a, 2, dropout=0.5)
-    assert len(calls) >= 2
+    outlook_attention(*(x.half() for x in (v, a)), 2)
+    assert names == ['native' if built else 'plain', 'plain', 'plain', 'plain', 'plain']
 
 
-def test_mistakes_are_named(monkeypatch):
+def test_errors_give_the_reasons(monkeypatch):
     v, a = inputs()
-    with pytest.raises(UserError, match="'fast' is unknown; choose one of auto, plain, native"):
+    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, plain"):
         outlook_attention(v, a, 2, form='fast')
-    with pytest.raises(UserError, match='10 channels cannot be shared among num_heads=3'):
+    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, plain"):
+        OutlookAttention(8, 2, form='fast')
+    with pytest.raises(UserError, match='dim=10 is not a multiple of num_heads=3'):
         OutlookAttention(10, 3)
-    monkeypatch.setattr(outlook, 'native_is_built', lambda: False)
-    with pytest.raises(UserError, match="'native' is not compiled here .*; take 'auto' or 'plain'"):
+    monkeypatch.setattr(cpu, '_MISSING', 'not compiled')
+    message = r"'native' cannot serve this call: not compiled\. .*\(native: not compiled; plain: available\)"
+    with pytest.raises(UserError, match=message):
         outlook_attention(v, a, 2, form='native')
 
 
 @needs_native
-def test_shapes_that_do_not_fit():
+def test_native_names_what_it_does_not_serve():
+    v, a = inputs(kernel_size=5, padding=2)
+    with pytest.raises(UserError, match='serves kernel_size=3 without dropout, not 5 with 0.1'):
+        outlook_attention(v, a, 2, kernel_size=5, padding=2, dropout=0.1, form='native')
+
+
+@needs_native
+def test_shapes_that_do_not_match():
     v, a = inputs()
     with pytest.raises(RuntimeError, match='outlook_attention: a is'):
         outlook_attention(v, a[:, :-1], 2, form='native')

@@ -1,13 +1,15 @@
-"""The forms of attention with relative position bias: equal to loops over the formula, exact, and lean."""
+"""The forms of attention with relative position bias: values and gradients of the formula, memory, dtypes."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitdet_plugin.layers import rel_pos_attention as module
-from vitdet_plugin.ops.rel_pos_attention import FORMS, rel_pos_attention
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.ops.rel_pos_attention import OPERATOR, chunked, rel_pos_attention
 
+FORMS = {name: backend.run for name, backend in OPERATOR.backends.items()}
 TRAINABLE = ['dense', 'folded', 'chunked']
 NAMES = ('q', 'k', 'v', 'rel_h', 'rel_w')
 
@@ -39,12 +41,12 @@ def run(form, tensors, cotangent, scale=0.3):
 @given(groups=st.integers(1, 3), heads=st.integers(1, 3), queries=st.integers(1, 13), height=st.integers(1, 5),
        width=st.integers(1, 5), dim=st.integers(1, 6), chunk=st.integers(1, 200))
 def test_forms_equal_the_formula_forward_and_gradient(groups, heads, queries, height, width, dim, chunk):
-    """Also where the chunk divides neither the queries nor the heads, and is smaller than one row."""
+    """Also if the chunk divides neither the queries nor the heads, or is smaller than one row."""
     tensors = draw(groups, heads, queries, height, width, dim)
     cotangent = torch.randn(groups, heads, queries, dim, dtype=torch.float64)
     expected = run('naive', tensors, cotangent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, 'CHUNK_ELEMENTS', chunk)
+        patch.setattr(chunked, 'CHUNK_ELEMENTS', chunk)
         for form in TRAINABLE:
             for name, ours, theirs in zip(('out', *NAMES), run(form, tensors, cotangent), expected):
                 torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-9,
@@ -53,7 +55,7 @@ def test_forms_equal_the_formula_forward_and_gradient(groups, heads, queries, he
 
 @pytest.mark.filterwarnings('ignore:flex_attention called without')
 def test_every_form_forward_at_a_window_batch():
-    """50 windows of 7 x 7, and flex, which PyTorch cannot differentiate on the CPU."""
+    """50 windows of 7 x 7; includes flex, which PyTorch cannot differentiate on the CPU."""
     tensors = draw(50, 2, 49, 7, 7, 8)
     expected = FORMS['dense'](*tensors, 0.25)
     for form in FORMS:
@@ -68,7 +70,7 @@ def test_large_scores_do_not_overflow():
 
 
 def test_chunked_gradcheck(monkeypatch):
-    monkeypatch.setattr(module, 'CHUNK_ELEMENTS', 18)
+    monkeypatch.setattr(chunked, 'CHUNK_ELEMENTS', 18)
     tensors = [x.requires_grad_() for x in draw(1, 2, 5, 2, 3, 3)]
     assert torch.autograd.gradcheck(lambda *t: FORMS['chunked'](*t, 0.4), tensors)
 
@@ -94,7 +96,7 @@ def test_half_precision_stays_close_to_float32(form, dtype):
 
 @pytest.mark.parametrize('form', TRAINABLE)
 def test_mixed_dtypes_under_autocast(form):
-    """Autocast hands over bfloat16 products and float32 tables; the gradients keep each input's dtype."""
+    """Under autocast products are bfloat16 and tables float32; each gradient has the dtype of its input."""
     tensors = draw(1, 2, 30, 5, 6, 16, torch.float32)
     mixed = [x.bfloat16().requires_grad_() for x in tensors[:3]] + [x.clone().requires_grad_() for x in tensors[3:]]
     with torch.autocast('cpu', torch.bfloat16):
@@ -111,18 +113,18 @@ def saved_elements(form, tensors):
     return max(sizes)
 
 
-def test_chunked_keeps_no_tensor_of_queries_times_keys():
+def test_chunked_saves_no_tensor_of_queries_times_keys():
     scores = 2 * 144 * 144
     assert saved_elements('chunked', draw(1, 2, 144, 12, 12, 8)) <= 2 * 144 * 12
-    assert saved_elements('dense', draw(1, 2, 144, 12, 12, 8)) >= scores  # the measure sees one where there is one
+    assert saved_elements('dense', draw(1, 2, 144, 12, 12, 8)) >= scores  # the dense form saves one
 
 
 @pytest.mark.parametrize('chunk', [7, 100, 1000, 10 ** 6])
 def test_blocks_cover_every_score_once_within_the_budget(monkeypatch, chunk):
-    monkeypatch.setattr(module, 'CHUNK_ELEMENTS', chunk)
+    monkeypatch.setattr(chunked, 'CHUNK_ELEMENTS', chunk)
     heads, queries, keys = 6, 11, 30
     seen = torch.zeros(heads, queries)
-    for head, row in module._blocks(heads, queries, keys):
+    for head, row in chunked._blocks(heads, queries, keys):
         seen[head, row] += 1
         assert seen[head, row].numel() * keys <= max(chunk, keys)
     assert (seen == 1).all()
@@ -130,7 +132,13 @@ def test_blocks_cover_every_score_once_within_the_budget(monkeypatch, chunk):
 
 def test_auto_is_chunked_on_the_cpu_and_dense_while_exporting(monkeypatch):
     q = torch.zeros(1)
-    assert module._automatic_form(q) == 'chunked'
-    assert module._automatic_form(q.to('meta')) == 'folded'
+    assert OPERATOR.choose(case_of(q)).name == 'chunked'
+    assert OPERATOR.choose(case_of(q.to('meta'))).name == 'folded'
     monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)
-    assert module._automatic_form(q) == 'dense'
+    assert OPERATOR.choose(case_of(q)).name == 'dense'
+    assert OPERATOR.choose(case_of(q), 'folded').name == 'folded'
+
+
+def test_an_unknown_form_is_an_error():
+    with pytest.raises(UserError, match="rel_pos_attention: 'fast' is unknown; choose auto or one of chunked, folded"):
+        rel_pos_attention(*draw(1, 1, 4, 2, 2, 3), 1.0, form='fast')

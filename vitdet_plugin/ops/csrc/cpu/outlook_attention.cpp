@@ -1,10 +1,12 @@
 // Outlook attention (VOLO, arXiv 2106.13112, section 3.1) on the CPU: softmax, weighted sum and fold in one pass.
 //
-// For each window centre and head, 9 x 9 scores a become probabilities p over the 9 values of the window, and the nine
-// results p.v are added to the nine places of the window. Neither the unfolded values nor the probabilities are stored.
+// For each window center and head, 9 x 9 scores a become probabilities p over the 9 values of the window, and the nine
+// results p.v are added at the nine positions of the window. Neither the unfolded values nor the probabilities are
+// stored.
 //
 // v: (B, H, W, heads * d); a: (B, h, w, heads * 81), h = (H + 2 * padding - 3) / stride + 1, likewise w.
-// One task is one head of one image: it owns a slice of every output, so results do not depend on the thread count.
+// One task is one head of one image. Tasks write disjoint slices of every output, so results do not depend on the
+// number of threads.
 
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
@@ -15,9 +17,9 @@
 #include <tuple>
 #include <vector>
 
-#if defined(__GNUC__)  // vector types of GCC and clang; elsewhere the plain form in Python serves
+#if defined(__GNUC__)  // vector types of GCC and Clang; other compilers leave the kernel out
 
-// One body, compiled for several instruction sets and chosen when the library is loaded (glibc's ifunc).
+// Compiled for several instruction sets, one of which is chosen when the library is loaded (glibc's ifunc).
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 #define FOR_EACH_ISA __attribute__((target_clones("avx512f", "arch=haswell", "default")))
 #else
@@ -27,7 +29,7 @@
 
 namespace {
 
-constexpr int KERNEL = 3, P = KERNEL * KERNEL;  // side and places of a window
+constexpr int KERNEL = 3, P = KERNEL * KERNEL;  // side and number of positions of a window
 
 template <typename T>
 struct Simd {
@@ -73,7 +75,7 @@ INLINE T sum_lanes(const typename Simd<T>::vec &v) {
 }
 
 // x = exp(x) for x <= 0. float: 2^n times the Taylor series of e^r, |r| <= ln(2) / 2, whose next term
-// (r^8 / 8! < 6e-9) is below float's resolution; what is below e^-87 counts as e^-87.
+// (r^8 / 8! < 6e-9) is below float's resolution; values below e^-87 are rounded up to it.
 INLINE void exp_not_positive(Simd<float>::vec &x) {
   typedef int32_t ints __attribute__((vector_size(64)));
   const Simd<float>::vec least = x * 0 - 87;
@@ -95,7 +97,7 @@ INLINE void exp_not_positive(Simd<double>::vec &x) {
 }
 
 // p[j * 16 + i] = softmax over j of scale * a[i * 9 + j]: row i of the window's 9 x 9 scores, transposed, so that the
-// nine rows lie side by side in vectors. Lanes 9 ... 15 stay finite and are not used.
+// nine rows are adjacent in vectors. Lanes 9 ... 15 stay finite and are not used.
 constexpr int ROW = 16;
 template <typename T, typename S>
 INLINE void softmax(const S *a, T scale, T *p) {
@@ -119,38 +121,38 @@ INLINE void softmax(const S *a, T scale, T *p) {
   }
 }
 
-// Offsets, in places of the image, of a window's nine places; -1 outside.
-INLINE void places_of(const Shape &s, int64_t row, int64_t column, int64_t *places) {
+// Pixel indices within the image of a window's nine positions; -1 outside.
+INLINE void positions_of(const Shape &s, int64_t row, int64_t column, int64_t *positions) {
   for (int ky = 0; ky < KERNEL; ++ky)
     for (int kx = 0; kx < KERNEL; ++kx) {
       const int64_t y = row * s.stride - s.padding + ky, x = column * s.stride - s.padding + kx;
       const bool inside = y >= 0 && y < s.height && x >= 0 && x < s.width;
-      places[ky * KERNEL + kx] = inside ? y * s.width + x : -1;
+      positions[ky * KERNEL + kx] = inside ? y * s.width + x : -1;
     }
 }
 
-// y += fold(p v) over all windows of one head. v, y: places `pitch` elements apart.
+// y += fold(p v) over all windows of one head. v, y: pixels are `pitch` elements apart.
 template <typename T, typename S>
 INLINE void forward_head(const Shape &s, const T *v, T *y, int64_t pitch, const S *a, T scale) {
   using V = typename Simd<T>::vec;
   constexpr int lanes = Simd<T>::lanes;
   alignas(64) T p[P * ROW] = {};
-  int64_t places[P];
+  int64_t positions[P];
   for (int64_t row = 0; row < s.rows; ++row)
     for (int64_t column = 0; column < s.columns; ++column, a += s.heads * P * P) {
       softmax<T, S>(a, scale, p);
-      places_of(s, row, column, places);
+      positions_of(s, row, column, positions);
       for (int64_t c = 0; c < s.dim; c += lanes) {
         const int64_t n = s.dim - c;
         V values[P] = {};
         for (int j = 0; j < P; ++j)
-          if (places[j] >= 0) {
-            if (n >= lanes) load<T>(values[j], v + places[j] * pitch + c);
-            else load_part<T>(values[j], v + places[j] * pitch + c, n);
+          if (positions[j] >= 0) {
+            if (n >= lanes) load<T>(values[j], v + positions[j] * pitch + c);
+            else load_part<T>(values[j], v + positions[j] * pitch + c, n);
           }
         for (int i = 0; i < P; ++i) {
-          if (places[i] < 0) continue;
-          T *out = y + places[i] * pitch + c;
+          if (positions[i] < 0) continue;
+          T *out = y + positions[i] * pitch + c;
           V sum = p[i] * values[0], before;
           for (int j = 1; j < P; ++j) sum += p[j * ROW + i] * values[j];
           if (n >= lanes) {
@@ -173,24 +175,24 @@ INLINE void backward_head(const Shape &s, const T *grad_y, const T *v, T *grad_v
   constexpr int lanes = Simd<T>::lanes;
   alignas(64) T p[P * ROW] = {};
   alignas(64) V dots[P * P];
-  int64_t places[P];
+  int64_t positions[P];
   for (int64_t row = 0; row < s.rows; ++row)
     for (int64_t column = 0; column < s.columns; ++column, a += s.heads * P * P, grad_a += s.heads * P * P) {
       softmax<T, S>(a, scale, p);
-      places_of(s, row, column, places);
+      positions_of(s, row, column, positions);
       std::memset(static_cast<void *>(dots), 0, sizeof(dots));
       for (int64_t c = 0; c < s.dim; c += lanes) {
         const int64_t n = s.dim - c;
         V grads[P] = {};
         for (int i = 0; i < P; ++i)
-          if (places[i] >= 0) {
-            if (n >= lanes) load<T>(grads[i], grad_y + places[i] * pitch + c);
-            else load_part<T>(grads[i], grad_y + places[i] * pitch + c, n);
+          if (positions[i] >= 0) {
+            if (n >= lanes) load<T>(grads[i], grad_y + positions[i] * pitch + c);
+            else load_part<T>(grads[i], grad_y + positions[i] * pitch + c, n);
           }
         for (int j = 0; j < P; ++j) {
-          if (places[j] < 0) continue;
-          const T *value = v + places[j] * pitch + c;
-          T *out = grad_v + places[j] * pitch + c;
+          if (positions[j] < 0) continue;
+          const T *value = v + positions[j] * pitch + c;
+          T *out = grad_v + positions[j] * pitch + c;
           V here, before, sum = p[j * ROW] * grads[0];
           for (int i = 1; i < P; ++i) sum += p[j * ROW + i] * grads[i];
           if (n >= lanes) {
@@ -234,21 +236,22 @@ Shape check(const at::Tensor &v, const at::Tensor &a, int64_t heads, int64_t str
   TORCH_CHECK(v.scalar_type() == a.scalar_type(), "outlook_attention: v is ", v.scalar_type(), ", a is ",
               a.scalar_type());
   TORCH_CHECK(stride > 0 && padding >= 0, "outlook_attention: stride ", stride, ", padding ", padding);
-  const Shape s{v.size(0), v.size(1), v.size(2), heads, v.size(3) / heads, (v.size(1) + 2 * padding - KERNEL) / stride + 1,
-                (v.size(2) + 2 * padding - KERNEL) / stride + 1, stride, padding};
+  const Shape s{v.size(0), v.size(1), v.size(2), heads, v.size(3) / heads,
+                (v.size(1) + 2 * padding - KERNEL) / stride + 1, (v.size(2) + 2 * padding - KERNEL) / stride + 1,
+                stride, padding};
   TORCH_CHECK(v.size(1) + 2 * padding >= KERNEL && v.size(2) + 2 * padding >= KERNEL && a.size(0) == s.batch &&
                   a.size(1) == s.rows && a.size(2) == s.columns && a.size(3) == heads * P * P,
               "outlook_attention: a is ", a.sizes(), " for v of ", v.sizes());
   return s;
 }
 
-// One head's channels as float, side by side: half precision sums in float32.
+// One head's channels as contiguous float: sums of bfloat16 are in float32.
 void widen(const Shape &s, const at::BFloat16 *from, float *to) {
-  for (int64_t place = 0; place < s.height * s.width; ++place, from += s.heads * s.dim)
+  for (int64_t pixel = 0; pixel < s.height * s.width; ++pixel, from += s.heads * s.dim)
     for (int64_t c = 0; c < s.dim; ++c) *to++ = static_cast<float>(from[c]);
 }
 void narrow(const Shape &s, const float *from, at::BFloat16 *to) {
-  for (int64_t place = 0; place < s.height * s.width; ++place, to += s.heads * s.dim)
+  for (int64_t pixel = 0; pixel < s.height * s.width; ++pixel, to += s.heads * s.dim)
     for (int64_t c = 0; c < s.dim; ++c) to[c] = static_cast<at::BFloat16>(*from++);
 }
 
@@ -326,7 +329,7 @@ std::tuple<at::Tensor, at::Tensor> backward(const at::Tensor &grad_, const at::T
   return {grad_v, grad_a};
 }
 
-// Under autocast both inputs come in its dtype, as a matrix product's would.
+// Under autocast both inputs are converted to its dtype, as for a matrix product.
 at::Tensor autocast(const at::Tensor &v, const at::Tensor &a, int64_t heads, int64_t stride, int64_t padding,
                     double scale) {
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKey::AutocastCPU);

@@ -1,5 +1,5 @@
-// Softmax over the sampling points of each group, which lie one after the other in the last dimension. PyTorch's softmax
-// is slow on dimensions this short.
+// Softmax over the sampling points of each group, which are contiguous in the last dimension. PyTorch's softmax is slow
+// on dimensions this short.
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
@@ -17,7 +17,7 @@ namespace {
 #define KERNEL_FILE "tap_softmax_kernel.h"
 #include "each_isa.h"
 
-constexpr int64_t kGrain = 2048; // runs worth a thread
+constexpr int64_t kGrain = 2048; // minimum number of runs for a thread
 
 int64_t checked_runs(const at::Tensor& logits, int64_t taps) {
   TORCH_CHECK_VALUE(
@@ -30,7 +30,7 @@ template <class T>
 void softmax(const T* from, T* to, int64_t runs, int64_t taps) {
   using S = at::opmath_type<T>;
   at::parallel_for(0, runs, kGrain, [&](int64_t begin, int64_t end) {
-    std::vector<S> scratch(taps * 64 / sizeof(S)); // a register of the widest kind for each tap
+    std::vector<S> scratch(taps * 64 / sizeof(S)); // one of the widest registers for each tap
 #define VITDET_RUN(isa) isa::softmax_runs<T>(from + begin * taps, to + begin * taps, end - begin, taps, scratch.data())
     VITDET_FOR_BEST_ISA(VITDET_RUN);
 #undef VITDET_RUN
@@ -51,7 +51,7 @@ at::Tensor tap_softmax_backward_cpu(const at::Tensor& grad, const at::Tensor& re
   const int64_t runs = checked_runs(result, taps);
   TORCH_CHECK_VALUE(
       grad.sizes() == result.sizes() && grad.scalar_type() == result.scalar_type(),
-      "tap_softmax: the output's gradient does not fit");
+      "tap_softmax: the shape or type of the output's gradient does not match");
   const auto grads = grad.contiguous(), values = result.contiguous();
   auto out = at::empty(result.sizes(), result.options());
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, result.scalar_type(), "tap_softmax_backward_cpu", [&] {

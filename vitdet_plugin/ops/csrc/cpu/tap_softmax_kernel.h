@@ -1,7 +1,7 @@
-// Softmax over short runs of numbers for one instruction set; compiled several times by each_isa.h. As many runs as a
-// register has lanes are done at once, because a run of 9 is too short to be cut into registers itself.
+// Softmax over short runs of values for one instruction set; compiled several times by each_isa.h. As many runs as a
+// register has lanes are computed at once, because a run of 9 is too short to be split into registers.
 
-// e to the power of numbers that are not above zero; 0 below -87. 2^n times a Taylor polynomial for what is left over.
+// exp(x) for x <= 0; 0 below -87. 2^n times a Taylor polynomial of the remainder.
 template <class S, class V>
 inline V exp_of_nonpositive(V x) {
   if constexpr (std::is_same_v<S, double>) {
@@ -14,7 +14,7 @@ inline V exp_of_nonpositive(V x) {
     const V zero{}, lowest = zero - 87.0f;
     const V bounded = x < lowest ? lowest : x;
     const V number = bounded == bounded ? bounded : zero;
-    const I power = __builtin_convertvector(number * 1.44269504f - 0.5f, I); // to the nearest, as it is negative
+    const I power = __builtin_convertvector(number * 1.44269504f - 0.5f, I); // rounds to nearest, as it is negative
     const V whole = __builtin_convertvector(power, V);
     const V r = bounded - whole * 0.693359375f + whole * 2.12194440e-4f; // ln 2 in two parts
     V sum = r * (1.0f / 5040) + 1.0f / 720;
@@ -26,7 +26,7 @@ inline V exp_of_nonpositive(V x) {
   }
 }
 
-// Softmax of each of `count` runs of `taps` numbers; scratch holds taps registers.
+// Softmax of each of `count` runs of `taps` values; scratch holds taps registers.
 template <class T>
 void softmax_runs(
     const T* from, T* to, int64_t count, int64_t taps, typename Compute<T>::type* scratch) {

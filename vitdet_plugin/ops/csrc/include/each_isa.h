@@ -1,8 +1,8 @@
 // Compiles KERNEL_FILE once per instruction set, in namespaces isa_base, isa_avx2 and isa_avx512, so that one binary
-// runs everywhere and fast where it can. VITDET_FOR_BEST_ISA(RUN) does RUN(namespace) for the machine at hand.
-// ISA_BYTES is the width of a register.
+// runs on all machines and uses the widest registers available. VITDET_FOR_BEST_ISA(RUN) expands to RUN(namespace) for
+// the current machine. ISA_BYTES is the width of a register.
 //
-//   #define KERNEL_FILE "my_kernel.h"    // no includes in it; it may use simd.h's content
+//   #define KERNEL_FILE "my_kernel.h"    // found by the include path; includes nothing, may use simd.h
 //   #include "each_isa.h"
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>

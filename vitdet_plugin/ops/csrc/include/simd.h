@@ -1,5 +1,5 @@
-// Small vectors of numbers, in the width of the instruction set that is being compiled for (see each_isa.h). No include
-// guard: each instruction set gets its own copy in its own namespace. GCC's and Clang's vector types.
+// Vectors with the register width of the instruction set being compiled for (see each_isa.h), by GCC's and Clang's
+// vector types. No include guard: each instruction set has a copy in its own namespace.
 
 template <class S, int Lanes>
 struct VecOf {
@@ -12,7 +12,7 @@ struct VecOf<S, 1> {
 template <class S, int Lanes>
 using Vec = typename VecOf<S, Lanes>::type;
 
-// Type in which numbers stored as T are computed.
+// Type in which values stored as T are computed.
 template <class T>
 struct Compute {
   using type = float;
@@ -25,7 +25,7 @@ struct Compute<double> {
 template <class S>
 constexpr int kLanes = ISA_BYTES / static_cast<int>(sizeof(S)); // of one register
 
-// Lanes numbers stored as T, in the type they are computed in.
+// Loads `Lanes` values stored as T, in the type they are computed in.
 template <int Lanes, class T>
 inline Vec<typename Compute<T>::type, Lanes> load(const T* from) {
   using S = typename Compute<T>::type;
@@ -41,11 +41,11 @@ inline Vec<typename Compute<T>::type, Lanes> load(const T* from) {
     auto bits = __builtin_convertvector(raw, Vec<uint32_t, Lanes>);
     if constexpr (std::is_same_v<T, c10::BFloat16>) {
       bits = bits << 16;
-    } else { // half: move exponent and fraction into place, then correct the exponent's bias by a product
+    } else { // half: shift exponent and fraction, then correct the exponent's bias by a product
       const auto sign = (bits & 0x8000u) << 16;
       const auto magnitude = bits & 0x7fffu;
       const auto shifted = (Vec<float, Lanes>)(magnitude << 13) * 0x1p112f;
-      const auto special = (Vec<uint32_t, Lanes>)(magnitude >= 0x7c00u) & 0x7f800000u; // infinite or not a number
+      const auto special = (Vec<uint32_t, Lanes>)(magnitude >= 0x7c00u) & 0x7f800000u; // infinite or NaN
       bits = (Vec<uint32_t, Lanes>)shifted | special | sign;
     }
     return (Vec<float, Lanes>)bits;
@@ -65,7 +65,7 @@ inline void store(T* to, Vec<S, Lanes> value) {
   }
 }
 
-// Sums of four vectors' lanes.
+// Sums of the lanes of four vectors.
 template <class S, int Lanes>
 inline void sum4(S* to, Vec<S, Lanes> a, Vec<S, Lanes> b, Vec<S, Lanes> c, Vec<S, Lanes> d) {
   if constexpr (Lanes == 1) {
@@ -93,7 +93,7 @@ inline void sum4(S* to, Vec<S, Lanes> a, Vec<S, Lanes> b, Vec<S, Lanes> c, Vec<S
   }
 }
 
-// Every second number of two vectors laid end to end, from the first or from the second on.
+// Every second value of two concatenated vectors, starting with the first or the second.
 #define VITDET_EVERY_SECOND(name, first)                                                                             \
   template <class S, int Lanes>                                                                                      \
   inline Vec<S, Lanes> name(Vec<S, Lanes> a, Vec<S, Lanes> b) {                                                      \

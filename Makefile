@@ -12,7 +12,7 @@ with = $(if $(PYTHON),py="$$("$(PYTHON)" tools/setup_env.py $(1))",$(NO_PYTHON))
 PYTEST = OMP_NUM_THREADS=1 "$$py" -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 WORKERS ?= 2
 # compile the optional operators; once for a version of the sources, and not a reason to stop
-OPERATORS = { "$$py" -m ops_dcnv3.build --quiet || true; } &&
+OPERATORS = { "$$py" -m vitdet_plugin.ops.build --quiet || true; } &&
 
 .DEFAULT_GOAL := help
 SOAK = OMP_NUM_THREADS=1 VITDET_SOAK=1 "$$py" -m

@@ -12,11 +12,11 @@ def optional_extensions() -> dict:
     """The compiled operators, where PyTorch (``--no-build-isolation``) and a compiler are. Never a reason to fail."""
     sys.path.insert(0, str(ROOT))
     try:
-        from ops_dcnv3.build import setup_options
+        from vitdet_plugin.ops.build import setup_options
         return setup_options()
     except Exception as error:
         print(f'compiled operators are left out ({type(error).__name__}: {error}); build them later with '
-              'python -m ops_dcnv3.build', file=sys.stderr)
+              'python -m vitdet_plugin.ops.build', file=sys.stderr)
         return {}
 
 
@@ -27,6 +27,7 @@ setup(
     package_dir={'vitdet_plugin.configs': 'configs'},
     package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors'],
                   'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
+                  'vitdet_plugin.ops': ['csrc/**/*'],
                   'ops_dcnv3': ['README.md', 'csrc/**/*']},
     **optional_extensions(),
 )

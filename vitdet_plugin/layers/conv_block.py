@@ -23,8 +23,8 @@ def _plan(kind: str, dim: int) -> list[tuple[int, int, int]]:
 class ResidualConvBlock(nn.Module):
     """``x + f(x)``: one ('naive') or two ('basic') 3x3 convolutions, or a 1x1, 3x3, 1x1 'bottleneck' of half width.
 
-    Each convolution is followed by a channel LayerNorm, with GELU between them. The last norm is initialized to zero, so
-    that the block is the identity and does not change a pre-trained backbone.
+    Each convolution is followed by a channel LayerNorm, with GELU between them. The last norm is initialized to zero:
+    the block is the identity and does not change a pre-trained backbone.
 
     Args:
         dim: channels in and out.

@@ -76,7 +76,7 @@ def setup_options() -> dict[str, Any]:
         return {}
     from torch.utils.cpp_extension import BuildExtension
 
-    class OptionalBuild(BuildExtension):  # type: ignore[misc]
+    class OptionalBuild(BuildExtension):
         def build_extension(self, ext: Any) -> None:
             try:
                 super().build_extension(ext)
@@ -87,7 +87,7 @@ def setup_options() -> dict[str, Any]:
     # without ninja, which would stop at the first extension that fails
     return dict(ext_modules=[extension(each, kind) for each in map(load_library, library.MODULES)
                              for kind in each.kinds if kind not in skipped],
-                cmdclass={'build_ext': OptionalBuild.with_options(use_ninja=False)})
+                cmdclass={'build_ext': OptionalBuild.with_options(use_ninja=False)})  # type: ignore[no-untyped-call]
 
 
 def compile_kind(which: Library, kind: str, folder: Path) -> Path:

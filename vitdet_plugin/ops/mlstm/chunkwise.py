@@ -99,8 +99,7 @@ class _Chunkwise(torch.autograd.Function):
     """q, k, v: (G, S, d); i_gate, log_f: (G, S); S a multiple of ``chunk`` -> (G, S, d)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor,  # type: ignore[override]
-                log_f: Tensor, chunk: int) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int) -> Tensor:
         groups, length, dim = q.shape
         wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(q.device.type, enabled=False):

@@ -37,7 +37,8 @@ def parallel(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chu
     m = log_weights.amax(-1, keepdim=True)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) * (log_weights - m).exp()
     bound = torch.maximum(weights.sum(-1, keepdim=True).abs(), lower_bound(m)) + EPS
-    return (weights / bound).to(q.dtype) @ v
+    out: Tensor = (weights / bound).to(q.dtype) @ v
+    return out
 
 
 BACKEND = Backend('parallel', parallel, lambda case: None)

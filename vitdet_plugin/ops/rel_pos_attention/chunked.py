@@ -22,8 +22,8 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale
     Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`.
     """
     flat = [x.flatten(0, 1) for x in (q * scale, k, v, rel_h.to(q.dtype), rel_w.to(q.dtype))]
-    out: Tensor = _Chunked.apply(*flat)
-    return out.unflatten(0, q.shape[:2])
+    out: Tensor = _Chunked.apply(*flat).unflatten(0, q.shape[:2])
+    return out
 
 
 def _blocks(heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
@@ -49,7 +49,7 @@ class _Chunked(torch.autograd.Function):
     """q (scaled), k, v: (heads, Q or K, d); rel_h, rel_w: (heads, Q, H), (heads, Q, W) -> (heads, Q, d)."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
         out = torch.empty_like(q)
         with torch.autocast(q.device.type, enabled=False):
             for heads, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):

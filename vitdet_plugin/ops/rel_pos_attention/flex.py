@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from vitdet_plugin.ops.dispatch import Backend, Case
 
 
 @cache
-def _flex_attention(compiled: bool) -> Callable[..., Tensor]:
+def _flex_attention(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention  # imports the compiler, so not at module level
-    return torch.compile(flex_attention) if compiled else flex_attention
+    attention: Any = torch.compile(flex_attention) if compiled else flex_attention
+    return attention
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
@@ -27,7 +28,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: f
     def add_bias(score: Tensor, b: Tensor, h: Tensor, q_index: Tensor, k_index: Tensor) -> Tensor:
         return score + rel_h[b, h, q_index, k_index // width] + rel_w[b, h, q_index, k_index % width]
 
-    return _flex_attention(q.is_cuda)(q, k, v, score_mod=add_bias, scale=scale)
+    out: Tensor = _flex_attention(q.is_cuda)(q, k, v, score_mod=add_bias, scale=scale)
+    return out
 
 
 def _why_not(case: Case) -> str | None:

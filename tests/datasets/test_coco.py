@@ -193,7 +193,8 @@ def test_sizes(path, content, width, is_valid):
     assert texts == [] if is_valid else texts[0] == 'image 1: no width and height in pixels'
 
 
-@pytest.mark.parametrize('box', [None, [1, 2, 3], ['1', 2, 3, 4], [NAN, 2, 3, 4], [1, 2, True, 4], [0, 0, 10 ** 400, 1]])
+@pytest.mark.parametrize('box', [None, [1, 2, 3], ['1', 2, 3, 4], [NAN, 2, 3, 4], [1, 2, True, 4],
+                                 [0, 0, 10 ** 400, 1]])
 def test_boxes(path, content, box):
     content['annotations'][0]['bbox'] = box
     assert annotation_box(content['annotations'][0]) is None
@@ -214,7 +215,8 @@ def test_images_that_would_share_a_converted_file(path, content, second):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(['id', 'name']), st.one_of(
-    st.integers(0, 3), st.text(max_size=2), st.none(), st.booleans(), st.lists(st.integers(), max_size=1))), max_size=6))
+    st.integers(0, 3), st.text(max_size=2), st.none(), st.booleans(), st.lists(st.integers(), max_size=1))),
+    max_size=6))
 def test_every_entry_is_indexed_or_reported(entries):
     index, faults = index_by_id(entries, 'image')
     assert len(index) + len(faults) == len(entries)

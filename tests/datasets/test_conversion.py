@@ -79,7 +79,7 @@ def test_voc_with_one_based_coordinates_given_classes_and_splits(tmp_path, conve
 BAD_XML = {
     'no area': (xml(('cat', 10, 20, 10, 60)), 6, 'box (10, 20, 10, 60) has no area'),
     'outside': (xml(('cat', 10, 20, 130, 60)), 6, 'reaches beyond the image of 100 x 80'),
-    'no number': (xml(('cat', 10, 'x', 30, 60)), 6, "ymin 'x'"),
+    'not a number': (xml(('cat', 10, 'x', 30, 60)), 6, "ymin 'x'"),
     'not finite': (xml(('cat', 10, 'inf', 30, 60)), 6, 'is not finite'),
     'no name': (xml(('', 10, 20, 30, 60)), 4, 'an object without a name'),
     'no box': ('<annotation>\n<object><name>cat</name></object></annotation>', 2, 'a box needs four numbers'),
@@ -168,7 +168,7 @@ def test_labels_without_an_image_and_unreadable_images(tmp_path, convert):
     (root / 'images/a.png').write_bytes(b'no image')
     (root / 'labels/c.txt').write_text('0 0.5 0.5 1 1')
     code, _, err = convert('yolo-to-coco', root, '--classes', 'cat')
-    assert code == 1 and 'a.png: the image is not an image' in err[0] and 'c.txt: no image of this name' in err[1]
+    assert code == 1 and 'a.png: the image has no known image format' in err[0] and 'c.txt: no image of this name' in err[1]
 
 
 BOXES = st.lists(st.tuples(st.integers(0, 2), st.floats(0, 60), st.floats(0, 50), st.floats(1, 39), st.floats(1, 29)),

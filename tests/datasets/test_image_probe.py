@@ -58,7 +58,7 @@ def test_unreadable_files_have_a_reason(tmp_path, photo):
     (tmp_path / 'folder.jpg').mkdir()
     reasons = [str(probe_image(tmp_path / f'{name}.jpg')) for name in ('half', 'empty', 'text', 'none', 'folder')]
     assert reasons[0].startswith('cannot be decoded to its end (') and 'truncated' in reasons[0]
-    assert reasons[1:] == ['is empty', 'is not an image', 'is missing', 'is missing']
+    assert reasons[1:] == ['is empty', 'has no known image format', 'is missing', 'is missing']
     assert isinstance(probe_image(tmp_path / 'half.jpg', decode=False), ImageProbe)
 
 

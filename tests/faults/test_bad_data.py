@@ -1,4 +1,4 @@
-"""Unreadable samples: a few are replaced, reported and counted; many stop the run; mutated files never crash the loader."""
+"""Unreadable samples: a few are replaced, reported and counted, many stop the run; mutated files never crash."""
 
 import json
 import shutil

@@ -108,7 +108,7 @@ def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = Fals
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return UnreadableImage('is implausibly large')
     except UnidentifiedImageError:
-        return UnreadableImage('is not an image')
+        return UnreadableImage('has no known image format')
     except Exception as error:  # decoders raise almost anything on damaged data
         return UnreadableImage('cannot be decoded to its end', ' '.join(str(error).split())[:80])
 

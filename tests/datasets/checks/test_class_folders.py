@@ -68,7 +68,8 @@ def test_a_valid_set_has_no_findings(root):
 ])
 def test_mistakes_in_the_config(root, changes, message):
     found = [finding for finding in check(config(root, **changes)) if finding.level == 'error']
-    assert message in found[0].text and found[0].text.startswith('train_dataloader.dataset') and '\n' not in found[0].text
+    text = found[0].text
+    assert message in text and text.startswith('train_dataloader.dataset') and '\n' not in text
 
 
 def test_an_empty_class_is_an_error_only_for_training(root):

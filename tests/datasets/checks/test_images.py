@@ -36,7 +36,7 @@ def test_missing_empty_text_and_truncated_files(tmp_path):
     (tmp_path / 'empty.jpg').touch()
     assert only_fault(tmp_path / 'empty.jpg').kind == 'is empty'
     (tmp_path / 'text.jpg').write_text('<html>404</html>')
-    assert only_fault(tmp_path / 'text.jpg').kind == 'is not an image'
+    assert only_fault(tmp_path / 'text.jpg').kind == 'has no known image format'
     for name in ('cut.jpg', 'cut.png'):
         content = write(tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content[:len(content) // 2])

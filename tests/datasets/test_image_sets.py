@@ -77,9 +77,10 @@ def test_other_mistakes(tmp_path):
     with pytest.raises(UserError, match='no folders'):
         open_image_sets(tmp_path)
     write_class_folders(tmp_path / 'set', per_class=1)
-    (tmp_path / 'l.txt').write_text('Maize/00.png 2\nFat Hen/00.png\n')
-    with pytest.raises(UserError, match='l.txt, line 2: .*path label'):
-        open_image_sets(tmp_path / 'set', [tmp_path / 'l.txt'])
+    for second in ('Fat Hen/00.png', 'Fat Hen/00.png ²', ''):  # mmpretrain stops at a blank line
+        (tmp_path / 'l.txt').write_text(f'Maize/00.png 2\n{second}\nFat Hen/00.png 1')
+        with pytest.raises(UserError, match='l.txt, line 2: .*path label'):
+            open_image_sets(tmp_path / 'set', [tmp_path / 'l.txt'])
     (tmp_path / 'val.txt').write_text('Maize/00.png 2\n')
     (tmp_path / 'b.txt').write_text('Maize/00.png 2\n')
     with pytest.raises(UserError, match='val, b; give only the training split'):

@@ -108,6 +108,12 @@ def test_of_large_files_only_images_and_categories_are_decoded(folder, monkeypat
         summarize_coco(str(folder / 'cut.json'))
 
 
+@pytest.mark.parametrize('prefix, folder', [(dict(img='a'), 'root/a'), (dict(img_path='b'), 'root/b'), (None, 'root'),
+                                            (dict(img='/c'), '/c')])
+def test_the_image_folder_of_a_config(prefix, folder):
+    assert detection_data.image_folder(dict(data_root='root', data_prefix=prefix)) == folder
+
+
 def test_wrapped_data_sets_are_found():
     leaf = [dict(type='CocoDataset', number=number) for number in range(3)]
     wrapped = dict(type='ConcatDataset', datasets=[

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.faults.annotations import mutate
 from vitdet_plugin.datasets.checks import whole_set
 from vitdet_plugin.datasets.checks.annotations import check_annotations
 from vitdet_plugin.datasets.checks.detection_data import check_dataset
@@ -221,3 +222,22 @@ def test_every_entry_is_indexed_or_reported(entries):
     index, faults = index_by_id(entries, 'image')
     assert len(index) + len(faults) == len(entries)
     assert all(index[entry['id']]['id'] == entry['id'] for entry in index.values())
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10 ** 9))
+def test_mutated_files_never_crash_a_reader(tmp_path_factory, seed):
+    folder = tmp_path_factory.mktemp('set')
+    boxes = [[1, 2, 3, 4], [0, 0, 10, 8]]
+    content = dict(images=[dict(id=1, file_name='a.jpg', width=10, height=8), dict(id=2, coco_url='http://x/b/c.jpg')],
+                   categories=[dict(id=5, name='x'), dict(id=7, name='y')],
+                   annotations=[dict(id=number, image_id=1, category_id=5, bbox=box, area=12, iscrowd=0,
+                                     segmentation=[[1, 1, 9, 1, 9, 9]]) for number, box in enumerate(boxes)])
+    path = write(folder / 'set.json', mutate(content, seed))
+    for read in READERS:
+        try:
+            read(path)
+        except UserError as error:
+            assert str(path) in str(error) or str(folder) in str(error)
+            assert '\n' not in str(error)
+    assert all(len(row) == 3 for row in whole_set.check_coco_set(str(path), str(folder)))

@@ -38,8 +38,8 @@ def test_faults_are_counted_named_and_written(tool, folder, tmp_path, capsys):
     words = [str(folder / 'coco.json'), '--images', str(folder / 'images'), '--json', str(tmp_path / 'out.json')]
     assert tool.main(words) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.startswith('error: 1 x picture is empty: ') and '002.jpg' in line for line in lines)
-    assert any('picture is missing' in line and '003.jpg' in line for line in lines)
+    assert any(line.startswith('error: 1 x image is empty: ') and '002.jpg' in line for line in lines)
+    assert any('image is missing' in line and '003.jpg' in line for line in lines)
     assert any('64 x 64, annotated 65 x 64' in line for line in lines)
     assert any(line.startswith('left out: 1 x annotations of categories') for line in lines)
     assert lines[-1] == '4 to mend'  # with: more than 1 % of the annotations left out
@@ -65,7 +65,7 @@ def test_class_folders(tool, folder, tmp_path, capsys):
     (tmp_path / 'classes' / 'dog' / 'b.jpg').write_bytes(b'GIF')
     assert tool.main([str(tmp_path / 'classes')]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == 'error: 1 x classes without pictures: empty' and 'b.jpg' in lines[1] and lines[2] == '2 to mend'
+    assert lines[0] == 'error: 1 x classes without images: empty' and 'b.jpg' in lines[1] and lines[2] == '2 to mend'
 
 
 def test_the_sets_of_a_config(tool, folder, monkeypatch, capsys):

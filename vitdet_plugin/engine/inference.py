@@ -12,7 +12,7 @@ from torch import nn
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
-from vitdet_plugin.datasets.image_suffixes import IMAGE_SUFFIXES, is_picture
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 
@@ -122,7 +122,7 @@ def expand(images: Any) -> Iterator[Path | np.ndarray]:
         return
     path = Path(images)
     if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if is_picture(file) and file.is_file())
+        found = sorted(file for file in path.rglob('*') if is_image_file(file) and file.is_file())
         if not found:
             raise UserError(f'{path} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
         yield from found

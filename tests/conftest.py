@@ -1,11 +1,11 @@
-"""What every test file gets."""
+"""Fixtures of all test files."""
 
 import pytest
 from mmengine.registry import DefaultScope
 
 
 @pytest.fixture(autouse=True, scope='module')
-def no_scope_left_behind():
-    """mmengine's default scope is global: what a file sets must not decide where the next one's types are looked up."""
+def reset_default_scope():
+    """Reset mmengine's global default scope after each file, so that it does not affect the next one."""
     yield
     DefaultScope._instance_dict.clear()

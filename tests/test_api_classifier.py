@@ -39,7 +39,7 @@ def classifier(files):
 
 
 def test_all_classes_likeliest_first(files, classifier):
-    found, = classifier.predict(files / 'set/new pictures/9 b.png')
+    found, = classifier.predict(files / 'set/new images/9 b.png')
     assert classifier.is_classifier and found.scores.shape == found.labels.shape == (3,)
     assert found.scores.sum() == pytest.approx(1, abs=1e-5) and (np.diff(found.scores) <= 0).all()
     assert found.names == ['xyz'[label] for label in found.labels]
@@ -49,7 +49,7 @@ def test_all_classes_likeliest_first(files, classifier):
 
 def test_agrees_with_mmpretrains_own_inference(files, classifier):
     from mmpretrain import ImageClassificationInferencer
-    path = str(files / 'set/new pictures/9 b.png')
+    path = str(files / 'set/new images/9 b.png')
     classifier.model._config = classifier.cfg
     theirs = ImageClassificationInferencer(classifier.model, device='cpu', classes=list('xyz'))(path)[0]
     found, = classifier.predict(path)
@@ -57,7 +57,7 @@ def test_agrees_with_mmpretrains_own_inference(files, classifier):
 
 
 def test_files_folders_and_arrays(files, classifier, tmp_path):
-    path = files / 'set/new pictures/9 b.png'
+    path = files / 'set/new images/9 b.png'
     results = classifier.predict([path, cv2.imread(str(path)), files / 'set' / 'val'], out_dir=tmp_path / 'o u t')
     np.testing.assert_array_equal(results[0].scores, results[1].scores)
     assert [found.path for found in results] == [str(path), None, *(str(files / 'set/val' / name / '0.png')
@@ -74,7 +74,7 @@ def test_names_of_the_checkpoint_of_the_config_and_none(files):
     cfg.test_dataloader.dataset.data_root = str(files / 'set')
     assert Inferencer.load(cfg, files / 'nameless.pth', 'cpu').classes == CLASSES  # the folders'
     cfg.test_dataloader.dataset.data_root = 'nowhere'
-    found, = Inferencer.load(cfg, files / 'nameless.pth', 'cpu').predict(files / 'set/new pictures/9 b.png')
+    found, = Inferencer.load(cfg, files / 'nameless.pth', 'cpu').predict(files / 'set/new images/9 b.png')
     assert found.names == [f'class {label}' for label in found.labels]
 
 

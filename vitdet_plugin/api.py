@@ -28,9 +28,9 @@ from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 from vitdet_plugin.utils.track import track
-from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
+from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
-from vitdet_plugin.visualization.picture_hook import predicted_objects
+from vitdet_plugin.visualization.image_hook import predicted_objects
 
 _HERE = Path(__file__).resolve().parent
 # in a checkout beside the package, in an installed wheel inside it
@@ -183,7 +183,7 @@ class Inferencer:
         kept = Objects(found.boxes[best_first], found.labels[best_first], found.scores[best_first],
                        None if found.masks is None else found.masks[best_first]).above(score_thr)
         if out_path is not None:
-            _write(out_path, draw_predictions_beside_truth(_rgb(source), kept, None, self.classes, score_thr))
+            _write(out_path, draw_predictions_and_ground_truth(_rgb(source), kept, None, self.classes, score_thr))
         return Detections(_path_of(source), kept.boxes, kept.scores, kept.labels, self._names(kept.labels), kept.masks)
 
     def _classify(self, source: Path | np.ndarray, score_thr: float, out_path: Path | None) -> Classification:

@@ -1,4 +1,4 @@
-"""The demo set: reproducible, well-formed COCO, masks that show what is visible."""
+"""The demo dataset: reproducibility, valid COCO annotations, and masks of the visible parts."""
 
 import json
 
@@ -26,7 +26,7 @@ def train(root):
     return COCO(str(root / 'annotations' / 'train.json'))
 
 
-def test_same_arguments_same_bytes_however_many_are_written(root, tmp_path):
+def test_files_do_not_depend_on_the_number_of_images(root, tmp_path):
     write_demo_set(tmp_path, train=5, val=10)
     assert (tmp_path / 'annotations' / 'val.json').read_bytes() == (root / 'annotations' / 'val.json').read_bytes()
     for name in ('train/000004.jpg', 'val/000009.jpg'):
@@ -39,26 +39,26 @@ def test_seeds_and_splits_differ(root, tmp_path):
     assert len({file.read_bytes() for file in files}) == 4
 
 
-def test_no_photograph_serves_two_splits():
+def test_splits_use_different_photographs():
     used = [(package, file) for photographs in PHOTOGRAPHS.values() for package, file, *_ in photographs]
     assert len(used) == len(set(used))
 
 
-def test_pictures_are_there_with_the_sizes_the_file_states(root, train):
+def test_images_exist_with_the_annotated_sizes(root, train):
     sizes = set()
-    for image in train.imgs.values():
-        picture = cv2.imread(str(root / 'train' / image['file_name']))
-        assert picture.shape[:2] == (image['height'], image['width'])
-        sizes.add(picture.shape[:2])
+    for record in train.imgs.values():
+        image = cv2.imread(str(root / 'train' / record['file_name']))
+        assert image.shape[:2] == (record['height'], record['width'])
+        sizes.add(image.shape[:2])
     assert sizes == {(120, 160), (160, 120), (128, 128)}
 
 
-def test_categories_are_sparse_and_all_in_use(train):
+def test_category_ids_are_sparse_and_all_used(train):
     assert {category['name']: category['id'] for category in train.cats.values()} == CATEGORY_IDS
     assert {annotation['category_id'] for annotation in train.anns.values()} == set(CATEGORY_IDS.values())
 
 
-def test_masks_come_as_polygons_and_both_kinds_of_rle(train):
+def test_masks_are_polygons_and_both_kinds_of_rle(train):
     kinds = {type(a['segmentation']) if isinstance(a['segmentation'], list) else type(a['segmentation']['counts'])
              for a in train.anns.values()}
     assert len(train.anns) > 80
@@ -78,7 +78,7 @@ def test_boxes_and_areas_fit_the_masks(train):
         assert annotation['area'] >= demo_set.MIN_VISIBLE_PIXELS
 
 
-def test_masks_of_one_picture_hardly_overlap(train):
+def test_masks_of_one_image_hardly_overlap(train):
     for image_id, annotations in train.imgToAnns.items():
         total = sum(train.annToMask(annotation).astype(int) for annotation in annotations)
         assert (total > 1).mean() < 0.02, image_id
@@ -91,10 +91,10 @@ def test_a_ring_keeps_its_hole(train):
         mask = train.annToMask(ring)
         _, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         with_hole += (hierarchy[0, :, 3] >= 0).any()
-    assert with_hole >= 0.4 * len(rings)  # others are cut open by the border or by what lies before them
+    assert with_hole >= 0.4 * len(rings)  # others are cut by the border or occluded
 
 
-def test_each_object_keeps_a_visible_share():
+def test_a_minimum_part_of_each_object_is_visible():
     photograph = load_photograph(*PHOTOGRAPHS['train'][1][:2])
     for seed in range(20):
         _, objects, owner = compose(np.random.default_rng(seed), photograph, 160)
@@ -106,9 +106,9 @@ def test_each_object_keeps_a_visible_share():
 
 def test_objects_stand_out_from_the_background():
     photograph = np.full((200, 200, 3), 128, np.uint8)
-    picture, _, owner = compose(np.random.default_rng(3), photograph, 160)
-    background = picture[owner < 0].mean(0)
-    assert (np.abs(picture[owner >= 0] - background).max(1) > 25).mean() > 0.8
+    image, _, owner = compose(np.random.default_rng(3), photograph, 160)
+    background = image[owner < 0].mean(0)
+    assert (np.abs(image[owner >= 0] - background).max(1) > 25).mean() > 0.8
 
 
 def test_coverage_of_a_half_covered_pixel_is_a_half():
@@ -119,7 +119,7 @@ def test_coverage_of_a_half_covered_pixel_is_a_half():
     assert cover[0].max() == 0
 
 
-def test_missing_photograph_is_one_line_that_names_file_and_package(monkeypatch):
+def test_a_missing_photograph_is_an_error(monkeypatch):
     with pytest.raises(UserError, match=r'coffee2\.png is missing or unreadable; reinstall the package skimage'):
         load_photograph('skimage', 'data/coffee2.png')
     with pytest.raises(UserError, match='no_such_package, which is not installed'):
@@ -127,21 +127,21 @@ def test_missing_photograph_is_one_line_that_names_file_and_package(monkeypatch)
 
 
 @pytest.mark.parametrize('arguments', [{'size': 20}, {'train': -1}, {'train': 0, 'val': 0}])
-def test_wrong_arguments_are_refused(tmp_path, arguments):
+def test_wrong_arguments_are_an_error(tmp_path, arguments):
     with pytest.raises(UserError, match='demo set'):
         write_demo_set(tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
 
 
-def test_unwritable_folder_is_one_line(tmp_path):
+def test_an_unwritable_folder_is_an_error(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UserError, match='cannot write to'):
         write_demo_set(tmp_path / 'file' / 'demo', train=1, val=1)
 
 
-def test_info_names_the_generator_and_the_licences(root):
+def test_info_contains_the_generator_and_the_licenses(root):
     content = json.loads((root / 'annotations' / 'train.json').read_text())
-    licences = {licence['id'] for licence in content['licenses']}
+    licenses = {each['id'] for each in content['licenses']}
     assert content['info']['generator'] == 'vitdet_plugin.demo.demo_set'
-    assert all(image['license'] in licences and image['background'] for image in content['images'])
+    assert all(image['license'] in licenses and image['background'] for image in content['images'])
     assert {category['name'] for category in content['categories']} == set(CLASS_NAMES)

@@ -5,7 +5,7 @@ from vitdet_plugin.demo.dense_pretraining import DenseHead, DenseSet, pretrain
 
 
 def one_object_set(size=32):
-    """One picture with a bright 8 x 12 object of class 1 of 2."""
+    """Return one image with a bright object of 8 x 12 pixels, of class 1 of 2."""
     images = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     objects = torch.zeros(1, size, size, dtype=torch.uint8)
     images[0, 4:12, 8:20], objects[0, 4:12, 8:20] = 255, 1
@@ -15,7 +15,7 @@ def one_object_set(size=32):
     return DenseSet(images, objects, classes, boxes, num_classes=2)
 
 
-def test_a_batch_keeps_picture_classes_and_boxes_together():
+def test_images_classes_and_boxes_of_a_batch_match():
     data = one_object_set()
     images, classes, boxes = data.batch(64, 24, torch.Generator().manual_seed(0))
     for image, label, box in zip(images, classes, boxes, strict=True):
@@ -27,13 +27,13 @@ def test_a_batch_keeps_picture_classes_and_boxes_together():
         assert not box[label == 0].any()
 
 
-def test_flips_happen():
+def test_batches_are_flipped():
     images, _, _ = one_object_set().batch(64, 32, torch.Generator().manual_seed(0))
     left_edges = {int(torch.nonzero(image[0] == 255)[:, 1].min()) for image in images}
     assert left_edges == {8, 12}
 
 
-def test_the_head_puts_each_token_back_on_its_pixels():
+def test_the_head_maps_each_token_to_its_pixels():
     head = DenseHead(dim=4, patch_size=2, num_classes=1)
     torch.nn.init.zeros_(head.classes.weight)
     classes = torch.tensor([[[0, 1, 0, 1], [0, 0, 0, 0]]])  # the top right pixel of each patch
@@ -44,11 +44,11 @@ def test_the_head_puts_each_token_back_on_its_pixels():
     tokens, boxes = torch.randn(1, 4, 1, 2), torch.zeros(1, 2, 4, 4)
     right = head.loss(tokens, classes, boxes)
     wrong = head.loss(tokens, classes.flip(2), boxes)
-    assert right < 1e-3  # no object at a token's centre: nothing but the classes counts
+    assert right < 1e-3  # no object at the center of a token, so only the class loss counts
     assert wrong > right + 5
 
 
-def test_the_loss_falls_and_the_seed_decides():
+def test_the_loss_decreases_and_is_reproducible():
     def run():
         torch.manual_seed(0)
         backbone = ViTDet(dict(embed_dim=16, depth=2, num_heads=2), img_size=32, patch_size=8, window_size=2,

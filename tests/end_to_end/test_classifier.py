@@ -1,4 +1,4 @@
-"""A classifier by the tools: train, resume, evaluate, predict; on a folder of classes with blanks in every name."""
+"""Train, evaluate and predict with a classifier, on class folders with spaces in all names."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ def data(root, monkeypatch):
 
 @pytest.fixture(scope='module')
 def trained(root, tmp_path_factory):
-    """Work directory of a run by a real command, from another folder, and that command's output."""
+    """Return the work directory and the output of a train command that runs in another folder."""
     work_dir = tmp_path_factory.mktemp('work') / 'a run'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TINY_CLASSES', str(root))
@@ -41,11 +41,11 @@ def scalars_of(work_dir):
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
-def test_training_says_and_keeps_what_matters(trained):
+def test_training_prints_lines_and_saves_checkpoints(trained):
     work_dir, output = trained
-    assert re.search(r'train 24/24  epoch 4/4  .*grad [\d.]+  loss [\d.]+', output)  # 21 pictures: 6 batches, one of 1
+    assert re.search(r'train 24/24  epoch 4/4  .*grad [\d.]+  loss [\d.]+', output)  # 21 images: 6 batches, one of 1
     assert re.search(r'val @ epoch 4  top1 [\d.]+  top2 [\d.]+  f1-score [\d.]+', output)
-    again = load_config(str(work_dir / 'tiny_classifier.py'))  # the run's own config trains and predicts again
+    again = load_config(str(work_dir / 'tiny_classifier.py'))  # the saved config can be loaded
     assert again.model.train_cfg.probs == [0.3, 0.3] and 'probs' not in again.model.data_preprocessor
     metrics = [each for each in scalars_of(work_dir) if 'accuracy/top1' in each]
     assert len(metrics) == 4 and metrics[-1]['accuracy/top1'] > 60
@@ -55,10 +55,10 @@ def test_training_says_and_keeps_what_matters(trained):
     assert set(state['ema_state_dict']) > {'steps', 'module.head.fc.weight'}
 
 
-def test_evaluation_by_other_metrics_with_files_and_pictures(trained, data, tmp_path, capsys):
-    work_dir, _ = trained  # stands for its best checkpoint
+def test_evaluation_with_other_metrics_writes_files_and_images(trained, data, tmp_path, capsys):
+    work_dir, _ = trained  # a work directory selects its best checkpoint
     for name, words in (('found.csv', ['--eval', 'accuracy', 'f1_score', 'recall', '--show-dir',
-                                       str(tmp_path / 'pictures of it'), '--show-max', '0']),
+                                       str(tmp_path / 'drawn images'), '--show-max', '0']),
                         ('found.json', ['--tta'])):
         assert load_tool('test').main([str(CONFIG), str(work_dir), '--work-dir', str(tmp_path / 'w'), '--out',
                                        str(tmp_path / name), *words]) == 0
@@ -70,11 +70,11 @@ def test_evaluation_by_other_metrics_with_files_and_pictures(trained, data, tmp_
     assert [row['truth'] for row in rows] == [name for name in CLASSES for _ in range(3)]
     found = json.loads((tmp_path / 'found.json').read_text())
     assert tuple(found['classes']) == CLASSES and len(found['predictions'][0]['scores']) == 3
-    pictures = sorted(str(path.relative_to(tmp_path / 'pictures of it')) for path in tmp_path.rglob('*.jpg'))
-    assert pictures == [f'{name}/{number}.jpg' for name in CLASSES for number in range(3)]
+    images = sorted(str(path.relative_to(tmp_path / 'drawn images')) for path in tmp_path.rglob('*.jpg'))
+    assert images == [f'{name}/{number}.jpg' for name in CLASSES for number in range(3)]
 
 
-def test_pickled_predictions_and_mistakes(trained, data, tmp_path, capsys):
+def test_pickled_predictions_and_errors(trained, data, tmp_path, capsys):
     best, = trained[0].glob('best_*.pth')
     common = [str(CONFIG), str(best), '--work-dir', str(tmp_path / 'w')]
     assert load_tool('test').main([*common, '--out', str(tmp_path / 'found.pkl')]) == 0
@@ -88,20 +88,20 @@ def test_pickled_predictions_and_mistakes(trained, data, tmp_path, capsys):
 
 
 def test_prediction_reads_the_classes_from_the_checkpoint(trained, root, tmp_path, capsys, monkeypatch):
-    """Without the training data, and through a config with another number of classes."""
+    """The training data is not available, and the config has another number of classes."""
     monkeypatch.delenv('TINY_CLASSES', raising=False)
-    status = load_tool('predict').main([str(CONFIG), str(trained[0]), str(root / 'new pictures'), '--out',
-                                        str(tmp_path / 'what is it'), '--device', 'cpu', '--top', '2', '--cfg-options',
+    status = load_tool('predict').main([str(CONFIG), str(trained[0]), str(root / 'new images'), '--out',
+                                        str(tmp_path / 'my out'), '--device', 'cpu', '--top', '2', '--cfg-options',
                                         'model.head.num_classes=7', 'test_dataloader.dataset.metainfo.classes=[a,b]'])
     assert status == 0
-    rows = list(csv.DictReader(open(tmp_path / 'what is it/predictions.csv')))
+    rows = list(csv.DictReader(open(tmp_path / 'my out/predictions.csv')))
     names = ('10 b.png', '8 b.png', '9 b.png')
-    assert [row['file'] for row in rows] == [str(root / 'new pictures' / name) for name in names]
+    assert [row['file'] for row in rows] == [str(root / 'new images' / name) for name in names]
     assert [row['class'] for row in rows] == ['plum-tree', 'Fat Hen', 'lime']
-    record = json.loads((tmp_path / 'what is it/predictions.json').read_text())
+    record = json.loads((tmp_path / 'my out/predictions.json').read_text())
     assert [len(each['names']) for each in record] == [2, 2, 2]
     np.testing.assert_allclose([each['scores'][0] for each in record], [float(row['score']) for row in rows], atol=1e-6)
-    assert len(list((tmp_path / 'what is it').glob('*.jpg'))) == 3
+    assert len(list((tmp_path / 'my out').glob('*.jpg'))) == 3
 
 
 def test_mixed_precision_scaled_rate_and_early_stop(data, tmp_path, capsys):
@@ -113,12 +113,12 @@ def test_mixed_precision_scaled_rate_and_early_stop(data, tmp_path, capsys):
     assert 'did not improve in the last 1 records' in output and not (tmp_path / 'epoch_3.pth').exists()
     assert 'evaluating' in output and 'test  top1' in output
     rates = [each['lr'] for each in scalars_of(tmp_path) if 'loss' in each]
-    assert max(rates) < 5e-3 / 2 * 1.01  # batch 4, rate given for 8
+    assert max(rates) < 5e-3 / 2 * 1.01  # batch size 4, lr given for 8
     assert "dtype='bf16'" in next(tmp_path.glob('tiny_classifier.py')).read_text()
 
 
 def test_two_ranks(data, tmp_path, capsys):
-    """Batches of uneven length on the ranks; the evaluation at the end is that of one rank."""
+    """The batches of the ranks differ in size, and the final evaluation equals that on one rank."""
     result = run_ranks('train.py', CONFIG, '--work-dir', tmp_path, '--eval', 'accuracy', '--no-validate',
                        '--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.save_best=None')
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""One process: train, resume, evaluate, pictures, mixed precision; the tools run within the test's process."""
+"""Train, resume and evaluate a detector on one rank; most tools run in the process of the test."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ def data(tiny_set, monkeypatch):
 
 @pytest.fixture(scope='module')
 def trained(tiny_set, tmp_path_factory):
-    """Work directory of a run of two epochs by a real command, from another folder, and that command's output."""
+    """Return the work directory and the output of a train command of two epochs that runs in another folder."""
     work_dir = tmp_path_factory.mktemp('work') / 'run'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TINY_SET', str(tiny_set))
@@ -45,7 +45,7 @@ def test_training_writes_checkpoints_scalars_and_readable_lines(trained):
     assert 'System environment' in log and 'train 8/8' in log and 'Average Precision' in log
 
 
-def test_resume_goes_on_from_the_newest_checkpoint(trained, data, capsys):
+def test_resume_continues_from_the_newest_checkpoint(trained, data, capsys):
     work_dir, _ = trained
     status = load_tool('train').main([str(CONFIG), '--work-dir', str(work_dir), '--resume', '--cfg-options',
                                       'train_cfg.max_epochs=3', 'val_cfg=None', 'val_dataloader=None',
@@ -56,20 +56,20 @@ def test_resume_goes_on_from_the_newest_checkpoint(trained, data, capsys):
     before, after = (torch.load(work_dir / f'epoch_{epoch}.pth', weights_only=False) for epoch in (2, 3))
     assert after['meta']['iter'] == 12 and before['meta']['iter'] == 8
     moments = [next(iter(each['optimizer']['state'].values()))['step'] for each in (before, after)]
-    assert [int(value) for value in moments] == [8, 12]  # the optimiser went on, too
+    assert [int(value) for value in moments] == [8, 12]  # the optimizer state is resumed
 
 
-def test_tool_evaluates_and_writes_what_it_is_asked_for(trained, data, tmp_path, capsys):
+def test_evaluation_writes_predictions_and_images(trained, data, tmp_path, capsys):
     work_dir, _ = trained
     status = load_tool('test').main([str(CONFIG), str(work_dir / 'epoch_2.pth'), '--eval', 'bbox', '--work-dir',
                                      str(tmp_path / 'w'), '--out', str(tmp_path / 'found.json'), '--show-dir',
-                                     str(tmp_path / 'pictures'), '--show-max', '3', '--show-score-thr', '0.05'])
+                                     str(tmp_path / 'images'), '--show-max', '3', '--show-score-thr', '0.05'])
     assert status == 0
     output = capsys.readouterr().out
     assert 'bbox_mAP' in output and 'segm_mAP' not in output
     found = json.loads((tmp_path / 'found.json').read_text())
     assert {'image_id', 'category_id', 'bbox', 'score', 'segmentation'} <= set(found[0])
-    assert len(list((tmp_path / 'pictures').glob('*.jpg'))) == 3
+    assert len(list((tmp_path / 'images').glob('*.jpg'))) == 3
 
 
 def test_flip_augmentation_and_pickled_predictions(trained, data, tmp_path, capsys):
@@ -89,6 +89,6 @@ def test_mixed_precision_scaled_rate_and_evaluation_at_the_end(data, tmp_path, c
     output = capsys.readouterr().out
     assert 'test  bbox_mAP' in output
     last = [each for each in scalars_of(tmp_path) if 'loss' in each][-1]
-    assert last['lr'] == pytest.approx(1e-3 * 2 / 4)  # batch 2, rate given for 4
+    assert last['lr'] == pytest.approx(1e-3 * 2 / 4)  # batch size 2, lr given for 4
     config = next(tmp_path.glob('tiny_vitdet.py')).read_text()
     assert "type='AutocastOptimWrapper'" in config and "dtype='bf16'" in config and 'max_norm=10.0' in config

@@ -1,4 +1,4 @@
-"""Two processes on gloo: torchrun, two agents of one rank each, torch.distributed.launch, FSDP."""
+"""Two ranks with gloo: torchrun, two agents with one rank each, torch.distributed.launch, FSDP."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, free_port, run_
 
 @pytest.fixture(scope='module')
 def config(tiny_set, tmp_path_factory):
-    """The tiny config with its data set and a hook that writes every rank's parameters."""
+    """Write the tiny config with its dataset and a hook that saves the parameters of every rank."""
     path = tmp_path_factory.mktemp('config') / 'two_ranks.py'
     path.write_text(f"""_base_ = {str(CONFIG)!r}
 custom_imports = dict(imports=['vitdet_plugin', 'tests.end_to_end.rank_dump'], allow_failed_imports=False)
@@ -66,12 +66,12 @@ def test_two_agents_of_one_rank_train_the_same_model(config, two_ranks, tmp_path
 
 
 def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
-    """Seven pictures on two ranks: the sampler repeats one, which must not count; by the old launcher's command."""
+    """The sampler repeats one of seven images on two ranks, which must not be counted; uses the former launcher."""
     checkpoint = two_ranks[0] / 'epoch_1.pth'
     words = ('test.py', config, checkpoint, '--eval', 'bbox', 'segm', '--out')
     one = run_tool(*words, tmp_path / 'one.json', '--work-dir', tmp_path / 'one')
     two = run_ranks(*words, tmp_path / 'two.json', '--work-dir', tmp_path / 'two', '--launcher', 'pytorch',
-                    '--show-dir', tmp_path / 'pictures', launcher='torch.distributed.launch')
+                    '--show-dir', tmp_path / 'images', launcher='torch.distributed.launch')
     assert (one.returncode, two.returncode) == (0, 0), one.stderr[-2000:] + two.stderr[-2000:]
     found = [sorted(json.loads((tmp_path / name).read_text()), key=lambda each: (each['image_id'], -each['score']))
              for name in ('one.json', 'two.json')]
@@ -79,7 +79,7 @@ def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
     for first, second in zip(*found):
         assert first['image_id'] == second['image_id'] and first['segmentation'] == second['segmentation']
         assert [*first['bbox'], first['score']] == pytest.approx([*second['bbox'], second['score']], abs=1e-9)
-    assert len(list((tmp_path / 'pictures').glob('*.jpg'))) == 7  # each rank drew its share
+    assert len(list((tmp_path / 'images').glob('*.jpg'))) == 7  # drawn by both ranks
     metrics = [json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('one', 'two')]
     for name in ('coco/bbox_mAP', 'coco/bbox_mAP_50', 'coco/segm_mAP'):
         assert metrics[0][name] == pytest.approx(metrics[1][name], abs=1e-9)

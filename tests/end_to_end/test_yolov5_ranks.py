@@ -1,4 +1,4 @@
-"""The one-stage detector on two gloo ranks: every parameter takes part, without looking for unused ones."""
+"""The one-stage detector on two ranks with gloo: all parameters are used, so DDP need not find unused ones."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_two_ranks_train_and_evaluate_one_model(config, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     first, second = (torch.load(tmp_path / f'work/rank{rank}.pth') for rank in (0, 1))
     for name in first:
-        if 'running_' not in name:  # each rank's own statistics
+        if 'running_' not in name:  # statistics differ between ranks
             torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
-    assert first['bbox_head.anchors'].max() < 300  # replaced, on both
+    assert first['bbox_head.anchors'].max() < 300  # replaced on both ranks
     assert 'bbox_mAP_50' in result.stdout

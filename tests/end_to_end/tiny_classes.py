@@ -1,4 +1,4 @@
-"""A folder of three classes that differ in colour, written in milliseconds; names with blanks and hyphens."""
+"""A small dataset of three classes of different color, with spaces and hyphens in the names."""
 
 from pathlib import Path
 
@@ -6,28 +6,28 @@ import cv2
 import numpy as np
 
 CONFIG = Path(__file__).with_name('tiny_classifier.py')
-COLOURS = {'Fat Hen': (40, 40, 220), 'lime': (40, 200, 40), 'plum-tree': (220, 60, 40)}  # BGR
-CLASSES = tuple(COLOURS)
+COLORS = {'Fat Hen': (40, 40, 220), 'lime': (40, 200, 40), 'plum-tree': (220, 60, 40)}  # BGR
+CLASSES = tuple(COLORS)
 
 
 def write_tiny_classes(folder: Path, train: int = 7, val: int = 3, seed: int = 0) -> Path:
-    """Write ``folder/{train,val}/<class>/<number>.png`` and ``folder/new pictures/*.png`` without labels.
+    """Write ``folder/{train,val}/<class>/<number>.png``, and unlabeled images to ``folder/new images/*.png``.
 
-    Training pictures are 3 x 7 = 21, so batches of 4 leave one over.
+    With 3 x 7 = 21 training images, the last batch of 4 has one image.
     """
     random = np.random.default_rng(seed)
     for split, number in (('train', train), ('val', val)):
-        for name, colour in COLOURS.items():
+        for name, color in COLORS.items():
             (folder / split / name).mkdir(parents=True)
             for index in range(number):
-                cv2.imwrite(str(folder / split / name / f'{index}.png'), _picture(random, colour))
-    (folder / 'new pictures').mkdir()
-    for index, colour in enumerate([*COLOURS.values()][::-1]):
-        cv2.imwrite(str(folder / 'new pictures' / f'{10 - index} b.png'), _picture(random, colour))
+                cv2.imwrite(str(folder / split / name / f'{index}.png'), _image(random, color))
+    (folder / 'new images').mkdir()
+    for index, color in enumerate([*COLORS.values()][::-1]):
+        cv2.imwrite(str(folder / 'new images' / f'{10 - index} b.png'), _image(random, color))
     return folder
 
 
-def _picture(random: np.random.Generator, colour: tuple) -> np.ndarray:
+def _image(random: np.random.Generator, color: tuple) -> np.ndarray:
     height, width = (int(side) for side in random.integers(36, 60, 2))
     noise = random.integers(-30, 30, (height, width, 3))
-    return np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    return np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""A classifier of 40,000 parameters on the coloured pictures of tiny_classes.py; odd batches, averaged weights."""
+"""A classifier of 40,000 parameters on the images of tiny_classes.py, with incomplete batches and averaged weights."""
 
 _base_ = ['../../configs/_base_/datasets/plant_seedlings.py', '../../configs/_base_/schedules/adamw_cosine_300e.py',
           '../../configs/_base_/runtime_cls.py']

@@ -1,5 +1,5 @@
-# The smallest ViTDet Mask R-CNN that trains: 64 px, two blocks of width 32, 16 channels in the pyramid.
-# The data root comes through --cfg-options data_root=… of the three loaders, see test_commands.py.
+# A tiny ViTDet Mask R-CNN: 64 pixels, two blocks of width 32, 16 channels in the pyramid.
+# The data root is set by the environment variable TINY_SET or with --cfg-options.
 import os
 
 custom_imports = dict(imports=['vitdet_plugin'], allow_failed_imports=False)

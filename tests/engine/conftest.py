@@ -11,7 +11,7 @@ def tiny_set(tmp_path_factory):
 
 @pytest.fixture
 def tiny_config(tiny_set, monkeypatch, tmp_path):
-    """The end-to-end config on an existing set, with a work directory."""
+    """Return the end-to-end config with an existing dataset and a work directory."""
     from vitdet_plugin.config.loading import load_config
     monkeypatch.setenv('TINY_SET', str(tiny_set))
     cfg = load_config(str(CONFIG))
@@ -22,7 +22,7 @@ def tiny_config(tiny_set, monkeypatch, tmp_path):
 
 @pytest.fixture
 def write_mae(tiny_config, tmp_path):
-    """Write weights as MAE's authors publish them, for the tiny backbone; returns (path, weights)."""
+    """Return a function that writes a checkpoint in MAE's format for the tiny backbone: ``(path, weights)``."""
     def write(width=32):
         random = torch.Generator().manual_seed(0)
         shapes = {'cls_token': (1, 1, width), 'pos_embed': (1, 17, width),

@@ -11,7 +11,7 @@ from vitdet_plugin.engine.console import LiveBar, LogFileStream, quieten
 
 @pytest.fixture
 def logger(tmp_path):
-    """A logger with a console (``logger.console``) and a file (``logger.file``)."""
+    """Return a logger with a console (``logger.console``) and a file (``logger.file``)."""
     logger = logging.Logger('test')
     logger.console, logger.file = io.StringIO(), tmp_path / 'run.log'
     logger.addHandler(logging.StreamHandler(logger.console))
@@ -19,15 +19,15 @@ def logger(tmp_path):
     return logger
 
 
-def test_dumps_and_marked_records_reach_the_file_only(logger):
+def test_startup_messages_and_marked_records_reach_the_file_only(logger):
     quieten(logger)
-    quieten(logger)  # once is enough, twice does no harm
+    quieten(logger)  # a second call has no effect
     logger.info('\n---\nSystem environment:\n  python')
     logger.info('train 1/2', extra={'file_only': True})
     logger.info('Saving checkpoint')
-    logger.warning('mind this')
-    assert logger.console.getvalue() == 'Saving checkpoint\nmind this\n'
-    assert all(text in logger.file.read_text() for text in ('System environment', 'train 1/2', 'mind this'))
+    logger.warning('a warning')
+    assert logger.console.getvalue() == 'Saving checkpoint\na warning\n'
+    assert all(text in logger.file.read_text() for text in ('System environment', 'train 1/2', 'a warning'))
 
 
 def test_printed_tables_reach_the_file_only(logger):
@@ -36,7 +36,7 @@ def test_printed_tables_reach_the_file_only(logger):
     assert logger.console.getvalue() == '' and logger.file.read_text() == 'Average Precision\n = 0.5\n'
 
 
-def test_the_bar_gives_the_streams_back(logger, capsys):
+def test_closing_the_bar_restores_the_streams(logger, capsys):
     bar = LiveBar(logger)
     bar.update('train', 1, 4, 'loss 1.0')
     logger.info('above the bar')
@@ -47,8 +47,8 @@ def test_the_bar_gives_the_streams_back(logger, capsys):
     assert 'above the bar' in capsys.readouterr().out
 
 
-def test_a_failing_run_gives_the_cursor_back():
-    """On a terminal the bar hides the cursor; ``rich`` is told that there is one."""
+def test_a_failing_run_restores_the_cursor():
+    """The bar hides the cursor on a terminal; the environment makes ``rich`` assume a terminal."""
     program = ("import logging; from vitdet_plugin.engine.console import LiveBar; "
                "LiveBar(logging.Logger('x')).update('train', 1, 4); 1 / 0")
     result = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Averaged weights as the classification configs set them: a ramp that forgets the start, saved and resumed exactly."""
+"""The weight average of the classification configs: its ramp, saving, and exact resuming."""
 
 import copy
 import types
@@ -39,7 +39,7 @@ def test_resumes_exactly(model):
     checkpoint = dict(state_dict=copy.deepcopy(first.state_dict()))
     hook_before.before_save_checkpoint(runner_before, checkpoint)
 
-    second = copy.deepcopy(model)  # a new process: its own initial weights
+    second = copy.deepcopy(model)  # as a new process, with initial weights
     hook_after, runner_after = hook_on(second, resume=True)
     checkpoint = copy.deepcopy(checkpoint)
     hook_after.after_load_checkpoint(runner_after, checkpoint)
@@ -51,8 +51,8 @@ def test_resumes_exactly(model):
         assert torch.equal(left, right)
 
 
-def test_the_initial_weights_are_forgotten():
-    """After 500 steps: a constant 0.9999 would keep 95 % of them."""
+def test_the_ramp_removes_the_initial_weights():
+    """After 500 steps a constant momentum of 0.9999 would keep 95 % of the initial weights."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
     averages = {name: MODELS.build(dict(type=name, model=model, **{key: value for key, value in EMA.items() if key in (

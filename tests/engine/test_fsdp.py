@@ -1,4 +1,4 @@
-"""One rank; two ranks and equality with data-parallel training are in tests/end_to_end/test_ranks.py."""
+"""FSDP on one rank; tests/end_to_end/test_ranks.py compares two ranks with data-parallel training."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from vitdet_plugin.engine.fsdp import wrap_blocks
 
 @pytest.fixture
 def sharded_config(tiny_set, tmp_path, monkeypatch):
-    """A config with layer decay and the rule that asks a parameter's shape, and the environment of one rank."""
+    """Return a config with layer decay and a shape-dependent decay rule, in the environment of one rank."""
     for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1',
                             MASTER_PORT='0', TINY_SET=str(tiny_set)).items():
         monkeypatch.setenv(name, value)
@@ -26,7 +26,7 @@ def test_groups_keep_their_rules_and_a_run_is_resumed(sharded_config, tmp_path):
     saved = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=False)
     groups = saved['optimizer']['param_groups']
     decayed = {name for group in groups if group['weight_decay'] for name in group['params']}
-    # sharded parameters are flat: asked then, the rule for vectors would let every weight go undecayed
+    # if the rule were applied to the flat sharded parameters, no weight would decay
     assert 'backbone.blocks.0.mlp.fc1.weight' in decayed and 'backbone.blocks.0.mlp.fc1.bias' not in decayed
     scales = {name: group['lr_scale'] for group in groups for name in group['params']}
     assert scales['backbone.blocks.0.mlp.fc1.weight'] == pytest.approx(0.7 ** 2)
@@ -37,9 +37,9 @@ def test_groups_keep_their_rules_and_a_run_is_resumed(sharded_config, tmp_path):
     assert torch.load(tmp_path / 'work' / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 6
 
 
-def test_only_blocks_are_units():
+def test_only_blocks_are_fsdp_units():
     from timm.layers import Mlp
     block = type('Block', (torch.nn.Module,), {})()
     assert wrap_blocks(block, recurse=False, nonwrapped_numel=0)
     assert not wrap_blocks(Mlp(4), recurse=False, nonwrapped_numel=10**9)
-    assert wrap_blocks(Mlp(4), recurse=True, nonwrapped_numel=0)  # but blocks inside it are looked for
+    assert wrap_blocks(Mlp(4), recurse=True, nonwrapped_numel=0)  # FSDP still visits its children

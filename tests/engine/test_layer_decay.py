@@ -1,4 +1,4 @@
-"""Learning rates and weight decay of every parameter, against expectations written by hand."""
+"""Learning rates and weight decay of named parameters, compared with hand-written values."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from vitdet_plugin.engine.layer_decay import parameter_groups
 from vitdet_plugin.errors import UserError
 
 LR, DECAY, RATE, DEPTH = 1e-4, 0.1, 0.5, 3
-# (lr steps from the top with L = 3, decayed by rule d2, decayed by rule plain)
+# (layers from the top with L = 3, decays with rule d2, decays with rule plain)
 EXPECTED = {
     'backbone.pos_embed': (4, False, False),
     'backbone.patch_embed.proj.weight': (4, True, True),
@@ -23,8 +23,8 @@ EXPECTED = {
     'backbone.blocks.1.attn.rel_pos_w': (2, True, False),
     'backbone.blocks.2.mlp.fc2.weight': (1, True, True),
     'backbone.blocks.2.norm2.bias': (1, False, False),
-    'backbone.blocks.2.residual.conv1.weight': (0, True, True),  # counts as a new layer
-    'backbone.blocks.2.residual.norm3.weight': (0, True, False),  # LayerNorm2d: decayed by d2
+    'backbone.blocks.2.residual.conv1.weight': (0, True, True),  # a new layer, not pretrained
+    'backbone.blocks.2.residual.norm3.weight': (0, True, False),  # LayerNorm2d decays with d2
     'neck.levels.0.resize.0.bias': (0, True, False),
     'neck.levels.0.resize.1.weight': (0, True, False),
     'neck.levels.1.lateral.ln.weight': (0, True, False),
@@ -50,7 +50,7 @@ def by_name(groups):
     for group in groups:
         assert len(group['params']) == len(group['param_names'])
         for name in group['param_names']:
-            assert name not in found, f'{name} stands in two groups'
+            assert name not in found, f'{name} is in two groups'
             found[name] = group
     return found
 
@@ -85,13 +85,13 @@ def test_every_block_has_its_own_rate():
             assert group['lr'] == pytest.approx(LR * 0.7 ** (DEPTH + 1 - layer_id)), name
 
 
-def test_rate_one_leaves_one_rate():
+def test_rate_one_gives_a_single_learning_rate():
     groups = parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=1.0, rule='plain')
     assert {group['lr'] for group in groups} == {LR} and len(groups) == 2
 
 
 def test_frozen_and_shared_parameters():
-    """Frozen ones are in no group from the start; a parameter with two names is in one."""
+    """Frozen parameters are in no group; a parameter with two names is in one group."""
     model = detector()
     model.twin = model.head[0]
     model.backbone.frozen_stages = 1
@@ -123,7 +123,7 @@ def test_a_step_moves_parameters_by_their_own_rates():
         torch.testing.assert_close(moved, torch.full_like(moved, RATE ** steps), atol=1e-5, rtol=1e-5)
 
 
-def test_a_model_behind_data_parallel_is_seen_through():
+def test_a_data_parallel_wrapper_is_unwrapped():
     class Wrapped(nn.Module):
         def __init__(self):
             super().__init__()
@@ -134,10 +134,10 @@ def test_a_model_behind_data_parallel_is_seen_through():
 
 
 @pytest.mark.parametrize(('paramwise', 'message'), [
-    (dict(no_decay='swin'), "no_decay='swin' is unknown; choose one of d2, plain, none"),
-    (dict(decay_rate=0.7), 'unknown keys: decay_rate; it takes layer_decay_rate and no_decay'),
+    (dict(no_decay='swin'), "unknown rule no_decay='swin'. Use one of d2, plain, none"),
+    (dict(decay_rate=0.7), 'unknown keys: decay_rate. Supported keys are layer_decay_rate and no_decay'),
 ])
-def test_mistakes_in_paramwise_cfg(paramwise, message):
+def test_errors_in_paramwise_cfg(paramwise, message):
     with pytest.raises(UserError, match=message):
         wrapper(detector(), paramwise)
 
@@ -148,9 +148,9 @@ def test_a_missing_learning_rate():
                                              optimizer=dict(type='AdamW')))
 
 
-def test_a_foreign_backbone_is_named():
+def test_a_backbone_without_layer_ids_is_an_error():
     model = nn.Module()
     model.backbone = nn.Conv2d(1, 1, 1)
-    with pytest.raises(UserError, match='layer_decay_rate=0.5: the backbone Conv2d has no get_layer_id'):
+    with pytest.raises(UserError, match='layer_decay_rate=0.5, but the backbone Conv2d has no get_layer_id'):
         wrapper(model)
     assert wrapper(model, dict(layer_decay_rate=1.0)).optimizer.param_groups

@@ -1,4 +1,4 @@
-"""Token-label files of a classifier of ours: what they hold, and that training takes them."""
+"""Token-label files written with a classifier: their content, and reading them for training."""
 
 import cv2
 import pytest
@@ -11,7 +11,7 @@ from tests.end_to_end.tiny_set import load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.datasets.token_labels import LoadTokenLabels, dense_map, read_token_labels
 from vitdet_plugin.engine.load_model import load_model
-from vitdet_plugin.engine.make_token_labels import place_logits
+from vitdet_plugin.engine.make_token_labels import dense_logits
 from vitdet_plugin.errors import UserError
 
 
@@ -25,9 +25,9 @@ def test_the_command(tmp_path, capsys):
     labels = read_token_labels(file)
     assert labels.shape == (2, 2, 4, 6) and labels.dtype == torch.float16
     model = load_model(config, weights, 'cpu').model
-    picture = cv2.resize(cv2.imread(str(root / CLASSES[1] / '01.png')), (48, 32), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(cv2.imread(str(root / CLASSES[1] / '01.png')), (48, 32), interpolation=cv2.INTER_CUBIC)
     with torch.no_grad():
-        inputs = model.data_preprocessor(dict(inputs=[torch.from_numpy(picture).permute(2, 0, 1)]), False)['inputs']
+        inputs = model.data_preprocessor(dict(inputs=[torch.from_numpy(image).permute(2, 0, 1)]), False)['inputs']
         last = model.backbone(inputs)[-1]
         expected = model.head.fc(model.head.norm(last.permute(0, 2, 3, 1)))[0].permute(2, 0, 1)
     values, classes = expected.topk(2, dim=0)
@@ -40,13 +40,13 @@ def test_the_command(tmp_path, capsys):
     file.unlink()
     assert load_tool('dataset/token_labels').main(words) == 0
     assert '1 label files' in capsys.readouterr().out and file.is_file()
-    cv2.imwrite(str(root / CLASSES[1] / '01.jpg'), picture)
+    cv2.imwrite(str(root / CLASSES[1] / '01.jpg'), image)
     assert load_tool('dataset/token_labels').main(words) == 2
-    assert 'would have one label file' in capsys.readouterr().err
+    assert 'have the same label file' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('dense', [True, False])
-def test_volos_own_classifier_of_places(dense):
+def test_dense_logits_of_volo(dense):
     import mmpretrain.models  # noqa: F401
     init_default_scope('mmpretrain')
     model = MODELS.build(dict(type='ImageClassifier', backbone=dict(type='VOLO', arch=ARCH, img_size=64),
@@ -54,10 +54,10 @@ def test_volos_own_classifier_of_places(dense):
     model.eval()
     x = torch.randn(2, 3, 64, 48)
     if not dense:
-        with pytest.raises(UserError, match='does not judge places one by one'):
-            place_logits(model, x)
+        with pytest.raises(UserError, match='cannot classify single locations'):
+            dense_logits(model, x)
         return
-    logits = place_logits(model, x)
+    logits = dense_logits(model, x)
     assert logits.shape == (2, 3, 4, 3)
     cls_logits = model.head.both_logits(model.backbone(x)[-1])[0]
     torch.testing.assert_close(model(x, mode='tensor'), cls_logits + 0.5 * logits.flatten(2).amax(2))

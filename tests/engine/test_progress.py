@@ -38,7 +38,7 @@ class Line(BaseModel):
 
 
 class Share:
-    """An evaluator that prints as pycocotools does."""
+    """Evaluator methods that print to standard output, as pycocotools does."""
 
     dataset_meta = None
 
@@ -98,11 +98,11 @@ def test_a_live_bar_replaces_the_lines_on_the_terminal(tmp_path, capsys):
     scalars, log = run(tmp_path, dict(by_epoch=True, max_epochs=1), live=True)
     output = capsys.readouterr().out
     assert 'train 6/6' not in output and re.search(r'train +━+ 6/6 ', output)  # the bar, not the line
-    assert 'val @ epoch 1  bbox_mAP 0.2500' in output  # results stay above the bar
+    assert 'val @ epoch 1  bbox_mAP 0.2500' in output  # results are printed above the bar
     assert 'train 6/6' in log and len([each for each in scalars if 'loss' in each]) == 3
 
 
-def test_other_ranks_draw_no_bar(tmp_path):
+def test_other_ranks_show_no_bar(tmp_path):
     hook = ProgressHook(live=True)
     hook.before_run(type('Runner', (), dict(rank=1, logger=logging.getLogger('other'), timestamp='now')))
     assert hook._bar is None
@@ -114,19 +114,19 @@ def test_other_ranks_draw_no_bar(tmp_path):
     ({'time': 0.05, 'memory': 100, 'grad_norm': 3.14, 'loss': 1.0, 's0.loss_cls': 1.0},
      'eta 1:00:00  50 ms/it (data 0.00)  lr 1.00e-04  mem 100 MB  grad 3.14  loss 1.0000'),
 ])
-def test_the_line(scalars, line):
+def test_line_of_training(scalars, line):
     assert describe_training(scalars, 3600, 1e-4) == line
 
 
-def test_metrics_leave_out_times_and_absent_sizes():
+def test_line_of_metrics_omits_times_and_undefined_values():
     scalars = {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': -1.0, 'time': 1.0, 'data_time': 0.1, 'coco/text': 'x'}
     assert describe_metrics(scalars) == 'bbox_mAP 0.5000'
     assert describe_metrics({}) == 'no metrics'
 
 
-def test_memory_grows_with_what_is_in_use():
+def test_memory_grows_with_allocations():
     before = process_memory_mb()
-    with mmap.mmap(-1, 256 * 2**20) as pages:  # fresh ones; a tensor may get memory that the process already holds
+    with mmap.mmap(-1, 256 * 2**20) as pages:  # new pages; a tensor may reuse memory of the process
         for start in range(0, len(pages), mmap.PAGESIZE):
             pages[start] = 1
         assert process_memory_mb() - before > 200

@@ -25,7 +25,7 @@ def test_the_launcher_is_found_in_the_environment():
         resolve_launcher('none', TORCHRUN)
 
 
-def test_a_launcher_that_did_not_start_us(monkeypatch):
+def test_a_launcher_without_its_environment_is_an_error(monkeypatch):
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match='torchrun'):
@@ -85,7 +85,7 @@ class Classifier(BaseModel):
 
 
 def test_averaged_weights_are_those_of_a_loaded_classifier(tmp_path):
-    """EMAHook copies the model before the file is read, and tests its copy: the copy has to be loaded too."""
+    """EMAHook copies the model before the checkpoint is read and tests with the copy, which must be loaded too."""
     trained = Classifier().state_dict()
     torch.save(dict(state_dict=trained), tmp_path / 'trained.pth')
     runner = QuietRunner(Classifier(), str(tmp_path), custom_hooks=[dict(type='EMAHook')], default_scope='mmengine',

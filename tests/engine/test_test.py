@@ -40,9 +40,9 @@ def test_formatting_for_a_server(tiny_config, tmp_path):
         apply_test_arguments(tiny_config, arguments(format_only=True))
 
 
-def test_pictures_come_from_a_hook(tiny_config):
+def test_show_dir_adds_a_hook(tiny_config):
     apply_test_arguments(tiny_config, arguments(show_dir='out'))
-    assert tiny_config.custom_hooks[-1]['type'] == 'PredictionPictureHook'
+    assert tiny_config.custom_hooks[-1]['type'] == 'PredictionImageHook'
 
 
 def test_flip_goes_before_padding_and_packing(tiny_config):

@@ -11,14 +11,14 @@ def arguments(**changes):
                                no_validate=False, eval=None, resume=None), **changes})
 
 
-@pytest.mark.parametrize('dtype, wanted', [('auto', 'bf16'), ('bf16', 'bf16'), ('fp16', 'fp16')])
-def test_mixed_precision_keeps_the_rest_of_the_wrapper(tiny_config, monkeypatch, dtype, wanted):
+@pytest.mark.parametrize('dtype, expected', [('auto', 'bf16'), ('bf16', 'bf16'), ('fp16', 'fp16')])
+def test_mixed_precision_keeps_the_other_settings_of_the_wrapper(tiny_config, monkeypatch, dtype, expected):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     tiny_config.optim_wrapper.constructor = 'LayerWiseDecayConstructor'
     tiny_config.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=0.7)
     before = tiny_config.optim_wrapper.to_dict()
     use_amp(tiny_config, dtype)
-    assert tiny_config.optim_wrapper.to_dict() == {**before, 'type': 'AutocastOptimWrapper', 'dtype': wanted}
+    assert tiny_config.optim_wrapper.to_dict() == {**before, 'type': 'AutocastOptimWrapper', 'dtype': expected}
 
 
 def test_mixed_precision_on_a_gpu_and_with_sharding(tiny_config, monkeypatch):
@@ -28,11 +28,11 @@ def test_mixed_precision_on_a_gpu_and_with_sharding(tiny_config, monkeypatch):
     tiny_config.strategy = dict(type='BlockFSDPStrategy')
     use_amp(tiny_config, 'auto')
     assert tiny_config.optim_wrapper.dtype == 'bf16'
-    use_amp(tiny_config, 'fp16')  # only mmengine's wrapper has the scaler that asks all ranks
+    use_amp(tiny_config, 'fp16')  # only mmengine's wrapper has a gradient scaler that synchronizes ranks
     assert (tiny_config.optim_wrapper.type, tiny_config.optim_wrapper.use_fsdp) == ('AmpOptimWrapper', True)
 
 
-def test_mixed_precision_leaves_foreign_wrappers_alone(tiny_config):
+def test_mixed_precision_rejects_unknown_wrappers(tiny_config):
     tiny_config.optim_wrapper.type = 'ApexOptimWrapper'
     with pytest.raises(UserError, match='ApexOptimWrapper'):
         use_amp(tiny_config, 'bf16')

@@ -27,10 +27,10 @@ def model():
     return FlipTTAModel(nms=dict(type='nms', iou_threshold=0.5), max_per_img=2, module=Stub())
 
 
-def test_the_flipped_view_wins_with_its_own_mask(model):
-    """The same object, seen at x 2..8 plainly (0.4) and at 20-8..20-2 flipped (0.9), and another only once."""
-    plain, flipped = view([[2, 1, 8, 9]], [0.4], False), view([[12, 1, 18, 9], [0, 0, 4, 4]], [0.9, 0.6], True)
-    (merged,) = model.merge_preds([(plain, flipped)])
+def test_the_best_view_of_an_object_is_kept_with_its_own_mask(model):
+    """One object has score 0.4 in the original view and 0.9 in the flipped one, another is found in one view only."""
+    original, flipped = view([[2, 1, 8, 9]], [0.4], False), view([[12, 1, 18, 9], [0, 0, 4, 4]], [0.9, 0.6], True)
+    (merged,) = model.merge_preds([(original, flipped)])
     found = merged.pred_instances
     assert found.bboxes.tolist() == [[2, 1, 8, 9], [16, 0, 20, 4]]
     assert found.scores.tolist() == pytest.approx([0.9, 0.6])

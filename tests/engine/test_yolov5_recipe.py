@@ -1,4 +1,4 @@
-"""The recipe's parts: groups by kind, warm-up, anchors, and all of it in a run of a few iterations."""
+"""Parts of the YOLOv5 training recipe: parameter groups, warmup, anchors, and a short run with all of them."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from vitdet_plugin.errors import UserError
 
 
 @pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
-def test_every_parameter_stands_in_exactly_one_group_and_only_weights_decay(cls):
+def test_every_parameter_is_in_one_group_and_only_weights_decay(cls):
     model = nn.Module()
     model.backbone, model.neck = tiny(cls), nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.GroupNorm(1, 2))
     groups = kind_groups(model, lr=0.1, weight_decay=0.5)
@@ -30,7 +30,7 @@ def test_every_parameter_stands_in_exactly_one_group_and_only_weights_decay(cls)
             assert (group['kind'] == 'bias') == name.endswith('bias'), name
 
 
-def test_convnexts_scales():
+def test_kinds_of_convnext_parameters():
     from vitdet_plugin.backbones.convnext import ConvNeXtBackbone
     kinds = {name: g['kind'] for g in kind_groups(tiny(ConvNeXtBackbone), 1.0, 1.0) for name in g['param_names']}
     expected = {'stages.0.blocks.0.gamma': 'scale', 'stages.0.blocks.0.mlp.grn.weight': 'scale',
@@ -39,7 +39,7 @@ def test_convnexts_scales():
     assert {name: kinds[name] for name in expected} == expected
 
 
-def test_weights_with_one_output_and_scales_of_four_dimensions():
+def test_weights_with_one_output_and_four_dimensional_scales():
     model = nn.Sequential(nn.Conv2d(8, 1, 1), nn.Linear(1, 1))
     model.gain = nn.Parameter(torch.ones(1, 1, 1, 8))
     kinds = {name: g['kind'] for g in kind_groups(model, 1.0, 1.0) for name in g['param_names']}
@@ -58,13 +58,13 @@ def constructor(**paramwise):
     return OPTIM_WRAPPER_CONSTRUCTORS.get('ParameterKindConstructor')(wrapper, paramwise)
 
 
-def test_unknown_keys_are_named():
-    with pytest.raises(UserError, match='unknown keys: norm_decay_mult; it takes backbone_lr_mult'):
+def test_unknown_keys_are_an_error():
+    with pytest.raises(UserError, match='unknown keys: norm_decay_mult. The supported key is backbone_lr_mult'):
         constructor(norm_decay_mult=0)(nn.Linear(1, 1))
 
 
 class Runner:
-    """What the hook looks at."""
+    """The attributes of a runner that the hook uses."""
 
     def __init__(self, optimizer_groups):
         self.iter = 0
@@ -74,14 +74,14 @@ class Runner:
 
 
 @pytest.mark.parametrize('adam', [False, True])
-def test_warmup_leads_to_what_the_schedulers_ask_for(adam):
+def test_warmup_ends_at_the_scheduled_values(adam):
     groups = [dict(lr=0.01, kind=kind, **(dict(betas=(0.9, 0.99)) if adam else dict(momentum=0.937)))
               for kind in ('weight', 'bias')]
     runner, hook = Runner(groups), BiasWarmupHook(iters=10, bias_lr=0.1, momentum=0.8)
     hook.before_train(runner)
     seen = []
     for runner.iter in range(12):
-        groups[0]['lr'] = groups[1]['lr'] = 0.01 - 0.0001 * runner.iter  # the schedulers' own
+        groups[0]['lr'] = groups[1]['lr'] = 0.01 - 0.0001 * runner.iter  # as the schedulers do
         hook.before_train_iter(runner, runner.iter)
         seen.append((groups[0]['lr'], groups[1]['lr'], groups[0]['betas'][0] if adam else groups[0]['momentum']))
         hook.after_train_iter(runner, runner.iter)
@@ -92,15 +92,15 @@ def test_warmup_leads_to_what_the_schedulers_ask_for(adam):
     assert seen[10] == pytest.approx((0.009, 0.009, target)) and seen[11][0] == pytest.approx(0.0089)
 
 
-def test_warmup_counts_epochs_but_not_below_its_iterations():
+def test_warmup_in_epochs_is_at_least_its_iterations():
     for epochs, length in ((3, 150), (1, 100)):
         hook = BiasWarmupHook(epochs=epochs, iters=100)
         hook.before_train(Runner([dict(lr=1, kind='bias')]))
         assert hook.length == length
 
 
-def test_warmup_without_groups_of_biases_is_refused():
-    with pytest.raises(UserError, match="set optim_wrapper.constructor='ParameterKindConstructor'"):
+def test_warmup_without_groups_of_biases_is_an_error():
+    with pytest.raises(UserError, match="Set optim_wrapper.constructor='ParameterKindConstructor'"):
         BiasWarmupHook().before_train(Runner([dict(lr=1)]))
 
 
@@ -109,14 +109,14 @@ def sizes(seed=0):
     return np.concatenate([rng.normal(side, side / 10, (100, 2)).clip(3) for side in (8, 40, 300)])
 
 
-def test_match_and_recall_by_hand():
+def test_match_and_recall_of_known_sizes():
     found = shape_match(np.array([[10.0, 20], [100, 100]]), np.array([[10.0, 10], [30, 80]]))
     assert found.tolist() == [[0.5, 0.25], [pytest.approx(0.1), pytest.approx(0.3)]]
     assert best_possible_recall(np.array([[10.0, 20], [100, 100], [500, 5]]), np.array([[10.0, 10], [30, 80]])) == 2 / 3
     assert fitness(np.array([[10.0, 20], [500, 5]]), np.array([[10.0, 10]])) == 0.25
 
 
-def test_anchors_fit_and_evolution_does_not_make_them_worse():
+def test_fitted_anchors_match_and_evolution_does_not_reduce_the_fitness():
     start = fit_anchors(sizes(), 9, generations=0)
     found = fit_anchors(sizes(), 9, generations=200)
     assert found.shape == (9, 2) and (np.diff(found.prod(1)) >= 0).all()
@@ -125,12 +125,12 @@ def test_anchors_fit_and_evolution_does_not_make_them_worse():
     assert np.array_equal(found, fit_anchors(sizes(), 9, generations=200))
 
 
-def test_more_anchors_than_different_sizes():
+def test_more_anchors_than_distinct_sizes():
     assert fit_anchors(np.full((5, 2), 20.0), 9, generations=10).shape == (9, 2)
 
 
 def small_run(tmp_path, **head):
-    """A runner of the demo's config, on a tiny set, for two iterations."""
+    """Build a runner of the demo config on a tiny dataset for two iterations."""
     from mmengine.config import Config
     from mmengine.runner import Runner as MMEngineRunner
 
@@ -156,21 +156,21 @@ def small_run(tmp_path, **head):
 
 
 def test_a_run_replaces_anchors_saves_them_and_validates(tmp_path):
-    runner = small_run(tmp_path, anchors=[[(400.0, 2.0)] * 3] * 3)  # nothing fits them
+    runner = small_run(tmp_path, anchors=[[(400.0, 2.0)] * 3] * 3)  # match no object
     runner.train()
     head = runner.model.bbox_head
     assert head.anchors.min() > 2 and head.anchors.max() < 200
     saved = torch.load(tmp_path / 'work/iter_2.pth', weights_only=False)
-    assert torch.equal(saved['state_dict']['bbox_head.anchors'], head.anchors)  # the average's
+    assert torch.equal(saved['state_dict']['bbox_head.anchors'], head.anchors)  # state_dict holds the average
     assert torch.equal(saved['ema_state_dict']['module.bbox_head.anchors'], head.anchors)
     assert runner.message_hub.get_scalar('val/coco/bbox_mAP_50') is not None
 
 
-def test_resuming_keeps_the_checkpoints_anchors():
+def test_resuming_keeps_the_anchors_of_the_checkpoint():
     AutoAnchorHook(64).before_train(type('R', (), dict(_resume=True))())
 
 
-def test_a_model_without_anchors_is_refused():
+def test_a_model_without_anchors_is_an_error():
     runner = type('R', (), dict(_resume=False, model=nn.Linear(1, 1)))()
-    with pytest.raises(UserError, match='use YOLOv5Head or leave it out'):
+    with pytest.raises(UserError, match='Use YOLOv5Head or remove the hook'):
         AutoAnchorHook(64).before_train(runner)

@@ -10,25 +10,25 @@ from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.evaluation.classifier_report import report_of
+from vitdet_plugin.evaluation.classifier_report import build_report
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), classes=st.integers(2, 8))
-def test_figures_follow_from_their_definitions(seed, classes):
+def test_values_match_their_definitions(seed, classes):
     random = np.random.default_rng(seed)
     truth, scores = random.integers(0, classes, 40), random.dirichlet(np.ones(classes), 40)
-    report, predicted = report_of(truth, scores), scores.argmax(1)
+    report, predicted = build_report(truth, scores), scores.argmax(1)
     for label in range(classes):
-        right = ((truth == label) & (predicted == label)).sum()
-        there, said = (truth == label).sum(), (predicted == label).sum()
-        assert report.confusion[label, label] == right and report.support[label] == there
-        assert report.precision[label] == pytest.approx(right / said if said else 0)
-        assert report.recall[label] == pytest.approx(right / there if there else 0)
-        assert report.f1[label] == pytest.approx(2 * right / (said + there) if said + there else 0)
+        correct = ((truth == label) & (predicted == label)).sum()
+        actual, positive = (truth == label).sum(), (predicted == label).sum()
+        assert report.confusion[label, label] == correct and report.support[label] == actual
+        assert report.precision[label] == pytest.approx(correct / positive if positive else 0)
+        assert report.recall[label] == pytest.approx(correct / actual if actual else 0)
+        assert report.f1[label] == pytest.approx(2 * correct / (positive + actual) if positive + actual else 0)
     assert report.top1 == pytest.approx((truth == predicted).mean())
-    there = np.unique(truth)
-    assert report.averages()['macro'][2] == pytest.approx(report.f1[there].mean())
+    present = np.unique(truth)
+    assert report.averages()['macro'][2] == pytest.approx(report.f1[present].mean())
     if classes > 5:
         ranks = (scores > scores[np.arange(40), truth][:, None]).sum(1)
         assert report.top5 == pytest.approx((ranks < 5).mean())
@@ -36,18 +36,18 @@ def test_figures_follow_from_their_definitions(seed, classes):
     assert [each[3] for each in report.mistakes] == sorted((each[3] for each in report.mistakes), reverse=True)
 
 
-def test_text_of_few_and_of_many_classes():
-    few = report_of(np.array([0, 1, 1]), np.eye(2)[[0, 0, 1]], ['Fat Hen', 'Maize'], ['a', 'b', 'c'])
+def test_text_for_few_and_for_many_classes():
+    few = build_report(np.array([0, 1, 1]), np.eye(2)[[0, 0, 1]], ['Fat Hen', 'Maize'], ['a', 'b', 'c'])
     assert few.mistakes == [('b', 'Maize', 'Fat Hen', 1.0)]
     assert 'top-1 0.6667' in str(few) and 'Maize    1 1' in str(few)
-    many = report_of(np.array([0, 1, 1]), np.eye(40)[[0, 7, 7]])
-    assert '2  1 taken for 7' in str(many)
+    many = build_report(np.array([0, 1, 1]), np.eye(40)[[0, 7, 7]])
+    assert '2  1 predicted as 7' in str(many)
     json.dumps(many.as_dict())
 
 
-def test_labels_that_the_model_does_not_know():
-    with pytest.raises(UserError, match='2 classes, the data has 3'):
-        report_of(np.array([2]), np.ones((1, 2)))
+def test_a_label_without_a_score_is_an_error():
+    with pytest.raises(UserError, match='2 classes, but the dataset has 3'):
+        build_report(np.array([2]), np.ones((1, 2)))
 
 
 def test_command_agrees_with_mmpretrain(tmp_path, capsys):
@@ -72,8 +72,8 @@ def test_command_agrees_with_mmpretrain(tmp_path, capsys):
     assert 'has no val_dataloader' in capsys.readouterr().err
 
 
-def test_another_order_of_classes_is_refused(tmp_path, capsys):
+def test_another_order_of_classes_is_an_error(tmp_path, capsys):
     root = write_class_folders(tmp_path / 'set', per_class=1)
     config, weights = write_classifier(tmp_path, root, classes=CLASSES[::-1])
     assert load_tool('analysis/report').main([config, weights, '--out', str(tmp_path / 'out')]) == 2
-    assert 'mixed up' in capsys.readouterr().err
+    assert 'in the same order' in capsys.readouterr().err

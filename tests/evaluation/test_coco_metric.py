@@ -1,4 +1,4 @@
-"""FastCocoMetric gives what CocoMetric gives, by boxes, masks, classes and proposals, and by every way of asking."""
+"""FastCocoMetric compared with CocoMetric for boxes, masks, single classes and proposals."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from vitdet_plugin.evaluation.coco_metric import FastCocoMetric
 
 @pytest.fixture(scope='module')
 def found(tmp_path_factory):
-    """An annotation file and (ground truth, prediction) of each picture, 150 detections in some of them."""
+    """Return an annotation file and (ground truth, prediction) of each image, some with 150 detections."""
     folder = write_tiny_set(tmp_path_factory.mktemp('metric') / 'set', images=6)
     content = json.loads((folder / 'coco.json').read_text())
     content['annotations'][0]['iscrowd'] = 1
@@ -55,7 +55,7 @@ def evaluate(kind, found, **kwargs):
     dict(metric='bbox', proposal_nums=(1, 5, 100), metric_items=['mAP', 'AR@100', 'AR_l@1000']),
     dict(metric='segm', iou_thrs=np.array([0.5, 0.75]))],
     ids=lambda kwargs: ' '.join(map(str, kwargs)))
-def test_the_same_figures(kwargs, found):
+def test_same_results(kwargs, found):
     fast, slow = evaluate(FastCocoMetric, found, **kwargs), evaluate(CocoMetric, found, **kwargs)
     assert fast.keys() == slow.keys() and any(value > 0.1 for value in fast.values())
     assert fast == pytest.approx(slow, rel=0, abs=1e-9, nan_ok=True)
@@ -63,7 +63,7 @@ def test_the_same_figures(kwargs, found):
 
 
 def test_a_list_of_thresholds(found):
-    """As a config has it; mmdet's own wants an array."""
+    """As in a config; mmdet's metric requires an array."""
     few, one = (evaluate(FastCocoMetric, found, metric='bbox', iou_thrs=values) for values in ([0.5, 0.75], 0.5))
     assert few['bbox_mAP_50'] == one['bbox_mAP'] and few['bbox_mAP'] == pytest.approx(
         (few['bbox_mAP_50'] + few['bbox_mAP_75']) / 2, abs=1.1e-3)
@@ -76,8 +76,8 @@ def test_nothing_found(found):
         assert evaluate(kind, (found[0], nothing), metric='bbox') == {}
 
 
-def test_mmdets_metric_is_as_before(found):
-    """The other evaluation is in mmdet's module only while a FastCocoMetric computes, also if that fails."""
+def test_the_metric_of_mmdet_is_not_changed(found):
+    """The evaluation class in mmdet's module is restored after FastCocoMetric computes, also after an error."""
     import mmdet.evaluation.metrics.coco_metric as module
     own = module.COCOeval
     evaluate(FastCocoMetric, found, metric='bbox')
@@ -87,10 +87,10 @@ def test_mmdets_metric_is_as_before(found):
     assert module.COCOeval is own
 
 
-def test_the_backend_is_chosen_by_name(found):
+def test_the_backend_is_selected_by_name(found):
     metric = METRICS.build(dict(type='FastCocoMetric', ann_file=str(found[0]), backend='pycocotools'))
     assert metric.backend == 'pycocotools' and FastCocoMetric(ann_file=str(found[0])).backend == 'faster_coco_eval'
-    with pytest.raises(UserError, match="backend='fast': choose faster_coco_eval or pycocotools"):
+    with pytest.raises(UserError, match="unknown backend='fast'. Use faster_coco_eval or pycocotools"):
         FastCocoMetric(ann_file=str(found[0]), backend='fast')
     with pytest.raises(UserError, match='use_mp_eval'):
         FastCocoMetric(ann_file=str(found[0]), use_mp_eval=True)

@@ -22,14 +22,14 @@ class Pair(nn.Module):
         return self.model['head'](self.model['backbone'](x).mean((2, 3)))
 
 
-def test_multiplications_are_counted_by_part():
+def test_multiply_accumulates_are_counted_by_part():
     total, parts = count_macs(Pair(), torch.randn(1, 3, 10, 12))
     assert parts == {'backbone': 3 * 8 * 9 * 10 * 12, 'head': 40} and total == sum(parts.values())
 
 
 def test_memory_of_a_step():
     def step():
-        with mmap.mmap(-1, 64 * 2**20) as pages:  # fresh ones; a tensor may get memory that the process already holds
+        with mmap.mmap(-1, 64 * 2**20) as pages:  # new pages; a tensor may reuse memory of the process
             for start in range(0, len(pages), mmap.PAGESIZE):
                 pages[start] = 1
 
@@ -42,18 +42,18 @@ def test_shape_of_the_test_pipeline(tmp_path):
     cfg = load_config(str(CONFIG), ['test_dataloader.dataset.pipeline.1.scale=(200,100)'])
     assert input_shape(cfg) == (128, 224)  # height, width; padded to multiples of 32
     cfg.test_dataloader.dataset.pipeline[1].pop('scale')
-    with pytest.raises(UserError, match='give --shape'):
+    with pytest.raises(UserError, match='Pass --shape'):
         input_shape(cfg)
 
 
 def test_command(tmp_path, capsys):
     classifier, _ = write_classifier(tmp_path, write_class_folders(tmp_path / 'set', per_class=1))
     command = load_tool('analysis/get_flops').main
-    figures = tmp_path / 'f.json'
-    assert command([classifier, '--repeats', '1', '--device', 'cpu', '--json', str(figures)]) == 0
-    first, = json.loads(figures.read_text())
-    assert command([str(CONFIG), '--repeats', '1', '--no-trace', '--device', 'cpu', '--json', str(figures)]) == 0
-    second, = json.loads(figures.read_text())
+    results = tmp_path / 'f.json'
+    assert command([classifier, '--repeats', '1', '--device', 'cpu', '--json', str(results)]) == 0
+    first, = json.loads(results.read_text())
+    assert command([str(CONFIG), '--repeats', '1', '--no-trace', '--device', 'cpu', '--json', str(results)]) == 0
+    second, = json.loads(results.read_text())
     assert first['shape'] == [32, 48] and set(first['parts']) == {'backbone', 'head'}
     assert set(second['parts']) == {'backbone', 'neck', 'rpn_head', 'roi_head'}
     for found in (first, second):
@@ -62,7 +62,7 @@ def test_command(tmp_path, capsys):
         assert found['macs'] == sum(part['macs'] for part in found['parts'].values()) > 0
     tokens, dim = 4 * 6, 32  # patch embedding and the linear layers of two blocks, without attention itself
     assert first['parts']['backbone']['macs'] > tokens * dim * (3 * 64 + 2 * 12 * dim)
-    assert 0.9 < first['macs_traced'] / first['macs'] < 1.1  # normalisation counts there
+    assert 0.9 < first['macs_traced'] / first['macs'] < 1.1  # mmengine also counts normalization
     assert 'GMACs' in capsys.readouterr().out
     assert command([classifier, '--shape', '30', '31', '--device', 'cpu']) == 2
-    assert 'no multiple of patch_size=8' in capsys.readouterr().err
+    assert 'patch_size=8' in capsys.readouterr().err

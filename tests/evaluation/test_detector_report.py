@@ -9,14 +9,14 @@ from mmengine.registry import init_default_scope
 
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from vitdet_plugin.evaluation.box_errors import Boxes, iou, match_boxes
-from vitdet_plugin.evaluation.detector_report import report_of
+from vitdet_plugin.evaluation.detector_report import build_report
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]
 SHIFTED = [0, 5, 10, 15]  # IoU 1/3 with A
 
 
 def boxes(*entries, ignored=None):
-    """(box, label[, score]) entries."""
+    """Build ``Boxes`` from entries (box, label[, score])."""
     scores = np.array([entry[2] for entry in entries]) if entries and len(entries[0]) == 3 else np.zeros(0)
     return Boxes(np.array([entry[0] for entry in entries], float).reshape(-1, 4),
                  np.array([entry[1] for entry in entries], int), scores,
@@ -30,20 +30,20 @@ def test_iou():
 @pytest.mark.parametrize('found, errors, cell', [
     ([(A, 0, .9)], {}, (0, 0)),
     ([(A, 1, .9)], {'classification': 1}, (0, 1)),
-    ([(SHIFTED, 0, .9)], {'localisation': 1}, (2, 0)),
+    ([(SHIFTED, 0, .9)], {'localization': 1}, (2, 0)),
     ([(SHIFTED, 1, .9)], {'both': 1, 'missed': 1}, (2, 1)),
     ([(FAR, 0, .9)], {'background': 1, 'missed': 1}, (2, 0)),
     ([(A, 0, .9), (A, 0, .8)], {'duplicate': 1}, (2, 0)),
     ([], {'missed': 1}, (0, 2)),
 ])
-def test_kinds_of_errors(found, errors, cell):
+def test_error_types(found, errors, cell):
     matrix, kinds = match_boxes(boxes((A, 0)), boxes(*found), 2)
     assert {kind: count for kind, count in kinds.items() if count} == errors
     assert matrix[cell] == 1
     assert matrix[:2].sum() == 1 and matrix[:, :2].sum() == len(found)
 
 
-def test_a_right_box_is_not_displaced_by_a_wrong_one_that_fits_better():
+def test_the_correct_class_is_matched_before_a_higher_overlap():
     matrix, kinds = match_boxes(boxes((A, 0)), boxes((A, 1, .9), ([0, 0, 10, 8], 0, .5)), 2)
     assert matrix[0, 0] == 1 and matrix[2, 1] == 1 and kinds['classification'] == 1
 
@@ -60,18 +60,18 @@ def random_boxes(random, count, scored):
     return Boxes(found, random.integers(0, 3, count), random.random(count) if scored else None)
 
 
-def test_average_precision_is_that_of_mmdets_metric():
+def test_average_precision_equals_that_of_cocometric():
     from mmdet.evaluation import CocoMetric
     random = np.random.default_rng(0)
     truth = [random_boxes(random, 6, False) for _ in range(8)]
     found = []
-    for true in truth:  # most objects, displaced a little, and some noise
+    for true in truth:  # slightly displaced objects and random boxes
         extra = random_boxes(random, 3, True)
-        near = Boxes(true.boxes + random.normal(0, 1.5, true.boxes.shape),
-                     np.where(random.random(6) < 0.8, true.labels, 1), random.random(6))
-        found.append(Boxes(*(np.concatenate([getattr(near, name), getattr(extra, name)])
+        displaced = Boxes(true.boxes + random.normal(0, 1.5, true.boxes.shape),
+                          np.where(random.random(6) < 0.8, true.labels, 1), random.random(6))
+        found.append(Boxes(*(np.concatenate([getattr(displaced, name), getattr(extra, name)])
                              for name in ('boxes', 'labels', 'scores'))))
-    report = report_of(truth, found, ['a', 'b', 'c', 'never'], score_thr=0.0)
+    report = build_report(truth, found, ['a', 'b', 'c', 'never'], score_thr=0.0)
     metric = CocoMetric(classwise=True, metric='bbox')
     metric.dataset_meta = dict(classes=('a', 'b', 'c', 'never'))
     for index, (true, predicted) in enumerate(zip(truth, found)):

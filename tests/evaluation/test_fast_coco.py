@@ -1,4 +1,4 @@
-"""The fast COCO evaluator against pycocotools: equal to 1e-9 on published data and on edge cases of our own."""
+"""faster-coco-eval compared with pycocotools: equal to 1e-9 on published data and on edge cases."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ PARITY = Path(__file__).resolve().parents[2].parent / 'shared' / 'data' / 'cocoa
 
 
 def stats(package, truth, found, kind):
-    """The twelve COCO figures, by 'pycocotools' or 'faster_coco_eval'."""
+    """Return the twelve COCO metrics computed by 'pycocotools' or 'faster_coco_eval'."""
     if package == 'pycocotools':
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval as Evaluation
@@ -42,23 +42,23 @@ def compare(truth, found, kind):
 def test_published_numbers_and_pycocotools(kind):
     truth = json.loads((PARITY / 'instances_val2014_100.json').read_text())
     found = json.loads((PARITY / f'instances_val2014_fake{kind}100_results.json').read_text())
-    figures = compare(truth, found, kind)
+    results = compare(truth, found, kind)
     text = (PARITY / 'val2014_fake_eval_res.txt').read_text()
     block = next(part for part in text.split('type=')[1:] if part.startswith(kind))
     published = [float(value) for value in re.findall(r'= (-?\d\.\d+)$', block, re.MULTILINE)][:12]
     assert len(published) == 12
-    np.testing.assert_array_equal(np.round(figures, 3), published)
+    np.testing.assert_array_equal(np.round(results, 3), published)
 
 
 def random_case(seed, crowds, ties):
-    """Boxes on a few images, some hit exactly, some nearly, at the borders of COCO's size classes."""
+    """Generate objects at the limits of COCO's size classes, and detections with exact and approximate overlap."""
     rng = np.random.default_rng(seed)
     sides = [31.9, 32., 32.1, 95.9, 96., 96.1, 5., 200.]
     truth = dict(images=[dict(id=i, width=640, height=480, file_name=f'{i}.jpg') for i in range(1, 6)],
                  categories=[dict(id=c, name=str(c)) for c in (1, 3)], annotations=[])
     found = []
     for image in range(1, 6):
-        for _ in range(0 if image == 5 else rng.integers(1, 8)):  # one image without truth
+        for _ in range(0 if image == 5 else rng.integers(1, 8)):  # one image without objects
             w, h = (float(rng.choice(sides)) for _ in range(2))
             x, y = (float(value) for value in rng.uniform(0, 300, 2))
             truth['annotations'].append(dict(
@@ -77,8 +77,8 @@ def random_case(seed, crowds, ties):
 @pytest.mark.parametrize('ties', [False, True])
 @pytest.mark.parametrize('seed', range(4))
 def test_edge_cases(seed, crowds, ties):
-    figures = compare(*random_case(seed, crowds, ties), 'bbox')
-    assert figures[1] > 0
+    results = compare(*random_case(seed, crowds, ties), 'bbox')
+    assert results[1] > 0
 
 
 def test_more_than_a_hundred_detections_an_image():

@@ -1,4 +1,4 @@
-"""LVIS AP: agreement with the official lvis-api, and its rules about what was annotated."""
+"""LVIS AP: agreement with the official lvis-api, and the rules for classes that are not annotated everywhere."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.lvis_metric import LVISDetMetric
 
-# The official lvis-api 0.5.3 on the set of `random_set` and the detections of `jittered`.
+# Results of the official lvis-api 0.5.3 on `random_set` with the detections of `jittered`.
 OFFICIAL = dict(
     bbox_mAP=0.32122, bbox_mAP_50=0.55038, bbox_mAP_75=0.35599, bbox_mAP_s=0.13586, bbox_mAP_m=0.40125,
     bbox_mAP_l=0.85, bbox_mAP_r=0.34611, bbox_mAP_c=0.30655, bbox_mAP_f=0.31101, segm_mAP=0.31493,
@@ -39,7 +39,7 @@ def random_set(rng: np.random.Generator) -> dict:
 
 
 def jittered(content: dict, rng: np.random.Generator):
-    """(image id, boxes, scores, labels) of moved, doubled, mislabelled and invented objects."""
+    """Yield (image id, boxes, scores, labels) of moved, duplicated, mislabeled and random objects."""
     for image in content['images']:
         boxes, scores, labels = [], [], []
         for each in content['annotations']:
@@ -81,11 +81,11 @@ def test_agrees_with_the_official_api(tmp_path):
 
 
 @pytest.mark.parametrize(('absent', 'partly', 'expected'), [
-    ([], [], 1.0),  # nobody looked for class 2: a detection of it is not counted
-    ([2], [], 0.5),  # class 2 is known to be absent here: a false positive, above the true one of the other picture
-    ([2], [2], 1.0),  # ... unless its annotation is not exhaustive
+    ([], [], 1.0),  # class 2 is not annotated in image 1: a detection of it is not evaluated
+    ([2], [], 0.5),  # class 2 is known to be absent: a false positive with a higher score than the true positive
+    ([2], [2], 1.0),  # the annotations of class 2 are not exhaustive: not a false positive
 ])
-def test_what_counts(tmp_path, absent, partly, expected):
+def test_detections_of_partly_annotated_classes(tmp_path, absent, partly, expected):
     box = dict(bbox=[10, 10, 50, 50], area=2500, segmentation=[[10, 10, 60, 10, 60, 60, 10, 60]])
     content = dict(
         images=[dict(id=1, width=SIDE, height=SIDE, neg_category_ids=absent, not_exhaustive_category_ids=partly),
@@ -98,7 +98,7 @@ def test_what_counts(tmp_path, absent, partly, expected):
     assert found['bbox_mAP_f'] == -1  # class a was never annotated
 
 
-def test_only_the_best_detections_of_a_picture_count(tmp_path):
+def test_only_the_best_detections_of_an_image_are_evaluated(tmp_path):
     rng = np.random.default_rng(1)
     content = random_set(rng)
     detections = list(jittered(content, rng))
@@ -108,12 +108,12 @@ def test_only_the_best_detections_of_a_picture_count(tmp_path):
     assert limited != score(tmp_path / 'gt.json', content, detections)
 
 
-def test_nothing_found_scores_zero(tmp_path):
+def test_ap_without_detections_is_zero(tmp_path):
     content = random_set(np.random.default_rng(0))
     found = score(tmp_path / 'gt.json', content, [(image['id'], [], [], []) for image in content['images']])
     assert found['bbox_mAP'] == 0
 
 
 def test_unknown_metric(tmp_path):
-    with pytest.raises(UserError, match='metric proposal is unknown; choose bbox and segm'):
+    with pytest.raises(UserError, match='unknown metric proposal. Use bbox, segm or both'):
         score(tmp_path / 'gt.json', random_set(np.random.default_rng(0)), [], 'proposal')

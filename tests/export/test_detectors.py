@@ -1,4 +1,4 @@
-"""Whole detectors for export: the same boxes as mmdet's own post-processing, and as the ONNX file's."""
+"""Exported detectors compared with the post-processing of mmdet and with their ONNX files."""
 
 import copy
 
@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from tests.end_to_end.tiny_set import CONFIG, load_tool
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.detectors import best_after_nms, whole_detector
+from vitdet_plugin.export.detectors import best_after_nms, exportable_heads
 from vitdet_plugin.export.onnx import ExportedDetector, _difference_of_rows
 
 SIZE = (64, 96)
@@ -22,7 +22,7 @@ ANCHORS = dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=2,
 
 
 def load(seed=0, **changes):
-    """The tiny Mask R-CNN, or another detector on its backbone and neck, with weights that find something."""
+    """Load the tiny Mask R-CNN or another detector with its backbone and neck, with weights that detect objects."""
     init_default_scope('mmdet')
     cfg = Config.fromfile(CONFIG)
     if changes:
@@ -37,7 +37,7 @@ def load(seed=0, **changes):
     return loaded
 
 
-def picture(seed=0):
+def noise_image(seed=0):
     return torch.randint(0, 256, (1, 3, SIZE[0] // 8, SIZE[1] // 8), generator=torch.Generator().manual_seed(seed)
                          ).float().repeat_interleave(8, 2).repeat_interleave(8, 3)
 
@@ -52,8 +52,8 @@ def by_mmdet(model, image):
 
 def assert_same_boxes(model):
     with torch.no_grad():
-        boxes, scores, labels, *masks = ExportedDetector(model).eval()(picture())
-        expected = by_mmdet(model, picture())
+        boxes, scores, labels, *masks = ExportedDetector(model).eval()(noise_image())
+        expected = by_mmdet(model, noise_image())
     count = len(expected)
     assert count > 3 and (scores[count:] == 0).all() and (labels[count:] == -1).all() and not boxes[count:].any()
     torch.testing.assert_close(scores[:count], expected.scores, atol=1e-6, rtol=0)
@@ -69,7 +69,7 @@ def test_two_stages():
     loaded = load()
     assert_same_boxes(loaded.model)
     with torch.no_grad():
-        loaded.model.test_cfg.rcnn.score_thr = float(by_mmdet(loaded.model, picture()).scores[5])  # 5 boxes in 10 rows
+        loaded.model.test_cfg.rcnn.score_thr = float(by_mmdet(loaded.model, noise_image()).scores[5])
     assert_same_boxes(loaded.model)
 
 
@@ -116,10 +116,10 @@ def test_the_command_and_the_file(tmp_path, capsys):
     assert 'detector, input 1 x 3 x 64 x 96' in capsys.readouterr().out
     detector = OnnxDetector(tmp_path / 'd.onnx')
     assert detector.shape == SIZE
-    image = picture()[0].permute(1, 2, 0).numpy()[..., ::-1].astype(np.uint8)
+    image = noise_image()[0].permute(1, 2, 0).numpy()[..., ::-1].astype(np.uint8)
     cv2.imwrite(str(tmp_path / 'a.png'), image)
     with torch.no_grad():
-        expected = ExportedDetector(loaded.model).eval()(picture())
+        expected = ExportedDetector(loaded.model).eval()(noise_image())
     found = detector(tmp_path / 'a.png', score_thr=0.0)
     count = int((expected[1] > 0).sum())
     assert len(found['boxes']) == count and found['masks'].shape[0] == count
@@ -130,7 +130,7 @@ def test_the_command_and_the_file(tmp_path, capsys):
     assert half[:, 0::2].max() <= 48 and half[:, 1::2].max() <= 32
 
 
-def test_suppression_keeps_the_length():
+def test_nms_keeps_the_number_of_rows():
     boxes = torch.tensor([[0., 0, 10, 10], [1, 0, 11, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
     scores, groups = torch.tensor([0.5, 0.9, 0.3, 0.0]), torch.tensor([2, 2, 1, 0])
     found = best_after_nms(boxes, scores, groups, 0.5, 6)
@@ -138,7 +138,7 @@ def test_suppression_keeps_the_length():
     assert found[1].tolist() == pytest.approx([0.9, 0.3, 0, 0, 0, 0]) and found[2].tolist() == [2, 1, -1, -1, -1, -1]
 
 
-def test_a_difference_is_noticed():
+def test_difference_of_rows():
     expected = (torch.tensor([[0., 0, 9, 9], [5, 5, 9, 9]]), torch.tensor([0.9, 0.8]), torch.tensor([1, 0]))
     found = [each.numpy().copy() for each in expected]
     assert _difference_of_rows(found, expected, 10) == 0
@@ -149,13 +149,13 @@ def test_a_difference_is_noticed():
     assert _difference_of_rows(found, expected, 10) == np.inf
 
 
-def test_what_is_not_known_is_said():
+def test_unsupported_detectors_are_an_error():
     loaded = load(bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
                                  norm_cfg=None),
                   test_cfg=dict(nms_pre=50, score_thr=0.02, nms=NMS, max_per_img=40))
-    with pytest.raises(UserError, match='FCOSHead cannot be exported whole .* --features'):
-        whole_detector(loaded.model)
+    with pytest.raises(UserError, match='FCOSHead is not supported .* --features'):
+        exportable_heads(loaded.model)
     loaded = load()
     loaded.model.test_cfg.rcnn.nms.type = 'soft_nms'
-    with pytest.raises(UserError, match='suppression by soft_nms'):
-        whole_detector(loaded.model)
+    with pytest.raises(UserError, match='export of soft_nms is not supported'):
+        exportable_heads(loaded.model)

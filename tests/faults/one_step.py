@@ -1,4 +1,4 @@
-"""One step of plain gradient descent: on ranks that take a batch each, or on one that accumulates all of them."""
+"""One step of gradient descent, on several ranks with one batch each or on one rank that accumulates all batches."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from vitdet_plugin.compat.launch import model_wrapper_cfg
 
 
 class Model(BaseModel):
-    """A backbone whose loss has no random part."""
+    """A backbone with a deterministic loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,11 +25,16 @@ class Model(BaseModel):
 
 
 def step(batches: Sequence[int], is_distributed: bool) -> dict[str, torch.Tensor]:
-    """Weights after one step of the optimiser on the batches of these numbers."""
+    """Return the weights after one optimizer step.
+
+    Args:
+        batches: Seeds of the batches.
+        is_distributed: Whether to wrap the model for distributed training.
+    """
     model = Model()
     if is_distributed:
         model = MODEL_WRAPPERS.build(dict(model_wrapper_cfg({}), module=model))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # so the change is the gradient
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)  # the change of the weights is the gradient
     wrapper = OptimWrapper(optimizer, accumulative_counts=len(batches))
     wrapper.initialize_count_status(model, 0, len(batches))
     for number in batches:

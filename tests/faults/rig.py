@@ -1,4 +1,4 @@
-"""Runs of the tiny detector with everything that is hard to resume: random flips, drop path, EMA, accumulation."""
+"""Training runs of the tiny detector with state that is hard to resume: flips, drop path, EMA, accumulation."""
 
 import json
 import os
@@ -35,8 +35,9 @@ STEPS = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={
 
 
 def write_config(path: Path, data: Path, rest: str = '', hooks: tuple = (), workers: int = 0, loader: str = '') -> Path:
+    """Write a config of a run; returns ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f'.{os.getpid()}')  # several ranks write and read the same file
+    part = path.with_suffix(f'.{os.getpid()}')  # several ranks write the same file
     part.write_text(TEXT.format(base=str(CONFIG), data=str(data), hooks=list(hooks), workers=workers, rest=rest,
                                 loader=loader))
     return part.replace(path)
@@ -52,16 +53,16 @@ def train_here(config: Path, work_dir: Path, **changes):
 
 
 def steps_of(work_dir: Path, rank: int = 0) -> dict[int, list]:
-    """What the WatchHook saw by step; a step done twice (before and after a crash) must have been the same."""
-    seen: dict[int, list] = {}
+    """Return the records of WatchHook by step; repeated steps (before and after a crash) must be equal."""
+    records: dict[int, list] = {}
     for line in (work_dir / f'watch_rank{rank}.jsonl').read_text().splitlines():
         step, *rest = json.loads(line)
-        assert seen.setdefault(step, rest) == rest, f'step {step} of rank {rank} differs from itself'
-    return seen
+        assert records.setdefault(step, rest) == rest, f'step {step} of rank {rank} differs after a restart'
+    return records
 
 
 def assert_same_run(first: Path, second: Path, ranks: int = 1) -> None:
-    """Every step on every rank and the last checkpoint are equal to the last bit."""
+    """Check that every step on every rank and the last checkpoint are bitwise equal."""
     for rank in range(ranks):
         assert steps_of(first, rank) == steps_of(second, rank)
     names = [Path(os.path.basename((each / 'last_checkpoint').read_text())) for each in (first, second)]

@@ -1,4 +1,4 @@
-"""The long form of the fault tests, ``make soak``: kills while saving, mutated annotation files; prints a table."""
+"""Long fault tests (``make soak``): kills while saving and corrupted annotation files; prints a table."""
 
 import argparse
 import collections
@@ -25,48 +25,57 @@ _REST = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={
 
 
 def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
-    """SIGKILL a training ``kills`` times at random moments, resume each time, and compare with an untouched run.
+    """Kill a training run at random times, resume it each time, and compare it with an uninterrupted run.
+
+    Args:
+        kills: Number of times to send SIGKILL.
+        folder: Folder for the runs.
+        seed: Seed of the random times.
 
     Returns:
-        Counts: kills, how many left an unfinished file, lives that could not resume (must be 0).
+        The number of kills, of kills that left an unfinished file, and of processes that failed (must be 0).
     """
     data, rng = write_tiny_set(folder / 'set', images=7), random.Random(seed)
-    steps = kills * 3 + 4  # a life makes three steps at most, so there are enough of them
-    ballast = (dict(type='BallastHook', megabytes=24),)  # so that much of the time is spent saving
+    steps = kills * 3 + 4  # each process runs at most three steps
+    ballast = (dict(type='BallastHook', megabytes=24),)  # makes saving slow
     config = write_config(folder / 'c.py', data, _REST.format(steps=steps), ballast)
     with _silence():
         train_here(config, folder / 'whole', no_validate=True)
     work, counts = folder / 'killed', collections.Counter()
     while counts['kills'] < kills:
-        life = multiprocessing.get_context('fork').Process(target=_live, args=(config, work))
-        life.start()
-        begin, wanted = _lines(work), rng.randint(1, 3)
-        while life.is_alive() and _lines(work) < begin + wanted:
+        process = multiprocessing.get_context('fork').Process(target=_train_until_killed, args=(config, work))
+        process.start()
+        begin, more = _lines(work), rng.randint(1, 3)
+        while process.is_alive() and _lines(work) < begin + more:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)
-        if not life.is_alive():
-            life.join()
-            counts['failed lives'] += life.exitcode != 0
-            if life.exitcode == 0 or counts['failed lives'] > 3:
+        if not process.is_alive():
+            process.join()
+            counts['failed processes'] += process.exitcode != 0
+            if process.exitcode == 0 or counts['failed processes'] > 3:
                 break
             continue
-        os.kill(life.pid, signal.SIGKILL)
-        life.join()
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
         counts['kills'] += 1
         counts['unfinished files'] += bool(list(work.glob('.*.unfinished')))
     with _silence():
         train_here(config, work, resume='auto', no_validate=True)
     assert_same_run(folder / 'whole', work)
     assert not list(work.glob('.*.unfinished'))
-    return {**counts, 'steps': steps, 'failed lives': counts['failed lives']}
+    return {**counts, 'steps': steps, 'failed processes': counts['failed processes']}
 
 
 def soak_mutations(mutations: int, folder: Path) -> dict:
-    """Check and load ``mutations`` spoilt annotation files.
+    """Check and load corrupted annotation files.
+
+    Args:
+        mutations: Number of files.
+        folder: Folder for the files.
 
     Returns:
-        How many ended as 'error' (documented), 'left out' (counted), 'sound', 'crash' (must be 0); with ``crashes``,
-        the first lines of these.
+        The number of files by result: 'error' (documented), 'left out' (counted), 'sound', 'crash' (must be 0); and
+        ``crashes``, the first lines of unexpected exceptions.
     """
     from tests.faults.test_bad_data import examine
     data = write_tiny_set(folder / 'fuzz', images=3)
@@ -86,8 +95,8 @@ def soak_mutations(mutations: int, folder: Path) -> dict:
     return {**counts, 'crash': counts['crash'], 'crashes': list(crashes)[:20], 'slowest (s)': round(slowest, 2)}
 
 
-def _live(config: Path, work: Path) -> None:
-    with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+def _train_until_killed(config: Path, work: Path) -> None:
+    with open(os.devnull, 'w') as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
         train_here(config, work, resume='auto', no_validate=True)
 
 
@@ -110,7 +119,7 @@ def main() -> None:
     parser.add_argument('--kills', type=int, default=50)
     parser.add_argument('--mutations', type=int, default=2000)
     args = parser.parse_args()
-    import vitdet_plugin  # noqa: F401  # once, before the forks
+    import vitdet_plugin  # noqa: F401  # import once, before forking
     failed = 0
     print(f'{time.strftime("%Y-%m-%d")}, commit {_commit()}, {os.cpu_count()} cores {platform.machine()}\n')
     print('| soak | result |\n|---|---|')
@@ -118,7 +127,7 @@ def main() -> None:
         for name, number, run in (('SIGKILL while training and saving', args.kills, soak_kills),
                                   ('mutated annotation files', args.mutations, soak_mutations)):
             result = run(number, Path(folder)) if number else {}
-            failed += result.get('crash', 0) + result.get('failed lives', 0)
+            failed += result.get('crash', 0) + result.get('failed processes', 0)
             failed += 'kills' in result and result['kills'] < number
             text = ', '.join(f'{key} {value}' for key, value in result.items() if value != [])
             print(f'| {name}: {number} | {text} |', flush=True)

@@ -1,5 +1,4 @@
-"""A run that was stopped and resumed equals, to the last bit, one that was not."""
-
+"""A stopped and resumed run is bitwise equal to an uninterrupted one."""
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ def run(folder, data, name, stops=(), resume=False, **kwargs):
 
 @pytest.mark.parametrize('rest, loader, workers, stop', [
     (EPOCHS.format(2), '', 2, 5),  # in the middle of an epoch
-    (EPOCHS.format(2), '', 0, 4),  # at its end
-    (STEPS.format(6), INFINITE, 2, 3),  # right after a regular checkpoint and before the evaluation of that step
+    (EPOCHS.format(2), '', 0, 4),  # at the end of an epoch
+    (STEPS.format(6), INFINITE, 2, 3),  # after a regular checkpoint and before the evaluation of that step
     (STEPS.format(6), '', 0, 5),  # a finite sampler in an iteration-based loop: the second pass
 ])
 def test_one_rank(tiny_set, tmp_path, rest, loader, workers, stop, capsys):
@@ -31,7 +30,7 @@ def test_one_rank(tiny_set, tmp_path, rest, loader, workers, stop, capsys):
 
 
 def test_gradients_accumulated_at_a_regular_checkpoint(tiny_set, tmp_path):
-    """Three steps of an optimiser that takes two at a time: half of its second step is in the checkpoint."""
+    """The checkpoint at iteration 3 contains the gradients of one of the two batches of the second optimizer step."""
     rest = STEPS.format(6) + 'optim_wrapper = dict(accumulative_counts=2)\n'
     config = write_config(tmp_path / 'c.py', tiny_set, rest, loader=INFINITE)
     train_here(config, tmp_path / 'whole')

@@ -1,4 +1,4 @@
-"""Losses that are no numbers, and a process that is killed while it saves."""
+"""Training with non-finite losses."""
 
 import json
 
@@ -11,9 +11,9 @@ from vitdet_plugin.errors import UserError
 POISON = (dict(type='PoisonHook', step=2),)
 
 
-def test_a_nan_loss_stops_before_the_step_and_keeps_the_evidence(tiny_set, tmp_path):
+def test_a_nan_loss_stops_before_the_step_and_writes_files(tiny_set, tmp_path):
     config = write_config(tmp_path / 'c.py', tiny_set, EPOCHS.format(1), POISON)
-    with pytest.raises(UserError, match=r'the loss at iteration 2 is not a number: .*nan for .*\.jpg') as caught:
+    with pytest.raises(UserError, match=r'the loss at iteration 2 is not finite: .*nan for .*\.jpg') as caught:
         train_here(config, tmp_path / 'w')
     assert '\n' not in str(caught.value)
     (rank,) = json.loads((tmp_path / 'w' / 'nonfinite_iter_2.json').read_text())['ranks']
@@ -37,11 +37,11 @@ def test_skipped_steps_are_counted(tiny_set, tmp_path):
 def test_too_many_skipped_steps_stop(tiny_set, tmp_path):
     rest = (EPOCHS.format(1) + "default_hooks = dict(nonfinite_loss=dict(type='NonFiniteLossHook', action='skip', "
             'max_skips=0))\n')
-    with pytest.raises(UserError, match='more than 0 steps were left out'):
+    with pytest.raises(UserError, match='more than 0 steps were skipped'):
         train_here(write_config(tmp_path / 'c.py', tiny_set, rest, POISON), tmp_path / 'w')
 
 
-def test_an_unknown_action_is_named():
+def test_an_unknown_action_is_an_error():
     from vitdet_plugin.engine.guards import NonFiniteLossHook
-    with pytest.raises(UserError, match="action='ignore': choose stop or skip"):
+    with pytest.raises(UserError, match="unknown action='ignore'. Use stop or skip"):
         NonFiniteLossHook('ignore')

@@ -1,4 +1,4 @@
-"""FSDP: a run that was stopped in the middle of an epoch and resumed equals one that was not, to the last bit."""
+"""FSDP: a run stopped in the middle of an epoch and resumed is bitwise equal to an uninterrupted one."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def test_one_sharded_rank(tiny_set, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.skipif('VITDET_SOAK' not in os.environ, reason='six trainings on two ranks: make soak')
+@pytest.mark.skipif('VITDET_SOAK' not in os.environ, reason='six training runs on two ranks: make soak')
 def test_two_sharded_ranks(tiny_set, tmp_path):
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--master-port',
                str(free_port()), '-m', 'tests.faults.two_ranks', str(tmp_path), str(tiny_set), 'sharded']

@@ -1,8 +1,8 @@
-"""What every rank of test_ranks.py runs, one training after the other in one process.
+"""Script that runs on every rank of test_ranks.py, several training runs in one process.
 
-Whole runs; one resumed between two steps of the optimiser; a single step without a runner; a run that is stopped by
-SIGTERM to one rank and resumed; one with a NaN on one rank; last a run in which one rank kills itself in the middle of
-an epoch: torchrun then starts everything again, and this script goes on there.
+The runs are: uninterrupted runs, one resumed between two optimizer steps, a single step without a runner, a run that is
+stopped by SIGTERM on one rank and resumed, and one with NaN on one rank. In the last run, one rank kills itself in the
+middle of an epoch; torchrun then restarts the script, which resumes this run.
 """
 
 import signal
@@ -23,7 +23,7 @@ STEP_CASE = dict(rest=STEPS.format(7) + ACCUMULATE, loader="sampler=dict(type='I
 
 
 def sharded(folder: Path, data: Path) -> None:
-    """FSDP, stopped in an epoch's middle and between two optimiser steps of an iteration-based run."""
+    """Run FSDP, stopped in the middle of an epoch, and between two optimizer steps of an iteration-based run."""
     cases = dict(epochs=(dict(rest=EPOCHS.format(2) + SHARDED, workers=2), 1),
                  steps=(dict(rest=STEPS.format(7) + SHARDED + ACCUMULATE.replace('dict(', 'dict(**optim_wrapper, '),
                              loader=STEP_CASE['loader']), 3))
@@ -37,7 +37,7 @@ def sharded(folder: Path, data: Path) -> None:
 
 def main(folder: Path, data: Path) -> None:
     killed = folder / 'killed.py'
-    if killed.exists():  # the second life
+    if killed.exists():  # restarted by torchrun
         train_here(killed, folder / 'killed')
         return
     train_here(write_config(folder / 'steps_whole.py', data, **STEP_CASE), folder / 'steps_whole')
@@ -60,6 +60,6 @@ def main(folder: Path, data: Path) -> None:
 
 
 if __name__ == '__main__':
-    train_module.finish = lambda: None  # the process group lives on
+    train_module.finish = lambda: None  # keep the process group
     (sharded if sys.argv[3:] == ['sharded'] else main)(Path(sys.argv[1]), Path(sys.argv[2]))
     load_tool('_cli').leave(0)

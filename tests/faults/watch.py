@@ -1,4 +1,4 @@
-"""Hooks for the configs of these tests; they name this module in ``custom_imports``."""
+"""Hooks for the configs of these tests, which import this module with ``custom_imports``."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class WatchHook(Hook):
 
 @HOOKS.register_module()
 class SignalHook(Hook):
-    """Send ``number`` to this process on one rank after step ``step``, in the first of the run's lives only."""
+    """Send the signal ``number`` to this process on one rank after step ``step``, once per work directory."""
 
     priority = 'HIGHEST'
 
@@ -57,7 +57,7 @@ class PoisonHook(Hook):
 
 @HOOKS.register_module()
 class BallastHook(Hook):
-    """Make checkpoints larger, so that saving takes its time."""
+    """Make checkpoints larger, so that saving is slow."""
 
     def __init__(self, megabytes):
         self.ballast = torch.zeros(megabytes << 18)

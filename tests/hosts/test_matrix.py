@@ -1,6 +1,7 @@
-"""Every registered backbone in every kind of host: it builds, takes a training step, is saved and predicts the same.
+"""Every registered backbone in every kind of model: building, a training step, saving, loading and prediction.
 
-The hosts are mmdet's own model configs, made small, and mmpretrain's classifier. A new backbone needs no entry here.
+The models are small versions of mmdet's own configs and mmpretrain's classifier. New backbones are included
+automatically.
 """
 
 import copy
@@ -21,7 +22,7 @@ WIDTH, CLASSES, SIZE = 16, 3, (64, 96)
 
 
 def pyramid(backbone: dict, cls) -> tuple[dict, list[int]]:
-    """A neck for the backbone's maps, and the strides of what it returns."""
+    """Return a neck for the feature maps of the backbone, and the strides of its outputs."""
     model = cls(**backbone)
     channels, strides = list(model.out_channels), list(model.out_strides)
     if len(channels) == 1:
@@ -109,7 +110,7 @@ def samples(host) -> list:
     return found
 
 
-def answer(model, host, images) -> list[torch.Tensor]:
+def predict(model, host, images) -> list[torch.Tensor]:
     with torch.no_grad():
         found = model.eval().predict(images, samples(host))
     if host is classifier:
@@ -128,17 +129,17 @@ def test_matrix(cls, host, tmp_path):
     loss, _ = model.parse_losses(model.loss(images, samples(host)))
     assert torch.isfinite(loss)
     loss.backward()
-    lacking = [name for name, value in model.backbone.named_parameters() if value.grad is None]
-    assert host is classifier or not lacking  # DDP without find_unused_parameters
+    unused = [name for name, value in model.backbone.named_parameters() if value.grad is None]
+    assert host is classifier or not unused  # DDP without find_unused_parameters
     optimizer.step()
-    moved = [name for name, value in model.backbone.named_parameters() if not torch.equal(value, before[name])]
-    assert next(iter(before)) in moved and len(moved) > len(before) // 2
+    changed = [name for name, value in model.backbone.named_parameters() if not torch.equal(value, before[name])]
+    assert next(iter(before)) in changed and len(changed) > len(before) // 2
 
     save_checkpoint(dict(state_dict=model.state_dict()), str(tmp_path / 'model.pth'))
     torch.manual_seed(1)
-    again = built(host, cls)
-    load_official(again, tmp_path / 'model.pth', allow_missing=False)
-    expected, found = answer(model, host, images), answer(again, host, images)
+    loaded = built(host, cls)
+    load_official(loaded, tmp_path / 'model.pth', allow_missing=False)
+    expected, found = predict(model, host, images), predict(loaded, host, images)
     assert all(len(each) for each in expected)
     for left, right in zip(expected, found, strict=True):
         torch.testing.assert_close(right, left, rtol=0, atol=0)

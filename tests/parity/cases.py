@@ -1,4 +1,4 @@
-"""Folders of reference figures made by the tests themselves, from this project's own model."""
+"""Cases written by the tests, with expected outputs from the models of this project."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ CONFIG = dict(
 
 
 class Pyramid(nn.Module):
-    """Backbone and neck, as the reference's cases hold them."""
+    """Backbone and neck with the arguments of a reference case."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class Pyramid(nn.Module):
 
 
 def official_state(state: dict) -> dict:
-    """detectron2's names of a backbone with pyramid: ``net.*``, ``simfp_*``."""
+    """Rename the weights of a backbone with a pyramid to detectron2's names: ``net.*``, ``simfp_*``."""
     return {name.removeprefix('backbone.'): value.contiguous()
             for name, value in official_names.detectron2(state).items() if not name.startswith('pixel_')}
 
 
 def write_case(folder: Path, dtype: torch.dtype = torch.float32, gradients: bool = True, **changes) -> Path:
-    """A ``vitdet_d2`` case whose expected figures come from our own model."""
+    """Write a ``vitdet_d2`` case with expected outputs and gradients from the model of this project."""
     config = {**CONFIG, **changes}
     torch.manual_seed(0)
     model = Pyramid(config).to(dtype).eval()
@@ -58,6 +58,7 @@ def write_case(folder: Path, dtype: torch.dtype = torch.float32, gradients: bool
 
 
 def write_folder(folder: Path, kind: str, config: dict, weights: dict, inputs: dict, expected: dict) -> Path:
+    """Write a case from its parts; returns the folder."""
     folder.mkdir(parents=True)
     (folder / 'case.json').write_text(json.dumps(dict(kind=kind, config=config)))
     for name, tensors in (('weights', weights), ('inputs', inputs), ('expected', expected)):

@@ -1,4 +1,4 @@
-"""Reference figures of ConvNeXt classifiers (V1 and V2): logits and gradients."""
+"""Cases of ConvNeXt classifiers (V1 and V2): logits and gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.parity.goldens import Case, Verdict, compare_gradients, load_official
 
 
 class _Classifier(nn.Module):
-    """Our backbone and head from the reference's constructor arguments."""
+    """Backbone and head built from the constructor arguments of the reference."""
 
     def __init__(self, config: dict, use_grn: bool) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Classifier(nn.Module):
 @register_kind('convnext_v2')
 @register_kind('convnextv2')
 def run_convnext(case: Case) -> Verdict:
-    """facebookresearch's ConvNeXt or ConvNeXt-V2 (told by its GRN weights) in eval mode; ``out`` are the logits."""
+    """Compare facebookresearch's ConvNeXt, or ConvNeXt-V2 if there are GRN weights; output ``out``: logits."""
     image = case.inputs['input0'].clone().requires_grad_()
     use_grn = any('.grn.' in name for name in case.weights)
     model = _Classifier(case.config, use_grn).to(image.dtype).eval()

@@ -1,4 +1,4 @@
-"""Reference figures of the operator DCNv3, for every backend that runs here."""
+"""Cases of the DCNv3 operator, for every available backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.parity.goldens import Case, Verdict, register_kind
 
 
 def operator_arguments(config: dict) -> dict:
-    """Our arguments from a case's: ``kernel``, ``stride``, ``pad``, ``dilation`` are numbers or (height, width)."""
+    """Convert the arguments of a case; ``kernel``, ``stride``, ``pad`` and ``dilation`` are ints or (height, width)."""
     arguments = {}
     for key, default in (('kernel', 3), ('stride', 1), ('pad', 1), ('dilation', 1)):
         value = config.get(key, config.get(f'{key}_size', default))
@@ -23,7 +23,7 @@ def operator_arguments(config: dict) -> dict:
 
 @register_kind('dcnv3')
 def run_dcnv3(case: Case) -> Verdict:
-    """Output and the gradients of input, offset and mask."""
+    """Compare the output and the gradients of the input, offset and mask."""
     verdict = Verdict()
     arguments = operator_arguments(case.config)
     for backend in ('cpu', 'pytorch'):

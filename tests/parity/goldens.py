@@ -1,8 +1,8 @@
-"""Reference figures: running a case of the official implementation through ours and comparing.
+"""Run cases of official implementations with the models of this project and compare the outputs.
 
-A case is a folder with ``case.json`` (kind, constructor arguments in the reference's names), ``weights``, ``inputs``
-and ``expected`` as safetensors, weights in the official spelling. A family adds its kinds with :func:`register_kind`
-in a module ``golden_<family>.py`` beside this one.
+A case is a folder with ``case.json`` (the kind and the constructor arguments of the reference) and the safetensors
+files ``weights`` (official key names), ``inputs`` and ``expected``. Each model family registers its kinds with
+:func:`register_kind` in a module of this package.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from vitdet_plugin.checkpoints.official import convert
 from vitdet_plugin.errors import UserError
 
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative to the expected tensor's standard deviation
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-9}  # relative to the standard deviation of the expected tensor
 
 
 @dataclass
 class Case:
-    """One folder of reference figures."""
+    """A case: inputs and expected outputs of an official implementation."""
 
     path: Path
     kind: str
@@ -35,29 +35,33 @@ class Case:
 
     @classmethod
     def read(cls, path: Path) -> Case:
-        """Raises UserError naming the file that is missing or broken."""
+        """Read a case from its folder.
+
+        Raises:
+            UserError: If a file is missing or broken.
+        """
         try:
             meta = json.loads((path / 'case.json').read_text())
             tensors = {name: load_file(path / f'{name}.safetensors') for name in ('inputs', 'expected')}
             weights = path / 'weights.safetensors'
             return cls(path, meta['kind'], meta['config'], load_file(weights) if weights.exists() else {}, **tensors)
         except Exception as error:
-            raise UserError(f'{path} is no complete case: {str(error).splitlines()[0]}') from None
+            raise UserError(f'{path} is not a complete case: {str(error).splitlines()[0]}') from None
 
 
 @dataclass
 class Verdict:
-    """Largest error of each quantity against its tolerance."""
+    """Result of a case: the maximum error and the tolerance of each compared quantity."""
 
     errors: dict[str, float] = field(default_factory=dict)
     tolerances: dict[str, float] = field(default_factory=dict)
 
     def add(self, name: str, error: float, tolerance: float) -> None:
-        """Note one quantity; an error that is not a number fails."""
+        """Add the error of one quantity; NaN counts as a failure."""
         self.errors[name], self.tolerances[name] = error, tolerance
 
     def compare(self, name: str, ours: Tensor | None, expected: Tensor) -> None:
-        """Largest difference relative to the expected values' standard deviation."""
+        """Add the maximum difference of two tensors, relative to the standard deviation of the expected one."""
         tolerance = TOLERANCES[expected.dtype]
         if ours is None or ours.shape != expected.shape:
             self.add(name, float('inf'), tolerance)
@@ -71,12 +75,12 @@ class Verdict:
 
     @property
     def worst(self) -> str:
-        """The quantity furthest beyond (or nearest to) its tolerance."""
-        return max(self.errors, key=lambda name: _share(self.errors[name], self.tolerances[name]))
+        """Name of the quantity with the largest ratio of error to tolerance."""
+        return max(self.errors, key=lambda name: _ratio(self.errors[name], self.tolerances[name]))
 
     @property
     def passed(self) -> bool:
-        """All quantities within their tolerances, and at least one compared."""
+        """Whether at least one quantity was compared and all are within their tolerances."""
         return bool(self.errors) and all(error <= self.tolerances[name] for name, error in self.errors.items())
 
 
@@ -85,7 +89,7 @@ KINDS: dict[str, Runner] = {}
 
 
 def register_kind(kind: str) -> Callable[[Runner], Runner]:
-    """Decorator for the function that runs the cases of one kind."""
+    """Register the decorated function as the one that runs cases of a kind."""
     def register(runner: Runner) -> Runner:
         KINDS[kind] = runner
         return runner
@@ -93,64 +97,71 @@ def register_kind(kind: str) -> Callable[[Runner], Runner]:
 
 
 def run_case(path: Path) -> Verdict:
-    """Run one folder.
+    """Run the case in a folder.
 
     Raises:
-        UserError: the case is incomplete or of an unknown kind.
+        UserError: If the case is incomplete or its kind is unknown.
     """
     case = Case.read(path)
     if case.kind not in KINDS:
-        raise UserError(f'{path} is of the kind {case.kind!r}, which is not supported yet; known kinds are '
-                        f'{", ".join(sorted(KINDS))}')
+        raise UserError(f'{path}: unknown kind {case.kind!r}. Supported kinds: {", ".join(sorted(KINDS))}.')
     return KINDS[case.kind](case)
 
 
 def find_cases(root: Path) -> Iterator[Path]:
-    """``root`` itself if it is a case, or the cases directly below it."""
+    """Yield ``root`` if it is a case, and the cases directly inside it."""
     if (root / 'case.json').is_file():
         yield root
     yield from sorted(path.parent for path in root.glob('*/case.json'))
 
 
 def load_official_weights(model: nn.Module, case: Case) -> dict[str, str]:
-    """Load a case's weights as a user would load the official file, every weight of the model and of the case.
+    """Load all weights of a case in the same way as an official checkpoint.
 
     Returns:
-        Official parameter names and ours.
+        A mapping from official parameter names to the names of this project.
+
+    Raises:
+        UserError: If the model or the case has weights that the other one lacks.
     """
     from vitdet_plugin.checkpoints.official import load_official
     report = load_official(model, case.path / 'weights.safetensors', allow_missing=False)
     _, converted = convert(case.weights, set(model.state_dict()), str(case.path))
-    if left_out := [name for name in report.dropped if name not in ('pixel_mean', 'pixel_std')]:
-        raise UserError(f'{case.path}: weights were left out: {", ".join(left_out)}')
+    if unused := [name for name in report.dropped if name not in ('pixel_mean', 'pixel_std')]:
+        raise UserError(f'{case.path}: weights that the model lacks: {", ".join(unused)}')
     return {theirs: ours for ours, theirs in converted.origins.items()}
 
 
 def compare_gradients(verdict: Verdict, model: nn.Module, case: Case, outputs: dict[str, Tensor],
                       inputs: dict[str, Tensor], official_names: dict[str, str]) -> None:
-    """Backward from the case's cotangents, then inputs', small parameters' gradients and all parameters' norms.
+    """Run backward with the cotangents of the case and compare the gradients.
+
+    Compared are the gradients of the inputs and small parameters, and the gradient norms of all parameters. A case
+    without cotangents has no gradients to compare.
 
     Args:
-        outputs, inputs: by the names that the case uses behind ``out.`` / ``cotangent.`` and ``grad.``.
-        official_names: official parameter names and ours, from :func:`load_official_weights`.
-
-    A case without cotangents has no gradients to compare.
+        verdict: Result to which the errors are added.
+        model: The model.
+        case: The case.
+        outputs: Outputs by their names in the case, without ``out.``.
+        inputs: Inputs by their names in the case, without ``grad.``.
+        official_names: Names from :func:`load_official_weights`.
     """
     if not any(key.startswith('cotangent.') for key in case.expected):
         return
     torch.autograd.backward(list(outputs.values()), [case.expected[f'cotangent.{name}'] for name in outputs])
     ours = dict(model.named_parameters())
     for key, value in case.expected.items():
-        room, _, name = key.partition('.')
-        if room == 'grad' and name in inputs:
+        prefix, _, name = key.partition('.')
+        if prefix == 'grad' and name in inputs:
             verdict.compare(key, inputs[name].grad, value)
         elif key.startswith(('grad.param.', 'gradnorm.param.')):
             gradient = ours[official_names[key.split('.param.')[1]]].grad
             gradient = torch.zeros(()) if gradient is None else gradient
-            if room == 'gradnorm':
+            if prefix == 'gradnorm':
                 gradient = gradient.norm().reshape(value.shape if value.numel() == 1 else 1)
             verdict.compare(key, gradient.expand(value.shape) if not gradient.ndim else gradient, value)
 
 
-def _share(error: float, tolerance: float) -> float:
+def _ratio(error: float, tolerance: float) -> float:
     return float('inf') if error != error else error / tolerance

@@ -1,4 +1,4 @@
-"""Reference figures of InternImage: the classifier's logits, or the maps of the backbone alone."""
+"""Cases of InternImage: logits of a classifier or feature maps of the backbone."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
 
-# constructor arguments that the reference and we call alike
+# constructor arguments with the same name in the reference and in this project
 _SAME = ('offset_scale', 'post_norm', 'res_post_norm', 'center_feature_scale', 'remove_center', 'dw_kernel_size',
          'mlp_ratio', 'drop_path_rate', 'drop_path_type', 'norm_layer', 'act_layer')
 
 
 def backbone_config(config: dict, out_indices: tuple[int, ...]) -> dict:
-    """Our ``InternImage`` from the reference's constructor arguments."""
+    """Convert the constructor arguments of the reference to a config of ``InternImage``."""
     scale = config.get('layer_scale')
     return dict(
         type='InternImage', arch={key: config[key] for key in ('channels', 'depths', 'groups')},
@@ -23,7 +23,7 @@ def backbone_config(config: dict, out_indices: tuple[int, ...]) -> dict:
 
 
 def head_config(config: dict) -> dict:
-    """Our head: of T to XL, or the CLIP projector of H and G."""
+    """Return the config of the head: that of T to XL, or the CLIP projector of H and G."""
     width = config['channels'] * 8
     if config.get('use_clip_projector'):
         return dict(type='InternImageClipHead', num_classes=config['num_classes'], in_channels=(width // 2, width))
@@ -32,7 +32,7 @@ def head_config(config: dict) -> dict:
 
 
 class Classifier(nn.Module):
-    """Backbone and head under the names of a whole classifier, (B, 3, H, W) -> (B, num_classes)."""
+    """Backbone and head with the parameter names of a classifier, (B, 3, H, W) -> (B, num_classes)."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
 @register_kind('internimage')
 def run_internimage(case: Case) -> Verdict:
-    """The official classifier (``out``); several outputs are taken for the backbone's maps, in ascending stride."""
+    """Compare the logits ``out`` of the classifier, or several feature maps of the backbone in ascending stride."""
     image = case.inputs['input0'].clone().requires_grad_()
     names = sorted(key.removeprefix('out.') for key in case.expected if key.startswith('out.'))
     if len(names) == 1:

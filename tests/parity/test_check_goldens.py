@@ -1,4 +1,4 @@
-"""``tools/check_goldens.py``: one line a case, and an exit code that can be relied on."""
+"""``tools/check_goldens.py``: one line per case, and the exit status."""
 
 import importlib.util
 import sys
@@ -14,7 +14,7 @@ TOOL = Path(__file__).parents[2] / 'tools/check_goldens.py'
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run the tool's main in this process: (exit code, lines)."""
+    """Return a function that runs the tool in this process: ``(exit status, lines)``."""
     spec = importlib.util.spec_from_file_location('check_goldens', TOOL)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -44,30 +44,30 @@ def corrupt(path):
     save_file(tensors, path / 'expected.safetensors')
 
 
-def test_one_line_for_each_failure_and_the_others_still_run(tmp_path, run):
+def test_each_failure_is_one_line_and_the_other_cases_run(tmp_path, run):
     corrupt(write_case(tmp_path / 'a_corrupted', gradients=False))
-    write_folder(tmp_path / 'b_unknown', 'telepathy', {}, {}, {}, {})
+    write_folder(tmp_path / 'b_unknown', 'unknown_kind', {}, {}, {}, {})
     (write_case(tmp_path / 'c_broken', gradients=False) / 'inputs.safetensors').unlink()
     write_folder(tmp_path / 'd_unfit', 'vitdet_d2', {}, {}, {}, {})
     write_case(tmp_path / 'e_good', gradients=False)
     code, lines = run(tmp_path)
     assert code == 1
     assert [line.split()[1] for line in lines[:5]] == ['FAILED'] * 4 + ['ok']
-    assert 'in out.p3' in lines[0] and "'telepathy'" in lines[1] and 'no complete case' in lines[2]
+    assert 'in out.p3' in lines[0] and "'unknown_kind'" in lines[1] and 'not a complete case' in lines[2]
     assert str(tmp_path / 'd_unfit') in lines[3]
     assert lines[5:] == ['5 cases, 4 failed']
 
 
 @pytest.mark.parametrize(('arguments', 'expected'), [([], 1), (['--skip-unknown'], 0)])
-def test_an_unknown_kind_fails_unless_it_may_be_skipped(tmp_path, run, arguments, expected):
-    write_folder(tmp_path / 'case', 'telepathy', {}, {}, {}, {})
+def test_an_unknown_kind_fails_unless_skipped(tmp_path, run, arguments, expected):
+    write_folder(tmp_path / 'case', 'unknown_kind', {}, {}, {}, {})
     code, lines = run(tmp_path, *arguments)
     assert code == expected
     assert lines[0].split()[1] == ('skipped' if arguments else 'FAILED')
 
 
 def test_a_broken_case_is_not_skipped(tmp_path, run):
-    (write_folder(tmp_path / 'case', 'telepathy', {}, {}, {}, {}) / 'case.json').write_text('{')
+    (write_folder(tmp_path / 'case', 'unknown_kind', {}, {}, {}, {}) / 'case.json').write_text('{')
     assert run(tmp_path, '--skip-unknown')[0] == 1
 
 

@@ -1,4 +1,4 @@
-"""ConvNeXt's kind: facebookresearch's figures rebuilt from the recipe, without the folder."""
+"""Cases of ConvNeXt: reference outputs of facebookresearch's implementation for generated weights and inputs."""
 
 import json
 
@@ -13,7 +13,7 @@ from tests.parity.test_vitdet import draw_weights, normal
 from vitdet_plugin.checkpoints.official import load_official
 
 CONFIG = dict(depths=[1, 1, 2, 1], dims=[16, 32, 48, 64], num_classes=10)
-# What the official implementation gave for the case convnext_small.
+# Results of the official implementation for the case convnext_small.
 LOGITS = [0.508268, 0.625448, 0.921038, -0.359158, 0.642026, -0.53211, 0.750856, -0.975905, 0.546225, 0.477766]
 GRADIENT_NORMS = {
     'downsample_layers.0.0.weight': 0.112138,
@@ -32,7 +32,7 @@ def official_weights(model, seed):
             for name, value in weights.items()}
 
 
-def test_the_official_figures_from_the_recipe(tmp_path):
+def test_reference_outputs_for_generated_weights(tmp_path):
     model = _Classifier(CONFIG, use_grn=False).eval()
     save_file(official_weights(model, 61), tmp_path / 'convnext.safetensors')
     load_official(model, tmp_path / 'convnext.safetensors', allow_missing=False)
@@ -46,9 +46,9 @@ def test_the_official_figures_from_the_recipe(tmp_path):
     assert image.grad.norm().item() == pytest.approx(INPUT_GRADIENT_NORM, rel=1e-3)
 
 
-@pytest.mark.parametrize('spoil', [False, True])
-def test_a_case_of_version_2_with_its_own_shapes_of_grn(tmp_path, spoil):
-    """Made from our own model: official spelling, gradients of GRN weights of the shape (1, 1, 1, C)."""
+@pytest.mark.parametrize('corrupt', [False, True])
+def test_a_case_of_version_2_with_official_grn_shapes(tmp_path, corrupt):
+    """A case of our own model with official key names and GRN gradients of shape (1, 1, 1, C)."""
     model = _Classifier(CONFIG, use_grn=True).eval()
     weights = official_weights(model, 3)
     (tmp_path / 'case.json').write_text(json.dumps(dict(kind='convnextv2', config=CONFIG)))
@@ -60,9 +60,9 @@ def test_a_case_of_version_2_with_its_own_shapes_of_grn(tmp_path, spoil):
     cotangent = normal(out.shape, 5)
     out.backward(cotangent)
     gradients = spelled({name: p.grad for name, p in model.named_parameters()}, OFFICIAL)
-    expected = {'out.out': out.detach() + 0.1 * spoil, 'cotangent.out': cotangent, 'grad.input0': image.grad}
+    expected = {'out.out': out.detach() + 0.1 * corrupt, 'cotangent.out': cotangent, 'grad.input0': image.grad}
     expected |= {f'grad.param.{name}': value.contiguous() for name, value in gradients.items()}
     save_file({name: value.contiguous() for name, value in expected.items()}, tmp_path / 'expected.safetensors')
     verdict = run_case(tmp_path)
-    assert verdict.passed != spoil
-    assert verdict.worst == 'out.out' if spoil else any('grn' in name for name in verdict.errors)
+    assert verdict.passed != corrupt
+    assert verdict.worst == 'out.out' if corrupt else any('grn' in name for name in verdict.errors)

@@ -1,4 +1,4 @@
-"""The kind ``dcnv3``: the recorded figures, and a case made here by torchvision's operator."""
+"""Cases of DCNv3: recorded reference outputs, and a case computed with torchvision's operator."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ CONFIG = dict(kernel=3, stride=2, pad=1, dilation=1, group=2, group_channels=4, 
 
 
 @pytest.mark.parametrize('name', ['dcnv3_k3', 'dcnv3_k3_s2_d2', 'dcnv3_k5_rc'])
-def test_recorded_figures(name):
+def test_recorded_outputs(name):
     if not (GOLDENS / name).is_dir():
-        pytest.skip('the reference figures (shared/goldens) are not here')
+        pytest.skip(f'{GOLDENS / name} does not exist')
     verdict = run_case(GOLDENS / name)
     assert verdict.passed, verdict.worst
     assert {'pytorch.out', 'pytorch.grad.input1'} <= set(verdict.errors)
@@ -33,11 +33,11 @@ def written_case(folder, **changes):
         {'out.out': out.detach(), 'cotangent.out': cotangent, **{f'grad.input{i}': g for i, g in enumerate(gradients)}})
 
 
-def test_a_case_of_our_own(tmp_path):
+def test_a_case_of_torchvision(tmp_path):
     assert run_case(written_case(tmp_path)).passed
 
 
-def test_another_function_fails(tmp_path):
+def test_a_case_with_another_offset_scale_fails(tmp_path):
     assert not run_case(written_case(tmp_path, offset_scale=1.9)).passed
 
 

@@ -1,4 +1,4 @@
-"""The comparison itself: it passes what is right, and fails what is not."""
+"""The comparison of cases: equal outputs pass, and different ones fail."""
 
 import json
 from pathlib import Path
@@ -16,21 +16,21 @@ REFERENCE_CASES = sorted(SHARED.glob('vitdet_*'))
 
 
 @pytest.mark.parametrize('path', REFERENCE_CASES, ids=lambda path: path.name)
-def test_reference_figures_of_the_official_implementations(path):
+def test_reference_outputs_of_the_official_implementations(path):
     verdict = run_case(path)
     assert verdict.passed, (verdict.worst, verdict.errors[verdict.worst])
 
 
-def test_reference_figures_are_at_hand():
+def test_reference_cases_exist():
     if not SHARED.is_dir():
-        pytest.skip(f'{SHARED} is absent: the recipe test stands in')
+        pytest.skip(f'{SHARED} does not exist')
     assert REFERENCE_CASES
 
 
 @pytest.mark.parametrize('changes', [
     dict(), dict(dtype=torch.float64), dict(gradients=False), dict(use_rel_pos=False), dict(use_abs_pos=False),
     dict(qkv_bias=False), dict(residual_block_indexes=[]), dict(pretrain_use_cls_token=False)], ids=str)
-def test_a_case_made_from_our_own_model_passes(tmp_path, changes):
+def test_a_case_of_our_own_model_passes(tmp_path, changes):
     verdict = run_case(write_case(tmp_path / 'case', **changes))
     assert verdict.passed, (verdict.worst, verdict.errors[verdict.worst])
     assert any(key.startswith('gradnorm') for key in verdict.errors) == changes.get('gradients', True)
@@ -65,7 +65,7 @@ def test_a_corrupted_weight_fails(tmp_path):
     assert not run_case(path).passed
 
 
-def test_a_weight_too_few_or_too_many_fails(tmp_path):
+def test_a_missing_or_additional_weight_is_an_error(tmp_path):
     path = write_case(tmp_path / 'case')
     weights = load_file(path / 'weights.safetensors')
     removed = weights.pop('net.blocks.1.norm1.weight')
@@ -79,7 +79,7 @@ def test_a_weight_too_few_or_too_many_fails(tmp_path):
 
 
 @pytest.mark.parametrize('damage', ['no expected', 'no kind', 'no json', 'cut off'])
-def test_broken_folders_are_named(tmp_path, damage):
+def test_a_broken_folder_is_an_error(tmp_path, damage):
     path = write_case(tmp_path / 'case')
     expected = path / 'expected.safetensors'
     if damage == 'no expected':
@@ -88,18 +88,18 @@ def test_broken_folders_are_named(tmp_path, damage):
         expected.write_bytes(expected.read_bytes()[:1000])
     else:
         (path / 'case.json').write_text(json.dumps(dict(config={})) if damage == 'no kind' else '{')
-    with pytest.raises(UserError, match='is no complete case') as caught:
+    with pytest.raises(UserError, match='is not a complete case') as caught:
         run_case(path)
     assert str(path) in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_an_unknown_kind_lists_the_known_ones(tmp_path):
-    path = write_folder(tmp_path / 'case', 'telepathy', {}, {}, {}, {})
-    with pytest.raises(UserError, match="kind 'telepathy', which is not supported yet; known kinds are .*vitdet_d2"):
+def test_an_unknown_kind_lists_the_supported_ones(tmp_path):
+    path = write_folder(tmp_path / 'case', 'unknown_kind', {}, {}, {}, {})
+    with pytest.raises(UserError, match="unknown kind 'unknown_kind'. Supported kinds: .*vitdet_d2"):
         run_case(path)
 
 
-def test_find_cases_takes_a_case_or_a_folder_of_cases(tmp_path):
+def test_find_cases_of_a_case_or_a_folder_of_cases(tmp_path):
     for name in ('b', 'a'):
         write_folder(tmp_path / name, 'x', {}, {}, {}, {})
     (tmp_path / 'notes').mkdir()
@@ -108,14 +108,14 @@ def test_find_cases_takes_a_case_or_a_folder_of_cases(tmp_path):
     assert not list(find_cases(tmp_path / 'nowhere'))
 
 
-def test_verdict_measures_against_the_spread():
+def test_errors_are_relative_to_the_standard_deviation():
     verdict = Verdict()
     expected = torch.tensor([0.0, 100.0, 200.0])
-    verdict.compare('near', expected + 5e-3, expected)
-    assert verdict.errors['near'] == pytest.approx(5e-5, rel=0.05) and verdict.passed
-    verdict.compare('far', expected + 5e-2, expected)
-    assert not verdict.passed and verdict.worst == 'far'
+    verdict.compare('close', expected + 5e-3, expected)
+    assert verdict.errors['close'] == pytest.approx(5e-5, rel=0.05) and verdict.passed
+    verdict.compare('different', expected + 5e-2, expected)
+    assert not verdict.passed and verdict.worst == 'different'
 
 
-def test_an_empty_verdict_has_not_passed():
+def test_an_empty_verdict_does_not_pass():
     assert not Verdict().passed

@@ -1,4 +1,4 @@
-"""InternImage's kind: the official cases rebuilt from their recipe, without the folder; and the backbone's maps."""
+"""Cases of InternImage: reference outputs for generated weights and inputs, and feature maps of the backbone."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from tests.parity.internimage import Classifier
 
 SIZES = dict(channels=16, depths=[1, 1, 2, 1], groups=[1, 2, 4, 8], num_classes=10, norm_layer='LN', offset_scale=1.0,
              mlp_ratio=4.0, drop_path_rate=0.0)
-# Figures that the official classifier gave for the cases internimage_{t,s,h}_like: seed, constructor arguments, input,
-# logits (of the first image), L2 norms of gradients, for weights and inputs drawn as below.
+# Results of the official classifier for the cases internimage_{t,s,h}_like: seed, constructor arguments, input shape,
+# logits of the first image, L2 norms of gradients. Weights and inputs are generated below.
 CASES = {
     't_like': (31, dict(layer_scale=1.0, post_norm=False), (2, 3, 64, 64), [
         -0.213830, -0.380946, 0.660845, -0.636514, -0.120685, 0.546226, -0.259934, -0.147125, -0.222466, 0.219541], {
@@ -35,7 +35,7 @@ def normal(shape, seed):
 
 
 def draw(state: dict, seed: int) -> dict:
-    """One generator for all in the order of the names: parameters first, then running statistics."""
+    """Generate weights with one generator in the order of the names, parameters first, then running statistics."""
     generator, drawn = torch.Generator().manual_seed(seed), {}
     statistics = sorted(name for name in state if 'running' in name)
     for name in sorted(name for name in state if 'running' not in name and 'tracked' not in name):
@@ -63,7 +63,7 @@ def rebuilt(folder, name):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_official_figures_from_the_recipe(tmp_path, name, monkeypatch):
+def test_reference_outputs_for_generated_weights(tmp_path, name, monkeypatch):
     *case, expected, logits = rebuilt(tmp_path / name, name)
     found = {}
 
@@ -78,17 +78,17 @@ def test_official_figures_from_the_recipe(tmp_path, name, monkeypatch):
         assert found[f'gradnorm.param.{key}'].item() == pytest.approx(value, rel=1e-3, abs=2e-6), key
 
 
-def test_a_wrong_figure_fails(tmp_path):
+def test_a_wrong_output_fails(tmp_path):
     *case, expected, logits = rebuilt(tmp_path / 's_like', 's_like')
     good = {'out.out': torch.tensor([logits]), **expected}
     verdict = run_case(write_folder(*case, good))
-    assert verdict.errors['out.out'] < 1e-4  # six digits were written down
+    assert verdict.errors['out.out'] < 1e-4  # six decimals are recorded
     case[0] = tmp_path / 'wrong'
     assert not run_case(write_folder(*case, {**good, 'out.out': torch.tensor([logits]) + 0.01})).passed
 
 
 def test_clip_projector_and_maps_of_the_backbone(tmp_path):
-    """Cases that the folder does not have: the head of H and G; four maps instead of logits."""
+    """Cases without recorded outputs: the head of H and G, and feature maps instead of logits."""
     config = {**SIZES, 'use_clip_projector': True}
     model = Classifier(config).eval()
     x = normal((1, 3, 64, 64), 0)

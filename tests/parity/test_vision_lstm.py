@@ -1,4 +1,4 @@
-"""Vision-LSTM's kinds: official cases rebuilt from their recipe, without the folder; other arguments; refusals."""
+"""Cases of Vision-LSTM: reference outputs for generated weights and inputs, other arguments, and errors."""
 
 import pytest
 import torch
@@ -12,8 +12,8 @@ from vitdet_plugin.errors import UserError
 V1 = dict(dim=48, depth=4, patch_size=16, input_shape=[3, 64, 64], output_shape=[10], pooling='bilateral_avg')
 V2 = dict(V1, depth=2, pooling='bilateral_flatten', legacy_norm=True)
 FEATURES = dict(V2, input_shape=[3, 64, 96], output_shape=None, mode='features', pooling='to_image', legacy_norm=False)
-# Figures that the official models gave for vil1_avg, vil2_flatten and vil2_features: version, seed, arguments, batch,
-# the first outputs, L2 norms of gradients, for weights and inputs drawn as below.
+# Results of the official models for vil1_avg, vil2_flatten and vil2_features: version, seed, arguments, batch size,
+# first outputs, L2 norms of gradients. Weights and inputs are generated below.
 CASES = {
     'vil1_avg': (1, 43, V1, 2, [-0.221806, -0.743127, -0.439036, 0.398452, 0.080857], {
         'blocks.1.layer.conv1d.conv.weight': 4.200145, 'blocks.3.layer.mlstm_cell.igate.weight': 1.213272,
@@ -32,7 +32,7 @@ def normal(shape, seed):
 
 
 def draw(state: dict, seed: int) -> dict:
-    """One generator for all weights in the order of their official names."""
+    """Generate weights with one generator in the order of their official names."""
     generator, drawn = torch.Generator().manual_seed(seed), {}
     for name in sorted(state):
         values = torch.randn(state[name].shape, generator=generator)
@@ -44,7 +44,7 @@ def draw(state: dict, seed: int) -> dict:
 
 
 def weights_of(config, version, seed):
-    """What the reference's state dict holds, from our model's."""
+    """Generate weights with the names and shapes of the reference."""
     known = {'blocks.0.layer.conv.weight': torch.zeros(1, 1, 4 if version == 1 else 3)}
     if config.get('legacy_norm'):
         known['legacy_norm.weight'] = torch.zeros(())
@@ -54,7 +54,7 @@ def weights_of(config, version, seed):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """What the runner compares, by name; nothing fails."""
+    """Return the compared tensors by name, recorded instead of compared."""
     found = {}
 
     def record(verdict, key, ours, theirs):
@@ -66,7 +66,7 @@ def recorded(monkeypatch):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_official_figures_from_the_recipe(tmp_path, name, recorded):
+def test_reference_outputs_for_generated_weights(tmp_path, name, recorded):
     version, seed, config, batch, first, norms = CASES[name]
     out = (batch, 10) if config['output_shape'] else (batch, 48, 4, 6)
     expected = {f'gradnorm.param.{key}': torch.tensor([value]) for key, value in norms.items()}
@@ -90,7 +90,7 @@ def test_official_figures_from_the_recipe(tmp_path, name, recorded):
     (2, dict(output_shape=None, mode='features', pooling=None, depth=1, legacy_norm=False), (1, 16, 48)),
 ])
 def test_other_arguments(tmp_path, version, changes, shape, recorded):
-    """Every weight finds its place and gets a gradient; the output has the form asked for."""
+    """All weights are loaded and have a gradient, and the output has the expected shape."""
     config = {**(V1 if version == 1 else V2), **changes}
     weights = weights_of(config, version, 1)
     assert any(name.endswith('proj_up.bias') for name in weights) == (version == 2 and config.get('proj_bias', True))
@@ -102,8 +102,8 @@ def test_other_arguments(tmp_path, version, changes, shape, recorded):
     assert all(recorded[f'gradnorm.param.{name}'] > 0 for name in weights)
 
 
-def test_an_unknown_pooling_is_told(tmp_path):
+def test_an_unknown_pooling_is_an_error(tmp_path):
     path = write_folder(tmp_path / 'case', 'vil1', {**V1, 'pooling': 'attention'}, weights_of(V1, 1, 1), {
         'input0': normal((1, 3, 64, 64), 1)}, {'out.out': torch.zeros(1, 10)})
-    with pytest.raises(UserError, match="pooling 'attention' is unknown; known are to_image, bilateral_avg"):
+    with pytest.raises(UserError, match="unknown pooling 'attention'. Supported: to_image, bilateral_avg"):
         run_case(path)

@@ -1,4 +1,4 @@
-"""ViTDet's kinds: a detectron2 case rebuilt from its recipe, without the folder; and how detections are compared."""
+"""Cases of ViTDet: reference outputs of detectron2 for generated weights and inputs, and comparing detections."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ from tests.parity.goldens import Verdict
 from tests.parity.vitdet import compare_detections
 from vitdet_plugin.checkpoints.official import load_official
 
-# Figures that detectron2 gave for the case vitdet_d2_nonsquare: five evenly spaced values and the standard deviation
-# of each level, and the L2 norm of some gradients, for weights and inputs drawn as below.
+# Results of detectron2 for the case vitdet_d2_nonsquare: five evenly spaced values and the standard deviation of each
+# level, and the L2 norms of some gradients. Weights and inputs are generated below.
 CONFIG = dict(img_size=160, embed_dim=48, depth=2, num_heads=4, window_size=4, window_block_indexes=[0],
               pretrain_img_size=64, out_channels=32, patch_size=16, mlp_ratio=4)
 LEVELS = [
@@ -33,7 +33,7 @@ def normal(shape, seed):
 
 
 def draw_weights(names_and_shapes, seed, scale=0.5):
-    """One generator for all, in the order of the official names; matrices scaled by their inputs, norms near 1."""
+    """Generate weights in the order of the official names; matrices are scaled by fan-in, norm weights are near 1."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in sorted(names_and_shapes.items()):
@@ -45,7 +45,7 @@ def draw_weights(names_and_shapes, seed, scale=0.5):
     return weights
 
 
-def test_detectron2s_figures_from_the_recipe(tmp_path):
+def test_reference_outputs_for_generated_weights(tmp_path):
     model = Pyramid(CONFIG).eval()
     official = official_state(model.state_dict())
     save_file(draw_weights({name: value.shape for name, value in official.items()}, 12), tmp_path / 'd2.safetensors')
@@ -74,7 +74,7 @@ def detections(shift=0.0, scores=(0.9, 0.5, 0.5), order=(0, 1, 2), labels=(1, 0,
                         labels=torch.tensor(labels)[order], masks=masks[order])
 
 
-def verdict_on(found, reference=None):
+def compare(found, reference=None):
     reference = detections() if reference is None else reference
     expected = dict(boxes_xyxy=reference.bboxes, scores=reference.scores, labels=reference.labels,
                     masks=reference.masks.to(torch.uint8))
@@ -83,9 +83,9 @@ def verdict_on(found, reference=None):
     return verdict
 
 
-def test_equal_detections_pass_and_ties_may_change_places():
-    assert verdict_on(detections()).passed
-    assert verdict_on(detections(order=(0, 2, 1))).passed
+def test_equal_detections_pass_in_any_order_of_equal_scores():
+    assert compare(detections()).passed
+    assert compare(detections(order=(0, 2, 1))).passed
 
 
 def with_mask_hole():
@@ -104,16 +104,16 @@ def with_nan_box():
     detections(shift=0.02), detections(scores=(0.9002, 0.5, 0.5)), detections(labels=(2, 0, 0)),
     detections()[:2], with_mask_hole(), with_nan_box()],
     ids=['boxes', 'score', 'label', 'count', 'mask', 'nan'])
-def test_other_detections_fail(found):
-    assert not verdict_on(found).passed
+def test_different_detections_fail(found):
+    assert not compare(found).passed
 
 
 def test_boxes_and_scores_within_the_tolerances_pass():
-    assert verdict_on(detections(shift=0.005, scores=(0.90005, 0.5, 0.5))).passed
+    assert compare(detections(shift=0.005, scores=(0.90005, 0.5, 0.5))).passed
 
 
-def test_one_bad_mask_among_many_good_ones_fails():
-    """Its share in the mean is small: every mask counts for itself."""
+def test_one_wrong_mask_among_many_fails():
+    """The effect on the mean IoU is within the tolerance, but the minimum IoU fails."""
     def many():
         boxes = torch.arange(20.0)[:, None] + torch.tensor([0.0, 0, 12, 12])
         masks = torch.zeros(20, 32, 32, dtype=torch.bool)
@@ -122,6 +122,6 @@ def test_one_bad_mask_among_many_good_ones_fails():
 
     found = many()
     found.masks[7, 4, 4:7] = False  # 3 of 200 pixels
-    verdict = verdict_on(found, many())
+    verdict = compare(found, many())
     assert verdict.errors['det0.mask_iou_mean'] <= verdict.tolerances['det0.mask_iou_mean']
     assert not verdict.passed

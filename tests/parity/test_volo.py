@@ -1,4 +1,4 @@
-"""VOLO's kind: the official case rebuilt from its recipe, without the folder; arguments of its relatives."""
+"""Cases of VOLO: reference outputs for generated weights and inputs, and arguments of other variants."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ SHARED = Path(__file__).parents[3] / 'shared/goldens/volo_small'
 CONFIG = dict(layers=[2, 1, 1, 1], img_size=64, num_classes=10, embed_dims=[32, 64, 64, 64], num_heads=[2, 4, 4, 4],
               mlp_ratios=[3, 3, 3, 3], downsamples=[True, False, False, False], stem_hidden_dim=16,
               outlook_attention=[True, False, False, False], post_layers=['ca', 'ca'], input=[2, 3, 64, 64])
-# Figures that the official classifier gave for the case volo_small: logits of both images, L2 norms of gradients.
+# Results of the official classifier for the case volo_small: logits of both images, L2 norms of gradients.
 LOGITS = [[-0.871963, -0.516783, 0.357692, 0.411718, 0.191850, 0.069494, -1.225365, 0.160319, -0.668329, -0.485430],
           [-0.871990, -0.516778, 0.357686, 0.411714, 0.191861, 0.069477, -1.225384, 0.160288, -0.668300, -0.485418]]
 NORMS = {
@@ -25,12 +25,12 @@ NORMS = {
 
 
 def official(state: dict) -> dict:
-    """Our names of a classifier's weights in the official spelling."""
+    """Rename the weights of a classifier to the official names."""
     return {name.replace('head.fc.', 'backbone.head.').removeprefix('head.').removeprefix('backbone.'): value
             for name, value in state.items()}
 
 
-def test_official_figures_from_the_recipe(tmp_path, monkeypatch):
+def test_reference_outputs_for_generated_weights(tmp_path, monkeypatch):
     found = {}
 
     def record(verdict, key, ours, theirs):
@@ -47,22 +47,22 @@ def test_official_figures_from_the_recipe(tmp_path, monkeypatch):
         assert found[f'gradnorm.param.{name}'].item() == pytest.approx(norm, rel=1e-3, abs=2e-6), name
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} is absent: the recipe test stands in')
-def test_reference_figures_of_the_official_implementation():
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} does not exist')
+def test_reference_outputs_of_the_official_implementation():
     verdict = run_case(SHARED)
     assert verdict.passed, (verdict.worst, verdict.errors[verdict.worst])
     assert len(verdict.errors) > 150
 
 
-@pytest.mark.parametrize(('arguments', 'known'), [
+@pytest.mark.parametrize(('arguments', 'supported'), [
     (dict(qkv_bias=True, qk_scale=0.3, img_size=[64, 96], input=[1, 3, 64, 96]), True),
     (dict(return_mean=True), True), (dict(return_dense=False, mix_token=False), True), (dict(post_layers=None), True),
     (dict(out_kernel=5, out_padding=2), True), (dict(out_stride=1), True), (dict(in_chans=4), True),
     (dict(outlook_attention=[True, True, False, False], drop_path_rate=0.1), True),
     (dict(downsamples=[True, True, False, False], pooling_scale=2), True), (dict(window_size=7), False)])
-def test_arguments_of_relatives(arguments, known):
+def test_arguments_of_variants(arguments, supported):
     config = {**CONFIG, **arguments}
-    if not known:
+    if not supported:
         with pytest.raises(UserError):
             classifier_config(config)
         return

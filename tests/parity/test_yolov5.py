@@ -1,4 +1,4 @@
-"""YOLOv5's kind: cases made from a plain loop, and the reference's own where they are at hand."""
+"""Cases of YOLOv5: a plain implementation of the loss, and recorded outputs of the reference if available."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ CONFIG = dict(num_classes=3, input_hw=[64, 64], hyp=HYP, strides=[8, 16, 32],
 
 
 def write_case(folder, targets, **hyp):
-    """A case whose expected figures come from the plain loop of the head's tests."""
+    """Write a case with expected values from the plain implementation in the tests of the head."""
     from tests.heads.yolov5_oracle import loss_parts
     config = {**CONFIG, 'hyp': {**HYP, **hyp}}
     generator = torch.Generator().manual_seed(0)
@@ -42,7 +42,7 @@ def test_loss_and_items(tmp_path, monkeypatch, count, hyp):
     targets[:, 0], targets[:, 1] = torch.arange(count) % 2, torch.arange(count) % 3
     case = write_case(tmp_path / 'case', targets.contiguous(), **hyp)
     expected = load_file(case / 'expected.safetensors')
-    # gradients and decoding are compared with what autograd gives for this very loss
+    # the case has no expected gradients and decoded boxes; missing keys become None
     from tests.parity.goldens import Verdict
     compared = {}
     monkeypatch.setattr(Verdict, 'compare', lambda self, name, ours, theirs: compared.setdefault(name, (ours, theirs)))
@@ -59,14 +59,14 @@ class _Anything(dict):
 
 
 @pytest.mark.parametrize('name', ['yolov5_loss_a', 'yolov5_loss_b', 'yolov5_loss_empty'])
-def test_the_reference(name):
+def test_recorded_outputs(name):
     if not (GOLDENS / name).is_dir():
-        pytest.skip('the folder of reference figures is not here')
+        pytest.skip(f'{GOLDENS / name} does not exist')
     verdict = run_case(GOLDENS / name)
     assert verdict.passed, verdict.worst
     assert {'loss', 'items_box_obj_cls', 'grad.pred0', 'grad.pred2', 'decoded_xywh_obj_cls'} <= set(verdict.errors)
 
 
-def test_variants_of_the_cross_entropy_reach_the_head():
+def test_settings_of_the_cross_entropy_are_passed_to_the_head():
     head = head_config({**CONFIG, 'hyp': {**HYP, 'cls_pw': 2.0, 'obj_pw': 0.5, 'fl_gamma': 1.5}})
     assert (head['cls_pos_weight'], head['obj_pos_weight'], head['focal_gamma']) == (2.0, 0.5, 1.5)

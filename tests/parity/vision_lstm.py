@@ -1,4 +1,4 @@
-"""Reference figures of Vision-LSTM, both versions: classifiers and feature maps."""
+"""Cases of Vision-LSTM versions 1 and 2: logits of classifiers and feature maps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
 from vitdet_plugin.errors import UserError
 
-_POOLED = {'bilateral_avg': 1, 'bilateral_flatten': 2}  # and how many tokens' channels are left
+_POOLED = {'bilateral_avg': 1, 'bilateral_flatten': 2}  # number of tokens in the pooled features
 
 
 def backbone_config(config: dict, weights: dict[str, Tensor], version: int) -> dict:
-    """Our ``VisionLSTM`` from the reference's constructor arguments.
+    """Convert the constructor arguments of the reference to a config of ``VisionLSTM``.
 
-    Version 2 counts pairs of blocks. The reference ignores ``conv_kernel_size``, so the kernel is read off the weights.
+    The depth of version 2 counts pairs of blocks. The kernel size is taken from the weights, since the reference
+    ignores ``conv_kernel_size``.
     """
     _, *img_size = config['input_shape']
     pooling = config.get('pooling', 'bilateral_avg' if version == 1 else 'bilateral_flatten')
@@ -30,7 +31,7 @@ def backbone_config(config: dict, weights: dict[str, Tensor], version: int) -> d
 
 
 class Model(nn.Module):
-    """Backbone and, for a classifier, head, in the output's form that the case asks for."""
+    """Backbone and, for a classifier, head; the output has the form required by the case."""
 
     def __init__(self, case: Case, version: int) -> None:
         super().__init__()
@@ -56,8 +57,8 @@ class Model(nn.Module):
 
 def _run(case: Case, version: int) -> Verdict:
     if case.config.get('pooling') not in (None, 'to_image', *_POOLED):
-        raise UserError(f'{case.path}: pooling {case.config["pooling"]!r} is unknown; known are to_image, '
-                        f'{", ".join(_POOLED)}')
+        raise UserError(f'{case.path}: unknown pooling {case.config["pooling"]!r}. Supported: to_image, '
+                        f'{", ".join(_POOLED)}.')
     image = case.inputs['input0'].clone().requires_grad_()
     model = Model(case, version).to(image.dtype).eval()
     official_names = load_official_weights(model, case)
@@ -70,11 +71,11 @@ def _run(case: Case, version: int) -> Verdict:
 
 @register_kind('vil1')
 def run_version_1(case: Case) -> Verdict:
-    """Version 1: causal convolution over the sequence, mean of the first and the last token."""
+    """Compare version 1: causal convolution over the sequence, mean of the first and last token."""
     return _run(case, 1)
 
 
 @register_kind('vil2')
 def run_version_2(case: Case) -> Verdict:
-    """Version 2: convolution over the map, first and last token side by side."""
+    """Compare version 2: convolution over the map, first and last token concatenated."""
     return _run(case, 2)

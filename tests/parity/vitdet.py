@@ -1,4 +1,4 @@
-"""Reference figures of ViTDet: backbone with pyramid, and whole detectors."""
+"""Cases of ViTDet: backbone with pyramid, and complete detectors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.parity.goldens import Case, Verdict, compare_gradients, load_official
 from vitdet_plugin.errors import UserError
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.01, 1e-4  # pixels; probability
-# The flagship configs themselves are put to the test, with the case's sizes.
+# The published configs are tested, with the sizes of the case.
 _CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 _PARENTS = {False: 'vitdet_100e.py', True: 'vitdet/cascade-mask-rcnn_vitdet-b_lsj-100e_coco.py'}
 
 
 def backbone_config(config: dict, drop_path_rate: float = 0.0) -> dict:
-    """Our ``ViTDet`` from detectron2's (and EasyCV's) constructor arguments."""
+    """Convert the constructor arguments of detectron2 or EasyCV to a config of ``ViTDet``."""
     windowed = set(config['window_block_indexes'])
     return dict(
         type='ViTDet', arch={key: config[key] for key in ('embed_dim', 'depth', 'num_heads')},
@@ -62,22 +62,22 @@ def _run_pyramid(case: Case, norm_cfg: dict) -> Verdict:
 
 @register_kind('vitdet_d2')
 def run_detectron2(case: Case) -> Verdict:
-    """detectron2's ViT and SimpleFeaturePyramid, outputs p2 to p6."""
+    """Compare detectron2's ViT and SimpleFeaturePyramid, outputs p2 to p6."""
     return _run_pyramid(case, dict(type='LayerNorm2d', eps=1e-6))
 
 
 @register_kind('vitdet_easycv')
 def run_easycv(case: Case) -> Verdict:
-    """EasyCV's ViTDet with GroupNorm(1) in the pyramid, outputs out0 to out4."""
+    """Compare EasyCV's ViTDet with GroupNorm(1) in the pyramid, outputs out0 to out4."""
     norm = dict(type='GN', num_groups=case.config['num_groups'], eps=case.config['norm_eps'])
     return _run_pyramid(case, norm)
 
 
 def detector_config(config: dict) -> dict:
-    """The model of the flagship config (Mask or Cascade Mask R-CNN) in the case's sizes."""
+    """Return the model of the published config (Mask or Cascade Mask R-CNN) with the sizes of the case."""
     path = _CONFIGS / _PARENTS[config['cascade']]
     if not path.is_file():
-        raise UserError(f'{path} does not exist; whole detectors are checked from a checkout')
+        raise UserError(f'{path} does not exist. Run the cases of complete detectors from a checkout.')
     model = Config.fromfile(path).model
     width, classes, rpn, test = config['out_channels'], config['num_classes'], config['rpn'], config['test']
     model.backbone = backbone_config(config)
@@ -103,8 +103,8 @@ def detector_config(config: dict) -> dict:
 @register_kind('vitdet_d2_detector')
 @torch.no_grad()
 def run_detector(case: Case) -> Verdict:
-    """A whole detectron2 detector, from uint8 images to boxes, scores, labels and masks; its pyramid on the way."""
-    from mmdet.registry import MODELS as MMDET_MODELS  # mmdet's scope, as the config's default_scope has it
+    """Compare a detectron2 detector from uint8 images to boxes, scores, labels and masks, and its feature pyramid."""
+    from mmdet.registry import MODELS as MMDET_MODELS  # the default_scope of the config is mmdet
     from mmdet.utils import register_all_modules
     register_all_modules(init_default_scope=True)
     model = MMDET_MODELS.build(detector_config(case.config)).eval()
@@ -116,11 +116,11 @@ def run_detector(case: Case) -> Verdict:
     verdict = Verdict()
     for level, feature in enumerate(model.extract_feat(data['inputs']), start=2):
         verdict.compare(f'feat.p{level}', feature, case.expected[f'feat.p{level}'])
-    # A mask probability of 0.5 within the scores' tolerance is a tie that rounding decides: ask on both sides of it.
-    generous, strict = (_predict(model, data, 0.5 + margin) for margin in (-SCORE_TOLERANCE, SCORE_TOLERANCE))
-    for i, (found, surely) in enumerate(zip(generous, strict, strict=True)):
+    # Mask probabilities within the tolerance of 0.5 can round to either side, so predict with both thresholds.
+    loose, strict = (_predict(model, data, 0.5 + margin) for margin in (-SCORE_TOLERANCE, SCORE_TOLERANCE))
+    for i, (found, certain) in enumerate(zip(loose, strict, strict=True)):
         expected = {key.split('.')[1]: value for key, value in case.expected.items() if key.startswith(f'det{i}.')}
-        compare_detections(verdict, f'det{i}', found, surely.masks, expected)
+        compare_detections(verdict, f'det{i}', found, certain.masks, expected)
     return verdict
 
 
@@ -130,13 +130,16 @@ def _predict(model: nn.Module, data: dict, mask_threshold: float) -> list[Instan
     return [result.pred_instances for result in model.predict(data['inputs'], samples, rescale=True)]
 
 
-def compare_detections(verdict: Verdict, name: str, found: InstanceData, sure_masks: Tensor,
+def compare_detections(verdict: Verdict, name: str, found: InstanceData, certain_masks: Tensor,
                        expected: dict[str, Tensor]) -> None:
-    """Pair equal detections (label and nearest box among equal scores), then compare boxes, scores and masks.
+    """Match detections by label, score and nearest box, then compare boxes, scores and masks.
 
     Args:
-        found: detections, ``masks`` holding every pixel that may be on.
-        sure_masks: (n, H, W), the pixels that are on beyond a tie.
+        verdict: Result to which the errors are added.
+        name: Prefix of the compared quantities.
+        found: Detections; ``masks`` contains all pixels above the lower threshold.
+        certain_masks: Pixels above the upper threshold, of shape ``(N, H, W)``.
+        expected: Detections of the reference.
     """
     if len(found) != len(expected['scores']):
         verdict.add(f'{name}.count', float('inf'), 0.0)
@@ -144,17 +147,17 @@ def compare_detections(verdict: Verdict, name: str, found: InstanceData, sure_ma
     free, box_errors, score_errors, ious = set(range(len(found))), [0.0], [0.0], []
     for k, (box, label, score) in enumerate(zip(expected['boxes_xyxy'], expected['labels'], expected['scores'],
                                                 strict=True)):
-        near = [j for j in free if found.labels[j] == label and abs(found.scores[j] - score) <= SCORE_TOLERANCE]
-        if not near:
+        candidates = [j for j in free if found.labels[j] == label and abs(found.scores[j] - score) <= SCORE_TOLERANCE]
+        if not candidates:
             verdict.add(f'{name}.unpaired', float('inf'), 0.0)
             return
-        best = min(near, key=lambda j: (found.bboxes[j] - box).abs().max().item())
+        best = min(candidates, key=lambda j: (found.bboxes[j] - box).abs().max().item())
         free.remove(best)
         box_errors.append((found.bboxes[best] - box).abs().max().item())
         score_errors.append(abs(found.scores[best] - score).item())
         mask = expected['masks'][k].bool()
-        ious.append(_iou(mask & found.masks[best] | sure_masks[best], mask))
-    # torch's maximum, unlike Python's, lets no NaN pass
+        ious.append(_iou(mask & found.masks[best] | certain_masks[best], mask))
+    # unlike Python's max, torch's propagates NaN
     verdict.add(f'{name}.boxes_px', torch.tensor(box_errors).max().item(), BOX_TOLERANCE)
     verdict.add(f'{name}.scores', torch.tensor(score_errors).max().item(), SCORE_TOLERANCE)
     if ious:

@@ -1,4 +1,4 @@
-"""Reference figures of VOLO: the official classifier in eval mode."""
+"""Cases of VOLO: the official classifier in eval mode."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
 from vitdet_plugin.errors import UserError
 
-# Official arguments without effect in eval mode, one that follows from the others, and the case's own.
+# Official arguments without effect in eval mode, derived from others, or describing the case.
 _IGNORED = {'drop_rate', 'attn_drop_rate', 'drop_path_rate', 'mix_token', 'pooling_scale', 'input'}
 
 
 class Classifier(nn.Module):
-    """Backbone and head under the names of a whole classifier, from the official constructor arguments."""
+    """Backbone and head with the parameter names of a classifier, built from the official constructor arguments."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -25,10 +25,10 @@ class Classifier(nn.Module):
 
 
 def classifier_config(config: dict) -> tuple[dict, dict]:
-    """Our backbone's and head's arguments.
+    """Convert the official constructor arguments to configs of the backbone and the head.
 
     Raises:
-        UserError: an argument that is not known here.
+        UserError: If an argument is unknown.
     """
     config = {key: value for key, value in config.items() if key not in _IGNORED}
     stages = len(config['layers'])
@@ -60,7 +60,7 @@ def classifier_config(config: dict) -> tuple[dict, dict]:
 
 @register_kind('volo')
 def run_volo(case: Case) -> Verdict:
-    """Logits of the classifier, output ``out``."""
+    """Compare the logits of the classifier, output ``out``."""
     image = case.inputs['input0'].clone().requires_grad_()
     model = Classifier(case.config).to(image.dtype).eval()
     official_names = load_official_weights(model, case)

@@ -1,4 +1,4 @@
-"""Reference figures of YOLOv5's loss and decoding."""
+"""Cases of YOLOv5's loss and decoding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.parity.goldens import Case, Verdict, register_kind
 
 
 def head_config(config: dict) -> dict:
-    """Our head from the reference's hyperparameters, whose gains are used as they are."""
+    """Convert the hyperparameters of the reference to a config of the head; the gains are used unscaled."""
     hyp = config['hyp']
     return dict(
         type='YOLOv5Head', num_classes=config['num_classes'], in_channels=[1] * len(config['strides']),
@@ -22,7 +22,7 @@ def head_config(config: dict) -> dict:
 
 @register_kind('yolov5_loss')
 def run_loss(case: Case) -> Verdict:
-    """Loss, its three parts (box, objectness, class), gradients of the logits, decoded predictions."""
+    """Compare the loss, its three terms (box, objectness, class), the gradients of the logits and decoded boxes."""
     preds = [case.inputs[f'pred{i}'].clone().requires_grad_() for i in range(len(case.config['strides']))]
     head = MODELS.build(head_config(case.config)).to(preds[0].dtype)
     rows, columns = case.config['input_hw']

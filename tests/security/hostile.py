@@ -1,4 +1,4 @@
-"""Files that would run code if they were unpickled in full, and others that would exhaust the machine."""
+"""Malicious files: pickles that run code when loaded, and archives that would exhaust the memory."""
 
 import io
 import os
@@ -12,7 +12,7 @@ import torch
 
 
 class Runs:
-    """Makes the folder ``marker`` when unpickled."""
+    """Creates the folder ``marker`` when unpickled."""
 
     def __init__(self, marker: Path):
         self.marker = str(marker)
@@ -32,14 +32,14 @@ class Imports:
 
 
 def checkpoint(model: dict, **changes) -> dict:
-    """A checkpoint as a training saves it."""
+    """Return a checkpoint in the form saved by training."""
     return {**dict(meta=dict(epoch=1, iter=4, seed=0), state_dict=model, message_hub=dict(
         log_scalars={}, runtime_info={}, resumed_keys={}), optimizer=dict(state={}, param_groups=[]),
         param_schedulers=[]), **changes}
 
 
 def write_all(folder: Path, marker: Path, weights: dict) -> dict[str, Path]:
-    """Every hostile file by name; ``marker`` is made if one of them gets its way."""
+    """Write all malicious files and return their paths by name; ``marker`` is created if one of them runs its code."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {
         'weights.pth': checkpoint({**weights, 'x': Runs(marker)}),
@@ -66,7 +66,7 @@ def _bombs(folder: Path) -> None:
     with zipfile.ZipFile(folder / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('archive/data.pkl', pickle.dumps({}))
         archive.writestr('archive/data/0', bytes(64 << 20))
-    with zipfile.ZipFile(folder / 'overlap.pth', 'w') as archive:  # one record listed a thousand times
+    with zipfile.ZipFile(folder / 'overlap.pth', 'w') as archive:  # one record with a thousand directory entries
         archive.writestr('archive/data/0', bytes(1 << 20))
         entry = archive.filelist[0]
         archive.filelist += [entry] * 1000
@@ -78,7 +78,7 @@ def _bombs(folder: Path) -> None:
 
 
 def _path_tricks(folder: Path, weights: dict) -> None:
-    """An archive whose records climb out of it, and a storage that names a record outside."""
+    """Write an archive whose record names are paths outside the archive."""
     buffer = io.BytesIO()
     torch.save(checkpoint(weights), buffer)
     with zipfile.ZipFile(buffer) as source, zipfile.ZipFile(folder / 'climbs.pth', 'w') as target:

@@ -1,4 +1,4 @@
-"""Hostile files are refused by name, with nothing run, wherever a checkpoint is read."""
+"""Malicious files are rejected without running code, wherever checkpoints are read."""
 
 import resource
 
@@ -32,8 +32,8 @@ def tiny_set(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def little_memory():
-    """What needs 8 GB more than now fails, so that a bomb is noticed and harms nobody."""
+def limited_memory():
+    """Limit the memory to 8 GB more than in use, so that decompression bombs fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     with open('/proc/self/statm') as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
@@ -42,7 +42,7 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def refused(name, hostile, load):
+def assert_rejected(name, hostile, load):
     marker, files = hostile
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=name) as caught:
@@ -52,27 +52,27 @@ def refused(name, hostile, load):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10  # KB
 
 
-def test_every_kind_is_here(hostile):
+def test_all_files_are_listed(hostile):
     assert set(NAMES) | {'climbs.pth'} == set(hostile[1])
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_reading(name, hostile):
-    refused(name, hostile, load_file)
+    assert_rejected(name, hostile, load_file)
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_converter_and_init_cfg(name, hostile, tmp_path):
-    refused(name, hostile, lambda path: convert_checkpoint(path, tmp_path / 'out.pth'))
-    refused(name, hostile, lambda path: OfficialCheckpoint(path)(models.backbone(1)))
+    assert_rejected(name, hostile, lambda path: convert_checkpoint(path, tmp_path / 'out.pth'))
+    assert_rejected(name, hostile, lambda path: OfficialCheckpoint(path)(models.backbone(1)))
     assert not (tmp_path / 'out.pth').exists()
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.endswith('.pth')])
 def test_resume_and_mmengine(name, hostile, tiny_config):
     from mmengine.runner import load_checkpoint
-    refused(name, hostile, lambda path: apply_resume(tiny_config, path))
-    refused(name, hostile, lambda path: load_checkpoint(models.backbone(1), path))
+    assert_rejected(name, hostile, lambda path: apply_resume(tiny_config, path))
+    assert_rejected(name, hostile, lambda path: load_checkpoint(models.backbone(1), path))
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_commands(words, name, hostile, tiny_set, tmp_path, monkeypatch, capsys)
 
 
 def test_names_in_an_archive_are_not_paths(hostile, tmp_path, monkeypatch):
-    """Records called ../../x: whether or not torch takes the file, nothing is written anywhere."""
+    """For records named ../../x, no file is written, whether torch accepts the archive or not."""
     folder = tmp_path / 'a' / 'b'
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -110,8 +110,8 @@ def test_names_in_an_archive_are_not_paths(hostile, tmp_path, monkeypatch):
     assert sorted(path for path in tmp_path.rglob('*')) == before
 
 
-def test_trusting_is_one_flag_of_one_tool(hostile, tmp_path):
-    """The converter's --trust, used in one place, does what it warns of."""
+def test_only_the_converter_can_trust_a_file(hostile, tmp_path):
+    """Full unpickling is used by the converter's --trust only, and runs the code in the file."""
     users = [path.relative_to(ROOT).as_posix() for folder in ('vitdet_plugin', 'tools', 'benchmarks')
              for path in (ROOT / folder).rglob('*.py')
              if 'trusted()' in path.read_text() or 'weights_only=False' in path.read_text()]
@@ -127,7 +127,7 @@ def test_trusting_is_one_flag_of_one_tool(hostile, tmp_path):
 
 
 def test_our_own_checkpoints_pass(tmp_path):
-    """What a training saves is read with the same list."""
+    """Checkpoints saved by training can be loaded with the same allow-list."""
     from tests.faults.rig import EPOCHS, train_here, write_config
     data = write_tiny_set(tmp_path / 'set', images=2)
     train_here(write_config(tmp_path / 'c.py', data, EPOCHS.format(1)), tmp_path / 'w')

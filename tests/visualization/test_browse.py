@@ -19,9 +19,9 @@ def test_boxes_and_masks_of_a_detection_config(tmp_path):
     assert browse([str(CONFIG), '--out', str(tmp_path / 'my out'), '--count', '2', '--repeats', '1', *options]) == 0
     files = sorted((tmp_path / 'my out').iterdir())
     assert [file.name for file in files] == ['000000.jpg', '000003.jpg']
-    picture = cv2.imread(str(files[0]))
-    assert picture.shape[1] > 2 * 480 and picture.std() > 10
-    halves = picture[8:488, 8:488], picture[8:488, 496:976]  # no augmentation in this config: both alike
+    image = cv2.imread(str(files[0]))
+    assert image.shape[1] > 2 * 480 and image.std() > 10
+    halves = image[8:488, 8:488], image[8:488, 496:976]  # equal, as this config has no augmentation
     assert np.abs(halves[0].astype(int) - halves[1]).mean() < 8
 
 
@@ -42,7 +42,7 @@ def classifier(tmp_path):
     return write_classifier(tmp_path, write_class_folders(tmp_path / 'a set', per_class=2))[0]
 
 
-def test_sheet_of_a_classification_config(classifier, tmp_path, capsys):
+def test_samples_of_a_classification_config(classifier, tmp_path, capsys):
     assert browse([classifier, '--out', str(tmp_path / 'out'), '--count', '4', '--repeats', '2']) == 0
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['samples.jpg']
     assert cv2.imread(str(tmp_path / 'out' / 'samples.jpg')).std() > 20
@@ -50,7 +50,7 @@ def test_sheet_of_a_classification_config(classifier, tmp_path, capsys):
     assert 'has no val_dataloader' in capsys.readouterr().err
 
 
-def test_mixed_pictures_come_with_their_shares(classifier, tmp_path):
+def test_mixed_images_match_their_soft_labels(classifier, tmp_path):
     cfg = load_config(classifier)
     sample = dict(inputs=torch.full((3, 8, 8), 40, dtype=torch.uint8))
     assert mixed_batch(cfg, [sample]) is None
@@ -65,14 +65,14 @@ def test_mixed_pictures_come_with_their_shares(classifier, tmp_path):
     bright = dict(inputs=torch.full((3, 8, 8), 200, dtype=torch.uint8), data_samples=DataSample().set_gt_label(2))
     dark = dict(inputs=torch.full((3, 8, 8), 40, dtype=torch.uint8), data_samples=DataSample().set_gt_label(0))
     cfg.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=1.0), dict(type='CutMix', alpha=1.0)],
-                               probs=[1e-9, 0.0])  # a rare mixture is what this picture is for
-    pictures, targets = mixed_batch(cfg, [bright, dark])
-    for picture, target in zip(pictures, targets):
+                               probs=[1e-9, 0.0])  # mixed although the probability is low
+    images, targets = mixed_batch(cfg, [bright, dark])
+    for image, target in zip(images, targets):
         assert target.gt_score.sum() == pytest.approx(1)
-        assert picture.mean() == pytest.approx(200 * target.gt_score[2].item() + 40 * target.gt_score[0].item(), abs=1)
+        assert image.mean() == pytest.approx(200 * target.gt_score[2].item() + 40 * target.gt_score[0].item(), abs=1)
 
 
-def test_contact_sheet_keeps_its_grid():
-    pictures = [np.full((10, 20, 3), 200, np.uint8), np.full((40, 10, 3), 100, np.uint8)] * 2
-    sheet = contact_sheet(pictures, ['a', 'b\nlonger than the cell by far', 'c', 'd'], columns=3, side=60)
+def test_size_of_a_contact_sheet():
+    images = [np.full((10, 20, 3), 200, np.uint8), np.full((40, 10, 3), 100, np.uint8)] * 2
+    sheet = contact_sheet(images, ['a', 'b\nlonger than the cell by far', 'c', 'd'], columns=3, side=60)
     assert sheet.shape[1] == 3 * 68 + 8 and sheet.shape[0] == 2 * (68 + 36) + 8

@@ -1,4 +1,4 @@
-"""Activation maps of every registered backbone in a classifier, and of detected boxes."""
+"""Heat maps of every registered backbone in a classifier, and of detected boxes."""
 
 import cv2
 import numpy as np
@@ -15,8 +15,8 @@ from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.visualization.cam import METHODS, Heat, explain_boxes, explain_class
-from vitdet_plugin.visualization.heat import draw_heats, overlay
+from vitdet_plugin.visualization.cam import METHODS, HeatMap, explain_boxes, explain_class
+from vitdet_plugin.visualization.heat import draw_heat_maps, overlay
 
 pytest.importorskip('pytorch_grad_cam', reason='the extra "cam" is not installed')
 
@@ -39,62 +39,62 @@ def test_every_backbone_gives_maps_that_depend_on_the_class(cls):
     model = classifier(backbone, backbone.out_channels[-1])
     x = image(backbone, 3, 4, batch=1)
     before = model(x, mode='tensor').detach()
-    heats = explain_class(model, x, [0, 1, None])
-    assert [heat.map.shape for heat in heats] == [tuple(x.shape[2:])] * 3
-    assert all(heat.map.min() >= 0 and heat.map.max() <= 1 for heat in heats)
-    assert any(heat.map.std() > 0 for heat in heats)
-    assert np.abs(heats[0].map - heats[1].map).max() > 0.05
-    assert heats[2].label == before.argmax() and heats[2].score == pytest.approx(float(before.softmax(1).max()))
-    assert backbone.with_cp and not backbone._forward_hooks  # everything is as it was
+    heat_maps = explain_class(model, x, [0, 1, None])
+    assert [each.map.shape for each in heat_maps] == [tuple(x.shape[2:])] * 3
+    assert all(each.map.min() >= 0 and each.map.max() <= 1 for each in heat_maps)
+    assert any(each.map.std() > 0 for each in heat_maps)
+    assert np.abs(heat_maps[0].map - heat_maps[1].map).max() > 0.05
+    assert heat_maps[2].label == before.argmax() and heat_maps[2].score == pytest.approx(float(before.softmax(1).max()))
+    assert backbone.with_cp and not backbone._forward_hooks  # the model is restored
     assert torch.equal(model(x, mode='tensor'), before)
     assert all(p.grad is None for p in model.parameters())
 
 
 @pytest.mark.parametrize('pooling', ['bilateral_avg', 'bilateral_flatten'])
-def test_end_tokens_are_explained_by_a_map_before_them(pooling):
-    """Vision-LSTM's classifiers look at the first and the last token: on the last map the others have no gradient."""
+def test_heat_map_of_a_classifier_that_uses_the_end_tokens(pooling):
+    """Vision-LSTM pools the first and last token only, so the other tokens of the last map have no gradient."""
     backbone = tiny(VisionLSTM, pooling=pooling)
     x = image(backbone, 2, 5, batch=1)
-    heat, = explain_class(classifier(backbone, backbone.out_channels[-1]), x)
-    assert heat.map.shape == tuple(x.shape[2:])
+    heat_map, = explain_class(classifier(backbone, backbone.out_channels[-1]), x)
+    assert heat_map.map.shape == tuple(x.shape[2:])
     module, as_map = backbone.cam_layer()
-    seen = []
-    module.register_forward_hook(lambda _m, _i, output: seen.append(output))
+    outputs = []
+    module.register_forward_hook(lambda _m, _i, output: outputs.append(output))
     backbone.eval()(x)
-    assert as_map(seen[-1], tuple(x.shape[2:])).shape == (1, backbone.embed_dim, 2, 5)
-    middle = heat.map[:, x.shape[3] // 5:-x.shape[3] // 5]
+    assert as_map(outputs[-1], tuple(x.shape[2:])).shape == (1, backbone.embed_dim, 2, 5)
+    middle = heat_map.map[:, x.shape[3] // 5:-x.shape[3] // 5]
     assert middle.max() > 0
 
 
-def coloured_squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noise (N, 3, 64, 64) with a square whose colour is the class (N,), and where it is (N, 64, 64)."""
+def colored_squares(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return noise (N, 3, 64, 64) with a square whose color is the class, the classes (N,) and masks (N, 64, 64)."""
     random = torch.Generator().manual_seed(seed)
-    pictures, inside = 0.6 * torch.randn(count, 3, 64, 64, generator=random), torch.zeros(count, 64, 64, dtype=bool)
+    images, inside = 0.6 * torch.randn(count, 3, 64, 64, generator=random), torch.zeros(count, 64, 64, dtype=bool)
     labels, corners = (torch.randint(high, shape, generator=random) for high, shape in ((3, (count,)), (5, (count, 2))))
     for i, (top, left) in enumerate((8 * corners).tolist()):
         inside[i, top:top + 24, left:left + 24] = True
-        pictures[i, labels[i]] += 0.5 * inside[i]
-    return pictures, labels, inside
+        images[i, labels[i]] += 0.5 * inside[i]
+    return images, labels, inside
 
 
-def test_a_trained_classifiers_map_lies_on_the_object():
+def test_the_heat_map_of_a_trained_classifier_is_on_the_object():
     torch.manual_seed(0)
     backbone = ViTDet(dict(embed_dim=32, depth=4, num_heads=2), img_size=64, patch_size=8, window_size=0)
     model = classifier(backbone, 32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     for step in range(60):
-        pictures, labels, _ = coloured_squares(16, 1000 + step)
+        images, labels, _ = colored_squares(16, 1000 + step)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(pictures, mode='tensor'), labels).backward()
+        nn.functional.cross_entropy(model(images, mode='tensor'), labels).backward()
         optimizer.step()
-    pictures, labels, inside = coloured_squares(8, 0)
-    assert (model.eval()(pictures, mode='tensor').argmax(1) == labels).all()
-    heats = [explain_class(model, picture[None])[0].map for picture in pictures]
-    assert np.mean([heat[where].mean() / heat.mean() for heat, where in zip(heats, inside.numpy())]) > 2
+    images, labels, inside = colored_squares(8, 0)
+    assert (model.eval()(images, mode='tensor').argmax(1) == labels).all()
+    heat_maps = [explain_class(model, image[None])[0].map for image in images]
+    assert np.mean([heat_map[mask].mean() / heat_map.mean() for heat_map, mask in zip(heat_maps, inside.numpy())]) > 2
 
 
 class Patches(nn.Module):
-    """Two maps whose last one is the mean colour of 8 x 8 patches."""
+    """A backbone with two feature maps; the last one is the mean color of 8 x 8 patches."""
 
     def __init__(self):
         super().__init__()
@@ -105,26 +105,30 @@ class Patches(nn.Module):
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_the_place_that_speaks_for_the_class_is_hot(method):
+def test_the_heat_map_is_high_where_the_class_is(method):
     model = classifier(Patches(), 3)
     model.head = nn.Module()
-    model.head.forward = lambda feats: feats[-1].clamp(min=0).square().mean((2, 3))  # class = colour
+    model.head.forward = lambda feats: feats[-1].clamp(min=0).square().mean((2, 3))  # class = color
     x = torch.zeros(1, 3, 32, 64)
     x[:, 1, :8, 40:56] = 2.0
     x[:, 0, 24:, :16] = 1.5
-    heat, = explain_class(model, x, [1], method)
-    assert heat.map.shape == (32, 64)
-    assert np.unravel_index(heat.map.argmax(), heat.map.shape)[0] < 12 and heat.map[:8, 42:54].min() > 0.4
-    assert heat.map[20:, :20].max() < 0.3
+    heat_map, = explain_class(model, x, [1], method)
+    assert heat_map.map.shape == (32, 64)
+    highest = np.unravel_index(heat_map.map.argmax(), heat_map.map.shape)
+    assert highest[0] < 12 and heat_map.map[:8, 42:54].min() > 0.4
+    assert heat_map.map[20:, :20].max() < 0.3
+    if method == 'centered':
+        former, = explain_class(model, x, [1], 'centred')  # language: ok (former name)
+        assert np.array_equal(former.map, heat_map.map)
 
 
-def test_mistakes():
+def test_errors():
     model = classifier(Patches(), 3)
-    with pytest.raises(UserError, match='choose one of centred, gradcam'):
+    with pytest.raises(UserError, match='Use one of centered, gradcam'):
         explain_class(model, torch.zeros(1, 3, 32, 32), method='fastcam')
     model.backbone = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model.head.forward = lambda feats: feats[-1]
-    with pytest.raises(UserError, match='no maps'):
+    with pytest.raises(UserError, match='instead of feature maps'):
         explain_class(model, torch.zeros(1, 3, 32, 32))
 
 
@@ -146,25 +150,26 @@ def test_boxes_of_a_detector(detector):
     sample = DetDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(64, 96), pad_shape=(64, 96), img_id=0,
                                          scale_factor=(1., 1.), batch_input_shape=(64, 96)))
     x = torch.randn(1, 3, 64, 96)
-    heats = explain_boxes(detector, x, sample, most=3, score_thr=0.0)
-    assert len(heats) == 3 and detector.roi_head.with_mask
-    assert all(heat.map.shape == (64, 96) and 0 < heat.map.max() <= 1 for heat in heats)
-    assert [heat.score for heat in heats] == sorted((heat.score for heat in heats), reverse=True)
+    heat_maps = explain_boxes(detector, x, sample, max_boxes=3, score_thr=0.0)
+    assert len(heat_maps) == 3 and detector.roi_head.with_mask
+    assert all(each.map.shape == (64, 96) and 0 < each.map.max() <= 1 for each in heat_maps)
+    assert [each.score for each in heat_maps] == sorted((each.score for each in heat_maps), reverse=True)
     with torch.no_grad():
         found = detector.predict(x, [sample], rescale=False)[0].pred_instances
     best = found.scores.argmax()
-    assert heats[0].score == pytest.approx(float(found.scores[best])) and heats[0].label == found.labels[best]
-    np.testing.assert_allclose(heats[0].box, found.bboxes[best].numpy(), atol=1e-3)
+    assert heat_maps[0].score == pytest.approx(float(found.scores[best])) and heat_maps[0].label == found.labels[best]
+    np.testing.assert_allclose(heat_maps[0].box, found.bboxes[best].numpy(), atol=1e-3)
     assert explain_boxes(detector, x, sample, score_thr=2.0) == []
 
 
-def test_overlay_colours_hot_places_only():
-    picture = np.full((20, 30, 3), 100, np.uint8)
-    heat = np.zeros((20, 30), np.float32)
-    heat[:5, :5] = 1
-    drawn = overlay(picture, heat).astype(int)
+def test_overlay_changes_high_values_only():
+    image = np.full((20, 30, 3), 100, np.uint8)
+    values = np.zeros((20, 30), np.float32)
+    values[:5, :5] = 1
+    drawn = overlay(image, values).astype(int)
     assert np.abs(drawn[2, 2] - 100).max() > 60 > np.abs(drawn[15, 20] - 100).max()
-    figure = draw_heats(picture, [Heat(heat, 1, 0.5), Heat(heat, 7, 0.2, np.array([2, 2, 9, 9]))], ['a', 'b' * 99], 't')
+    heat_maps = [HeatMap(values, 1, 0.5), HeatMap(values, 7, 0.2, np.array([2, 2, 9, 9]))]
+    figure = draw_heat_maps(image, heat_maps, ['a', 'b' * 99], 't')
     assert figure.dtype == np.uint8 and figure.shape[1] > 2 * figure.shape[0]
 
 

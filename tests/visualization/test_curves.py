@@ -29,7 +29,7 @@ def work_dir(tmp_path):
     return tmp_path
 
 
-def test_runs_of_a_work_directory_join_and_evaluations_get_their_iteration(work_dir):
+def test_runs_of_a_work_directory_are_joined_and_metrics_have_their_iteration(work_dir):
     run = read_scalars(work_dir)
     assert run.losses['loss'].tolist() == [[1, 4], [2, 3], [3, 2], [4, 1]]  # iteration 3 was repeated after a resume
     assert run.losses['loss_mask'][:, 1].tolist() == [2, 1.5, 1, 0.5]
@@ -37,18 +37,18 @@ def test_runs_of_a_work_directory_join_and_evaluations_get_their_iteration(work_
 
 
 @pytest.mark.parametrize('lines', [[training(1, 4.0), training(2, 3.0)], [{'coco/bbox_mAP': 0.1, 'step': 1}]])
-def test_a_figure_is_drawn_from_what_there_is(tmp_path, lines):
+def test_a_figure_of_losses_or_metrics_alone(tmp_path, lines):
     file = write(tmp_path, 'run', lines)
-    picture = cv2.imread(str(plot_curves(file, tmp_path / 'new' / 'curves.png')))
-    assert picture.shape[1] > picture.shape[0] > 300 and picture.std() > 5
+    image = cv2.imread(str(plot_curves(file, tmp_path / 'new' / 'curves.png')))
+    assert image.shape[1] > image.shape[0] > 300 and image.std() > 5
 
 
-def test_both_panels(work_dir, tmp_path):
+def test_a_figure_of_losses_and_metrics(work_dir, tmp_path):
     assert cv2.imread(str(plot_curves(work_dir, tmp_path / 'c.png', title='a run'))).std() > 5
 
 
 @pytest.mark.parametrize('count', [1, 20, 64, 200, 3000])
-def test_the_smooth_line_does_not_lag_behind(count):
+def test_the_smoothed_line_does_not_lag(count):
     falling = np.linspace(1, 0, count)
     assert np.abs(_smoothed(falling) - falling).max() <= 0.02
     if count >= 200:
@@ -56,12 +56,12 @@ def test_the_smooth_line_does_not_lag_behind(count):
         assert _smoothed(noise).std() < 0.5 * noise.std()
 
 
-@pytest.mark.parametrize('text, says', [('{"loss": 1\n', 'line 1: not JSON'), ('', 'nothing logged')])
-def test_mistakes(tmp_path, text, says):
+@pytest.mark.parametrize('text, says', [('{"loss": 1\n', 'line 1: not JSON'), ('', 'nothing was logged')])
+def test_errors(tmp_path, text, says):
     (tmp_path / 'scalars.json').write_text(text)
     with pytest.raises(UserError, match=says):
         read_scalars(tmp_path / 'scalars.json')
-    with pytest.raises(UserError, match='no scalars.json there'):
+    with pytest.raises(UserError, match='scalars.json not found'):
         read_scalars(tmp_path / 'empty')
 
 
@@ -71,7 +71,7 @@ def test_classifiers_and_several_runs(work_dir, tmp_path):
                                                         'coco/bbox_mAP': 0.3, 'step': 1}])
     assert set(read_scalars(other).metrics) == {'top1', 'f1-score', 'bbox_mAP'}
     assert cv2.imread(str(plot_curves([work_dir, other], tmp_path / 'both.png'))).std() > 5
-    with pytest.raises(UserError, match="no metric 'top2'; there are bbox_mAP"):
+    with pytest.raises(UserError, match="no metric 'top2'. Available metrics: bbox_mAP"):
         plot_curves([work_dir, other], tmp_path / 'both.png', metrics=['top2'])
 
 
@@ -80,5 +80,5 @@ def test_command(work_dir, tmp_path, capsys):
     assert command([str(work_dir), str(work_dir), '--names', 'one', 'two', '--out', str(tmp_path / 'a b.png')]) == 0
     assert cv2.imread(str(tmp_path / 'a b.png')).std() > 5
     assert command([str(tmp_path / 'none'), '--out', 'x.png']) == 2
-    assert 'no scalars.json there' in capsys.readouterr().err
+    assert 'scalars.json not found' in capsys.readouterr().err
     assert command([str(work_dir), '--names', 'one', 'two', '--out', 'x.png']) == 2

@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from vitdet_plugin.visualization.draw import (
     Objects,
     _overlap,
-    class_colour,
+    class_color,
     draw_objects,
-    draw_predictions_beside_truth,
+    draw_predictions_and_ground_truth,
 )
 
-GREY = np.full((64, 96, 3), 128, np.uint8)
+GRAY = np.full((64, 96, 3), 128, np.uint8)
 
 
 def one(box=(20, 10, 60, 50), label=0, score=None, mask=False):
@@ -21,45 +21,45 @@ def one(box=(20, 10, 60, 50), label=0, score=None, mask=False):
                    masks if mask else None)
 
 
-def test_small_pictures_are_enlarged_and_large_ones_reduced():
+def test_small_images_are_enlarged_and_large_ones_reduced():
     nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
-    assert draw_objects(GREY, nothing, ()).shape == (373, 560, 3)
+    assert draw_objects(GRAY, nothing, ()).shape == (373, 560, 3)
     assert draw_objects(np.zeros((2000, 2560, 3), np.uint8), nothing, ()).shape == (1000, 1280, 3)
 
 
-def test_a_box_lies_where_it_should_and_outside_nothing_changes():
-    drawn = draw_objects(GREY, one(), ['ball'])
+def test_a_box_changes_only_its_outline():
+    drawn = draw_objects(GRAY, one(), ['ball'])
     scale = 560 / 96
     row, column = round(30 * scale), round(60 * scale)
-    assert tuple(drawn[row, column]) == class_colour(0)  # right edge
+    assert tuple(drawn[row, column]) == class_color(0)  # right edge
     assert tuple(drawn[row, round(40 * scale)]) == (128, 128, 128)  # inside, no mask
     assert tuple(drawn[round(60 * scale), round(80 * scale)]) == (128, 128, 128)
 
 
-def test_a_mask_tints_its_inside_only():
-    drawn = draw_objects(GREY, one(mask=True), ['ball']).astype(int)
+def test_a_mask_changes_only_its_inside():
+    drawn = draw_objects(GRAY, one(mask=True), ['ball']).astype(int)
     scale = 560 / 96
     inside, outside = drawn[round(40 * scale), round(40 * scale)], drawn[round(40 * scale), round(80 * scale)]
-    assert inside == pytest.approx(0.55 * 128 + 0.45 * np.array(class_colour(0)), abs=1.5)
+    assert inside == pytest.approx(0.55 * 128 + 0.45 * np.array(class_color(0)), abs=1.5)
     assert outside == pytest.approx(128)
 
 
-def test_figures_have_two_panels_and_low_scores_are_left_out():
+def test_figures_have_two_panels_and_no_low_scores():
     classes = ['ball', 'star']
     low, high = one(label=1, score=0.2), one(label=1, score=0.8)
     empty = one(box=(0, 0, 0, 0), label=1, score=0.0)
-    figure = draw_predictions_beside_truth(GREY, high, one(), classes)
-    alone = draw_predictions_beside_truth(GREY, high, None, classes)
+    figure = draw_predictions_and_ground_truth(GRAY, high, one(), classes)
+    alone = draw_predictions_and_ground_truth(GRAY, high, None, classes)
     assert figure.shape[1] == 2 * 560 + 3 * 12 and alone.shape[1] == 560 + 2 * 12
-    assert np.array_equal(draw_predictions_beside_truth(GREY, low, one(), classes),
-                          draw_predictions_beside_truth(GREY, empty, one(), classes))
-    assert not np.array_equal(figure, draw_predictions_beside_truth(GREY, low, one(), classes))
+    assert np.array_equal(draw_predictions_and_ground_truth(GRAY, low, one(), classes),
+                          draw_predictions_and_ground_truth(GRAY, empty, one(), classes))
+    assert not np.array_equal(figure, draw_predictions_and_ground_truth(GRAY, low, one(), classes))
 
 
-def test_colours_are_those_of_the_class_and_distinct():
-    colours = [class_colour(label) for label in range(80)]
-    assert len(set(colours)) == 80
-    assert all(0 <= part <= 255 for colour in colours for part in colour)
+def test_colors_of_classes_are_distinct():
+    colors = [class_color(label) for label in range(80)]
+    assert len(set(colors)) == 80
+    assert all(0 <= part <= 255 for color in colors for part in color)
 
 
 boxes = st.lists(st.tuples(st.integers(-20, 90), st.integers(-20, 60), st.integers(1, 60), st.integers(1, 60)),
@@ -70,10 +70,10 @@ boxes = st.lists(st.tuples(st.integers(-20, 90), st.integers(-20, 60), st.intege
 @given(boxes, st.booleans())
 def test_any_boxes_can_be_drawn(found, scored):
     corners = np.array([(x, y, x + w, y + h) for x, y, w, h in found], float).reshape(-1, 4)
-    labels = np.arange(len(found)) + 3  # no names for these
+    labels = np.arange(len(found)) + 3  # labels without a class name
     objects = Objects(corners, labels, np.linspace(0, 1, len(found)) if scored else None)
-    assert draw_predictions_beside_truth(GREY, objects, objects, ['a'], 0.0).dtype == np.uint8
+    assert draw_predictions_and_ground_truth(GRAY, objects, objects, ['a'], 0.0).dtype == np.uint8
 
 
-def test_overlap_of_plates():
+def test_overlap():
     assert _overlap((0, 0, 2, 2), (1, 1, 3, 3)) and not _overlap((0, 0, 2, 2), (2, 0, 3, 3))

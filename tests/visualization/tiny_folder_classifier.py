@@ -1,4 +1,4 @@
-"""A small classifier on the folder of classes of tests/datasets/tiny_classes.py."""
+"""A small classifier for the class folders of tests/datasets/tiny_classes.py."""
 
 import torch
 from mmengine.config import Config
@@ -8,7 +8,7 @@ from tests.datasets.tiny_classes import CLASSES
 
 
 def write_classifier(folder, root, classes=CLASSES):
-    """A config of a small classifier on a folder of classes, and weights for it."""
+    """Write a config of a small classifier and a checkpoint for it; returns their paths."""
     text = f"""
 custom_imports = dict(imports=['vitdet_plugin'], allow_failed_imports=False)
 default_scope = 'mmpretrain'

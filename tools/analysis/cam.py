@@ -19,8 +19,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn pictures')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='classifiers: explain these classes (names or numbers) instead of the predicted one')
-    parser.add_argument('--method', default='centred',
-                        help='centred (default: HiResCAM of the difference from the average place), hirescam, gradcam, '
+    parser.add_argument('--method', default='centered',
+                        help='centered (default: HiResCAM of activations minus their spatial mean), hirescam, gradcam, '
                              'gradcam++, layercam, xgradcam, eigengradcam')
     parser.add_argument('--most', type=int, default=5, metavar='N', help='detectors: boxes a picture (default: 5)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vitdet_plugin.utils.paths import check_output_path
         from vitdet_plugin.utils.track import track
         from vitdet_plugin.visualization.cam import CamExplainer
-        from vitdet_plugin.visualization.heat import draw_heats
+        from vitdet_plugin.visualization.heat import draw_heat_maps
         check_output_path('--out', args.out, is_folder=True)
         paths = list(expand(args.inputs))
         loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
         places = out_paths(paths, out)
         for path, place in zip(paths, track(places, len(places), 'pictures')):
-            image, heats = explainer(path, labels, args.most, args.score_thr)
-            drawn = draw_heats(image, heats, loaded.classes, f'{path.parent.name}/{path.name}')
+            image, heat_maps = explainer(path, labels, args.most, args.score_thr)
+            drawn = draw_heat_maps(image, heat_maps, loaded.classes, f'{path.parent.name}/{path.name}')
             cv2.imwrite(str(place), drawn[..., ::-1])
         print(f'{len(paths)} pictures in {out}')
 

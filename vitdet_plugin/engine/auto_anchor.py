@@ -1,4 +1,4 @@
-"""Anchors that fit the data: best possible recall, k-means, evolution (YOLOv5's AutoAnchor)."""
+"""Anchors fitted to the training set: best possible recall, k-means, genetic evolution (YOLOv5's AutoAnchor)."""
 
 from __future__ import annotations
 
@@ -13,32 +13,47 @@ from vitdet_plugin.errors import UserError
 
 
 def shape_match(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """How well each anchor fits each object, (n, A): the worse of the two side ratios, at most 1.
+    """Compute how well each anchor fits each object.
 
-    ``sizes`` (n, 2) and ``anchors`` (A, 2) are widths and heights.
+    Args:
+        sizes: Widths and heights of the objects in pixels, of shape ``(N, 2)``.
+        anchors: Widths and heights of the anchors in pixels, of shape ``(A, 2)``.
+
+    Returns:
+        The smaller of the width ratio and the height ratio, each at most 1, of shape ``(N, A)``.
     """
     ratio = sizes[:, None] / anchors[None]
     return np.minimum(ratio, 1 / ratio).min(2)
 
 
 def best_possible_recall(sizes: np.ndarray, anchors: np.ndarray, max_ratio: float = 4.0) -> float:
-    """Share of the objects that at least one anchor takes."""
+    """Return the fraction of objects that at least one anchor matches within ``max_ratio``."""
     return float((shape_match(sizes, anchors).max(1) > 1 / max_ratio).mean()) if len(sizes) else 1.0
 
 
 def fitness(sizes: np.ndarray, anchors: np.ndarray, max_ratio: float = 4.0) -> float:
-    """Mean match of the best anchor; an object that none takes counts 0."""
+    """Return the mean :func:`shape_match` of each object's best anchor; an object without a match counts as 0."""
     best = shape_match(sizes, anchors).max(1)
     return float(np.where(best > 1 / max_ratio, best, 0).mean())
 
 
 def fit_anchors(sizes: np.ndarray, count: int, max_ratio: float = 4.0, generations: int = 1000,
                 seed: int = 0) -> np.ndarray:
-    """(count, 2) anchors of ascending area.
+    """Fit anchors to object sizes with k-means and random mutation.
 
-    k-means of the sizes over their standard deviations, then ``generations`` random changes: each entry with
-    probability 0.9 by a factor around 1 (normal, deviation 0.1 times a uniform number, kept within 0.3 ... 3); what
-    raises the fitness stays.
+    k-means runs on the sizes divided by their standard deviation. Then each generation multiplies each entry, with
+    probability 0.9, by a factor ``1 + 0.1 * u * z`` (``u`` uniform, ``z`` standard normal) clipped to [0.3, 3], and
+    keeps the result if the fitness increases.
+
+    Args:
+        sizes: Widths and heights of the objects in pixels, of shape ``(N, 2)``.
+        count: Number of anchors.
+        max_ratio: Largest side ratio at which an anchor matches an object.
+        generations: Number of mutations to try.
+        seed: Seed of the random generator.
+
+    Returns:
+        Anchors in order of increasing area, of shape ``(count, 2)``.
     """
     from scipy.cluster.vq import kmeans
     rng = np.random.default_rng(seed)
@@ -47,7 +62,7 @@ def fit_anchors(sizes: np.ndarray, count: int, max_ratio: float = 4.0, generatio
     anchors = np.unique(usable, axis=0)
     if len(anchors) > count:
         anchors = kmeans(usable / deviation, count, iter=30, rng=rng)[0] * deviation
-    if len(anchors) < count:  # fewer different sizes than anchors
+    if len(anchors) < count:  # fewer distinct sizes than anchors
         more = usable[rng.integers(len(usable), size=count - len(anchors))] * rng.uniform(0.7, 1.4, (1, 2))
         anchors = np.concatenate((anchors, more))
     anchors = anchors.clip(2)
@@ -61,7 +76,15 @@ def fit_anchors(sizes: np.ndarray, count: int, max_ratio: float = 4.0, generatio
 
 
 def object_sizes(dataset, img_size: int) -> np.ndarray:
-    """(n, 2) widths and heights of all objects, each picture's longer side scaled to ``img_size``."""
+    """Collect the sizes of all objects of a dataset.
+
+    Args:
+        dataset: A dataset of mmdet, possibly wrapped or concatenated.
+        img_size: Length in pixels to which the longer side of each image is scaled.
+
+    Returns:
+        Widths and heights in pixels of the scaled images, of shape ``(N, 2)``.
+    """
     while not hasattr(dataset, 'load_data_list') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     if hasattr(dataset, 'datasets'):
@@ -79,36 +102,39 @@ def object_sizes(dataset, img_size: int) -> np.ndarray:
 
 @HOOKS.register_module()
 class AutoAnchorHook(Hook):
-    """Before training, prints the best possible recall of the head's anchors and replaces them where it is low.
+    """Check the anchors of ``model.bbox_head`` before training and replace them if their recall is low.
 
-    The head is ``model.bbox_head``; its anchors are saved in the checkpoint, so testing and resuming use the same ones.
-    Those of weights that are loaded to start from (``load_from``) are checked like the config's.
+    The anchors are saved in the checkpoint, so that testing and resuming use the same ones. Anchors loaded with
+    ``load_from`` are checked like those of the config.
 
     Args:
-        img_size: side that training scales pictures to.
-        threshold: anchors stay while the recall is above.
-        generations: of the evolution.
+        img_size: Length in pixels to which training scales the longer side of an image.
+        threshold: Keep the anchors if the best possible recall is higher than this value.
+        generations: Number of mutations to try, see :func:`fit_anchors`.
+
+    Raises:
+        UserError: If the head has no anchors or the training set has no boxes.
     """
 
     def __init__(self, img_size: int, threshold: float = 0.98, generations: int = 1000) -> None:
         self.img_size, self.threshold, self.generations = img_size, threshold, generations
 
     def before_train(self, runner) -> None:
-        """Check, and replace in place (the moving average starts as a copy); the first rank's are everyone's."""
+        """Check the anchors and replace them in place on all ranks, before the weight average is initialized."""
         if runner._resume:
             return
         model = getattr(runner.model, 'module', runner.model)
         head = getattr(model, 'bbox_head', None)
         if not isinstance(getattr(head, 'anchors', None), torch.Tensor):
-            raise UserError('AutoAnchorHook: the model has no bbox_head with anchors; use YOLOv5Head or leave it out')
+            raise UserError('AutoAnchorHook: model.bbox_head has no anchors. Use YOLOv5Head or remove the hook.')
         sizes = object_sizes(runner.train_dataloader.dataset, self.img_size)
         if not len(sizes):
-            raise UserError('AutoAnchorHook: the training set has no boxes')
+            raise UserError('AutoAnchorHook: the training set has no boxes. Check ann_file of train_dataloader.')
         old = head.anchors.cpu().numpy().reshape(-1, 2)
         recall = best_possible_recall(sizes, old, head.max_ratio)
-        text = f'AutoAnchor: best possible recall {recall:.4f} of {len(sizes)} objects at {self.img_size} pixels'
+        text = f'AutoAnchor: best possible recall {recall:.4f} for {len(sizes)} objects at {self.img_size} pixels'
         if recall > self.threshold:
-            print_log(f'{text}; the anchors stay', 'current')
+            print_log(f'{text}; keeping the anchors', 'current')
             return
         new = fit_anchors(sizes, len(old), head.max_ratio, self.generations)
         better = best_possible_recall(sizes, new, head.max_ratio)
@@ -118,4 +144,4 @@ class AutoAnchorHook(Hook):
         head.anchors.copy_(torch.from_numpy(new).view_as(head.anchors))
         broadcast(head.anchors)
         shown = ' '.join(f'{w:.0f},{h:.0f}' for w, h in new)
-        print_log(f'{text}; with new anchors {better:.4f}: {shown}', 'current')
+        print_log(f'{text}; {better:.4f} with new anchors: {shown}', 'current')

@@ -1,4 +1,4 @@
-"""Warm-up in which biases start fast and everything else slowly, with rising momentum (YOLOv5's)."""
+"""Warmup of learning rates and momentum with a high initial learning rate for biases, as in YOLOv5."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from vitdet_plugin.errors import UserError
 
 @HOOKS.register_module()
 class BiasWarmupHook(Hook):
-    """For the first iterations, leads rates and momentum linearly to what the schedulers ask for.
+    """Interpolate learning rates and momentum linearly to the scheduled values during the first iterations.
 
-    Weights and scales start from rate 0, biases (groups with ``kind='bias'`` of :class:`ParameterKindConstructor`) from
-    ``bias_lr``, the momentum (SGD's, or Adam's first beta) from ``momentum``. The schedulers are not disturbed: what
-    they set is put back after each step.
+    Weights and scales start from a learning rate of 0, biases (groups with ``kind='bias'`` of
+    :class:`ParameterKindConstructor`) from ``bias_lr``, the momentum (of SGD, or the first beta of Adam) from
+    ``momentum``. The values of the schedulers are restored after each step.
 
     Args:
-        epochs: length in epochs, for an epoch-based training; where it is given, at least ``iters``.
-        iters: length in iterations.
-        bias_lr: rate from which the biases start.
-        momentum: from which the momentum starts; None leaves it alone.
+        epochs: Length of the warmup in epochs, for epoch-based training; the warmup takes at least ``iters``.
+        iters: Length of the warmup in iterations.
+        bias_lr: Initial learning rate of the biases.
+        momentum: Initial momentum; None keeps the scheduled one.
+
+    Raises:
+        UserError: If the optimizer has no parameter groups with ``kind='bias'``.
     """
 
-    priority = 'NORMAL'  # before the schedulers take their step
+    priority = 'NORMAL'  # runs before the schedulers step
 
     def __init__(self, epochs: float | None = None, iters: int = 100, bias_lr: float = 0.1,
                  momentum: float | None = 0.8) -> None:
@@ -31,17 +34,17 @@ class BiasWarmupHook(Hook):
         self._scheduled: list[dict] | None = None
 
     def before_train(self, runner) -> None:
-        """Count the iterations of the warm-up; look for the groups of biases."""
+        """Compute the length of the warmup and check that the optimizer has groups of biases."""
         self.length = self.iters
         if self.epochs is not None:
             self.length = max(round(self.epochs * len(runner.train_dataloader)), self.iters)
         groups = runner.optim_wrapper.optimizer.param_groups
         if not any(group.get('kind') == 'bias' for group in groups):
-            raise UserError('BiasWarmupHook: the optimiser has no groups of biases; set '
-                            "optim_wrapper.constructor='ParameterKindConstructor'")
+            raise UserError('BiasWarmupHook: the optimizer has no parameter groups of biases. Set '
+                            "optim_wrapper.constructor='ParameterKindConstructor'.")
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Set the rates of this iteration."""
+        """Set the learning rates and momentum of this iteration."""
         if runner.iter >= self.length:
             return
         done = runner.iter / self.length
@@ -57,7 +60,7 @@ class BiasWarmupHook(Hook):
         runner.message_hub.update_scalar('train/lr', runner.optim_wrapper.optimizer.param_groups[0]['lr'])
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Put back what the schedulers had set."""
+        """Restore the values set by the schedulers."""
         if self._scheduled is None:
             return
         for group, scheduled in zip(runner.optim_wrapper.optimizer.param_groups, self._scheduled, strict=True):
@@ -68,12 +71,12 @@ class BiasWarmupHook(Hook):
 
 
 def get_momentum(group: dict) -> float:
-    """SGD's momentum, or the first of Adam's betas."""
+    """Return the momentum of a parameter group: ``momentum`` of SGD or the first beta of Adam."""
     return group['betas'][0] if 'betas' in group else group.get('momentum', 0.0)
 
 
 def set_momentum(group: dict, value: float) -> None:
-    """The counterpart of :func:`get_momentum`."""
+    """Set the momentum of a parameter group, see :func:`get_momentum`."""
     if 'betas' in group:
         group['betas'] = (value, *group['betas'][1:])
     elif 'momentum' in group:

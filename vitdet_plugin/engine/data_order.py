@@ -1,8 +1,8 @@
-"""Randomness as a function of seed, rank and position, so that a resumed run draws what an uninterrupted one draws.
+"""Deterministic random numbers that depend only on the seed, the rank and the position in the run.
 
-Nothing has to be saved for it: each training step, and each sample of each batch, starts its random number generators
-anew from where it stands in the run. What happens between two steps (evaluation, other hooks), the number of data
-workers and what they had fetched in advance have no influence.
+A resumed run therefore uses the same random numbers as an uninterrupted one, and no generator state is saved: each
+training step and each sample of each batch seeds the generators from its position. Code that runs between steps
+(evaluation, other hooks), the number of data workers and prefetched batches have no influence.
 """
 
 import itertools
@@ -15,46 +15,52 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from vitdet_plugin.engine.data_faults import SkipBudget, read_sample
 
-_STEP, _SAMPLE = 0, 1  # streams that must not coincide
+_STEP, _SAMPLE = 0, 1  # separate random streams
 
 
 def seed_generators(*key: int) -> None:
-    """Seed Python's, NumPy's and torch's generators of this process (the current GPU's too) from ``key``."""
+    """Seed the generators of Python, NumPy and torch (CPU and current GPU) in this process from ``key``."""
     words = np.random.SeedSequence(key).generate_state(8)
     random.seed(words[:2].tobytes())
     np.random.seed(words[2:6])
     seed = int(words[6]) << 32 | int(words[7])
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also queue work for a GPU not in use
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would also queue a call for an unused GPU
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
-    """Seed the generators for training step ``step`` of a rank."""
+    """Seed the generators for training step ``step`` on rank ``rank``."""
     seed_generators(seed, rank, _STEP, step)
 
 
 class Draw(int):
-    """An index into a data set that knows its place in the run: ``batch`` counts from the start, ``place`` within."""
+    """A dataset index with its position in the run.
 
-    def __new__(cls, index: int, batch: int, place: int):
+    Attributes:
+        batch: Number of the batch, counted from the start of the run.
+        position: Position within the batch.
+    """
+
+    def __new__(cls, index: int, batch: int, position: int):
         draw = super().__new__(cls, index)
-        draw.batch, draw.place = batch, place
+        draw.batch, draw.position = batch, position
         return draw
 
     def __reduce__(self):
-        return Draw, (int(self), self.batch, self.place)
+        return Draw, (int(self), self.batch, self.position)
 
 
 class SeededItems:
-    """``dataset.__getitems__`` (which torch's loader prefers to ``__getitem__``): seed for each sample, then fetch it.
+    """Implementation of ``dataset.__getitems__`` that seeds the generators before each sample is loaded.
 
-    Samples that cannot be read are replaced, named and counted, see :class:`SkipBudget`.
+    torch's ``DataLoader`` calls ``__getitems__`` instead of ``__getitem__`` if it exists. Samples that cannot be read
+    are replaced, reported and counted, see :class:`SkipBudget`.
 
     Args:
-        dataset: Anything with ``__getitem__``.
-        seed: Of the run.
-        rank: Of the process that asks for the samples.
+        dataset: A map-style dataset.
+        seed: Seed of the run.
+        rank: Rank of this process.
     """
 
     def __init__(self, dataset, seed: int, rank: int):
@@ -66,15 +72,15 @@ class SeededItems:
 
     def _fetch(self, index: int):
         if isinstance(index, Draw):
-            seed_generators(self.seed, self.rank, _SAMPLE, index.batch, index.place)
+            seed_generators(self.seed, self.rank, _SAMPLE, index.batch, index.position)
         return read_sample(self.dataset, index, self.budget)
 
 
 class CountedBatches:
-    """A batch sampler that numbers what it hands out and can begin in the middle of a pass without loading data.
+    """A batch sampler that numbers its batches and can skip batches without loading data.
 
     Args:
-        batches: The batch sampler to count; its other attributes show through.
+        batches: The batch sampler to wrap; its other attributes stay accessible.
     """
 
     def __init__(self, batches):
@@ -83,7 +89,7 @@ class CountedBatches:
         self._begun: Iterator | None = None
 
     def __getattr__(self, name: str):
-        if name == 'batches':  # while being unpickled
+        if name == 'batches':  # not yet set while unpickling
             raise AttributeError(name)
         return getattr(self.batches, name)
 
@@ -94,25 +100,26 @@ class CountedBatches:
         batches = self._begun if self._begun is not None else iter(self.batches)
         self._begun = None
         for batch in batches:
-            yield [Draw(index, self.next_batch, place) if isinstance(index, (int, np.integer)) else index
-                   for place, index in enumerate(batch)]
+            yield [Draw(index, self.next_batch, position) if isinstance(index, (int, np.integer)) else index
+                   for position, index in enumerate(batch)]
             self.next_batch += 1
 
     def skip(self, count: int) -> int:
-        """Let the next pass begin ``count`` batches later; returns how many there were, if the pass has fewer."""
+        """Skip ``count`` batches of the next pass; returns the number skipped, lower if the pass is shorter."""
         self._begun = iter(self.batches)
         return sum(1 for _ in itertools.islice(self._begun, count))
 
 
 def make_resumable(loader: DataLoader, seed: int, rank: int) -> CountedBatches | None:
-    """Number the batches of ``loader``, before its first use, and seed each sample.
+    """Number the batches of ``loader`` and seed the generators for each sample; call it before the loader is used.
 
     Returns:
-        The loader's new batch sampler, or None where nothing can be numbered (iterable data sets, no batches).
+        The new batch sampler of the loader, or None for an iterable dataset or a loader without batches, whose batches
+        cannot be numbered.
     """
     if isinstance(loader.dataset, IterableDataset) or getattr(loader, 'batch_sampler', None) is None:
         return None
     counted = CountedBatches(loader.batch_sampler)
-    vars(loader)['batch_sampler'] = counted  # assignment is refused, lest a loader in use changes
+    vars(loader)['batch_sampler'] = counted  # DataLoader rejects assignment after construction
     loader.dataset.__getitems__ = SeededItems(loader.dataset, seed, rank)
     return counted

@@ -1,4 +1,4 @@
-"""Sharding a model over ranks (FSDP) with mmengine's strategy: on CPUs too, with layer-wise learning rates."""
+"""FSDP strategy for mmengine that also supports CPUs and layer-wise learning rates."""
 
 import copy
 import inspect
@@ -23,15 +23,15 @@ _OF_OPTIMIZER = ('state', 'param_groups')
 
 @FUNCTIONS.register_module()
 def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int, names: Sequence[str] = ('Block',)) -> bool:
-    """Wrap policy: each transformer block of the backbone is a unit of its own, everything else stays in the root.
+    """FSDP wrap policy: each transformer block of the backbone is one unit, all other modules stay in the root unit.
 
-    mmdet's heads must stay in the root, since their ``loss`` and ``predict`` are called past ``forward``, where FSDP
-    would gather their weights.
+    The heads of mmdet must stay in the root unit: their ``loss`` and ``predict`` are called directly, and FSDP gathers
+    the weights of a unit in ``forward`` only.
 
     Args:
-        module: Candidate.
-        recurse: Whether FSDP asks to look into it.
-        nonwrapped_numel: Parameters in it; not used.
+        module: Module to decide about.
+        recurse: Whether FSDP asks if it should visit the children of the module.
+        nonwrapped_numel: Number of parameters that are not yet wrapped; not used.
         names: Class names of the blocks.
     """
     return recurse or type(module).__name__ in names
@@ -39,20 +39,20 @@ def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int, names: 
 
 @STRATEGIES.register_module()
 class BlockFSDPStrategy(FSDPStrategy):
-    """mmengine's ``FSDPStrategy`` with what detectors and CPUs need beside.
+    """mmengine's ``FSDPStrategy`` extended for detectors and CPUs.
 
-    * ranks without a GPU (gloo) shard in main memory;
-    * backbone blocks are the sharded units (``wrap_blocks``), unless ``model_wrapper`` says otherwise;
-    * optimiser groups are made before sharding, when every parameter still has its name and shape: a sharded one is
-      flat, and a rule such as "no weight decay on vectors" would hit all of them;
-    * gradients are clipped by the norm over all ranks, not by that of a rank's part.
+    * Ranks without a GPU (gloo) shard in main memory.
+    * Backbone blocks are the sharded units (:func:`wrap_blocks`), unless ``model_wrapper`` sets another policy.
+    * Parameter groups are built before sharding, when every parameter still has its name and shape. Sharded parameters
+      are flat, so a rule such as "no weight decay on vectors" would match all of them.
+    * Gradients are clipped by their norm over all ranks instead of the norm of the local shard.
 
-    ``tools/train.py`` takes it for ``strategy=dict(type='FSDPStrategy')``.
+    The train command uses this class for ``strategy=dict(type='FSDPStrategy')``.
 
     Args:
-        model_wrapper: As for ``FSDPStrategy``.
-        state_dict_cfg: ``'full'`` writes one ordinary checkpoint (the default here); ``'local'`` one part a rank.
-        **kwargs: As for ``FSDPStrategy``.
+        model_wrapper: Config of the model wrapper, as for ``FSDPStrategy``.
+        state_dict_cfg: ``'full'`` (default) writes one regular checkpoint, ``'local'`` writes one shard per rank.
+        **kwargs: Other arguments of ``FSDPStrategy``.
     """
 
     def __init__(self, *, model_wrapper: dict | None = None, state_dict_cfg: str | dict = 'full', **kwargs):
@@ -71,7 +71,7 @@ class BlockFSDPStrategy(FSDPStrategy):
         return logger
 
     def prepare(self, model, *, optim_wrapper=None, **kwargs):
-        """As ``FSDPStrategy.prepare``; remembers the optimiser's config for the moment before sharding."""
+        """Prepare the model as ``FSDPStrategy`` does, and store the optimizer config for use before sharding."""
         if isinstance(optim_wrapper, dict):
             self._optim_cfg = copy.deepcopy(dict(optim_wrapper))
         return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
@@ -85,15 +85,16 @@ class BlockFSDPStrategy(FSDPStrategy):
         return super()._wrap_model(model)
 
     def build_optim_wrapper(self, optim_wrapper, model: nn.Module | None = None):
-        """Make the optimiser anew for the sharded parameters, with the groups made before.
+        """Build the optimizer for the sharded parameters with the parameter groups built before sharding.
 
         Raises:
-            UserError: fp16 with ``AutocastOptimWrapper``, whose scaler does not know of the other ranks.
+            UserError: If ``AutocastOptimWrapper`` uses fp16; its gradient scaler does not synchronize ranks.
         """
         if self._optim_cfg is None:
             return super().build_optim_wrapper(optim_wrapper, model)
         if optim_wrapper.get('type') == 'AutocastOptimWrapper' and 'bf' not in str(optim_wrapper.get('dtype', 'bf16')):
-            raise UserError('FSDP with fp16: write --amp bf16, or optim_wrapper.type=AmpOptimWrapper, use_fsdp=True')
+            raise UserError('FSDP does not support fp16 with AutocastOptimWrapper. Use --amp bf16, or '
+                            'optim_wrapper.type=AmpOptimWrapper with use_fsdp=True.')
         settings = {key: value for key, value in self._optim_cfg.items() if key not in ('constructor', 'paramwise_cfg')}
         settings.setdefault('type', 'OptimWrapper')
         wrapper = OPTIM_WRAPPERS.build({**settings, 'optimizer': self._sharded_optimizer(model)})
@@ -102,11 +103,11 @@ class BlockFSDPStrategy(FSDPStrategy):
         return wrapper
 
     def optim_state_dict(self) -> dict:
-        """Whole optimiser state by parameter name on rank 0, and what the wrapper adds (logged rate, loss scale).
+        """Return the full optimizer state by parameter name on rank 0, with the entries added by the wrapper.
 
-        torch (2.14) gathers one kind of state after the other into the same buffer and relies on the copy to main
-        memory to keep them apart; on a CPU there is no copy, and every kind would hold the last one's values. So there
-        each kind is gathered by a call of its own.
+        On CPUs each kind of state is gathered in a separate call: torch (2.14) gathers all kinds into the same buffer
+        and relies on the copy to main memory, which does not happen on a CPU, so all kinds would hold the values of the
+        last one.
         """
         extra = {key: value for key, value in self.optim_wrapper.state_dict().items() if key not in _OF_OPTIMIZER}
         return {**self._gather_optimizer(self.optim_wrapper.optimizer), **copy.deepcopy(extra)}
@@ -127,10 +128,16 @@ class BlockFSDPStrategy(FSDPStrategy):
         return gathered
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load what this strategy saved; mmengine hands torch's arguments over in an order it no longer takes."""
+        """Load an optimizer state saved by this strategy.
+
+        Replaces mmengine's implementation, which passes the arguments to torch in an outdated order.
+
+        Raises:
+            UserError: If the checkpoint was saved by a run without FSDP.
+        """
         if not all(isinstance(key, str) for key in state_dict['state']):
-            raise UserError('--resume: the checkpoint is from a run without FSDP, whose optimiser state cannot be '
-                            'sharded; start from its weights with --load-from')
+            raise UserError('--resume: the checkpoint is from a run without FSDP, so its optimizer state cannot be '
+                            'sharded. Use --load-from to start from its weights.')
         extra = {key: value for key, value in state_dict.items() if key not in _OF_OPTIMIZER}
         own = FullyShardedDataParallel.optim_state_dict_to_load(
             model=self.model, optim=self.optim_wrapper.optimizer,
@@ -143,7 +150,7 @@ class BlockFSDPStrategy(FSDPStrategy):
         groups = [{**group, 'params': [parameters[name] for name in names]}
                   for group, names in zip(self._whole.param_groups, self._group_names)]
         kind = type(self._whole)
-        accepted = inspect.signature(kind).parameters  # AdamW's defaults name options that it does not take
+        accepted = inspect.signature(kind).parameters  # AdamW.defaults has keys that its constructor does not accept
         defaults = {key: value for key, value in self._whole.defaults.items() if key in accepted}
         self._whole = None
         return kind(groups, **defaults)

@@ -1,4 +1,4 @@
-"""What ends a training before its time: a signal to stop, and losses that are no numbers."""
+"""Hooks that stop training early: on SIGTERM and on non-finite losses."""
 
 import json
 import logging
@@ -18,11 +18,16 @@ from vitdet_plugin.errors import UserError
 
 
 class Stopped(Exception):
-    """Training was stopped by a signal and its state is saved; the text says where."""
+    """Raised after training was stopped by a signal and its state was saved; the message contains the path."""
 
 
 def any_rank(flag: bool, like: torch.Tensor | None = None) -> bool:
-    """Whether ``flag`` holds on any rank; all ranks must ask."""
+    """Return whether ``flag`` is true on any rank; a collective call.
+
+    Args:
+        flag: The value of this rank.
+        like: A tensor on the device used for communication; the CPU by default.
+    """
     if not is_distributed():
         return flag
     value = torch.tensor([float(flag)], device='cpu' if like is None else like.device)
@@ -32,9 +37,9 @@ def any_rank(flag: bool, like: torch.Tensor | None = None) -> bool:
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """On SIGTERM (pre-emption by SLURM, ``kill``, torchrun): finish the step, save, and end with :class:`Stopped`.
+    """Finish the current step on SIGTERM (SLURM preemption, ``kill``, torchrun), save, and raise :class:`Stopped`.
 
-    With gradient accumulation it waits for the next optimiser step. A second signal ends the process at once.
+    With gradient accumulation the hook waits for the next optimizer step. A second signal ends the process immediately.
     """
 
     priority = 'LOWEST'  # after the regular checkpoint of the same step
@@ -46,7 +51,7 @@ class StopHook(Hook):
     def before_train(self, runner) -> None:
         try:
             self._before = signal.signal(signal.SIGTERM, self._on_signal)
-        except ValueError:  # not in the main thread: the host program decides about signals
+        except ValueError:  # not in the main thread: the calling program handles signals
             self._before = None
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -62,7 +67,7 @@ class StopHook(Hook):
             runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
             path = os.path.join(runner.work_dir, name)
         self._restore()
-        raise Stopped(f'stopped by SIGTERM after iteration {runner.iter + 1}; saved {path}: go on with --resume')
+        raise Stopped(f'stopped by SIGTERM after iteration {runner.iter + 1}; saved {path}. Continue with --resume.')
 
     def after_train(self, runner) -> None:
         self._restore()
@@ -81,22 +86,22 @@ class StopHook(Hook):
 
 @HOOKS.register_module()
 class NonFiniteLossHook(Hook):
-    """Before a loss that is NaN or infinite reaches the weights: stop, or leave the step out and count it.
+    """Stop training or skip the step if the loss is NaN or infinite, before the weights are updated.
 
-    Stopping writes ``nonfinite_iter_<n>.pth`` (the state before the step; ``--resume`` does not pick it by itself) and
-    ``nonfinite_iter_<n>.json`` (loss parts and images of every rank) to the work directory.
+    Stopping writes ``nonfinite_iter_<n>.pth`` (the state before the step, ignored by ``--resume`` without a path) and
+    ``nonfinite_iter_<n>.json`` (loss terms and image paths of every rank) to the work directory.
 
     Args:
         action: 'stop' or 'skip'.
-        max_skips: With 'skip', stop when more steps than that were left out in this run.
+        max_skips: With ``action='skip'``, stop when more than this number of steps were skipped in this run.
 
     Raises:
-        UserError: unknown action; from the training step, when it stops.
+        UserError: If the action is unknown; from the training step, if training stops.
     """
 
     def __init__(self, action: str = 'stop', max_skips: int = 100):
         if action not in ('stop', 'skip'):
-            raise UserError(f'NonFiniteLossHook: action={action!r}: choose stop or skip')
+            raise UserError(f'NonFiniteLossHook: unknown action={action!r}. Use stop or skip.')
         self.action, self.max_skips = action, max_skips
         self.skipped = 0
         self._images: list[str] = []
@@ -138,7 +143,7 @@ class NonFiniteLossHook(Hook):
         if self.action == 'skip' and self.skipped < self.max_skips:
             self.skipped += 1
             runner.message_hub.update_info('skipped_nonfinite_steps', self.skipped)
-            runner.logger.log(logging.WARNING, f'iteration {step} left out, number {self.skipped}: {what}')
+            runner.logger.log(logging.WARNING, f'skipped iteration {step} ({self.skipped} skipped in total): {what}')
             return
         stem = f'nonfinite_iter_{step}'
         runner.save_checkpoint(runner.work_dir, f'{stem}.pth', meta=dict(epoch=runner.epoch, iter=runner.iter),
@@ -146,14 +151,15 @@ class NonFiniteLossHook(Hook):
         if is_main_process():
             text = json.dumps(dict(iteration=step, ranks=everyone), indent=1).encode()
             write_atomically(os.path.join(runner.work_dir, f'{stem}.json'), lambda file: file.write(text))
-        reason = f'more than {self.max_skips} steps were left out; ' if self.action == 'skip' else ''
-        raise UserError(f'{reason}the loss at iteration {step} is not a number: {what}. The weights before it and the '
-                        f'images are in {os.path.join(runner.work_dir, stem)}.pth and .json; look at the images, lower '
-                        'the learning rate, clip gradients, or write default_hooks.nonfinite_loss.action=skip')
+        reason = f'more than {self.max_skips} steps were skipped; ' if self.action == 'skip' else ''
+        raise UserError(f'{reason}the loss at iteration {step} is not finite: {what}. The weights before this step and '
+                        f'the image paths are in {os.path.join(runner.work_dir, stem)}.pth and .json. Check the '
+                        'images, lower the learning rate, clip gradients, or set '
+                        'default_hooks.nonfinite_loss.action=skip.')
 
 
 def images_of(batch) -> list[str]:
-    """Paths (or ids) of the images of a training batch, as far as its data samples name them."""
+    """Return the paths or ids of the images of a training batch, '?' for images without either."""
     samples = batch.get('data_samples', ()) if isinstance(batch, dict) else ()
     names = []
     for sample in samples if isinstance(samples, Sequence) else ():

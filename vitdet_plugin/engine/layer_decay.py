@@ -1,4 +1,4 @@
-"""Optimiser groups with layer-wise learning rates and an explicit weight-decay rule."""
+"""Parameter groups with layer-wise learning rates and an explicit weight decay rule."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _TORCH_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.L
 
 
 def _d2_exempt(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-    """detectron2's ViTDet: only PyTorch's norm modules and ``pos_embed``; LayerNorm2d, biases, rel_pos do decay."""
+    """Exempt PyTorch's norm layers and ``pos_embed``, as detectron2's ViTDet; LayerNorm2d, biases and rel_pos decay."""
     return isinstance(module, _TORCH_NORMS) or 'pos_embed' in name
 
 
 def _plain_exempt(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-    """Everything of one dimension (norms, biases, layer scales) and all position tables."""
+    """Exempt one-dimensional parameters (norms, biases, layer scales) and all position tables."""
     return parameter.ndim <= 1 or name.endswith('.bias') or 'pos_embed' in name or 'rel_pos' in name
 
 
 def _never_exempt(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-    """Everything decays."""
+    """Exempt nothing."""
     return False
 
 
-# Which parameters are exempt from weight decay: rule(name in the model, parameter, the module that owns it).
+# Rules for exemption from weight decay: rule(name in the model, parameter, owning module).
 NO_DECAY_RULES: dict[str, Callable[[str, nn.Parameter, nn.Module], bool]] = {
     'd2': _d2_exempt, 'plain': _plain_exempt, 'none': _never_exempt,
 }
@@ -37,16 +37,18 @@ NO_DECAY_RULES: dict[str, Callable[[str, nn.Parameter, nn.Module], bool]] = {
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
-    """Learning rate of layer i = ``lr * rate ** (L + 1 - i)``; layers as the backbone itself counts them.
+    """Optimizer constructor with layer-wise learning rate decay.
+
+    The learning rate of layer i is ``lr * rate ** (L + 1 - i)`` with L = ``backbone.num_layers`` and i =
+    ``backbone.get_layer_id(name)``: 0 for the stem, i + 1 for block i. Parameters outside the backbone use ``lr``
+    (BEiT, arXiv:2106.08254; ViTDet, arXiv:2203.16527, appendix). Every parameter that requires a gradient is in exactly
+    one group.
 
     In a config: ``optim_wrapper=dict(constructor='LayerWiseDecayConstructor', paramwise_cfg=dict(
     layer_decay_rate=0.7, no_decay='d2'), optimizer=...)``. Keys of ``paramwise_cfg``:
 
-    * ``layer_decay_rate``: 1.0 switches layer-wise rates off. The stem has id 0 and rate ** (L + 1), block i has id
-      i + 1; everything outside the backbone keeps the full rate (BEiT arXiv 2106.08254; ViTDet, appendix).
-    * ``no_decay``: 'd2', 'plain' or 'none', see :data:`NO_DECAY_RULES`.
-
-    Every parameter that wants a gradient stands in exactly one group.
+    * ``layer_decay_rate``: The decay rate; 1.0 (default) disables layer-wise learning rates.
+    * ``no_decay``: 'd2', 'plain' (default) or 'none', see :data:`NO_DECAY_RULES`.
     """
 
     def __call__(self, model: nn.Module):
@@ -54,28 +56,39 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
         cfg = dict(self.paramwise_cfg or {})
         rate, rule = cfg.pop('layer_decay_rate', 1.0), cfg.pop('no_decay', 'plain')
         if cfg:
-            raise UserError(f'paramwise_cfg of LayerWiseDecayConstructor has unknown keys: {", ".join(sorted(cfg))}; '
-                            'it takes layer_decay_rate and no_decay')
+            raise UserError(f'paramwise_cfg of LayerWiseDecayConstructor has unknown keys: {", ".join(sorted(cfg))}. '
+                            'Supported keys are layer_decay_rate and no_decay.')
         if rule not in NO_DECAY_RULES:
-            raise UserError(f'no_decay={rule!r} is unknown; choose one of {", ".join(NO_DECAY_RULES)}')
+            raise UserError(f'paramwise_cfg has an unknown rule no_decay={rule!r}. Use one of '
+                            f'{", ".join(NO_DECAY_RULES)}.')
         optimizer_cfg = self.optimizer_cfg.copy()
         if 'lr' not in optimizer_cfg:
-            raise UserError('optim_wrapper.optimizer has no lr; layer-wise decay scales it')
+            raise UserError('optim_wrapper.optimizer has no lr. Set it; layer-wise decay scales it.')
         optimizer_cfg['params'] = parameter_groups(
             model, lr=optimizer_cfg['lr'], weight_decay=optimizer_cfg.get('weight_decay', 0.0), rate=rate, rule=rule)
         return _build_wrapper(self.optim_wrapper_cfg, optimizer_cfg)
 
 
 def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: float, rule: str) -> list[dict]:
-    """Groups (params, lr, weight_decay, lr_scale, param_names), one for each layer and decay, first layer first.
+    """Build one parameter group for each combination of layer and weight decay.
+
+    Args:
+        model: A model whose ``backbone`` has ``num_layers`` and ``get_layer_id``.
+        lr: Base learning rate.
+        weight_decay: Weight decay of parameters that are not exempt.
+        rate: Layer-wise decay rate.
+        rule: A key of :data:`NO_DECAY_RULES`.
+
+    Returns:
+        Groups with ``params``, ``param_names``, ``lr``, ``lr_scale`` and ``weight_decay``, lowest layer first.
 
     Raises:
-        UserError: when ``rate`` is not 1 and ``model.backbone`` does not say where its parameters stand.
+        UserError: If ``rate`` is not 1 and the backbone has no ``get_layer_id``.
     """
     backbone = getattr(model, 'backbone', None)
     if rate != 1.0 and not hasattr(backbone, 'get_layer_id'):
-        raise UserError(f'layer_decay_rate={rate}: the backbone {type(backbone).__name__} has no get_layer_id; use one '
-                        'of this project or set layer_decay_rate=1.0')
+        raise UserError(f'layer_decay_rate={rate}, but the backbone {type(backbone).__name__} has no get_layer_id. Use '
+                        'a backbone of vitdet_plugin or set layer_decay_rate=1.0.')
     exempt, seen, groups = NO_DECAY_RULES[rule], set(), {}
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
@@ -94,7 +107,7 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
             group['param_names'].append(name)
     ordered = [groups[key] for key in sorted(groups, reverse=True)]
     print_log(f'{sum(len(g["params"]) for g in ordered)} parameters in {len(ordered)} groups, learning rates '
-              f'{ordered[0]["lr"]:.3g} to {lr:.3g}, no weight decay by the rule {rule!r}', 'current')
+              f'{ordered[0]["lr"]:.3g} to {lr:.3g}, no_decay rule {rule!r}', 'current')
     return ordered
 
 

@@ -1,4 +1,4 @@
-"""mmengine's training loops, able to go on exactly where a run stopped, also in the middle of an epoch."""
+"""Training loops of mmengine that can be resumed exactly, also in the middle of an epoch."""
 
 import logging
 
@@ -11,19 +11,19 @@ from vitdet_plugin.engine.data_order import CountedBatches, make_resumable, seed
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """``EpochBasedTrainLoop`` whose position within the epoch is saved and resumed.
+    """``EpochBasedTrainLoop`` that saves and resumes its position within the epoch.
 
-    The tools put it in the place of ``EpochBasedTrainLoop``; arguments are the same.
+    The train command replaces ``EpochBasedTrainLoop`` by this class; the arguments are the same.
     """
 
     def __init__(self, runner, dataloader, *args, **kwargs):
         super().__init__(runner, dataloader, *args, **kwargs)
         self._batches = make_resumable(self.dataloader, runner.seed, runner.rank)
         self._epoch_begin = 0
-        self._done: int | None = None  # batches of the current epoch that were done before this run
+        self._done: int | None = None  # batches of the current epoch finished before this run
 
     def run_epoch(self) -> None:
-        """Iterate one epoch, or what is left of it after a resume."""
+        """Run one epoch, or the rest of it after resuming."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._batches_done()
@@ -39,40 +39,42 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._epoch += 1
 
     def run_iter(self, idx, data_batch) -> None:
+        """Seed the generators for this step and run it."""
         seed_step(self.runner.seed, self.runner.rank, self._iter)
         super().run_iter(idx, data_batch)
 
     def state_dict(self) -> dict[str, int]:
+        """Return the position within the epoch."""
         return dict(epoch=self._epoch, epoch_begin=self._epoch_begin, batches_per_epoch=len(self.dataloader))
 
     def load_state_dict(self, state: dict[str, int], epoch: int, iteration: int) -> None:
-        """Take the position up.
+        """Restore the position within the epoch.
 
         Args:
-            state: What ``state_dict`` gave.
-            epoch: Finished epochs.
-            iteration: Finished steps.
+            state: A state returned by :meth:`state_dict`.
+            epoch: Number of finished epochs.
+            iteration: Number of finished steps.
         """
         done = iteration - state['epoch_begin'] if epoch == state['epoch'] else 0
         then, now = state['batches_per_epoch'], len(self.dataloader)
         if done and then != now:
-            print_log(f'the epoch had {then} batches and now has {now} (other ranks, batch size or data): going on at '
-                      'the same part of it, with other batches', 'current', logging.WARNING)
+            print_log(f'the epoch had {then} batches and now has {now} (changed ranks, batch size or data): resuming '
+                      'at the same fraction of the epoch, with different batches', 'current', logging.WARNING)
             done = round(done * now / then)
         self._done = done
 
     def _batches_done(self) -> int:
         done, self._done = self._done, 0
-        if done is None:  # a fresh run, or a checkpoint of mmengine's own
+        if done is None:  # a new run, or a checkpoint of mmengine's own loop
             done = self._iter - self._epoch * len(self.dataloader)
         return done if 0 <= done <= len(self.dataloader) else 0
 
 
 @LOOPS.register_module()
 class ResumableIterLoop(IterBasedTrainLoop):
-    """``IterBasedTrainLoop`` that resumes with the same data.
+    """``IterBasedTrainLoop`` that resumes with the same data as an uninterrupted run.
 
-    The tools put it in the place of ``IterBasedTrainLoop``; arguments are the same.
+    The train command replaces ``IterBasedTrainLoop`` by this class; the arguments are the same.
     """
 
     def __init__(self, runner, dataloader, *args, **kwargs):
@@ -82,12 +84,13 @@ class ResumableIterLoop(IterBasedTrainLoop):
             self.dataloader_iterator = _EndlessBatches(self.dataloader, batches)
 
     def run_iter(self, data_batch) -> None:
+        """Seed the generators for this step and run it."""
         seed_step(self.runner.seed, self.runner.rank, self._iter)
         super().run_iter(data_batch)
 
 
 class _EndlessBatches:
-    """Pass after pass over a loader; like mmengine's, but able to skip batches of any sampler without loading them."""
+    """An endless iterator over a loader that can skip batches of any sampler without loading them."""
 
     def __init__(self, loader, batches: CountedBatches):
         self._loader, self._batches = loader, batches
@@ -108,11 +111,11 @@ class _EndlessBatches:
             return next(self._iterator)
 
     def skip_iter(self, count: int) -> None:
-        """Go on as if ``count`` batches had been taken; called once, before the first."""
+        """Skip the first ``count`` batches; called at most once, before iteration starts."""
         left = count
         while (skipped := self._batches.skip(left)) < left:
             if not skipped:
-                raise RuntimeError('the sampler of the training data yields no batches')
+                raise RuntimeError('the batch sampler of train_dataloader yields no batches')
             left -= skipped
             self._next_pass()
         self._batches.next_batch = count
@@ -126,7 +129,7 @@ class _EndlessBatches:
 
 
 def resumable_loop(cfg: dict) -> dict:
-    """``train_cfg`` with the loop of this module that stands for mmengine's, if there is one."""
+    """Return ``train_cfg`` with mmengine's loop type replaced by the resumable one; other types are kept."""
     cfg = dict(cfg)
     by_epoch = cfg.pop('by_epoch', None)
     if by_epoch is not None:
@@ -140,5 +143,5 @@ def resumable_loop(cfg: dict) -> dict:
 
 
 def _warn_inexact() -> None:
-    print_log('this data set or loader cannot be numbered: the epoch is begun anew, from its first batch', 'current',
-              logging.WARNING)
+    print_log('the batches of this dataset or loader cannot be numbered: resuming from the first batch of the epoch',
+              'current', logging.WARNING)

@@ -1,4 +1,4 @@
-"""Optimiser groups by the kind of a parameter: weights, scales (norms, gamma), biases."""
+"""Parameter groups by kind: weights, scales (norms, gamma) and biases."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import nn
 
 from vitdet_plugin.errors import UserError
 
-KINDS = ('weight', 'scale', 'bias')  # of these, only weights decay
+KINDS = ('weight', 'scale', 'bias')  # weight decay applies to weights only
 _TABLES = ('pos_embed', 'rel_pos', 'relative_position', 'cls_token')
 
 
-def kind_of(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
-    """'bias', 'scale' (norms of any kind, layer scales, position tables), or 'weight'.
+def parameter_kind(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
+    """Return the kind of a parameter: 'bias', 'scale' (norms, layer scales, position tables) or 'weight'.
 
-    By name and shape rather than by a list of norm classes: ``gamma``, global response norms and norms of other
-    packages are found wherever they stand. Only a convolution's or linear layer's weight is one whatever its shape.
+    The kind depends on the name and shape instead of a list of norm classes, so that ``gamma``, global response norms
+    and norms of other packages are recognized. The weight of a convolution or linear layer is always a 'weight'.
     """
     leaf = name.rsplit('.', 1)[-1]
     if leaf == 'bias' or leaf.endswith('_bias'):
@@ -28,7 +28,17 @@ def kind_of(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
 
 
 def kind_groups(model: nn.Module, lr: float, weight_decay: float, backbone_lr_mult: float = 1.0) -> list[dict]:
-    """Groups (params, param_names, kind, lr, weight_decay); every parameter that wants a gradient stands in one."""
+    """Build one parameter group for each kind and learning rate.
+
+    Args:
+        model: Model whose parameters that require a gradient are grouped.
+        lr: Base learning rate.
+        weight_decay: Weight decay of the weights.
+        backbone_lr_mult: Learning rate of ``model.backbone`` relative to ``lr``.
+
+    Returns:
+        Groups with ``params``, ``param_names``, ``kind``, ``lr`` and ``weight_decay``, in the order of :data:`KINDS`.
+    """
     groups, seen = {}, set()
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
@@ -36,7 +46,7 @@ def kind_groups(model: nn.Module, lr: float, weight_decay: float, backbone_lr_mu
                 continue
             seen.add(id(parameter))
             name = f'{prefix}.{leaf}' if prefix else leaf
-            kind = kind_of(name, parameter, module)
+            kind = parameter_kind(name, parameter, module)
             factor = backbone_lr_mult if name.startswith('backbone.') else 1.0
             group = groups.setdefault((kind, factor), dict(
                 params=[], param_names=[], kind=kind, lr=lr * factor,
@@ -48,9 +58,12 @@ def kind_groups(model: nn.Module, lr: float, weight_decay: float, backbone_lr_mu
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ParameterKindConstructor(DefaultOptimWrapperConstructor):
-    """Weight decay for weights only; biases in groups of their own, so that :class:`BiasWarmupHook` finds them.
+    """Optimizer constructor that applies weight decay to weights only.
 
-    ``paramwise_cfg=dict(backbone_lr_mult=1.0)``: learning rate of the backbone relative to the rest.
+    Biases are in separate groups with ``kind='bias'``, as required by :class:`BiasWarmupHook`. Key of
+    ``paramwise_cfg``:
+
+    * ``backbone_lr_mult``: Learning rate of the backbone relative to the rest, 1.0 by default.
     """
 
     def __call__(self, model: nn.Module):
@@ -58,11 +71,11 @@ class ParameterKindConstructor(DefaultOptimWrapperConstructor):
         cfg = dict(self.paramwise_cfg or {})
         factor = cfg.pop('backbone_lr_mult', 1.0)
         if cfg:
-            raise UserError(f'paramwise_cfg of ParameterKindConstructor has unknown keys: {", ".join(sorted(cfg))}; it '
-                            'takes backbone_lr_mult')
+            raise UserError(f'paramwise_cfg of ParameterKindConstructor has unknown keys: {", ".join(sorted(cfg))}. '
+                            'The supported key is backbone_lr_mult.')
         optimizer_cfg = self.optimizer_cfg.copy()
         if 'lr' not in optimizer_cfg:
-            raise UserError('optim_wrapper.optimizer has no lr; ParameterKindConstructor needs it')
+            raise UserError('optim_wrapper.optimizer has no lr. Set it; ParameterKindConstructor requires it.')
         lr, weight_decay = optimizer_cfg['lr'], optimizer_cfg.get('weight_decay', 0.0)
         optimizer_cfg['params'] = kind_groups(model, lr, weight_decay, factor)
         wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}

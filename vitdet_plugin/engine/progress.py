@@ -1,4 +1,4 @@
-"""Progress of training and evaluation: a live bar on a terminal, plain lines in a log."""
+"""Progress of training and evaluation: bars on a terminal, plain lines in a log."""
 
 import datetime
 import os
@@ -17,25 +17,25 @@ from vitdet_plugin.engine.console import LiveBar, LogFileStream, quieten
 
 @HOOKS.register_module()
 class ProgressHook(LoggerHook):
-    """``LoggerHook`` with a readable console: ETA, speed, learning rate, memory and loss parts.
+    """``LoggerHook`` with compact console lines: ETA, speed, learning rate, memory and loss terms.
 
-    Use it in the place of the default logger, ``default_hooks=dict(logger=dict(type='ProgressHook', interval=50))``;
-    ``tools/train.py`` and ``tools/test.py`` do so by themselves. What goes to ``vis_data/scalars.json``, TensorBoard
-    and other backends is what ``LoggerHook`` sends, plus ``memory`` (MB) on a CPU; only the text differs. Validation
-    scalars of an iteration-based loop carry the iteration as their step. Rank 0 alone prints.
+    Use it as the logger hook: ``default_hooks=dict(logger=dict(type='ProgressHook', interval=50))``; the train and test
+    commands do so automatically. The scalars for ``vis_data/scalars.json``, TensorBoard and other backends are those of
+    ``LoggerHook``, plus ``memory`` (MB) on a CPU. Validation scalars of an iteration-based loop use the iteration as
+    their step. Only rank 0 prints.
 
     Args:
         interval: Iterations between two log lines.
-        live: Show a bar instead of lines on the terminal; None means: if standard output is a terminal. The log file
-            gets the lines in any case.
-        **kwargs: As for ``LoggerHook``.
+        live: Show bars instead of lines on the terminal; None enables them if standard output is a terminal. The lines
+            are always written to the log file.
+        **kwargs: Other arguments of ``LoggerHook``.
     """
 
     def __init__(self, interval: int = 10, live: bool | None = None, **kwargs: Any):
         super().__init__(interval=interval, **kwargs)
         self._live = live
         self._bar: LiveBar | None = None
-        self._stdout = None  # the real one, while an evaluator within training prints its tables
+        self._stdout = None  # the original stream while sys.stdout is redirected to the log file
 
     def before_run(self, runner) -> None:
         super().before_run(runner)
@@ -60,7 +60,7 @@ class ProgressHook(LoggerHook):
         if due:
             width = len(str(runner.max_iters))
             epoch = '' if _is_iter_based(runner) else f'epoch {runner.epoch + 1}/{runner.max_epochs}  '
-            self._say(runner, f'train {done:>{width}}/{runner.max_iters}  {epoch}{text}')
+            self._write_line(runner, f'train {done:>{width}}/{runner.max_iters}  {epoch}{text}')
             runner.visualizer.add_scalars(scalars, step=done, file_path=self.json_log_path)
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
@@ -100,7 +100,7 @@ class ProgressHook(LoggerHook):
         if self._bar:
             self._bar.update(mode, done, total, text)
         if due:
-            self._say(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
+            self._write_line(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
 
     def _finish_eval(self, runner, mode: str, line: str) -> None:
         if self._stdout is not None:
@@ -109,17 +109,17 @@ class ProgressHook(LoggerHook):
             self._bar.remove(mode)
         runner.logger.info(line)
 
-    def _say(self, runner, line: str) -> None:
-        """A line for the log file, and for the terminal if no bar shows the same."""
+    def _write_line(self, runner, line: str) -> None:
+        """Write a line to the log file, and to the terminal if no bar is shown."""
         runner.logger.info(line, extra={'file_only': self._bar is not None})
 
 
 def describe_training(scalars: dict[str, float], eta: float | None, lr: float | None) -> str:
-    """Return one line from smoothed scalars.
+    """Format the state of training as one line.
 
     Args:
-        scalars: ``time`` and ``data_time`` (s), ``memory`` (MB), ``loss`` and its parts, ``grad_norm``.
-        eta: Seconds to go, if known.
+        scalars: Smoothed ``time`` and ``data_time`` (s), ``memory`` (MB), ``loss`` and its terms, ``grad_norm``.
+        eta: Remaining time in seconds, if known.
         lr: Highest learning rate of all parameter groups.
     """
     words: list[str] = []
@@ -140,9 +140,9 @@ def describe_training(scalars: dict[str, float], eta: float | None, lr: float | 
 
 
 def describe_metrics(scalars: dict[str, Any]) -> str:
-    """Return ``bbox_mAP 0.4120  bbox_mAP_50 0.6210 …`` from an evaluation's scalars.
+    """Format the scalars of an evaluation as ``bbox_mAP 0.4120  bbox_mAP_50 0.6210 …``.
 
-    Times are left out, and what COCO gives as -1: no object of that size.
+    Times are omitted, as are values of -1, which COCO reports if there are no objects of that size.
     """
     shown = {name.split('/')[-1]: value for name, value in scalars.items()
              if isinstance(value, (int, float)) and value != -1 and name.split('/')[-1] not in ('time', 'data_time')}
@@ -150,25 +150,25 @@ def describe_metrics(scalars: dict[str, Any]) -> str:
 
 
 def highest_lr(runner) -> float | None:
-    """Highest learning rate in use: with layer-wise decay, that of the heads."""
+    """Return the highest learning rate of all parameter groups; with layer-wise decay, that of the heads."""
     rates = [rate for name, values in runner.optim_wrapper.get_lr().items() if name.endswith('lr') for rate in values]
     return max(rates, default=None)
 
 
 def process_memory_mb() -> int:
-    """Peak memory of tensors on the GPU, or the resident set of this process (without data workers), in MB."""
+    """Return the peak GPU memory of tensors, or the resident memory of this process without data workers, in MB."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated() / 2**20)
     try:
         with open('/proc/self/statm') as file:
             return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') // 2**20
-    except OSError:  # no /proc: the peak is what the system tells, in bytes on macOS and KB elsewhere
+    except OSError:  # no /proc: use the peak memory, which is in bytes on macOS and in KB elsewhere
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == 'darwin' else 2**10)
 
 
 def _training_position(runner) -> tuple:
-    """(step for the scalars, text) of an evaluation within training; the loop must not be built for asking."""
+    """Return the step of the scalars and the text of an evaluation during training, without building the loop."""
     if isinstance(runner._train_loop, dict) or runner._train_loop is None:
         return 0, ''
     if _is_iter_based(runner):

@@ -90,8 +90,8 @@ def apply_test_arguments(cfg: Config, args: Namespace) -> None:
         coco[0].outfile_prefix = result_prefix(cfg, args)
         coco[0].format_only = bool(args.format_only)
     if args.show_dir:
-        add_hook(cfg, dict(type='PredictionPictureHook', out_dir=args.show_dir, score_thr=args.show_score_thr,
-                           max_pictures=args.show_max))
+        add_hook(cfg, dict(type='PredictionImageHook', out_dir=args.show_dir, score_thr=args.show_score_thr,
+                           max_images=args.show_max))
 
 
 def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:

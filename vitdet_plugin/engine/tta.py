@@ -1,4 +1,4 @@
-"""Test-time augmentation by horizontal flip, for boxes and masks."""
+"""Test-time augmentation with horizontal flips, for boxes and masks."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,15 @@ from mmengine.structures import InstanceData
 
 @MODELS.register_module()
 class FlipTTAModel(BaseTTAModel):
-    """Merge detections of flipped and plain views: flip back, then NMS over all; a kept box keeps its own mask.
+    """Merge the detections of the original and the flipped image.
 
-    (mmdet's DetTTAModel refuses masks.)
+    Flipped detections are flipped back, then class-wise NMS runs on all detections; each kept box keeps its own mask.
+    Unlike mmdet's ``DetTTAModel``, masks are supported.
 
     Args:
-        nms: NMS of the merge, per class.
-        max_per_img: Detections kept in an image.
-        **kwargs: As for ``BaseTTAModel``.
+        nms: Config of the class-wise NMS.
+        max_per_img: Maximum number of detections per image.
+        **kwargs: Other arguments of ``BaseTTAModel``.
     """
 
     def __init__(self, nms: dict, max_per_img: int = 100, **kwargs):
@@ -26,7 +27,7 @@ class FlipTTAModel(BaseTTAModel):
         self.nms, self.max_per_img = dict(nms), max_per_img
 
     def merge_preds(self, data_samples_list: Sequence[Sequence]) -> list:
-        """Merge the views of each image; predictions are in the original image's pixels, as mmdet returns them."""
+        """Merge the views of each image; boxes are in pixels of the original image."""
         return [self._merge(views) for views in data_samples_list]
 
     def _merge(self, views: Sequence):
@@ -36,7 +37,7 @@ class FlipTTAModel(BaseTTAModel):
             scored, keep = batched_nms(found.bboxes, found.scores, found.labels, self.nms)
             keep = keep[:self.max_per_img]
             found = found[keep]
-            found.scores = scored[:len(keep), 4]  # soft NMS lowers scores
+            found.scores = scored[:len(keep), 4]  # soft NMS changes scores
         merged = views[0]
         merged.pred_instances = found
         return merged
@@ -44,7 +45,7 @@ class FlipTTAModel(BaseTTAModel):
 
 def _flipped_back(view) -> InstanceData:
     if view.flip_direction != 'horizontal':
-        raise ValueError(f'FlipTTAModel knows horizontal flips, not {view.flip_direction!r}')
+        raise ValueError(f'FlipTTAModel supports horizontal flips only, got flip_direction={view.flip_direction!r}')
     found, width = view.pred_instances, view.ori_shape[1]
     left, top, right, bottom = found.bboxes.unbind(-1)
     found.bboxes = torch.stack([width - right, top, width - left, bottom], dim=-1)

@@ -1,7 +1,7 @@
-"""Kinds of errors of detected boxes, and which class is taken for which.
+"""Error types of detected boxes and the confusion matrix of a detector.
 
-The kinds and thresholds are those of TIDE (Bolya et al., arXiv 2008.08115, Section 3.1), counted at one score
-threshold; TIDE itself weighs them by their effect on AP.
+The error types and IoU thresholds follow TIDE (arXiv:2008.08115, section 3.1). Errors are counted at one score
+threshold, while TIDE weights them by their effect on AP.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import numpy as np
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 ERRORS = {
-    'classification': 'on an object of another class',
-    'localisation': 'class right, IoU with the object only 0.1 to 0.5',
-    'both': 'class wrong and IoU 0.1 to 0.5',
-    'duplicate': 'on an object that a better box has found',
+    'classification': 'IoU at least 0.5 with an object of another class',
+    'localization': 'IoU 0.1 to 0.5 with an object of the same class',
+    'both': 'IoU 0.1 to 0.5 with an object of another class',
+    'duplicate': 'the object is already matched with a box of higher score',
     'background': 'IoU below 0.1 with every object',
-    'missed': 'objects without any of: a match, a box of another class, a badly placed box',
+    'missed': 'objects without a match, a classification error or a localization error',
 }
 
 
 @dataclass
 class Boxes:
-    """Boxes in one picture.
+    """Boxes of one image.
 
     Attributes:
-        boxes: (N, 4) x1, y1, x2, y2.
-        labels: (N,) class indexes.
-        scores: (N,); None for annotations.
-        ignored: (N,) annotations that neither count nor hurt (crowds); by default none.
+        boxes: Corners x1, y1, x2, y2 in pixels, of shape ``(N, 4)``.
+        labels: Class indices of shape ``(N,)``.
+        scores: Scores of shape ``(N,)``; None for annotations.
+        ignored: Mask of shape ``(N,)`` of annotations that are not evaluated (crowds); by default none.
     """
 
     boxes: np.ndarray
@@ -44,89 +44,91 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def above(self, score: float) -> Boxes:
-        """Those with at least this score, best first."""
+    def filter_by_score(self, score: float) -> Boxes:
+        """Return the boxes with at least this score, highest score first."""
         order = np.argsort(-self.scores, kind='stable')
         order = order[self.scores[order] >= score]
         return Boxes(self.boxes[order], self.labels[order], self.scores[order], self.ignored[order])
 
 
 def match_boxes(truth: Boxes, found: Boxes, classes: int) -> tuple[np.ndarray, dict[str, int]]:
-    """Confusion matrix and errors of one picture.
+    """Compute the confusion matrix and the errors of one image.
 
-    A box is matched with the object of its class that it overlaps most (IoU >= 0.5), better boxes first; then what is
-    left with objects of other classes. Boxes that mostly lie in an ignored region and match nothing are left out.
+    In order of decreasing score, each box is matched with the object of its class of highest IoU, if that is at least
+    0.5; the remaining boxes are then matched with objects of other classes in the same way. Unmatched boxes with at
+    least half of their area in an ignored region are not counted.
 
     Args:
         truth: Annotations.
-        found: Boxes, best first.
-        classes: K.
+        found: Detected boxes, highest score first.
+        classes: Number of classes K.
 
     Returns:
-        (K + 1, K + 1) counts, rows true, columns predicted, index K the background; and kind to number of errors.
+        The confusion matrix of shape ``(K + 1, K + 1)`` (rows: true class, columns: predicted class, index K:
+        background), and the number of errors of each type in :data:`ERRORS`.
     """
     matrix, errors = np.zeros((classes + 1, classes + 1), int), dict.fromkeys(ERRORS, 0)
     counted = ~truth.ignored
     objects, labels = truth.boxes[counted], truth.labels[counted]
     overlap = iou(found.boxes, objects)
     same = found.labels[:, None] == labels[None]
-    of_box = np.full(len(found), -1)
+    matches = np.full(len(found), -1)  # index of the matched object of each box
     for allowed in (same, ~same):
-        _match(np.where(allowed, overlap, 0), of_box)
-    touched = set()
+        _match(np.where(allowed, overlap, 0), matches)
+    explained = set()  # objects with a matched or badly localized box
     inside = _inside(found.boxes, truth.boxes[truth.ignored]).max(1, initial=0) >= FOREGROUND_IOU
     for box in range(len(found)):
-        target = of_box[box]
+        target = matches[box]
         if target >= 0:
             matrix[labels[target], found.labels[box]] += 1
-            touched.add(target)
+            explained.add(target)
             errors['classification'] += int(labels[target] != found.labels[box])
         elif not inside[box]:
             matrix[classes, found.labels[box]] += 1
-            kind, near = _kind(overlap[box], same[box])
+            kind, localized = _error_type(overlap[box], same[box])
             errors[kind] += 1
-            touched |= near
-    missed = [index for index in range(len(objects)) if index not in of_box]
+            explained |= localized
+    missed = [index for index in range(len(objects)) if index not in matches]
     for index in missed:
         matrix[labels[index], classes] += 1
-    errors['missed'] = sum(index not in touched for index in missed)
+    errors['missed'] = sum(index not in explained for index in missed)
     return matrix, errors
 
 
-def _match(overlap: np.ndarray, of_box: np.ndarray) -> None:
-    """Give each unmatched box, best first, the free object that it overlaps most."""
-    for box in range(len(of_box)):
-        if of_box[box] >= 0 or not overlap.shape[1]:
+def _match(overlap: np.ndarray, matches: np.ndarray) -> None:
+    """Match each unmatched box, highest score first, with the unmatched object of highest IoU; updates ``matches``."""
+    for box in range(len(matches)):
+        if matches[box] >= 0 or not overlap.shape[1]:
             continue
         free = overlap[box].copy()
-        free[of_box[of_box >= 0]] = 0
+        free[matches[matches >= 0]] = 0
         if free.max() >= FOREGROUND_IOU:
-            of_box[box] = int(free.argmax())
+            matches[box] = int(free.argmax())
 
 
-def _kind(overlap: np.ndarray, same: np.ndarray) -> tuple[str, set[int]]:
-    """Kind of error of a box that matched nothing, and the object that it lies on badly."""
+def _error_type(overlap: np.ndarray, same: np.ndarray) -> tuple[str, set[int]]:
+    """Return the error type of an unmatched box, and the object of a localization error."""
     best_same, best = (overlap * same).max(initial=0), overlap.max(initial=0)
     if best_same >= FOREGROUND_IOU:
         return 'duplicate', set()
-    if best >= FOREGROUND_IOU:  # its object went to another box
+    if best >= FOREGROUND_IOU:  # the object is matched with another box
         return 'classification', set()
     if best_same >= BACKGROUND_IOU:
-        return 'localisation', {int((overlap * same).argmax())}
+        return 'localization', {int((overlap * same).argmax())}
     if best >= BACKGROUND_IOU:
         return 'both', set()
     return 'background', set()
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, 4) and (M, 4) boxes -> (N, M) intersection over union."""
+    """Compute the intersection over union of boxes of shape ``(N, 4)`` and ``(M, 4)``; returns ``(N, M)``."""
     shared = _intersection(a, b)
     union = _area(a)[:, None] + _area(b)[None] - shared
     return shared / np.maximum(union, 1e-9)
 
 
 def _inside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M): share of each box of ``a`` that lies in each of ``b``, as COCO treats crowds."""
+    """Compute the fraction of each box of ``a`` inside each box of ``b``, as COCO does for crowds."""
     return _intersection(a, b) / np.maximum(_area(a)[:, None], 1e-9)
 
 

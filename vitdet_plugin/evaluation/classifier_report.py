@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong: precision, recall and F1 of each class, the confusion matrix, mistakes."""
+"""Evaluation report of a classifier: precision, recall and F1 of each class, confusion matrix, misclassified images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from vitdet_plugin.utils.track import track
 
 @dataclass
 class ClassifierReport:
-    """Results on one split; everything in [0, 1] except counts.
+    """Results of a classifier on one split; all values except counts are in [0, 1].
 
     Attributes:
-        classes: names.
-        confusion: (K, K) counts; rows are the true classes, columns the predicted ones.
-        precision, recall, f1: (K,); 0 where nothing was predicted, or where there is nothing to find.
-        top1, top5: accuracy; ``top5`` is None with fewer than six classes.
-        mistakes: (file, true class, predicted class, score of the latter), the most confident first.
+        classes: Names of the K classes.
+        confusion: Counts of shape ``(K, K)``; rows are the true classes, columns the predicted ones.
+        precision: Precision of each class, of shape ``(K,)``; 0 if the class was never predicted.
+        recall: Recall of each class, of shape ``(K,)``; 0 if the class has no images.
+        f1: F1 score of each class, of shape ``(K,)``; 0 where it is undefined.
+        top1: Accuracy.
+        top5: Top-5 accuracy; None with fewer than six classes.
+        mistakes: Misclassified images as (file, true class, predicted class, score), highest score first.
     """
 
     classes: list[str]
@@ -36,18 +39,18 @@ class ClassifierReport:
 
     @property
     def support(self) -> np.ndarray:
-        """(K,) pictures of each class."""
+        """Number of images of each class, of shape ``(K,)``."""
         return self.confusion.sum(1)
 
     def averages(self) -> dict[str, tuple[float, float, float]]:
-        """Precision, recall and F1 as mean over classes that have pictures (macro), and weighted by their number."""
-        there = self.support > 0
-        rows = np.stack([self.precision, self.recall, self.f1])[:, there]
+        """Return mean precision, recall and F1 over classes with images, unweighted (macro) and weighted by support."""
+        present = self.support > 0
+        rows = np.stack([self.precision, self.recall, self.f1])[:, present]
         return dict(macro=tuple(rows.mean(1).tolist()),
-                    weighted=tuple(np.average(rows, axis=1, weights=self.support[there]).tolist()))
+                    weighted=tuple(np.average(rows, axis=1, weights=self.support[present]).tolist()))
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``json.dump``."""
+        """Return the report in a form that can be written as JSON."""
         per_class = {name: dict(precision=float(p), recall=float(r), f1=float(f), support=int(n)) for name, p, r, f, n
                      in zip(self.classes, self.precision, self.recall, self.f1, self.support)}
         averages = {name: dict(zip(('precision', 'recall', 'f1'), values)) for name, values in self.averages().items()}
@@ -57,7 +60,7 @@ class ClassifierReport:
 
     def __str__(self) -> str:
         width = max(len(name) for name in (*self.classes, 'weighted mean'))
-        lines = [f'{"":<{width}} precision   recall       F1 pictures']
+        lines = [f'{"":<{width}} precision   recall       F1   images']
         for name, *values, count in zip(self.classes, self.precision, self.recall, self.f1, self.support):
             lines.append(f'{name:<{width}}' + ''.join(f' {value:>8.4f}' for value in values) + f' {count:>9}')
         for name, values in self.averages().items():
@@ -69,49 +72,55 @@ class ClassifierReport:
 
 
 def classifier_report(loaded: LoadedModel, split: str = 'test', batch_size: int = 32) -> ClassifierReport:
-    """Predict a split of the config and compare with its labels.
+    """Evaluate a classifier on a split of its config.
 
     Args:
         loaded: A classifier.
-        split: ``test``, ``val`` or ``train``: which ``*_dataloader`` of the config.
-        batch_size: Pictures at once.
+        split: ``'test'``, ``'val'`` or ``'train'``, the ``*_dataloader`` of the config to use.
+        batch_size: Number of images per forward pass.
 
     Raises:
-        UserError: No such split, or data without labels.
+        UserError: If the split does not exist, is empty, has no labels, or has other classes than the checkpoint.
     """
     dataset = build_dataset(loaded.cfg, split)
     classes = loaded.classes or list(dataset.metainfo.get('classes') or ())
     truth, scores, files = [], [], []
-    for index, sample in enumerate(track(predict_dataset(loaded, dataset, batch_size), len(dataset), 'pictures')):
+    for index, sample in enumerate(track(predict_dataset(loaded, dataset, batch_size), len(dataset), 'images')):
         if 'gt_label' not in sample or sample.gt_label.numel() != 1:
-            raise UserError(f'{split}_dataloader: picture {index} has no single label to compare with')
+            raise UserError(f'{split}_dataloader: image {index} does not have exactly one label. Use a single-label '
+                            'dataset.')
         truth.append(int(sample.gt_label))
         scores.append(sample.pred_score.cpu().numpy())
         files.append(str(sample.get('img_path', index)))
     if not truth:
-        raise UserError(f'{split}_dataloader has no pictures')
-    there = list(dataset.metainfo.get('classes') or ())
-    if classes and there and classes != there:
-        raise UserError(f'the checkpoint was trained on the classes {", ".join(classes)}, the {split} split has '
-                        f'{", ".join(there)}; labels would be mixed up')
-    return report_of(np.array(truth), np.stack(scores), classes, files)
+        raise UserError(f'{split}_dataloader: the dataset has no images. Check its paths.')
+    dataset_classes = list(dataset.metainfo.get('classes') or ())
+    if classes and dataset_classes and classes != dataset_classes:
+        raise UserError(f'the checkpoint was trained with the classes {", ".join(classes)}, but the {split} split has '
+                        f'{", ".join(dataset_classes)}. Use a dataset with the classes of the checkpoint, in the same '
+                        'order.')
+    return build_report(np.array(truth), np.stack(scores), classes, files)
 
 
-def report_of(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str] = (),
-              files: Sequence[str] = ()) -> ClassifierReport:
-    """The report of scores that are there already.
+def build_report(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str] = (),
+                 files: Sequence[str] = ()) -> ClassifierReport:
+    """Build a report from labels and scores.
 
     Args:
-        truth: (N,) class indexes.
-        scores: (N, K) probabilities.
-        classes: K names; numbers by default.
-        files: N names for the list of mistakes.
+        truth: Class indices of shape ``(N,)``.
+        scores: Probabilities of shape ``(N, K)``.
+        classes: Names of the K classes; their indices by default.
+        files: Names of the N images for ``ClassifierReport.mistakes``; their indices by default.
+
+    Raises:
+        UserError: If the number of scores differs from the number of classes.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
     labels = np.arange(scores.shape[1])
     classes = list(classes) or [str(label) for label in labels]
     if len(classes) != len(labels) or truth.max() >= len(labels):
-        raise UserError(f'the model scores {len(labels)} classes, the data has {max(len(classes), truth.max() + 1)}')
+        raise UserError(f'the model has {len(labels)} classes, but the dataset has '
+                        f'{max(len(classes), truth.max() + 1)}. Use the config and dataset of the checkpoint.')
     predicted = scores.argmax(1)
     precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, labels=labels, zero_division=0)
     top5 = None
@@ -126,16 +135,16 @@ def report_of(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str] = ()
 
 
 def _confusion_lines(report: ClassifierReport) -> list[str]:
-    """The matrix for up to 30 classes; of more only what is mixed up most often."""
+    """Format the confusion matrix for up to 30 classes, otherwise the 20 most frequent confusions."""
     count = len(report.classes)
     if count <= 30:
         width = max(len(name) for name in report.classes)
         cell = max(len(str(report.confusion.max())), len(str(count))) + 1
-        return ['confusion (rows: truth, columns: predicted, in the same order)', *[
+        return ['confusion matrix (rows: true class, columns: predicted class, in the same order)', *[
             f'{name:<{width}} ' + ''.join(f'{value if value else ".":>{cell}}' for value in row)
             for name, row in zip(report.classes, report.confusion)]]
     off = report.confusion - np.diag(np.diag(report.confusion))
     order = np.argsort(-off, axis=None)[:20]
-    pairs = [np.unravel_index(place, off.shape) for place in order if off.flat[place]]
-    return ['mixed up most often', *[f'  {off[row, column]:>6}  {report.classes[row]} taken for '
-                                     f'{report.classes[column]}' for row, column in pairs]]
+    pairs = [np.unravel_index(index, off.shape) for index in order if off.flat[index]]
+    return ['most frequent confusions', *[f'  {off[row, column]:>6}  {report.classes[row]} predicted as '
+                                          f'{report.classes[column]}' for row, column in pairs]]

@@ -1,4 +1,4 @@
-"""COCO's average precision with faster-coco-eval's compiled loops in the place of pycocotools' Python ones."""
+"""COCO average precision computed by faster-coco-eval."""
 
 import functools
 import sys
@@ -16,30 +16,40 @@ BACKENDS = ('faster_coco_eval', 'pycocotools')
 
 @METRICS.register_module()
 class FastCocoMetric(CocoMetric):
-    """mmdet's ``CocoMetric``, the same figures several times as fast.
+    """A faster version of mmdet's ``CocoMetric`` with the same results.
 
-    Boxes and masks are matched, and precision is accumulated, by faster-coco-eval; the summary is pycocotools'. Both
-    give the same arrays of precision and recall (``tests/evaluation/test_fast_coco.py``, ``benchmarks/coco_eval.py``).
+    faster-coco-eval matches boxes and masks and accumulates the precision in compiled code; the summary is computed by
+    pycocotools. Both packages give the same precision and recall arrays (``tests/evaluation/test_fast_coco.py``,
+    ``benchmarks/coco_eval.py``).
 
     Args:
-        backend: 'faster_coco_eval', or 'pycocotools' for the original.
-        *args, **kwargs: of ``CocoMetric``.
+        *args: Positional arguments of ``CocoMetric``.
+        backend: 'faster_coco_eval' (default) or 'pycocotools'.
+        **kwargs: Keyword arguments of ``CocoMetric``.
 
     Raises:
-        UserError: Unknown backend, or ``use_mp_eval``, which is pycocotools' own way to be faster, beside another.
+        UserError: If the backend is unknown, or ``use_mp_eval=True`` is combined with faster-coco-eval.
     """
 
     def __init__(self, *args, backend: str = BACKENDS[0], **kwargs) -> None:
         if backend not in BACKENDS:
-            raise UserError(f'FastCocoMetric: backend={backend!r}: choose {" or ".join(BACKENDS)}')
+            raise UserError(f'FastCocoMetric: unknown backend={backend!r}. Use {" or ".join(BACKENDS)}.')
         super().__init__(*args, **kwargs)
         if backend != 'pycocotools' and getattr(self, 'use_mp_eval', False):
-            raise UserError("FastCocoMetric: use_mp_eval=True is for backend='pycocotools'")
+            raise UserError("FastCocoMetric: use_mp_eval=True requires backend='pycocotools'. Remove use_mp_eval or "
+                            'set the backend.')
         self.backend = backend
-        self.iou_thrs = np.atleast_1d(self.iou_thrs)  # a config's list is compared element by element
+        self.iou_thrs = np.atleast_1d(self.iou_thrs)  # CocoMetric compares the thresholds elementwise
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """``results``: (ground truth, prediction) a picture, as ``CocoMetric.process`` collects them."""
+        """Compute the metrics.
+
+        Args:
+            results: Pairs (ground truth, prediction), one per image, as collected by ``CocoMetric.process``.
+
+        Returns:
+            Metric names and values, as from ``CocoMetric``.
+        """
         if self.backend == 'pycocotools':
             return super().compute_metrics(results)
         with _evaluating_with(fast_evaluation()):
@@ -48,12 +58,12 @@ class FastCocoMetric(CocoMetric):
 
 @functools.cache
 def fast_evaluation() -> type:
-    """A class with the interface of pycocotools' ``COCOeval``: ``evaluate``, ``accumulate``, ``summarize``."""
+    """Return a class with the interface of pycocotools' ``COCOeval``: ``evaluate``, ``accumulate``, ``summarize``."""
     from faster_coco_eval import COCOeval_faster
     from pycocotools.cocoeval import COCOeval
 
     class FastCOCOeval(COCOeval_faster):
-        summarize = COCOeval.summarize  # which takes mAP at 100 detections also where more are allowed
+        summarize = COCOeval.summarize  # always reports mAP at 100 detections, also if more are allowed
 
     return FastCOCOeval
 

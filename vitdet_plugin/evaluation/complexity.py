@@ -1,4 +1,4 @@
-"""Size, arithmetic, speed and memory of a model."""
+"""Parameters, multiply-accumulates, speed and memory of a model."""
 
 from __future__ import annotations
 
@@ -18,23 +18,27 @@ from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 
-AGREEMENT = 0.05  # of the two counts of multiplications
+AGREEMENT = 0.05  # maximum relative difference of the two counts of multiply-accumulates
 
 
 @dataclass
 class Complexity:
-    """Figures of a model for one picture.
+    """Complexity of a model for one image.
 
     Attributes:
-        parts: name of each part (backbone, neck, heads) to (parameters, multiply-accumulates by torch's count).
-        parameters, trainable: numbers of parameters.
-        macs: multiply-accumulates of convolutions, linear layers and attention, by torch's ``FlopCounterMode``; FLOPs
-            in papers on vision are mostly these.
-        macs_traced: the same by mmengine's ``get_model_complexity_info``, which also counts normalisation and
-            resizing, but not what torch fuses; None where it cannot trace the model.
-        not_traced: operators of the trace that mmengine does not count.
-        seconds: median of a prediction, post-processing included; None if not measured.
-        memory: bytes by which a prediction raises the peak of memory; None if not measured.
+        name: Name of the config or class.
+        shape: Height and width of the input in pixels.
+        parts: Maps the name of each part (backbone, neck, heads) to (parameters, multiply-accumulates).
+        parameters: Number of parameters.
+        trainable: Number of parameters that require a gradient.
+        macs: Multiply-accumulates of convolutions, linear layers and attention, counted by torch's
+            ``FlopCounterMode``. Vision papers usually report this number as FLOPs.
+        macs_traced: Multiply-accumulates counted by mmengine, including normalization and resizing, but without fused
+            operators of torch; None if mmengine cannot trace the model.
+        not_traced: Operators in the trace that mmengine does not count, and their number.
+        seconds: Median time of a prediction including post-processing; None if not measured.
+        memory: Increase of the peak memory by a prediction in bytes; None if not measured.
+        device: Device of the measurements.
     """
 
     name: str
@@ -51,11 +55,11 @@ class Complexity:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether both counts are within 5 %; None without a second one."""
+        """Whether both counts differ by at most 5 %; None without a traced count."""
         return None if self.macs_traced is None else abs(self.macs_traced / max(self.macs, 1) - 1) <= AGREEMENT
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``json.dump``."""
+        """Return the values in a form that can be written as JSON."""
         parts = {name: dict(parameters=count, macs=macs) for name, (count, macs) in self.parts.items()}
         return {**vars(self), 'shape': list(self.shape), 'parts': parts, 'agrees': self.agrees}
 
@@ -66,28 +70,28 @@ class Complexity:
         for name, (count, macs) in [*self.parts.items(), ('all', (self.parameters, self.macs))]:
             lines.append(f'{name:<{width}} {count / 1e6:>10.3f} M {macs / 1e9:>9.3f}')
         if self.macs_traced is None:
-            lines.append('mmengine cannot trace this model; the count is not cross-checked')
+            lines.append('not cross-checked: mmengine cannot trace this model')
         else:
             lines.append(f'cross-check by mmengine: {self.macs_traced / 1e9:.3f} GMACs' + (
-                '' if self.agrees else f'; not counted there: {", ".join(list(self.not_traced)[:6]) or "nothing"}'))
+                '' if self.agrees else f'; not counted: {", ".join(list(self.not_traced)[:6]) or "nothing"}'))
         if self.seconds is not None:
-            lines.append(f'{self.seconds * 1e3:.1f} ms a picture ({1 / self.seconds:.2f} a second)' + (
+            lines.append(f'{self.seconds * 1e3:.1f} ms per image ({1 / self.seconds:.2f} images/s)' + (
                 f', +{self.memory / 2**20:.0f} MB' if self.memory is not None else ''))
         return '\n'.join(lines)
 
 
 def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: int = 5,
             trace: bool = True) -> Complexity:
-    """Count and time a model on one random picture.
+    """Measure a model on one random image.
 
     Args:
         loaded: A classifier or a detector.
-        shape: Height and width in pixels; by default what the config's test pipeline makes.
-        repeats: Timed predictions after one to warm up; 0 leaves speed and memory out.
-        trace: Whether to count by mmengine as well.
+        shape: Height and width in pixels; by default the output size of the test pipeline.
+        repeats: Number of timed predictions after a warmup prediction; 0 disables measuring speed and memory.
+        trace: Whether to also count with mmengine.
 
     Raises:
-        UserError: The model cannot take a picture of this shape.
+        UserError: If the model does not support an image of this shape.
     """
     shape = shape or input_shape(loaded.cfg)
     model = loaded.model
@@ -97,8 +101,8 @@ def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: 
         try:
             total, by_part = count_macs(forward, inputs)
         except (RuntimeError, ValueError) as error:
-            raise UserError(f'the model cannot take {shape[0]} x {shape[1]} pixels: {str(error).splitlines()[0]}'
-                            ) from error
+            raise UserError(f'the model does not support an input of {shape[0]} x {shape[1]} pixels, pass another '
+                            f'--shape: {str(error).splitlines()[0]}') from error
         traced, not_traced = _traced_macs(forward, inputs) if trace else (None, {})
         seconds = memory = None
         if repeats:
@@ -117,10 +121,10 @@ def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: 
 
 
 def input_shape(cfg: Config) -> tuple[int, int]:
-    """(H, W) that the test pipeline gives, padded as the model asks.
+    """Return the height and width of images after the test pipeline and the padding of the data preprocessor.
 
     Raises:
-        UserError: The pipeline resizes by a factor, or not at all.
+        UserError: If the pipeline does not resize to a fixed size.
     """
     loader, size = cfg.get('test_dataloader'), None
     _, dataset = next(leaf_datasets(loader.dataset if loader else {}, ''))
@@ -133,7 +137,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
         elif kind == 'LetterBox':
             size = step.get('img_size', 640)
     if size is None:
-        raise UserError(f'config {cfg.filename}: the test pipeline makes pictures of any size; give --shape H W')
+        raise UserError(f'config {cfg.filename}: the test pipeline has no fixed output size. Pass --shape H W.')
     width, height = (size, size) if isinstance(size, int) else (size[0], size[1])
     preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     divisor = preprocessor.get('pad_size_divisor') or 1
@@ -141,7 +145,15 @@ def input_shape(cfg: Config) -> tuple[int, int]:
 
 
 def count_macs(forward: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int]]:
-    """Multiply-accumulates of ``forward(inputs)`` and of each child of ``forward.model``, by torch."""
+    """Count multiply-accumulates with torch's ``FlopCounterMode``.
+
+    Args:
+        forward: A module that has the measured model as its attribute ``model``.
+        inputs: Input of ``forward``, of shape ``(B, C, H, W)``.
+
+    Returns:
+        The total of ``forward(inputs)``, and the count of each child of ``forward.model``.
+    """
     from torch.utils.flop_counter import FlopCounterMode
     with FlopCounterMode(display=False, depth=None) as counter:
         forward(inputs)
@@ -150,24 +162,25 @@ def count_macs(forward: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int]]
               for name, operators in counter.get_flop_counts().items() if name.startswith(prefix)}
     by_part: dict[str, int] = {}
     for name, macs in counts.items():
-        above = name.split('.')[:-1]
-        if not any('.'.join(above[:end]) in counts for end in range(1, len(above) + 1)):  # some heads are not called
-            part = name.split('.')[0]                                                     # as a whole, their parts are
+        parents = name.split('.')[:-1]
+        # only count modules without a counted parent; heads that are not called as a whole have counted children only
+        if not any('.'.join(parents[:end]) in counts for end in range(1, len(parents) + 1)):
+            part = name.split('.')[0]
             by_part[part] = by_part.get(part, 0) + macs
     return counter.get_total_flops() // 2, by_part
 
 
 def _traced_macs(forward: nn.Module, inputs: Tensor) -> tuple[int | None, dict[str, int]]:
-    from mmengine.analysis import FlopAnalyzer  # what get_model_complexity_info counts with, in one trace
+    from mmengine.analysis import FlopAnalyzer  # used by get_model_complexity_info; called directly to trace only once
     ours = [module for module in forward.modules() if getattr(module, 'form', None) == 'auto']
     for module in ours:
-        module.form = 'dense'  # attention as the formula stands, as a trace cannot look into functions of our own
+        module.form = 'dense'  # a trace does not count the operators inside custom functions
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
             counter = FlopAnalyzer(forward, (inputs,)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             total, skipped = counter.total(), counter.unsupported_ops()
-        except Exception:  # tracing fails in as many ways as there are models
+        except Exception:  # tracing can raise any exception
             return None, {}
         finally:
             for module in ours:
@@ -176,7 +189,7 @@ def _traced_macs(forward: nn.Module, inputs: Tensor) -> tuple[int | None, dict[s
 
 
 class _Forward(nn.Module):
-    """A model's raw outputs, flat, as a function of its input alone."""
+    """Wrap a model as a function of its input tensor that returns all raw outputs as a flat tuple."""
 
     def __init__(self, model: nn.Module, data_sample: Any) -> None:
         super().__init__()
@@ -216,7 +229,10 @@ def _timed(step: Callable[[], Any], device: torch.device) -> float:
 
 
 def peak_memory(step: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes by which ``step`` raises the peak: of tensors on a GPU, of the process on a CPU (Linux; else None)."""
+    """Return the increase of the peak memory by ``step`` in bytes.
+
+    On a GPU this is the memory of tensors, on a CPU that of the process; None if it cannot be measured (not Linux).
+    """
     gc.collect()
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
@@ -224,7 +240,7 @@ def peak_memory(step: Callable[[], Any], device: torch.device) -> int | None:
         step()
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        with open('/proc/self/clear_refs', 'w') as file:  # the peak starts again from here
+        with open('/proc/self/clear_refs', 'w') as file:  # writing 5 resets the peak
             file.write('5')
         before = _status('VmRSS')
         step()

@@ -1,4 +1,4 @@
-"""What a detector gets right and wrong: average precision and curves of each class, confusion, kinds of errors."""
+"""Evaluation report of a detector: average precision and curves of each class, confusion matrix, error types."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from vitdet_plugin.evaluation.box_errors import ERRORS, Boxes, match_boxes
 from vitdet_plugin.utils.output import suppress_output
 from vitdet_plugin.utils.track import track
 
-RECALLS = np.linspace(0, 1, 101)  # COCO's points of the precision-recall curve
+RECALLS = np.linspace(0, 1, 101)  # recall values at which COCO evaluates the precision
 
 
 @dataclass
 class DetectorReport:
-    """Results on one split.
+    """Results of a detector on one split.
 
     Attributes:
-        classes: names.
-        ap: (K, 3): average precision over IoU 0.50 to 0.95, at 0.50, at 0.75, as COCO defines them; NaN for a class
+        classes: Names of the K classes.
+        ap: COCO average precision over IoU 0.50 to 0.95, at 0.50 and at 0.75, of shape ``(K, 3)``; NaN for a class
             without objects.
-        curves: (K, 2, 101) precision at the recalls 0, 0.01 … 1, for IoU 0.50 and 0.75.
-        objects: (K,) annotated objects, without ignored ones.
-        confusion: (K + 1, K + 1) of boxes of at least ``score_thr``: rows are the true classes, the last one the
-            background; columns the predicted ones, the last one for missed objects.
-        errors: kind of error to count, see :mod:`vitdet_plugin.evaluation.box_errors`.
-        score_thr: lowest score in ``confusion`` and ``errors``.
+        curves: Precision at the recalls 0, 0.01, …, 1 for IoU 0.50 and 0.75, of shape ``(K, 2, 101)``.
+        objects: Number of annotated objects that are not ignored, of shape ``(K,)``.
+        confusion: Confusion matrix of boxes with at least ``score_thr``, of shape ``(K + 1, K + 1)``. Rows are the true
+            classes, the last one the background; columns are the predicted classes, the last one missed objects.
+        errors: Number of errors of each type in :data:`vitdet_plugin.evaluation.box_errors.ERRORS`.
+        score_thr: Lowest score of boxes in ``confusion`` and ``errors``.
+        images: Number of images.
+        worst: Images with errors as (file, number of errors), most errors first.
     """
 
     classes: list[str]
@@ -41,14 +43,14 @@ class DetectorReport:
     errors: dict[str, int]
     score_thr: float
     images: int = 0
-    worst: list[tuple[str, int]] = field(default_factory=list)  # (file, errors) with the most errors first
+    worst: list[tuple[str, int]] = field(default_factory=list)
 
     def mean_ap(self) -> np.ndarray:
-        """(3,) means over the classes that have objects."""
+        """Return the mean of ``ap`` over the classes with objects, of shape ``(3,)``."""
         return np.nanmean(self.ap, 0) if np.isfinite(self.ap).any() else np.full(3, np.nan)
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``json.dump``; None stands for what is not defined."""
+        """Return the report in a form that can be written as JSON; undefined values are None."""
         def plain(values: np.ndarray) -> list:
             return [None if np.isnan(value) else float(value) for value in values]
 
@@ -66,21 +68,21 @@ class DetectorReport:
                                     [*self.objects, self.objects.sum()]):
             lines.append(f'{name:<{width}}' + ''.join(f' {value:>8.4f}' for value in row) + f' {count:>8}')
         found = int(np.trace(self.confusion[:-1, :-1]))
-        lines += ['', f'boxes of score >= {self.score_thr:g} at IoU 0.5: {found} right, ' +
+        lines += ['', f'boxes with score >= {self.score_thr:g} at IoU 0.5: {found} correct, ' +
                   ', '.join(f'{count} {kind}' for kind, count in self.errors.items())]
         return '\n'.join(lines + [f'  {kind}: {meaning}' for kind, meaning in ERRORS.items()])
 
 
 def detector_report(loaded: LoadedModel, split: str = 'test', score_thr: float = 0.3) -> DetectorReport:
-    """Predict a split of the config and compare its boxes with the annotated ones.
+    """Evaluate the boxes of a detector on a split of its config.
 
     Args:
         loaded: A detector.
-        split: ``test``, ``val`` or ``train``: which ``*_dataloader`` of the config; its pipeline is that of the test.
-        score_thr: Lowest score for the confusion matrix and the kinds of errors; AP uses every box.
+        split: ``'test'``, ``'val'`` or ``'train'``, the ``*_dataloader`` of the config to use, with the test pipeline.
+        score_thr: Lowest score of boxes in the confusion matrix and the error types; AP uses all boxes.
 
     Raises:
-        UserError: No such split, or no annotations in it.
+        UserError: If the split does not exist or has no annotated objects.
     """
     cfg = loaded.cfg.copy()
     if split != 'test' and cfg.get('test_dataloader') is not None:
@@ -90,25 +92,33 @@ def detector_report(loaded: LoadedModel, split: str = 'test', score_thr: float =
     truth = [boxes_of_instances(dataset.get_data_info(index).get('instances', [])) for index in range(len(dataset))]
     files = [dataset.get_data_info(index).get('img_path', str(index)) for index in range(len(dataset))]
     if not any(len(each) for each in truth):
-        raise UserError(f'{split}_dataloader: no annotated objects to compare with')
+        raise UserError(f'{split}_dataloader: the dataset has no annotated objects. Use an annotated split.')
     found = []
-    for sample in track(predict_dataset(loaded, dataset, batch_size=1), len(dataset), 'pictures'):
+    for sample in track(predict_dataset(loaded, dataset, batch_size=1), len(dataset), 'images'):
         result = sample.pred_instances
         boxes = result.bboxes.tensor if hasattr(result.bboxes, 'tensor') else result.bboxes
         found.append(Boxes(boxes.cpu().numpy(), result.labels.cpu().numpy(), result.scores.cpu().numpy()))
     classes = loaded.classes or list(dataset.metainfo['classes'])
-    return report_of(truth, found, classes, files, score_thr)
+    return build_report(truth, found, classes, files, score_thr)
 
 
-def report_of(truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[str], files: Sequence[str] = (),
-              score_thr: float = 0.3) -> DetectorReport:
-    """The report of boxes that are there already, one ``Boxes`` a picture."""
+def build_report(truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[str], files: Sequence[str] = (),
+                 score_thr: float = 0.3) -> DetectorReport:
+    """Build a report from annotated and detected boxes.
+
+    Args:
+        truth: Annotations of each image.
+        found: Detected boxes of each image.
+        classes: Names of the classes.
+        files: Names of the images; their indices by default.
+        score_thr: Lowest score of boxes in the confusion matrix and the error types.
+    """
     ap, curves = coco_average_precision(truth, found, len(classes))
     confusion = np.zeros((len(classes) + 1,) * 2, int)
     errors, worst = dict.fromkeys(ERRORS, 0), []
     objects = np.bincount(np.concatenate([each.labels[~each.ignored] for each in truth]), minlength=len(classes))
     for index, (true, predicted) in enumerate(zip(truth, found)):
-        matrix, kinds = match_boxes(true, predicted.above(score_thr), len(classes))
+        matrix, kinds = match_boxes(true, predicted.filter_by_score(score_thr), len(classes))
         confusion += matrix
         for kind, count in kinds.items():
             errors[kind] += count
@@ -120,7 +130,16 @@ def report_of(truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequence[
 
 def coco_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes],
                            classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """AP and precision-recall curves of each class by pycocotools; see ``DetectorReport`` for the shapes."""
+    """Compute AP and precision-recall curves of each class with pycocotools.
+
+    Args:
+        truth: Annotations of each image.
+        found: Detected boxes of each image.
+        classes: Number of classes.
+
+    Returns:
+        ``ap`` and ``curves`` of :class:`DetectorReport`.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
     annotations, results = [], []
@@ -131,8 +150,8 @@ def coco_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes],
         results += [dict(image_id=image, category_id=label + 1, bbox=box, score=score) for box, label, score in
                     zip(_xywh(predicted.boxes), predicted.labels.tolist(), predicted.scores.tolist())]
     if not results:
-        has = np.bincount([each['category_id'] - 1 for each in annotations], minlength=classes) > 0
-        zeros = np.where(has, 0.0, np.nan)
+        has_objects = np.bincount([each['category_id'] - 1 for each in annotations], minlength=classes) > 0
+        zeros = np.where(has_objects, 0.0, np.nan)
         return np.repeat(zeros[:, None], 3, 1), zeros[:, None, None].repeat(2, 1).repeat(len(RECALLS), 2)
     with suppress_output():
         coco = COCO()
@@ -142,15 +161,15 @@ def coco_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes],
         evaluation = COCOeval(coco, coco.loadRes(results), 'bbox')
         evaluation.evaluate()
         evaluation.accumulate()
-    precision = evaluation.eval['precision'][:, :, :, 0, -1]  # (IoU, recall, class), all areas, 100 boxes a picture
+    precision = evaluation.eval['precision'][:, :, :, 0, -1]  # (IoU, recall, class), all areas, 100 boxes per image
     precision = np.where(precision < 0, np.nan, precision)
     at = [int(np.flatnonzero(np.isclose(evaluation.params.iouThrs, iou))[0]) for iou in (0.5, 0.75)]
-    ap = np.stack([precision.mean((0, 1)), *(precision[place].mean(0) for place in at)], 1)
+    ap = np.stack([precision.mean((0, 1)), *(precision[index].mean(0) for index in at)], 1)
     return ap, precision[at].transpose(2, 0, 1)
 
 
 def boxes_of_instances(instances: Sequence[dict]) -> Boxes:
-    """``instances`` of mmdet's data sets as ``Boxes``."""
+    """Convert the ``instances`` of a dataset of mmdet to :class:`Boxes`."""
     return Boxes(np.array([each['bbox'] for each in instances], float).reshape(-1, 4),
                  np.array([each['bbox_label'] for each in instances], int), None,
                  np.array([bool(each.get('ignore_flag')) for each in instances], bool))

@@ -1,4 +1,4 @@
-"""LVIS average precision (arXiv 1908.03195, section 3) by faster-coco-eval."""
+"""LVIS average precision (arXiv:1908.03195, section 3), computed by faster-coco-eval."""
 
 import os
 import tempfile
@@ -17,20 +17,21 @@ _NAMES = {'mAP': 'AP_all', 'mAP_50': 'AP_50', 'mAP_75': 'AP_75', 'mAP_s': 'AP_sm
 
 @METRICS.register_module()
 class LVISDetMetric(CocoMetric):
-    """AP where pictures are annotated for some classes only.
+    """LVIS average precision for datasets whose images are annotated for a subset of the classes.
 
-    A detection counts in a picture if its class is annotated there or known to be absent; where the annotation of its
-    class is not exhaustive, an unmatched one is no error. Results: ``bbox_mAP``, ``_50``, ``_75``, by size ``_s``,
-    ``_m``, ``_l``, by rareness of the class ``_r``, ``_c``, ``_f``; -1 where there is nothing to average.
+    A detection is evaluated in an image if its class is annotated there or known to be absent. If the annotations of
+    its class are not exhaustive, an unmatched detection is not a false positive. Results are ``bbox_mAP``, ``_50``,
+    ``_75``, by object size ``_s``, ``_m``, ``_l``, and by frequency of the class ``_r``, ``_c``, ``_f``; -1 if there is
+    nothing to average.
 
     Args:
         ann_file: LVIS annotation file.
         metric: 'bbox', 'segm' or both.
-        max_dets: detections a picture; what is beyond is left out, lowest scores first.
-        **kwargs: of ``CocoMetric``: ``format_only``, ``outfile_prefix``, ``prefix`` ...
+        max_dets: Maximum number of detections per image; those of highest score are kept.
+        **kwargs: Other arguments of ``CocoMetric``, such as ``format_only``, ``outfile_prefix`` or ``prefix``.
 
     Raises:
-        UserError: another metric.
+        UserError: If the metric is unknown.
     """
 
     default_prefix = 'lvis'
@@ -38,18 +39,25 @@ class LVISDetMetric(CocoMetric):
     def __init__(self, ann_file: str, metric: str | Sequence[str] = 'bbox', max_dets: int = 300, **kwargs) -> None:
         super().__init__(ann_file=ann_file, metric=metric, **kwargs)
         if unknown := set(self.metrics) - {'bbox', 'segm'}:
-            raise UserError(f'LVISDetMetric: metric {", ".join(sorted(unknown))} is unknown; choose bbox and segm')
+            raise UserError(f'LVISDetMetric: unknown metric {", ".join(sorted(unknown))}. Use bbox, segm or both.')
         self.ann_file, self.max_dets = ann_file, max_dets
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """``results``: (ground truth, prediction) a picture, as ``CocoMetric.process`` collects them."""
+        """Compute the metrics.
+
+        Args:
+            results: Pairs (ground truth, prediction), one per image, as collected by ``CocoMetric.process``.
+
+        Returns:
+            Metric names and values; empty with ``format_only``.
+        """
         logger = MMLogger.get_current_instance()
         self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
         predictions = [_best(prediction, self.max_dets) for _, prediction in results]
         with tempfile.TemporaryDirectory() as scratch:
             files = self.results2json(predictions, self.outfile_prefix or os.path.join(scratch, 'results'))
             if self.format_only:
-                logger.info(f'results are saved as {self.outfile_prefix}.*.json')
+                logger.info(f'results were saved to {self.outfile_prefix}.*.json')
                 return {}
             found = {metric: load(files[metric]) for metric in self.metrics}
         scores = {}
@@ -63,7 +71,7 @@ class LVISDetMetric(CocoMetric):
         if not detections:
             return dict.fromkeys(_NAMES, 0.0)
         truth = COCO(self.ann_file)
-        if metric == 'segm':  # sizes are those of the masks, not of the boxes
+        if metric == 'segm':  # without bbox, faster-coco-eval takes the object size from the mask
             detections = [{key: value for key, value in each.items() if key != 'bbox'} for each in detections]
         evaluation = COCOeval_faster(truth, truth.loadRes(detections), metric, lvis_style=True,
                                      print_function=MMLogger.get_current_instance().info)
@@ -78,7 +86,7 @@ class LVISDetMetric(CocoMetric):
 
 
 def _best(prediction: dict, count: int) -> dict:
-    """The ``count`` detections of highest score."""
+    """Return the ``count`` detections of highest score."""
     if len(prediction['scores']) <= count:
         return prediction
     kept = sorted((-prediction['scores']).argsort(kind='stable')[:count])

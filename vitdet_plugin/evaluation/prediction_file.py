@@ -1,4 +1,4 @@
-"""What a classifier said of every picture of a test run, as a file."""
+"""Files with the predictions of a classifier."""
 
 import csv
 import json
@@ -12,14 +12,14 @@ from mmengine.registry import METRICS
 
 @METRICS.register_module()
 class ClassPredictionFile(BaseMetric):
-    """Write predictions sorted by path; no figures of its own.
+    """Metric that writes predictions sorted by path to a file and returns no values.
 
-    Columns or keys: ``file``, ``truth`` and ``class`` (names), ``score``, and in JSON ``scores`` of all classes in the
-    order of ``classes``.
+    The columns or keys are ``file``, ``truth`` and ``class`` (names), ``score``, and in JSON ``scores`` of all classes
+    in the order of ``classes``.
 
     Args:
-        out_file: ``.csv`` or ``.json``.
-        **kwargs: Of mmengine's ``BaseMetric``.
+        out_file: Output file, ``.csv`` or ``.json``.
+        **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
     def __init__(self, out_file: str, **kwargs: Any) -> None:
@@ -27,13 +27,14 @@ class ClassPredictionFile(BaseMetric):
         self.out_file = Path(out_file)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Collect path, true label and scores of each sample."""
         for sample in data_samples:
             truth = sample.get('gt_label')
             self.results.append((str(sample.get('img_path')), None if truth is None else int(truth),
                                  sample['pred_score'].cpu().tolist()))
 
     def compute_metrics(self, results: list) -> dict:
-        """Write the file; runs on the first rank with the results of all."""
+        """Write the file; called on rank 0 with the results of all ranks."""
         classes = (self.dataset_meta or {}).get('classes') or [f'class {label}' for label in range(len(results[0][2]))]
         rows = []
         for path, truth, scores in sorted(results):
@@ -49,7 +50,7 @@ class ClassPredictionFile(BaseMetric):
 
 
 def write_prediction_csv(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows with ``file``, ``class``, ``score`` and perhaps ``truth``; scores with 6 digits."""
+    """Write rows with ``file``, ``class``, ``score`` and optionally ``truth`` to a CSV file; scores have 6 decimals."""
     columns = [name for name in ('file', 'truth', 'class', 'score') if rows and name in rows[0]]
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)

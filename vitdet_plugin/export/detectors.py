@@ -1,7 +1,8 @@
-"""Detectors as a whole in a form that can be exported: proposals, boxes, suppression and masks with fixed sizes.
+"""Detection heads with static shapes for export: proposals, boxes, NMS and masks.
 
-mmdet's own post-processing makes tensors whose length depends on the picture. Here every step keeps its length: what
-is dropped has the score 0, and the output has a fixed number of rows, best first, the rest of which is empty.
+The post-processing of mmdet creates tensors whose length depends on the image. The modules here keep all lengths
+fixed: removed entries have a score of 0, and outputs have a fixed number of rows, highest score first, padded with
+empty rows.
 """
 
 from __future__ import annotations
@@ -15,13 +16,18 @@ from torch import Tensor, nn
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
 
-_MOST_CANDIDATES = 4096  # boxes with a class that a second stage hands to suppression
+_MAX_CANDIDATES = 4096  # pairs of a box and a class that the second stage passes to NMS
 
 
 class OneStage(nn.Module):
-    """Maps of a picture (1, C, H, W) to ``boxes`` (N, 4), ``scores`` (N,), ``labels`` (N,); N is ``max_per_img``.
+    """Convert feature maps to detections with mmdet's anchor heads (RetinaNet) or YOLOv5's head.
 
-    For mmdet's anchor heads with one score a class (RetinaNet) and YOLOv5's head.
+    ``forward`` takes feature maps of shape ``(1, C, H, W)`` and the height and width of the image, and returns
+    ``boxes`` of shape ``(N, 4)``, ``scores`` of shape ``(N,)`` and ``labels`` of shape ``(N,)``; N is ``max_per_img``.
+
+    Args:
+        head: The dense head.
+        test_cfg: Its test config.
     """
 
     output_names = ('boxes', 'scores', 'labels')
@@ -43,18 +49,28 @@ class OneStage(nn.Module):
     def _yolo_candidates(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         found, least = self.head.decode(*self.head(maps))[0], self.cfg.get('score_thr', 0.25)
         corners = torch.cat((found[:, :2] - found[:, 2:4] / 2, found[:, :2] + found[:, 2:4] / 2), 1)
-        scores = above(found[:, 5:] * above(found[:, 4:5], least), least)
+        scores = zero_low_scores(found[:, 5:] * zero_low_scores(found[:, 4:5], least), least)
         if not self.cfg.get('multi_label', False):
             best, labels = scores.max(1)
-            scores, places = top(best, self.cfg.get('nms_pre', 30_000))
-            return corners[places], scores, labels[places]
-        scores, pairs = top(scores.flatten(), self.cfg.get('nms_pre', 30_000))
+            scores, indices = top_scores(best, self.cfg.get('nms_pre', 30_000))
+            return corners[indices], scores, labels[indices]
+        scores, pairs = top_scores(scores.flatten(), self.cfg.get('nms_pre', 30_000))
         classes = self.head.num_classes
         return corners[torch.div(pairs, classes, rounding_mode='floor')], scores, pairs % classes
 
 
 class TwoStage(nn.Module):
-    """As :class:`OneStage`, by an RPN and RoI heads; with a mask head also ``masks`` (N, m, m) over the boxes."""
+    """Convert feature maps to detections with an RPN and RoI heads.
+
+    The inputs and outputs are those of :class:`OneStage`; with a mask head there are also ``masks`` of shape
+    ``(N, m, m)`` over the boxes.
+
+    Args:
+        rpn: The RPN head.
+        roi: The RoI head.
+        rpn_cfg: Test config of the RPN head.
+        test_cfg: Test config of the RoI head.
+    """
 
     def __init__(self, rpn: nn.Module, roi: nn.Module, rpn_cfg: Any, test_cfg: Any) -> None:
         super().__init__()
@@ -66,8 +82,8 @@ class TwoStage(nn.Module):
         proposals, objectness, _ = best_after_nms(boxes, scores, levels, self.rpn_cfg['nms']['iou_threshold'],
                                                   self.rpn_cfg['max_per_img'])
         scores, refined, head = self._stages(maps, proposals, image_hw)
-        scores = above(scores[:, :-1] * (objectness > 0)[:, None], self.cfg['score_thr'])
-        scores, pairs = top(scores.flatten(), _MOST_CANDIDATES)
+        scores = zero_low_scores(scores[:, :-1] * (objectness > 0)[:, None], self.cfg['score_thr'])
+        scores, pairs = top_scores(scores.flatten(), _MAX_CANDIDATES)
         rows, labels = torch.div(pairs, head.num_classes, rounding_mode='floor'), pairs % head.num_classes
         chosen = refined[rows, torch.zeros_like(labels) if head.reg_class_agnostic else labels]
         found = best_after_nms(chosen, scores, labels, self.cfg['nms']['iou_threshold'], self.cfg['max_per_img'])
@@ -75,10 +91,10 @@ class TwoStage(nn.Module):
 
     def _stages(self, maps: tuple[Tensor, ...], boxes: Tensor,
                 image_hw: tuple[int, int]) -> tuple[Tensor, Tensor, nn.Module]:
-        """Probabilities (n, K + 1) and boxes (n, 1 or K, 4) of the last stage, and its head."""
+        """Return the probabilities ``(N, K + 1)`` and boxes ``(N, 1 or K, 4)`` of the last stage, and its head."""
         logits, heads = [], as_list(self.roi.bbox_head)
         for extractor, head in zip(as_list(self.roi.bbox_roi_extractor), heads, strict=True):
-            out, deltas = head(crop(extractor, maps, boxes))
+            out, deltas = head(roi_features(extractor, maps, boxes))
             logits.append(out)
             anchors = boxes[:, None].expand(-1, deltas.shape[1] // 4, -1).flatten(0, 1)
             refined = decode(head.bbox_coder, anchors, deltas.reshape(-1, 4), image_hw).view(len(boxes), -1, 4)
@@ -89,18 +105,24 @@ class TwoStage(nn.Module):
         return torch.stack(logits).mean(0).softmax(1), refined, heads[-1]
 
     def _masks(self, maps: tuple[Tensor, ...], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Probabilities (n, m, m) over each box, of its class; mean of all mask heads."""
+        """Return the mask probabilities of each box for its class, the mean of all mask heads, of shape (N, m, m)."""
         pairs = zip(as_list(self.roi.mask_roi_extractor), as_list(self.roi.mask_head), strict=True)
-        masks = torch.stack([head(crop(extractor, maps, boxes)).sigmoid() for extractor, head in pairs]).mean(0)
-        place = torch.zeros_like(labels) if masks.shape[1] == 1 else labels.clamp(min=0)
-        return masks[torch.arange(len(masks)), place]
+        masks = torch.stack([head(roi_features(extractor, maps, boxes)).sigmoid() for extractor, head in pairs]).mean(0)
+        channel = torch.zeros_like(labels) if masks.shape[1] == 1 else labels.clamp(min=0)
+        return masks[torch.arange(len(masks)), channel]
 
 
-def whole_detector(model: nn.Module) -> nn.Module:
-    """What follows the neck of a detector, ready for export.
+def exportable_heads(model: nn.Module) -> nn.Module:
+    """Build the exportable form of the heads of a detector.
+
+    Args:
+        model: A detector of mmdet.
+
+    Returns:
+        A :class:`OneStage` or :class:`TwoStage` module.
 
     Raises:
-        UserError: Heads of a kind that is not known here, or a suppression other than plain NMS.
+        UserError: If the heads are not supported or use another method than NMS.
     """
     from mmdet.models.dense_heads import AnchorHead, RetinaHead, RPNHead
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
@@ -109,31 +131,41 @@ def whole_detector(model: nn.Module) -> nn.Module:
         head = model.bbox_head
         if not (hasattr(head, 'decode') or type(head).forward_single in (RetinaHead.forward_single,
                                                                          AnchorHead.forward_single)):
-            raise _unknown(type(head).__name__)
+            raise _unsupported(type(head).__name__)
         _check_nms(test_cfg)
         return OneStage(head, test_cfg)
     if type(roi) not in (StandardRoIHead, CascadeRoIHead, ViTDetCascadeRoIHead) or type(model.rpn_head) is not RPNHead:
-        raise _unknown(f'{type(model.rpn_head).__name__} and {type(roi).__name__}')
+        raise _unsupported(f'{type(model.rpn_head).__name__} and {type(roi).__name__}')
     if any(head.custom_activation for head in as_list(roi.bbox_head)):
-        raise _unknown(f'{type(as_list(roi.bbox_head)[0].loss_cls).__name__} scores')
+        raise _unsupported(f'{type(as_list(roi.bbox_head)[0].loss_cls).__name__} scores')
     _check_nms(test_cfg.rpn)
     _check_nms(test_cfg.rcnn)
     return TwoStage(model.rpn_head, roi, test_cfg.rpn, test_cfg.rcnn)
 
 
-def _unknown(name: str) -> UserError:
-    return UserError(f'a detector with {name} cannot be exported whole (Faster, Mask and Cascade R-CNN, RetinaNet and '
-                     'YOLOv5 can); --features writes its backbone and neck')
+def _unsupported(name: str) -> UserError:
+    return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
+                     'RetinaNet, YOLOv5). Use --features to export its backbone and neck.')
 
 
 def _check_nms(cfg: Any) -> None:
     if 'nms' in cfg and cfg['nms'].get('type', 'nms') != 'nms':
-        raise UserError(f'suppression by {cfg["nms"]["type"]} cannot be exported; set it to nms')
+        raise UserError(f'export of {cfg["nms"]["type"]} is not supported. Set nms.type=nms in model.test_cfg.')
 
 
 def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple[int, int],
                       cfg: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best ``nms_pre`` boxes with a class of every level: boxes (M, 4), scores, labels and levels (M,)."""
+    """Select the ``nms_pre`` pairs of a box and a class with the highest scores of each level.
+
+    Args:
+        head: A dense head of mmdet with anchors.
+        maps: Feature maps of shape ``(1, C, H, W)``.
+        image_hw: Height and width of the image in pixels.
+        cfg: Test config of the head.
+
+    Returns:
+        Boxes of shape ``(M, 4)``; scores, labels and levels, each of shape ``(M,)``.
+    """
     logits, deltas = head(maps)
     anchors = head.prior_generator.grid_priors([each.shape[-2:] for each in logits], dtype=maps[0].dtype,
                                                device=maps[0].device)
@@ -142,7 +174,8 @@ def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple
         scores = scores[0].permute(1, 2, 0).reshape(-1, classes)
         scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(1)[:, :-1]
         count = scores.shape[1]
-        scores, pairs = top(above(scores, cfg.get('score_thr', 0.0)).flatten(), cfg.get('nms_pre', -1))
+        scores, pairs = top_scores(zero_low_scores(scores, cfg.get('score_thr', 0.0)).flatten(),
+                                   cfg.get('nms_pre', -1))
         rows = torch.div(pairs, count, rounding_mode='floor')
         boxes = decode(head.bbox_coder, anchor[rows], delta[0].permute(1, 2, 0).reshape(-1, 4)[rows], image_hw)
         large = ((boxes[:, 2:] - boxes[:, :2]) > cfg.get('min_bbox_size', -1)).all(1)
@@ -151,46 +184,69 @@ def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple
 
 
 def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float,
-                   most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Suppression within each group, then the best ``most``, padded with rows of score 0 and group -1."""
-    apart = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]
-    keep = torchvision.ops.nms(apart, scores, iou_threshold)
-    alive = torch.zeros_like(scores).index_put((keep,), scores.new_ones(()))
-    scores, places = top(scores * alive, most)
-    missing = most - len(places)
-    boxes = nn.functional.pad(boxes[places] * (scores > 0)[:, None], (0, 0, 0, missing))
-    groups = torch.where(scores > 0, groups[places], -1)
+                   count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Run NMS within each group and keep the boxes of highest score.
+
+    Args:
+        boxes: Boxes of shape ``(M, 4)``.
+        scores: Scores of shape ``(M,)``; 0 marks removed boxes.
+        groups: Group (class or level) of each box, of shape ``(M,)``.
+        iou_threshold: IoU above which a box is removed.
+        count: Number of rows of the outputs.
+
+    Returns:
+        Boxes of shape ``(count, 4)``, scores and groups of shape ``(count,)``, highest score first. Empty rows have
+        score 0 and group -1.
+    """
+    shifted = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]  # groups do not overlap
+    keep = torchvision.ops.nms(shifted, scores, iou_threshold)
+    kept = torch.zeros_like(scores).index_put((keep,), scores.new_ones(()))
+    scores, indices = top_scores(scores * kept, count)
+    missing = count - len(indices)
+    boxes = nn.functional.pad(boxes[indices] * (scores > 0)[:, None], (0, 0, 0, missing))
+    groups = torch.where(scores > 0, groups[indices], -1)
     return boxes, nn.functional.pad(scores, (0, missing)), nn.functional.pad(groups, (0, missing), value=-1)
 
 
-def crop(extractor: nn.Module, maps: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
-    """RoIAlign of every box on every level, of which the box's own is taken: (N, C, h, w)."""
+def roi_features(extractor: nn.Module, maps: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
+    """Extract RoI features of each box from the level that the extractor assigns to it.
+
+    RoIAlign runs for every box on every level, as the number of boxes per level is not static.
+
+    Args:
+        extractor: ``SingleRoIExtractor`` of mmdet.
+        maps: Feature maps of shape ``(1, C, H, W)``.
+        boxes: Boxes of shape ``(N, 4)``.
+
+    Returns:
+        Features of shape ``(N, C, h, w)``.
+    """
     rois = torch.cat((torch.zeros_like(boxes[:, :1]), boxes), 1)
     levels = extractor.map_roi_levels(rois, extractor.num_inputs)
     found = None
     for level, (layer, feature) in enumerate(zip(extractor.roi_layers, maps)):
-        cut = torchvision.ops.roi_align(feature, rois, layer.output_size, layer.spatial_scale, layer.sampling_ratio,
-                                        layer.aligned)
-        found = cut if found is None else torch.where((levels == level)[:, None, None, None], cut, found)
+        crops = torchvision.ops.roi_align(feature, rois, layer.output_size, layer.spatial_scale, layer.sampling_ratio,
+                                          layer.aligned)
+        found = crops if found is None else torch.where((levels == level)[:, None, None, None], crops, found)
     return found
 
 
 def decode(coder: nn.Module, anchors: Tensor, deltas: Tensor, image_hw: tuple[int, int]) -> Tensor:
-    """Boxes (n, 4) inside the picture."""
+    """Decode box deltas of shape ``(N, 4)`` and clip the boxes to the image."""
     boxes = coder.decode(anchors, deltas, max_shape=image_hw)
     return getattr(boxes, 'tensor', boxes)
 
 
 def as_list(modules: nn.Module) -> list[nn.Module]:
-    """The stages of a cascade, or the one there is."""
+    """Return the stages of a cascade as a list; a single module becomes a list of one."""
     return list(modules) if isinstance(modules, nn.ModuleList) else [modules]
 
 
-def above(scores: Tensor, least: float) -> Tensor:
-    """Scores, with 0 for those that are not above ``least``."""
-    return torch.where(scores > least, scores, torch.zeros_like(scores))
+def zero_low_scores(scores: Tensor, threshold: float) -> Tensor:
+    """Replace scores that are not above ``threshold`` by 0."""
+    return torch.where(scores > threshold, scores, torch.zeros_like(scores))
 
 
-def top(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The best ``most`` (all if that is not positive) of (n,), best first, and their places."""
-    return scores.topk(min(most, len(scores)) if most > 0 else len(scores))
+def top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the ``count`` highest scores in decreasing order and their indices; all if ``count`` is not positive."""
+    return scores.topk(min(count, len(scores)) if count > 0 else len(scores))

@@ -1,4 +1,4 @@
-"""Detectors out of ONNX files, run by ONNX Runtime."""
+"""Detectors loaded from ONNX files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from vitdet_plugin.export.onnx_session import open_session
 
 
 class OnnxDetector:
-    """A detector out of an ONNX file of :func:`vitdet_plugin.export.onnx.export_onnx`, run by ONNX Runtime.
+    """Detector loaded from an ONNX file written by :func:`vitdet_plugin.export.onnx.export_onnx`.
 
-    Pictures are resized to fit into the exported size, aspect ratio kept, and padded on the right and at the bottom.
+    Images are resized to the exported size with the aspect ratio kept and padded on the right and at the bottom.
+
+    Args:
+        path: The ONNX file.
 
     Attributes:
-        classes: names of its labels, as far as the file has them.
-        shape: height and width of its input in pixels.
+        classes: Names of the classes; empty if unknown.
+        shape: Height and width of the input in pixels.
+
+    Raises:
+        UserError: If the file does not exist or was not written by ``export_onnx`` for a detector.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -27,20 +33,24 @@ class OnnxDetector:
         self.classes, self.shape = json.loads(about['classes']), tuple(json.loads(about['shape']))
         self._padding = np.array(json.loads(about['padding']), np.float32)[:, None, None]
 
-    def __call__(self, picture: str | Path | np.ndarray, score_thr: float = 0.3) -> dict[str, np.ndarray]:
-        """Objects of a picture, best first.
+    def __call__(self, source: str | Path | np.ndarray, score_thr: float = 0.3) -> dict[str, np.ndarray]:
+        """Detect objects in an image.
 
         Args:
-            picture: Its file, or an array (H, W, 3) uint8 in BGR order.
-            score_thr: Lowest score.
+            source: Image file, or an array of shape ``(H, W, 3)``, uint8, BGR.
+            score_thr: Lowest score of detections.
 
         Returns:
-            ``boxes`` (n, 4) x1, y1, x2, y2 in pixels of the picture, ``scores`` (n,), ``labels`` (n,), and of a model
-            with masks ``masks`` (n, m, m): probabilities over each box.
+            Detections, highest score first: ``boxes`` of shape ``(N, 4)`` (x1, y1, x2, y2 in pixels of the image),
+            ``scores`` of shape ``(N,)`` and ``labels`` of shape ``(N,)``; for a model with masks also ``masks`` of
+            shape ``(N, m, m)``, the probabilities over each box.
+
+        Raises:
+            UserError: If the image cannot be read.
         """
-        image = picture if isinstance(picture, np.ndarray) else cv2.imread(str(picture), cv2.IMREAD_COLOR)
+        image = source if isinstance(source, np.ndarray) else cv2.imread(str(source), cv2.IMREAD_COLOR)
         if image is None:
-            raise UserError(f'{picture} cannot be read as a picture')
+            raise UserError(f'{source} is not a readable image. Replace it or pass another file.')
         rows, columns = image.shape[:2]
         ratio = min(self.shape[0] / rows, self.shape[1] / columns)
         size = max(round(columns * ratio), 1), max(round(rows * ratio), 1)

@@ -1,4 +1,4 @@
-"""ONNX files of ours, opened by ONNX Runtime."""
+"""ONNX Runtime sessions for exported models."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from vitdet_plugin.errors import UserError
 
 
 def open_session(path: str | Path, kind: str, output: str, note: str) -> tuple[Any, dict[str, str]]:
-    """ONNX Runtime's session, and what :func:`vitdet_plugin.export.onnx.export_onnx` wrote into the file beside it.
+    """Open an ONNX file written by :func:`vitdet_plugin.export.onnx.export_onnx`.
 
     Args:
-        path: The file.
-        kind: What it should hold, for the message.
-        output: Name of that kind's first output.
-        note: A key of the metadata that the caller needs.
+        path: The ONNX file.
+        kind: Expected kind of model for error messages, such as 'classifier'.
+        output: Expected name of the first output.
+        note: Required key of the metadata.
+
+    Returns:
+        The session and the metadata of the file.
 
     Raises:
-        UserError: No such file, or another kind of model.
+        UserError: If the file does not exist or contains another kind of model.
     """
     import onnxruntime
     if not Path(path).is_file():
-        raise UserError(f'{path} does not exist; tools/export/onnx.py writes such a file')
+        raise UserError(f'{path} does not exist. Write it with "vitdet export".')
     session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     about = session.get_modelmeta().custom_metadata_map
     if note not in about or session.get_outputs()[0].name != output:
-        raise UserError(f'{path} is no {kind} written by tools/export/onnx.py')
+        raise UserError(f'{path} is not a {kind} written by "vitdet export". Export it again.')
     return session, about

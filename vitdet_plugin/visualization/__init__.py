@@ -1,1 +1,1 @@
-"""Pictures of predictions and of training curves."""
+"""Figures of predictions, samples, reports and training curves."""

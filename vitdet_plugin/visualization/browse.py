@@ -1,4 +1,4 @@
-"""Training samples as the model will see them: after the pipeline of a config, with labels, boxes and masks drawn."""
+"""Figures of dataset samples after the pipeline of a config, with labels, boxes and masks."""
 
 from __future__ import annotations
 
@@ -17,57 +17,63 @@ from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.draw import Objects, draw_objects
-from vitdet_plugin.visualization.picture_hook import annotated_objects
+from vitdet_plugin.visualization.image_hook import annotated_objects
 from vitdet_plugin.visualization.sheet import contact_sheet
 
 
 def browse(cfg: Config, out: str | Path, count: int = 12, repeats: int = 3, split: str = 'train') -> list[Path]:
-    """Draw samples of a split of a config.
+    """Draw samples of a split.
 
-    Detection: a picture for each sample, the annotated original beside ``repeats`` passes through the pipeline.
-    Classification: sheets of samples, likewise; then a batch as the model gets it, mixed pictures (Mixup, CutMix) with
-    their soft labels, if the config mixes any.
+    For detection, one figure per sample shows the annotated original image and the results of ``repeats`` passes
+    through the pipeline. For classification, one figure shows these images for all samples. If the config mixes images
+    (Mixup, CutMix), a second figure shows a mixed batch with its soft labels.
 
     Args:
         cfg: The config.
-        out: Folder for the pictures.
-        count: Samples, evenly spaced over the split.
-        repeats: Passes of each through the pipeline, which draws its augmentations anew.
-        split: ``train``, ``val`` or ``test``.
+        out: Output folder.
+        count: Number of samples, evenly spaced over the split.
+        repeats: Number of passes of each sample through the pipeline, with different random augmentations.
+        split: ``'train'``, ``'val'`` or ``'test'``.
 
     Returns:
-        The files.
+        The files written.
 
     Raises:
-        UserError: No such split, data that is not there, or a pipeline that fails.
+        UserError: If the split does not exist or is empty, or the pipeline returns no samples.
     """
     dataset, out = build_dataset(cfg, split), Path(out)
     classes = list(dataset.metainfo.get('classes') or ())
     out.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
-    places = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     rows = []
-    for place in track(places.tolist(), count, 'samples'):
-        info = dataset.get_data_info(place) if hasattr(dataset, 'get_data_info') else {}
-        rows.append((place, info, [_sample(dataset, place) for _ in range(repeats)]))
+    for index in track(indices.tolist(), count, 'samples'):
+        info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
+        rows.append((index, info, [_sample(dataset, index) for _ in range(repeats)]))
     if not rows:
-        raise UserError(f'{split}_dataloader: the data set is empty')
+        raise UserError(f'{split}_dataloader: the dataset has no images. Check its paths.')
     if 'gt_instances' in rows[0][2][0]['data_samples']:
         return [_draw_detection(out, *row, classes) for row in rows]
     return _draw_classification(cfg, out, rows, classes)
 
 
-def _sample(dataset: Any, place: int) -> dict:
-    """One pass; like mmengine's own loop, another sample is taken where the pipeline gives none."""
+def _sample(dataset: Any, index: int) -> dict:
+    """Load a sample; if the pipeline returns None, the following samples are tried."""
     for offset in range(100):
-        sample = dataset[(place + offset) % len(dataset)]
+        sample = dataset[(index + offset) % len(dataset)]
         if sample is not None:
             return sample
-    raise UserError(f'the pipeline gives no sample for 100 pictures from {place} on')
+    raise UserError(f'the pipeline returned None for 100 consecutive samples, starting at index {index}. Check its '
+                    'filters.')
 
 
 def objects_of_sample(data_sample: Any, shape: tuple[int, int]) -> Objects:
-    """``gt_instances`` of mmdet's data sample for drawing; masks cut or padded to ``shape``."""
+    """Convert ``gt_instances`` of a data sample of mmdet for drawing.
+
+    Args:
+        data_sample: A ``DetDataSample``.
+        shape: Height and width to which masks are cropped or padded.
+    """
     found = data_sample.gt_instances
     if 'bboxes' not in found:  # a test pipeline without LoadAnnotations
         return Objects(np.zeros((0, 4)), np.zeros(0, int))
@@ -82,7 +88,7 @@ def objects_of_sample(data_sample: Any, shape: tuple[int, int]) -> Objects:
     return Objects(np.asarray(boxes, float).reshape(-1, 4), np.asarray(found.labels, int), None, masks)
 
 
-def _draw_detection(out: Path, place: int, info: dict, samples: Sequence[dict], classes: Sequence[str]) -> Path:
+def _draw_detection(out: Path, index: int, info: dict, samples: Sequence[dict], classes: Sequence[str]) -> Path:
     images, captions = [], []
     original = cv2.imread(str(info.get('img_path')), cv2.IMREAD_COLOR)
     if original is not None:
@@ -94,17 +100,17 @@ def _draw_detection(out: Path, place: int, info: dict, samples: Sequence[dict], 
         objects = objects_of_sample(sample['data_samples'], image.shape[:2])
         images.append(draw_objects(image, objects, classes))
         captions.append(f'after the pipeline\n{image.shape[1]}x{image.shape[0]}, {len(objects)} objects')
-    return _write(out / f'{place:06}.jpg', contact_sheet(images, captions, len(images), 480))
+    return _write(out / f'{index:06}.jpg', contact_sheet(images, captions, len(images), 480))
 
 
 def _draw_classification(cfg: Config, out: Path, rows: list, classes: Sequence[str]) -> list[Path]:
     images, captions = [], []
-    for place, info, samples in rows:
+    for index, info, samples in rows:
         name = _label_text(samples[0]['data_samples'], classes)
         original = cv2.imread(str(info.get('img_path')), cv2.IMREAD_COLOR)
         if original is not None:
             images.append(original[..., ::-1])
-            captions.append(f'{name}\n{place}: {Path(info["img_path"]).name}')
+            captions.append(f'{name}\n{index}: {Path(info["img_path"]).name}')
         images += [_rgb(sample['inputs']) for sample in samples]
         captions += [f'{name}\n{sample["inputs"].shape[2]}x{sample["inputs"].shape[1]}' for sample in samples]
     per_row = len(images) // len(rows)
@@ -113,16 +119,24 @@ def _draw_classification(cfg: Config, out: Path, rows: list, classes: Sequence[s
     batch = [sample for _, _, samples in rows for sample in samples]
     mixed = mixed_batch(cfg, batch[:2 * (len(batch) // 2)])
     if mixed is not None:
-        pictures, targets = mixed
+        images, targets = mixed
         captions = [_label_text(target, classes) for target in targets]
-        written.append(_write(out / 'batch.jpg', contact_sheet(pictures, captions, 6, 200)))
+        written.append(_write(out / 'batch.jpg', contact_sheet(images, captions, 6, 200)))
     return written
 
 
 def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray], Sequence[Any]] | None:
-    """A batch behind the data preprocessor in training, as pictures again; None where the config mixes nothing.
+    """Mix a batch with the batch augmentations (Mixup, CutMix) of the config.
 
-    It is mixed even where the config leaves a share of the batches as they are (``probs``).
+    The batch is always mixed, also if the config mixes only a fraction of the batches (``probs``).
+
+    Args:
+        cfg: A classification config.
+        samples: Samples of the training pipeline.
+
+    Returns:
+        Denormalized images of shape ``(H, W, 3)``, uint8, RGB, and their data samples; None if the config has no batch
+        augmentations.
     """
     from mmengine.dataset import pseudo_collate
     preprocessor = copy.deepcopy(cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
@@ -137,7 +151,7 @@ def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray],
         probs = np.atleast_1d(np.asarray(probs, float))
         if not probs.sum():
             return None
-        probs = (probs / probs.sum() * (1 - 1e-9)).tolist()  # mmpretrain refuses sums above 1, by rounding too
+        probs = (probs / probs.sum() * (1 - 1e-9)).tolist()  # rounding must not make the sum exceed 1
     preprocessor.setdefault('num_classes', (cfg.model.get('head') or {}).get('num_classes'))
     preprocessor.update(type='mmpretrain.ClsDataPreprocessor', to_onehot=True,
                         batch_augments=dict(augments=augments, probs=probs))
@@ -166,13 +180,13 @@ def _label_text(sample: Any, classes: Sequence[str]) -> str:
 
 
 def _rgb(inputs: torch.Tensor) -> np.ndarray:
-    """(3, H, W) BGR, as pipelines load, -> (H, W, 3) uint8 RGB."""
+    """Convert an image of shape ``(3, H, W)`` in BGR order, as loaded by pipelines, to ``(H, W, 3)``, uint8, RGB."""
     values = inputs if inputs.dtype == torch.uint8 else inputs.clamp(0, 255).round().byte()
     return np.ascontiguousarray(values.permute(1, 2, 0).numpy()[..., ::-1])
 
 
 def _write(path: Path, image: np.ndarray) -> Path:
     if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
-        raise UserError(f'{path} cannot be written; choose another folder')
+        raise UserError(f'{path} cannot be written. Use another output folder.')
     return path
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy over a training run as one figure."""
+"""Figures of losses and metrics over training runs."""
 
 import json
 from collections.abc import Sequence
@@ -8,32 +8,32 @@ from typing import NamedTuple
 import numpy as np
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.visualization.figures import new_figure, tidy
+from vitdet_plugin.visualization.figures import new_figure, style_axes
 
-_SMOOTHING = 0.9  # most weight of the past in the drawn line; the raw values stay visible behind it
-_LINE_POINTS = 50  # of so many values none is smoothed; of a few more the line must not lag behind a falling loss
+_SMOOTHING = 0.9  # maximum weight of past values in the smoothed line; the raw values are drawn with low opacity
+_LINE_POINTS = 50  # number of values up to which curves are not smoothed; the weight grows slowly with more values
 
 
 class Run(NamedTuple):
-    """Curves of a run: name -> (K, 2) array of iteration and value."""
+    """Curves of a run by name, each an array of (iteration, value) of shape ``(K, 2)``."""
 
     losses: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray]
 
 
 def read_scalars(log: str | Path) -> Run:
-    """Read what a run logged.
+    """Read the logged losses and metrics of a run.
 
     Args:
-        log: A ``scalars.json``, or a work directory: then all its runs in order, so a resumed run is one curve.
+        log: A ``scalars.json`` file, or a work directory whose runs are joined, so that a resumed run is one curve.
 
     Raises:
-        UserError: No log there, a line that is not JSON, or nothing logged yet.
+        UserError: If there is no log, a line is not JSON, or nothing was logged yet.
     """
     log = Path(log)
     files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
     if not files or not all(file.is_file() for file in files):
-        raise UserError(f'{log}: no scalars.json there; give a work directory of tools/train.py or the file itself')
+        raise UserError(f'{log}: scalars.json not found. Pass a work directory of a training run or the file itself.')
     losses: dict[str, dict[int, float]] = {}
     metrics: dict[str, dict[int, float]] = {}
     iteration = 0
@@ -42,16 +42,16 @@ def read_scalars(log: str | Path) -> Run:
             try:
                 scalars = json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(f'{file}, line {number}: not JSON ({error.msg})') from error
+                raise UserError(f'{file}, line {number}: not JSON ({error.msg}). Remove the line.') from error
             is_training = 'iter' in scalars and 'loss' in scalars
-            iteration = scalars['iter'] if is_training else iteration  # evaluations come behind their iteration
+            iteration = scalars['iter'] if is_training else iteration  # metrics follow the losses of their iteration
             for name, value in scalars.items():
                 if is_training and 'loss' in name:
                     losses.setdefault(name, {})[iteration] = value
                 elif not is_training and value != -1 and ('/' in name or 'mAP' in name or name.startswith('AP')):
                     metrics.setdefault(name.split('/', 1)[-1], {})[iteration] = value
     if not losses and not metrics:
-        raise UserError(f'{log}: nothing logged yet')
+        raise UserError(f'{log}: nothing was logged yet. Wait until the run writes its first line.')
     as_arrays = [{name: np.array(sorted(curve.items()), float) for name, curve in curves.items()}
                  for curves in (losses, metrics)]
     return Run(*as_arrays)
@@ -59,25 +59,27 @@ def read_scalars(log: str | Path) -> Run:
 
 def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, title: str | None = None,
                 names: Sequence[str] | None = None, metrics: Sequence[str] | None = None) -> Path:
-    """Draw losses and evaluation results over iterations into a PNG.
+    """Plot losses and metrics over iterations to a PNG file.
 
-    One log: loss, its parts and every metric. Several: the total loss and one metric of each, to compare them.
+    For one log, the figure shows the total loss, its terms and all metrics; for several logs, the total loss and one
+    metric of each.
 
     Args:
-        log: As for :func:`read_scalars`, or several of these.
-        out_png: File to write; its folder is made.
-        title: Text above; by default the log's folder.
-        names: Of several logs; their folders by default.
-        metrics: Which metrics (``bbox_mAP``, ``top1``); by default all, or of several logs the first that all have.
+        log: One or several logs, see :func:`read_scalars`.
+        out_png: Output file; its folder is created.
+        title: Title of the figure; by default the folder name of a single log.
+        names: Names of several logs; by default their folder names.
+        metrics: Names of the metrics (``bbox_mAP``, ``top1``). By default all metrics of a single log, or the first
+            metric that all logs have.
 
     Returns:
         ``out_png`` as a path.
 
     Raises:
-        UserError: See :func:`read_scalars`; or a metric that is not in a log.
+        UserError: If a log cannot be read, see :func:`read_scalars`, or has no such metric.
     """
     logs = [log] if isinstance(log, (str, Path)) else list(log)
-    runs = [_only(read_scalars(each), metrics, each) for each in logs]
+    runs = [_select_metrics(read_scalars(each), metrics, each) for each in logs]
     figure = new_figure(11, 4.2, dpi=120)
     kinds = [kind for kind in ('losses', 'metrics') if any(getattr(run, kind) for run in runs)]
     panels = dict(zip(kinds, figure.subplots(1, len(kinds), squeeze=False)[0]))
@@ -96,10 +98,10 @@ def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, tit
     return out_png
 
 
-def _only(run: Run, metrics: Sequence[str] | None, log: str | Path) -> Run:
+def _select_metrics(run: Run, metrics: Sequence[str] | None, log: str | Path) -> Run:
     for name in metrics or ():
         if name not in run.metrics:
-            raise UserError(f'{log}: no metric {name!r}; there are {", ".join(run.metrics) or "none"}')
+            raise UserError(f'{log}: no metric {name!r}. Available metrics: {", ".join(run.metrics) or "none"}.')
     return run if metrics is None else Run(run.losses, {name: run.metrics[name] for name in metrics})
 
 
@@ -109,28 +111,28 @@ def _name(log: str | Path) -> str:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    return [name if names.count(name) == 1 else f'{name} ({place})' for place, name in enumerate(names, 1)]
+    return [name if names.count(name) == 1 else f'{name} ({number})' for number, name in enumerate(names, 1)]
 
 
 def _compare(panels: dict, runs: dict[str, Run]) -> None:
-    """The total loss, and the first metric that all runs have (or else any of them), in one colour a run."""
+    """Plot the total loss and the first metric that all runs have (otherwise that any run has), one color per run."""
     shared = [name for run in runs.values() for name in run.metrics if all(name in other.metrics
                                                                            for other in runs.values())]
     metric = (shared or [name for run in runs.values() for name in run.metrics] or [None])[0]
     for number, (label, run) in enumerate(runs.items()):
-        colour = f'C{number % 10}'
+        color = f'C{number % 10}'
         if 'loss' in run.losses:
             curve = run.losses['loss']
-            panels['losses'].plot(curve[:, 0], _smoothed(curve[:, 1]), color=colour, label=label, linewidth=1.8)
-            panels['losses'].plot(curve[:, 0], curve[:, 1], color=colour, linewidth=0.8, alpha=0.2)
+            panels['losses'].plot(curve[:, 0], _smoothed(curve[:, 1]), color=color, label=label, linewidth=1.8)
+            panels['losses'].plot(curve[:, 0], curve[:, 1], color=color, linewidth=0.8, alpha=0.2)
         if metric in run.metrics:
             curve = run.metrics[metric]
-            panels['metrics'].plot(curve[:, 0], curve[:, 1], color=colour, marker='o', markersize=3.5,
+            panels['metrics'].plot(curve[:, 0], curve[:, 1], color=color, marker='o', markersize=3.5,
                                    label=f'{label} ({curve[-1, 1]:.3f})')
     for kind, heading in (('losses', 'loss'), ('metrics', metric)):
         if kind in panels:
             panels[kind].set(title=heading, xlabel='iteration', ylim=(0, None))
-            _tidy(panels[kind])
+            _add_legend(panels[kind])
 
 
 def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:
@@ -141,7 +143,7 @@ def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:
                           color='black' if total else None)
         axes.plot(curve[:, 0], curve[:, 1], linewidth=0.8, alpha=0.25, color=line.get_color())
     axes.set(title='loss', xlabel='iteration', ylim=(0, None))
-    _tidy(axes)
+    _add_legend(axes)
 
 
 def _draw_metrics(axes, metrics: dict[str, np.ndarray]) -> None:
@@ -152,7 +154,7 @@ def _draw_metrics(axes, metrics: dict[str, np.ndarray]) -> None:
                   linestyle='--' if name.startswith('segm') else '-', label=f'{name} ({curve[-1, 1]:.3f})')
     top = max(curve[:, 1].max() for curve in metrics.values())
     axes.set(title='evaluation', xlabel='iteration', ylim=(0, max(top * 1.08, 0.05)))
-    _tidy(axes)
+    _add_legend(axes)
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -164,9 +166,9 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return smooth
 
 
-def _tidy(axes) -> None:
+def _add_legend(axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    tidy(axes)
+    style_axes(axes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.legend(frameon=False, fontsize=8)

@@ -1,8 +1,14 @@
-"""What all figures share: how they are made without a display, and how their axes look."""
+"""Creation and style of matplotlib figures."""
 
 
 def new_figure(width: float, height: float, dpi: int = 110):
-    """An empty matplotlib figure, inches wide and high, that can be saved on a machine without a display."""
+    """Create an empty matplotlib figure that can be saved without a display.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+        dpi: Resolution in dots per inch.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -11,8 +17,8 @@ def new_figure(width: float, height: float, dpi: int = 110):
     return figure
 
 
-def tidy(axes) -> None:
-    """A faint grid behind what is drawn, and no frame above and on the right."""
+def style_axes(axes) -> None:
+    """Draw a light grid below the data and hide the top and right borders."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)

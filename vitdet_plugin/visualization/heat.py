@@ -1,4 +1,4 @@
-"""Heat maps drawn over pictures."""
+"""Drawing of heat maps over images."""
 
 from collections.abc import Sequence
 
@@ -6,45 +6,49 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitdet_plugin.visualization.cam import Heat
-from vitdet_plugin.visualization.draw import BACKGROUND, INK, load_font
-from vitdet_plugin.visualization.sheet import cut
+from vitdet_plugin.visualization.cam import HeatMap
+from vitdet_plugin.visualization.draw import BACKGROUND, TEXT_COLOR, load_font
+from vitdet_plugin.visualization.sheet import shorten
 
-_PANEL, _GAP, _STRIP = 360, 10, 30  # longest side of a panel, space between, height of a caption; pixels
+_PANEL, _GAP, _CAPTION = 360, 10, 30  # longer side of a panel, space between panels, height of a caption, in pixels
 
 
 def overlay(image: np.ndarray, heat_map: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """Lay a map over a picture: dark blue is nothing, yellow is most.
+    """Draw a heat map over an image, from dark blue (0) to yellow (1).
 
     Args:
-        image: (H, W, 3) uint8, RGB.
-        heat_map: (H, W) in [0, 1].
-        opacity: Of the hottest places; cold ones stay as they are.
-    """
-    colours = cv2.applyColorMap((np.clip(heat_map, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
-    weight = opacity * (0.35 + 0.65 * heat_map[..., None])
-    grey = image.mean(2, keepdims=True).repeat(3, 2) * 0.5 + image * 0.5  # colours of the map stand out
-    return (grey * (1 - weight) + colours * weight).round().astype(np.uint8)
-
-
-def draw_heats(image: np.ndarray, heats: Sequence[Heat], classes: Sequence[str] | None, title: str = '') -> np.ndarray:
-    """A figure: the picture, and beside it each heat map over it with class, score and box.
-
-    Args:
-        image: (H, W, 3) uint8, RGB.
-        heats: Maps of that size.
-        classes: Names of the labels.
-        title: Caption of the picture.
+        image: Image of shape ``(H, W, 3)``, uint8, RGB.
+        heat_map: Values in [0, 1] of shape ``(H, W)``.
+        opacity: Opacity of the heat map where it is 1; lower values are more transparent.
 
     Returns:
-        (H', W', 3) uint8, RGB.
+        Image of shape ``(H, W, 3)``, uint8, RGB.
+    """
+    colors = cv2.applyColorMap((np.clip(heat_map, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    weight = opacity * (0.35 + 0.65 * heat_map[..., None])
+    gray = image.mean(2, keepdims=True).repeat(3, 2) * 0.5 + image * 0.5  # reduced saturation
+    return (gray * (1 - weight) + colors * weight).round().astype(np.uint8)
+
+
+def draw_heat_maps(image: np.ndarray, heat_maps: Sequence[HeatMap], classes: Sequence[str] | None,
+                   title: str = '') -> np.ndarray:
+    """Draw an image, followed by one panel with class, score and box for each heat map.
+
+    Args:
+        image: Image of shape ``(H, W, 3)``, uint8, RGB.
+        heat_maps: Heat maps of the same height and width.
+        classes: Names of the classes.
+        title: Caption of the image.
+
+    Returns:
+        Figure of shape ``(H', W', 3)``, uint8, RGB.
     """
     scale = _PANEL / max(image.shape[:2])
-    panels = [_panel(image, title, [heat.box for heat in heats if heat.box is not None], scale)]
-    for heat in heats:
-        name = classes[heat.label] if classes and heat.label < len(classes) else f'class {heat.label}'
-        panels.append(_panel(overlay(image, heat.map), f'{name} {heat.score:.2f}',
-                             [] if heat.box is None else [heat.box], scale))
+    panels = [_panel(image, title, [each.box for each in heat_maps if each.box is not None], scale)]
+    for each in heat_maps:
+        name = classes[each.label] if classes and each.label < len(classes) else f'class {each.label}'
+        panels.append(_panel(overlay(image, each.map), f'{name} {each.score:.2f}',
+                             [] if each.box is None else [each.box], scale))
     columns = min(len(panels), 4)
     panels += [np.full_like(panels[0], BACKGROUND[0])] * (-len(panels) % columns)
     rows = [np.concatenate(panels[start:start + columns], 1) for start in range(0, len(panels), columns)]
@@ -58,8 +62,8 @@ def _panel(image: np.ndarray, caption: str, boxes: Sequence[np.ndarray], scale: 
         corners = [round(float(value) * scale) for value in (x1, y1, x2, y2)]
         cv2.rectangle(drawn, corners[:2], corners[2:], (255, 255, 255), 3, cv2.LINE_AA)
         cv2.rectangle(drawn, corners[:2], corners[2:], (20, 120, 60), 1, cv2.LINE_AA)
-    frame = Image.new('RGB', (width + 2 * _GAP, height + _STRIP + _GAP), BACKGROUND)
+    frame = Image.new('RGB', (width + 2 * _GAP, height + _CAPTION + _GAP), BACKGROUND)
     font = load_font(15)
-    ImageDraw.Draw(frame).text((_GAP, 6), cut(caption, font, width), font=font, fill=INK)
-    frame.paste(Image.fromarray(drawn), (_GAP, _STRIP))
+    ImageDraw.Draw(frame).text((_GAP, 6), shorten(caption, font, width), font=font, fill=TEXT_COLOR)
+    frame.paste(Image.fromarray(drawn), (_GAP, _CAPTION))
     return np.array(frame)

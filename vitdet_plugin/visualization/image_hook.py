@@ -1,4 +1,4 @@
-"""Pictures of predictions beside ground truth while testing: ``tools/test.py --show-dir DIR``."""
+"""Hook that draws predictions and ground truth during testing (``vitdet test --show-dir DIR``)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,37 +13,43 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from pycocotools import mask as mask_utils
 
-from vitdet_plugin.visualization.draw import Objects, draw_predictions_beside_truth
+from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
 
-@HOOKS.register_module()
-class PredictionPictureHook(Hook):
-    """Write pictures of a test run, ``<name of the image>.jpg`` each; a classifier's in folders as the data's.
+@HOOKS.register_module(name=['PredictionImageHook', 'PredictionPictureHook'])  # language: ok (former name)
+class PredictionImageHook(Hook):
+    """Draw predictions and ground truth of a test run, one figure per image.
 
-    Ground truth of detectors comes from the annotation file, whether the test pipeline loads annotations or not.
+    Figures of a detector are written to ``<out_dir>/<image name>.jpg``; those of a classifier keep the subfolders of
+    the dataset. The ground truth of a detector is read from the annotation file, even if the test pipeline does not
+    load annotations.
 
     Args:
-        out_dir: Folder to write to.
-        score_thr: Lowest score that is drawn.
-        max_pictures: At most so many, evenly spaced over the data set; 0 means all.
+        out_dir: Output folder.
+        score_thr: Lowest score of boxes to draw.
+        max_images: Maximum number of images, evenly spaced over the dataset; 0 draws all.
     """
 
     priority = 'LOW'
 
-    def __init__(self, out_dir: str, score_thr: float = 0.3, max_pictures: int = 50):
-        self.out_dir, self.score_thr, self.max_pictures = Path(out_dir), score_thr, max_pictures
+    def __init__(self, out_dir: str, score_thr: float = 0.3, max_images: int = 50,
+                 max_pictures: int | None = None) -> None:  # language: ok (former name of max_images)
+        self.out_dir, self.score_thr = Path(out_dir), score_thr
+        self.max_images = max_images if max_pictures is None else max_pictures  # language: ok
         self._index_of: dict[Any, int] | None = None
 
     def before_test(self, runner) -> None:
+        """Create the output folder."""
         self.out_dir.mkdir(parents=True, exist_ok=True)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
+        """Draw the selected images of a batch."""
         dataset = runner.test_dataloader.dataset
-        step = max(1, -(-len(dataset) // self.max_pictures)) if self.max_pictures else 1
+        step = max(1, -(-len(dataset) // self.max_images)) if self.max_images else 1
         first = batch_idx * (runner.test_dataloader.batch_size or 1)
         for offset, sample in enumerate(outputs or ()):
-            position = (first + offset) * get_world_size() + get_rank()  # as mmengine's sampler deals images out
+            position = (first + offset) * get_world_size() + get_rank()  # order of mmengine's DefaultSampler
             if position % step == 0 and position < len(dataset):
                 self._write(dataset, sample, runner.visualizer.dataset_meta or dataset.metainfo)
 
@@ -52,7 +58,7 @@ class PredictionPictureHook(Hook):
         if 'pred_score' in sample:
             self._write_classification(dataset, sample, image, meta.get('classes') or ())
             return
-        figure = draw_predictions_beside_truth(
+        figure = draw_predictions_and_ground_truth(
             image, predicted_objects(sample, image.shape[:2]), self._truth(dataset, sample, image.shape[:2]),
             meta.get('classes') or (), self.score_thr)
         path = self.out_dir / f'{Path(sample.img_path).stem}.jpg'
@@ -61,7 +67,7 @@ class PredictionPictureHook(Hook):
     def _write_classification(self, dataset, sample, image: np.ndarray, classes: Sequence[str]) -> None:
         truth = int(sample.gt_label) if 'gt_label' in sample else None
         figure = draw_classification(image, sample.pred_score.float().cpu().numpy(), classes, truth)
-        path = Path(sample.img_path)  # class folders may hold files of equal names, so the folders are kept
+        path = Path(sample.img_path)  # file names may be equal in different class folders, so the folders are kept
         root = Path(getattr(dataset, 'img_prefix', path.parent))
         inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
         target = (self.out_dir / inside).with_suffix('.jpg')
@@ -78,11 +84,11 @@ class PredictionPictureHook(Hook):
 
 
 def predicted_objects(sample, shape: tuple[int, int]) -> Objects:
-    """``pred_instances`` of a data sample for drawing.
+    """Convert ``pred_instances`` of a data sample for drawing.
 
     Args:
-        sample: mmdet's DetDataSample, rescaled to the original picture.
-        shape: Height and width of that picture.
+        sample: mmdet's ``DetDataSample`` with predictions in pixels of the original image.
+        shape: Height and width of the original image.
     """
     found = sample.pred_instances
     masks = found.get('masks')
@@ -94,11 +100,11 @@ def predicted_objects(sample, shape: tuple[int, int]) -> Objects:
 
 
 def annotated_objects(instances: Sequence[dict], shape: tuple[int, int]) -> Objects:
-    """Ground truth for drawing from the ``instances`` of mmdet's data sets; crowd regions are left out.
+    """Convert the ``instances`` of a dataset of mmdet for drawing; ignored instances (crowds) are omitted.
 
     Args:
-        instances: Dicts with ``bbox`` (x1, y1, x2, y2), ``bbox_label`` and perhaps ``mask`` (polygons or RLE).
-        shape: Height and width of the picture.
+        instances: Dicts with ``bbox`` (x1, y1, x2, y2), ``bbox_label`` and optionally ``mask`` (polygons or RLE).
+        shape: Height and width of the image.
     """
     kept = [each for each in instances if not each.get('ignore_flag')]
     masks = None
@@ -109,7 +115,7 @@ def annotated_objects(instances: Sequence[dict], shape: tuple[int, int]) -> Obje
 
 
 def _decode(mask: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Polygons or (un)compressed RLE -> (H, W) bool."""
+    """Decode polygons or RLE, compressed or not, to a boolean mask of shape ``(H, W)``."""
     if isinstance(mask, list):
         mask = mask_utils.merge(mask_utils.frPyObjects(mask, *shape))
     elif isinstance(mask['counts'], list):

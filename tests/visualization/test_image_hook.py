@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures import DetDataSample
+from mmengine.registry import HOOKS
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
-from vitdet_plugin.visualization.picture_hook import PredictionPictureHook, annotated_objects, predicted_objects
+from vitdet_plugin.visualization.image_hook import PredictionImageHook, annotated_objects, predicted_objects
 
 SQUARE = np.zeros((8, 8), np.uint8)
 SQUARE[2:6, 1:5] = 1
@@ -29,7 +30,7 @@ def rle(compressed=True):
 
 
 @pytest.mark.parametrize('mask', [[[1, 2, 5, 2, 5, 6, 1, 6]], rle(), rle(compressed=False)])
-def test_every_kind_of_annotated_mask(mask):
+def test_formats_of_annotated_masks(mask):
     instances = [dict(bbox=[1, 2, 5, 6], bbox_label=2, mask=mask, ignore_flag=0),
                  dict(bbox=[0, 0, 8, 8], bbox_label=1, mask=mask, ignore_flag=1)]
     objects = annotated_objects(instances, (8, 8))
@@ -39,7 +40,7 @@ def test_every_kind_of_annotated_mask(mask):
 
 
 @pytest.mark.parametrize('masks', [torch.from_numpy(SQUARE)[None].bool(), [rle()], None])
-def test_predictions_with_dense_packed_and_no_masks(masks):
+def test_formats_of_predicted_masks(masks):
     found = InstanceData(bboxes=torch.ones(1, 4), labels=torch.ones(1, dtype=torch.long), scores=torch.ones(1))
     if masks is not None:
         found.masks = masks
@@ -48,14 +49,14 @@ def test_predictions_with_dense_packed_and_no_masks(masks):
 
 
 @pytest.mark.parametrize('most, written', [(0, 5), (3, 3), (2, 2), (99, 5)])
-def test_pictures_are_spread_evenly(tmp_path, most, written):
+def test_images_are_evenly_spaced(tmp_path, most, written):
     from mmdet.datasets import CocoDataset
     root = write_tiny_set(tmp_path / 'set', images=5)
     dataset = CocoDataset(ann_file='coco.json', data_root=str(root), data_prefix=dict(img='images/'),
                           metainfo=dict(classes=CLASSES), test_mode=True, pipeline=[])
     loader = types.SimpleNamespace(dataset=dataset, batch_size=2)
     runner = types.SimpleNamespace(test_dataloader=loader, visualizer=types.SimpleNamespace(dataset_meta=None))
-    hook = PredictionPictureHook(str(tmp_path / 'out'), max_pictures=most)
+    hook = PredictionImageHook(str(tmp_path / 'out'), max_images=most)
     hook.before_test(runner)
     for batch in range(3):
         samples = []
@@ -66,6 +67,12 @@ def test_pictures_are_spread_evenly(tmp_path, most, written):
                                                  scores=torch.zeros(0))
             samples.append(sample)
         hook.after_test_iter(runner, batch, outputs=samples)
-    pictures = sorted((tmp_path / 'out').glob('*.jpg'))
-    assert len(pictures) == written and pictures[0].name == '001.jpg'
-    assert cv2.imread(str(pictures[0])).shape[1] == 2 * 560 + 36  # ground truth is beside it
+    images = sorted((tmp_path / 'out').glob('*.jpg'))
+    assert len(images) == written and images[0].name == '001.jpg'
+    assert cv2.imread(str(images[0])).shape[1] == 2 * 560 + 36  # two panels, with ground truth
+
+
+def test_former_names(tmp_path):
+    former = dict(type='PredictionPictureHook', out_dir=str(tmp_path), max_pictures=7)  # language: ok
+    hook = HOOKS.build(former)
+    assert isinstance(hook, PredictionImageHook) and hook.max_images == 7

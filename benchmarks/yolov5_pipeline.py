@@ -110,7 +110,7 @@ def _geometry_differs(infos: list[dict]) -> float:
     fused = TRANSFORMS.build({'type': 'MosaicAffine', 'img_size': SIZE})
     affine = TRANSFORMS.build({'type': 'CentredRandomAffine', 'border': (-SIZE // 2, -SIZE // 2)})
     mosaic = TRANSFORMS.build({'type': 'mmdet.Mosaic', 'img_scale': (SIZE, SIZE), 'center_ratio_range': (1.0, 1.0)})
-    fused.centre = (1.0, 1.0)  # language: ok
+    fused.centre = (1.0, 1.0)
     worst = 0.0
     for first in range(0, len(infos) - 3, 4):
         parts = copy.deepcopy(infos[first:first + 4])

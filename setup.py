@@ -25,9 +25,8 @@ setup(
     packages=[*find_packages(str(ROOT), include=['vitdet_plugin', 'vitdet_plugin.*', 'ops_dcnv3', 'ops_dcnv3.*']),
               'vitdet_plugin.configs'],
     package_dir={'vitdet_plugin.configs': 'configs'},
-    package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors'],
+    package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors', 'csrc/**/*'],
                   'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
-                  'vitdet_plugin.ops': ['csrc/**/*'],
                   'ops_dcnv3': ['README.md', 'csrc/**/*']},
     **optional_extensions(),
 )

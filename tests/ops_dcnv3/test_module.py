@@ -50,7 +50,7 @@ def test_official_names_of_the_package():
     (dict(kernel_size=5, dw_kernel_size=3, pad=2), (9, 8)), (dict(dw_kernel_size=5), (9, 8)),
     (dict(kernel_size=2, pad=1), (10, 9)), (dict(stride=3, center_feature_scale=True), (3, 3)),
     (dict(norm_layer='BN', act_layer='SiLU'), (9, 8)), (dict(remove_center=True, offset_scale=2.0), (9, 8))])
-def test_offsets_match_outputs_for_every_geometry(kwargs, out):
+def test_offsets_fit_outputs_for_every_geometry(kwargs, out):
     module = randomized(channels=8, group=2, **kwargs)
     x = torch.randn(2, 9, 8, 8, requires_grad=True)
     result = module(x)

@@ -23,8 +23,6 @@ try:
 except ImportError:  # Windows, where no two processes should build at the same time
     fcntl = None  # type: ignore[assignment]
 
-# no errno and no floating point traps: loops with floor and selection can be vectorized
-_FLAGS = ['-O3', '-g0', '-fno-math-errno', '-fno-trapping-math']
 _PROGRAM = 'vitdet_plugin.ops.build'
 
 
@@ -47,9 +45,9 @@ def extension(which: Library, kind: str) -> Any:
     headers = [str(path) for path in which.include_dirs(kind)]
     if kind == 'cpu':
         openmp = ['-fopenmp'] if sys.platform == 'linux' else []
-        return CppExtension(**options, include_dirs=headers, extra_compile_args=_FLAGS + openmp)
+        return CppExtension(**options, include_dirs=headers, extra_compile_args=[*library.FLAGS, *openmp])
     return CUDAExtension(**options, include_dirs=headers + cuda_headers(),
-                         extra_compile_args={'cxx': _FLAGS, 'nvcc': ['-O3']})
+                         extra_compile_args={'cxx': list(library.FLAGS), 'nvcc': ['-O3']})
 
 
 def cuda_headers() -> list[str]:

@@ -20,6 +20,8 @@ import torch
 OPS = Path(__file__).resolve().parent
 HEADERS = OPS / 'csrc' / 'include'  #: shared by all libraries
 OPT_OUT = ('VITDET_OPS_NATIVE', 'OPS_DCNV3_NATIVE')  #: one set to 0: compiled operators are neither built nor loaded
+# no errno and no floating point traps: loops with floor and selection can be vectorized
+FLAGS = ('-O3', '-g0', '-fno-math-errno', '-fno-trapping-math')  #: of the C++ compiler
 NAMESPACE = 'vitdet_plugin'  #: of ``torch.ops``
 
 #: Libraries by name -> module that defines one as ``LIBRARY``.
@@ -58,13 +60,13 @@ class Library:
 
     @cache  # noqa: B019  (the two libraries live as long as the process)
     def key(self, kind: str) -> str:
-        """Return a short text that depends on the sources, PyTorch, Python and the machine."""
+        """Return a short text that depends on the sources, compiler flags, PyTorch, Python and the machine."""
         own = self.folder / 'csrc'
         digest = hashlib.sha256()
-        for path in sorted((*own.glob('*'), *own.glob(f'{kind}/*'), *HEADERS.glob('*'), OPS / 'build.py')):
+        for path in sorted((*own.glob('*'), *own.glob(f'{kind}/*'), *HEADERS.glob('*'))):
             if path.is_file():
                 digest.update(f'{path.name}\0'.encode() + path.read_bytes() + b'\0')
-        digest.update(f'{torch.__version__} {sys.platform} {platform.machine()}'.encode())
+        digest.update(' '.join((*FLAGS, torch.__version__, sys.platform, platform.machine())).encode())
         version = torch.__version__.replace('+', '_').replace('.', '_').replace('-', '_')
         return f'torch{version}_{str(sys.implementation.cache_tag).replace("-", "")}_{digest.hexdigest()[:12]}'
 

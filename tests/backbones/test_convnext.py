@@ -6,6 +6,7 @@ import torch
 from timm.layers import DropPath
 
 from tests.backbones.registered import disturb, image, tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.convnext import ARCHS, ConvNeXtBackbone
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.errors import UserError
@@ -63,10 +64,10 @@ def test_stages_above_the_last_map_are_not_made():
 
 
 def test_maps_are_normalised_over_their_channels():
-    model = ConvNeXtBackbone(**ConvNeXtBackbone.tiny_cfg)
+    model = ConvNeXtBackbone(**small_cfg(ConvNeXtBackbone))
     for out in model(image(model)):
         torch.testing.assert_close(out.mean(1), torch.zeros_like(out.mean(1)), atol=1e-4, rtol=0)
-    bare = ConvNeXtBackbone(**ConvNeXtBackbone.tiny_cfg, out_norms=False)
+    bare = ConvNeXtBackbone(**small_cfg(ConvNeXtBackbone), out_norms=False)
     assert not any(name.startswith('norm') for name, _ in bare.named_children())
 
 
@@ -112,7 +113,7 @@ def test_drop_path_rises_over_all_stages():
 ])
 def test_bad_arguments_give_one_clear_line(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
-        ConvNeXtBackbone(**{**ConvNeXtBackbone.tiny_cfg, **kwargs})
+        ConvNeXtBackbone(**{**small_cfg(ConvNeXtBackbone), **kwargs})
     assert '\n' not in str(caught.value)
 
 

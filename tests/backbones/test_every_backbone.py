@@ -1,4 +1,4 @@
-"""What any registered backbone has to do; each is built from its ``tiny_cfg``."""
+"""What any registered backbone has to do; each is built small (`small_cfg`)."""
 
 import copy
 import io
@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from tests.backbones.registered import BACKBONES, image, tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.engine.layer_decay import parameter_groups
 
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
@@ -32,7 +33,7 @@ def test_maps_have_the_channels_and_strides_promised(cls, rows, columns):
 
 @every_backbone
 def test_built_from_a_config_by_name(cls):
-    assert type(MODELS.build(dict(type=cls.__name__, **cls.tiny_cfg))) is cls
+    assert type(MODELS.build(dict(type=cls.__name__, **small_cfg(cls)))) is cls
 
 
 @every_backbone
@@ -120,7 +121,7 @@ def test_deepcopy_and_saving_the_whole_module(cls):
 def test_meta_device_then_reset_parameters(cls):
     """As sharded training builds large models: no memory first, every parameter drawn later."""
     with torch.device('meta'):
-        model = cls(**cls.tiny_cfg)
+        model = cls(**small_cfg(cls))
     assert all(p.is_meta for p in model.parameters())
     model = model.to_empty(device='cpu')
     with torch.no_grad():

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 
 from tests.backbones.registered import disturb, image, tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM, unpadded_sizes
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.vil_cls_head import VisionLSTMClsHead
+from vitdet_plugin.visualization.cam_layers import cam_layer
 
 PUBLISHED = {'tiny': (192, 6_391_528), 'small': (384, 23_398_696), 'base': (768, 89_263_528)}
 
@@ -184,13 +186,13 @@ def test_poolings(pooling):
 
 def test_activation_maps_are_taken_where_every_token_has_a_gradient():
     model = vil(pooling='bilateral_flatten', arch=dict(dim=32, depth=6)).eval()
-    layer, to_map = model.cam_layer()
+    layer, to_map = cam_layer(model)
     kept = []
     layer.register_forward_hook(lambda module, args, out: kept.append(out))
     x = image(model)
     gradient = torch.autograd.grad(model(x)[0].square().sum(), kept)[0]
     assert (to_map(gradient, x.shape[2:]).abs().sum(1) > 0).all()
-    assert vil().cam_layer() is None
+    assert cam_layer(vil()) is None
 
 
 def test_drop_path_is_constant_or_rises():
@@ -235,7 +237,7 @@ def test_initial_weights():
 ])
 def test_bad_arguments_give_one_clear_line(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
-        VisionLSTM(**{**VisionLSTM.tiny_cfg, **kwargs})
+        VisionLSTM(**{**small_cfg(VisionLSTM), **kwargs})
     assert '\n' not in str(caught.value)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
-
 from mmengine.model import BaseModule
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
+
+from vitdet_plugin.utils.registering import import_registering_modules
 
 
 class Backbone(BaseModule):
@@ -18,9 +17,6 @@ class Backbone(BaseModule):
 
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes our own checkpoints and the official ones alike.
     """
-
-    # Constructor arguments of a small model with every kind of part, for the tests that take each backbone up.
-    tiny_cfg: ClassVar[dict]
 
     out_channels: tuple[int, ...]  # of the maps that forward returns
     out_strides: tuple[int, ...]  # of these maps, in pixels, ascending; inputs are multiples of the last
@@ -50,21 +46,12 @@ class Backbone(BaseModule):
         """
         return None
 
-    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
-        """Where class activation maps are taken, unless at the last map that ``forward`` returns (None).
-
-        To be overridden where places of the last map do not stand for the same places of the picture: where a
-        classifier looks at a few of them (end tokens), or attention has mixed them.
-
-        Returns:
-            A module of this backbone, and a function of its output and the input's (H, W) in pixels that returns the
-            map (B, C, h, w); or None.
-        """
-        return None
-
     def init_weights(self) -> None:
-        """Draw the parameters, then load ``init_cfg``'s checkpoint if there is one."""
+        """Initialize the parameters, then load the checkpoint of ``init_cfg`` if it names one."""
         self.reset_parameters()
+        if self.init_cfg and 'OfficialCheckpoint' not in WEIGHT_INITIALIZERS.module_dict:
+            # only a backbone was imported so far
+            import_registering_modules('checkpoints')
         for cfg in [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []:
             cfg = dict(cfg)
             if cfg['type'] == 'Pretrained':
@@ -81,8 +68,3 @@ class Backbone(BaseModule):
                     part.eval()
                 part.requires_grad_(False)
         return self
-
-
-def block_at_a_third(blocks: nn.ModuleList) -> nn.Module:
-    """The block that ends the first third: ``cam_layer`` of plain stacks, in which later blocks mix places."""
-    return blocks[max(round(len(blocks) / 3) - 1, 0)]

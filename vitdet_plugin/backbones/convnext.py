@@ -59,10 +59,6 @@ class ConvNeXtBackbone(Backbone):
     each i of ``out_indices``, s = 4 * 2 ** i. Named after its paper, but not ``ConvNeXt``: mmpretrain has that name.
     """
 
-    # gamma, GRN and norms on two of the maps
-    tiny_cfg = dict(arch=dict(depths=(1, 1, 4, 1), dims=(8, 16, 24, 32), use_grn=True), layer_scale_init_value=1.0,
-                    out_indices=(1, 3))
-
     def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
                  out_norms: bool = True, layer_scale_init_value: float | None = None, norm_eps: float = 1e-6,
                  drop_path_rate: float = 0.0, frozen_stages: int = -1, with_cp: bool = False,

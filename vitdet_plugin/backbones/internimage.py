@@ -154,9 +154,6 @@ class InternImage(Backbone):
     Input (B, in_channels, H, W) of any size; output a tuple of maps (B, channels * 2 ** i, H / 4 / 2 ** i, ...).
     """
 
-    tiny_cfg = dict(arch=dict(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8)), res_post_norm=True,
-                    center_feature_scale=True, dw_kernel_size=5, level2_post_norm_block_ids=(0,), drop_path_rate=0.1)
-
     def __init__(self, arch: str | dict = 'tiny', *, out_indices: Sequence[int] = (0, 1, 2, 3), in_channels: int = 3,
                  layer_scale: float | bool | None = None, offset_scale: float | None = None,
                  post_norm: bool | None = None, res_post_norm: bool | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone, block_at_a_third
+from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
@@ -111,8 +111,6 @@ class VisionLSTM(Backbone):
     Input (B, in_channels, H, W), H and W multiples of the stride; output a tuple of maps (B, dim, H / stride,
     W / stride), or with ``pooling`` of one (B, dim or 2 dim, 1, 1).
     """
-
-    tiny_cfg = dict(arch=dict(dim=32, depth=4), img_size=64)
 
     def __init__(self, arch: str | dict = 'tiny', *, version: int = 2, img_size: int | Sequence[int] = 224,
                  patch_size: int = 16, stride: int | None = None, in_channels: int = 3, num_heads: int = 4,
@@ -252,13 +250,6 @@ class VisionLSTM(Backbone):
         if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
             return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
         return None
-
-    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
-        """With ``pooling`` a third of the blocks: on the last map only the end tokens have a gradient."""
-        if self.pooling is None:
-            return None
-        return block_at_a_third(self.blocks), lambda tokens, hw: self._to_map(
-            tokens, (hw[0] // self.stride, hw[1] // self.stride))
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Stem, position embedding and the first ``frozen_stages`` blocks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone, block_at_a_third
+from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
@@ -82,11 +82,6 @@ class ViTDet(Backbone):
     Input (B, in_channels, H, W), H and W multiples of ``patch_size``; output a tuple of one map
     (B, embed_dim, H / patch_size, W / patch_size).
     """
-
-    # 6 x 6 tokens, which the windows do not divide; windowed, global, shifted and convolutional blocks
-    tiny_cfg = dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=96, window_size=4, pretrain_img_size=64,
-                    propagation='none', global_block_indexes=[1], shifted_block_indexes=[2],
-                    residual_block_indexes=[3])
 
     def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
                  window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,
@@ -199,10 +194,6 @@ class ViTDet(Backbone):
         if name.endswith(('rel_pos_h', 'rel_pos_w')) and value.shape[1] == own.shape[1]:
             return F.interpolate(value.float().T[None], size=len(own), mode='linear')[0].T
         return None
-
-    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]]:
-        """A third of the blocks: later, a place also carries what attention has brought there from others."""
-        return block_at_a_third(self.blocks), lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """The embeddings and the first ``frozen_stages`` blocks."""

@@ -21,4 +21,6 @@ class _Finder:
 
 def block(*names: str) -> None:
     """Let every later import of these packages fail."""
+    for name in [name for name in sys.modules if name.partition('.')[0] in names]:
+        del sys.modules[name]
     sys.meta_path[:] = [_Finder(finder, names) for finder in sys.meta_path]

@@ -47,7 +47,7 @@ def join_through_mmengine(launcher):
 
 
 def step_with_sync_bn():
-    """Train a step with SyncBatchNorm; returns its mean, and whether its weight receives a gradient."""
+    """Train a step with SyncBatchNorm; return its mean, and whether its bias receives a gradient."""
     class Normed(Net):
         def __init__(self):
             super().__init__()

@@ -165,7 +165,7 @@ class ViTDet(Backbone):
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._resized_pos = None
             return resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot)
-        # Comparing values is cheap; version counters and addresses miss the writes of averaging hooks through ``.data``.
+        # Comparing values is cheap; version counters and addresses miss writes of averaging hooks through ``.data``.
         known = self._resized_pos
         if known is None or known[1].shape[1:3] != hw or not _equal(known[0], self.pos_embed):
             self._resized_pos = (self.pos_embed.detach().clone(),

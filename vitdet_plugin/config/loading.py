@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from mmengine.config import Config
 
+from vitdet_plugin import register_all
+from vitdet_plugin.compat.versions import require_scope
 from vitdet_plugin.config.names import find_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.registry import import_scope
@@ -20,15 +22,19 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
         options: ``KEY=VALUE`` words.
 
     Raises:
-        UserError: The file is missing or broken (names file and line), or an option does not fit (names near keys).
+        UserError: The file is missing or broken (names file and line), a package that it needs is missing, or an option
+            does not fit (names near keys).
     """
     real_path = find_config(str(path))
+    register_all()
     try:
         with suppress_logs():  # it tells of every environment variable
             cfg = Config.fromfile(real_path)
     except Exception as error:  # a config is a program: anything can come out of it
         raise UserError(_describe_config_error(error, real_path)) from error
-    import_scope(cfg.get('default_scope') or 'mmdet')
+    scope = cfg.get('default_scope') or 'mmdet'
+    require_scope(scope)
+    import_scope(scope)
     apply_options(cfg, parse_options(options))
     return cfg
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import torch
 
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
 _MARK = '.unfinished'
@@ -91,20 +92,23 @@ def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, back
     write_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
 
 
-def install() -> None:
-    """Put `save_checkpoint` in mmengine's place."""
-    global _mmengine_save
-    import mmengine.runner
-    from mmengine.runner import checkpoint, runner
-
-    if checkpoint.save_checkpoint is save_checkpoint:
-        return
-    _mmengine_save = checkpoint.save_checkpoint
-    for module in (checkpoint, runner, mmengine.runner):
-        module.save_checkpoint = save_checkpoint
-
-
+_PATCHES = [Patch(owner, 'save_checkpoint', upstream='mmengine 0.10',
+                  why='writes into the final file, so that a crash while saving destroys the old checkpoint')
+            for owner in ('mmengine.runner.checkpoint', 'mmengine.runner.runner', 'mmengine.runner')]
 _mmengine_save: Callable
+
+
+def install() -> None:
+    """Replace mmengine's function by `save_checkpoint`, under every name by which its runners call it."""
+    for patch in _PATCHES:
+        patch.install(_replace)
+
+
+def _replace(original: Callable) -> Callable:
+    global _mmengine_save
+    if original is not save_checkpoint:
+        _mmengine_save = original
+    return save_checkpoint
 
 
 class _Stream:

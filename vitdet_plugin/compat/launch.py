@@ -13,6 +13,7 @@ import re
 import torch
 import torch.distributed as dist
 
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -92,18 +93,18 @@ def model_wrapper_cfg(cfg) -> dict:
     return wrapper
 
 
-def install() -> None:
-    """Let mmengine itself, and so other tools, start and wrap on the CPU; untouched where there is a GPU."""
-    from mmengine.dist import utils
-    from mmengine.model import MMDistributedDataParallel
+_STARTS = {launcher: Patch('mmengine.dist.utils', f'_init_dist_{launcher}', upstream='mmengine 0.10',
+                           why='selects a CUDA device, also where there is none')
+           for launcher in LAUNCHERS[1:]}
+_DDP = Patch('mmengine.model.MMDistributedDataParallel', '__init__', upstream='mmengine 0.10',
+             why='receives device ids and SyncBatchNorm layers, which torch refuses on the CPU')
 
-    for launcher in LAUNCHERS[1:]:
-        name = f'_init_dist_{launcher}'
-        start = getattr(utils, name)
-        if not hasattr(start, '__wrapped__'):
-            setattr(utils, name, _without_gpu(start, launcher))
-    if not hasattr(MMDistributedDataParallel.__init__, '__wrapped__'):
-        MMDistributedDataParallel.__init__ = _without_device_ids(MMDistributedDataParallel.__init__)
+
+def install() -> None:
+    """Let mmengine itself, and thereby other tools, start and wrap on the CPU; unchanged where there is a GPU."""
+    for launcher, patch in _STARTS.items():
+        patch.install(functools.partial(_without_gpu, launcher=launcher))
+    _DDP.install(_without_device_ids)
 
 
 def _without_gpu(start, launcher: str):

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import contextvars
 import datetime
-import functools
 import os
 import pathlib
 import pickle
@@ -22,6 +21,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
 
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
 _trusting = contextvars.ContextVar('trusting', default=False)
@@ -64,18 +64,23 @@ def trusted() -> Iterator[None]:
         _trusting.reset(token)
 
 
+_WHY = 'falls back to full unpickling, which executes code from the file'
+_FORK = Patch('mmengine.runner.checkpoint', '_safe_torch_load', why=_WHY, upstream='onedl-mmengine 0.10')
+_LOCAL = Patch('mmengine.runner.checkpoint.CheckpointLoader', '_schemes', upstream='mmengine 0.10 before the fork',
+               why='cannot read mmengine\'s own checkpoints with torch >= 2.6; replaced by its register_scheme("")')
+_URL = Patch('mmengine.runner.checkpoint', 'load_url', why=_WHY, upstream='mmengine 0.10')
+
+
 def install() -> None:
-    """Put `load_torch_file` in the place of mmengine's loading, for every route by which it reads a checkpoint."""
-    from mmengine.infer import BaseInferencer
+    """Replace mmengine's loading by `load_torch_file`, for every route by which it reads a checkpoint."""
     from mmengine.runner import checkpoint
 
     if hasattr(checkpoint, '_safe_torch_load'):  # the maintained fork: one function serves all schemes
-        checkpoint._safe_torch_load = _like_mmengine
+        _FORK.install(lambda original: _like_mmengine)
     else:  # upstream mmengine calls torch.load, safe since torch 2.6 but unable to read its own local checkpoints
         checkpoint.CheckpointLoader.register_scheme('', _load_from_local, force=True)
-    checkpoint.load_url = _load_from_url  # http(s):// and model zoos: torch's own would unpickle in full
-    if not hasattr(BaseInferencer._init_model, '__wrapped__'):
-        BaseInferencer._init_model = _only_with_config(BaseInferencer._init_model)
+        _LOCAL.installed = True
+    _URL.install(lambda original: _load_from_url)  # http(s):// and model zoos: torch's own would unpickle in full
 
 
 def _without_config(checkpoint, name: str):
@@ -88,17 +93,6 @@ def _without_config(checkpoint, name: str):
         print_log(f'{name}: ignoring the config inside; configs are code and are taken from files only',
                   logger='current')
     return checkpoint
-
-
-def _only_with_config(init_model):
-    @functools.wraps(init_model)
-    def wrapped(self, cfg, weights, device='cpu'):
-        if not cfg:
-            raise UserError(f'{weights}: give the config file of the model too; the config inside a checkpoint is code '
-                            'and is not executed')
-        return init_model(self, cfg, weights, device)
-
-    return wrapped
 
 
 def _like_mmengine(file, map_location=None, weights_only=None):

@@ -8,6 +8,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vitdet_plugin import register_all
+from vitdet_plugin.compat.versions import require_scope
 from vitdet_plugin.config.names import find_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.registry import import_scope
@@ -23,10 +25,15 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
         options: ``KEY=VALUE`` words, or a dictionary of dotted keys and values.
 
     Raises:
-        UserError: The file is missing or broken (names file and line), or an option does not fit (names near keys).
+        UserError: The file is missing or broken (names file and line), a package that it needs is missing, or an option
+            does not fit (names near keys).
     """
-    cfg = copy.deepcopy(path) if isinstance(path, Config) else _read_config(find_config(str(path)))
-    import_scope(cfg.get('default_scope') or 'mmdet')
+    real_path = None if isinstance(path, Config) else find_config(str(path))  # before the slow import
+    register_all()
+    cfg = copy.deepcopy(path) if real_path is None else _read_config(real_path)
+    scope = cfg.get('default_scope') or 'mmdet'
+    require_scope(scope)
+    import_scope(scope)
     apply_options(cfg, dict(options) if isinstance(options, Mapping) else parse_options(options))
     return cfg
 
@@ -35,6 +42,8 @@ def _read_config(path: str) -> Config:
     try:
         with suppress_logs():  # it logs every environment variable
             return Config.fromfile(path)
+    except UserError:
+        raise
     except Exception as error:  # a config is a program: it can raise anything
         raise UserError(_describe_config_error(error, path)) from error
 

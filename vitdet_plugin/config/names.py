@@ -4,6 +4,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from vitdet_plugin.compat.packaged_configs import PREFIX, find_packaged_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
@@ -30,8 +31,8 @@ def find_config(path: str) -> str:
     Raises:
         UserError: There is no such config; names similar ones.
     """
-    if path.startswith('vitdet_plugin::'):
-        return str(find_shipped_config(path.removeprefix('vitdet_plugin::')))
+    if path.startswith(PREFIX):
+        return str(find_packaged_config(path.removeprefix(PREFIX)))
     if '::' in path:
         from mmengine.config import Config  # slow, and only needed here
         try:
@@ -43,4 +44,8 @@ def find_config(path: str) -> str:
             raise UserError(f'config {path}: a config is a .py, .json or .yaml file'
                             + ('; for a checkpoint write the config before it' if path.endswith('.pth') else ''))
         return path
-    return str(find_shipped_config(path)) if path in shipped_configs() else _unknown(path)
+    known = shipped_configs()
+    if path in known:
+        return str(known[path])
+    stem = Path(path).stem if path.endswith('.py') else path
+    raise UserError(f'config {path} does not exist{suggest(stem, known)}; give a file or the name of a shipped config')

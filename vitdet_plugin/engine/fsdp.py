@@ -15,6 +15,7 @@ from mmengine.registry import FUNCTIONS, OPTIM_WRAPPERS, STRATEGIES
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from vitdet_plugin.compat.optim_step import clip_with
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
@@ -98,7 +99,7 @@ class BlockFSDPStrategy(FSDPStrategy):
         settings.setdefault('type', 'OptimWrapper')
         wrapper = OPTIM_WRAPPERS.build({**settings, 'optimizer': self._sharded_optimizer(model)})
         if wrapper.clip_grad_kwargs:
-            wrapper._clip_grad = partial(_clip_sharded, wrapper, model)
+            clip_with(wrapper, partial(_clip_sharded, wrapper, model))
         return wrapper
 
     def optim_state_dict(self) -> dict:

@@ -18,6 +18,7 @@ from mmengine.utils import ManagerMixin
 from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
@@ -129,7 +130,7 @@ class _Resumable:
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
         if not isinstance(loader.dataset, IterableDataset):
-            loader.dataset.__getitems__ = NamedItems(loader.dataset)  # training loops replace it
+            fetch_batches_with(loader.dataset, NamedItems(loader.dataset))  # training loops set their own later
         return loader
 
     def build_train_loop(self, loop, *args, **kwargs):

@@ -1,14 +1,12 @@
 """COCO's average precision with faster-coco-eval's compiled loops in the place of pycocotools' Python ones."""
 
 import functools
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
 
+from vitdet_plugin.compat.patching import with_globals
 from vitdet_plugin.errors import UserError
 
 BACKENDS = ('faster_coco_eval', 'pycocotools')
@@ -42,8 +40,8 @@ class FastCocoMetric(CocoMetric):
         """``results``: (ground truth, prediction) a picture, as ``CocoMetric.process`` collects them."""
         if self.backend == 'pycocotools':
             return super().compute_metrics(results)
-        with _evaluating_with(fast_evaluation()):
-            return super().compute_metrics(results)
+        compute = with_globals(CocoMetric.compute_metrics, COCOeval=fast_evaluation())
+        return compute(self, results)
 
 
 @functools.cache
@@ -56,15 +54,3 @@ def fast_evaluation() -> type:
         summarize = COCOeval.summarize  # which takes mAP at 100 detections also where more are allowed
 
     return FastCOCOeval
-
-
-@contextmanager
-def _evaluating_with(evaluation: type) -> Iterator[None]:
-    """mmdet's metric names its evaluation by a global of its module."""
-    module = sys.modules[CocoMetric.__module__]
-    own = module.COCOeval
-    module.COCOeval = evaluation
-    try:
-        yield
-    finally:
-        module.COCOeval = own

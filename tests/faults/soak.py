@@ -35,7 +35,7 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
     ballast = (dict(type='BallastHook', megabytes=24),)  # so that much of the time is spent saving
     config = write_config(folder / 'c.py', data, _REST.format(steps=steps), ballast)
     with _silence():
-        train_here(config, folder / 'whole', no_validate=True)
+        train_here(config, folder / 'whole', validate=False)
     work, counts = folder / 'killed', collections.Counter()
     while counts['kills'] < kills:
         life = multiprocessing.get_context('fork').Process(target=_live, args=(config, work))
@@ -55,7 +55,7 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
         counts['kills'] += 1
         counts['unfinished files'] += bool(list(work.glob('.*.unfinished')))
     with _silence():
-        train_here(config, work, resume='auto', no_validate=True)
+        train_here(config, work, resume='auto', validate=False)
     assert_same_run(folder / 'whole', work)
     assert not list(work.glob('.*.unfinished'))
     return {**counts, 'steps': steps, 'failed lives': counts['failed lives']}
@@ -88,7 +88,7 @@ def soak_mutations(mutations: int, folder: Path) -> dict:
 
 def _live(config: Path, work: Path) -> None:
     with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        train_here(config, work, resume='auto', no_validate=True)
+        train_here(config, work, resume='auto', validate=False)
 
 
 def _lines(work: Path) -> int:

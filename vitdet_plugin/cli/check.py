@@ -21,7 +21,7 @@ Exit status 0: no errors (there may be warnings and notes); 1: errors found; 2: 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('target', nargs='?', metavar='FILE|FOLDER', help='COCO annotation file, or folder of classes')
+    parser.add_argument('path', nargs='?', metavar='FILE|FOLDER', help='COCO annotation file, or folder of classes')
     parser.add_argument('--images', metavar='DIR', help='folder of the images (default: that of the file)')
     parser.add_argument('--config', help='check the data sets of this config instead')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='split of --config')
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
-    if bool(args.target) == bool(args.config):
+    if bool(args.path) == bool(args.config):
         raise UserError('give an annotation file, a folder of classes, or --config CONFIG')
     if args.json:
         check_output_path('--json', args.json, is_folder=False)
@@ -56,10 +56,10 @@ def _checks(args: argparse.Namespace) -> Iterator:
     if args.config:
         for ann_file, folder in sets_of_config(args.config, args.split):
             yield check_coco_set(ann_file, folder, args.jobs) if ann_file else check_class_folders(folder, args.jobs)
-    elif os.path.isdir(args.target):
-        yield check_class_folders(args.target, args.jobs)
+    elif os.path.isdir(args.path):
+        yield check_class_folders(args.path, args.jobs)
     else:
-        yield check_coco_set(args.target, args.images or os.path.dirname(args.target), args.jobs)
+        yield check_coco_set(args.path, args.images or os.path.dirname(args.path), args.jobs)
 
 
 def _report(findings: list[tuple[str, str, str]], examples: int) -> None:

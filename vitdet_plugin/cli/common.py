@@ -20,7 +20,7 @@ _INPUT_FILES = {
     'inputs': 'give an image or a folder of images',
     'folder': 'give the folder of the images',
     'ann': 'give an annotation file',
-    'target': 'give an annotation file or a folder of classes',
+    'path': 'give an annotation file or a folder of classes',
     'logs': 'give a work directory or a scalars.json file',
 }
 

@@ -42,7 +42,7 @@ class SkipBudget:
         print(f'warning: sample left out, number {skipped}: {what}', file=sys.stderr, flush=True)
         if skipped > MOST_SKIPPED * max(self._drawn.value, self.size):
             raise UserError(f'{skipped} samples could not be read, more than {MOST_SKIPPED:.0%}; the last: {what}; '
-                            'tools/dataset/check.py lists all that are wrong')
+                            '"vitdet check" lists all errors')
 
     @property
     def skipped(self) -> int:
@@ -75,7 +75,7 @@ def read_sample(dataset, index: int, budget: SkipBudget | None = None) -> Any:
         except Exception as error:  # decoders and transforms raise almost anything on broken data
             what = f'{describe(dataset, index)}: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
             if budget is None or not left:
-                raise UserError(f'{what}; tools/dataset/check.py lists all that is wrong with a data set') from error
+                raise UserError(f'{what}; "vitdet check" lists all errors of a data set') from error
             budget.skip(what)
             index = int(np.random.randint(len(dataset)))
 

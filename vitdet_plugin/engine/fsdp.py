@@ -48,7 +48,7 @@ class BlockFSDPStrategy(FSDPStrategy):
       flat, and a rule such as "no weight decay on vectors" would hit all of them;
     * gradients are clipped by the norm over all ranks, not by that of a rank's part.
 
-    ``tools/train.py`` takes it for ``strategy=dict(type='FSDPStrategy')``.
+    ``vitdet train`` uses it for ``strategy=dict(type='FSDPStrategy')``.
 
     Args:
         model_wrapper: As for ``FSDPStrategy``.

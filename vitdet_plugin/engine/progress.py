@@ -20,7 +20,7 @@ class ProgressHook(LoggerHook):
     """``LoggerHook`` with a readable console: ETA, speed, learning rate, memory and loss parts.
 
     Use it in the place of the default logger, ``default_hooks=dict(logger=dict(type='ProgressHook', interval=50))``;
-    ``tools/train.py`` and ``tools/test.py`` do so by themselves. What goes to ``vis_data/scalars.json``, TensorBoard
+    ``vitdet train`` and ``vitdet test`` do so by themselves. What goes to ``vis_data/scalars.json``, TensorBoard
     and other backends is what ``LoggerHook`` sends, plus ``memory`` (MB) on a CPU; only the text differs. Validation
     scalars of an iteration-based loop carry the iteration as their step. Rank 0 alone prints.
 

@@ -91,8 +91,8 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
         set_metrics(cfg, options.eval)
     endings = ('.pkl', '.pickle', '.json', '.csv') if is_classifier(cfg) else ('.pkl', '.pickle', '.json')
     if options.out and not options.out.endswith(endings):
-        raise UserError(f'--out {options.out}: write .pkl (predictions in the format of mmengine), .json (COCO results; '
-                        'of a classifier all scores) or, for a classifier, .csv')
+        raise UserError(f'--out {options.out}: write .pkl (predictions in the format of mmengine), .json (COCO '
+                        'results; of a classifier all scores) or, for a classifier, .csv')
     if options.out:
         check_output_path('--out', options.out, is_folder=False)
     if options.show_dir:

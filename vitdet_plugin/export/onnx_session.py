@@ -22,9 +22,9 @@ def open_session(path: str | Path, kind: str, output: str, note: str) -> tuple[A
     """
     import onnxruntime
     if not Path(path).is_file():
-        raise UserError(f'{path} does not exist; tools/export/onnx.py writes such a file')
+        raise UserError(f'{path} does not exist; "vitdet export" writes such a file')
     session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
     about = session.get_modelmeta().custom_metadata_map
     if note not in about or session.get_outputs()[0].name != output:
-        raise UserError(f'{path} is no {kind} written by tools/export/onnx.py')
+        raise UserError(f'{path} is not a {kind} written by "vitdet export"')
     return session, about

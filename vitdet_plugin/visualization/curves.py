@@ -33,7 +33,7 @@ def read_scalars(log: str | Path) -> Run:
     log = Path(log)
     files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
     if not files or not all(file.is_file() for file in files):
-        raise UserError(f'{log}: no scalars.json there; give a work directory of tools/train.py or the file itself')
+        raise UserError(f'{log}: no scalars.json there; give a work directory of a training run or the file itself')
     losses: dict[str, dict[int, float]] = {}
     metrics: dict[str, dict[int, float]] = {}
     iteration = 0

@@ -1,4 +1,4 @@
-"""Pictures of predictions beside ground truth while testing: ``tools/test.py --show-dir DIR``."""
+"""Pictures of predictions beside ground truth while testing: ``vitdet test --show-dir DIR``."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -198,7 +198,7 @@ def _check_images(path: str, cfg: dict, index: CocoIndex, ann_file: str) -> list
     if not missing:
         broken = [fault for name in sample for fault in inspect_image(os.path.join(folder, name))
                   if fault.level == 'error']
-        return [Finding('error', f'{where}: {fault}; tools/dataset/check.py looks at all images') for fault in broken]
+        return [Finding('error', f'{where}: {fault}; "vitdet check" reads all images') for fault in broken]
     shown = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
     return [Finding('error', f'{where}: {len(missing)} of {len(sample)} images looked for are not in '
                              f'{os.path.abspath(folder)}: {shown}; does data_prefix.img fit the file_name entries of '

@@ -1,4 +1,4 @@
-"""All findings about a whole data set, annotations and pictures; for ``tools/dataset/check.py``."""
+"""All findings about a whole data set, annotations and pictures; for ``vitdet check``."""
 
 import os
 from collections.abc import Iterator

@@ -4,7 +4,13 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from tests.end_to_end.tiny_set import CONFIG
-from vitdet_plugin.engine.session import QuietRunner, SessionOptions, load_session_config, resolve_launcher, use_strategy
+from vitdet_plugin.engine.session import (
+    QuietRunner,
+    SessionOptions,
+    load_session_config,
+    resolve_launcher,
+    use_strategy,
+)
 from vitdet_plugin.errors import UserError
 
 TORCHRUN = dict(RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')

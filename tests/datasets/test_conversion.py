@@ -60,7 +60,7 @@ def read(path):
 def test_voc(tmp_path, convert):
     root = voc(tmp_path, a=xml(('cat', 10, 20, 30, 60), ('dog', 0, 0, 100, 80)), b=xml(name='wrong.jpg'))
     code, out, err = convert('voc-to-coco', root)
-    assert code == 0 and not err and 'all: 2 pictures, 2 objects of 2 classes (cat, dog)' in out
+    assert code == 0 and not err and 'all: 2 images, 2 objects of 2 classes (cat, dog)' in out
     assert 'nothing left out' in out
     assert read(root / 'annotations/all.json') == {
         'a.jpg': [('cat', [10, 20, 20, 40]), ('dog', [0, 0, 100, 80])], 'b.jpg': []}

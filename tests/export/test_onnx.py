@@ -52,7 +52,7 @@ def test_backbone_and_neck_of_a_detector(tmp_path):
         expected = loaded.model.extract_feat(batch['inputs'])
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-4 * float(b.abs().max()))
-    with pytest.raises(UserError, match='no classifier written by'):
+    with pytest.raises(UserError, match='not a classifier written by'):
         OnnxClassifier(tmp_path / 'features.onnx')
 
 

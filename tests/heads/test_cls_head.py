@@ -6,6 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch.nn import functional as F
 
 from tests.backbones.registered import tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.heads.cls_head import LayerNormClsHead
 
@@ -43,7 +44,7 @@ def test_index_and_soft_targets_agree():
 def test_in_a_classifier(loss):
     import mmpretrain.models  # noqa: F401
     classifier = MODELS.build(dict(
-        type='ImageClassifier', backbone=dict(type='ViTDet', **ViTDet.tiny_cfg),
+        type='ImageClassifier', backbone=dict(type='ViTDet', **small_cfg(ViTDet)),
         head=dict(type='LayerNormClsHead', num_classes=4, in_channels=32, loss=loss)))
     classifier.init_weights()
     classifier.backbone.load_state_dict(tiny(ViTDet).state_dict())

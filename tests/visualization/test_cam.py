@@ -16,6 +16,7 @@ from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.cam import METHODS, Heat, explain_boxes, explain_class
+from vitdet_plugin.visualization.cam_layers import cam_layer
 from vitdet_plugin.visualization.heat import draw_heats, overlay
 
 pytest.importorskip('pytorch_grad_cam', reason='the extra "cam" is not installed')
@@ -57,7 +58,7 @@ def test_end_tokens_are_explained_by_a_map_before_them(pooling):
     x = image(backbone, 2, 5, batch=1)
     heat, = explain_class(classifier(backbone, backbone.out_channels[-1]), x)
     assert heat.map.shape == tuple(x.shape[2:])
-    module, as_map = backbone.cam_layer()
+    module, as_map = cam_layer(backbone)
     seen = []
     module.register_forward_hook(lambda _m, _i, output: seen.append(output))
     backbone.eval()(x)

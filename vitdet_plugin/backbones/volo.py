@@ -120,11 +120,6 @@ class VOLO(Backbone):
     Input (B, in_channels, H, W); output a tuple of maps (B, C_i, H / stride_i, W / stride_i), rounded up.
     """
 
-    # both kinds of blocks, every tap with its norm, 3 x 5 positions
-    tiny_cfg = dict(arch=dict(layers=(2, 1, 2, 1), embed_dims=(32, 48, 48, 48), num_heads=(2, 4, 4, 4),
-                              mlp_ratios=(3, 3, 3, 2), stem_hidden_dim=4),
-                    img_size=(48, 80), out_indices=(0, 1, 2), extra_level='conv')
-
     def __init__(self, arch: str | dict = 'd1', *, img_size: int | Sequence[int] = 224, patch_size: int = 8,
                  in_channels: int = 3, out_indices: Sequence[int] = (1,), out_norm: bool | None = None,
                  extra_level: str = 'pool', downsamples: Sequence[bool] = (True, False, False, False),

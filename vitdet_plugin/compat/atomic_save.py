@@ -1,7 +1,7 @@
-"""Save checkpoints so that a crash, a full disk or a kill leaves the old file or the new one, never a part.
+"""Save checkpoints so that a crash, a full disk or a kill leaves the old file or the new one, never an incomplete one.
 
-mmengine opens the final path and writes into it. Here a temporary file beside it is written, flushed to the disk, read
-back against the checksums within (the CRC-32 of every record of torch's archive) and then renamed.
+mmengine opens the final path and writes into it. Here a temporary file in the same folder is written, flushed to the
+disk, verified against its checksums (the CRC-32 of every record of torch's archive) and then renamed.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ _MARK = '.unfinished'
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], check: bool = False) -> None:
-    """Replace ``path`` by what ``write`` writes into a binary stream, or leave it untouched.
+    """Replace ``path`` by what ``write`` writes into a binary stream, or leave it unchanged.
 
     Args:
-        check: Read the file back before it takes its name; only for torch's archives.
+        check: Verify the file before it is renamed; only for torch's archives.
 
     Raises:
-        UserError: It cannot be written (full disk, no right to) or read back.
+        UserError: It cannot be written (full disk, missing permission) or verified.
     """
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}{_MARK}')
@@ -55,9 +55,9 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], chec
 
 
 def find_damage(path: str | Path) -> str | None:
-    """Why a checkpoint of torch is not intact, or None: every byte of tensors and records is checked.
+    """Return why a checkpoint of torch is damaged, or None; every byte of tensors and records is checked.
 
-    Files in torch's format before 1.6 have no checksums; of those it is only known whether they can be read.
+    Files in torch's format before 1.6 have no checksums; for those it is only checked whether they can be read.
     """
     path = Path(path)
     if not path.is_file():
@@ -80,13 +80,13 @@ def find_damage(path: str | Path) -> str | None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what processes that were killed while saving left in ``folder``."""
+    """Remove the temporary files of processes that were killed while saving into ``folder``."""
     for path in Path(folder).glob(f'.*{_MARK}'):
         path.unlink(missing_ok=True)
 
 
 def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, backend_args=None) -> None:
-    """In the place of mmengine's function of that name, which still serves remote storage."""
+    """Replacement of mmengine's function of that name, which is still used for remote storage."""
     if '://' in str(filename) or file_client_args is not None or backend_args is not None:
         return _mmengine_save(checkpoint, filename, file_client_args, backend_args)
     write_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
@@ -112,7 +112,7 @@ def _replace(original: Callable) -> Callable:
 
 
 class _Stream:
-    """A binary stream that remembers the error of the operating system behind a failed write."""
+    """A binary stream that stores the error of the operating system when a write fails."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -130,7 +130,7 @@ class _Stream:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself last; not every system lets one open a folder."""
+    """Flush the renaming itself to the disk; not every system can open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

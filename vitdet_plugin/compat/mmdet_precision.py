@@ -1,7 +1,7 @@
 """Keep mmdet's pixel coordinates in float32 under autocast.
 
-mmdet casts anchors and RoIs to the dtype of the features. That was meant for float16; bfloat16 has 8 significant bits,
-so a coordinate of 1000 px would be rounded to a multiple of 4 px.
+mmdet casts anchors and RoIs to the dtype of the features, which was designed for float16. bfloat16 has 8 significant
+bits, so a coordinate of 1000 px would be rounded to a multiple of 4 px.
 """
 
 import functools

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from pkgutil import resolve_name
+from importlib import import_module
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -70,21 +70,26 @@ class Patch:
     def moved(self) -> UserError:
         """Return the error for an upstream version that does not have what is replaced."""
         package = self.owner.partition('.')[0]
-        return UserError(f'{package} {_version(package)} has no {self.target}, which vitdet_plugin replaces ({self.why}): install '
-                         f'a version for which the patch is written ({self.upstream})')
+        return UserError(f'{package} {_version(package)} has no {self.target}, which vitdet_plugin replaces '
+                         f'({self.why}): install a version for which the patch is written ({self.upstream})')
 
     def record(self) -> PatchRecord:
         return PatchRecord(self.target, self.why, self.upstream, self.installed)
 
     def _resolve_owner(self) -> Any:
-        try:
-            return resolve_name(self.owner)
-        except AttributeError:
-            raise self.moved() from None
-        except ModuleNotFoundError as error:
-            if error.name and self.owner.startswith(error.name) and '.' in error.name:  # a module that upstream moved
-                raise self.moved() from None
-            raise
+        path, *rest = self.owner.split('.')
+        owner = import_module(path)
+        for name in rest:
+            path = f'{path}.{name}'
+            if not hasattr(owner, name):
+                try:
+                    import_module(path)
+                except ModuleNotFoundError as error:
+                    if error.name == path:
+                        raise self.moved() from None
+                    raise  # the module needs a package that is not installed
+            owner = getattr(owner, name)
+        return owner
 
 
 def records() -> list[PatchRecord]:

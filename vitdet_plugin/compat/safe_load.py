@@ -1,7 +1,7 @@
 """Load checkpoints without running code that came with them.
 
-mmengine tries ``weights_only=True`` and, when that fails, falls back to full unpickling, which executes whatever the
-file says. Here it is ``weights_only=True`` and nothing else, with the few extra types that mmengine writes itself.
+mmengine tries ``weights_only=True`` and, when that fails, falls back to full unpickling, which executes code from the
+file. Here it is always ``weights_only=True``, with the few additional types that mmengine's own checkpoints contain.
 """
 
 import argparse
@@ -29,11 +29,15 @@ _SLACK = 1 << 20
 
 
 def load_torch_file(file, map_location='cpu'):
-    """Read a torch checkpoint from a path or a binary stream, onto the CPU unless told otherwise.
+    """Read a torch checkpoint from a path or a binary stream.
+
+    Args:
+        file: Path or binary stream.
+        map_location: Device of the tensors, as for ``torch.load``.
 
     Raises:
-        UserError: one line, when the file is damaged or holds anything but tensors, plain containers, numpy arrays
-            and mmengine's own records. Nothing from the file has been executed then.
+        UserError: The file is damaged, or contains anything but tensors, plain containers, NumPy arrays and mmengine's
+            own records. Nothing from the file has been executed.
     """
     name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', 'checkpoint stream')
     _check_archive(file, name)
@@ -53,9 +57,9 @@ def load_torch_file(file, map_location='cpu'):
 
 @contextlib.contextmanager
 def trusted() -> Iterator[None]:
-    """Within this block `load_torch_file` unpickles in full, so a file can run code.
+    """Let `load_torch_file` unpickle in full within this block, so that a file can run code.
 
-    For files that you wrote yourself; never used by this package.
+    For files that you wrote yourself. Only the converter uses it, with ``--trust``.
     """
     token = _trusting.set(True)
     try:
@@ -84,13 +88,13 @@ def install() -> None:
 
 
 def _without_config(checkpoint, name: str):
-    """Drop ``meta.config``: when it resumes, mmengine would execute that text as a Python config.
+    """Drop ``meta.config``, which mmengine would execute as a Python config when it resumes.
 
-    It writes its own configs under ``cfg``, which it does not read back.
+    mmengine saves configs under ``meta.cfg``, which its runner does not execute.
     """
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     if isinstance(meta, dict) and meta.pop('config', None) is not None:
-        print_log(f'{name}: ignoring the config inside; configs are code and are taken from files only',
+        print_log(f'{name}: ignoring the config in the checkpoint; configs are code and are read from files only',
                   logger='current')
     return checkpoint
 
@@ -107,7 +111,7 @@ def _load_from_local(filename: str, map_location=None):
 
 
 def _load_from_url(url: str, model_dir: str | None = None, map_location=None, progress: bool = True):
-    """Download once into the cache that torch uses, then load like any file."""
+    """Download once into the cache of torch, then load like any file."""
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
     path = os.path.join(folder, os.path.basename(urllib.parse.urlparse(url).path))
     if not os.path.exists(path):
@@ -115,24 +119,24 @@ def _load_from_url(url: str, model_dir: str | None = None, map_location=None, pr
         try:
             torch.hub.download_url_to_file(url, path, progress=progress)
         except OSError as error:
-            raise UserError(f'{url}: cannot be downloaded ({error}); fetch it by other means') from error
+            raise UserError(f'{url}: cannot be downloaded ({error}); download it by other means') from error
     return load_torch_file(path, map_location or 'cpu')
 
 
 def _history_method(owner: type, name: str) -> Callable:
-    """What pickled checkpoints may use ``getattr`` for: the statistics methods of a `HistoryBuffer`."""
+    """Replacement of ``getattr`` in pickles: gives only the statistics methods of a `HistoryBuffer`."""
     if owner is not HistoryBuffer or name not in ('mean', 'max', 'min', 'current'):
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL getattr({owner!r}, {name!r})')
     return getattr(owner, name)
 
 
 def _plain_dict(factory=None) -> dict:
-    """Stands in for ``defaultdict``, into which torch's safe unpickler does not put items."""
+    """Replacement of ``defaultdict``, whose items torch's safe unpickler does not support."""
     return {}
 
 
 def _allowed() -> list:
-    """Types that hold data only; callables appear with the name under which a pickle refers to them."""
+    """Return types that hold data only; functions are paired with the name that a pickle uses for them."""
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     rebuild = [(getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
                for name in ('_reconstruct', 'scalar') for core in ('core', '_core')]
@@ -149,11 +153,11 @@ def _explain(name: str, message: str) -> str:
         return f'{name}: cannot be read as a checkpoint ({message.splitlines()[-1].strip()}); use another one'
     what = next(group for group in refused.groups() if group)
     return (f'{name}: refused, because it refers to {what}, which is not plain data; nothing of it was executed. '
-            'Keep only its tensors (or convert it to safetensors) on a machine that you can afford to lose')
+            'Keep only its tensors (or convert it to safetensors) on an isolated machine')
 
 
 def _check_archive(file, name: str) -> None:
-    """Refuse an archive that unpacks to much more than its size: torch stores tensors uncompressed."""
+    """Refuse an archive that unpacks to much more than its size; torch stores tensors uncompressed."""
     if not isinstance(file, (str, os.PathLike)) or not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:

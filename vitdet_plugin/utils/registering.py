@@ -4,6 +4,8 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from vitdet_plugin.errors import UserError
+
 _ROOT = Path(__file__).resolve().parents[1]
 _REGISTERS = re.compile(r'^@?\w+\.register_module\(', re.MULTILINE)
 
@@ -29,10 +31,17 @@ def import_registering_modules(subpackage: str = '*', skip_incomplete: bool = Fa
     Args:
         subpackage: Name of a subpackage; all of them by default.
         skip_incomplete: Skip modules that need a package which is not installed.
+
+    Raises:
+        UserError: Such a package is missing and ``skip_incomplete`` is False.
     """
     for name in registering_modules(subpackage):
         try:
             import_module(name)
         except ModuleNotFoundError as error:
-            if not skip_incomplete or (error.name or '').startswith(_ROOT.name):
+            missing = error.name or ''
+            if missing.partition('.')[0] == _ROOT.name:
                 raise
+            if not skip_incomplete:
+                raise UserError(f'{name} needs the package {missing}, which is not installed: '
+                                f'pip install {missing}') from error

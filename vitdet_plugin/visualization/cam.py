@@ -1,7 +1,7 @@
 """Class activation maps of classifiers and, for each detected box, of detectors, through pytorch-grad-cam.
 
-Which layer is looked at, and how its output becomes a map, is known by the backbone
-(:meth:`vitdet_plugin.backbones.base.Backbone.cam_layer`); by default it is the last map that it returns.
+Which layer is looked at, and how its output becomes a map, depends on the backbone
+(:func:`vitdet_plugin.visualization.cam_layers.cam_layer`); by default it is the last map that it returns.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.visualization.cam_layers import cam_layer
 
 DEFAULT = 'centred'
 # pytorch-grad-cam's classes. Those with the gradient place by place (HiResCAM, LayerCAM) tell objects of one class
@@ -206,7 +206,7 @@ def _centred_hirescam() -> type:
 def _tapped(backbone: nn.Module, image_hw: tuple[int, int],
             every_map: bool) -> Iterator[tuple[list[nn.Module], Callable[[Tensor], Tensor] | None]]:
     """The module whose output is looked at, and its output as a map: the backbone's own choice, or behind its maps."""
-    chosen = backbone.cam_layer() if isinstance(backbone, Backbone) and not every_map else None
+    chosen = None if every_map else cam_layer(backbone)
     if chosen is not None:
         module, as_map = chosen
         yield [module], lambda activation: as_map(activation, tuple(image_hw))

@@ -7,6 +7,7 @@
 ``amp``                mixed precision on the CPU
 ``safe_load``          checkpoints are read without executing anything from them
 ``atomic_save``        a crash while saving leaves either the old checkpoint or the new one
+``packaged_configs``   ``vitdet_plugin::NAME`` in ``_base_``
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
 ``versions``           one clear line where installed versions cannot work together; less output at import
@@ -21,7 +22,7 @@ from importlib import import_module
 
 from vitdet_plugin.compat.patching import PatchRecord, records
 
-_OF_MMENGINE = ('launch', 'safe_load', 'atomic_save')
+_OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
 _MODULES = ('mmcv_ext', 'mmdet_precision', *_OF_MMENGINE, 'data_loading', 'optim_step')
 
 

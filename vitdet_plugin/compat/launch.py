@@ -176,7 +176,7 @@ def _timeout(given: float | None) -> float:
 def _need(name: str, launcher: str) -> str:
     value = os.environ.get(name)
     if not value:
-        how = {'pytorch': 'start with torchrun or tools/dist_train.sh', 'slurm': 'start with srun',
+        how = {'pytorch': 'start with torchrun', 'slurm': 'start with srun',
                'mpi': 'start with mpirun'}[launcher]
         raise UserError(f'launcher {launcher}: the environment variable {name} is not set; {how}, or use '
                         '--launcher none for one process')

@@ -1,7 +1,10 @@
 """Load config files; every mistake in one is reported in one line."""
 
+import copy
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -14,29 +17,35 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
 
 
-def load_config(path: str, options: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence[str] = ()) -> Config:
     """Load a config file and apply ``--cfg-options``.
 
     Args:
-        path: File, or ``mmdet::<path inside mmdet's packaged configs>``.
-        options: ``KEY=VALUE`` words.
+        path: File, name of a shipped config, ``PACKAGE::CONFIG``, or a loaded config, which is copied.
+        options: ``KEY=VALUE`` words, or a dictionary of dotted keys and values.
 
     Raises:
         UserError: The file is missing or broken (names file and line), a package that it needs is missing, or an option
             does not fit (names near keys).
     """
-    real_path = find_config(str(path))
+    real_path = None if isinstance(path, Config) else find_config(str(path))  # before the slow import
     register_all()
-    try:
-        with suppress_logs():  # it tells of every environment variable
-            cfg = Config.fromfile(real_path)
-    except Exception as error:  # a config is a program: anything can come out of it
-        raise UserError(_describe_config_error(error, real_path)) from error
+    cfg = copy.deepcopy(path) if real_path is None else _read_config(real_path)
     scope = cfg.get('default_scope') or 'mmdet'
     require_scope(scope)
     import_scope(scope)
-    apply_options(cfg, parse_options(options))
+    apply_options(cfg, dict(options) if isinstance(options, Mapping) else parse_options(options))
     return cfg
+
+
+def _read_config(path: str) -> Config:
+    try:
+        with suppress_logs():  # it logs every environment variable
+            return Config.fromfile(path)
+    except UserError:
+        raise
+    except Exception as error:  # a config is a program: it can raise anything
+        raise UserError(_describe_config_error(error, path)) from error
 
 
 def _describe_config_error(error: Exception, path: str) -> str:

@@ -4,8 +4,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from mmengine.config import Config
-
+from vitdet_plugin.compat.packaged_configs import PREFIX, find_packaged_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
@@ -32,7 +31,10 @@ def find_config(path: str) -> str:
     Raises:
         UserError: There is no such config; names similar ones.
     """
+    if path.startswith(PREFIX):
+        return str(find_packaged_config(path.removeprefix(PREFIX)))
     if '::' in path:
+        from mmengine.config import Config  # slow, and only needed here
         try:
             return Config._get_cfg_path(path, str(Path.cwd() / 'config.py'))[0]
         except Exception as error:

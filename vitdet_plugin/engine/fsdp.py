@@ -48,7 +48,7 @@ class BlockFSDPStrategy(FSDPStrategy):
       are flat, so a rule such as "no weight decay on vectors" would match all of them.
     * Gradients are clipped by their norm over all ranks instead of the norm of the local shard.
 
-    The train command uses this class for ``strategy=dict(type='FSDPStrategy')``.
+    ``vitdet train`` uses this class for ``strategy=dict(type='FSDPStrategy')``.
 
     Args:
         model_wrapper: Config of the model wrapper, as for ``FSDPStrategy``.

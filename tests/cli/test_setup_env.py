@@ -1,4 +1,4 @@
-"""The environment set-up, with a bare environment in the place of the installation of packages."""
+"""The environment set-up, with a bare environment instead of installed packages."""
 
 import importlib.util
 import subprocess
@@ -62,7 +62,7 @@ def test_two_at_a_time_make_it_once(setup, capsys):
     assert len(set(captured.out.split())) == 1
 
 
-def test_an_interrupted_one_is_made_anew(setup):
+def test_an_interrupted_one_is_recreated(setup):
     home = setup.environment('default').parents[1]
     (home / '.complete').unlink()
     (home / 'stray').touch()
@@ -71,7 +71,7 @@ def test_an_interrupted_one_is_made_anew(setup):
     assert not (home / 'stray').exists()
 
 
-def test_one_whose_interpreter_has_gone_is_made_anew(setup):
+def test_one_whose_interpreter_has_gone_is_recreated(setup):
     python = setup.environment('default')
     python.unlink()
     assert setup.environment('default') == python
@@ -119,5 +119,5 @@ def test_mistakes_are_one_line(setup, monkeypatch, capsys, argument, python, mes
 def test_a_full_disk_is_named_before_anything_is_made(setup, capsys):
     setup.NEEDED_BYTES = 1 << 60
     assert setup.main() == 1
-    assert 'make room, or set XDG_CACHE_HOME' in capsys.readouterr().err
+    assert 'free some disk space, or set XDG_CACHE_HOME' in capsys.readouterr().err
     assert setup.made == []

@@ -1,4 +1,4 @@
-"""tools/predict.py: pictures and a record of what was found, one line for mistakes."""
+"""``vitdet predict``: drawn images and a record of the detections; one line for mistakes."""
 
 import json
 
@@ -7,7 +7,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
+from tests.end_to_end.tiny_set import CONFIG, write_tiny_set
+from vitdet_plugin.cli import predict
 
 
 @pytest.fixture(scope='module')
@@ -21,17 +22,17 @@ def folder(tmp_path_factory):
 
 
 def test_draws_and_records(folder, capsys):
-    status = load_tool('predict').main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'set/images'), '--out',
-                                        str(folder / 'out'), '--score_thr', '0.1', '--device', 'cpu'])
+    status = predict.main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'set/images'), '--out',
+                           str(folder / 'out'), '--score_thr', '0.1', '--device', 'cpu'])
     assert status == 0
     assert sorted(file.name for file in (folder / 'out').iterdir()) == ['001.jpg', '002.jpg', 'predictions.json']
     record = json.loads((folder / 'out' / 'predictions.json').read_text())
     assert [len(found['boxes']) for found in record] == [len(found['masks']) for found in record]
     assert all(score >= 0.1 for found in record for score in found['scores'])
-    assert capsys.readouterr().out.splitlines()[-1].startswith('2 pictures in')
+    assert capsys.readouterr().out.splitlines()[-1].startswith('2 images in')
 
 
 def test_a_mistake_is_one_line(folder, capsys):
-    status = load_tool('predict').main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'none'), '--out', 'x'])
+    status = predict.main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'none'), '--out', 'x'])
     assert status == 2
-    assert capsys.readouterr().err == f'error: {folder}/none does not exist; give a picture or a folder of pictures\n'
+    assert capsys.readouterr().err == f'error: {folder}/none does not exist; give an image or a folder of images\n'

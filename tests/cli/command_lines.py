@@ -1,6 +1,6 @@
-"""A command line of every tool, with names of good files in braces; test_user_mistakes.py spoils one at a time.
+"""Command lines of every subcommand, with names of valid files in braces; test_user_mistakes.py spoils one at a time.
 
-Add one for a new tool here: the test that finds the tools by itself asks for it.
+A new subcommand needs an entry in LINES; the test that discovers the commands requires it.
 """
 
 import json
@@ -11,45 +11,55 @@ import torch
 from tests.end_to_end.tiny_classes import CLASSES, write_tiny_classes
 from tests.end_to_end.tiny_set import CONFIG, ROOT, write_tiny_set
 from tests.security.hostile import checkpoint
+from vitdet_plugin.cli.main import COMMANDS
 
-# what stands in braces: input files of these kinds, and {out}, a place to write to
+# names in braces: input files of these kinds, and {out}, a path to write to
 LINES = {
-    'analysis/cam': ['{config} {weights} {pictures} --out {out}'],
-    'analysis/get_flops': ['{config} --repeats 0 --no-trace --json {out}'],
-    'analysis/plot_curves': ['{log} --out {out}.png'],
-    'analysis/report': ['{config} {weights} --out {out}'],
-    'check_goldens': ['{cases}'],
-    'dataset/browse': ['{config} --out {out}'],
-    'dataset/check': ['{coco} --images {pictures}', '{classes} --json {out}', '--config {config}'],
-    'dataset/convert': ['voc-to-coco {folder} --out {out}', 'yolo-to-coco {folder} --classes a,b --out {out}',
-                        'coco-to-yolo {coco} --out {out}', 'coco-to-voc {coco} --out {out}'],
-    'dataset/make_demo_set': ['--train 1 --val 1 --out {out}'],
-    'dataset/mean_std': ['{classes} --out {out}', '{pictures} --ann {coco} --out {out}'],
-    'dataset/split': ['{classes} --out {out}', '{classes} --groups {table} --out {out}'],
-    'dataset/stats': ['{classes} --out {out}', '{pictures} --ann {coco} --out {out}'],
-    'dataset/token_labels': ['{config} {weights} {pictures} --out {out}'],
-    'demo': ['{config}'],
-    'export/onnx': ['{config} {weights} --out {out}.onnx'],
-    'model_converters/convert': ['{weights} {out}.pth', '{weights} {out}.safetensors --config {config}',
-                                 '{weights} {out}.pth --classes-from {names} --classes-to {names}'],
-    'predict': ['{config} {weights} {pictures} --out {out}'],
-    'pretrain_demo': ['--config {config} --data {out} --out {out}.safetensors --pictures 2 --steps 1'],
-    'setup_env': [],  # arguments of its own kind, see test_setup_env.py
+    'browse': ['{config} --out {out}'],
+    'cam': ['{config} {weights} {images} --out {out}'],
+    'check': ['{coco} --images {images}', '{classes} --json {out}', '--config {config}'],
+    'convert': ['{weights} {out}.pth', '{weights} {out}.safetensors --config {config}',
+                '{weights} {out}.pth --classes-from {names} --classes-to {names}',
+                'voc-to-coco {folder} --out {out}', 'yolo-to-coco {folder} --classes a,b --out {out}',
+                'coco-to-yolo {coco} --out {out}', 'coco-to-voc {coco} --out {out}'],
+    'curves': ['{log} --out {out}.png'],
+    'demo': ['{config}', 'make-set --train 1 --val 1 --out {out}',
+             'pretrain --config {config} --data {out} --out {out}.safetensors --images 2 --steps 1'],
+    'export': ['{config} {weights} --out {out}.onnx'],
+    'flops': ['{config} --repeats 0 --no-trace --json {out}'],
+    'goldens': ['{cases}'],
+    'init': [],  # not available yet
+    'mean-std': ['{classes} --out {out}', '{images} --ann {coco} --out {out}'],
+    'predict': ['{config} {weights} {images} --out {out}'],
+    'report': ['{config} {weights} --out {out}'],
+    'split': ['{classes} --out {out}', '{classes} --groups {table} --out {out}'],
+    'stats': ['{classes} --out {out}', '{images} --ann {coco} --out {out}'],
     'test': ['{config} {weights} --work-dir {out}', '{config} {weights} --out {out}.json'],
+    'token-labels': ['{config} {weights} {images} --out {out}'],
     'train': ['{config} --work-dir {out}', '{config} --work-dir {out} --load-from {weights}',
               '{config} --work-dir {out} --resume {state}'],
 }
+# every script in tools/ -> the command that it runs
+TOOLS = {
+    'analysis/cam': 'cam', 'analysis/get_flops': 'flops', 'analysis/plot_curves': 'curves',
+    'analysis/report': 'report', 'check_goldens': 'goldens', 'dataset/browse': 'browse', 'dataset/check': 'check',
+    'dataset/convert': 'convert', 'dataset/make_demo_set': 'demo make-set', 'dataset/mean_std': 'mean-std',
+    'dataset/split': 'split', 'dataset/stats': 'stats', 'dataset/token_labels': 'token-labels', 'demo': 'demo',
+    'export/onnx': 'export', 'model_converters/convert': 'convert', 'predict': 'predict',
+    'pretrain_demo': 'demo pretrain', 'test': 'test', 'train': 'train',
+}
+COMMAND_NAMES = sorted(COMMANDS)
 
 
-def discover() -> list[str]:
-    """Names of all tools, ``dataset/check``; modules with a leading underscore are shared parts."""
+def discover_tools() -> list[str]:
+    """Names of all scripts that run a command, such as ``dataset/check``."""
     tools = ROOT / 'tools'
     return sorted(path.relative_to(tools).with_suffix('').as_posix() for path in tools.rglob('*.py')
-                  if not path.name.startswith('_'))
+                  if path.name not in ('_checkout.py', 'setup_env.py'))
 
 
 def write_files(folder: Path) -> dict[str, str]:
-    """Write a good file for every name in braces; returns their paths."""
+    """Write a valid file for every name in braces; returns their paths."""
     from mmdet.registry import MODELS
     from mmengine.registry import init_default_scope
 
@@ -67,14 +77,14 @@ def write_files(folder: Path) -> dict[str, str]:
                                                                   for index in range(4)))
     (folder / 'cases').mkdir()
     return dict(config=str(CONFIG), weights=str(folder / 'weights.pth'),
-                state=str(folder / 'state.pth'), pictures=str(folder / 'set' / 'images'),
+                state=str(folder / 'state.pth'), images=str(folder / 'set' / 'images'),
                 coco=str(folder / 'set' / 'coco.json'), folder=str(folder / 'set'), cases=str(folder / 'cases'),
                 classes=str(folder / 'classes' / 'train'), log=str(folder / 'scalars.json'),
                 names=str(folder / 'names.txt'), table=str(folder / 'table.csv'))
 
 
 def write_spoilt(folder: Path, good: dict[str, str]) -> dict[str, tuple[str, str, str]]:
-    """What can be wrong with a file: mistake -> (its name in braces, the spoilt file, what the message must say)."""
+    """Write invalid files; returns mistake -> (its name in braces, the invalid file, text that the message has)."""
     config, weights = Path(good['config']).read_text(), Path(good['weights']).read_bytes()
     texts = {'syntax': f'{config}\nmodel = dict(\n', 'near': config.replace("'ViTDet'", "'ViTDett'"),
              'lost import': config.replace("custom_imports = dict(imports=['vitdet_plugin'], "
@@ -93,15 +103,15 @@ def write_spoilt(folder: Path, good: dict[str, str]) -> dict[str, tuple[str, str
     path = {name: str(folder / name) for name in ('cut.pth', 'empty.pth', 'text.pth', 'other.pth', 'broken.json',
                                                   'list.json', 'void.json', *(f'{name}.py' for name in texts))}
     return {
-        'config that is no Python': ('config', path['syntax.py'], 'syntax.py, line '),
+        'config with a syntax error': ('config', path['syntax.py'], 'syntax.py, line '),
         'unregistered name': ('config', path['near.py'], 'did you mean ViTDet'),
         'missing import': ('config', path['lost import.py'], "custom_imports=dict(imports=['vitdet_plugin']"),
-        'config without anything': ('config', path['nothing.py'], 'nothing.py'),
-        'checkpoint that is cut off': ('weights', path['cut.pth'], 'cut.pth'),
+        'config without a model': ('config', path['nothing.py'], 'nothing.py'),
+        'truncated checkpoint': ('weights', path['cut.pth'], 'cut.pth'),
         'empty checkpoint': ('weights', path['empty.pth'], 'empty.pth'),
-        'checkpoint that is none': ('weights', path['text.pth'], 'text.pth'),
+        'checkpoint that is a text file': ('weights', path['text.pth'], 'text.pth'),
         'checkpoint of another model': ('weights', path['other.pth'], 'other.pth'),
         'broken json': ('coco', path['broken.json'], 'broken.json'),
-        'json of another kind': ('coco', path['list.json'], 'list.json'),
+        'json of another type': ('coco', path['list.json'], 'list.json'),
         'empty json': ('coco', path['void.json'], 'void.json'),
     }

@@ -1,15 +1,8 @@
-"""Models by name, pictures in, plain Python and NumPy out.
-
->>> from vitdet_plugin.api import Inferencer
->>> detector = Inferencer.load('vitdet_demo', 'work_dirs/vitdet_demo')
->>> detector.predict('pictures/', score_thr=0.5, out_dir='drawn/')[0].names
->>> classifier = Inferencer.load('vit-tiny_50e_plant-seedlings', 'work_dirs/vit-tiny_50e_plant-seedlings')
->>> [(found.name, found.score) for found in classifier.predict('pictures/')]
-"""
+"""Prediction: models by name, images in, plain Python and NumPy out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,30 +15,26 @@ from pycocotools import mask as mask_utils
 from torch import nn
 
 from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.names import shipped_configs
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline, expand, out_paths
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.text import suggest
 from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
 from vitdet_plugin.visualization.image_hook import predicted_objects
 
-_HERE = Path(__file__).resolve().parent
-# in a checkout beside the package, in an installed wheel inside it
-_CONFIG_DIRS = (_HERE.parent / 'configs', _HERE / 'configs')
-
 
 @dataclass
 class Detections:
-    """Objects found in one picture, best first, in the pixels of the picture as it was given.
+    """Objects detected in one image, sorted by score, in pixels of the original image.
 
     Attributes:
-        path: file of the picture; None for an array.
-        boxes: (N, 4) float32, x1, y1, x2, y2.
+        path: Image file; None for an array.
+        boxes: (N, 4) float32, x1, y1, x2, y2 in pixels.
         scores: (N,) float32 in [0, 1].
-        labels: (N,) int64, indices into the class names.
+        labels: (N,) int64, indices of the class names.
         names: N class names.
         masks: (N, H, W) bool; None for a model without masks.
     """
@@ -61,7 +50,7 @@ class Detections:
         return len(self.boxes)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for ``json.dump``; masks as COCO's compressed RLE."""
+        """Return a dictionary for ``json.dump``; masks are in COCO's compressed RLE."""
         plain = dict(path=self.path, boxes=self.boxes.tolist(), scores=self.scores.tolist(),
                      labels=self.labels.tolist(), names=self.names)
         if self.masks is not None:
@@ -72,12 +61,12 @@ class Detections:
 
 @dataclass
 class Classification:
-    """The classes of one picture, likeliest first.
+    """The classes of one image, sorted by score.
 
     Attributes:
-        path: file of the picture; None for an array.
-        scores: (K,) float32 probabilities; they add up to 1.
-        labels: (K,) int64, indices into the class names.
+        path: Image file; None for an array.
+        scores: (K,) float32 probabilities that sum to 1.
+        labels: (K,) int64, indices of the class names.
         names: K class names.
     """
 
@@ -88,16 +77,16 @@ class Classification:
 
     @property
     def name(self) -> str:
-        """Of the likeliest class."""
+        """Name of the most likely class."""
         return self.names[0]
 
     @property
     def score(self) -> float:
-        """Of the likeliest class."""
+        """Score of the most likely class."""
         return float(self.scores[0])
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
-        """The same for ``json.dump``; the ``top`` likeliest classes, or all."""
+        """Return a dictionary for ``json.dump`` with the ``top`` most likely classes, or all."""
         return dict(path=self.path, names=self.names[:top], scores=self.scores[:top].tolist(),
                     labels=self.labels[:top].tolist())
 
@@ -106,9 +95,9 @@ class Inferencer:
     """A detector or classifier with its weights and its test pipeline, ready to predict.
 
     Attributes:
-        model: in eval mode.
-        classes: names of its labels.
-        is_classifier: what :meth:`predict` returns, :class:`Classification` or :class:`Detections`.
+        model: The model, in eval mode.
+        classes: Names of its labels.
+        is_classifier: Whether :meth:`predict` returns :class:`Classification` or :class:`Detections`.
     """
 
     def __init__(self, model: nn.Module, cfg: Config, classes: Sequence[str]) -> None:
@@ -118,28 +107,27 @@ class Inferencer:
 
     @staticmethod
     def list_models() -> list[str]:
-        """Names that :meth:`load` takes: the configs that come with this project."""
-        return sorted(_configs())
+        """Return the names of the shipped configs, which :meth:`load` accepts."""
+        return sorted(shipped_configs())
 
     @classmethod
     def load(cls, config: str | Path | Config, checkpoint: str | Path | None = None,
-             device: str | torch.device | None = None, options: Sequence[str] = ()) -> Inferencer:
+             device: str | torch.device | None = None, options: Mapping[str, Any] | Sequence[str] = ()) -> Inferencer:
         """Build a model and load its weights.
 
         Args:
-            config: a name of :meth:`list_models`, a config file, or a loaded config. Configs are programs: load
-                only those that you would run.
-            checkpoint: a file of ours or of a known official format (detectron2's ``.pkl``, mmdet's, EasyCV's), or
-                a work directory, of which the best or else the newest checkpoint is taken. None leaves the weights
-                random, which is good for measuring speed only. Class names are those that training wrote into it, or
-                else the config's.
-            device: by default the GPU if there is one.
-            options: ``KEY=VALUE`` changes to a named config, as ``--cfg-options`` of the tools takes them.
+            config: Name of a shipped config (:meth:`list_models`), config file, or a loaded config. Configs are
+                programs: use only those that you would run.
+            checkpoint: A file in a format of this project or an official one (detectron2's ``.pkl``, mmdet's,
+                EasyCV's), or a work directory: its best checkpoint, or else the newest. With None the weights are
+                random, for measuring speed. Class names are those stored in the checkpoint, or else the config's.
+            device: By default the GPU if there is one.
+            options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
 
         Raises:
-            UserError: unknown name, broken config, or a checkpoint that does not fit.
+            UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
-        cfg = config if isinstance(config, Config) else load_config(_find_config(str(config)), options)
+        cfg = load_config(config, options)
         if cfg.get('model') is None or cfg.get('test_dataloader') is None:
             raise UserError(f'config {cfg.filename} has no model or no test_dataloader; give the config of a detector '
                             'or classifier')
@@ -149,28 +137,28 @@ class Inferencer:
     @torch.no_grad()
     def predict(self, images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], score_thr: float = 0.3,
                 out_dir: str | Path | None = None, progress: bool = False) -> list[Detections] | list[Classification]:
-        """Find objects in pictures, or say what they show.
+        """Detect objects in images, or classify them.
 
         Args:
-            images: a file, a folder (its pictures and those of its subfolders, by path), an array (H, W, 3) uint8 in
-                OpenCV's BGR order, or a list of these.
-            score_thr: detections below it are left out; the config's own threshold holds as well. A classifier gives
-                all classes.
-            out_dir: folder for drawn pictures, ``<name>.jpg`` each (arrays: ``image_<number>.jpg``).
-            progress: show on standard error how many pictures are done.
+            images: A file, a folder (its images and those of its subfolders, sorted by path), an array (H, W, 3) uint8
+                in OpenCV's BGR order, or a list of these.
+            score_thr: Lowest score of a detection; the config's own threshold applies too. A classifier returns all
+                classes.
+            out_dir: Folder for drawn images, ``<name>.jpg`` (arrays: ``image_<number>.jpg``).
+            progress: Whether to show the progress on standard error.
 
         Returns:
-            One :class:`Detections` or :class:`Classification` a picture, in the order given.
+            One :class:`Detections` or :class:`Classification` per image, in the given order.
 
         Raises:
-            UserError: a path that does not exist, a folder without pictures, a file or array that is no picture.
+            UserError: A path that does not exist, a folder without images, a file or array that is not an image.
         """
         sources = list(expand(images))
-        places = out_paths(sources, Path(out_dir)) if out_dir is not None else [None] * len(sources)
+        targets = out_paths(sources, Path(out_dir)) if out_dir is not None else [None] * len(sources)
         run = self._classify if self.is_classifier else self._detect
-        pairs = zip(sources, places)
-        return [run(source, score_thr, place)
-                for source, place in (track(pairs, len(sources), 'pictures') if progress else pairs)]
+        pairs = zip(sources, targets)
+        return [run(source, score_thr, target)
+                for source, target in (track(pairs, len(sources), 'images') if progress else pairs)]
 
     def _test_step(self, source: Path | np.ndarray) -> Any:
         data = self._pipeline(source)
@@ -209,19 +197,4 @@ def _rgb(source: Path | np.ndarray) -> np.ndarray:
 def _write(path: Path, figure: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
-        raise UserError(f'{path} cannot be written; choose another folder')
-
-
-def _configs() -> dict[str, Path]:
-    folder = next((folder for folder in _CONFIG_DIRS if folder.is_dir()), _CONFIG_DIRS[0])
-    return {path.stem: path for path in folder.rglob('*.py') if '_base_' not in path.parts}
-
-
-def _find_config(name: str) -> str:
-    if name.endswith(('.py', '.json', '.yaml', '.yml')) or '::' in name:
-        return name
-    known = _configs()
-    if name not in known:
-        raise UserError(f'model {name!r} is unknown{suggest(name, known)}; Inferencer.list_models() names them, a path '
-                        'must end in .py')
-    return str(known[name])
+        raise UserError(f'cannot write {path}; choose another folder')

@@ -15,7 +15,7 @@ CONFIG = dict(
     test=dict(score_thr=0.05, nms=0.5, max_per_img=100))
 
 
-def randomise(model: nn.Module, seed: int) -> nn.Module:
+def randomize(model: nn.Module, seed: int) -> nn.Module:
     """Every weight its own random values, so that no two can be mistaken for one another."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -32,11 +32,11 @@ def detector(seed: int, norm_cfg: dict | None = None, **changes) -> nn.Module:
     cfg = detector_config({**CONFIG, **changes})
     if norm_cfg:
         cfg.neck.norm_cfg = cfg.roi_head.bbox_head.norm_cfg = cfg.roi_head.mask_head.norm_cfg = norm_cfg
-    return randomise(MODELS.build(cfg), seed)
+    return randomize(MODELS.build(cfg), seed)
 
 
 def backbone(seed: int, **changes) -> ViTDet:
     """A backbone alone, windowed and global."""
-    return randomise(ViTDet(**{**dict(
+    return randomize(ViTDet(**{**dict(
         arch=dict(embed_dim=16, depth=3, num_heads=2), img_size=64, window_size=2, pretrain_img_size=32,
         propagation='none', global_block_indexes=[1]), **changes}), seed)

@@ -46,7 +46,7 @@ def test_a_detector_there_and_back_is_bit_equal(tmp_path, spelling, to):
     same(found, state)
     assert len(report.matched) == len(state) and not report.resized
     again = convert_checkpoint(tmp_path / 'out', tmp_path / 'again.safetensors')  # our own names, the other kind
-    assert again.recognised_as == 'this project'
+    assert again.recognized_as == 'this project'
     same(load_safetensors(tmp_path / 'again.safetensors'), state)
     target = models.detector(2)
     load_official(target, tmp_path / 'again.safetensors', allow_missing=False)
@@ -159,7 +159,7 @@ def test_a_config_fits_the_weights_to_its_model(tool, tmp_path, capsys, monkeypa
     from mmengine.registry import MODELS
 
     from vitdet_plugin.config.loading import load_config
-    detector = models.randomise(MODELS.build(load_config(str(config)).model), 1)
+    detector = models.randomize(MODELS.build(load_config(str(config)).model), 1)
     state = {name: value for name, value in detector.state_dict().items() if name.startswith('backbone.')}
     save(tmp_path / 'in.pth', {**state, 'head.fc.weight': torch.zeros(5, 32)})
     assert tool.main([str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'), '--config', str(config)]) == 0
@@ -171,5 +171,5 @@ def test_patches_of_our_own_files_stay(tmp_path):
     state = models.backbone(1, patch_size=8).state_dict()
     own = {f'backbone.{name}': value for name, value in state.items()}
     report = convert_checkpoint(save(tmp_path / 'in.pth', own), tmp_path / 'out.safetensors')
-    assert report.recognised_as == 'this project' and not report.resized
+    assert report.recognized_as == 'this project' and not report.resized
     same(load_safetensors(tmp_path / 'out.safetensors'), own)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.checkpoints.models import randomise
+from tests.checkpoints.models import randomize
 from tests.checkpoints.test_formats import assert_equal_weights, save
 from vitdet_plugin.backbones.convnext import ConvNeXtBackbone
 from vitdet_plugin.checkpoints.official import load_official
@@ -18,7 +18,7 @@ DIMS = (4, 6, 8, 10)
 def classifier(seed: int, use_grn: bool) -> nn.Module:
     backbone = ConvNeXtBackbone(dict(depths=(1, 1, 2, 1), dims=DIMS, use_grn=use_grn), out_indices=(3,),
                                 out_norms=False)
-    return randomise(nn.ModuleDict(dict(backbone=backbone, head=LayerNormClsHead(5, DIMS[-1]))), seed)
+    return randomize(nn.ModuleDict(dict(backbone=backbone, head=LayerNormClsHead(5, DIMS[-1]))), seed)
 
 
 def spelled(state: dict, words: dict, grn_ndim: int = 4) -> dict:
@@ -50,7 +50,7 @@ def test_a_classifier(tmp_path, name, use_grn):
     source, target = classifier(1, use_grn), classifier(2, use_grn)
     path = save(tmp_path / 'official.pth', spelled(source.state_dict(), words, grn_ndim), wrapper)
     report = load_official(target, path, allow_missing=False)
-    assert report.recognised_as == name and not report.dropped
+    assert report.recognized_as == name and not report.dropped
     assert_equal_weights(target, source)
 
 
@@ -83,10 +83,10 @@ def test_pretraining_of_v2_leaves_its_decoder(tmp_path):
 
 @pytest.mark.parametrize('words', [FACEBOOK, OPENMMLAB], ids=['official', 'mmdet'])
 def test_a_detectors_checkpoint_with_norms_on_every_map(tmp_path, words):
-    source, target = (randomise(nn.ModuleDict(dict(
+    source, target = (randomize(nn.ModuleDict(dict(
         backbone=ConvNeXtBackbone(dict(depths=(1, 1, 1, 1), dims=DIMS)), neck=nn.Conv2d(2, 2, 1))), seed)
         for seed in (1, 2))
     path = save(tmp_path / 'detector.pth', spelled(source.state_dict(), words), 'state_dict')
     report = load_official(target, path, allow_missing=False)
-    assert report.recognised_as == ('ConvNeXt' if words is FACEBOOK else 'ConvNeXt, mmdet')
+    assert report.recognized_as == ('ConvNeXt' if words is FACEBOOK else 'ConvNeXt, mmdet')
     assert_equal_weights(target, source)

@@ -65,7 +65,7 @@ def test_a_detectron2_detector_from_its_pickle(tmp_path):
     state = as_numpy(official_names.detectron2(source.state_dict()))
     report = load_official(target, write_pickle(tmp_path / 'model_final.pkl', {'model': state, '__author__': 'x'}),
                            allow_missing=False)
-    assert report.recognised_as == 'detectron2 ViTDet'
+    assert report.recognized_as == 'detectron2 ViTDet'
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
 
 

@@ -113,13 +113,13 @@ def test_there_and_back(case, to, models, tmp_path):
     path = write_official(tmp_path / ('in.safetensors' if wrapper == 'safetensors' else 'in.pth'), official, wrapper)
 
     report = convert_checkpoint(path, tmp_path / 'ours', to=to)
-    assert report.recognised_as in {form.name for form in known_formats()}
+    assert report.recognized_as in {form.name for form in known_formats()}
     assert len(report.matched) == len(official) and not (report.resized or report.dropped or report.missing)
     assert_equal(read(tmp_path / 'ours', to), expected)
 
     other = {'mmdet': 'safetensors', 'safetensors': 'mmdet'}[to]
     again = convert_checkpoint(tmp_path / 'ours', tmp_path / 'again', to=other)
-    assert again.recognised_as == 'this project'
+    assert again.recognized_as == 'this project'
     assert_equal(read(tmp_path / 'again', other), expected)
 
     load_official(target, tmp_path / 'again')

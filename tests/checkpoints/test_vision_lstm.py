@@ -31,7 +31,7 @@ def test_classifiers(tmp_path, version, spelling):
     source, target = classifier(version, 1), classifier(version, 2)
     path = official_file(tmp_path / 'vil.th', source, spelling, version)
     report = load_official(target, path, allow_missing=False)
-    assert report.recognised_as == f'Vision-LSTM {version}' + (', training' if spelling is in_training else '')
+    assert report.recognized_as == f'Vision-LSTM {version}' + (', training' if spelling is in_training else '')
     assert not report.dropped and not report.unexpected and len(report.matched) == len(source.state_dict())
     assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
 
@@ -71,4 +71,4 @@ def test_a_classifiers_file_in_a_detector_loses_its_head_only(tmp_path):
 def test_our_own_files_are_ours(tmp_path):
     source, target = classifier(2, 1), classifier(2, 2)
     torch.save(source.state_dict(), tmp_path / 'ours.pth')
-    assert load_official(target, tmp_path / 'ours.pth', allow_missing=False).recognised_as == 'this project'
+    assert load_official(target, tmp_path / 'ours.pth', allow_missing=False).recognized_as == 'this project'

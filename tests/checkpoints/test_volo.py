@@ -38,7 +38,7 @@ def path(peer, tmp_path):
 def test_a_classifier_takes_every_weight_and_computes_the_same(peer, path):
     ours = Classifier().eval()
     report = load_official(ours, path, allow_missing=False)
-    assert report.recognised_as == 'VOLO' and len(report.matched) == len(peer.state_dict()) and not report.dropped
+    assert report.recognized_as == 'VOLO' and len(report.matched) == len(peer.state_dict()) and not report.dropped
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), peer(x), atol=1e-5, rtol=1e-5)
@@ -96,5 +96,5 @@ def test_our_own_backbone_alone_is_not_taken_for_an_official_file(tmp_path):
     source, target = disturb(VOLO(ARCH, out_indices=(0, 1, 2))), VOLO(ARCH, out_indices=(0, 1, 2))
     torch.save(source.state_dict(), tmp_path / 'own.pth')
     report = load_official(target, tmp_path / 'own.pth', allow_missing=False)
-    assert report.recognised_as == 'a backbone of this project' and not report.missing
+    assert report.recognized_as == 'a backbone of this project' and not report.missing
     assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))

@@ -19,7 +19,7 @@ def test_a_sound_config_passes_silently(tiny_config, capsys):
     assert capsys.readouterr().out == ''
 
 
-def test_averaged_weights_beside_fsdp(tiny_config):
+def test_averaged_weights_with_fsdp(tiny_config):
     tiny_config.custom_hooks = [dict(type='EMAHook')]
     assert texts(inspect_config(tiny_config, ['train'])) == []
     tiny_config.strategy = dict(type='FSDPStrategy')
@@ -35,7 +35,7 @@ def test_all_findings_come_at_once(tiny_config):
     with pytest.raises(UserError) as caught:
         preflight(tiny_config)
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith('4 things to mend') and len(lines) == 5
+    assert lines[0].startswith('Found 4 problems to fix') and len(lines) == 5
     for part in ('train_dataloader.dataset.ann_file', 'val_evaluator.ann_file', 'bbox_head.num_classes=80', 'gone.pth'):
         assert part in str(caught.value)
 

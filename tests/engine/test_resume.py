@@ -42,7 +42,7 @@ def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
     path = save(tmp_path / 'a.pth')
     assert apply_resume(cfg, path) == cfg.load_from == path
     assert cfg.resume is True and cfg.randomness == dict(seed=4, deterministic=True)
-    assert 'seed of the checkpoint, 4, not with 0' in capsys.readouterr().out
+    assert 'seed of the checkpoint, 4, not 0' in capsys.readouterr().out
     with pytest.raises(UserError, match='b.pth does not exist'):
         apply_resume(cfg, str(tmp_path / 'b.pth'))
 
@@ -81,7 +81,7 @@ def test_damaged_files_are_passed_over_by_name(cfg, tmp_path, capsys):
     (tmp_path / '.iter_50.pth.1.unfinished').write_bytes(b'PK')
     assert apply_resume(cfg, 'auto') == str(tmp_path / 'iter_20.pth')
     said = capsys.readouterr().out
-    assert 'iter_40.pth is passed over' in said and 'iter_30.pth is passed over' in said
+    assert 'iter_40.pth is skipped' in said and 'iter_30.pth is skipped' in said
     for name in ('iter_20.pth', 'iter_10.pth'):
         (tmp_path / name).write_bytes(b'')
     with pytest.raises(UserError, match='no checkpoint in .* is intact'):

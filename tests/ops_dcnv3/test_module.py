@@ -10,7 +10,7 @@ NAMES = {'dw_conv.0.weight', 'dw_conv.0.bias', 'dw_conv.1.1.weight', 'dw_conv.1.
          'mask.weight', 'mask.bias', 'input_proj.weight', 'input_proj.bias', 'output_proj.weight', 'output_proj.bias'}
 
 
-def randomised(**kwargs):
+def randomized(**kwargs):
     torch.manual_seed(0)
     module = DCNv3(**kwargs)
     for parameter in module.parameters():
@@ -51,7 +51,7 @@ def test_official_names_of_the_package():
     (dict(kernel_size=2, pad=1), (10, 9)), (dict(stride=3, center_feature_scale=True), (3, 3)),
     (dict(norm_layer='BN', act_layer='SiLU'), (9, 8)), (dict(remove_center=True, offset_scale=2.0), (9, 8))])
 def test_offsets_fit_outputs_for_every_geometry(kwargs, out):
-    module = randomised(channels=8, group=2, **kwargs)
+    module = randomized(channels=8, group=2, **kwargs)
     x = torch.randn(2, 9, 8, 8, requires_grad=True)
     result = module(x)
     assert result.shape == (2, *out, 8)
@@ -74,7 +74,7 @@ def test_mistakes_are_named(kwargs, message):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast_trains(dtype):
-    module = randomised(channels=16, group=2)
+    module = randomized(channels=16, group=2)
     x = torch.randn(2, 8, 9, 16)
     exact = module(x)
     with torch.autocast('cpu', dtype):

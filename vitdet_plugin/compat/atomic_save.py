@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import torch
 
+from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_error
 from vitdet_plugin.errors import UserError
 
 _MARK = '.unfinished'
@@ -73,8 +74,8 @@ def find_damage(path: str | Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError) as error:
-        return f'its archive is damaged ({str(error).splitlines()[0]})'
+    except ARCHIVE_ERRORS as error:
+        return describe_archive_error(error)
     return f'the checksum of its record {record} is wrong' if record else None
 
 

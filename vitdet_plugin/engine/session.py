@@ -21,6 +21,7 @@ from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
@@ -116,6 +117,11 @@ class _Resumable:
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 
+    def load_or_resume(self) -> None:
+        """As mmengine's; frees the files that ``keep_files`` kept until the weights are loaded."""
+        super().load_or_resume()
+        drop_kept_files()
+
 
 class _NoChatter:
     """Keeps pycocotools' "creating index..." off the terminal while data sets and evaluators are built."""
@@ -138,6 +144,7 @@ class QuietRunner(_Resumable, _NoChatter, Runner):
         quieten(logger)
         return logger
 
+    @keep_files()
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """As mmengine's; weights in an official format (detectron2, EasyCV, …) are converted on the way.
 

@@ -17,6 +17,7 @@ from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
@@ -26,6 +27,7 @@ _AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
 _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 
 
+@keep_files()
 def test(args: Namespace) -> dict[str, Any]:
     """Evaluate as ``tools/test.py`` is asked to; returns the metrics.
 

@@ -14,9 +14,11 @@ from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import build_runner, finish, load_session_config
 from vitdet_plugin.engine.test import set_metrics
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
 
 
+@keep_files()
 def train(args: Namespace):
     """Train as ``tools/train.py`` is asked to; returns the runner.
 

@@ -1,4 +1,4 @@
-"""Independent implementations: timm's own names, and transformers' VitDet where it is installed."""
+"""Independent implementations: timm's names, and transformers' VitDet where it is installed."""
 
 import os
 import re
@@ -45,7 +45,7 @@ with torch.no_grad():
 
 
 @pytest.mark.skipif('VITDET_PEERS' not in os.environ, reason='set VITDET_PEERS to a folder into which transformers was '
-                    'installed with pip --target; within one process mmpretrain cannot be imported beside it')
+                    'installed with pip --target; within one process mmpretrain cannot be imported with it')
 def test_hugging_face(tmp_path):
     subprocess.run([sys.executable, '-c', PEER, str(tmp_path / 'hf.pth'), str(tmp_path / 'io.pth')], check=True,
                    env={**os.environ, 'PYTHONPATH': os.environ['VITDET_PEERS']})

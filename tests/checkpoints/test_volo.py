@@ -1,4 +1,4 @@
-"""VOLO's official weights (timm's have the same names) in a classifier, in a detector's backbone, at other sizes."""
+"""VOLO's published weights (timm's have the same names) in a classifier, a detector's backbone, at other sizes."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_positions_of_another_grid_are_resized(peer, path):
 
 
 def test_fine_tuning_on_other_classes(peer, path):
-    """Class attention comes from the file; classifiers of other classes, or none, start anew."""
+    """Class attention comes from the file; classifiers of other classes are re-initialized."""
     for num_classes, dense in ((3, False), (3, True), (7, True)):
         init_cfg = dict(type='Pretrained', checkpoint=str(path))
         head = MODELS.build(dict(type='VOLOClsHead', num_classes=num_classes, in_channels=32, num_heads=4, dense=dense,
@@ -92,7 +92,7 @@ def test_a_head_of_another_width_is_refused(path):
         head.init_weights()
 
 
-def test_our_own_backbone_alone_is_not_taken_for_an_official_file(tmp_path):
+def test_an_own_backbone_is_not_recognized_as_a_published_file(tmp_path):
     source, target = disturb(VOLO(ARCH, out_indices=(0, 1, 2))), VOLO(ARCH, out_indices=(0, 1, 2))
     torch.save(source.state_dict(), tmp_path / 'own.pth')
     report = load_official(target, tmp_path / 'own.pth', allow_missing=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vitdet_plugin.compat.checked_file import is_archive
 from vitdet_plugin.compat.safe_load import load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import read_once
@@ -95,7 +95,7 @@ def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
+    if is_archive(path):
         return load_checkpoint_file(path, mmap=True)
     if path.suffix == '.safetensors' or _is_safetensors(path):
         from safetensors.torch import load_file as load_safetensors

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import torch
 
-from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_error
+from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_error, is_archive
 from vitdet_plugin.errors import UserError
 
 _MARK = '.unfinished'
@@ -64,7 +64,7 @@ def find_damage(path: str | Path) -> str | None:
         return 'it does not exist'
     if path.stat().st_size == 0:
         return 'it is empty'
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         from vitdet_plugin.compat.safe_load import load_torch_file
         try:
             load_torch_file(path)

@@ -8,7 +8,7 @@ import zlib
 
 ARCHIVE_ERRORS = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError)
 _CHUNK = 1 << 20
-_LOCAL_HEADER = 30  # bytes before the name in a record's own header
+_LOCAL_HEADER = struct.Struct('<4s22x2H')  # of each record: signature, lengths of the name and of extra fields
 
 
 class CheckedFile(io.BufferedReader):
@@ -56,11 +56,21 @@ class CheckedFile(io.BufferedReader):
         return f'the checksum of its record {self._wrong} is wrong' if self._wrong else None
 
     def _data_offset(self, record: zipfile.ZipInfo) -> int:
-        self.seek(record.header_offset + _LOCAL_HEADER - 4)
-        header = self.read(4)
-        if len(header) < 4:
-            raise zipfile.BadZipFile(f'record {record.filename} lies outside of the file')
-        return record.header_offset + _LOCAL_HEADER + sum(struct.unpack('<HH', header))
+        self.seek(record.header_offset)
+        header = self.read(_LOCAL_HEADER.size)
+        if len(header) == _LOCAL_HEADER.size:
+            signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+            if signature == b'PK\3\4' and self.read(name_length) == record.orig_filename.encode():
+                return record.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        raise zipfile.BadZipFile(f'the header of record {record.filename} is wrong')
+
+
+def is_archive(path: str | os.PathLike) -> bool:
+    """As ``zipfile.is_zipfile``, which raises for some damaged archives; those count as archives."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:
+        return True
 
 
 def describe_archive_error(error: Exception) -> str:

@@ -23,7 +23,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
 
-from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, CheckedFile, describe_archive_error
+from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, CheckedFile, describe_archive_error, is_archive
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import is_keeping, read_once
 
@@ -98,7 +98,7 @@ def _load_checked(path, map_location='cpu'):
     """As :func:`load_torch_file`, and raise `DamagedFileError` if a byte of the file is not as it was written."""
     if not os.path.isfile(path) or os.path.getsize(path) == 0:
         raise DamagedFileError(path, 'it is empty' if os.path.isfile(path) else 'it does not exist')
-    if not zipfile.is_zipfile(path):  # torch's format before 1.6 has no checksums
+    if not is_archive(path):  # torch's format before 1.6 has no checksums
         try:
             return load_torch_file(path, map_location)
         except UserError as error:
@@ -250,10 +250,14 @@ def _check_archive(file, name: str) -> bool:
     Returns:
         Whether the file is an archive of uncompressed records, which can be mapped into memory.
     """
-    if not isinstance(file, (str, os.PathLike)) or not zipfile.is_zipfile(file):
+    if not isinstance(file, (str, os.PathLike)) or not is_archive(file):
         return False
-    with zipfile.ZipFile(file) as archive:
-        records = archive.infolist()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise UserError(f'{name}: cannot be read as a checkpoint ({error}); if it is damaged or cut off, use another '
+                        'one') from error
     unpacked = sum(record.file_size for record in records)
     if unpacked > 2 * os.path.getsize(file) + _SLACK:
         raise UserError(f'{name}: refused, because it would unpack from {os.path.getsize(file)} to {unpacked} bytes; '

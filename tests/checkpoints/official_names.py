@@ -83,7 +83,7 @@ def mae(state: dict) -> dict:
 
 
 def sam(state: dict) -> dict:
-    """``image_encoder`` with ``lin1``, ``lin2`` and its position embedding as a map; and the parts that are not used."""
+    """``image_encoder`` with ``lin1``, ``lin2`` and its position embedding as a map; and unused parts."""
     official = {'image_encoder.neck.0.weight': torch.zeros(4, 16, 1, 1),
                 'prompt_encoder.no_mask_embed.weight': torch.zeros(1, 4),
                 'mask_decoder.iou_token.weight': torch.zeros(1)}

@@ -45,7 +45,7 @@ def test_a_detector_round_trip_is_bit_equal(tmp_path, names, to):
     found = load_safetensors(tmp_path / 'out') if to == 'safetensors' else torch.load(tmp_path / 'out')['state_dict']
     same(found, state)
     assert len(report.matched) == len(state) and not report.resized
-    again = convert_checkpoint(tmp_path / 'out', tmp_path / 'again.safetensors')  # this project's names, the other kind of file
+    again = convert_checkpoint(tmp_path / 'out', tmp_path / 'again.safetensors')  # names of this project
     assert again.recognized_as == 'this project'
     same(load_safetensors(tmp_path / 'again.safetensors'), state)
     target = models.detector(2)

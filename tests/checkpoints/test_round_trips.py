@@ -37,7 +37,7 @@ def vil_names(naming, version: int):
     return lambda state: {naming(name, version): value for name, value in state.items()}
 
 
-def internimage_names_of(naming: str):
+def intern_names(naming: str):
     return lambda state: getattr(internimage_names, naming)(internimage_names.official(state))
 
 
@@ -55,8 +55,8 @@ def convnext_names(words: dict, grn_ndim: int = 4):
 CASES = {
     'InternImage': (lambda seed: internimage(seed, **LIKE_S), internimage_names.official, 'model'),
     'InternImage, clip': (lambda seed: internimage(seed, clip=True, **LIKE_H), internimage_names.official, 'model'),
-    'InternImage, Hugging Face': (lambda seed: internimage(seed, **LIKE_S), internimage_names_of('hugging_face'), 'safetensors'),
-    'InternImage, mmpretrain': (lambda seed: internimage(seed, **LIKE_S), internimage_names_of('mmpretrain'), 'state_dict'),
+    'InternImage, Hugging Face': (lambda seed: internimage(seed, **LIKE_S), intern_names('hugging_face'), 'safetensors'),
+    'InternImage, mmpretrain': (lambda seed: internimage(seed, **LIKE_S), intern_names('mmpretrain'), 'state_dict'),
     'InternImage, detector': (lambda seed: internimage(seed, **LIKE_S), intern_detector, 'state_dict'),
     **{f'Vision-LSTM {version}{training}': (lambda seed, version=version: vision_lstm(version, seed),
                                             vil_names(naming, version), 'state_dict')

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Turn a checkpoint of any known format into one of this project's: ``convert.py IN OUT [--to mmdet|safetensors]``.
 
-Formats are recognised by the names of the weights: MAE, detectron2's ViTDet, mmdet's projects/ViTDet, EasyCV, SAM,
+Formats are recognized by the names of the weights: MAE, detectron2's ViTDet, mmdet's projects/ViTDet, EasyCV, SAM,
 timm, Hugging Face, and those of the other families. Nothing in IN is executed.
 """
 

@@ -45,7 +45,7 @@ def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: 
             state[name] = value[rows]
             done[name] = f'classes by name, {len(names)} to {len(target_names)}'
     if not done:
-        raise UserError(f'no layer of the checkpoint has outputs for {len(names)} classes; check the list of class names')
+        raise UserError(f'no layer of the checkpoint has outputs for {len(names)} classes; check the class names')
     return done
 
 

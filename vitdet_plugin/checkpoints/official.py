@@ -103,18 +103,20 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
     if form is not None:
         chosen = next((each for each in formats if each.name == form), None)
         if chosen is None:
-            raise UserError(f'format {form!r} is unknown; choose one of {", ".join(repr(each.name) for each in formats)}')
+            known = ', '.join(repr(each.name) for each in formats)
+            raise UserError(f'format {form!r} is unknown; choose one of {known}')
         return _report(source, form, _BY_NAME, chosen.convert(state))
     if found := find_format(formats, list(state), source):
         recognized, keys = found
         return _report(source, recognized.name, show_names(keys), recognized.convert(state))
     for name, prefix in zip(OURS, ('', 'backbone.')):
-        if known := [f'{prefix}{each}' for each in state if f'{prefix}{each}' in names_here]:
-            return _report(source, name, show_names(known, 1), Conversion(
-                {f'{prefix}{each}': value for each, value in state.items()}, {f'{prefix}{each}': each for each in state}))
+        origins = {f'{prefix}{each}': each for each in state}
+        if common := [each for each in origins if each in names_here]:
+            renamed = {f'{prefix}{each}': value for each, value in state.items()}
+            return _report(source, name, show_names(common, 1), Conversion(renamed, origins))
     looked_for = '; '.join(f'{each.name}: {show_names(each.keys)}' for each in formats if each.keys)
-    raise UserError(f'{source}: the format of the weights is unknown (first names: {_short(sorted(state))}). Looked for '
-                    f"the names of the model and of known formats: {looked_for}. Name the format if it is one of them")
+    raise UserError(f'{source}: the format of the weights is unknown (first names: {_short(sorted(state))}). Looked '
+                    f'for names of the model and of known formats: {looked_for}. Check that it is a file of this model')
 
 
 def _report(source: str, name: str, reason: str, converted: Conversion) -> tuple[LoadReport, Conversion]:

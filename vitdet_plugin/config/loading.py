@@ -8,6 +8,7 @@ from mmengine.config import Config
 from vitdet_plugin.config.names import find_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.registry import import_scope
+from vitdet_plugin.config.upgrade import upgrade_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
 
@@ -30,6 +31,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
         raise UserError(_describe_config_error(error, real_path)) from error
     import_scope(cfg.get('default_scope') or 'mmdet')
     apply_options(cfg, parse_options(options))
+    upgrade_config(cfg)
     return cfg
 
 

@@ -91,8 +91,8 @@ def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
     if 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
         averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
         if averaging and 'train' in splits:
-            return [Finding('error', f'{name}: {averaging[0]} averages whole weights, but under FSDP each rank has only '
-                                     'parts of them; remove the hook or the strategy')]
+            return [Finding('error', f'{name}: {averaging[0]} averages whole weights, but under FSDP each rank has '
+                                     'only parts of them; remove the hook or the strategy')]
     needed = ['model', *(key for split in splits if split != 'val' for key in _NEEDED[split])]
     return [Finding('error', f'{name} has no {key!r}; inherit it: _base_ = [… _base_/…]')
             for key in needed if cfg.get(key) is None]

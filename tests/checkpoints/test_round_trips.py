@@ -55,7 +55,7 @@ def convnext_names(words: dict, grn_ndim: int = 4):
 CASES = {
     'InternImage': (lambda seed: internimage(seed, **LIKE_S), internimage_names.official, 'model'),
     'InternImage, clip': (lambda seed: internimage(seed, clip=True, **LIKE_H), internimage_names.official, 'model'),
-    'InternImage, Hugging Face': (lambda seed: internimage(seed, **LIKE_S), intern_names('hugging_face'), 'safetensors'),
+    'InternImage, HF': (lambda seed: internimage(seed, **LIKE_S), intern_names('hugging_face'), 'safetensors'),
     'InternImage, mmpretrain': (lambda seed: internimage(seed, **LIKE_S), intern_names('mmpretrain'), 'state_dict'),
     'InternImage, detector': (lambda seed: internimage(seed, **LIKE_S), intern_detector, 'state_dict'),
     **{f'Vision-LSTM {version}{training}': (lambda seed, version=version: vision_lstm(version, seed),

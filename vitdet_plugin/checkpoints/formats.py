@@ -120,8 +120,8 @@ def find_format(formats: Iterable[Format], names: Sequence[str], source: str) ->
             if all(each is other or each.is_narrower_than(other) for other, _ in matching)]
     if matching and not best:
         candidates = '; '.join(sorted(f'{each.name!r} by {show_names(found)}' for each, found in matching))
-        raise UserError(f'{source}: the names of the weights fit several formats: {candidates}. Choose one by form=NAME'
-                        " (in Python or in init_cfg=dict(type='OfficialCheckpoint', …)) or --as NAME (of the converter)")
+        raise UserError(f'{source}: the names of the weights fit several formats: {candidates}. Choose '
+                        "by form=NAME (Python, init_cfg=dict(type='OfficialCheckpoint', …)) or --as NAME (converter)")
     return best[0] if best else None
 
 

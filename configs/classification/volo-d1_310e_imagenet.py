@@ -11,7 +11,8 @@ lr, least_lr = 1.6e-3, 1e-5
 
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='VOLO', arch='d1', img_size=_base_.image_size, drop_path_rate=0.1, mix_token=True),
+    data_preprocessor=dict(type='MixTokenDataPreprocessor'),
+    backbone=dict(type='VOLO', arch='d1', img_size=_base_.image_size, drop_path_rate=0.1),
     head=dict(type='VOLOClsHead', num_classes=1000, in_channels=384, num_heads=12, mlp_ratio=3, dense=True))
 
 # the picture's short side is resized to 224 / 0.96

@@ -44,7 +44,7 @@ def test_equals_timm(arch, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'timm.pth')
     classifier = torch.nn.ModuleDict(dict(backbone=backbone, head=head))
     report = load_official(classifier, tmp_path / 'timm.pth', allow_missing=False)
-    assert report.recognised_as == 'ConvNeXt, timm' and not report.dropped
+    assert report.recognized_as == 'ConvNeXt, timm' and not report.dropped
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         outs = backbone(x)

@@ -15,7 +15,8 @@ def test_official_recipe(size):
     name = f'classification/volo-{size}_310e_imagenet'
     cfg, model = load(name), built(name)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
-    assert cfg.model.backbone.drop_path_rate == drop_path and model.backbone.mix_token and model.head.aux_weight == 0.5
+    assert cfg.model.backbone.drop_path_rate == drop_path and model.head.aux_weight == 0.5
+    assert type(model.data_preprocessor).__name__ == 'MixTokenDataPreprocessor'
     assert 8 * cfg.train_dataloader.batch_size == 1024
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, 0.05)

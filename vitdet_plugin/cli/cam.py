@@ -37,7 +37,7 @@ def cam_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import track
     from vitdet_plugin.visualization.cam import DEFAULT, CamExplainer
-    from vitdet_plugin.visualization.heat import draw_heats
+    from vitdet_plugin.visualization.heat import draw_heat_maps
     check_output_path('--out', args.out, is_folder=True)
     paths = list(expand(args.inputs))
     loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
@@ -46,8 +46,8 @@ def cam_command(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     targets = out_paths(paths, out)
     for path, target in zip(paths, track(targets, len(targets), 'images')):
-        image, heats = explainer(path, labels, args.most, args.score_thr)
-        drawn = draw_heats(image, heats, loaded.classes, f'{path.parent.name}/{path.name}')
+        image, heat_maps = explainer(path, labels, args.most, args.score_thr)
+        drawn = draw_heat_maps(image, heat_maps, loaded.classes, f'{path.parent.name}/{path.name}')
         cv2.imwrite(str(target), drawn[..., ::-1])
     print(f'{len(paths)} images in {out}')
 

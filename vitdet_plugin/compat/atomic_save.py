@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import torch
 
+from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_error, is_archive
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
@@ -64,7 +65,7 @@ def find_damage(path: str | Path) -> str | None:
         return 'it does not exist'
     if path.stat().st_size == 0:
         return 'it is empty'
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         from vitdet_plugin.compat.safe_load import load_torch_file
         try:
             load_torch_file(path)
@@ -74,8 +75,8 @@ def find_damage(path: str | Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError) as error:
-        return f'its archive is damaged ({str(error).splitlines()[0]})'
+    except ARCHIVE_ERRORS as error:
+        return describe_archive_error(error)
     return f'the checksum of its record {record} is wrong' if record else None
 
 

@@ -7,7 +7,9 @@ file. Here it is always ``weights_only=True``, with the few additional types tha
 import argparse
 import contextlib
 import contextvars
+import copy
 import datetime
+import functools
 import os
 import pathlib
 import pickle
@@ -21,38 +23,117 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
 
+from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, CheckedFile, describe_archive_error, is_archive
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import is_keeping, read_once
 
 _trusting = contextvars.ContextVar('trusting', default=False)
 _SLACK = 1 << 20
 
 
-def load_torch_file(file, map_location='cpu'):
-    """Read a torch checkpoint from a path or a binary stream.
+class DamagedFileError(UserError):
+    """A checkpoint that is cut off or whose checksums are wrong; ``reason`` is the message without the path."""
+
+    def __init__(self, path, reason: str) -> None:
+        super().__init__(os.fspath(path), reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return '{} cannot be used: {}'.format(*self.args)
+
+
+def load_checkpoint_file(path, map_location='cpu', check: bool = False, mmap: bool = False):
+    """Read a torch checkpoint file; within ``utils.kept_files.keep_files`` each file is read once.
+
+    Args:
+        path: Local file.
+        map_location: Device of the tensors, as for ``torch.load``.
+        check: Verify the checksums of all records while reading.
+        mmap: Map the tensors of a file on the CPU instead of copying them, for content that is dropped soon.
+
+    Returns:
+        The content. Its containers are copies and may be changed; tensors may be shared with later calls.
+
+    Raises:
+        DamagedFileError: With ``check``: the file is missing, empty, cut off, or a checksum is wrong.
+        UserError: See :func:`load_torch_file`.
+    """
+    read = functools.partial(_load_checked, path) if check else functools.partial(load_torch_file, path, mmap=mmap)
+    device = 'cpu' if map_location is None else map_location
+    if not is_keeping() or _trusting.get() or not isinstance(device, (str, torch.device)) or not os.path.isfile(path):
+        return read(map_location=device)
+    return _copy_containers(read_once(path, read, is_checked=check), torch.device(device))
+
+
+def load_torch_file(file, map_location='cpu', mmap: bool = False):
+    """Read a torch checkpoint from a path or a binary stream, by default onto the CPU.
 
     Args:
         file: Path or binary stream.
-        map_location: Device of the tensors, as for ``torch.load``.
+        map_location: As for ``torch.load``.
+        mmap: Map the tensors of a file on the CPU instead of copying them, where the file allows it.
 
     Raises:
         UserError: The file is damaged, or contains anything but tensors, plain containers, NumPy arrays and mmengine's
             own records. Nothing from the file has been executed.
     """
     name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', 'checkpoint stream')
-    _check_archive(file, name)
+    can_map = _check_archive(file, name)
     if _trusting.get():
         print_log(f'loading {name} as trusted: code in it may run', logger='current')
         return torch.load(file, map_location=map_location, weights_only=False)
     try:
         with torch.serialization.safe_globals(_allowed()):
-            return _without_config(torch.load(file, map_location=map_location, weights_only=True), name)
+            return _without_config(torch.load(file, map_location=map_location, weights_only=True,
+                                              mmap=(mmap and can_map and str(map_location) == 'cpu') or None), name)
     except pickle.UnpicklingError as error:
         raise UserError(_explain(name, str(error))) from error
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [''])[0]
         raise UserError(f'{name}: cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
                         'if it is damaged or cut off, use another one') from error
+
+
+def _load_checked(path, map_location='cpu'):
+    """As :func:`load_torch_file`, and raise `DamagedFileError` if a byte of the file is not as it was written."""
+    if not os.path.isfile(path) or os.path.getsize(path) == 0:
+        raise DamagedFileError(path, 'it is empty' if os.path.isfile(path) else 'it does not exist')
+    if not is_archive(path):  # torch's format before 1.6 has no checksums
+        try:
+            return load_torch_file(path, map_location)
+        except UserError as error:
+            raise DamagedFileError(path, 'it is cut off or not a checkpoint') from error
+    try:
+        file = CheckedFile(path)
+    except ARCHIVE_ERRORS as error:
+        raise DamagedFileError(path, describe_archive_error(error)) from error
+    _check_archive(path, os.fspath(path))
+    with file:
+        failure, content = None, None
+        try:
+            content = load_torch_file(file, map_location)
+        except UserError as error:
+            failure = error
+        if damage := file.find_damage():
+            raise DamagedFileError(path, damage) from failure
+    if failure:
+        raise failure
+    return content
+
+
+def _copy_containers(value, device: torch.device):
+    """Copy dicts, lists and tuples at every level, with their tensors on ``device``."""
+    if isinstance(value, torch.Tensor):
+        return value if value.device == device else value.detach().to(device)
+    if isinstance(value, dict):
+        copied = copy.copy(value)  # keeps the type and a state dict's _metadata
+        for key in value:
+            copied[key] = _copy_containers(value[key], device)
+        return copied
+    if type(value) in (list, tuple):
+        return type(value)(_copy_containers(each, device) for each in value)
+    return value
 
 
 @contextlib.contextmanager
@@ -100,6 +181,8 @@ def _without_config(checkpoint, name: str):
 
 
 def _like_mmengine(file, map_location=None, weights_only=None):
+    if isinstance(file, (str, os.PathLike)):
+        return load_checkpoint_file(file, map_location or 'cpu')
     return load_torch_file(file, map_location or 'cpu')
 
 
@@ -107,7 +190,7 @@ def _load_from_local(filename: str, map_location=None):
     filename = os.path.expanduser(filename)
     if not os.path.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
-    return load_torch_file(filename, map_location or 'cpu')
+    return load_checkpoint_file(filename, map_location or 'cpu')
 
 
 def _load_from_url(url: str, model_dir: str | None = None, map_location=None, progress: bool = True):
@@ -156,12 +239,22 @@ def _explain(name: str, message: str) -> str:
             'Keep only its tensors (or convert it to safetensors) on an isolated machine')
 
 
-def _check_archive(file, name: str) -> None:
-    """Refuse an archive that unpacks to much more than its size; torch stores tensors uncompressed."""
-    if not isinstance(file, (str, os.PathLike)) or not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
+def _check_archive(file, name: str) -> bool:
+    """Refuse an archive that unpacks to much more than its size: torch stores tensors uncompressed.
+
+    Returns:
+        Whether the file is an archive of uncompressed records, which can be mapped into memory.
+    """
+    if not isinstance(file, (str, os.PathLike)) or not is_archive(file):
+        return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise UserError(f'{name}: cannot be read as a checkpoint ({error}); if it is damaged or cut off, use another '
+                        'one') from error
+    unpacked = sum(record.file_size for record in records)
     if unpacked > 2 * os.path.getsize(file) + _SLACK:
         raise UserError(f'{name}: refused, because it would unpack from {os.path.getsize(file)} to {unpacked} bytes; '
                         'torch does not compress checkpoints')
+    return all(record.compress_type == zipfile.ZIP_STORED for record in records)

@@ -13,6 +13,7 @@ from vitdet_plugin.compat.versions import require_scope
 from vitdet_plugin.config.names import find_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.registry import import_scope
+from vitdet_plugin.config.upgrade import upgrade_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
 
@@ -35,6 +36,7 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
     require_scope(scope)
     import_scope(scope)
     apply_options(cfg, dict(options) if isinstance(options, Mapping) else parse_options(options))
+    upgrade_config(cfg)
     return cfg
 
 

@@ -26,6 +26,7 @@ from vitdet_plugin.engine.inference import (
     fit_classifier,
 )
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.output import suppress_logs, suppress_output
 
 
@@ -50,6 +51,7 @@ class LoadedModel:
         return next(self.model.parameters()).device
 
 
+@keep_files()
 def load_model(config: str | Path | Config, checkpoint: str | Path | None = None,
                device: str | torch.device | None = None, options: Sequence[str] = ()) -> LoadedModel:
     """Build the model of a config and load its weights.

@@ -25,6 +25,7 @@ from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
@@ -136,6 +137,11 @@ class _Resumable:
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 
+    def load_or_resume(self) -> None:
+        """As mmengine's; frees the files that ``keep_files`` kept until the weights are loaded."""
+        super().load_or_resume()
+        drop_kept_files()
+
 
 class _SuppressOutput:
     """Suppresses pycocotools' output ("creating index...") while data sets and evaluators are built."""
@@ -158,6 +164,7 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         quieten(logger)
         return logger
 
+    @keep_files()
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load a checkpoint as mmengine does; weights in an official format (detectron2, EasyCV, …) are converted.
 

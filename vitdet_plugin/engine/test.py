@@ -17,6 +17,7 @@ from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.session import SessionOptions, add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
@@ -45,6 +46,7 @@ class TestOptions(SessionOptions):
         self.show_dir = str(self.show_dir) if self.show_dir else None
 
 
+@keep_files()
 def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptions) -> dict[str, Any]:
     """Evaluate a checkpoint and return the metrics.
 

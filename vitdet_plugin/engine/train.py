@@ -16,6 +16,7 @@ from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
 from vitdet_plugin.engine.test import set_metrics
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
 
 
@@ -33,6 +34,7 @@ class TrainOptions(SessionOptions):
     eval: Sequence[str] | None = None
 
 
+@keep_files()
 def train(config: str | Path | Config, options: TrainOptions) -> Runner:
     """Train a model and return the runner.
 

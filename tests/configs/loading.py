@@ -1,9 +1,11 @@
 """All configs of the project, loaded and built once for all of their tests."""
 
 import copy
+import re
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 
@@ -16,9 +18,17 @@ PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.pa
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 
 
+# environment variables with the folder of one data set
+VARIABLES = sorted({variable for path in CONFIGS.rglob('*.py')
+                    for variable in re.findall(r"environ\.get\('(\w+)'", path.read_text())})
+
+
 @cache
 def loaded(name: str):
-    return load_config(str(CONFIGS / f'{name}.py'))
+    with pytest.MonkeyPatch.context() as patch:  # the configs' own defaults
+        for variable in ('VITDET_DATA', *VARIABLES):
+            patch.delenv(variable, raising=False)
+        return load_config(str(CONFIGS / f'{name}.py'))
 
 
 def load(name: str):

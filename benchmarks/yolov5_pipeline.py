@@ -25,7 +25,7 @@ from benchmarks.harness import Row, compare, interleave, is_selected, largest_di
 from benchmarks.lsj import one_thread, photographs
 from benchmarks.reference_yolov5_loss import loss_parts_by_loops
 
-CONFIG = Path(__file__).resolve().parents[1] / 'configs/convnext_yolov5/yolov5_convnext-t_pafpn_adamw-300e_coco.py'
+CONFIG = Path(__file__).resolve().parents[1] / 'configs/yolov5/yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 SIZE = 640
 
 

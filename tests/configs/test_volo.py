@@ -21,7 +21,7 @@ def test_official_recipe(size):
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, 0.05)
     assert [each.end for each in cfg.param_scheduler] == [20, 300, 310]
-    assert 'train_cfg' not in cfg.model  # no Mixup or CutMix beside mixed tokens
+    assert 'train_cfg' not in cfg.model  # no Mixup or CutMix in addition to mixed tokens
     pipeline = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
     assert pipeline['RandAugment'].magnitude_level == 9 and pipeline['RandomErasing'].erase_prob == 0.25
     assert cfg.val_dataloader.dataset.pipeline[1].scale == 233  # 224 / 0.96

@@ -1,15 +1,14 @@
-"""Another backbone in the same detector: InternImage-T."""
+"""InternImage-T in YOLOv5, COCO."""
 
-_base_ = 'yolov5_convnext-t_pafpn_adamw-300e_coco.py'
+_base_ = '../_base_/yolov5_300e_coco.py'
 
 widths = [128, 256, 512]
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='InternImage',
         arch='tiny',
         out_indices=(1, 2, 3),
         drop_path_rate=0.1,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/internimage_t_1k_224.pth')),
-    neck=dict(in_channels=widths, out_channels=widths),
+    neck=dict(type='YOLOv5PAFPN', in_channels=widths, out_channels=widths, num_csp_blocks=1),
     bbox_head=dict(in_channels=widths))

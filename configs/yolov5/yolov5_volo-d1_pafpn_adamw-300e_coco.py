@@ -1,4 +1,4 @@
-"""Another backbone in the same detector: VOLO-D1, whose outlookers give the finest of the three maps."""
+"""VOLO-D1 in YOLOv5, COCO: the outlookers give the finest of the three maps."""
 
 _base_ = 'yolov5_vitdet-b_pafpn_adamw-300e_coco.py'
 

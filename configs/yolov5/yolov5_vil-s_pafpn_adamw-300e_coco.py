@@ -1,4 +1,4 @@
-"""Another backbone in the same detector: ViL-S, whose one map the simple feature pyramid makes three of."""
+"""ViL-S in YOLOv5, COCO: a simple feature pyramid makes three maps of the backbone's last one."""
 
 _base_ = 'yolov5_vitdet-b_pafpn_adamw-300e_coco.py'
 
@@ -10,8 +10,7 @@ model = dict(
         img_size=_base_.img_size,
         drop_path_rate=0.05,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/vil2-small.th')),  # the official file
-    neck=_base_.model.neck)
-model['neck'][0].update(in_channels=384)
+    neck=[dict(_base_.pyramid, in_channels=384), _base_.pafpn])
 
-# layer i of L = 24 learns at 0.9 ** (25 - i) of the rate
+# layer i of L = 24: learning rate x 0.9 ** (25 - i)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
@@ -16,12 +17,12 @@ from torch import Tensor
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.factor, None
 
 
@@ -45,7 +46,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         **kwargs: See mmdet's ``CascadeRoIHead``.
     """
 
-    def __init__(self, num_stages: int = 3, stage_loss_weights: Sequence[float] | None = None, **kwargs) -> None:
+    def __init__(self, num_stages: int = 3, stage_loss_weights: Sequence[float] | None = None, **kwargs: Any) -> None:
         super().__init__(num_stages, stage_loss_weights or [1.0] * num_stages, **kwargs)
 
     def init_mask_head(self, mask_roi_extractor: dict, mask_head: dict) -> None:
@@ -68,7 +69,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         gt_instances, gt_ignored, img_metas = unpack_gt_instances(batch_data_samples)
         losses, proposals = {}, rpn_results_list
         for stage in range(self.num_stages):
-            self.current_stage = stage
+            self.current_stage: int = stage
             samples = self._assign_and_sample(stage, x, proposals, gt_instances, gt_ignored)
             results = self.bbox_loss(stage, x, samples)
             for name, value in results['loss_bbox'].items():
@@ -81,7 +82,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 proposals = [InstanceData(bboxes=boxes[_has_area(boxes)]) for boxes in refined]
         return losses
 
-    def _assign_and_sample(self, stage: int, x, proposals, gt_instances, gt_ignored) -> list:
+    def _assign_and_sample(self, stage: int, x: tuple[Tensor, ...], proposals: list[InstanceData],
+                           gt_instances: list[InstanceData], gt_ignored: list[InstanceData | None]) -> list:
         samples = []
         for i, boxes in enumerate(proposals):
             boxes.priors = boxes.pop('bboxes')
@@ -106,7 +108,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return refined
 
     def _refine_roi(self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict],
-                    num_proposals_per_img: Sequence[int], **kwargs) -> tuple:
+                    num_proposals_per_img: Sequence[int], **kwargs: Any) -> tuple:
         """Run all stages; per image, the RoIs and deltas of the last stage and scores of the mean probabilities."""
         stage_probabilities = []
         for stage in range(self.num_stages):
@@ -144,10 +146,10 @@ def _has_area(boxes: Tensor) -> Tensor:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-def _activate(head, scores: Tensor) -> Tensor:
+def _activate(head: Any, scores: Tensor) -> Tensor:
     return head.loss_cls.get_activation(scores) if head.custom_activation else scores.float().softmax(-1)
 
 
-def _deactivate(head, probabilities: Tensor) -> Tensor:
+def _deactivate(head: Any, probabilities: Tensor) -> Tensor:
     """Invert the activation that ``predict_by_feat`` applies to the scores."""
     return head.loss_cls.invert_activation(probabilities) if head.custom_activation else probabilities.log()

@@ -48,7 +48,7 @@ class ClassifierHead(BaseModule):
         """Return data samples with ``pred_score`` (num_classes,), the probabilities, and ``pred_label``."""
         from mmpretrain.structures import DataSample
         scores = self(feats).float().softmax(1)
-        samples = [DataSample() for _ in scores] if data_samples is None else data_samples
+        samples = [DataSample() for _ in scores] if data_samples is None else list(data_samples)
         for sample, score in zip(samples, scores, strict=True):
             if sample is not None:
                 sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True).detach())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,7 @@ class FederatedSigmoidLoss(nn.Module):
         return dict(acc_classes=100 * right.float().sum() / foreground.sum().clamp(min=1))
 
     def forward(self, cls_score: Tensor, labels: Tensor, label_weights: Tensor | None = None,
-                avg_factor: float | None = None, **kwargs) -> Tensor:
+                avg_factor: float | None = None, **kwargs: Any) -> Tensor:
         """Compute the loss: the sum over the sampled classes, divided by the number of boxes.
 
         Args:
@@ -83,6 +84,7 @@ class FederatedSigmoidLoss(nn.Module):
     def _counted_classes(self, labels: Tensor, num_classes: int) -> Tensor:
         """(K,) mask of the classes in ``labels`` and of others, up to ``num_sampled``, drawn without replacement."""
         if self._class_weights is None:
+            assert self.frequencies is not None
             self._class_weights = torch.tensor(_read_frequencies(self.frequencies)).pow(self.power)
         if len(self._class_weights) != num_classes:
             raise UserError(f'FederatedSigmoidLoss: frequencies of {len(self._class_weights)} classes were given, but '
@@ -111,5 +113,6 @@ def _read_frequencies(source: Sequence[float] | str) -> list[float]:
         raise UserError(f'FederatedSigmoidLoss: {source} has no categories; give an LVIS annotation file')
     categories = sorted(content['categories'], key=lambda category: category['id'])
     if not all('image_count' in category for category in categories):
-        raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; give an LVIS annotation file')
+        raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; '
+                        'give an LVIS annotation file')
     return [float(category['image_count']) for category in categories]

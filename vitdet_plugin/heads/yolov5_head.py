@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torchvision
@@ -20,7 +21,7 @@ from vitdet_plugin.heads.yolov5_loss import complete_iou, mean_bce
 
 # of COCO at 640 pixels, finest level first
 COCO_ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
-_BALANCE = {3: (4.0, 1.0, 0.4)}
+_BALANCE: dict[int, tuple[float, ...]] = {3: (4.0, 1.0, 0.4)}
 _BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
 
 
@@ -51,6 +52,8 @@ class YOLOv5Head(BaseDenseHead):
         init_cfg: See mmengine's ``BaseModule``.
     """
 
+    anchors: Tensor
+
     def __init__(self, num_classes: int, in_channels: Sequence[int], anchors: Sequence = COCO_ANCHORS,
                  strides: Sequence[int] = (8, 16, 32), gains: dict | None = None, scale_gains: bool = True,
                  img_size: int = 640, balance: Sequence[float] | None = None, max_ratio: float = 4.0,
@@ -72,7 +75,7 @@ class YOLOv5Head(BaseDenseHead):
         if scale_gains:
             scale = dict(box=1.0, cls=num_classes / 80, obj=(img_size / 640) ** 2)
             self.gains = {name: gain * scale[name] * 3 / levels for name, gain in self.gains.items()}
-        self.balance = tuple(balance or _BALANCE.get(levels, _BALANCE_OTHERWISE))[:levels]
+        self.balance = tuple(balance or _BALANCE.get(levels) or _BALANCE_OTHERWISE)[:levels]
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         self._anchors = [[tuple(map(float, anchor)) for anchor in level] for level in anchors]
         self.register_buffer('anchors', torch.tensor(self._anchors))  # (levels, A, 2)
@@ -86,6 +89,7 @@ class YOLOv5Head(BaseDenseHead):
         with torch.no_grad():
             self.anchors.copy_(torch.tensor(self._anchors))
             for conv, stride in zip(self.convs, self.strides):
+                assert isinstance(conv, nn.Conv2d) and conv.bias is not None
                 conv.reset_parameters()
                 bias = conv.bias.view(self.num_anchors, -1)
                 bias[:, 4] += math.log(8 / (640 / stride) ** 2)
@@ -122,12 +126,13 @@ class YOLOv5Head(BaseDenseHead):
             pred_maps: (B, A, H, W, 5 + K) for each level.
             targets: (n, 6) image, label, center x, center y, width, height in pixels.
         """
-        sums = dict.fromkeys(('box', 'obj', 'cls'), 0.0)
+        sums: dict[str, Any] = dict.fromkeys(('box', 'obj', 'cls'), 0.0)
         with torch.autocast(pred_maps[0].device.type, enabled=False):
             for level, pred in enumerate(pred_maps):
                 pred = pred.to(torch.promote_types(pred.dtype, torch.float32))
-                assigned = assign_level(targets.to(pred.dtype), self.anchors[level], pred.shape[2:4],
-                                        self.strides[level], self.max_ratio)
+                grid = pred.shape[2], pred.shape[3]
+                assigned = assign_level(targets.to(pred.dtype), self.anchors[level], grid, self.strides[level],
+                                        self.max_ratio)
                 for name, value in self._loss_of_level(pred, assigned, self.balance[level]).items():
                     sums[name] = sums[name] + value
         names = dict(box='loss_bbox', obj='loss_obj', cls='loss_cls')

@@ -36,9 +36,10 @@ class SimpleFeaturePyramid(BaseModule):
         norm_cfg = norm_cfg or dict(type='LayerNorm2d', eps=1e-6)
         self.num_outs = num_outs or len(scale_factors) + 1
         if self.num_outs < len(scale_factors):
-            raise UserError(f'num_outs={num_outs} is less than the {len(scale_factors)} scale factors; increase num_outs')
+            raise UserError(f'num_outs={num_outs} is less than the {len(scale_factors)} scale factors; '
+                            'increase num_outs')
         self.from_last = isinstance(in_channels, int)
-        widths = [in_channels] * len(scale_factors) if self.from_last else in_channels
+        widths = [in_channels] * len(scale_factors) if isinstance(in_channels, int) else in_channels
         if len(widths) != len(scale_factors):
             raise UserError(f'in_channels={in_channels} has {len(widths)} entries for {len(scale_factors)} '
                             'scale factors; give one entry for each scale factor')
@@ -57,7 +58,7 @@ class SimpleFeaturePyramid(BaseModule):
         """
         if not self.from_last and len(inputs) != len(self.levels):
             raise UserError(f'the backbone returns {len(inputs)} maps, but in_channels has {len(self.levels)} entries; '
-                            'set the backbone\'s out_indices or in_channels')
+                            "set the backbone's out_indices or in_channels")
         outs = [level(inputs[-1] if self.from_last else inputs[i]) for i, level in enumerate(self.levels)]
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
@@ -70,7 +71,8 @@ class _Level(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> None:
         super().__init__()
         if scale <= 0 or not math.log2(scale).is_integer():
-            raise UserError(f'scale_factors contains {scale}, which is not a power of two; use values such as 4, 2, 1 and 0.5')
+            raise UserError(f'scale_factors contains {scale}, which is not a power of two; '
+                            'use values such as 4, 2, 1 and 0.5')
         resize: list[nn.Module] = []
         width = in_channels
         while scale > 1:  # each doubling of the map halves the width; norm and GELU only between two deconvolutions

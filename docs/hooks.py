@@ -1,7 +1,7 @@
 """MkDocs hooks: pages from other folders of the repository, API reference pages, and links between them.
 
-The README files and the documents at the top of the repository are read where they are, so there is one copy of each. The
-API reference has one page for each subpackage, made from its docstrings, with every public module in it.
+The README files and the documents at the top of the repository are read where they are, so there is one copy of each.
+The API reference has one page for each subpackage, made from its docstrings, with every public module in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ PAGES = {
     'index.md': 'README.md', 'contributing.md': 'CONTRIBUTING.md', 'changelog.md': 'CHANGELOG.md',
     'security.md': 'SECURITY.md', 'data.md': 'data/README.md', 'requirements.md': 'requirements/README.md',
     'dcnv3.md': 'ops_dcnv3/README.md', 'models/index.md': 'docs/models.md',
-    **{f'models/{path.parent.name}.md': str(path.relative_to(ROOT)) for path in sorted(ROOT.glob('configs/*/README.md'))},
+    **{f'models/{path.parent.name}.md': str(path.relative_to(ROOT))
+       for path in sorted(ROOT.glob('configs/*/README.md'))},
 }
 SOURCES = {source: page for page, source in PAGES.items()}
 REFERENCE = ('api', 'backbones', 'necks', 'heads', 'layers', 'ops', 'checkpoints', 'transforms', 'datasets', 'engine',
@@ -52,7 +53,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the model families and the API pages to the navigation."""
     families = [page for page in PAGES if page.startswith('models/') and page != 'models/index.md']
     added = {'Models': ['models/index.md', *families],
-             'API reference': [{f'vitdet_plugin.{name}': f'reference/{name}.md'} for name in REFERENCE if modules(name)]}
+             'API reference': [{f'vitdet_plugin.{name}': f'reference/{name}.md'}
+                               for name in REFERENCE if modules(name)]}
     config.nav = [{title: added.get(title, page)} for entry in config.nav for title, page in entry.items()]
     return config
 

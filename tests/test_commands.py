@@ -1,11 +1,13 @@
-"""Every command line of the documents is one that its tool takes, and every tool answers --help.
+"""Every command line in the documents is accepted by its command, and every command answers --help.
 
-Checked are the code blocks and the `commands within sentences`. A word is
+Code blocks and the `commands within sentences` are checked. A word is
 
-- a placeholder, if it is written in capitals: CONFIG, CHECKPOINT, DIR;
-- a part of the checkout, if it begins with one of its folders: it must exist;
-- the reader's own otherwise: data, checkpoints and results, which nobody can look up here. Files that the page itself
-  writes (`cat > "FILE" <<'END'`) are there.
+- a placeholder if it is written in capitals: CONFIG, CHECKPOINT, DIR;
+- a file of the checkout if it begins with one of its folders: it must exist;
+- otherwise the user's data, checkpoints or results, which are not checked. Files that the page itself writes
+  (`cat > "FILE" <<'END'`) exist.
+
+`vitdet COMMAND` takes the arguments of the script of that command.
 """
 
 import importlib
@@ -25,21 +27,32 @@ TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*
 MODULES = ('benchmarks', 'ops_dcnv3.build')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 MAKEFILE = (ROOT / 'Makefile').read_text()
-OURS = re.compile(rf'(?:^|\s)(?:tools/[\w/]+\.(?:py|sh)|make|python -m (?:{"|".join(MODULES)}))(?:\s|$)')
+# commands of `vitdet` -> scripts with the same arguments; init has none
+COMMANDS = {
+    **{name: f'tools/{name}.py' for name in ('train', 'test', 'predict', 'demo')},
+    **{name: f'tools/dataset/{name.replace("-", "_")}.py'
+       for name in ('check', 'split', 'stats', 'mean-std', 'browse', 'token-labels')},
+    **{name: f'tools/analysis/{name}.py' for name in ('report', 'cam')},
+    'curves': 'tools/analysis/plot_curves.py', 'flops': 'tools/analysis/get_flops.py',
+    'export': 'tools/export/onnx.py', 'convert': 'tools/model_converters/convert.py',
+    'goldens': 'tools/check_goldens.py',
+}
+OURS = re.compile(r'(?:^|\s)(?:tools/[\w/]+\.(?:py|sh)|make|vitdet [a-z][a-z-]*|'
+                  rf'python -m (?:{"|".join(MODULES)}))(?:\s|$)')
 SYNOPSIS = re.compile(r'[\[…|<]|\.\.\.')  # [optional], a|b, <name>, and so on
 FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of habits
 SCRIPTS = {'tools/dist_train.sh': ('tools/train.py', 1, 2), 'tools/dist_test.sh': ('tools/test.py', 2, 3)}
 
 
 def command_lines(text: str) -> list[str]:
-    """The lines of a page's code blocks and the spans of its sentences that start something of this project."""
+    """Lines of code blocks and spans of sentences that run a command of this project."""
     fenced = r'```\w*\n.*?```'
     lines = []
     for block in re.findall(fenced, text, re.DOTALL):
         body = '\n'.join(block.splitlines()[1:-1])
         lines += re.sub(r'\s*\\\n\s*|\n\s{8,}(?=\[)', ' ', body).splitlines()  # continued with \ or, in a synopsis, [
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', re.sub(fenced, '', text, flags=re.DOTALL))]
-    lines += [span for span in spans if ' ' in span]  # a bare name is no command line
+    lines += [span for span in spans if ' ' in span and not re.fullmatch(r'vitdet [a-z-]+', span)]  # a name alone
     return [line for line in lines if OURS.search(line) and not any(name in line for name in FOREIGN)]
 
 
@@ -50,13 +63,13 @@ OUTLINES = [pair for pair in FOUND if pair not in EXACT]
 
 @lru_cache
 def tool_of(name: str):
-    """The module behind ``tools/<name>.py`` or ``python -m <name>``."""
+    """The module of ``tools/<name>.py`` or ``python -m <name>``."""
     return importlib.import_module(f'{name}.__main__' if name == 'benchmarks' else name) if name in MODULES else (
         load_tool(name.removeprefix('tools/').removesuffix('.py')))
 
 
 def split_command(line: str) -> tuple[str, list[str]]:
-    """What is started and its arguments, launchers and shell scripts looked through."""
+    """The script or module and its arguments, without launchers and shell scripts."""
     words = shlex.split(line, comments=True)
     while re.match(r'[A-Z_]+=', words[0]) or words[0] == 'export':
         words.pop(0)
@@ -68,6 +81,8 @@ def split_command(line: str) -> tuple[str, list[str]]:
         words = words[words.index('python'):]
     if words[:2] == ['python', '-m']:
         return words[2], words[3:]
+    if words[0] == 'vitdet':
+        return COMMANDS[words[1]], words[2:]
     name, *rest = words[1:] if words[0] == 'python' else words
     if name == 'tools/slurm_train.sh':
         return 'tools/train.py', [rest[2], '--work-dir', rest[3], '--launcher', 'slurm', *rest[4:]]
@@ -78,7 +93,7 @@ def split_command(line: str) -> tuple[str, list[str]]:
 
 
 def checkout_of(page: str, folder: Path) -> Path:
-    """The checkout; if the page writes files into it, one of links below ``folder`` that has these too."""
+    """The checkout, or links to it in ``folder`` with the files that the page writes."""
     written = re.findall(r"^cat > \"(.+)\" <<'END'\n(.*?)^END$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     for path, text in written:
         for place in reversed(Path(path).parents):
@@ -91,7 +106,7 @@ def checkout_of(page: str, folder: Path) -> Path:
 
 
 def check_words(name: str, words: list[str], root: Path = ROOT) -> None:
-    """The tool takes the words, its config loads with the changes asked for, and files of the checkout exist."""
+    """The command accepts the words, its config loads with the given options, and files of the checkout exist."""
     tool = tool_of(name)
     parse = getattr(tool, 'parse', lambda parser, argv: parser.parse_args(argv))
     args = parse(tool.build_parser(), words)
@@ -99,14 +114,15 @@ def check_words(name: str, words: list[str], root: Path = ROOT) -> None:
     assert not missing
     configs = getattr(args, 'configs', None) or [getattr(args, 'config', None)]
     for config in map(str, filter(None, configs)):
-        if name == 'tools/predict.py' and '.' not in config:
-            assert list((ROOT / 'configs').rglob(f'{config}.py')), config
-        elif not config.isupper():
-            load_config(str(root / config), getattr(args, 'cfg_options', ()))
+        if config.isupper():
+            continue
+        if '.' not in config:  # the name of a shipped config
+            config, = (ROOT / 'configs').rglob(f'{config}.py')
+        load_config(str(root / config), getattr(args, 'cfg_options', ()))
 
 
 @pytest.mark.parametrize('page, line', EXACT)
-def test_a_command_line_is_one_that_its_tool_takes(page, line, tmp_path):
+def test_command_lines_are_accepted(page, line, tmp_path):
     name, words = split_command(line)
     if name != 'make':
         check_words(name, words, checkout_of(page, tmp_path))
@@ -121,7 +137,8 @@ def test_a_command_line_is_one_that_its_tool_takes(page, line, tmp_path):
 
 
 @pytest.mark.parametrize('page, line', OUTLINES)
-def test_an_outline_names_options_that_its_tool_has(page, line):
+def test_outlines_name_existing_options(page, line):
+    line = re.sub(r'vitdet ([a-z-]+)', lambda match: COMMANDS[match[1]], line)
     name = next(word for word in shlex.split(re.sub(r'[\[\]]', ' ', line)) if re.match(r'tools/|make', word))
     if name.endswith('.sh'):
         assert (ROOT / name).is_file()
@@ -132,7 +149,12 @@ def test_an_outline_names_options_that_its_tool_has(page, line):
     assert set(re.findall(r'(?<=[\s\[])--[a-z-]+', line.split(name)[1])) <= set(known)
 
 
-def test_the_documents_have_command_lines_of_all_kinds():
+def test_the_documents_name_existing_commands():
+    named = {name for page in PAGES for name in re.findall(r'(?<![.\w])vitdet ([a-z][a-z-]*)', page.read_text())}
+    assert named - set(COMMANDS) <= {'init'} and set(COMMANDS) <= named
+
+
+def test_the_documents_contain_all_kinds_of_command_lines():
     started = {split_command(line)[0] for _, line in EXACT}
     assert len(EXACT) > 60 and len(OUTLINES) >= 3
     assert {'make', *MODULES, 'tools/train.py', 'tools/predict.py', 'tools/dataset/split.py'} <= started
@@ -140,19 +162,20 @@ def test_the_documents_have_command_lines_of_all_kinds():
 
 
 @pytest.mark.parametrize('line', [
-    'python tools/train.py configs/vitdet_1000e.py', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
+    'python tools/train.py configs/vitdet_1000e.py', 'vitdet train vitdet_1000e', 'vitdet trein CONFIG',
+    'vitdet cam CONFIG CHECKPOINT IMAGES --no-such', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
     'torchrun --nproc 8 --no-such tools/train.py CONFIG', 'python tools/test.py CONFIG',
     'python tools/train.py configs/vitdet_demo.py --cfg-options train_cfg.max_iter=3',
     'python tools/train.py "configs/my seedlings.py"', 'make demo ARGS=configs/none.py'])
 def test_a_wrong_command_line_is_noticed(line, tmp_path):
     assert command_lines(f'```bash\n{line}\n```') == [line]
-    with pytest.raises((UserError, SystemExit, AssertionError)):
-        test_a_command_line_is_one_that_its_tool_takes('README.md', line, tmp_path)
+    with pytest.raises((UserError, SystemExit, AssertionError, KeyError, ValueError)):
+        test_command_lines_are_accepted('README.md', line, tmp_path)
 
 
 @pytest.mark.parametrize('name', [*TOOLS, *MODULES])
 def test_help(name, capsys):
-    """Every tool has a parser that explains itself and each of its arguments."""
+    """Every command has a parser with a description and a help text for each argument."""
     parser = tool_of(name).build_parser()
     with pytest.raises(SystemExit) as stopped:
         parser.parse_args(['--help'])

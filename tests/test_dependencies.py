@@ -1,4 +1,4 @@
-"""The dependencies in pyproject.toml are what the code imports, with bounds that the files in requirements/ agree with."""
+"""pyproject.toml declares what the code imports; the pins in requirements/ are within its ranges."""
 
 import ast
 import re

@@ -123,7 +123,8 @@ def test_coverage_of_a_half_covered_pixel_is_a_half():
 def test_missing_photograph_is_one_line_that_names_file_and_package(monkeypatch):
     with pytest.raises(UserError, match=r'coffee2\.png is missing or unreadable; reinstall the package skimage'):
         load_photograph('skimage', 'data/coffee2.png')
-    with pytest.raises(UserError, match=r'no_such_package, which is not installed; run pip install .vitdet-plugin\[demo\]'):
+    expected = r'no_such_package, which is not installed; run pip install "vitdet-plugin\[demo\]"'
+    with pytest.raises(UserError, match=expected):
         load_photograph('no_such_package', 'x.png')
 
 

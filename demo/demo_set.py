@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import shapely
 from pycocotools import mask as mask_utils
 
 from vitdet_plugin.demo.demo_objects import CLASS_NAMES, DemoObject, coverage, make_object, paint
@@ -120,7 +119,7 @@ def load_photograph(package: str, file: str) -> np.ndarray:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f'demo set: its background {file} comes with the package {package}, which is not installed; '
-                        f'install requirements/ or scikit-image, scikit-learn, imaug and matplotlib')
+                        'run pip install "vitdet-plugin[demo]"')
     path = Path(spec.submodule_search_locations[0]) / file
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
@@ -217,8 +216,17 @@ def _centre(rng: np.random.Generator, objects: list[DemoObject], width: int, hei
     return float(rng.uniform(0.03, 0.97) * width), float(rng.uniform(0.03, 0.97) * height)
 
 
+def _shapely():
+    try:
+        import shapely
+    except ImportError:
+        raise UserError('demo set: the package shapely is not installed; '
+                        'run pip install "vitdet-plugin[demo]"') from None
+    return shapely
+
+
 def _area(obj: DemoObject) -> float:
-    return shapely.Polygon(obj.rings[0], obj.rings[1:]).area
+    return _shapely().Polygon(obj.rings[0], obj.rings[1:]).area
 
 
 def _cast_shadow(picture: np.ndarray, cover: np.ndarray, window: tuple, radius: float, light: np.ndarray) -> None:
@@ -240,6 +248,7 @@ def _annotation(identity: int, image_id: int, obj: DemoObject, mask: np.ndarray)
     """One COCO annotation; a whole object without a hole becomes a polygon, everything else RLE (of both kinds)."""
     height, width = mask.shape
     rle = mask_utils.encode(np.asfortranarray(mask.astype(np.uint8)))
+    shapely = _shapely()
     outline = shapely.clip_by_rect(shapely.Polygon(obj.rings[0]), 0, 0, width, height)
     hidden = outline.area - mask.sum() > 0.03 * outline.area + 4
     if len(obj.rings) == 1 and not hidden and outline.geom_type == 'Polygon':

@@ -82,6 +82,8 @@ def split_command(line: str) -> tuple[str, list[str]]:
         return ('vitdet' if name.startswith('-') else f'vitdet {name}'), rest
     if words[:2] == ['python', '-m']:
         return words[2], words[3:]
+    if words[0] == 'vitdet':
+        return COMMANDS[words[1]], words[2:]
     name, *rest = words[1:] if words[0] == 'python' else words
     if name == 'tools/slurm_train.sh':
         return 'tools/train.py', [rest[2], '--work-dir', rest[3], '--launcher', 'slurm', *rest[4:]]
@@ -170,14 +172,15 @@ def test_the_documents_have_command_lines_of_all_kinds():
 
 
 @pytest.mark.parametrize('line', [
-    'python tools/train.py configs/vitdet_1000e.py', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
+    'python tools/train.py configs/vitdet_1000e.py', 'vitdet train vitdet_1000e', 'vitdet trein CONFIG',
+    'vitdet cam CONFIG CHECKPOINT IMAGES --no-such', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
     'torchrun --nproc 8 --no-such tools/train.py CONFIG', 'python tools/test.py CONFIG',
     'python tools/train.py configs/vitdet_demo.py --cfg-options train_cfg.max_iter=3',
     'python tools/train.py "configs/my seedlings.py"', 'make demo ARGS=configs/none.py',
     'vitdet train vitdet_demoo', 'vitdet trian vitdet_demo', 'vitdet convert voc-to-coco', 'vitdet predict CONFIG'])
 def test_an_invalid_command_line_is_found(line, tmp_path):
     assert command_lines(f'```bash\n{line}\n```') == [line]
-    with pytest.raises((UserError, SystemExit, AssertionError, ModuleNotFoundError)):
+    with pytest.raises((UserError, SystemExit, AssertionError, ModuleNotFoundError, KeyError, ValueError)):
         test_a_command_line_is_valid('README.md', line, tmp_path)
 
 

@@ -54,7 +54,7 @@ def environment(row: str) -> Path:
     """Interpreter of the environment for this row, which is made if need be."""
     base, version = find_python()
     files = [REQUIREMENTS / name for name in (f'{row}.txt', f'{row}-no-deps.txt', 'common.txt', 'dev.txt',
-                                              'constraints.txt')]
+                                              'docs.txt', 'constraints.txt')]
     files = [file for file in files if file.is_file()]
     lines = [line.split('#')[0].strip() for file in files for line in file.read_text().splitlines()]
     digest = hashlib.sha256('\n'.join([version, platform.machine(), *filter(None, lines)]).encode())

@@ -1,4 +1,4 @@
-"""Classification heads against mmpretrain's classifier, the host that calls them."""
+"""Classification heads in mmpretrain's classifier."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def samples(labels):
     return [DataSample().set_gt_label(label) for label in labels]
 
 
-def test_logits_are_the_normalised_average_of_the_last_map():
+def test_logits_are_the_normalized_average_of_the_last_map():
     head = LayerNormClsHead(num_classes=3, in_channels=8)
     head.init_weights()
     x = torch.randn(2, 8, 3, 5)

@@ -16,6 +16,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 from vitdet_plugin.layers.vil import ViLLayer
+from vitdet_plugin.utils.exporting import is_exporting
 
 # Table 1 of the paper; depth counts blocks of one direction. Any other size is given as a dict with the same keys.
 ARCHS = {'tiny': dict(dim=192, depth=24), 'small': dict(dim=384, depth=24), 'base': dict(dim=768, depth=24)}
@@ -171,7 +172,7 @@ class VisionLSTM(Backbone):
         if x.shape[-2] % self.stride or x.shape[-1] % self.stride:
             raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of the stride {self.stride}; set '
                             'pad_size_divisor in the data_preprocessor')
-        if sizes is None and self.mask_padding and not torch.compiler.is_exporting():
+        if sizes is None and self.mask_padding and not is_exporting():
             sizes = unpadded_sizes(x)
         x = self.patch_embed(x)
         hw = tuple(x.shape[1:3])

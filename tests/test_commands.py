@@ -29,7 +29,8 @@ COMMAND_LINES = [f'vitdet {name}' for name in COMMANDS]
 MODULES = ('benchmarks', 'ops_dcnv3.build')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 MAKEFILE = (ROOT / 'Makefile').read_text()
-OURS = re.compile(rf'(?:^|\s)(?:vitdet [a-z-]+|python -m vitdet_plugin|tools/[\w/]+\.(?:py|sh)|make|python -m (?:{"|".join(MODULES)}))(?:\s|$)')
+OURS = re.compile(r'(?:^|\s)(?:vitdet [a-z-]+|tools/[\w/]+\.(?:py|sh)|make|'
+                  rf'python -m (?:vitdet_plugin|{"|".join(MODULES)}))(?:\s|$)')
 SYNOPSIS = re.compile(r'[\[…|<]|\.\.\.')  # [optional], a|b, <name>, and so on
 FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of habits
 SCRIPTS = {'tools/dist_train.sh': ('tools/train.py', 1, 2), 'tools/dist_test.sh': ('tools/test.py', 2, 3)}
@@ -82,8 +83,6 @@ def split_command(line: str) -> tuple[str, list[str]]:
         return ('vitdet' if name.startswith('-') else f'vitdet {name}'), rest
     if words[:2] == ['python', '-m']:
         return words[2], words[3:]
-    if words[0] == 'vitdet':
-        return COMMANDS[words[1]], words[2:]
     name, *rest = words[1:] if words[0] == 'python' else words
     if name == 'tools/slurm_train.sh':
         return 'tools/train.py', [rest[2], '--work-dir', rest[3], '--launcher', 'slurm', *rest[4:]]

@@ -10,7 +10,8 @@ model = dict(
     backbone=dict(arch='large', drop_path_rate=0.1, with_cp=True),
     head=dict(in_channels=1280, loss=dict(label_smooth_val=0.3)),
     train_cfg=dict(_delete_=True))  # no Mixup, no CutMix
-load_from = 'checkpoints/internimage_l_22k_192to384.pth'  # including the head's convolution; its last layer is re-initialized
+# includes the head's convolution; the head's last layer is re-initialized
+load_from = 'checkpoints/internimage_l_22k_192to384.pth'
 
 random_crop = dict(_base_.random_crop, scale=image_size)
 resize = dict(_base_.resize, scale=image_size)

@@ -1,4 +1,4 @@
-"""InternImage-T at full width on a small data set in COCO format, from scratch. A test of the setup, not of accuracy."""
+"""InternImage-T at full width on a small data set in COCO format, from scratch; tests the setup, not accuracy."""
 
 _base_ = ['mask-rcnn_internimage-t_fpn_1x_coco.py', '../_base_/datasets/coco_mini.py']
 

@@ -1,6 +1,6 @@
 """ViTDet-B, Mask R-CNN, LVIS v1 (1203 classes), 100 epochs, federated loss and repeat factor sampling.
 
-Data: https://www.lvisdataset.org/dataset; annotations in $VITDET_DATA/lvis, images in $VITDET_DATA/coco (default data/).
+Data: https://www.lvisdataset.org/dataset, in $VITDET_DATA/lvis, and COCO's images in $VITDET_DATA/coco (default data/).
 """
 
 _base_ = '../vitdet_100e.py'

@@ -101,6 +101,8 @@ def test_a_leaf_is_short_and_inherits_from_shared_parts_or_its_own_family(name):
             family = (path.parent / base).resolve().relative_to(CONFIGS).parts
             assert family[0] in ('_base_', *Path(name).parts[:-1]) or (
                 name.startswith('vitdet') and family[0] == 'vitdet_100e.py'), (name, base)
+            if family[0] == 'classification':  # a family per backbone
+                assert base.split('-')[0] == path.name.split('-')[0], (name, base)
 
 
 def test_metafiles_list_every_config_of_a_family_once():

@@ -86,8 +86,8 @@ def _explain_unregistered(cfg: Config, name: str, registry: str) -> str:
     known = {entry for each in all_registries() if each.name == registry for entry in each.module_dict}
     elsewhere = [each for each in all_registries() if name in each.module_dict]
     if elsewhere:
-        return (f'{name} is registered as a {elsewhere[0].name}, not as a {registry}. Check under which key it '
-                f'stands and whether default_scope={cfg.get("default_scope")!r} is right')
+        return (f'{name} is registered as a {elsewhere[0].name}, not as a {registry}. Check that the key '
+                f'is the right one and that default_scope={cfg.get("default_scope")!r} is correct')
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     hint = suggest(name, known)
     if 'vitdet_plugin' in imports:

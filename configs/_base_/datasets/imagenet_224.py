@@ -16,8 +16,8 @@ random_crop = dict(type='RandomResizedCrop', scale=image_size, backend='pillow',
 flip = dict(type='RandomFlip', prob=0.5, direction='horizontal')
 # timm's rand-m9-mstd0.5-inc1
 rand_augment = dict(
-    type='RandAugment', policies='timm_increasing', num_policies=2, total_level=10, magnitude_level=9, magnitude_std=0.5,
-    hparams=dict(pad_val=[round(value) for value in bgr_mean], interpolation='bicubic'))
+    type='RandAugment', policies='timm_increasing', num_policies=2, total_level=10, magnitude_level=9,
+    magnitude_std=0.5, hparams=dict(pad_val=[round(value) for value in bgr_mean], interpolation='bicubic'))
 erase = dict(type='RandomErasing', erase_prob=0.25, mode='rand', min_area_ratio=0.02, max_area_ratio=1 / 3,
              fill_color=bgr_mean, fill_std=bgr_std)
 resize = dict(type='ResizeEdge', scale=image_size * 8 // 7, edge='short', backend='pillow', interpolation='bicubic')

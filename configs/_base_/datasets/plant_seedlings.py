@@ -1,6 +1,6 @@
 """A folder of classes, <root>/{train,val}/<class>/<image>: 12 species of plant seedlings, small images.
 
-Data: Aarhus University's plant seedlings data set (arXiv 1711.05458) or Kaggle's copy of it, sorted into train/ and val/.
+Data: Aarhus University's plant seedlings (arXiv 1711.05458) or Kaggle's copy of them, sorted into train/ and val/.
 Searched for in $PLANT_SEEDLINGS_ROOT, else in $VITDET_DATA/plant_seedlings (default data/plant_seedlings). The classes
 are the names of the folders, sorted; labels are numbered in that order.
 """

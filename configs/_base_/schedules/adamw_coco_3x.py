@@ -1,4 +1,4 @@
-"""Schedule of ConvNeXt on COCO: AdamW, 36 epochs of 16 images per step, rate / 10 at epochs 27 and 33."""
+"""Schedule of ConvNeXt on COCO: AdamW, 36 epochs, 16 images per step, rate / 10 at epochs 27 and 33."""
 
 _base_ = 'adamw_coco_1x.py'
 

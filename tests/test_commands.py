@@ -29,7 +29,8 @@ COMMAND_LINES = [f'vitdet {name}' for name in COMMANDS]
 MODULES = ('benchmarks', 'ops_dcnv3.build')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 MAKEFILE = (ROOT / 'Makefile').read_text()
-OURS = re.compile(rf'(?:^|\s)(?:vitdet [a-z-]+|python -m vitdet_plugin|tools/[\w/]+\.(?:py|sh)|make|python -m (?:{"|".join(MODULES)}))(?:\s|$)')
+OURS = re.compile(r'(?:^|\s)(?:vitdet [a-z-]+|tools/[\w/]+\.(?:py|sh)|make|'
+                  rf'python -m (?:{"|".join(MODULES)}|vitdet_plugin))(?:\s|$)')
 SYNOPSIS = re.compile(r'[\[…|<]|\.\.\.')  # [optional], a|b, <name>, and so on
 FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of habits
 SCRIPTS = {'tools/dist_train.sh': ('tools/train.py', 1, 2), 'tools/dist_test.sh': ('tools/test.py', 2, 3)}
@@ -43,7 +44,8 @@ def command_lines(text: str) -> list[str]:
         body = '\n'.join(block.splitlines()[1:-1])
         lines += re.sub(r'\s*\\\n\s*|\n\s{8,}(?=\[)', ' ', body).splitlines()  # continued with \ or, in a synopsis, [
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', re.sub(fenced, '', text, flags=re.DOTALL))]
-    lines += [span for span in spans if ' ' in span and not re.fullmatch(r'vitdet [a-z-]+', span)]  # more than a name
+    # a name alone is not a command line
+    lines += [span for span in spans if ' ' in span and not re.fullmatch(r'vitdet [a-z-]+', span)]
     return [line for line in lines if OURS.search(line) and not any(name in line for name in FOREIGN)]
 
 

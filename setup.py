@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def optional_extensions() -> dict:
-    """Options for compiled operators if PyTorch (``--no-build-isolation``) and a compiler are available; never fails."""
+    """Options for compiled operators, or none without PyTorch (``--no-build-isolation``) or a compiler; never fails."""
     sys.path.insert(0, str(ROOT))
     try:
         from vitdet_plugin.ops.build import setup_options

@@ -44,7 +44,8 @@ def command_lines(text: str) -> list[str]:
         body = '\n'.join(block.splitlines()[1:-1])
         lines += re.sub(r'\s*\\\n\s*|\n\s{8,}(?=\[)', ' ', body).splitlines()  # continued with \ or, in a synopsis, [
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', re.sub(fenced, '', text, flags=re.DOTALL))]
-    lines += [span for span in spans if ' ' in span and not re.fullmatch(r'vitdet [a-z-]+', span)]  # more than a name
+    # a name alone is not a command line
+    lines += [span for span in spans if ' ' in span and not re.fullmatch(r'vitdet [a-z-]+', span)]
     return [line for line in lines if OURS.search(line) and not any(name in line for name in FOREIGN)]
 
 

@@ -12,11 +12,11 @@ with = $(if $(PYTHON),py="$$("$(PYTHON)" tools/setup_env.py $(1))",$(NO_PYTHON))
 PYTEST = OMP_NUM_THREADS=1 "$$py" -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 WORKERS ?= 2
 # compile the optional operators; once for a version of the sources, and not a reason to stop
-OPERATORS = { "$$py" -m ops_dcnv3.build --quiet || true; } &&
+OPERATORS = { "$$py" -m vitdet_plugin.ops.build --quiet || true; } &&
 
 .DEFAULT_GOAL := help
 SOAK = OMP_NUM_THREADS=1 VITDET_SOAK=1 "$$py" -m
-.PHONY: help demo test test-upstream lint soak bench which-python
+.PHONY: help demo test test-upstream lint docs soak bench which-python
 
 help:  ## this list
 	@echo 'make <target>, where <target> is one of'
@@ -31,8 +31,12 @@ test:  ## the test suite (ARGS='tests/compat -x' for a part of it)
 test-upstream:  ## the test suite on upstream mmdet, mmcv-lite and mmpretrain
 	@$(call with,upstream) $(OPERATORS) $(PYTEST)
 
-lint:  ## style and likely mistakes
-	@$(call with,default) "$$py" -m ruff check .
+lint:  ## style, likely mistakes and types (ruff, mypy)
+	@$(call with,default) "$$py" -m ruff check . && "$$py" -m mypy
+
+docs:  ## the documentation as a site, in work_dirs/site
+	@$(call with,default) NO_MKDOCS_2_WARNING=1 "$$py" -m mkdocs build --strict && \
+	echo 'open work_dirs/site/index.html'
 
 soak:  ## the long fault tests: 50 kills while saving, 2,000 spoilt annotation files, a rank that hangs, FSDP (6 to 10 minutes)
 	@$(call with,default) $(SOAK) tests.faults.soak $(ARGS) && \

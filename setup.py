@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: where the configs go, and how the optional operators are built."""
+"""What pyproject.toml cannot express: where configs and demo are installed, and the optional compiled operators."""
 
 import sys
 from pathlib import Path
@@ -9,24 +9,26 @@ ROOT = Path(__file__).parent
 
 
 def optional_extensions() -> dict:
-    """The compiled operators, where PyTorch (``--no-build-isolation``) and a compiler are. Never a reason to fail."""
+    """Options for compiled operators, or none without PyTorch (``--no-build-isolation``) or a compiler; never fails."""
     sys.path.insert(0, str(ROOT))
     try:
-        from ops_dcnv3.build import setup_options
+        from vitdet_plugin.ops.build import setup_options
         return setup_options()
     except Exception as error:
         print(f'compiled operators are left out ({type(error).__name__}: {error}); build them later with '
-              'python -m ops_dcnv3.build', file=sys.stderr)
+              'python -m vitdet_plugin.ops.build', file=sys.stderr)
         return {}
 
 
-# configs/ stays at the top of the checkout, where people look for it, and becomes vitdet_plugin/configs in a wheel
+# configs/ and demo/ are folders of the checkout, and vitdet_plugin/configs and vitdet_plugin/demo in a wheel;
+# in the checkout these are symbolic links
 setup(
-    packages=[*find_packages(str(ROOT), include=['vitdet_plugin', 'vitdet_plugin.*', 'ops_dcnv3', 'ops_dcnv3.*']),
-              'vitdet_plugin.configs'],
-    package_dir={'vitdet_plugin.configs': 'configs'},
-    package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors'],
+    packages=[*find_packages(str(ROOT), include=['vitdet_plugin', 'vitdet_plugin.*', 'ops_dcnv3', 'ops_dcnv3.*'],
+                             exclude=['vitdet_plugin.demo']),
+              'vitdet_plugin.configs', 'vitdet_plugin.demo'],
+    package_dir={'vitdet_plugin.configs': 'configs', 'vitdet_plugin.demo': 'demo'},
+    package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors', 'py.typed', 'csrc/**/*'],
                   'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
-                  'ops_dcnv3': ['README.md', 'csrc/**/*']},
+                  'ops_dcnv3': ['README.md']},
     **optional_extensions(),
 )

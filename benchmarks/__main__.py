@@ -1,4 +1,4 @@
-"""Runs benchmarks and prints one table: python -m benchmarks [NAME…] [--rows TEXT…] [--json FILE] …"""
+"""Run benchmarks and print one table: python -m benchmarks [NAME…] [--rows TEXT…] [--json FILE] …"""
 
 import argparse
 import importlib
@@ -13,11 +13,11 @@ import benchmarks
 from benchmarks.harness import Row, is_selected, select_rows, use_clock
 
 _COLUMNS = [('path', 46), ('reference form', 38), ('time', 7), ('memory', 7), ('goal', 15), ('reached', 8),
-            ('difference', 11), ('figures', 0)]
+            ('difference', 11), ('values', 0)]
 
 
 def find(package=benchmarks) -> dict[str, object]:
-    """Every module of the package that defines ``rows``, by name."""
+    """Return every module of the package that defines ``rows``, by name."""
     names = [module.name for module in pkgutil.iter_modules(package.__path__) if module.name != '__main__']
     modules = {name: importlib.import_module(f'{package.__name__}.{name}') for name in names}
     return {name: module for name, module in modules.items() if callable(getattr(module, 'rows', None))}
@@ -46,30 +46,30 @@ def environment() -> dict:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m benchmarks', description=__doc__)
     parser.add_argument('names', nargs='*', metavar='NAME', help='benchmarks to run (default: all)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the rows there')
-    parser.add_argument('--quick', action='store_true', help='small sizes: shows that it runs, not how fast it is')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='write the rows to this file, too')
+    parser.add_argument('--quick', action='store_true', help='small sizes: checks only that it runs')
     parser.add_argument('--clock', choices=('wall', 'cpu'), default='wall',
-                        help='cpu: CPU time of the process, for a machine that is busy (default: wall)')
+                        help='cpu: CPU time of the process, for a busy machine (default: wall)')
     parser.add_argument('--rows', nargs='+', default=[], metavar='TEXT',
-                        help='only the rows whose path has one of these texts in it, as in the first column')
-    parser.add_argument('--list', action='store_true', help='say what there is and stop')
+                        help='only the rows whose path (the first column) contains one of these texts')
+    parser.add_argument('--list', action='store_true', help='list the benchmarks and exit')
     return parser
 
 
 def main(argv: list[str] | None = None, package=benchmarks) -> int:
-    """Exit status: 0; 1 if the numbers of a row differ from its reference; 2 for a mistake in the command line."""
+    """Return the exit status: 0; 1 if the results of a row differ from its reference; 2 for a usage error."""
     args = build_parser().parse_args(argv)
     modules = find(package)
     unknown = [name for name in args.names if name not in modules]
     if unknown:
-        print(f'error: no benchmark named {", ".join(unknown)}; there are: {", ".join(modules)}', file=sys.stderr)
+        print(f'error: no benchmark named {", ".join(unknown)}; choose from: {", ".join(modules)}', file=sys.stderr)
         return 2
     if args.list:
         for name, module in modules.items():
             print(f'{name:<12} {(module.__doc__ or "").strip().splitlines()[0]}')
         return 0
     if args.json and not args.json.resolve().parent.is_dir():
-        print(f'error: --json {args.json}: its folder does not exist; make it first', file=sys.stderr)
+        print(f'error: --json {args.json}: its folder does not exist; create it first', file=sys.stderr)
         return 2
     use_clock(args.clock)
     select_rows(args.rows)
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None, package=benchmarks) -> int:
             print(format_row(row), flush=True)
             done.append({'benchmark': name, **row.as_dict()})
     if not done:
-        print(f'error: no row has {" or ".join(args.rows)} in its path', file=sys.stderr)
+        print(f'error: no row has {" or ".join(args.rows)} in its path; omit --rows to run all', file=sys.stderr)
         return 2
     if args.json:
         content = {'environment': environment(), 'clock': args.clock, 'quick': args.quick, 'rows': done}

@@ -1,4 +1,4 @@
-"""Attention with relative position bias at ViT-B's shapes for 1024^2, against materialised attention."""
+"""Attention with relative position bias at ViT-B's shapes for 1024^2, against materialized attention."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Row, Step, compare
-from benchmarks.reference_attention import ReferenceAttention, materialised_attention
+from benchmarks.reference_attention import ReferenceAttention, materialized_attention
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
-from vitdet_plugin.layers.rel_pos_attention import rel_pos_attention
+from vitdet_plugin.ops.rel_pos_attention import rel_pos_attention
 
 _DIM, _HEADS = 768, 12
 
@@ -48,7 +48,7 @@ def _training(kind: type[WindowAttention], grid: int, window: int) -> Step:
 
 
 def _core(reference: bool, grid: int, training: bool) -> Step:
-    """Relative positions, scores, softmax and weighted sum of one global block, without the projections."""
+    """Relative positions, scores, softmax and weighted sum of a global block, without the projections."""
     torch.manual_seed(0)
     dim = _DIM // _HEADS
     q, k, v = (torch.randn(1, _HEADS, grid * grid, dim) for _ in range(3))
@@ -58,7 +58,7 @@ def _core(reference: bool, grid: int, training: bool) -> Step:
     def attend() -> Tensor:
         if reference:
             flat = (x.flatten(0, 1) for x in (q, k, v))
-            return materialised_attention(*flat, table_h, table_w, (grid, grid), dim ** -0.5)[None]
+            return materialized_attention(*flat, table_h, table_w, (grid, grid), dim ** -0.5)[None]
         rel_h, rel_w = decomposed_rel_pos(q, table_h, table_w, (grid, grid))
         return rel_pos_attention(q, k, v, rel_h, rel_w, dim ** -0.5)
 
@@ -74,12 +74,12 @@ def _core(reference: bool, grid: int, training: bool) -> Step:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """A global block's attention alone; then whole global and windowed modules, projections included on both sides."""
+    """Yield the attention of a global block, then global and windowed modules with their projections."""
     grid = 32 if quick else 64
     repeats = 3 if quick else 5
     for name, training, goals in [('inference', False, dict(time_goal=2.7, memory_goal=15)),
                                   ('training', True, dict(time_goal=1.2, memory_goal=5))]:
-        yield compare(f'global block {_HEADS} x {grid * grid} x 64, {name}', 'materialised',
+        yield compare(f'global block {_HEADS} x {grid * grid} x 64, {name}', 'materialized',
                       partial(_core, False, grid, training), partial(_core, True, grid, training), tolerance=2e-3,
                       repeats=repeats, **goals)
     for name, window, builder, goals in [
@@ -88,5 +88,5 @@ def rows(quick: bool) -> Iterator[Row]:
         ('windows, with projections, inference', 14, _inference, {}),
         ('windows, with projections, training', 14, _training, {}),
     ]:
-        yield compare(f'{name}, {grid}x{grid} tokens', 'materialised', partial(builder, WindowAttention, grid, window),
+        yield compare(f'{name}, {grid}x{grid} tokens', 'materialized', partial(builder, WindowAttention, grid, window),
                       partial(builder, ReferenceAttention, grid, window), tolerance=2e-3, repeats=repeats, **goals)

@@ -1,4 +1,4 @@
-"""COCO evaluation: faster-coco-eval's loops, as FastCocoMetric runs them, against pycocotools."""
+"""COCO evaluation: faster-coco-eval, as used by FastCocoMetric, against pycocotools."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from benchmarks.harness import compare
 
 
 def detections(images: int, classes: int, per_image: int, seed: int = 0) -> tuple[dict, list[dict]]:
-    """Ground truth and detections in COCO's form: about seven objects a picture, found with jitter, and false ones."""
+    """Return ground truth and detections in COCO format: seven objects per image, detected with noise, and others."""
     rng = np.random.default_rng(seed)
     truth = dict(images=[dict(id=i, width=640, height=480, file_name=f'{i}.jpg') for i in range(1, images + 1)],
                  categories=[dict(id=c, name=str(c)) for c in range(1, classes + 1)], annotations=[])
@@ -36,7 +36,7 @@ def _polygon(box: list[float]) -> list[list[float]]:
 
 
 def evaluating(fast: bool, kind: str, images: int, per_image: int):
-    """A step that evaluates once and returns the twelve figures."""
+    """Return a step that evaluates once and returns the twelve metrics."""
     from mmdet.datasets.api_wrappers import COCO
     from pycocotools import mask as rle
     from pycocotools.cocoeval import COCOeval
@@ -67,6 +67,6 @@ def evaluating(fast: bool, kind: str, images: int, per_image: int):
 def rows(quick: bool):
     images = 60 if quick else 500
     for kind, per_image in (('bbox', 100),) if quick else (('bbox', 100), ('segm', 100)):
-        yield compare(f'COCO {kind}, {images} pictures x {per_image} detections', 'pycocotools',
+        yield compare(f'COCO {kind}, {images} images x {per_image} detections', 'pycocotools',
                       partial(evaluating, True, kind, images, per_image),
                       partial(evaluating, False, kind, images, per_image), tolerance=1e-9, repeats=3, memory=False)

@@ -10,7 +10,6 @@ from torch import Tensor
 from benchmarks.harness import Row, Step, compare, is_selected
 from benchmarks.reference_dcnv3 import reference_dcnv3
 from ops_dcnv3 import DCNv3, native
-from ops_dcnv3.backends import choose
 from ops_dcnv3.geometry import Geometry
 from ops_dcnv3.reference import dcnv3_pytorch
 from vitdet_plugin.backbones.internimage import InternImage
@@ -20,9 +19,9 @@ _STRIDES = (4, 8, 16, 32)
 
 
 def _inputs(size: tuple[int, int], stage: int) -> tuple[list[Tensor], Geometry]:
-    """Value, offset and modulation of one stage's operator, samples up to about 2 pixels from the kernel's cells.
+    """Return value, offset and modulation of one stage, with samples up to about 2 pixels from the kernel's cells.
 
-    Offsets keep clear of whole numbers, where the derivative jumps and the two forms may rightly differ.
+    Offsets are not near whole numbers, where the derivative is discontinuous and both forms may differ.
     """
     generator = torch.Generator().manual_seed(stage)
     height, width = (-(-s // _STRIDES[stage]) for s in size)
@@ -38,7 +37,7 @@ _FORMS = {'reference': reference_dcnv3, 'pytorch': dcnv3_pytorch, 'cpu': lambda 
 
 
 def _step(form: str, size: tuple[int, int], training: bool, threads: int, depths: tuple[int, ...] = _DEPTHS) -> Step:
-    """All operators of the backbone, one after the other; returns the last results of each stage."""
+    """Return a step that runs all operators of the backbone and returns the last results of each stage."""
     stages = [_inputs(size, stage) for stage in range(len(depths))]
     directions = [torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(9)) for inputs, _ in stages]
     op = _FORMS[form]
@@ -59,7 +58,7 @@ def _step(form: str, size: tuple[int, int], training: bool, threads: int, depths
 
 
 def saved_bytes(form: str, size: tuple[int, int]) -> int:
-    """Bytes that the 30 operators keep for their backward passes, their inputs included."""
+    """Return the bytes that the 30 operators save for the backward pass, including their inputs."""
     total = 0
     for stage, depth in enumerate(_DEPTHS):
         tensors, geometry = _inputs(size, stage)
@@ -77,7 +76,7 @@ def saved_bytes(form: str, size: tuple[int, int]) -> int:
 
 
 class _ReferenceLayer(DCNv3):
-    """The layer with the reference's form of the operator; all else is what ours does."""
+    """The layer with the reference operator; the rest is the same."""
 
     def forward(self, x: Tensor) -> Tensor:
         value, features = self.input_proj(x), self.dw_conv(x.permute(0, 3, 1, 2))
@@ -125,11 +124,11 @@ def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, q
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """The compiled operator, where it is; then the PyTorch backend."""
+    """Yield the compiled operator, if available, then the PyTorch backend."""
     small, large = ((64, 64), (96, 128)) if quick else ((224, 224), (800, 1216))
     before = torch.get_num_threads()
     try:
-        if choose(None, 'cpu') == 'cpu':
+        if native.STATUS['cpu'] is None:
             for size, goals in ((small, (10, 9)), (large, (15, 10))):
                 for training in (False, True):
                     for threads in (1, 2):

@@ -1,14 +1,14 @@
-"""What the benchmarks share: interleaved timing, peak memory in a process of its own, and the row they report.
+"""Shared by the benchmarks: interleaved timing, peak memory in a separate process, and the row they report.
 
-A benchmark module defines ``rows(quick)``, a generator of ``Row`` (or None for a row that ``is_selected`` leaves out);
-most of them come from ``compare``::
+A benchmark module defines ``rows(quick)``, a generator of ``Row`` (or None for a row that is not selected); most
+of them come from ``compare``::
 
-    def ours(size): ...          # builds model and inputs, returns a function without arguments: one step
-    def reference(size): ...     # the same for the reference form; its step returns the same numbers
+    def ours(size): ...          # build model and inputs, return a function without arguments: one step
+    def reference(size): ...     # the same for the reference; its step returns the same values
 
     def rows(quick):
         size = 256 if quick else 1024
-        yield compare('global block, inference', 'materialised attention', partial(ours, size),
+        yield compare('global block, inference', 'materialized attention', partial(ours, size),
                       partial(reference, size), tolerance=1e-4, time_goal=2.7, memory_goal=15)
 
 The builders must be module-level functions or ``functools.partial`` of them, because the memory of each side is
@@ -35,18 +35,18 @@ _selected: list[str] = []
 
 
 def use_clock(name: str) -> None:
-    """``wall`` (default), or ``cpu``: this process's CPU time, for a machine that others use at the same time."""
+    """Use ``wall`` time (the default), or ``cpu``: CPU time of this process, for a busy machine."""
     global _clock
     _clock = _CLOCKS[name]
 
 
 def select_rows(texts: Sequence[str]) -> None:
-    """Measure only rows whose path has one of these texts in it; all of them if there are none."""
+    """Measure only rows whose path contains one of these texts; all rows if there are none."""
     _selected[:] = texts
 
 
 def is_selected(path: str) -> bool:
-    """Whether the row of this path is to be measured."""
+    """Whether the row with this path is selected."""
     return not _selected or any(text in path for text in _selected)
 
 
@@ -55,14 +55,14 @@ class Row:
     """One line of the table.
 
     Attributes:
-        path: what of ours is measured.
-        reference: the form that it is compared with.
+        path: what is measured.
+        reference: what it is compared with.
         time_ratio: reference time / our time; None if not measured.
         memory_ratio: extra peak memory of the reference / ours; None if not measured.
-        time_goal, memory_goal: the ratios aimed at, None where there is no goal.
+        time_goal, memory_goal: target ratios; None if there is no target.
         difference: largest difference of the two results.
-        tolerance: up to which difference the results count as the same.
-        note: absolute figures or a remark.
+        tolerance: largest difference at which the results count as equal.
+        note: absolute values or a remark.
     """
 
     path: str
@@ -81,14 +81,14 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether every goal is met with the same numbers; None if the row has no goal."""
+        """Whether every goal is reached with equal results; None if the row has no goal."""
         goals = [(self.time_ratio, self.time_goal), (self.memory_ratio, self.memory_goal)]
         set_goals = [(ratio, goal) for ratio, goal in goals if goal is not None]
         if not set_goals:
             return None
         return self.same_numbers and all(ratio is not None and ratio >= goal for ratio, goal in set_goals)
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), 'same_numbers': self.same_numbers, 'reached': self.reached}
 
 
@@ -104,17 +104,17 @@ class Timing:
 def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *, tolerance: float,
             check: Callable[[Any, Any], float] | None = None, time_goal: float | None = None,
             memory_goal: float | None = None, repeats: int = 5, memory: bool = True, note: str = '') -> Row | None:
-    """Checks, times and weighs both sides; None, and nothing done, for a row that is not selected.
+    """Compare results, time and memory of both sides; return None, without running them, if the row is not selected.
 
     Args:
-        path, reference_form: names for the table.
-        ours, reference: builders, see the module's docstring.
-        tolerance: largest difference at which the results count as the same.
+        path, reference_form: texts for the table.
+        ours, reference: builders, see the docstring of the module.
+        tolerance: largest difference at which the results count as equal.
         check: (our result, reference result) -> difference; ``largest_difference`` by default.
-        time_goal, memory_goal: ratios aimed at.
-        repeats: pairs of runs, alternating which side goes first.
-        memory: False where only the time matters.
-        note: remark for the table; the absolute figures come before it.
+        time_goal, memory_goal: target ratios.
+        repeats: pairs of runs; the side that runs first alternates.
+        memory: whether to measure memory.
+        note: remark for the table, after the absolute values.
     """
     if not is_selected(path):
         return None
@@ -136,7 +136,7 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
 
 
 def interleave(ours: Step, reference: Step, repeats: int = 5) -> Timing:
-    """Times two steps in turn (ab, ba, ab …), so that a machine that slows down slows both; each ran once before."""
+    """Time two steps in turn (ab, ba, ab …), so that changes in machine load affect both."""
     seconds: dict[str, list[float]] = {'ours': [], 'reference': []}
     sides = [('ours', ours), ('reference', reference)]
     for turn in range(repeats):
@@ -150,9 +150,9 @@ def interleave(ours: Step, reference: Step, repeats: int = 5) -> Timing:
 
 
 def largest_difference(ours: Any, reference: Any) -> float:
-    """Largest absolute difference of two results: numbers, arrays, tensors, or mappings / sequences of them.
+    """Return the largest absolute difference of two results: numbers, arrays, tensors, or mappings / sequences of them.
 
-    Infinite when the structures or shapes differ or only one side has a NaN.
+    Infinite if the structures or shapes differ or only one side has a NaN.
     """
     if isinstance(ours, Mapping):
         if not isinstance(reference, Mapping) or ours.keys() != reference.keys():
@@ -178,37 +178,37 @@ def _as_array(value: Any) -> np.ndarray:
 
 
 def peak_extra_memory(builder: Builder) -> int:
-    """Bytes by which one step raises the peak of resident memory above what was resident before it.
+    """Return the bytes by which one step raises the peak of resident memory.
 
-    Runs in a spawned process, so neither the other side nor an earlier step lends it memory. Building is not counted.
+    Runs in a spawned process, so that memory freed by other steps is not reused. Building is not counted.
 
     Raises:
         RuntimeError: the process died (often: out of memory).
     """
     context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_weigh, args=(builder, sender))
+    child = context.Process(target=_measure, args=(builder, sender))
     child.start()
     sender.close()
     try:
         return receiver.recv()
     except EOFError:
         child.join()
-        raise RuntimeError(f'the process that weighs {builder} ended with exit code {child.exitcode}') from None
+        raise RuntimeError(f'the process that measures {builder} ended with exit code {child.exitcode}') from None
     finally:
         child.join()
 
 
-def _weigh(builder: Builder, sender: Any) -> None:
+def _measure(builder: Builder, sender: Any) -> None:
     step = builder()
     gc.collect()
-    _give_back_free_memory()
+    _trim_memory()
     before = _reset_peak()
     step()
     sender.send(max(0, _peak() - before))
 
 
-def _give_back_free_memory() -> None:
+def _trim_memory() -> None:
     try:
         ctypes.CDLL(None).malloc_trim(0)  # glibc only; elsewhere the baseline is a little less exact
     except (OSError, AttributeError):
@@ -216,7 +216,7 @@ def _give_back_free_memory() -> None:
 
 
 def _reset_peak() -> int:
-    """Makes the peak start again from what is resident now, where the kernel can (Linux); bytes resident."""
+    """Reset the peak to the current resident memory if possible (Linux); return the resident bytes."""
     try:
         with open('/proc/self/clear_refs', 'w') as file:
             file.write('5')

@@ -1,10 +1,9 @@
-"""Large-scale jitter: pictures a second of our one transform against mmdet's own chain of four.
+"""Large-scale jitter: images per second of one transform against mmdet's sequence of four.
 
-Both sides see the same photographs and annotations, the same scales (0.1 to 2.0, evenly spread) and flips, on one
-thread, as a data loader's worker runs them. "Transforms" starts from what LoadImageFromFile and LoadAnnotations give,
-"from file" reads and decodes as well; both end with PackDetInputs. mmdet's own configs load masks as bitmaps. Where
-both sides do so from file, decoding and rasterising, the same code on either side, take most of the time: that row has
-no goal.
+Both sides get the same photographs, annotations, scales (0.1 to 2.0, evenly spaced) and flips, on one thread, as in a
+worker of a data loader. "Transforms" starts with the results of LoadImageFromFile and LoadAnnotations, "from file"
+includes reading and decoding; both end with PackDetInputs. mmdet's configs load masks as bitmaps. If both sides do so
+from file, decoding and rasterizing, which are the same code, take most of the time, so that row has no goal.
 """
 
 import contextlib
@@ -46,7 +45,7 @@ def rows(quick: bool) -> Iterable[Row]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """OpenCV and torch on one thread."""
+    """Run OpenCV and torch on one thread."""
     before = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -59,7 +58,7 @@ def one_thread() -> Iterator[None]:
 
 def _row(path: str, infos: list[dict], repeats: int, polygons: tuple[bool, bool], from_file: bool = False,
          backend: str = 'cv2') -> Row | None:
-    """One comparison; ``polygons`` says for either side (ours, mmdet's) whether it loads masks as polygons."""
+    """Return one comparison; ``polygons``: whether either side (ours, mmdet's) loads masks as polygons."""
     if not is_selected(path):
         return None
     random = np.random.default_rng(0)
@@ -71,7 +70,7 @@ def _row(path: str, infos: list[dict], repeats: int, polygons: tuple[bool, bool]
     ours()
     theirs()
     timing = interleave(ours, theirs, repeats)
-    speeds = f'{len(infos) / timing.ours:.0f} against {len(infos) / timing.reference:.0f} pictures/s'
+    speeds = f'{len(infos) / timing.ours:.0f} against {len(infos) / timing.reference:.0f} images/s'
     form = 'polygons' if polygons[1] else 'bitmaps'
     reference = f'resize, crop, filter, flip; {form}'
     goal = None if from_file and not polygons[0] else GOAL
@@ -80,7 +79,7 @@ def _row(path: str, infos: list[dict], repeats: int, polygons: tuple[bool, bool]
 
 
 def _runner(infos: list[dict], chains: list[list], polygons: bool, from_file: bool) -> Callable[[], None]:
-    """A function that sends every picture through its pipeline once."""
+    """Return a function that runs every image through its pipeline once."""
     load, pack = _loaders(polygons), _build({'type': 'mmdet.PackDetInputs'})
     inputs = infos if from_file else [_apply(load, dict(info)) for info in infos]
 
@@ -115,7 +114,7 @@ def _our_chain(draw: tuple[bool, float, float], backend: str) -> list:
 
 
 def _mmdet_chain(draw: tuple[bool, float, float], backend: str) -> list:
-    """The transforms of mmdet's own LSJ config, with the scale and flip of ``draw``; the crop's place stays random."""
+    """Build the transforms of mmdet's LSJ config, with the scale and flip of ``draw``; the crop remains random."""
     flip, scale, _ = draw
     chain = _build({'type': 'RandomResize', 'scale': (SIDE, SIDE), 'ratio_range': (0.1, 2.0), 'keep_ratio': True,
                     'resize_type': 'mmdet.Resize', 'backend': backend},
@@ -128,11 +127,11 @@ def _mmdet_chain(draw: tuple[bool, float, float], backend: str) -> list:
 
 
 def _difference(infos: list[dict], draws: list, polygons: bool, backend: str) -> float:
-    """Largest deviation from mmdet's transforms for the very same window.
+    """Return the largest deviation from mmdet's transforms for the same window.
 
-    It is the largest of: grey levels, pixels of boxes (polygons), percent of the picture's pixels that only one side
-    counts to an object, away from outlines (bitmaps: mmdet takes the source pixel under a pixel's corner, we the one
-    under its centre, so outlines differ by up to a pixel of the source).
+    It is the largest of: gray levels, pixels of boxes (polygons), percentage of pixels that only one side assigns to an
+    object, except near outlines (bitmaps: mmdet samples the source at a pixel's corner, we at its center, so outlines
+    differ by up to a pixel of the source).
     """
     worst = 0.0
     for info, (flip, scale, position) in zip(infos[:12], draws):
@@ -154,7 +153,7 @@ def _difference(infos: list[dict], draws: list, polygons: bool, backend: str) ->
 
 
 def _exact_chain(window: CropWindow, backend: str) -> list:
-    """mmdet's transforms with everything that they draw at random set to ``window``."""
+    """Build mmdet's transforms with all random values set to those of ``window``."""
     chain = _build({'type': 'mmdet.RandomFlip', 'prob': float(window.flip)},
                    {'type': 'mmdet.Resize', 'scale': window.scaled[::-1], 'keep_ratio': False, 'backend': backend},
                    {'type': 'mmdet.RandomCrop', 'crop_type': 'absolute', 'crop_size': window.size[::-1],
@@ -165,13 +164,13 @@ def _exact_chain(window: CropWindow, backend: str) -> list:
 
 
 def photographs(folder: Path, count: int) -> list[dict]:
-    """640 x 480 JPEGs made of packaged photographs, each with seven instances of 20 to 60 vertices (as in COCO)."""
-    pictures = [cv2.resize(load_photograph(package, file), (640, 480)) for package, file, *_ in PHOTOGRAPHS['train']]
+    """Write 640 x 480 JPEGs of packaged photographs, each with seven instances of 20 to 60 vertices (as in COCO)."""
+    images = [cv2.resize(load_photograph(package, file), (640, 480)) for package, file, *_ in PHOTOGRAPHS['train']]
     random = np.random.default_rng(0)
     infos = []
     for index in range(count):
         path = folder / f'{index}.jpg'
-        cv2.imwrite(str(path), pictures[index % len(pictures)][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+        cv2.imwrite(str(path), images[index % len(images)][..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
         instances = []
         for _ in range(7):
             vertices = int(random.integers(20, 61))
@@ -187,7 +186,7 @@ def photographs(folder: Path, count: int) -> list[dict]:
 
 
 def _coco_mini(count: int) -> list[dict]:
-    """The first pictures of a small part of COCO, without its crowds."""
+    """Return the first images of a small part of COCO, without crowd annotations."""
     content = json.loads((COCO_MINI / 'annotations' / 'instances_train2017.json').read_text())
     instances: dict[int, list] = {}
     for item in content['annotations']:

@@ -1,4 +1,4 @@
-"""The reference form of ViTDet's attention: what detectron2 computes, with every intermediate tensor materialised."""
+"""Reference for ViTDet's attention: computed as in detectron2, with every intermediate tensor materialized."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from vitdet_plugin.layers.pos_embed import rel_pos_rows
 from vitdet_plugin.layers.window import window_partition, window_unpartition
 
 
-def materialised_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, hw: tuple[int, int],
+def materialized_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, hw: tuple[int, int],
                            scale: float) -> Tensor:
     """softmax(scale q k^T + rel_h + rel_w) v over whole score tensors; q, k, v (B, H * W, d), heads in the batch."""
     h, w = hw
@@ -22,7 +22,7 @@ def materialised_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, tab
 
 
 class ReferenceAttention(WindowAttention):
-    """Zero padding before the projection, then materialised attention; parameters as in our module."""
+    """Zero padding before the projection, then materialized attention; parameters as in WindowAttention."""
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -37,5 +37,5 @@ class ReferenceAttention(WindowAttention):
     def _attend(self, qkv: Tensor) -> Tensor:
         groups, h, w, _ = qkv.shape
         q, k, v = qkv.reshape(groups, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).flatten(1, 2)
-        out = materialised_attention(q, k, v, self.rel_pos_h, self.rel_pos_w, (h, w), self.scale)
+        out = materialized_attention(q, k, v, self.rel_pos_h, self.rel_pos_w, (h, w), self.scale)
         return out.view(groups, self.num_heads, h, w, -1).permute(0, 2, 3, 1, 4).reshape(groups, h, w, -1)

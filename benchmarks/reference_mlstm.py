@@ -1,4 +1,4 @@
-"""The parallel form of the mLSTM cell as its formula stands, autograd included: what the benchmarks compare with."""
+"""Reference for the mLSTM cell: the parallel form, with gradients by autograd."""
 
 import torch
 import torch.nn.functional as F

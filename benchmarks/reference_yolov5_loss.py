@@ -1,4 +1,4 @@
-"""YOLOv5's loss as plain loops over images, objects, anchors and cells: what the benchmark compares with."""
+"""Reference for YOLOv5's loss: loops over images, objects, anchors and cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def loss_parts_by_loops(preds: Sequence[Tensor], targets: Tensor, anchors: Seque
                         balance: Sequence[float]) -> list[Tensor]:
     """Box, objectness and class loss of (B, A, H, W, 5 + K) logits, without gains.
 
-    ``targets`` (n, 6): image, label, centre x, centre y, width, height in pixels.
+    ``targets`` (n, 6): image, label, center x, center y, width, height in pixels.
     """
     parts = [torch.zeros(()) for _ in range(3)]
     for pred, sizes, stride, weight in zip(preds, anchors, strides, balance):
@@ -35,8 +35,8 @@ def loss_parts_by_loops(preds: Sequence[Tensor], targets: Tensor, anchors: Seque
                         squashed = 2 * logits[:4].sigmoid()
                         size = squashed[2:].square() * torch.tensor(anchor) / stride
                         box = torch.cat((squashed[:2] - 0.5, size))
-                        wanted = torch.tensor([x / stride - column, y / stride - row, w / stride, h / stride])
-                        boxes.append(complete_iou(box[None], wanted[None])[0])
+                        expected = torch.tensor([x / stride - column, y / stride - row, w / stride, h / stride])
+                        boxes.append(complete_iou(box[None], expected[None])[0])
                         objectness[image, a, row, column] = boxes[-1].detach().clamp(min=0)
                         target = F.one_hot(torch.tensor(int(label)), len(logits) - 5).float()
                         classes.append(F.binary_cross_entropy_with_logits(logits[5:], target))
@@ -53,7 +53,7 @@ def _fits(width: float, height: float, anchor: tuple[float, float], max_ratio: f
 
 
 def _cell(x: float, y: float, dx: int, dy: int, columns: int, rows: int) -> tuple[int, int] | None:
-    """Column and row of the neighbour in this direction, None where the centre is not near it."""
+    """Return column and row of the neighbor in this direction; None if the center is not near it."""
     near = {(0, 0): True, (-1, 0): x % 1 < 0.5 and x > 1, (0, -1): y % 1 < 0.5 and y > 1,
             (1, 0): (columns - x) % 1 < 0.5 and columns - x > 1, (0, 1): (rows - y) % 1 < 0.5 and rows - y > 1}
     if not near[dx, dy]:

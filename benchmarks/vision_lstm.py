@@ -11,7 +11,7 @@ from benchmarks.harness import Row, Step, compare, interleave, is_selected, larg
 from benchmarks.reference_mlstm import parallel_mlstm
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.layers import vil
-from vitdet_plugin.layers.mlstm import mlstm
+from vitdet_plugin.ops.mlstm import mlstm
 
 _SIDES = {'ours': mlstm, 'parallel': parallel_mlstm}
 _HEADS, _DIM = 4, 96  # of ViL-T
@@ -21,7 +21,7 @@ _BLOCKS, _FEW_BLOCKS = 24, 2  # training with all of them takes 7 GB at 1600 tok
 def _cell(side: str, tokens: int, training: bool) -> Step:
     torch.manual_seed(0)
     q, k, v = (torch.randn(_HEADS, tokens, _DIM) for _ in range(3))
-    # gates as they are at the start of a training: forget biases from 3 to 6
+    # gates as at the start of training: forget biases from 3 to 6
     i_gate = 0.1 * torch.randn(_HEADS, tokens)
     f_gate = torch.linspace(3, 6, _HEADS)[:, None] + 0.3 * torch.randn(_HEADS, tokens)
     inputs, direction = [q, k, v, i_gate, f_gate], torch.randn(_HEADS, tokens, _DIM)
@@ -48,7 +48,7 @@ def _cell_of(side: str) -> Iterator[None]:
 
 
 def _backbone(side: str, tokens: int, blocks: int, training: bool) -> Step:
-    """ViL-T with its first blocks; only the cell differs."""
+    """ViL-T with ``blocks`` blocks; both sides differ only in the cell."""
     torch.manual_seed(0)
     pixels = 16 * round(tokens ** 0.5)
     model = VisionLSTM(dict(dim=192, depth=blocks), img_size=pixels).train(training)
@@ -66,19 +66,19 @@ def _backbone(side: str, tokens: int, blocks: int, training: bool) -> Step:
 
 
 def _worst(ours: list[Tensor], reference: list[Tensor]) -> float:
-    """Largest difference in units of each result's standard deviation."""
+    """Return the largest difference in units of each result's standard deviation."""
     return max(largest_difference(a, b) / b.std().item() for a, b in zip(ours, reference, strict=True))
 
 
 def _growth(name: str, builder: partial, few: int, many: int) -> Row | None:
-    """Time a token at many tokens against that at few, both ours: 1 is linear."""
+    """Compare the time per token for many and for few tokens; 1 is linear growth."""
     path = f'cell, {name}: {many} against {few} tokens'
     if not is_selected(path):
         return None
     timing = interleave(builder(few), builder(many), repeats=5)
     factor = timing.ratio / (many / few)
     return Row(path, 'linear growth', None, None, difference=factor, tolerance=1.6,
-               note=f'{factor:.2f} times the time a token')
+               note=f'{factor:.2f} times the time per token')
 
 
 def _rows_of(name: str, builder: Callable, sizes: tuple[int, ...], **goals: float) -> Iterator[Row | None]:
@@ -89,7 +89,7 @@ def _rows_of(name: str, builder: Callable, sizes: tuple[int, ...], **goals: floa
 
 
 def rows(quick: bool) -> Iterator[Row | None]:
-    """Cell with its goals; how it grows; the backbone."""
+    """Yield the cell, its growth with the number of tokens, and the backbone."""
     sizes = (196, 576) if quick else (196, 1600, 4096)
     for name, training in (('inference', False), ('training', True)):
         cell = partial(_cell, training=training)

@@ -1,4 +1,4 @@
-"""The ViT-B backbone of ViTDet end to end at 1024^2, against the same backbone with materialised attention."""
+"""The ViT-B backbone of ViTDet end to end at 1024^2, against the same backbone with materialized attention."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,7 +20,7 @@ def _backbone(side: int, depth: int, reference: bool) -> ViTDet:
             torch.nn.init.normal_(module.rel_pos_h, std=0.02)
             torch.nn.init.normal_(module.rel_pos_w, std=0.02)
             if reference:
-                module.__class__ = ReferenceAttention  # the same parameters, computed the reference's way
+                module.__class__ = ReferenceAttention  # the same parameters
     return backbone
 
 
@@ -48,10 +48,10 @@ def _training(side: int, depth: int, reference: bool) -> Step:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Inference and one forward and backward pass; weights and activations that both sides share are in the memory."""
+    """Yield inference, and forward and backward pass; the memory includes weights and activations common to both."""
     side, depth, repeats = (512, 4, 3) if quick else (1024, 12, 3)
     for name, builder, goals in [('inference', _inference, dict(time_goal=1.6, memory_goal=6)),
                                  ('training', _training, {})]:
-        yield compare(f'ViT-B backbone, {side}^2, {depth} blocks, {name}', 'materialised',
+        yield compare(f'ViT-B backbone, {side}^2, {depth} blocks, {name}', 'materialized',
                       partial(builder, side, depth, False), partial(builder, side, depth, True), tolerance=5e-3,
                       repeats=repeats, **goals)

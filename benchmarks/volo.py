@@ -1,4 +1,4 @@
-"""VOLO-D1 at 224 and 640 pixels: outlook attention and the whole backbone against the official form of both."""
+"""VOLO-D1 at 224 and 640 pixels: outlook attention and the backbone against the official implementations."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -11,9 +11,10 @@ from torch import Tensor
 from benchmarks.harness import Row, Step, compare
 from vitdet_plugin.backbones.volo import VOLO, Attention, PatchEmbed
 from vitdet_plugin.layers import mlp
-from vitdet_plugin.layers.outlook import OutlookAttention, outlook_attention
+from vitdet_plugin.layers.outlook import OutlookAttention
+from vitdet_plugin.ops.outlook_attention import outlook_attention
 
-_DIM, _HEADS, _PLACES = 192, 6, 9
+_DIM, _HEADS, _POSITIONS = 192, 6, 9
 _SCALE = (_DIM // _HEADS) ** -0.5
 
 
@@ -22,14 +23,14 @@ def reference_attention(v: Tensor, a: Tensor) -> Tensor:
     batch, height, width, _ = v.shape
     windows = a.shape[1] * a.shape[2]
     unfolded = F.unfold(v.permute(0, 3, 1, 2), 3, padding=1, stride=2)
-    unfolded = unfolded.reshape(batch, _HEADS, -1, _PLACES, windows).permute(0, 1, 4, 3, 2)
-    scores = a.reshape(batch, windows, _HEADS, _PLACES, _PLACES).permute(0, 2, 1, 3, 4) * _SCALE
-    out = (scores.softmax(-1) @ unfolded).permute(0, 1, 4, 3, 2).reshape(batch, _DIM * _PLACES, windows)
+    unfolded = unfolded.reshape(batch, _HEADS, -1, _POSITIONS, windows).permute(0, 1, 4, 3, 2)
+    scores = a.reshape(batch, windows, _HEADS, _POSITIONS, _POSITIONS).permute(0, 2, 1, 3, 4) * _SCALE
+    out = (scores.softmax(-1) @ unfolded).permute(0, 1, 4, 3, 2).reshape(batch, _DIM * _POSITIONS, windows)
     return F.fold(out, (height, width), 3, padding=1, stride=2).permute(0, 2, 3, 1)
 
 
 class ReferenceOutlook(OutlookAttention):
-    """The layer around it, projections included."""
+    """The layer, with its projections."""
 
     def forward(self, x: Tensor) -> Tensor:
         cells = F.avg_pool2d(x.permute(0, 3, 1, 2), 2, 2, ceil_mode=True).permute(0, 2, 3, 1)
@@ -37,7 +38,7 @@ class ReferenceOutlook(OutlookAttention):
 
 
 class ReferenceSelfAttention(Attention):
-    """All scores at once."""
+    """Materializes the scores."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
@@ -59,7 +60,7 @@ _OFFICIAL = {OutlookAttention: ReferenceOutlook, Attention: ReferenceSelfAttenti
 def _core(reference: bool, batch: int, side: int, training: bool) -> Step:
     torch.manual_seed(0)
     v = torch.randn(batch, side, side, _DIM, requires_grad=training)
-    a = torch.randn(batch, side // 2, side // 2, _HEADS * _PLACES**2, requires_grad=training)
+    a = torch.randn(batch, side // 2, side // 2, _HEADS * _POSITIONS**2, requires_grad=training)
     direction = torch.randn(batch, side, side, _DIM) if training else None
 
     def step() -> list[Tensor]:
@@ -83,7 +84,7 @@ def _backbone(reference: bool, side: int, training: bool) -> Step:
     model = VOLO('d1').train(training)
     for module in model.modules():
         if reference and type(module) in _OFFICIAL:
-            module.__class__ = _OFFICIAL[type(module)]  # the same parameters, computed the official way
+            module.__class__ = _OFFICIAL[type(module)]  # the same parameters
     return _step(lambda x: model(x)[0], model.network[0][0].attn.attn.weight, torch.randn(1, 3, side, side), training)
 
 
@@ -100,7 +101,7 @@ def _step(function, weight: Tensor, x: Tensor, training: bool) -> Step:
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """The attention alone; the layer with its projections; the backbone. Training is forward and backward."""
+    """Yield the attention, the layer with its projections, the backbone; training is forward and backward."""
     repeats = 3 if quick else 7
     for pixels, batch in [(224, 1)] if quick else [(224, 8), (640, 1)]:
         side = pixels // 8

@@ -1,9 +1,9 @@
-"""YOLOv5: mosaics a second, loss with assignment, inference of ConvNeXt-T at 640, each against a plain form.
+"""YOLOv5: mosaics per second, loss with assignment, inference of ConvNeXt-T at 640, each against a reference.
 
-Mosaics: our one warp against mmdet's Mosaic and RandomAffine, on the same photographs, with colours, flip and packing
-on both sides. That ours has the geometry of two steps is checked with the same draws (mosaic, then an affine about the
-centre). Loss: assignment of all images at once against loops over images, objects, anchors and cells.
-Inference: the whole detector, our channels-last backbone against timm's ConvNeXt as it comes.
+Mosaics: one warp against mmdet's Mosaic and RandomAffine, on the same photographs, with color, flip and packing on both
+sides. The geometry is compared with that of two steps with the same random values (a mosaic, then an affine transform
+about the center). Loss: assignment of all images at once against loops over images, objects, anchors and cells.
+Inference: the detector with our channels-last backbone against that with timm's ConvNeXt.
 """
 
 import copy
@@ -25,7 +25,7 @@ from benchmarks.harness import Row, compare, interleave, is_selected, largest_di
 from benchmarks.lsj import one_thread, photographs
 from benchmarks.reference_yolov5_loss import loss_parts_by_loops
 
-CONFIG = Path(__file__).resolve().parents[1] / 'configs/convnext_yolov5/yolov5_convnext-t_pafpn_adamw-300e_coco.py'
+CONFIG = Path(__file__).resolve().parents[1] / 'configs/yolov5/yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 SIZE = 640
 
 
@@ -33,21 +33,21 @@ def rows(quick: bool) -> Iterable[Row]:
     count, repeats = (6, 1) if quick else (40, 5)
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         infos = photographs(Path(folder), count)
-        yield _mosaic_row('mosaic + affine, decoded pictures', infos, repeats, from_file=False)
+        yield _mosaic_row('mosaic + affine, decoded images', infos, repeats, from_file=False)
         yield _mosaic_row('mosaic + affine, from file', infos, repeats, from_file=True)
-        yield _mosaic_row('mosaic + affine, from file, ours remembered', infos, repeats, from_file=True, cache_mb=1000)
+        yield _mosaic_row('mosaic + affine, from file, ours cached', infos, repeats, from_file=True, cache_mb=1000)
     images, size = (2, 320) if quick else (16, SIZE)
     yield compare('loss + assignment + backward', 'loops over images and objects', partial(_our_loss, images, size),
                   partial(_loop_loss, images, size), tolerance=1e-4, repeats=repeats, memory=False,
                   note=f'{images} images of {size}, 80 classes, 8 objects each')
     size = 128 if quick else SIZE
-    yield compare('ConvNeXt-T in YOLOv5, one picture', "timm's backbone, NCHW", partial(_detector, size, True),
+    yield compare('ConvNeXt-T in YOLOv5, one image', "timm's backbone, NCHW", partial(_detector, size, True),
                   partial(_detector, size, False), tolerance=2e-2, repeats=repeats, memory=not quick,
                   check=_boxes_differ, note=f'{size} x {size}, suppression included')
 
 
 class _Memory:
-    """A data set of loaded pictures, as MultiImageMixDataset wants one."""
+    """A data set of loaded images with the interface that MultiImageMixDataset requires."""
 
     metainfo: dict = {}
 
@@ -92,7 +92,7 @@ def _mosaic_row(path: str, infos: list[dict], repeats: int, from_file: bool, cac
     run = partial(_run, len(infos))
     run(our_set), run(their_set)
     timing = interleave(partial(run, our_set), partial(run, their_set), repeats)
-    speeds = f'{len(infos) / timing.ours:.0f} against {len(infos) / timing.reference:.0f} pictures/s'
+    speeds = f'{len(infos) / timing.ours:.0f} against {len(infos) / timing.reference:.0f} images/s'
     if from_file:
         infos = list(_Memory(infos, [TRANSFORMS.build(s) for s in their_load]))
     return Row(path, 'mmdet Mosaic + RandomAffine', timing.ratio, None, difference=_geometry_differs(infos),
@@ -106,18 +106,18 @@ def _run(count: int, data) -> None:
 
 
 def _geometry_differs(infos: list[dict]) -> float:
-    """Largest difference of a box's corner, in pixels, from two steps with the same draws."""
+    """Return the largest difference of a box corner, in pixels, from two steps with the same random values."""
     fused = TRANSFORMS.build({'type': 'MosaicAffine', 'img_size': SIZE})
-    affine = TRANSFORMS.build({'type': 'CentredRandomAffine', 'border': (-SIZE // 2, -SIZE // 2)})
+    affine = TRANSFORMS.build({'type': 'CenteredRandomAffine', 'border': (-SIZE // 2, -SIZE // 2)})
     mosaic = TRANSFORMS.build({'type': 'mmdet.Mosaic', 'img_scale': (SIZE, SIZE), 'center_ratio_range': (1.0, 1.0)})
-    fused.centre = (1.0, 1.0)
+    fused.center = (1.0, 1.0)
     worst = 0.0
     for first in range(0, len(infos) - 3, 4):
         parts = copy.deepcopy(infos[first:first + 4])
         results = dict(parts[0], mix_results=parts[1:])
         two = mosaic.transform(copy.deepcopy(results))
         np.random.seed(first)
-        np.random.uniform(size=2)  # the centre
+        np.random.uniform(size=2)  # the center
         two = affine.transform(two)
         np.random.seed(first)
         one = fused.transform(results)
@@ -186,17 +186,17 @@ def _detector(size: int, is_ours: bool) -> Callable:
     model = MODELS.build(model).eval()
     if not is_ours:
         model.backbone = _TimmBackbone(model.backbone).eval()
-    picture = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(1))
     sample = DetDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size), scale_factor=(1.0, 1.0)))
 
     @torch.no_grad()
     def step():
-        found = model.predict(picture, [sample.clone()])[0].pred_instances
+        found = model.predict(image, [sample.clone()])[0].pred_instances
         assert len(found)
         return found
     return step
 
 
 def _boxes_differ(ours, theirs) -> float:
-    """Largest difference of a corner in pixels."""
+    """Return the largest difference of a corner in pixels."""
     return largest_difference(ours.bboxes, theirs.bboxes)

@@ -1,23 +1,10 @@
 """ViTDet, ViT-B, Mask R-CNN, COCO, 100 epochs of large-scale jitter (arXiv 2203.16527, table 5 and appendix A.2)."""
 
-_base_ = ['_base_/datasets/coco_lsj.py', '_base_/runtime.py']
-
-# Schedule: 100 ep = 100 x 118,000 images = 184,375 it x 64 images
-epochs, images, batch = 100, 118_000, 64  # 8 GPUs x 8 images
-max_iters = epochs * images // batch
-milestones = [round(max_iters * part) for part in (8 / 9, 26 / 27)]  # 163,889 and 177,546
-val_interval = 5000
-
-norm_cfg = dict(type='LayerNorm2d', eps=1e-6)
+_base_ = ['_base_/models/mask-rcnn_sfp.py', '_base_/datasets/coco_lsj.py', '_base_/schedules/vitdet_100e.py',
+          '_base_/runtime.py']
 
 model = dict(
-    type='MaskRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_size_divisor=_base_.image_size),  # zeros on the right and at the bottom, after normalising
+    data_preprocessor=dict(pad_size_divisor=_base_.image_size),
     backbone=dict(
         type='ViTDet',
         arch='base',
@@ -27,81 +14,6 @@ model = dict(
         propagation='global',  # blocks 2, 5, 8, 11
         drop_path_rate=0.1,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mae_pretrain_vit_base.pth')),
-    neck=dict(type='SimpleFeaturePyramid', in_channels=768, out_channels=256, norm_cfg=norm_cfg),
-    rpn_head=dict(
-        type='RPNHead',
-        in_channels=256,
-        feat_channels=256,
-        num_convs=2,
-        anchor_generator=dict(
-            type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
-        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[1.0, 1.0, 1.0, 1.0]),
-        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
-        loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
-    roi_head=dict(
-        type='StandardRoIHead',
-        bbox_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32]),
-        bbox_head=dict(
-            type='Shared4Conv1FCBBoxHead',
-            in_channels=256,
-            conv_out_channels=256,
-            fc_out_channels=1024,
-            roi_feat_size=7,
-            num_classes=80,
-            norm_cfg=norm_cfg,
-            bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
-            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
-        mask_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32]),
-        mask_head=dict(
-            type='FCNMaskHead',
-            num_convs=4,
-            in_channels=256,
-            conv_out_channels=256,
-            num_classes=80,
-            norm_cfg=norm_cfg,
-            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
-    train_cfg=dict(
-        rpn=dict(
-            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3,
-                          match_low_quality=True, ignore_iof_thr=-1),
-            sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
-            allowed_border=-1,
-            pos_weight=-1,
-            debug=False),
-        rpn_proposal=dict(nms_pre=2000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(
-            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5,
-                          match_low_quality=False, ignore_iof_thr=-1),
-            sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
-            mask_size=28,
-            pos_weight=-1,
-            debug=False)),
-    test_cfg=dict(
-        rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5)))
+    neck=dict(in_channels=768))
 
-# AdamW; layer i of L = 12 learns at 0.7 ** (13 - i) of the rate
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='LayerWiseDecayConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.7, no_decay='d2'),
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1))
-auto_scale_lr = dict(enable=False, base_batch_size=batch)
-
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
-]
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=val_interval)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=val_interval))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

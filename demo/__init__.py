@@ -1,1 +1,1 @@
-"""The demo set, which is drawn, and the small pre-training for it. Installed as vitdet_plugin.demo."""
+"""The generated demo set and the pre-training of the demo's backbone. Installed as vitdet_plugin.demo."""

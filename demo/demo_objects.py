@@ -1,7 +1,7 @@
-"""The five kinds of object in the demo set: outline, typical colour and shading of each.
+"""The five classes of objects in the demo set: outline, typical color and shading of each.
 
-Every outline is given in a unit frame (the object fits the disc of radius 1, x to the right, y down) and in continuous
-coordinates, where a pixel with index i covers [i, i + 1). ``paint`` works on a small window around one object.
+Every outline is given in a unit frame (the object fits into the disc of radius 1, x to the right, y down) and in
+continuous coordinates, where a pixel with index i covers [i, i + 1). ``paint`` renders a small window around an object.
 """
 
 import colorsys
@@ -11,43 +11,43 @@ import cv2
 import numpy as np
 
 # name -> typical hue in [0, 1), saturation, value
-CLASS_COLOURS = {
+CLASS_COLORS = {
     'ball': (0.58, 0.75, 0.85),
     'ring': (0.83, 0.65, 0.85),
     'star': (0.14, 0.85, 0.95),
     'brick': (0.03, 0.65, 0.70),
     'leaf': (0.33, 0.70, 0.65),
 }
-CLASS_NAMES = tuple(CLASS_COLOURS)
+CLASS_NAMES = tuple(CLASS_COLORS)
 HUE_JITTER = 0.03
 SUPERSAMPLING = 4
 
 
 @dataclass
 class DemoObject:
-    """One object, placed.
+    """One object with its position.
 
     Attributes:
-        name: one of ``CLASS_NAMES``.
-        centre: (x, y) in pixels of the picture.
-        radius: half of the largest extent, in pixels.
-        angle: rotation in radians.
-        rings: outlines in picture coordinates, each (n, 2); the first is the outer one, the others are holes.
-        colour: RGB in [0, 1], shape (3,).
-        shape: the two free numbers of the class (aspect, thickness …), for outline and shading alike.
+        name: One of ``CLASS_NAMES``.
+        center: (x, y) in pixels of the image.
+        radius: Half of the largest extent, in pixels.
+        angle: Rotation in radians.
+        rings: Outlines in image coordinates, each (n, 2); the first is the outer one, the others are holes.
+        color: RGB in [0, 1], shape (3,).
+        shape: Two parameters of the class (aspect, thickness …), used for outline and shading.
     """
 
     name: str
-    centre: tuple[float, float]
+    center: tuple[float, float]
     radius: float
     angle: float
     rings: list[np.ndarray]
-    colour: np.ndarray
+    color: np.ndarray
     shape: tuple[float, float]
 
 
-def make_object(rng: np.random.Generator, name: str, centre: tuple[float, float], radius: float) -> DemoObject:
-    """Draws the free parameters of an object of class ``name`` and places it."""
+def make_object(rng: np.random.Generator, name: str, center: tuple[float, float], radius: float) -> DemoObject:
+    """Sample the parameters of an object of class ``name`` and return it at its position."""
     angle = float(rng.uniform(0, 2 * np.pi))
     first, second = (float(v) for v in rng.uniform(0, 1, 2))
     shape = {
@@ -59,12 +59,12 @@ def make_object(rng: np.random.Generator, name: str, centre: tuple[float, float]
     }[name]
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, sin], [-sin, cos]])
-    rings = [unit @ rotation * radius + centre for unit in _unit_rings(name, shape)]
-    hue, saturation, value = CLASS_COLOURS[name]
+    rings = [unit @ rotation * radius + center for unit in _unit_rings(name, shape)]
+    hue, saturation, value = CLASS_COLORS[name]
     hue = (hue + rng.normal(0, HUE_JITTER)) % 1
     saturation = np.clip(saturation * rng.uniform(0.75, 1.25), 0, 1)
     value = np.clip(value * rng.uniform(0.75, 1.15), 0, 1)
-    return DemoObject(name, centre, radius, angle, rings, np.array(colorsys.hsv_to_rgb(hue, saturation, value)), shape)
+    return DemoObject(name, center, radius, angle, rings, np.array(colorsys.hsv_to_rgb(hue, saturation, value)), shape)
 
 
 def _unit_rings(name: str, shape: tuple[float, float]) -> list[np.ndarray]:
@@ -82,7 +82,7 @@ def _unit_rings(name: str, shape: tuple[float, float]) -> list[np.ndarray]:
     if name == 'brick':
         half = np.array([1, shape[0]]) / np.hypot(1, shape[0])
         return [np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half]
-    # A leaf: two arcs from stem (-1, 0) to tip (1, 0), fuller towards the stem.
+    # leaf: two arcs from the stem (-1, 0) to the tip (1, 0), wider towards the stem
     along = np.linspace(-1, 1, 16)
     width = _leaf_half_width(along, shape[0])
     upper, lower = np.stack([along, -width], 1), np.stack([along, width], 1)
@@ -94,17 +94,17 @@ def _leaf_half_width(along: np.ndarray, width: float) -> np.ndarray:
 
 
 def coverage(rings: list[np.ndarray], window: tuple[int, int, int, int]) -> np.ndarray:
-    """Share of each pixel that lies inside the outlines (even-odd rule).
+    """Return the fraction of each pixel that lies inside the outlines (even-odd rule).
 
     Args:
-        rings: outlines, each (n, 2), in picture coordinates.
+        rings: Outlines, each (n, 2), in image coordinates.
         window: (x0, y0, x1, y1) in whole pixels.
 
     Returns:
         float32 (y1 - y0, x1 - x0) in [0, 1].
     """
     x0, y0, x1, y1 = window
-    # Fixed point with 4 fractional bits; half a fine pixel is taken off because OpenCV's indices are pixel centres.
+    # fixed point with 4 fractional bits; minus half a fine pixel, because OpenCV's indices are pixel centers
     fine = [np.round(((ring - (x0, y0)) * SUPERSAMPLING - 0.5) * 16).astype(np.int32) for ring in rings]
     canvas = np.zeros(((y1 - y0) * SUPERSAMPLING, (x1 - x0) * SUPERSAMPLING), np.uint8)
     cv2.fillPoly(canvas, fine, 255, shift=4)
@@ -113,21 +113,21 @@ def coverage(rings: list[np.ndarray], window: tuple[int, int, int, int]) -> np.n
 
 def paint(rng: np.random.Generator, obj: DemoObject, window: tuple[int, int, int, int],
           light: np.ndarray) -> np.ndarray:
-    """Colours of an object, lit from ``light`` (unit vector, (3,)), over a window of the picture.
+    """Return the colors of an object, lit from ``light`` (unit vector, (3,)), over a window of the image.
 
     Returns:
-        float32 (y1 - y0, x1 - x0, 3), RGB in [0, 1]; meaningful only where the object is.
+        float32 (y1 - y0, x1 - x0, 3), RGB in [0, 1]; meaningful only on the object.
     """
     x0, y0, x1, y1 = window
-    dx = (np.arange(x0, x1, dtype=np.float32) + 0.5 - obj.centre[0]) / obj.radius
-    dy = (np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5 - obj.centre[1]) / obj.radius
+    dx = (np.arange(x0, x1, dtype=np.float32) + 0.5 - obj.center[0]) / obj.radius
+    dy = (np.arange(y0, y1, dtype=np.float32)[:, None] + 0.5 - obj.center[1]) / obj.radius
     cos, sin = np.cos(obj.angle), np.sin(obj.angle)
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
     local_light = np.array([light[0] * cos + light[1] * sin, light[1] * cos - light[0] * sin, light[2]])
     brightness, gloss = _SHADERS[obj.name](u, v, obj.shape, local_light)
     grain = rng.normal(0, 0.03, u.shape).astype(np.float32)
-    colours = (brightness + grain)[..., None] * obj.colour.astype(np.float32)
-    return np.clip(colours + gloss[..., None], 0, 1) if gloss is not None else np.clip(colours, 0, 1)
+    colors = (brightness + grain)[..., None] * obj.color.astype(np.float32)
+    return np.clip(colors + gloss[..., None], 0, 1) if gloss is not None else np.clip(colors, 0, 1)
 
 
 def _shade_ball(u, v, shape, light):

@@ -1,10 +1,10 @@
-"""Writes the demo set: small COCO-format pictures of drawn objects on photographs, with boxes and exact masks.
+"""Write the demo set: small images of drawn objects on photographs, in COCO format with boxes and exact masks.
 
-The objects (``demo_objects``) overlap, are cut by the border and come in sizes from 12 % to 60 % of the shorter side.
-The photographs are those that scikit-image, scikit-learn, imaug and matplotlib carry in their wheels; each belongs to
-one split only, so a model that was trained on ``train`` or ``pretrain`` has never seen the backgrounds of ``val``.
-The same versions of the packages and the same arguments give the same bytes; picture i does not depend on how many
-are written.
+The objects (``demo_objects``) overlap, are cut by the border and have sizes from 12 % to 60 % of the shorter side.
+The photographs are those in the wheels of scikit-image, scikit-learn, imaug and matplotlib; each is used in one split
+only, so that the backgrounds of ``val`` are new to a model that was trained on ``train`` or ``pretrain``.
+The same versions of the packages and the same arguments give the same bytes; image i does not depend on the number of
+images.
 """
 
 import importlib.util
@@ -13,19 +13,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import shapely
 from pycocotools import mask as mask_utils
 
 from vitdet_plugin.demo.demo_objects import CLASS_NAMES, DemoObject, coverage, make_object, paint
 from vitdet_plugin.errors import UserError
 
-CATEGORY_IDS = {'ball': 3, 'ring': 7, 'star': 11, 'brick': 18, 'leaf': 24}  # sparse, as COCO's are
+CATEGORY_IDS = {'ball': 3, 'ring': 7, 'star': 11, 'brick': 18, 'leaf': 24}  # with gaps, as in COCO
 LICENSES = [
     {'id': 1, 'name': 'CC0 or public domain', 'url': 'https://creativecommons.org/publicdomain/zero/1.0/'},
     {'id': 2, 'name': 'CC BY 2.0', 'url': 'https://creativecommons.org/licenses/by/2.0/'},
     {'id': 3, 'name': 'MIT (as shipped with imaug)', 'url': 'https://opensource.org/license/mit'},
 ]
-# split -> (package, file inside it, id of its licence, credit)
+# split -> (package, file inside it, id of its license, credit)
 PHOTOGRAPHS = {
     'train': [
         ('sklearn', 'datasets/images/china.jpg', 2, 'danielbuechele, flickr.com/photos/danielbuechele/6061409035'),
@@ -57,26 +56,26 @@ _LONGEST_PHOTOGRAPH_SIDE = 512
 
 def write_demo_set(root: str | Path, train: int = 2000, val: int = 100, pretrain: int = 0, size: int = 160,
                    seed: int = 0) -> dict[str, Path]:
-    """Writes pictures to ``root/<split>/`` and annotations to ``root/annotations/<split>.json``.
+    """Write images to ``root/<split>/`` and annotations to ``root/annotations/<split>.json``.
 
     Args:
-        root: folder to write to; made if need be, files of the same names are replaced.
-        train, val, pretrain: pictures per split; a split of 0 pictures is not written.
-        size: longest side in pixels; pictures are size x 3/4 size, 3/4 size x size or 4/5 size squared.
-        seed: another seed gives other pictures.
+        root: Folder to write to, created if necessary; files of the same names are replaced.
+        train, val, pretrain: Number of images of each split; a split of 0 images is not written.
+        size: Longest side in pixels; images are size x 3/4 size, 3/4 size x size or 4/5 size squared.
+        seed: Another seed gives other images.
 
     Returns:
         The annotation file of each split written.
 
     Raises:
-        UserError: a photograph is not where its package should carry it, ``size`` or a number is out of range, or
-            ``root`` cannot be written.
+        UserError: A photograph is not found in its package, ``size`` or a number is out of range, or ``root`` cannot
+            be written.
     """
     counts = {'train': train, 'val': val, 'pretrain': pretrain}
     if size < 64:
         raise UserError(f'demo set: size={size} is too small for objects of 12 % of the side; use 64 or more')
     if min(counts.values()) < 0 or max(counts.values()) == 0:
-        raise UserError(f'demo set: {counts} pictures asked for; ask for at least one and no negative number')
+        raise UserError(f'demo set: {counts} images requested; request at least one, and no negative number')
     try:
         return {split: _write_split(Path(root), split, count, size, seed) for split, count in counts.items() if count}
     except OSError as error:
@@ -90,10 +89,10 @@ def _write_split(root: Path, split: str, count: int, size: int, seed: int) -> Pa
     for index in range(count):
         rng = np.random.default_rng([seed, SPLITS.index(split), index])
         choice = int(rng.integers(len(photographs)))
-        picture, objects, owner = compose(rng, photographs[choice], size)
+        image, objects, owner = compose(rng, photographs[choice], size)
         height, width = owner.shape
         name = f'{index:06d}.jpg'
-        saved = cv2.imwrite(str(root / split / name), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        saved = cv2.imwrite(str(root / split / name), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not saved:
             raise UserError(f'demo set: cannot write {root / split / name}; check the disk and the permissions')
         _, file, license_id, credit = PHOTOGRAPHS[split][choice]
@@ -116,45 +115,45 @@ def _write_split(root: Path, split: str, count: int, size: int, seed: int) -> Pa
 
 
 def load_photograph(package: str, file: str) -> np.ndarray:
-    """RGB uint8 (H, W, 3), at most 512 pixels long. The package is located, not imported."""
+    """Return a photograph as RGB uint8 (H, W, 3), at most 512 pixels long. The package is located, not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f'demo set: its background {file} comes with the package {package}, which is not installed; '
-                        f'install requirements/ or scikit-image, scikit-learn, imaug and matplotlib')
+                        'run pip install "vitdet-plugin[demo]"')
     path = Path(spec.submodule_search_locations[0]) / file
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
         raise UserError(f'demo set: the background {path} is missing or unreadable; reinstall the package {package}')
-    scale = min(1.0, _LONGEST_PHOTOGRAPH_SIDE / max(picture.shape[:2]))
-    picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(picture[..., ::-1])
+    scale = min(1.0, _LONGEST_PHOTOGRAPH_SIDE / max(image.shape[:2]))
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def compose(rng: np.random.Generator, photograph: np.ndarray, size: int) -> tuple[np.ndarray, list, np.ndarray]:
-    """Draws one picture.
+    """Generate one image.
 
     Returns:
-        picture uint8 (H, W, 3) RGB; the objects, farthest first; ``owner`` int (H, W): which object each pixel shows
-        (its place in the list), -1 for the photograph.
+        image uint8 (H, W, 3) RGB; the objects, farthest first; ``owner`` int (H, W): index of the object that each
+        pixel shows, -1 for the photograph.
     """
     width, height = [(size, size * 3 // 4), (size * 3 // 4, size), (size * 4 // 5, size * 4 // 5)][rng.integers(3)]
-    picture = _background(rng, photograph, width, height)
+    image = _background(rng, photograph, width, height)
     objects, covers, owner = _place_objects(rng, width, height)
     tilt, turn = rng.uniform(0.5, 0.9), rng.uniform(0, 2 * np.pi)
     light = np.array([np.cos(turn) * tilt, np.sin(turn) * tilt, np.sqrt(1 - tilt * tilt)])
     for obj, (window, cover) in zip(objects, covers):
         x0, y0, x1, y1 = window
-        _cast_shadow(picture, cover, window, obj.radius, light)
-        patch = picture[y0:y1, x0:x1]
+        _cast_shadow(image, cover, window, obj.radius, light)
+        patch = image[y0:y1, x0:x1]
         patch += cover[..., None] * (paint(rng, obj, window, light) - patch)
-    picture += rng.normal(0, rng.uniform(0.005, 0.02), picture.shape).astype(np.float32)
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), objects, owner
+    image += rng.normal(0, rng.uniform(0.005, 0.02), image.shape).astype(np.float32)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), objects, owner
 
 
 def _background(rng: np.random.Generator, photograph: np.ndarray, width: int, height: int) -> np.ndarray:
-    """A random part of the photograph, float32 (height, width, 3) in [0, 1], colours jittered.
+    """Return a random part of the photograph, float32 (height, width, 3) in [0, 1], with color jitter.
 
-    Every other one has its hues turned: with so few photographs a detector would take their colours for classes.
+    Half of them have their hues rotated: with so few photographs a detector would learn their colors as classes.
     """
     full_height, full_width = photograph.shape[:2]
     zoom = min(full_width / width, full_height / height) * rng.uniform(0.4, 1.0)
@@ -166,29 +165,29 @@ def _background(rng: np.random.Generator, photograph: np.ndarray, width: int, he
         part = part[:, ::-1]
     part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     if rng.random() < 0.5:
-        part = _turn_hues(part, rng.uniform(0, 360), rng.uniform(0.6, 1.8))
+        part = _rotate_hues(part, rng.uniform(0, 360), rng.uniform(0.6, 1.8))
     tint = rng.uniform(0.85, 1.1, 3) * rng.uniform(0.75, 1.1)
     return part * tint.astype(np.float32)
 
 
-def _turn_hues(picture: np.ndarray, degrees: float, saturation: float) -> np.ndarray:
-    hue, strength, value = cv2.split(cv2.cvtColor(picture, cv2.COLOR_RGB2HSV))
-    turned = cv2.merge([(hue + np.float32(degrees)) % 360, np.minimum(strength * np.float32(saturation), 1), value])
-    return cv2.cvtColor(turned, cv2.COLOR_HSV2RGB)
+def _rotate_hues(image: np.ndarray, degrees: float, saturation: float) -> np.ndarray:
+    hue, strength, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2HSV))
+    rotated = cv2.merge([(hue + np.float32(degrees)) % 360, np.minimum(strength * np.float32(saturation), 1), value])
+    return cv2.cvtColor(rotated, cv2.COLOR_HSV2RGB)
 
 
 def _place_objects(rng: np.random.Generator, width: int, height: int) -> tuple[list, list, np.ndarray]:
-    """Places 1 to 6 objects so that each one painted stays visible enough to be annotated."""
+    """Place 1 to 6 objects so that enough of each stays visible for an annotation."""
     side = min(width, height)
     objects, covers, areas = [], [], []
     owner = np.full((height, width), -1, np.int8)
-    wanted = int(rng.integers(1, 7))
-    for _ in range(6 * wanted):
-        if len(objects) == wanted:
+    count = int(rng.integers(1, 7))
+    for _ in range(6 * count):
+        if len(objects) == count:
             break
         radius = side * float(np.exp(rng.uniform(np.log(0.12), np.log(0.6)))) / 2
         name = CLASS_NAMES[rng.integers(len(CLASS_NAMES))]
-        obj = make_object(rng, name, _centre(rng, objects, width, height), radius)
+        obj = make_object(rng, name, _center(rng, objects, width, height), radius)
         low = np.clip(np.floor(obj.rings[0].min(0) - 1).astype(int), 0, (width, height))
         high = np.clip(np.ceil(obj.rings[0].max(0) + 1).astype(int), 0, (width, height))
         if (high - low).min() < 3:
@@ -207,39 +206,49 @@ def _place_objects(rng: np.random.Generator, width: int, height: int) -> tuple[l
     return objects, covers, owner
 
 
-def _centre(rng: np.random.Generator, objects: list[DemoObject], width: int, height: int) -> tuple[float, float]:
-    """Anywhere in the picture, or, four times in ten, at the rim of an object already there, so that they overlap."""
+def _center(rng: np.random.Generator, objects: list[DemoObject], width: int, height: int) -> tuple[float, float]:
+    """Return a random position, with probability 0.4 on the border of an existing object, so that they overlap."""
     if objects and rng.random() < 0.4:
         near = objects[rng.integers(len(objects))]
         turn = rng.uniform(0, 2 * np.pi)
-        x, y = near.centre[0] + near.radius * np.cos(turn), near.centre[1] + near.radius * np.sin(turn)
+        x, y = near.center[0] + near.radius * np.cos(turn), near.center[1] + near.radius * np.sin(turn)
         return float(np.clip(x, 0, width)), float(np.clip(y, 0, height))
     return float(rng.uniform(0.03, 0.97) * width), float(rng.uniform(0.03, 0.97) * height)
 
 
+def _shapely():
+    try:
+        import shapely
+    except ImportError:
+        raise UserError('demo set: the package shapely is not installed; '
+                        'run pip install "vitdet-plugin[demo]"') from None
+    return shapely
+
+
 def _area(obj: DemoObject) -> float:
-    return shapely.Polygon(obj.rings[0], obj.rings[1:]).area
+    return _shapely().Polygon(obj.rings[0], obj.rings[1:]).area
 
 
-def _cast_shadow(picture: np.ndarray, cover: np.ndarray, window: tuple, radius: float, light: np.ndarray) -> None:
-    """Darkens the picture softly on the side away from the light, in place."""
+def _cast_shadow(image: np.ndarray, cover: np.ndarray, window: tuple, radius: float, light: np.ndarray) -> None:
+    """Darken the image softly on the side away from the light, in place."""
     reach = max(2, int(radius * 0.15))
     x0, y0 = window[:2]
-    # The light comes from (light_x, light_y), so the shadow falls the other way.
+    # the light comes from (light_x, light_y), so the shadow falls in the opposite direction
     shift = np.round(-light[:2] * reach).astype(int)
     shadow = cv2.GaussianBlur(cv2.copyMakeBorder(cover, *[2 * reach] * 4, cv2.BORDER_CONSTANT), (0, 0), reach * 0.6)
     left, top = x0 - 2 * reach + shift[0], y0 - 2 * reach + shift[1]
     right, bottom = left + shadow.shape[1], top + shadow.shape[0]
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     inner = shadow[max(0, -top):shadow.shape[0] - max(0, bottom - height),
                    max(0, -left):shadow.shape[1] - max(0, right - width)]
-    picture[max(0, top):bottom, max(0, left):right] *= 1 - 0.45 * inner[..., None]
+    image[max(0, top):bottom, max(0, left):right] *= 1 - 0.45 * inner[..., None]
 
 
 def _annotation(identity: int, image_id: int, obj: DemoObject, mask: np.ndarray) -> dict:
-    """One COCO annotation; a whole object without a hole becomes a polygon, everything else RLE (of both kinds)."""
+    """Return a COCO annotation: a polygon for a whole object without holes, otherwise RLE (both kinds in turn)."""
     height, width = mask.shape
     rle = mask_utils.encode(np.asfortranarray(mask.astype(np.uint8)))
+    shapely = _shapely()
     outline = shapely.clip_by_rect(shapely.Polygon(obj.rings[0]), 0, 0, width, height)
     hidden = outline.area - mask.sum() > 0.03 * outline.area + 4
     if len(obj.rings) == 1 and not hidden and outline.geom_type == 'Polygon':
@@ -256,7 +265,7 @@ def _annotation(identity: int, image_id: int, obj: DemoObject, mask: np.ndarray)
 
 
 def _uncompressed(mask: np.ndarray) -> list[int]:
-    """COCO's plain run lengths: column by column, starting with the zeros."""
+    """Return COCO's uncompressed run lengths: column by column, starting with zeros."""
     flat = mask.ravel(order='F').astype(np.int8)
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *changes, flat.size]).tolist()

@@ -1,7 +1,8 @@
-"""Pre-training of a small ViTDet backbone by dense labelling, the demo's stand-in for MAE weights.
+"""Pre-training of a small ViTDet backbone by dense labeling, which replaces MAE weights in the demo.
 
-Every token predicts, by one linear layer, the class of each of its pixels and the box of the object at its centre.
-That is far cheaper than training a detector, and every pixel teaches. The labels come from COCO-format instance masks.
+Every token predicts, by one linear layer, the class of each of its pixels and the box of the object at its center.
+This is much cheaper than training a detector, and every pixel contributes. The labels come from instance masks in COCO
+format.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _MAX_OBJECTS = 32
 
 @dataclass
 class DenseSet:
-    """Pictures of one size in memory.
+    """Images of one size in memory.
 
     Attributes:
-        images: (N, S, S, 3) uint8, RGB, smaller pictures padded with zeros.
+        images: (N, S, S, 3) uint8, RGB, smaller images padded with zeros.
         objects: (N, S, S) uint8: 0 background, else 1 + index of the object on top.
         classes: (N, objects) uint8, 1 + class. boxes: (N, objects, 4) float32, x1 y1 x2 y2.
     """
@@ -42,7 +43,7 @@ class DenseSet:
 
     @classmethod
     def read(cls, ann_file: str | Path, image_folder: str | Path, size: int) -> DenseSet:
-        """Read a COCO-format set whose pictures fit into ``size`` x ``size`` pixels."""
+        """Read a set in COCO format whose images fit into ``size`` x ``size`` pixels."""
         coco = COCO(str(ann_file))
         label = {category: i for i, category in enumerate(sorted(coco.getCatIds()))}
         ids = coco.getImgIds()
@@ -54,7 +55,7 @@ class DenseSet:
             path = Path(image_folder) / info['file_name']
             image = cv2.imread(str(path))
             if image is None:
-                raise UserError(f'{path} cannot be read as a picture; write the set anew')
+                raise UserError(f'{path} cannot be read as an image; delete its folder and write the set again')
             h, w = image.shape[:2]
             images[n, :h, :w] = image[..., ::-1]
             for k, annotation in enumerate(coco.imgToAnns[info['id']][:_MAX_OBJECTS]):
@@ -65,7 +66,7 @@ class DenseSet:
         return cls(*(torch.from_numpy(array) for array in (images, objects, classes, boxes)), len(label))
 
     def batch(self, count: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Random pictures, crops and flips: image (B, 3, c, c), classes (B, c, c), boxes (B, c, c, 4) of each pixel."""
+        """Sample images, crops and flips: images (B, 3, c, c), classes (B, c, c), boxes (B, c, c, 4) of each pixel."""
         size = self.images.shape[1]
         chosen = torch.randint(len(self.images), (count,), generator=generator)
         corners = torch.randint(size - crop + 1, (count, 2), generator=generator)
@@ -86,7 +87,7 @@ class DenseSet:
 
 
 class DenseHead(nn.Module):
-    """LayerNorm and one linear layer: (B, C, H, W) tokens -> pixel class logits and the box at each token's centre."""
+    """LayerNorm and one linear layer: (B, C, H, W) tokens -> pixel class logits and the box at each token's center."""
 
     def __init__(self, dim: int, patch_size: int, num_classes: int) -> None:
         super().__init__()
@@ -96,17 +97,17 @@ class DenseHead(nn.Module):
         self.boxes = nn.Linear(dim, 4)
 
     def loss(self, tokens: Tensor, classes: Tensor, boxes: Tensor) -> Tensor:
-        """Cross entropy over the pixels plus L1 of the boxes' sides, in units of 4 patches from the token's centre."""
+        """Cross entropy over the pixels plus L1 of the boxes' sides, in units of 4 patches from the token's center."""
         p = self.patch_size
         x = self.norm(tokens.permute(0, 2, 3, 1))
         logits = self.classes(x).unflatten(-1, (p, p, self.outputs)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         logits = logits.reshape(*classes.shape, self.outputs)
         loss = F.cross_entropy(logits.float().flatten(0, 2), classes.flatten())
-        centre = slice(p // 2, None, p)
-        inside = classes[:, centre, centre] > 0
-        places = torch.arange(p // 2, classes.shape[1], p).float()
-        origin = torch.stack(torch.meshgrid(places, places, indexing='xy') * 2, -1)
-        target = (boxes[:, centre, centre] - origin) / (4 * p)
+        center = slice(p // 2, None, p)
+        inside = classes[:, center, center] > 0
+        positions = torch.arange(p // 2, classes.shape[1], p).float()
+        origin = torch.stack(torch.meshgrid(positions, positions, indexing='xy') * 2, -1)
+        target = (boxes[:, center, center] - origin) / (4 * p)
         error = (self.boxes(x).float()[inside] - target[inside]).abs().sum() / max(4 * int(inside.sum()), 1)
         return loss + 0.5 * error
 

@@ -1,5 +1,6 @@
-"""DCNv3, the operator of InternImage (arXiv 2211.05778), on every machine: compiled for CPU and CUDA, or in PyTorch."""
+"""DCNv3, the operator of InternImage (arXiv 2211.05778): compiled for CPU and CUDA, in PyTorch elsewhere."""
 
+import vitdet_plugin.ops  # noqa: F401  before this package's modules, which its parent may import in turn
 from ops_dcnv3 import modules
 from ops_dcnv3.backends import backend_info
 from ops_dcnv3.functional import dcnv3

@@ -1,4 +1,4 @@
-"""The DCNv3 layer of InternImage, with the official names of parameters (arXiv 2211.05778, section 3.1)."""
+"""The DCNv3 layer of InternImage, with the official parameter names (arXiv 2211.05778, section 3.1)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ops_dcnv3.functional import dcnv3, tap_softmax
+from ops_dcnv3.functional import dcnv3
+from vitdet_plugin.ops.tap_softmax import tap_softmax
 
 _ACTIVATIONS = {'GELU': nn.GELU, 'ReLU': nn.ReLU, 'SiLU': nn.SiLU}
 
 
 class _ToChannelsLast(nn.Module):
+    """(N, C, H, W) -> (N, H, W, C)."""
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         return x_nchw.permute(0, 2, 3, 1)
 
@@ -22,17 +25,18 @@ class DCNv3(nn.Module):
     (N, H, W, channels) -> (N, Ho, Wo, channels).
 
     Args:
-        channels: width; a multiple of ``group``.
-        kernel_size, stride, pad, dilation: of the deformable convolution, square.
+        channels: channels in and out; a multiple of ``group``.
+        kernel_size, stride, pad, dilation: of the deformable convolution, the same for height and width.
         dw_kernel_size: of the depthwise convolution; ``kernel_size`` by default.
-        group: groups that share offsets and modulation.
-        offset_scale: stretches the dilation grid and the offsets.
-        act_layer: 'GELU', 'ReLU' or 'SiLU'; norm_layer: 'LN' or 'BN'.
-        center_feature_scale: mix the projected input in, by a learned gate per group.
-        remove_center: no tap in the middle of the kernel.
+        group: number of groups that share offsets and modulation.
+        offset_scale: factor of the dilation grid and the offsets.
+        act_layer: 'GELU', 'ReLU' or 'SiLU'.
+        norm_layer: 'LN' or 'BN'.
+        center_feature_scale: whether to mix in the projected input, by a learned gate for each group.
+        remove_center: whether to leave out the center tap of the kernel.
 
     Raises:
-        ValueError: arguments that do not fit each other.
+        ValueError: an argument is unknown or does not match the others.
     """
 
     backend: str | None = None  #: see :func:`ops_dcnv3.dcnv3`
@@ -46,15 +50,15 @@ class DCNv3(nn.Module):
         if remove_center and kernel_size % 2 == 0:
             raise ValueError(f'DCNv3: remove_center needs an odd kernel_size, not {kernel_size}')
         if act_layer not in _ACTIVATIONS:
-            raise ValueError(f'DCNv3: act_layer {act_layer!r} is none of {", ".join(_ACTIVATIONS)}')
+            raise ValueError(f'DCNv3: act_layer {act_layer!r} is unknown; choose one of {", ".join(_ACTIVATIONS)}')
         if norm_layer not in ('LN', 'BN'):
-            raise ValueError(f"DCNv3: norm_layer {norm_layer!r} is neither 'LN' nor 'BN'")
+            raise ValueError(f'DCNv3: norm_layer {norm_layer!r} is unknown; choose one of LN, BN')
         dw_kernel_size = kernel_size if dw_kernel_size is None else dw_kernel_size
-        # offsets are predicted where the outputs are: both convolutions get one centre and one output size
+        # offsets are predicted at the output positions: both convolutions have the same center and output size
         span = dilation * (kernel_size - 1) + 1
         dw_pad, odd = divmod(2 * pad - span + dw_kernel_size, 2)
         if odd or dw_pad < 0:
-            raise ValueError(f'DCNv3: a dw_kernel_size of {dw_kernel_size} gives no offset for each output of '
+            raise ValueError(f'DCNv3: a dw_kernel_size of {dw_kernel_size} does not give one offset for each output of '
                              f'kernel_size {kernel_size}, pad {pad}, dilation {dilation}; it must be '
                              f'{"odd" if span % 2 else "even"} and at least {max(span - 2 * pad, 1)}')
         if center_feature_scale and 2 * pad != span - 1:
@@ -82,9 +86,9 @@ class DCNv3(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin as a plain average over the kernel: zero offsets, even modulation, zero gates of the centre.
+        """Initialize as an average over the kernel: zero offsets, uniform modulation, gates of the center at zero.
 
-        The depthwise part is left alone.
+        The depthwise convolution keeps its parameters.
         """
         for layer in (self.offset, self.mask):
             nn.init.zeros_(layer.weight)
@@ -101,7 +105,8 @@ class DCNv3(nn.Module):
         value = self.input_proj(x)
         features = self.dw_conv(x.permute(0, 3, 1, 2))
         offset = self.offset(features)
-        mask = tap_softmax(self.mask(features), self.taps, backend=self.backend)
+        softmax_backend = 'pytorch' if self.backend == 'cuda' else self.backend  # no kernel of its own for CUDA
+        mask = tap_softmax(self.mask(features), self.taps, backend=softmax_backend)
         k, s, p, d = self.kernel_size, self.stride, self.pad, self.dilation
         out = dcnv3(value, offset, mask, k, k, s, s, p, p, d, d, self.group, self.group_channels, self.offset_scale,
                     remove_center=self.remove_center, backend=self.backend)
@@ -109,7 +114,8 @@ class DCNv3(nn.Module):
             gate = F.linear(features, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias)
             gate = gate.sigmoid().repeat_interleave(self.group_channels, -1).to(out.dtype)
             out = torch.lerp(out, value[:, ::s, ::s], gate)
-        return self.output_proj(out)
+        projected: Tensor = self.output_proj(out)
+        return projected
 
     def extra_repr(self) -> str:
         return (f'channels={self.channels}, kernel_size={self.kernel_size}, stride={self.stride}, pad={self.pad}, '
@@ -117,6 +123,6 @@ class DCNv3(nn.Module):
 
 
 class DCNv3_pytorch(DCNv3):  # noqa: N801 (the official name)
-    """:class:`DCNv3` that uses the PyTorch backend, whatever is compiled."""
+    """:class:`DCNv3` that always uses the PyTorch backend."""
 
     backend = 'pytorch'

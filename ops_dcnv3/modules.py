@@ -1,4 +1,4 @@
-"""The official package's name for the layers: ``from ops_dcnv3 import modules as opsm; opsm.DCNv3``."""
+"""The layers under the official package's module name: ``from ops_dcnv3 import modules as opsm; opsm.DCNv3``."""
 
 from ops_dcnv3.module import DCNv3, DCNv3_pytorch
 

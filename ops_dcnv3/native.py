@@ -1,87 +1,66 @@
-"""Loads the compiled operators and tells PyTorch what it needs to know of them. Importing this never fails."""
+"""DCNv3 by the compiled kernels. Importing this loads what is compiled and never fails."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ops_dcnv3 import library
 from ops_dcnv3.geometry import Geometry
+from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.library import NAMESPACE, Library
 
-NAMESPACE = 'vitdet_plugin'
+LIBRARY = Library('dcnv3', 'ops_dcnv3', Path(__file__).resolve().parent, kinds=('cpu', 'cuda'))
 #: kind -> why it is not loaded; None if it is
-STATUS: dict[str, str | None] = {}
-
-
-def has_operator(name: str, device_type: str = 'cpu') -> bool:
-    """Whether ``torch.ops.vitdet_plugin.<name>`` is loaded and has a kernel for a device."""
-    return STATUS.get(device_type, '') is None and torch._C._dispatch_has_kernel_for_dispatch_key(
-        f'{NAMESPACE}::{name}', device_type.upper())
+STATUS = LIBRARY.load()
 
 
 def run(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
-    """The compiled operator on checked arguments."""
-    return torch.ops.vitdet_plugin.dcnv3(input, offset, mask, *_lists(geometry))
+    """Call the compiled operator; arguments as :func:`ops_dcnv3.dcnv3`, already checked."""
+    out: Tensor = torch.ops.vitdet_plugin.dcnv3(input, offset, mask, *operator_arguments(geometry))
+    return out
 
 
-def _lists(geometry: Geometry) -> tuple:
+def operator_arguments(geometry: Geometry) -> tuple[Any, ...]:
+    """Return the static arguments as the compiled operator takes them."""
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, *rest = geometry
     return ([kernel_h, kernel_w], [stride_h, stride_w], [pad_h, pad_w], [dilation_h, dilation_w], *rest)
 
 
-def _load() -> None:
-    for kind in library.KINDS:
-        STATUS[kind] = library.opted_out() or STATUS.get('cpu') or _load_library(kind)
-    if STATUS['cpu'] is None:
-        _describe()
+def _backend(device: str) -> Backend:
+    def why_not(case: Case) -> str | None:
+        if case.device != device:
+            return f'serves tensors on {device}, not on {case.device}'
+        # ONNX has no such operator, but has those of the PyTorch form
+        return STATUS[device] or ('cannot be exported to ONNX' if case.exporting and not case.named else None)
+
+    return Backend(device, run, why_not)
 
 
-def _load_library(kind: str) -> str | None:
-    path = library.find(kind)
-    if path is None:
-        return library.why_not_found(kind)
-    try:
-        torch.ops.load_library(path)
-    except Exception as error:  # whatever a broken or foreign library raises
-        return f'{path} does not load: {" ".join(str(error).split())}'
-    return None
-
-
-def _describe() -> None:
-    """Shapes for tracing, and the derivative."""
-    @torch.library.register_fake(f'{NAMESPACE}::dcnv3')
-    def _(input, offset, mask, *geometry):
+def _register() -> None:
+    """Register shapes for tracing, and the derivative."""
+    def like_output(input: Tensor, offset: Tensor, mask: Tensor, *geometry: Any) -> Tensor:
         return input.new_empty((*offset.shape[:3], input.shape[3]))
 
-    @torch.library.register_fake(f'{NAMESPACE}::dcnv3_backward')
-    def _(grad, input, offset, mask, *geometry):
+    def like_inputs(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor, *geometry: Any) -> tuple[Tensor, ...]:
         return tuple(t.new_empty(t.shape) for t in (input, offset, mask))
 
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:3])
         ctx.geometry = inputs[3:]
 
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         gradients = torch.ops.vitdet_plugin.dcnv3_backward(grad, *ctx.saved_tensors, *ctx.geometry)
         return (*gradients, *(None for _ in ctx.geometry))
 
+    torch.library.register_fake(f'{NAMESPACE}::dcnv3', like_output)
+    torch.library.register_fake(f'{NAMESPACE}::dcnv3_backward', like_inputs)
     torch.library.register_autograd(f'{NAMESPACE}::dcnv3', backward, setup_context=setup_context)
-    _describe_softmax()
 
 
-def _describe_softmax() -> None:
-    for name, like in (('tap_softmax', 0), ('tap_softmax_backward', 1)):
-        torch.library.register_fake(f'{NAMESPACE}::{name}', lambda *args, like=like: args[like].new_empty(
-            args[like].shape))
+if STATUS['cpu'] is None:  # this library defines the operators; that for CUDA adds kernels
+    _register()
 
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output)
-        ctx.taps = inputs[1]
-
-    def backward(ctx, grad):
-        return torch.ops.vitdet_plugin.tap_softmax_backward(grad, *ctx.saved_tensors, ctx.taps), None
-
-    torch.library.register_autograd(f'{NAMESPACE}::tap_softmax', backward, setup_context=setup_context)
-
-
-_load()
+CPU, CUDA = _backend('cpu'), _backend('cuda')

@@ -1,4 +1,4 @@
-"""The Inferencer on a tiny random detector: what goes in, what comes out, what is refused."""
+"""The Inferencer with a tiny random detector: inputs, outputs, errors."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ from tests.end_to_end.tiny_set import CLASSES, CONFIG, write_tiny_set
 from vitdet_plugin.api import Inferencer
 from vitdet_plugin.errors import UserError
 
-# names of mmdet's projects/ViTDet for ours, to write a checkpoint as others have them
+# our names -> names of mmdet's projects/ViTDet, to write a checkpoint in that format
 _OURS_TO_PROJECT = [
     (r'^neck\.levels\.0\.resize\.', 'neck.fpn1.'), (r'^neck\.levels\.1\.resize\.', 'neck.fpn2.'),
     (r'^neck\.levels\.(\d)\.lateral\.', r'neck.lateral_convs.\1.'),
@@ -26,11 +26,11 @@ _OURS_TO_PROJECT = [
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Pictures, and a checkpoint of random weights as mmengine writes it."""
+    """Images, and a checkpoint of random weights in the format of mmengine."""
     folder = tmp_path_factory.mktemp('api')
     write_tiny_set(folder / 'set', images=3)
-    picture = np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / 'wide.png'), picture)
+    image = np.random.default_rng(0).integers(0, 255, (60, 100, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / 'wide.png'), image)
     init_default_scope('mmdet')
     from mmdet.registry import MODELS
     torch.manual_seed(0)
@@ -45,17 +45,17 @@ def detector(files):
     return Inferencer.load(CONFIG, files / 'ours.pth', 'cpu')
 
 
-def test_models_are_listed_by_the_names_that_load_takes():
+def test_models_are_listed_by_the_names_that_load_accepts():
     names = Inferencer.list_models()
     assert {'vitdet_100e', 'cascade-mask-rcnn_vitdet-h_lsj-75e_coco'} <= set(names)
     assert not any('lsj.py' in name or name == 'runtime' for name in names)
 
 
-def test_results_are_in_the_pixels_of_the_picture(files, detector):
+def test_results_are_in_pixels_of_the_original_image(files, detector):
     found, = detector.predict(files / 'wide.png', score_thr=0.05)
     assert 0 < len(found) <= 10
     assert found.path == str(files / 'wide.png')
-    assert found.boxes.shape == (len(found), 4) and found.boxes.max() > 64  # the network saw 64 x 38 pixels
+    assert found.boxes.shape == (len(found), 4) and found.boxes.max() > 64  # the network's input has 64 x 38 pixels
     assert (found.boxes >= 0).all() and (found.boxes <= [100, 60, 100, 60]).all()
     assert found.masks.shape == (len(found), 60, 100) and found.masks.dtype == bool
     assert (np.diff(found.scores) <= 0).all()
@@ -81,14 +81,14 @@ def test_files_folders_arrays_and_lists(files, detector):
     np.testing.assert_array_equal(results[0].boxes, results[1].boxes)
 
 
-def test_a_score_threshold_leaves_out_the_rest(files, detector):
+def test_detections_below_the_score_threshold_are_removed(files, detector):
     everything, = detector.predict(files / 'wide.png', score_thr=0)
     threshold = float(np.median(everything.scores))
     kept, = detector.predict(files / 'wide.png', score_thr=threshold)
     assert len(kept) == (everything.scores >= threshold).sum() < len(everything) == len(everything.names)
 
 
-def test_pictures_are_drawn_under_names_of_their_own(files, detector, tmp_path):
+def test_drawn_images_have_unique_names(files, detector, tmp_path):
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other' / 'wide.jpg').write_bytes((files / 'set/images/001.jpg').read_bytes())
     array = np.zeros((40, 40, 3), np.uint8)
@@ -97,7 +97,7 @@ def test_pictures_are_drawn_under_names_of_their_own(files, detector, tmp_path):
     assert cv2.imread(str(tmp_path / 'out' / 'wide.jpg')) is not None
 
 
-def test_as_dict_survives_json(files, detector):
+def test_as_dict_can_be_written_as_json(files, detector):
     found, = detector.predict(files / 'wide.png', score_thr=0)
     plain = json.loads(json.dumps(found.as_dict()))
     np.testing.assert_allclose(plain['boxes'], found.boxes, atol=1e-4)
@@ -112,14 +112,14 @@ def test_an_official_checkpoint_gives_the_same_detections(files, detector, tmp_p
     with open(tmp_path / 'zoo.pkl', 'wb') as file:  # detectron2's container: a pickle of arrays
         pickle.dump(dict(model={name: value.numpy() for name, value in state.items()}, __author__='x'), file)
     official = Inferencer.load(CONFIG, tmp_path / 'zoo.pkl', 'cpu')
-    assert official.classes == CLASSES  # the file names none, so the config's count
+    assert official.classes == CLASSES  # the file has no names, so those of the config are used
     expected, = detector.predict(files / 'wide.png')
     found, = official.predict(files / 'wide.png')
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     np.testing.assert_array_equal(found.scores, expected.scores)
 
 
-def test_a_work_directory_stands_for_its_best_checkpoint(files, tmp_path):
+def test_a_work_directory_means_its_best_checkpoint(files, tmp_path):
     state = torch.load(files / 'ours.pth', weights_only=True)
     for name, classes in (('best_coco_bbox_mAP_iter_2.pth', 'xyz'), ('iter_4.pth', 'abc')):
         torch.save({**state, 'meta': dict(dataset_meta=dict(classes=tuple(classes)))}, tmp_path / name)
@@ -128,13 +128,14 @@ def test_a_work_directory_stands_for_its_best_checkpoint(files, tmp_path):
     assert Inferencer.load(CONFIG, tmp_path, 'cpu').classes == ('a', 'b', 'c')
 
 
-def test_options_change_a_named_config(files):
-    detector = Inferencer.load(CONFIG, files / 'ours.pth', 'cpu', ['model.test_cfg.rcnn.max_per_img=2'])
+@pytest.mark.parametrize('options', [['model.test_cfg.rcnn.max_per_img=2'], {'model.test_cfg.rcnn.max_per_img': 2}])
+def test_options_change_the_config(files, options):
+    detector = Inferencer.load(CONFIG, files / 'ours.pth', 'cpu', options)
     assert len(detector.predict(files / 'wide.png', score_thr=0)[0]) == 2
 
 
-def test_mistakes_get_one_line(files, detector, tmp_path):
-    (tmp_path / 'broken.jpg').write_bytes(b'no picture')
+def test_mistakes_are_one_line(files, detector, tmp_path):
+    (tmp_path / 'broken.jpg').write_bytes(b'not an image')
     (tmp_path / 'empty').mkdir()
     backbone = {k: v for k, v in torch.load(files / 'ours.pth', weights_only=True)['state_dict'].items()
                 if k.startswith('backbone.')}
@@ -146,7 +147,7 @@ def test_mistakes_get_one_line(files, detector, tmp_path):
         (lambda: Inferencer.load(CONFIG, tmp_path / 'none.pth'), 'none.pth does not exist'),
         (lambda: Inferencer.load(CONFIG, tmp_path / 'backbone.pth'), 'no weights for neck, roi_head, rpn_head'),
         (lambda: detector.predict(tmp_path / 'nothing.jpg'), 'nothing.jpg does not exist'),
-        (lambda: detector.predict(tmp_path / 'empty'), 'holds no pictures'),
+        (lambda: detector.predict(tmp_path / 'empty'), 'holds no images'),
         (lambda: detector.predict(tmp_path / 'broken.jpg'), 'broken.jpg cannot be read'),
         (lambda: detector.predict(np.zeros((4, 4), np.uint8)), 'image array: expected (H, W, 3)'),
     ]:

@@ -1,4 +1,4 @@
-"""The Inferencer on a tiny random classifier: the same from files and arrays, names from wherever they are known."""
+"""The Inferencer with a tiny random classifier: files and arrays, class names, errors."""
 
 import json
 
@@ -12,6 +12,8 @@ from tests.end_to_end.tiny_classes import CLASSES, CONFIG, write_tiny_classes
 from vitdet_plugin.api import Inferencer
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
+
+NEW = 'set/new pictures/9 b.png'  # language: ok
 
 
 @pytest.fixture(scope='module')
@@ -38,8 +40,8 @@ def classifier(files):
     return Inferencer.load(CONFIG, files / 'named.pth', 'cpu')
 
 
-def test_all_classes_likeliest_first(files, classifier):
-    found, = classifier.predict(files / 'set/new images/9 b.png')
+def test_all_classes_sorted_by_score(files, classifier):
+    found, = classifier.predict(files / NEW)
     assert classifier.is_classifier and found.scores.shape == found.labels.shape == (3,)
     assert found.scores.sum() == pytest.approx(1, abs=1e-5) and (np.diff(found.scores) <= 0).all()
     assert found.names == ['xyz'[label] for label in found.labels]
@@ -49,7 +51,7 @@ def test_all_classes_likeliest_first(files, classifier):
 
 def test_agrees_with_mmpretrains_own_inference(files, classifier):
     from mmpretrain import ImageClassificationInferencer
-    path = str(files / 'set/new images/9 b.png')
+    path = str(files / NEW)
     classifier.model._config = classifier.cfg
     theirs = ImageClassificationInferencer(classifier.model, device='cpu', classes=list('xyz'))(path)[0]
     found, = classifier.predict(path)
@@ -57,7 +59,7 @@ def test_agrees_with_mmpretrains_own_inference(files, classifier):
 
 
 def test_files_folders_and_arrays(files, classifier, tmp_path):
-    path = files / 'set/new images/9 b.png'
+    path = files / NEW
     results = classifier.predict([path, cv2.imread(str(path)), files / 'set' / 'val'], out_dir=tmp_path / 'o u t')
     np.testing.assert_array_equal(results[0].scores, results[1].scores)
     assert [found.path for found in results] == [str(path), None, *(str(files / 'set/val' / name / '0.png')
@@ -72,15 +74,15 @@ def test_names_of_the_checkpoint_of_the_config_and_none(files):
     cfg = load_config(str(CONFIG))
     cfg.test_dataloader.dataset.metainfo = None
     cfg.test_dataloader.dataset.data_root = str(files / 'set')
-    assert Inferencer.load(cfg, files / 'nameless.pth', 'cpu').classes == CLASSES  # the folders'
+    assert Inferencer.load(cfg, files / 'nameless.pth', 'cpu').classes == CLASSES  # names of the folders
     cfg.test_dataloader.dataset.data_root = 'nowhere'
-    found, = Inferencer.load(cfg, files / 'nameless.pth', 'cpu').predict(files / 'set/new images/9 b.png')
+    found, = Inferencer.load(cfg, files / 'nameless.pth', 'cpu').predict(files / NEW)
     assert found.names == [f'class {label}' for label in found.labels]
 
 
 def test_a_config_is_loaded_twice_with_its_mixing_probabilities(files):
     cfg = load_config(str(CONFIG))
-    for _ in range(2):  # mmpretrain appends to the list that it is given
+    for _ in range(2):  # mmpretrain appends to the list that it receives
         Inferencer.load(cfg, files / 'named.pth', 'cpu')
     assert cfg.model.train_cfg.probs == [0.3, 0.3]
 

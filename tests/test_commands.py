@@ -1,45 +1,51 @@
-"""Every command line of the documents is one that its tool takes, and every tool answers --help.
+"""Every command line in the documents is valid, and every command answers --help.
 
-Checked are the code blocks and the `commands within sentences`. A word is
+The code blocks and the `commands within sentences` are checked. A word is
 
 - a placeholder, if it is written in capitals: CONFIG, CHECKPOINT, DIR;
 - a part of the checkout, if it begins with one of its folders: it must exist;
-- the reader's own otherwise: data, checkpoints and results, which nobody can look up here. Files that the page itself
-  writes (`cat > "FILE" <<'END'`) are there.
+- otherwise a file of the reader (data, checkpoints, results), which cannot be checked here. Files that the page itself
+  writes (`cat > "FILE" <<'END'`) exist.
 """
 
 import importlib
 import re
 import shlex
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.tiny_set import ROOT, load_tool
+from vitdet_plugin.cli import convert_dataset, demo
+from vitdet_plugin.cli.main import COMMANDS, command_module
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
 
 PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]
-TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*.py') if path.name != '_cli.py')
+TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*.py') if path.name != '_checkout.py')
+COMMAND_LINES = [f'vitdet {name}' for name in COMMANDS]
 MODULES = ('benchmarks', 'ops_dcnv3.build')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 MAKEFILE = (ROOT / 'Makefile').read_text()
-OURS = re.compile(rf'(?:^|\s)(?:tools/[\w/]+\.(?:py|sh)|make|python -m (?:{"|".join(MODULES)}))(?:\s|$)')
+OURS = re.compile(r'(?:^|\s)(?:vitdet [a-z-]+|tools/[\w/]+\.(?:py|sh)|make|'
+                  rf'python -m (?:vitdet_plugin|{"|".join(MODULES)}))(?:\s|$)')
 SYNOPSIS = re.compile(r'[\[…|<]|\.\.\.')  # [optional], a|b, <name>, and so on
 FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of habits
 SCRIPTS = {'tools/dist_train.sh': ('tools/train.py', 1, 2), 'tools/dist_test.sh': ('tools/test.py', 2, 3)}
 
 
 def command_lines(text: str) -> list[str]:
-    """The lines of a page's code blocks and the spans of its sentences that start something of this project."""
+    """The lines of a page's code blocks and the spans of its sentences that start a command of this project."""
     fenced = r'```\w*\n.*?```'
     lines = []
     for block in re.findall(fenced, text, re.DOTALL):
         body = '\n'.join(block.splitlines()[1:-1])
         lines += re.sub(r'\s*\\\n\s*|\n\s{8,}(?=\[)', ' ', body).splitlines()  # continued with \ or, in a synopsis, [
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', re.sub(fenced, '', text, flags=re.DOTALL))]
-    lines += [span for span in spans if ' ' in span]  # a bare name is no command line
+    # a name alone is not a command line
+    lines += [span for span in spans if ' ' in span and not re.fullmatch(r'vitdet [a-z-]+', span)]
     return [line for line in lines if OURS.search(line) and not any(name in line for name in FOREIGN)]
 
 
@@ -50,22 +56,32 @@ OUTLINES = [pair for pair in FOUND if pair not in EXACT]
 
 @lru_cache
 def tool_of(name: str):
-    """The module behind ``tools/<name>.py`` or ``python -m <name>``."""
-    return importlib.import_module(f'{name}.__main__' if name == 'benchmarks' else name) if name in MODULES else (
-        load_tool(name.removeprefix('tools/').removesuffix('.py')))
+    """The module that implements ``vitdet <command>``, ``tools/<name>.py`` or ``python -m <name>``."""
+    if name.startswith('vitdet '):
+        return command_module(name.removeprefix('vitdet '))
+    if name in MODULES:
+        return importlib.import_module(f'{name}.__main__' if name == 'benchmarks' else name)
+    main = load_tool(name.removeprefix('tools/').removesuffix('.py')).main
+    return sys.modules.get(getattr(main, 'func', main).__module__) or load_tool('setup_env')
 
 
 def split_command(line: str) -> tuple[str, list[str]]:
-    """What is started and its arguments, launchers and shell scripts looked through."""
+    """The command and its arguments, without launchers and shell scripts."""
     words = shlex.split(line, comments=True)
     while re.match(r'[A-Z_]+=', words[0]) or words[0] == 'export':
         words.pop(0)
     if words[0] == 'torchrun' or words[1:3] == ['-m', 'torch.distributed.launch']:
         from torch.distributed.run import get_args_parser
         launched = get_args_parser().parse_args(words[1 if words[0] == 'torchrun' else 3:])
-        words = ['python', launched.training_script, *launched.training_script_args]
+        module = ['-m'] if launched.module else []
+        words = ['python', *module, launched.training_script, *launched.training_script_args]
     if words[0] == 'srun':
         words = words[words.index('python'):]
+    if words[:3] == ['python', '-m', 'vitdet_plugin']:
+        words = ['vitdet', *words[3:]]
+    if words[0] == 'vitdet':
+        name, rest = words[1] if len(words) > 1 else '--help', words[2:]
+        return ('vitdet' if name.startswith('-') else f'vitdet {name}'), rest
     if words[:2] == ['python', '-m']:
         return words[2], words[3:]
     name, *rest = words[1:] if words[0] == 'python' else words
@@ -78,36 +94,42 @@ def split_command(line: str) -> tuple[str, list[str]]:
 
 
 def checkout_of(page: str, folder: Path) -> Path:
-    """The checkout; if the page writes files into it, one of links below ``folder`` that has these too."""
+    """The checkout; if the page writes files into it, a copy made of links below ``folder`` that has these too."""
     written = re.findall(r"^cat > \"(.+)\" <<'END'\n(.*?)^END$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     for path, text in written:
-        for place in reversed(Path(path).parents):
-            (folder / place).mkdir(exist_ok=True)
-            for entry in (ROOT / place).iterdir():
-                if entry.name not in Path(path).parts and not (folder / place / entry.name).exists():
-                    (folder / place / entry.name).symlink_to(entry)
+        for parent in reversed(Path(path).parents):
+            (folder / parent).mkdir(exist_ok=True)
+            for entry in (ROOT / parent).iterdir():
+                if entry.name not in Path(path).parts and not (folder / parent / entry.name).exists():
+                    (folder / parent / entry.name).symlink_to(entry)
         (folder / path).write_text(text)
     return folder if written else ROOT
 
 
 def check_words(name: str, words: list[str], root: Path = ROOT) -> None:
-    """The tool takes the words, its config loads with the changes asked for, and files of the checkout exist."""
+    """The command accepts the words, its config loads with the given changes, and files of the checkout exist."""
     tool = tool_of(name)
+    if tool is command_module('convert') and words[0] in convert_dataset.CONVERSIONS:
+        tool = convert_dataset
+    if tool is demo and words and words[0] in demo.PARTS:
+        tool, words = demo.PARTS[words[0]], words[1:]
+    parse_args = getattr(tool, 'parse_args', None)
     parse = getattr(tool, 'parse', lambda parser, argv: parser.parse_args(argv))
-    args = parse(tool.build_parser(), words)
+    args = parse_args(words) if parse_args else parse(tool.build_parser(), words)
     missing = [word for word in words if word.startswith(FOLDERS) and not (root / word).exists()]
     assert not missing
     configs = getattr(args, 'configs', None) or [getattr(args, 'config', None)]
     for config in map(str, filter(None, configs)):
-        if name == 'tools/predict.py' and '.' not in config:
-            assert list((ROOT / 'configs').rglob(f'{config}.py')), config
-        elif not config.isupper():
-            load_config(str(root / config), getattr(args, 'cfg_options', ()))
+        if not config.isupper():
+            path = root / config if (root / config).is_file() or config.startswith(FOLDERS) else config
+            load_config(str(path), getattr(args, 'cfg_options', ()))
 
 
 @pytest.mark.parametrize('page, line', EXACT)
-def test_a_command_line_is_one_that_its_tool_takes(page, line, tmp_path):
+def test_a_command_line_is_valid(page, line, tmp_path):
     name, words = split_command(line)
+    if name == 'vitdet':
+        return  # --help, --version
     if name != 'make':
         check_words(name, words, checkout_of(page, tmp_path))
         return
@@ -121,8 +143,12 @@ def test_a_command_line_is_one_that_its_tool_takes(page, line, tmp_path):
 
 
 @pytest.mark.parametrize('page, line', OUTLINES)
-def test_an_outline_names_options_that_its_tool_has(page, line):
-    name = next(word for word in shlex.split(re.sub(r'[\[\]]', ' ', line)) if re.match(r'tools/|make', word))
+def test_a_synopsis_names_existing_options(page, line):
+    command = re.search(r'vitdet ([a-z-]+)(?=\s|$)', line)
+    if command:
+        assert command[1] in COMMANDS
+    name = command[0] if command else next(
+        word for word in shlex.split(re.sub(r'[\[\]]', ' ', line)) if re.match(r'tools/|make', word))
     if name.endswith('.sh'):
         assert (ROOT / name).is_file()
         return
@@ -132,27 +158,35 @@ def test_an_outline_names_options_that_its_tool_has(page, line):
     assert set(re.findall(r'(?<=[\s\[])--[a-z-]+', line.split(name)[1])) <= set(known)
 
 
+def test_the_documents_name_existing_commands_and_all_of_them():
+    named = {name for page in PAGES for name in re.findall(r'(?<![.\w])vitdet ([a-z][a-z-]*)', page.read_text())}
+    assert named <= set(COMMANDS)
+    assert not named or set(COMMANDS) - {'init'} <= named
+
+
 def test_the_documents_have_command_lines_of_all_kinds():
     started = {split_command(line)[0] for _, line in EXACT}
     assert len(EXACT) > 60 and len(OUTLINES) >= 3
-    assert {'make', *MODULES, 'tools/train.py', 'tools/predict.py', 'tools/dataset/split.py'} <= started
-    assert not started - {'make', *MODULES, *TOOLS}
+    assert {'make', *MODULES} <= started and {'tools/train.py', 'vitdet train'} & started
+    assert not started - {'make', 'vitdet', *COMMAND_LINES, *MODULES, *TOOLS}
 
 
 @pytest.mark.parametrize('line', [
-    'python tools/train.py configs/vitdet_1000e.py', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
+    'python tools/train.py configs/vitdet_1000e.py', 'vitdet train vitdet_1000e', 'vitdet trein CONFIG',
+    'vitdet cam CONFIG CHECKPOINT IMAGES --no-such', 'tools/dist_train.sh configs/vitdet_100e.py 8 --ampp',
     'torchrun --nproc 8 --no-such tools/train.py CONFIG', 'python tools/test.py CONFIG',
     'python tools/train.py configs/vitdet_demo.py --cfg-options train_cfg.max_iter=3',
-    'python tools/train.py "configs/my seedlings.py"', 'make demo ARGS=configs/none.py'])
-def test_a_wrong_command_line_is_noticed(line, tmp_path):
+    'python tools/train.py "configs/my seedlings.py"', 'make demo ARGS=configs/none.py',
+    'vitdet train vitdet_demoo', 'vitdet trian vitdet_demo', 'vitdet convert voc-to-coco', 'vitdet predict CONFIG'])
+def test_an_invalid_command_line_is_found(line, tmp_path):
     assert command_lines(f'```bash\n{line}\n```') == [line]
-    with pytest.raises((UserError, SystemExit, AssertionError)):
-        test_a_command_line_is_one_that_its_tool_takes('README.md', line, tmp_path)
+    with pytest.raises((UserError, SystemExit, AssertionError, ModuleNotFoundError, KeyError, ValueError)):
+        test_a_command_line_is_valid('README.md', line, tmp_path)
 
 
-@pytest.mark.parametrize('name', [*TOOLS, *MODULES])
+@pytest.mark.parametrize('name', [*TOOLS, *COMMAND_LINES, *MODULES])
 def test_help(name, capsys):
-    """Every tool has a parser that explains itself and each of its arguments."""
+    """Every command has a description, and a help text for each of its arguments."""
     parser = tool_of(name).build_parser()
     with pytest.raises(SystemExit) as stopped:
         parser.parse_args(['--help'])

@@ -1,6 +1,10 @@
-"""What the documents promise: links lead somewhere, examples run. Command lines: test_commands.py."""
+"""The documents: links resolve, examples run, the site builds. Command lines are in test_commands.py."""
 
+import importlib
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -20,14 +24,56 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     targets = re.findall(r'\]\(([^)#\s]+)(?:#[^)]*)?\)', page.read_text())
     missing = [target for target in targets if '://' not in target and not (page.parent / target).exists()]
     assert not missing
 
 
+PYTHON = [(str(page.relative_to(ROOT)), block) for page in PAGES for block in blocks(page.read_text(), 'python')]
+
+
+@pytest.mark.parametrize(('page', 'block'), PYTHON)
+def test_python_blocks_compile_and_import_what_exists(page, block):
+    compile(block, page, 'exec')
+    for module, names in re.findall(r'^from ((?:vitdet_plugin|ops_dcnv3)[\w.]*) import ([\w, ]+)', block, re.MULTILINE):
+        missing = [name for name in names.split(', ')
+                   if not hasattr(importlib.import_module(module), name)
+                   and importlib.util.find_spec(f'{module}.{name}') is None]
+        assert not missing
+
+
+def test_the_config_for_own_data_is_complete(tmp_path):
+    """It builds on a shipped config and changes keys that exist there."""
+    text = (ROOT / 'docs' / 'own-data.md').read_text()
+    block = next(block for block in blocks(text, 'python') if '_base_' in block)
+    assert "'vitdet_plugin::" in block
+    (tmp_path / 'mine.py').write_text(block.replace('vitdet_plugin::', f'{ROOT}/configs/'))
+    config, base = load_config(str(tmp_path / 'mine.py')), load_config(str(ROOT / 'configs' / 'vitdet_100e.py'))
+    for loader, split in (('train_dataloader', 'train'), ('val_dataloader', 'val'), ('test_dataloader', 'val')):
+        dataset = config[loader].dataset
+        assert dataset.type == base[loader].dataset.type == 'CocoDataset'
+        assert (dataset.data_root, dataset.ann_file) == ('data/mine/', f'{split}.json')
+        assert dataset.data_prefix.img == f'{split}/' and dataset.metainfo.classes == ('cat', 'dog')
+        assert set(dataset) <= {*base[loader].dataset, 'metainfo'}
+    assert config.test_evaluator.ann_file == 'data/mine/val.json'
+    assert config.model.roi_head.bbox_head.num_classes == config.model.roi_head.mask_head.num_classes == 2
+
+
+def test_the_site_builds_without_warnings(tmp_path):
+    for package in ('mkdocs', 'material', 'mkdocstrings'):
+        pytest.importorskip(package, reason=f'{package} is not installed')
+    done = subprocess.run([sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', str(tmp_path / 'site')],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reference = (tmp_path / 'site' / 'reference' / 'backbones.html').read_text()
+    assert 'id="vitdet_plugin.backbones.vitdet.ViTDet"' in reference
+    home = (tmp_path / 'site' / 'index.html').read_text()
+    assert 'href="models/vitdet.html"' in home and 'href="installation.html"' in home
+
+
 def test_the_inference_example_runs_as_written(tmp_path, monkeypatch, capsys):
-    """On what `make demo` leaves behind, here with random weights."""
+    """On the output of `make demo`, here with random weights."""
     from mmengine.registry import init_default_scope
     init_default_scope('mmdet')
     from mmdet.registry import MODELS
@@ -45,27 +91,27 @@ def test_the_inference_example_runs_as_written(tmp_path, monkeypatch, capsys):
 
 
 def test_the_classification_example_runs_as_written(tmp_path, monkeypatch, capsys):
-    """On what training leaves behind, here with random weights."""
+    """On the output of training, here with random weights."""
     from vitdet_plugin.engine.load_model import load_model
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'images').mkdir()
     (tmp_path / 'work_dirs/vit-tiny_50e_plant-seedlings').mkdir(parents=True)
-    cv2.imwrite('pictures/a.jpg', np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8))
+    cv2.imwrite('images/a.jpg', np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8))
     model = load_model(str(ROOT / 'configs/classification/vit-tiny_50e_plant-seedlings.py'), device='cpu').model
     torch.nn.init.constant_(model.head.fc.bias[7:8], 9)
     torch.nn.init.constant_(model.head.fc.bias[0:1], 7)
     torch.save(dict(state_dict=model.state_dict()), 'work_dirs/vit-tiny_50e_plant-seedlings/epoch_1.pth')
     example = next(block for block in blocks(README, 'python') if 'classifier.predict' in block)
     exec(compile(example, 'README.md', 'exec'), {})
-    assert re.search(r'pictures/a.jpg: Maize 0.\d\d, or else Black-grass 0.\d\d', capsys.readouterr().out)
+    assert re.search(r'images/a.jpg: Maize 0.\d\d, or else Black-grass 0.\d\d', capsys.readouterr().out)
 
 
-def test_the_backbone_example_prints_what_it_says(capsys):
+def test_the_backbone_example_prints_the_documented_shape(capsys):
     example = next(block for block in blocks(README, 'python') if 'import ViTDet' in block)
     exec(compile(example, 'README.md', 'exec'), {})
     assert capsys.readouterr().out.strip() == re.search(r'# (torch\.Size\(.*\))', example)[1]
 
 
-def test_the_demos_checkpoint_has_the_name_that_the_readme_gives():
+def test_the_readme_names_the_checkpoint_of_the_demo():
     last = load_config(str(ROOT / 'configs/vitdet_demo.py')).train_cfg.max_iters
     assert set(re.findall(r'vitdet_demo/(iter_\d+\.pth)', README)) == {f'iter_{last}.pth'}

@@ -4,7 +4,7 @@
 
 Every checkout with the same requirement files shares one environment, under
 ``${XDG_CACHE_HOME:-~/.cache}/vitdet_plugin/envs/``. It counts as made only when its marker file is there; a lock keeps
-two set-ups apart, and what an interrupted one left behind is made anew. Only the standard library is used, and the
+two set-ups apart, and what an interrupted one left behind is recreated. Only the standard library is used, and the
 path goes to stdout alone, so that ``$(make -s which-python)`` works.
 """
 
@@ -54,7 +54,7 @@ def environment(row: str) -> Path:
     """Interpreter of the environment for this row, which is made if need be."""
     base, version = find_python()
     files = [REQUIREMENTS / name for name in (f'{row}.txt', f'{row}-no-deps.txt', 'common.txt', 'dev.txt',
-                                              'constraints.txt')]
+                                              'docs.txt', 'constraints.txt')]
     files = [file for file in files if file.is_file()]
     lines = [line.split('#')[0].strip() for file in files for line in file.read_text().splitlines()]
     digest = hashlib.sha256('\n'.join([version, platform.machine(), *filter(None, lines)]).encode())
@@ -116,7 +116,7 @@ def make(base: str, home: Path, row: str) -> None:
     free = shutil.disk_usage(home.parent).free
     if free < NEEDED_BYTES:
         raise SetupError(f'{home.parent} has {free / 2**30:.1f} GiB free, the environment needs '
-                         f'{NEEDED_BYTES >> 30}: make room, or set XDG_CACHE_HOME to another disk')
+                         f'{NEEDED_BYTES >> 30}: free some disk space, or set XDG_CACHE_HOME to another disk')
     log = Path(f'{home}.log')
     say(f'setting up the {row} environment in {home} (once; about 6 GB, some minutes; log: {log})')
     shutil.rmtree(home, ignore_errors=True)

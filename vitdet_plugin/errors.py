@@ -1,8 +1,8 @@
-"""The one exception that stands for a mistake the user can mend."""
+"""The exception for mistakes that the user can fix."""
 
 
 class UserError(Exception):
-    """Raised with one line that names the file, key or value at fault and what to do about it.
+    """A mistake in the input. The message is one line: the file, key or value at fault, and how to fix it.
 
     The command-line tools print it as ``error: <line>`` and exit with status 2, without a traceback.
     """

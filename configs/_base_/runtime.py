@@ -1,4 +1,4 @@
-"""What all configs share: the plugin's import, logging, checkpoints."""
+"""Shared by all detectors: import of the plugin, logging, checkpoints."""
 
 custom_imports = dict(imports=['vitdet_plugin'], allow_failed_imports=False)
 default_scope = 'mmdet'
@@ -11,7 +11,7 @@ default_hooks = dict(
     logger=dict(type='ProgressHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='auto'),
-    nonfinite_loss=dict(type='NonFiniteLossHook', action='stop'),  # or 'skip': leave such steps out, counted
+    nonfinite_loss=dict(type='NonFiniteLossHook', action='stop'),  # or 'skip': omit and count such steps
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'))
 

@@ -1,4 +1,4 @@
-"""What all classifiers share: the plugin's import, logging, checkpoints; the best one is that of the highest top-1."""
+"""Shared by all classifiers: import of the plugin, logging, checkpoints; the best one has the highest top-1."""
 
 custom_imports = dict(imports=['vitdet_plugin'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
@@ -11,7 +11,7 @@ default_hooks = dict(
     logger=dict(type='ProgressHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='accuracy/top1', rule='greater'),
-    nonfinite_loss=dict(type='NonFiniteLossHook', action='stop'),  # or 'skip': leave such steps out, counted
+    nonfinite_loss=dict(type='NonFiniteLossHook', action='stop'),  # or 'skip': omit and count such steps
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False))
 # Averaged weights: custom_hooks = [dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=1e-4, gamma=10)]

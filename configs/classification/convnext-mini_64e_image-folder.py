@@ -1,16 +1,17 @@
-"""The small ConvNeXt on a folder of one's own, <root>/{train,val}/<class>/<picture>; the folders name the classes.
+"""The small ConvNeXt on a custom folder, <root>/{train,val}/<class>/<image>; the folders give the class names.
 
-The root is $IMAGE_FOLDER_ROOT, by default data/images. Training writes the classes into the work directory's config
-and into every checkpoint.
+The root is $IMAGE_FOLDER_ROOT, else $VITDET_DATA/images (default data/images). Training stores the class names in the
+config in the work directory and in every checkpoint.
 """
 
-from pathlib import Path
+import os
+import pathlib
 
 _base_ = 'convnext-mini_64e_plant-seedlings.py'
 
-data_root = '{{$IMAGE_FOLDER_ROOT:data/images}}/'
-# labels count in the order of the names
-classes = tuple(sorted(path.name for path in Path(data_root).glob('train/*')
+data_root = os.environ.get('IMAGE_FOLDER_ROOT', '{{$VITDET_DATA:data}}/images') + '/'
+# labels are numbered in the order of the names
+classes = tuple(sorted(path.name for path in pathlib.Path(data_root).glob('train/*')
                        if path.is_dir() and not path.name.startswith('.')))
 
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's; yours: tools/dataset/mean_std.py

@@ -2,7 +2,7 @@
 
 _base_ = ['../_base_/datasets/imagenet_224.py', '../_base_/schedules/adamw_cosine_300e.py', '../_base_/runtime_cls.py']
 
-lr = 5e-4 * _base_.batch / 512
+lr = 5e-4 * _base_.batch / 512  # 1e-3
 
 model = dict(
     type='ImageClassifier',
@@ -14,12 +14,8 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]))
 
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=_base_.image_size, edge='short', backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=_base_.image_size),
-    dict(type='PackInputs'),
-]
+resize = dict(_base_.resize, scale=_base_.image_size)
+test_pipeline = [_base_.load_image, resize, _base_.center_crop, _base_.pack]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

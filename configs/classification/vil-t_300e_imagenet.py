@@ -1,13 +1,13 @@
 """ViL-T (version 2) on ImageNet-1k from scratch (arXiv 2406.04303, appendix): 3-Augment, mixup and cutmix, bf16.
 
-The rules are the authors'; the number of epochs is ours.
+All settings are the authors' except for the number of epochs.
 """
 
 _base_ = ['../_base_/datasets/imagenet_3aug_224.py', '../_base_/schedules/adamw_cosine_300e.py',
           '../_base_/runtime_cls.py']
 
-warmup, batch = 5, 1024  # 8 GPUs x 128 images
-lr = 1e-3 * batch / 1024
+warmup = 5
+lr = 1e-3 * _base_.batch / 1024
 
 model = dict(
     type='ImageClassifier',

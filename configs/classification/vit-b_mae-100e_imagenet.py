@@ -1,14 +1,14 @@
 """A plain ViT-B from MAE's weights, fine-tuned on ImageNet-1k for 100 epochs (arXiv 2111.06377, appendix A.1).
 
-The detectors' backbone with attention over the whole picture and without relative positions. It has no class token:
-MAE's fine-tuning carries one along without reading it, so the last map's average is the same recipe up to that token.
+The detectors' backbone with global attention and without relative positions. It has no class token: MAE's fine-tuning
+keeps one but does not use its output, so averaging the last map is the same recipe except for that token.
 """
 
 _base_ = ['../_base_/datasets/imagenet_224.py', '../_base_/schedules/adamw_cosine_300e.py', '../_base_/runtime_cls.py']
 
 depth = 12
 epochs, warmup = 100, 5
-lr = 5e-4 * _base_.batch / 256
+lr = 5e-4 * _base_.batch / 256  # 2e-3
 
 model = dict(
     type='ImageClassifier',
@@ -30,7 +30,7 @@ model = dict(
         loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]))
 
-# layer i of L = 12 learns at 0.65 ** (13 - i) of the rate
+# layer i of L = 12: learning rate x 0.65 ** (13 - i)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.65), optimizer=dict(lr=lr))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=True, begin=0, end=warmup, convert_to_iter_based=True),

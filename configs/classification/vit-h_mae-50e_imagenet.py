@@ -2,7 +2,7 @@
 
 _base_ = 'vit-l_mae-50e_imagenet.py'
 
-depth = 32
+depth = 32  # layer i of L = 32: learning rate x 0.75 ** (33 - i)
 
 model = dict(
     backbone=dict(arch='huge', patch_size=14, propagation_indexes=list(range(depth)), drop_path_rate=0.3,

@@ -1,6 +1,6 @@
-"""VOLO-D1 on ImageNet-1k: 300 + 10 epochs with mixed tokens and a loss at every place (arXiv 2106.13112, section 4.1).
+"""VOLO-D1 on ImageNet-1k: 300 + 10 epochs with mixed tokens and a loss on every token (arXiv 2106.13112, section 4.1).
 
-Here every place has the picture's label; the authors take soft labels from files (arXiv 2104.10858), as
+Here every token has the image's label; the authors read soft labels from files (arXiv 2104.10858), as
 volo-d1_310e_imagenet-token-labels.py does.
 """
 
@@ -11,17 +11,13 @@ lr, least_lr = 1.6e-3, 1e-5
 
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='VOLO', arch='d1', img_size=_base_.image_size, drop_path_rate=0.1, mix_token=True),
+    data_preprocessor=dict(type='MixTokenDataPreprocessor'),
+    backbone=dict(type='VOLO', arch='d1', img_size=_base_.image_size, drop_path_rate=0.1),
     head=dict(type='VOLOClsHead', num_classes=1000, in_channels=384, num_heads=12, mlp_ratio=3, dense=True))
 
-# the picture's short side is resized to 224 / 0.96
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=round(_base_.image_size / 0.96), edge='short', backend='pillow',
-         interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=_base_.image_size),
-    dict(type='PackInputs'),
-]
+# the short side is resized to 224 / 0.96 = 233 pixels
+resize = dict(_base_.resize, scale=round(_base_.image_size / 0.96))
+test_pipeline = [_base_.load_image, resize, _base_.center_crop, _base_.pack]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 

@@ -1,4 +1,4 @@
-"""VOLO-D4 on ImageNet-1k, as D1 but for its size, learning rate and drop path."""
+"""VOLO-D4 on ImageNet-1k: size, learning rate and drop path differ from D1."""
 
 _base_ = 'volo-d1_310e_imagenet.py'
 

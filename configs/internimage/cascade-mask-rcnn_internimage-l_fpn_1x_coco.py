@@ -1,7 +1,7 @@
 """InternImage-L, Cascade Mask R-CNN, COCO, 12 epochs (arXiv 2211.05778, section 4.2)."""
 
 _base_ = [
-    'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py', 'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py', '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/adamw_coco_1x.py', '../_base_/runtime.py',
 ]
 
@@ -14,7 +14,7 @@ _box_head = dict(
     num_classes=80,
     norm_cfg=dict(type='SyncBN', requires_grad=True),
     reg_class_agnostic=False,
-    reg_decoded_bbox=True,  # the loss compares boxes
+    reg_decoded_bbox=True,  # the loss is computed on boxes
     loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     loss_bbox=dict(type='GIoULoss', loss_weight=10.0))
 _stage_stds = [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]]
@@ -31,7 +31,6 @@ model = dict(
     roi_head=dict(bbox_head=[
         dict(bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds), **_box_head) for stds in _stage_stds]))
 
-train_dataloader = dict(sampler=dict(type='InfiniteSampler'))  # the schedule counts iterations
-# layer i of L = 37 learns at 0.94 ** (38 - i) of the rate
+# layer i of L = 37: learning rate x 0.94 ** (38 - i)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.94))
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

@@ -9,7 +9,7 @@ milestones = [max_iters * epoch // epochs for epoch in (27, 33)]
 val_interval = _base_.images // batch
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.multiscale_crop_pipeline))
-# layer i of L = 37 learns at 0.9 ** (38 - i) of the rate
+# layer i of L = 37: learning rate x 0.9 ** (38 - i)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=2e-4))
 auto_scale_lr = dict(base_batch_size=batch)
 param_scheduler = [

@@ -3,14 +3,13 @@
 make demo ARGS=configs/internimage/mask-rcnn_internimage-nano_fpn_1500it_demo.py
 """
 
-_base_ = '../vitdet_demo.py'
+_base_ = '../_base_/mask-rcnn_demo.py'
 
 channels = 32  # of the first level
-max_iters, warmup = 1500, 100  # 12,000 pictures
+max_iters, warmup = 1500, 100  # 1,500 it x 8 images, all ranks together
 
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='InternImage',
         arch=dict(channels=channels, depths=(1, 1, 3, 1), groups=(2, 4, 8, 16)),
         layer_scale=1.0),
@@ -20,7 +19,7 @@ model = dict(
         in_channels=[channels, 2 * channels, 4 * channels, 8 * channels],
         out_channels=_base_.width,
         num_outs=5,
-        norm_cfg=_base_.norm_cfg))  # from scratch, the pyramid wants a norm too
+        norm_cfg=_base_.norm_cfg))  # training from scratch requires norms in the pyramid too
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup),

@@ -1,18 +1,15 @@
-"""InternImage-T at full width on a COCO-format set of small pictures, from scratch; it claims no accuracy.
+"""InternImage-T at full width on a small data set in COCO format, from scratch; tests the setup, not accuracy."""
 
-The set is looked for in $COCO_MINI_ROOT, by default ../shared/data/coco_mini_320.
-"""
+_base_ = ['mask-rcnn_internimage-t_fpn_1x_coco.py', '../_base_/datasets/coco_mini.py']
 
-_base_ = 'mask-rcnn_internimage-t_fpn_1x_coco.py'
-
-data_root = '{{$COCO_MINI_ROOT:../shared/data/coco_mini_320}}/'
+data_root = _base_.coco_mini_root
 image_size = 320
 batch, max_iters, warmup = 2, 1500, 100
 milestones = [round(max_iters * part) for part in (8 / 12, 11 / 12)]
 
 model = dict(
-    backbone=dict(init_cfg=None),  # an official file is the better start
-    # boxes of up to 56 pixels look at stride 4, of up to 112 at stride 8 ...
+    backbone=dict(init_cfg=None),  # official weights are the better start
+    # boxes of up to 56 pixels are pooled from stride 4, of up to 112 from stride 8, …
     rpn_head=dict(anchor_generator=dict(scales=[4])),
     roi_head=dict(bbox_roi_extractor=dict(finest_scale=28), mask_roi_extractor=dict(finest_scale=28)),
     train_cfg=dict(rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(nms_pre=500, max_per_img=200),

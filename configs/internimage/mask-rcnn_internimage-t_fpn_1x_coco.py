@@ -1,7 +1,7 @@
 """InternImage-T, Mask R-CNN, COCO, 12 epochs (arXiv 2211.05778, section 4.2)."""
 
 _base_ = [
-    'mmdet::_base_/models/mask-rcnn_r50_fpn.py', 'mmdet::_base_/datasets/coco_instance.py',
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py', '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/adamw_coco_1x.py', '../_base_/runtime.py',
 ]
 
@@ -10,10 +10,9 @@ model = dict(
         _delete_=True,
         type='InternImage',
         arch='tiny',
-        layer_scale=1.0,  # the classification file of T has none, and 1.0 changes nothing
+        layer_scale=1.0,  # the classification weights of T have none; 1.0 has no effect
         drop_path_rate=0.2,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/internimage_t_1k_224.pth')),
     neck=dict(in_channels=[64, 128, 256, 512]))
 
-train_dataloader = dict(sampler=dict(type='InfiniteSampler'))  # the schedule counts iterations
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

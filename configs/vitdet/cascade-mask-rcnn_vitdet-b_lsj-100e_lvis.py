@@ -1,11 +1,6 @@
-"""ViTDet-B, Cascade Mask R-CNN, LVIS, 100 epochs: every stage with the federated loss."""
+"""ViTDet-B, Cascade Mask R-CNN, LVIS, 100 epochs: federated loss in every stage."""
 
 _base_ = ['mask-rcnn_vitdet-b_lsj-100e_lvis.py', '../_base_/models/cascade_rcnn.py']
 
-model = dict(
-    type='CascadeRCNN',
-    roi_head=dict(
-        type='ViTDetCascadeRoIHead',
-        num_stages=3,
-        bbox_head=[dict(head, num_classes=1203, loss_cls=_base_.loss_cls) for head in _base_.cascade_box_heads]),
-    train_cfg=dict(rcnn=_base_.cascade_train_cfg))
+box_heads = [dict(head, num_classes=_base_.num_classes, loss_cls=_base_.loss_cls) for head in _base_.cascade_box_heads]
+model = dict(_base_.cascade_model, roi_head=dict(_base_.cascade_model.roi_head, bbox_head=box_heads))

@@ -2,10 +2,4 @@
 
 _base_ = ['mask-rcnn_vitdet-h_lsj-75e_coco.py', '../_base_/models/cascade_rcnn.py']
 
-model = dict(
-    type='CascadeRCNN',
-    roi_head=dict(
-        type='ViTDetCascadeRoIHead',
-        num_stages=3,
-        bbox_head=_base_.cascade_box_heads),
-    train_cfg=dict(rcnn=_base_.cascade_train_cfg))
+model = _base_.cascade_model

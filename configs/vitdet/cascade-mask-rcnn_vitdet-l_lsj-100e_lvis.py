@@ -1,11 +1,8 @@
-"""ViTDet-L, Cascade Mask R-CNN, LVIS, 100 epochs: every stage with the federated loss."""
+"""ViTDet-L, Cascade Mask R-CNN, LVIS, 100 epochs: federated loss in every stage."""
 
-_base_ = ['mask-rcnn_vitdet-l_lsj-100e_lvis.py', '../_base_/models/cascade_rcnn.py']
+_base_ = ['cascade-mask-rcnn_vitdet-b_lsj-100e_lvis.py', '../_base_/models/vitdet_sizes.py']
 
-model = dict(
-    type='CascadeRCNN',
-    roi_head=dict(
-        type='ViTDetCascadeRoIHead',
-        num_stages=3,
-        bbox_head=[dict(head, num_classes=1203, loss_cls=_base_.loss_cls) for head in _base_.cascade_box_heads]),
-    train_cfg=dict(rcnn=_base_.cascade_train_cfg))
+model = dict(backbone=dict(drop_path_rate=0.4, **_base_.vit_large), neck=dict(in_channels=_base_.large_dim))
+
+# layer i of L = 24: learning rate x 0.8 ** (25 - i)
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))

@@ -1,6 +1,6 @@
-"""EasyCV's recipe: GroupNorm over all channels and places, no layer-wise decay, steps at epochs 88 and 96 of 100.
+"""EasyCV's recipe: GroupNorm over all channels and positions, no layer-wise decay, steps at epochs 88 and 96 of 100.
 
-Takes EasyCV's ViTDet checkpoints: ``tools/test.py THIS_FILE epoch_100.pth`` reads their names.
+EasyCV's ViTDet checkpoints load into it: ``tools/test.py THIS_FILE epoch_100.pth``.
 """
 
 _base_ = '../vitdet_100e.py'
@@ -12,26 +12,19 @@ model = dict(
         bbox_head=dict(norm_cfg=norm_cfg),
         mask_head=dict(norm_cfg=norm_cfg)))
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
-    dict(type='LargeScaleJitter', image_size=1024, scale=(0.1, 2.0), resize_backend='cv2'),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1024, 1024), keep_ratio=True, backend='cv2'),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
+jitter = dict(_base_.jitter, resize_backend='cv2')
+resize = dict(_base_.resize, backend='cv2')
+train_pipeline = [_base_.load_image, _base_.load_annotations, jitter, _base_.pack_train]
+test_pipeline = [_base_.load_image, resize, _base_.pack_test]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 # 88 ep = 162,250 it and 96 ep = 177,000 it of 64 images
 milestones = [epoch * _base_.images // _base_.batch for epoch in (88, 96)]
-# norms, biases and position tables without weight decay
+# no weight decay on norms, biases and position tables
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0, no_decay='plain'))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.067, by_epoch=False, begin=0, end=250),
+    dict(type='LinearLR', start_factor=0.067, by_epoch=False, begin=0, end=_base_.warmup),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=_base_.max_iters, milestones=milestones, gamma=0.1),
 ]

@@ -1,21 +1,22 @@
-"""The flagship on one 24 GB card: 2 images at a time, activation checkpointing, bf16."""
+"""vitdet_100e on one 24 GB GPU: 2 images at a time, activation checkpointing, bf16."""
 
 _base_ = '../vitdet_100e.py'
 
-batch_size = 2
-accumulate = 32  # 1 GPU x 2 images x 32 steps = 64 images for every change of the weights, as in the reference
-# an iteration is one forward pass: 100 ep = 184,375 x 32 = 5,900,000 it
+gpus, batch_size = 1, 2
+# 1 GPU x 2 images x 32 steps = 64 images per update, as in the reference
+accumulate = _base_.batch // (gpus * batch_size)
+# An iteration is one forward pass: 100 ep = 184,375 x 32 = 5,900,000 it
 max_iters = _base_.max_iters * accumulate
 milestones = [milestone * accumulate for milestone in _base_.milestones]
 val_interval = _base_.val_interval * accumulate
 
-model = dict(backbone=dict(with_cp=True))  # blocks are computed again in the backward pass
+model = dict(backbone=dict(with_cp=True))  # activations are computed again in the backward pass
 train_dataloader = dict(batch_size=batch_size)
 optim_wrapper = dict(type='AutocastOptimWrapper', dtype='bf16', accumulative_counts=accumulate)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 * accumulate),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup * accumulate),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)
 default_hooks = dict(checkpoint=dict(interval=val_interval))
-auto_scale_lr = dict(base_batch_size=2)  # 2 images an iteration: the rate is right as it is
+auto_scale_lr = dict(base_batch_size=gpus * batch_size)  # images per iteration: the rate fits this batch as it is

@@ -1,10 +1,11 @@
-"""The flagship on one GPU: 8 images at a time, gradients of 8 steps added up."""
+"""vitdet_100e on one GPU: 8 images at a time, gradients of 8 steps accumulated."""
 
 _base_ = '../vitdet_100e.py'
 
-batch_size = 8
-accumulate = 8  # 1 GPU x 8 images x 8 steps = 64 images for every change of the weights, as in the reference
-# an iteration is one forward pass: 100 ep = 184,375 x 8 = 1,475,000 it
+gpus, batch_size = 1, 8
+# 1 GPU x 8 images x 8 steps = 64 images per update, as in the reference
+accumulate = _base_.batch // (gpus * batch_size)
+# An iteration is one forward pass: 100 ep = 184,375 x 8 = 1,475,000 it
 max_iters = _base_.max_iters * accumulate
 milestones = [milestone * accumulate for milestone in _base_.milestones]
 val_interval = _base_.val_interval * accumulate
@@ -12,9 +13,9 @@ val_interval = _base_.val_interval * accumulate
 train_dataloader = dict(batch_size=batch_size)
 optim_wrapper = dict(accumulative_counts=accumulate)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 * accumulate),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup * accumulate),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)
 default_hooks = dict(checkpoint=dict(interval=val_interval))
-auto_scale_lr = dict(base_batch_size=8)  # 8 images an iteration: the rate is right as it is
+auto_scale_lr = dict(base_batch_size=gpus * batch_size)  # images per iteration: the rate fits this batch as it is

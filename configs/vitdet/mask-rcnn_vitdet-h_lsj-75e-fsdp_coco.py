@@ -1,4 +1,4 @@
-"""ViTDet-H with weights, gradients and optimiser state sharded over the ranks: docs/distributed.md.
+"""ViTDet-H with weights, gradients and optimizer state sharded over the ranks: docs/distributed.md.
 
 torchrun --nproc-per-node 8 tools/train.py configs/vitdet/mask-rcnn_vitdet-h_lsj-75e-fsdp_coco.py
 

@@ -1,14 +1,8 @@
 """ViTDet-L, Mask R-CNN, COCO, 100 epochs."""
 
-_base_ = '../vitdet_100e.py'
+_base_ = ['../vitdet_100e.py', '../_base_/models/vitdet_sizes.py']
 
-model = dict(
-    backbone=dict(
-        arch='large',  # width 1024, 24 blocks, 16 heads; global blocks 5, 11, 17, 23
-        drop_path_rate=0.4,
-        with_cp=True,  # for 8 images a GPU; False is faster where memory allows (reference: 64 GPUs, one image each)
-        init_cfg=dict(checkpoint='checkpoints/mae_pretrain_vit_large.pth')),
-    neck=dict(in_channels=1024))
+model = dict(backbone=dict(drop_path_rate=0.4, **_base_.vit_large), neck=dict(in_channels=_base_.large_dim))
 
-# layer i of L = 24 learns at 0.8 ** (25 - i) of the rate
+# layer i of L = 24: learning rate x 0.8 ** (25 - i)
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))

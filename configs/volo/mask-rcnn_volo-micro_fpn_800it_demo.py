@@ -1,14 +1,13 @@
 """A small VOLO Mask R-CNN for the CPU, trained from scratch on the demo set (`make demo ARGS=THIS_FILE`)."""
 
-_base_ = '../vitdet_demo.py'
+_base_ = '../_base_/mask-rcnn_demo.py'
 
 dim = 64  # of the outlookers; twice that in the transformer blocks
-max_iters, warmup = 800, 50  # of 8 pictures over all ranks: 6,400 pictures
+max_iters, warmup = 800, 50  # 800 it x 8 images, all ranks together
 
 model = dict(
-    # patches of 4 pixels instead of 8, for small objects: maps of stride 4, 8 and 16
+    # patches of 4 pixels instead of 8, for small objects: maps of strides 4, 8 and 16
     backbone=dict(
-        _delete_=True,
         type='VOLO',
         arch=dict(layers=(3, 2, 2, 1), embed_dims=(dim, 2 * dim, 2 * dim, 2 * dim), num_heads=(2, 4, 4, 4),
                   mlp_ratios=(3, 3, 3, 3), stem_hidden_dim=32),

@@ -1,4 +1,4 @@
-// Arguments of DCNv3 and their checks, common to all backends.
+// Arguments of DCNv3 and their checks, shared by all backends.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +9,7 @@
 
 namespace vitdet_plugin {
 
-// Static arguments. Taps: columns are the outer loop, rows the inner one; the middle one may be left out.
+// Static arguments. Taps: columns are the outer loop, rows the inner one; the center one may be left out.
 struct Geometry {
   int64_t kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   int64_t group, group_channels;
@@ -24,9 +24,9 @@ struct Geometry {
   int64_t out_width(int64_t width) const {
     return (width + 2 * pad_w - (dilation_w * (kernel_w - 1) + 1)) / stride_w + 1;
   }
-  // Cell of tap number `tap`, as position in the columns-first order of the whole kernel.
+  // Cell of tap number `tap`: its index in the columns-first order of the whole kernel.
   int64_t cell(int64_t tap) const { return remove_center && tap >= kernel_h * kernel_w / 2 ? tap + 1 : tap; }
-  // Where a tap without offset samples for the output pixel (0, 0), in pixels of the input.
+  // Sampling position of a tap without offset for the output pixel (0, 0), in pixels of the input.
   double origin_x(int64_t tap) const {
     return ((dilation_w * (kernel_w - 1)) >> 1) * (1 - offset_scale) - pad_w +
         (cell(tap) / kernel_h) * dilation_w * offset_scale;
@@ -37,7 +37,7 @@ struct Geometry {
   }
 };
 
-// Makes the struct from the operator's argument lists and checks that the tensors fit it (and one another).
+// Builds the struct from the operator's argument lists and checks that the tensors match it (and each other).
 inline Geometry checked_geometry(
     const at::Tensor& input, const at::Tensor& offset, const at::Tensor& mask, at::IntArrayRef kernel,
     at::IntArrayRef stride, at::IntArrayRef pad, at::IntArrayRef dilation, int64_t group, int64_t group_channels,
@@ -64,7 +64,8 @@ inline Geometry checked_geometry(
       offset.scalar_type() == input.scalar_type() && mask.scalar_type() == input.scalar_type(),
       "dcnv3: input, offset and mask have different types");
   const int64_t batch = input.size(0), height = input.size(1), width = input.size(2);
-  TORCH_CHECK_VALUE(input.size(3) == geometry.channels(), "dcnv3: input has not group * group_channels channels");
+  TORCH_CHECK_VALUE(
+      input.size(3) == geometry.channels(), "dcnv3: the number of input channels is not group * group_channels");
   TORCH_CHECK_VALUE(
       height > 0 && width > 0 && height + 2 * pad[0] > dilation[0] * (kernel[0] - 1) &&
           width + 2 * pad[1] > dilation[1] * (kernel[1] - 1),
@@ -75,7 +76,7 @@ inline Geometry checked_geometry(
   TORCH_CHECK_VALUE(
       offset.sizes() == at::IntArrayRef({batch, rows, columns, points * 2}) &&
           mask.sizes() == at::IntArrayRef({batch, rows, columns, points}),
-      "dcnv3: offset or mask does not fit input and kernel: ", offset.sizes(), " and ", mask.sizes());
+      "dcnv3: the shape of offset or mask does not match input and kernel: ", offset.sizes(), " and ", mask.sizes());
   return geometry;
 }
 

@@ -1,10 +1,11 @@
-"""Every backbone of this project that is registered, found by itself: a new one is tested without a list."""
+"""Every registered backbone of this project, from the registry: a new one is tested without an entry in a list."""
 
 import torch
 from mmengine.registry import MODELS
 from torch import nn
 
 import vitdet_plugin  # noqa: F401  registers
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.base import Backbone
 
 BACKBONES = sorted({cls for cls in MODELS.module_dict.values() if isinstance(cls, type) and issubclass(cls, Backbone)},
@@ -12,9 +13,9 @@ BACKBONES = sorted({cls for cls in MODELS.module_dict.values() if isinstance(cls
 
 
 def tiny(cls, seed: int = 0, **overrides) -> Backbone:
-    """The class's own ``tiny_cfg``, every parameter moved off its initial value (zeros hide mistakes)."""
+    """A small model of ``cls``, every parameter moved off its initial value (zeros hide mistakes)."""
     torch.manual_seed(seed)
-    return disturb(cls(**{**cls.tiny_cfg, **overrides}))
+    return disturb(cls(**{**small_cfg(cls), **overrides}))
 
 
 def disturb(module: nn.Module) -> nn.Module:
@@ -25,7 +26,7 @@ def disturb(module: nn.Module) -> nn.Module:
 
 
 def image(model: Backbone, rows: int = 2, columns: int = 3, batch: int = 2, dtype=torch.float32) -> torch.Tensor:
-    """A picture of ``rows x columns`` places of the coarsest map."""
+    """Random images (batch, 3, H, W) of ``rows x columns`` positions of the coarsest map."""
     stride = model.out_strides[-1]
     generator = torch.Generator().manual_seed(rows + 10 * columns)
     return torch.randn(batch, 3, rows * stride, columns * stride, generator=generator).to(dtype)

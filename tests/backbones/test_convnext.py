@@ -6,6 +6,7 @@ import torch
 from timm.layers import DropPath
 
 from tests.backbones.registered import disturb, image, tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.convnext import ARCHS, ConvNeXtBackbone
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.errors import UserError
@@ -43,7 +44,7 @@ def test_equals_timm(arch, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'timm.pth')
     classifier = torch.nn.ModuleDict(dict(backbone=backbone, head=head))
     report = load_official(classifier, tmp_path / 'timm.pth', allow_missing=False)
-    assert report.recognised_as == 'ConvNeXt, timm' and not report.dropped
+    assert report.recognized_as == 'ConvNeXt, timm' and not report.dropped
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         outs = backbone(x)
@@ -62,11 +63,11 @@ def test_stages_above_the_last_map_are_not_made():
     assert model.num_layers == max(model.get_layer_id(n) for n, _ in model.stages.named_parameters(prefix='stages'))
 
 
-def test_maps_are_normalised_over_their_channels():
-    model = ConvNeXtBackbone(**ConvNeXtBackbone.tiny_cfg)
+def test_maps_are_normalized_over_their_channels():
+    model = ConvNeXtBackbone(**small_cfg(ConvNeXtBackbone))
     for out in model(image(model)):
         torch.testing.assert_close(out.mean(1), torch.zeros_like(out.mean(1)), atol=1e-4, rtol=0)
-    bare = ConvNeXtBackbone(**ConvNeXtBackbone.tiny_cfg, out_norms=False)
+    bare = ConvNeXtBackbone(**small_cfg(ConvNeXtBackbone), out_norms=False)
     assert not any(name.startswith('norm') for name, _ in bare.named_children())
 
 
@@ -104,7 +105,7 @@ def test_drop_path_rises_over_all_stages():
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='nano'), "arch='nano' is unknown; choose one of tiny"),
-    (dict(arch=dict(depths=(1, 1, 1), dims=(8, 8, 8))), 'wants four depths and four dims'),
+    (dict(arch=dict(depths=(1, 1, 1), dims=(8, 8, 8))), 'requires four depths and four dims'),
     (dict(out_indices=(2, 1)), r'out_indices=\(2, 1\) of ConvNeXtBackbone must be ascending'),
     (dict(out_indices=(1, 4)), 'must be ascending numbers from 0 to 3'),
     (dict(out_indices=()), 'must be ascending numbers from 0 to 3'),
@@ -112,10 +113,10 @@ def test_drop_path_rises_over_all_stages():
 ])
 def test_bad_arguments_give_one_clear_line(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
-        ConvNeXtBackbone(**{**ConvNeXtBackbone.tiny_cfg, **kwargs})
+        ConvNeXtBackbone(**{**small_cfg(ConvNeXtBackbone), **kwargs})
     assert '\n' not in str(caught.value)
 
 
 def test_a_size_that_the_strides_do_not_divide_is_explained():
-    with pytest.raises(UserError, match=r'\(48, 64\) pixels is no multiple of 32; set pad_size_divisor=32'):
+    with pytest.raises(UserError, match=r'\(48, 64\) pixels is not a multiple of 32; set pad_size_divisor=32'):
         tiny(ConvNeXtBackbone)(torch.zeros(1, 3, 48, 64))

@@ -1,4 +1,4 @@
-"""What any registered backbone has to do; each is built from its ``tiny_cfg``."""
+"""Requirements on every registered backbone; each is built small (`small_cfg`)."""
 
 import copy
 import io
@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from tests.backbones.registered import BACKBONES, image, tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.engine.layer_decay import parameter_groups
 
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
@@ -32,7 +33,7 @@ def test_maps_have_the_channels_and_strides_promised(cls, rows, columns):
 
 @every_backbone
 def test_built_from_a_config_by_name(cls):
-    assert type(MODELS.build(dict(type=cls.__name__, **cls.tiny_cfg))) is cls
+    assert type(MODELS.build(dict(type=cls.__name__, **small_cfg(cls)))) is cls
 
 
 @every_backbone
@@ -79,7 +80,7 @@ def test_eval_is_deterministic_and_independent_of_the_rest_of_the_batch(cls):
 
 @every_backbone
 def test_eval_without_gradients_equals_eval_with_them(cls):
-    """Caches and fused paths of inference compute the same."""
+    """Caches and fused paths of inference give the same results."""
     model = tiny(cls).eval()
     x = image(model, 3, 4)
     expected = model(x)
@@ -118,9 +119,9 @@ def test_deepcopy_and_saving_the_whole_module(cls):
 
 @every_backbone
 def test_meta_device_then_reset_parameters(cls):
-    """As sharded training builds large models: no memory first, every parameter drawn later."""
+    """As sharded training builds large models: without memory first, initialized later."""
     with torch.device('meta'):
-        model = cls(**cls.tiny_cfg)
+        model = cls(**small_cfg(cls))
     assert all(p.is_meta for p in model.parameters())
     model = model.to_empty(device='cpu')
     with torch.no_grad():
@@ -144,7 +145,7 @@ def test_layer_ids_start_at_the_stem_and_grow_with_depth(cls):
 
 @every_backbone
 @pytest.mark.parametrize('rule', ['d2', 'plain', 'none'])
-def test_every_parameter_is_in_exactly_one_optimiser_group(cls, rule):
+def test_every_parameter_is_in_exactly_one_optimizer_group(cls, rule):
     detector = nn.Module()
     detector.backbone, detector.head = tiny(cls), nn.Linear(2, 2)
     groups = parameter_groups(detector, lr=1.0, weight_decay=0.1, rate=0.5, rule=rule)
@@ -155,7 +156,7 @@ def test_every_parameter_is_in_exactly_one_optimiser_group(cls, rule):
 
 @every_backbone
 def test_frozen_stages_get_no_gradient_from_construction_on(cls):
-    """Optimisers and DDP look at ``requires_grad`` before the first call of ``train()``."""
+    """Optimizers and DDP read ``requires_grad`` before the first call of ``train()``."""
     model = tiny(cls, frozen_stages=1)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     assert all(name in frozen for name, _ in model.named_parameters() if model.get_layer_id(name) == 0)

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 
 from tests.backbones.registered import disturb, image, tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM, unpadded_sizes
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.vil_cls_head import VisionLSTMClsHead
+from vitdet_plugin.visualization.cam_layers import cam_layer
 
 PUBLISHED = {'tiny': (192, 6_391_528), 'small': (384, 23_398_696), 'base': (768, 89_263_528)}
 
@@ -35,19 +37,19 @@ def test_published_sizes(arch):
 
 @pytest.mark.parametrize('version', [1, 2])
 def test_directions(version):
-    """In one direction a place sees what lies before it only, in the other what lies behind."""
+    """In one direction a position depends on earlier positions only, in the other on later ones."""
     for reverse in (False, True):
         block = vil(version=version).blocks[int(reverse)].double().eval()
         x = torch.randn(1, 30, 32, dtype=torch.float64, requires_grad=True)
         reached = torch.autograd.grad(block(x, (5, 6), None)[0, 14].square().sum(), x)[0][0].abs().sum(1) > 0
-        margin = 0 if version == 1 else 8  # the 3x3 convolution looks one row and one place further
+        margin = 0 if version == 1 else 8  # the 3x3 convolution reaches one row and one position further
         if reverse:
             reached = reached.flip(0)
-        place = 29 - 14 if reverse else 14
-        assert reached[:place + 1].all() and not reached[place + 1 + margin:].any()
+        position = 29 - 14 if reverse else 14
+        assert reached[:position + 1].all() and not reached[position + 1 + margin:].any()
 
 
-def test_the_reverse_direction_is_the_other_one_on_the_turned_picture():
+def test_the_reverse_direction_is_the_other_one_on_the_rotated_image():
     model = vil()
     ahead, back = (block.layer for block in model.blocks[:2])
     back.load_state_dict(ahead.state_dict())
@@ -60,14 +62,14 @@ def test_unidirectional():
 
 
 @pytest.mark.parametrize(('version', 'size'), [(1, 2), (2, 5)])
-def test_kernel_size_is_honoured(version, size):
+def test_kernel_size_is_used(version, size):
     model = vil(version=version, conv_kernel_size=size)
     assert model.blocks[0].layer.conv.weight.shape[2:] == (size,) * version
     assert model(image(model, 3, 4))[0].shape == (2, 32, 3, 4)
 
 
-def test_the_convolution_runs_over_the_grid_at_hand():
-    """Of this input, not of the size that the model was made for: a picture of one row has no neighbours below."""
+def test_convolution_runs_over_the_grid_of_the_input():
+    """Of the input, not of ``img_size``: an image of one row has no neighbor below."""
     layer = vil().blocks[0].layer
     u = torch.randn(1, 12, 64)
     for hw in ((3, 4), (2, 6), (12, 1)):
@@ -103,8 +105,8 @@ def test_finer_tokens(stride, stem):
 
 def batch_of_two(sizes, canvas=(80, 112), dtype=torch.float64):
     x = torch.zeros(len(sizes), 3, *canvas, dtype=dtype)
-    for picture, (h, w) in zip(x, sizes):
-        picture[:, :h, :w] = torch.randn(3, h, w)
+    for image_chw, (h, w) in zip(x, sizes):
+        image_chw[:, :h, :w] = torch.randn(3, h, w)
     return x
 
 
@@ -112,7 +114,7 @@ def batch_of_two(sizes, canvas=(80, 112), dtype=torch.float64):
 @pytest.mark.parametrize('how', ['sizes', 'mask_padding'])
 @torch.no_grad()
 def test_padding_of_a_batch_changes_nothing(version, how):
-    """Each picture alone, padded to whole patches only, and in a batch with a larger one."""
+    """Each image alone, padded to whole patches only, and in a batch with a larger one."""
     model = vil(version=version, mask_padding=how == 'mask_padding', out_indices=(1, 3)).double().eval()
     sizes = [(80, 100), (50, 33), (64, 112)]
     x = batch_of_two(sizes)
@@ -160,14 +162,14 @@ def test_taps_of_several_blocks():
             if norm is not None:
                 expected.append(norm(tokens).unflatten(1, (2, 3)).permute(0, 3, 1, 2))
     assert model.out_channels == (32,) * 3 and model.out_strides == (16,) * 3
-    for found, wanted in zip(maps, expected, strict=True):
-        torch.testing.assert_close(found, wanted)
+    for found, reference in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found, reference)
 
 
 @pytest.mark.parametrize('pooling', ['bilateral_avg', 'bilateral_flatten'])
 @torch.no_grad()
 def test_poolings(pooling):
-    """Version 2 normalises first and takes the ends then, version 1 the other way round."""
+    """Version 2 normalizes before it takes the ends, version 1 after."""
     for version in (1, 2):
         model = vil(version=version, pooling=pooling, legacy_norm=version == 1).eval()
         x = image(model)
@@ -184,13 +186,13 @@ def test_poolings(pooling):
 
 def test_activation_maps_are_taken_where_every_token_has_a_gradient():
     model = vil(pooling='bilateral_flatten', arch=dict(dim=32, depth=6)).eval()
-    layer, to_map = model.cam_layer()
+    layer, to_map = cam_layer(model)
     kept = []
     layer.register_forward_hook(lambda module, args, out: kept.append(out))
     x = image(model)
     gradient = torch.autograd.grad(model(x)[0].square().sum(), kept)[0]
     assert (to_map(gradient, x.shape[2:]).abs().sum(1) > 0).all()
-    assert vil().cam_layer() is None
+    assert cam_layer(vil()) is None
 
 
 def test_drop_path_is_constant_or_rises():
@@ -216,16 +218,16 @@ def test_initial_weights():
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='huge'), "arch='huge' is unknown; choose one of tiny, small, base"),
-    (dict(arch=dict(dim=32)), 'arch wants the keys dim and depth; it has dim'),
+    (dict(arch=dict(dim=32)), 'arch requires the keys dim and depth; it has dim'),
     (dict(arch=dict(dim=20, depth=2)), 'dim=20: twice that must be a multiple of 4 x 4 heads'),
     (dict(version=3), 'version=3 is unknown; choose one of 1, 2'),
     (dict(stem='convs'), "stem='convs' is unknown"),
-    (dict(stem='conv', stride=12), 'stride=12: a convolutional stem wants a power of two'),
+    (dict(stem='conv', stride=12), 'stride=12: a convolutional stem requires a power of two'),
     (dict(alternation='random'), "alternation='random' is unknown"),
     (dict(conv_kind='3d'), "conv_kind='3d' is unknown; choose one of 2d, causal1d"),
-    (dict(conv_kernel_size=4), 'conv_kernel_size=4: a convolution over the map wants an odd side'),
+    (dict(conv_kernel_size=4), 'conv_kernel_size=4: a convolution over the map'),
     (dict(stride=7), 'patch_size=16 and stride=7: their difference must be even'),
-    (dict(mlstm='serial'), "mLSTM form 'serial' is unknown"),
+    (dict(mlstm='serial'), "mlstm: 'serial' is unknown; choose auto or one of chunkwise, parallel, recurrent"),
     (dict(pooling='max'), "pooling='max' is unknown"),
     (dict(legacy_norm=True), 'legacy_norm=True belongs to version 1'),
     (dict(out_indices=(1, 2)), r'out_indices=\(1, 2\) must ascend from 0 or more to the last block, 3'),
@@ -235,12 +237,12 @@ def test_initial_weights():
 ])
 def test_bad_arguments_give_one_clear_line(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
-        VisionLSTM(**{**VisionLSTM.tiny_cfg, **kwargs})
+        VisionLSTM(**{**small_cfg(VisionLSTM), **kwargs})
     assert '\n' not in str(caught.value)
 
 
 def test_inputs_that_do_not_fit_are_explained():
-    with pytest.raises(UserError, match=r'\(40, 64\) pixels is no multiple of the stride 16; set pad_size_divisor'):
+    with pytest.raises(UserError, match=r'\(40, 64\) pixels is not a multiple of the stride 16; set pad_size_divisor'):
         vil()(torch.zeros(1, 3, 40, 64))
-    with pytest.raises(UserError, match='pooling wants pictures of one size'):
+    with pytest.raises(UserError, match='pooling requires images of one size'):
         vil(pooling='bilateral_avg')(torch.zeros(2, 3, 64, 64), [(64, 64), (32, 64)])

@@ -121,7 +121,7 @@ CHANGES = {
     'assign': lambda model, new: model.load_state_dict({**model.state_dict(), 'pos_embed': new}, assign=True),
     'in place': lambda model, new: model.pos_embed.copy_(new),
     'through .data, as averaging hooks do': lambda model, new: model.pos_embed.data.copy_(new),
-    'optimiser': lambda model, new: model.pos_embed.data.lerp_(new, 0.5),
+    'optimizer': lambda model, new: model.pos_embed.data.lerp_(new, 0.5),
 }
 
 
@@ -164,14 +164,14 @@ def test_position_embedding_is_resized_once_in_eval_mode(monkeypatch):
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='tiny'), "arch='tiny' is unknown; choose one of base, large, huge or give a dict"),
-    (dict(arch=dict(embed_dim=8, depth=2)), 'arch wants the keys embed_dim, depth and num_heads'),
+    (dict(arch=dict(embed_dim=8, depth=2)), 'arch requires the keys embed_dim, depth and num_heads'),
     (dict(arch=dict(embed_dim=10, depth=2, num_heads=3), **PLAIN), 'embed_dim=10 is not divisible by num_heads=3'),
     (dict(propagation='conv'), "propagation='conv' is unknown; choose one of none, global, shifted, conv_naive"),
     (dict(global_block_indexes=[4]), r'global block indexes \[4\] are outside a backbone of 4 blocks'),
     (dict(shifted_block_indexes=[-1]), r'shifted block indexes \[-1\] are outside'),
     (dict(global_block_indexes=[2]), r'blocks \[2\] are both global and shifted'),
     (dict(residual_block='wide'), "residual block 'wide' is unknown"),
-    (dict(attention='fast'), "attention form 'fast' is unknown"),
+    (dict(attention='fast'), "rel_pos_attention: 'fast' is unknown"),
     (dict(frozen_stages=5), 'frozen_stages=5 is outside .* 4 blocks'),
 ])
 def test_bad_arguments_give_one_clear_line(kwargs, message):
@@ -181,5 +181,5 @@ def test_bad_arguments_give_one_clear_line(kwargs, message):
 
 
 def test_a_size_that_patches_do_not_divide_is_explained():
-    with pytest.raises(UserError, match=r'\(33, 48\) pixels is no multiple of patch_size=16; set pad_size_divisor'):
+    with pytest.raises(UserError, match=r'\(33, 48\) pixels is not a multiple of patch_size=16; set pad_size_divisor'):
         vit()(torch.zeros(1, 3, 33, 48))

@@ -1,4 +1,4 @@
-"""What is VOLO's own: published sizes, timm's model as an independent peer, taps, positions, token mixing."""
+"""VOLO: published sizes, equality with timm's model, output maps, positions, exchanged tokens."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from timm.layers import DropPath
 from timm.models.volo import VOLO as Peer
 
 from tests.backbones.registered import disturb, image, tiny
-from vitdet_plugin.backbones.volo import ARCHS, VOLO, draw_box, paste_reversed
+from vitdet_plugin.backbones.volo import ARCHS, VOLO, MixedImages, paste_reversed
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.volo_cls_head import VOLOClsHead
 
@@ -88,14 +88,14 @@ def test_positions_are_resized_to_the_grid_square_or_not():
     assert (rows.diff() > 0).all() and torch.allclose(rows[3] + rows[4], torch.tensor(1.0), atol=1e-5)
 
 
-def test_drop_path_rises_over_all_blocks_and_spares_the_outlookers():
+def test_drop_path_rises_over_all_blocks_except_the_outlookers():
     model = VOLO(ARCH, drop_path_rate=0.4)
     blocks = [block for part in model.network if isinstance(part, torch.nn.Sequential) for block in part]
     rates = [block.drop_path.drop_prob if isinstance(block.drop_path, DropPath) else 0.0 for block in blocks]
     assert rates == pytest.approx([0, 0, 0.2, 0.3, 0.4])
 
 
-def test_taps():
+def test_output_maps():
     raw = VOLO(ARCH)
     assert raw.out_norms is None and raw.extra_level is None and raw.out_strides == (16,)
     pooled = disturb(VOLO(ARCH, out_indices=(0, 1, 2)))
@@ -112,11 +112,11 @@ def test_taps():
         torch.testing.assert_close(coarse, torch.nn.functional.avg_pool2d(last, 2))
 
 
-def test_frozen_stages_take_their_downsampling_along():
+def test_frozen_stages_include_their_downsampling():
     model = tiny(VOLO, frozen_stages=1)
-    wanting = {'.'.join(name.split('.')[:2]) for name, p in model.named_parameters() if p.requires_grad}
-    assert wanting == {'network.2', 'network.3', 'network.4', 'extra_level.weight', 'extra_level.bias', 'out_norms.0',
-                       'out_norms.1', 'out_norms.2'}
+    trainable = {'.'.join(name.split('.')[:2]) for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable == {'network.2', 'network.3', 'network.4', 'extra_level.weight', 'extra_level.bias', 'out_norms.0',
+                         'out_norms.1', 'out_norms.2'}
 
 
 def test_layer_ids_count_blocks():
@@ -135,33 +135,20 @@ def test_norm_eval_keeps_the_statistics():
         assert torch.equal(model.patch_embed.conv[1].running_mean, before) == norm_eval
 
 
-def test_tokens_are_mixed_in_training_only():
-    model = disturb(VOLO(ARCH, mix_token=True, norm_eval=True))
+def test_tokens_of_mixed_images_are_exchanged_after_the_stem():
+    model = disturb(VOLO(ARCH, norm_eval=True))
     x = image(model, 6, 6)
-    torch.manual_seed(5)
-    mixed, box = model(x)
-    torch.manual_seed(5)
-    assert box.tolist() == list(draw_box(6, 6))
-    top, bottom, left, right = box.tolist()
+    top, bottom, left, right = box = (1, 4, 2, 6)
+    (mixed,) = model(MixedImages(x, box))
     tokens = paste_reversed(model.patch_embed(x), 2 * top, 2 * bottom, 2 * left, 2 * right)
     expected = tokens
     for index, part in enumerate(model.network):
         expected = part(expected + model._positions(expected.shape[1:3]) if index == 2 else expected)
     torch.testing.assert_close(mixed, expected.permute(0, 3, 1, 2))
-    assert len(model.eval()(x)) == 1
+    assert not torch.allclose(mixed, model(x)[0])
 
 
-def test_boxes_lie_on_the_grid_and_their_share_is_nearly_uniform():
-    torch.manual_seed(0)
-    boxes = torch.tensor([draw_box(14, 20) for _ in range(2000)])
-    top, bottom, left, right = boxes.T
-    assert (0 <= top).all() and (top <= bottom).all() and (bottom <= 14).all() and (right <= 20).all()
-    assert (left <= right).all() and 12 <= (bottom - top).max() <= 14
-    shares = ((bottom - top) * (right - left)).double() / 280
-    assert 0.25 < shares.mean() < 0.40  # 1/2 before the edges cut boxes off
-
-
-def test_pasting_twice_gives_the_tokens_back():
+def test_pasting_twice_restores_the_tokens():
     x = torch.randn(3, 4, 5, 2)
     once = paste_reversed(x, 1, 3, 0, 2)
     assert torch.equal(once[:, 1:3, :2], x.flip(0)[:, 1:3, :2]) and torch.equal(once[:, 0], x[:, 0])
@@ -170,10 +157,10 @@ def test_pasting_twice_gives_the_tokens_back():
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(arch='d6'), "arch='d6' is unknown; choose one of d1, d2, d3, d4, d5"),
-    (dict(arch=dict(layers=(1,))), 'arch wants the keys layers'),
+    (dict(arch=dict(layers=(1,))), 'arch requires the keys layers'),
     (dict(out_indices=(0,)), 'choose from 0, 1, 2'), (dict(out_indices=(2, 1)), 'ascending'),
     (dict(extra_level='max'), "choose 'pool' or 'conv'"), (dict(frozen_stages=5), 'outside -1 ... 4'),
-    (dict(patch_size=7), 'must be even')])
-def test_mistakes_are_named(arguments, message):
+    (dict(patch_size=7), 'must be even'), (dict(mix_token=True), 'MixTokenDataPreprocessor')])
+def test_wrong_arguments(arguments, message):
     with pytest.raises(UserError, match=message):
         VOLO(**{**dict(arch=ARCH), **arguments})

@@ -28,7 +28,7 @@ def test_memory_of_building_is_not_counted():
     assert peak_extra_memory(build) < 48 * 2**20
 
 
-def test_dying_process_is_reported_with_its_exit_code():
+def test_a_process_that_exits_is_reported_with_its_exit_code():
     with pytest.raises(RuntimeError, match='exit code 3'):
         peak_extra_memory(functools.partial(os._exit, 3))
 
@@ -77,7 +77,7 @@ def test_compare_reports_a_wrong_result_as_not_reached():
 
 
 def test_a_row_that_is_not_selected_is_not_even_built():
-    harness.select_rows(['wanted'])
+    harness.select_rows(['selected'])
     try:
         assert compare('other', 'r', None, None, tolerance=0) is None
     finally:

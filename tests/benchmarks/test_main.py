@@ -45,7 +45,7 @@ def test_runs_and_prints_a_table(make_package, capsys):
     assert header.index('reached') == line.index('yes')
 
 
-def test_json_holds_the_rows_and_the_machine(make_package, tmp_path):
+def test_json_contains_the_rows_and_the_environment(make_package, tmp_path):
     out = tmp_path / 'rows.json'
     assert main(['speed', '--json', str(out)], make_package()) == 0
     content = json.loads(out.read_text())
@@ -54,25 +54,25 @@ def test_json_holds_the_rows_and_the_machine(make_package, tmp_path):
     assert content['environment']['threads'] >= 1
 
 
-def test_differing_numbers_give_exit_status_1(make_package, capsys):
+def test_different_results_give_exit_status_1(make_package, capsys):
     assert main([], make_package(difference=0.5)) == 1
     assert 'DIFFERS' in capsys.readouterr().out
 
 
-def test_rows_are_chosen_by_a_text_in_their_path(make_package, capsys):
+def test_rows_are_selected_by_a_text_in_their_path(make_package, capsys):
     package = make_package()
     assert main(['--rows', 'other', 'full'], package) == 0
     assert 'full path' in capsys.readouterr().out
     assert main(['--rows', 'slow'], package) == 2
-    assert capsys.readouterr().err == 'error: no row has slow in its path\n'
+    assert capsys.readouterr().err == 'error: no row has slow in its path; omit --rows to run all\n'
 
 
-def test_unknown_name_is_one_line_with_the_known_ones(make_package, capsys):
+def test_unknown_name_is_an_error_that_lists_the_known_ones(make_package, capsys):
     assert main(['sped'], make_package()) == 2
-    assert capsys.readouterr().err == 'error: no benchmark named sped; there are: speed\n'
+    assert capsys.readouterr().err == 'error: no benchmark named sped; choose from: speed\n'
 
 
-def test_missing_json_folder_is_told_before_running(make_package, tmp_path, capsys):
+def test_missing_json_folder_is_reported_before_running(make_package, tmp_path, capsys):
     assert main(['--json', str(tmp_path / 'none' / 'rows.json')], make_package()) == 2
     assert 'folder does not exist' in capsys.readouterr().err
 
@@ -82,7 +82,7 @@ def test_list_shows_only_modules_with_rows(make_package, capsys):
     assert capsys.readouterr().out.split() == ['speed', 'A', 'benchmark', 'for', 'the', 'test.']
 
 
-def test_format_row_shows_missing_figures_as_a_dash():
+def test_format_row_shows_missing_values_as_a_dash():
     assert format_row(Row('p', 'r', None, None)).split()[2:6] == ['-', '-', '-', '-']
 
 

@@ -1,20 +1,20 @@
-"""Our InternImage weights under the official names: the test's own translation, one way only."""
+"""Rename this project's InternImage weights to the published names; independent of the package's rules."""
 
 import re
 
 
 def official(state: dict) -> dict:
-    """A whole classifier's state (``backbone.*``, ``head.*``) as OpenGVLab's classification files spell it."""
+    """A whole classifier's state (``backbone.*``, ``head.*``) with the names of OpenGVLab's classification files."""
     renamed = {}
     norm = 'fc_norm.0.' if 'head.pool.proj.weight' in state else 'conv_head.1.0.'
     for name, value in state.items():
-        room, rest = name.split('.', 1)
-        if room == 'head':
+        part, rest = name.split('.', 1)
+        if part == 'head':
             new = _head(rest, norm)
         elif '.dcn.' in rest:
             new = rest
         else:
-            # a norm's place in its sequence
+            # a norm's index in its sequence
             index = '1' if rest.startswith('patch_embed') or '.downsample.' in rest else '0'
             new = re.sub(r'(norm[12]?|post_norms\.\d)\.(weight|bias)$', rf'\1.{index}.\2', rest)
         renamed[new] = value

@@ -1,4 +1,4 @@
-"""Our weights under the official names, as the official files spell them: the test's own translation, one way only."""
+"""Rename this project's weights to the published names; independent of the package's rules."""
 
 import re
 
@@ -39,8 +39,8 @@ def detectron2(state: dict) -> dict:
             level = int(new.split('_')[1][0])
             new = new.replace(f'simfp_{level}', f'simfp_{level + 2}').replace('.conv.', '.').replace('.ln.', '.norm.')
         elif match := re.match(r'roi_head\.(bbox|mask)_head((?:\.\d)?)\.(?:shared_)?convs\.(\d)\.(conv|ln)\.', name):
-            room, stage, k, kind = match.groups()
-            layer = f'box_head{stage}.conv' if room == 'bbox' else 'mask_head.mask_fcn'
+            part, stage, k, kind = match.groups()
+            layer = f'box_head{stage}.conv' if part == 'bbox' else 'mask_head.mask_fcn'
             new = f'roi_heads.{layer}{int(k) + 1}.{"norm." if kind == "ln" else ""}{name[match.end():]}'
         else:
             pattern, target = next((p, t) for p, t in heads if re.match(p, name))
@@ -73,7 +73,7 @@ def easycv(state: dict) -> dict:
 
 
 def mae(state: dict) -> dict:
-    """A backbone's weights as a masked autoencoder has them: class token and final norm, no relative positions."""
+    """A backbone's weights as in a masked autoencoder: class token and final norm, no relative positions."""
     official = {name: value for name, value in state.items() if 'rel_pos' not in name}
     dim = state['pos_embed'].shape[-1]
     official |= {'cls_token': torch.zeros(1, 1, dim), 'norm.weight': torch.ones(dim), 'norm.bias': torch.zeros(dim),
@@ -83,7 +83,7 @@ def mae(state: dict) -> dict:
 
 
 def sam(state: dict) -> dict:
-    """``image_encoder`` with ``lin1``, ``lin2`` and its position embedding as a map; and the parts we do not use."""
+    """``image_encoder`` with ``lin1``, ``lin2`` and its position embedding as a map; and unused parts."""
     official = {'image_encoder.neck.0.weight': torch.zeros(4, 16, 1, 1),
                 'prompt_encoder.no_mask_embed.weight': torch.zeros(1, 4),
                 'mask_decoder.iou_token.weight': torch.zeros(1)}

@@ -10,7 +10,7 @@ from tests.checkpoints import models, official_names
 from tests.end_to_end.tiny_set import ROOT
 from vitdet_plugin.checkpoints.classes import match_classes, read_class_names
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
-from vitdet_plugin.checkpoints.official import known_formats, load_official
+from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.errors import UserError
 
 
@@ -37,23 +37,23 @@ def same(found, expected):
                for name, value in expected.items())
 
 
-@pytest.mark.parametrize('spelling', [official_names.detectron2, official_names.mmdet_project])
+@pytest.mark.parametrize('names', [official_names.detectron2, official_names.mmdet_project])
 @pytest.mark.parametrize('to', ['mmdet', 'safetensors'])
-def test_a_detector_there_and_back_is_bit_equal(tmp_path, spelling, to):
+def test_a_detector_round_trip_is_bit_equal(tmp_path, names, to):
     state = models.detector(1).state_dict()
-    report = convert_checkpoint(save(tmp_path / 'in.pth', spelling(state)), tmp_path / 'out', to=to)
+    report = convert_checkpoint(save(tmp_path / 'in.pth', names(state)), tmp_path / 'out', to=to)
     found = load_safetensors(tmp_path / 'out') if to == 'safetensors' else torch.load(tmp_path / 'out')['state_dict']
     same(found, state)
     assert len(report.matched) == len(state) and not report.resized
-    again = convert_checkpoint(tmp_path / 'out', tmp_path / 'again.safetensors')  # our own names, the other kind
-    assert again.recognised_as == 'this project'
+    again = convert_checkpoint(tmp_path / 'out', tmp_path / 'again.safetensors')  # names of this project
+    assert again.recognized_as == 'this project'
     same(load_safetensors(tmp_path / 'again.safetensors'), state)
     target = models.detector(2)
     load_official(target, tmp_path / 'again.safetensors', allow_missing=False)
     same(target.state_dict(), state)
 
 
-def test_half_precision_and_shared_tensors_survive(tmp_path):
+def test_half_precision_and_shared_tensors_are_kept(tmp_path):
     state = {name: value.half() for name, value in models.backbone(1).state_dict().items()}
     state['blocks.1.norm1.weight'] = state['blocks.0.norm1.weight']
     convert_checkpoint(save(tmp_path / 'in.pth', official_names.sam(state)), tmp_path / 'out.safetensors')
@@ -86,7 +86,7 @@ def test_patches_of_14_become_16_and_their_grid_follows(tmp_path):
     assert torch.equal(there.patch_embed.proj.weight, here.patch_embed.proj.weight)
 
 
-def test_scaled_rel_pos_is_asked_for_by_name(tmp_path):
+def test_scaled_rel_pos_is_given_by_name(tmp_path):
     group_norm = dict(type='GN', num_groups=1)
     state = models.detector(1, group_norm).state_dict()
     source = save(tmp_path / 'in.pth', official_names.easycv(state))
@@ -98,24 +98,17 @@ def test_scaled_rel_pos_is_asked_for_by_name(tmp_path):
         convert_checkpoint(source, tmp_path / 'out.pth', form='EasyCV')
 
 
-def test_no_two_formats_claim_the_same_file():
-    detector, plain = models.detector(1).state_dict(), models.backbone(1).state_dict()
-    for state in (official_names.detectron2(detector), official_names.mmdet_project(detector),
-                  official_names.mae(plain), official_names.sam(plain), detector, plain):
-        assert sum(form.matches(set(state)) for form in known_formats()) == (state not in (detector, plain))
-
-
-def test_classes_move_by_name(tmp_path):
-    names, wanted = ['ant', 'bee', 'cow'], ['cow', 'ant']
+def test_classes_are_reordered_by_name(tmp_path):
+    names, targets = ['ant', 'bee', 'cow'], ['cow', 'ant']
     state = {'roi_head.bbox_head.fc_cls.bias': torch.arange(4.), 'roi_head.bbox_head.fc_reg.bias': torch.arange(12.),
              'roi_head.mask_head.conv_logits.weight': torch.arange(3.)[:, None], 'rpn_head.rpn_cls.bias':
              torch.arange(3.)}
-    done = match_classes(state, names, wanted)
+    done = match_classes(state, names, targets)
     assert [value.flatten().tolist() for value in state.values()] == [
         [2, 0, 3], [8, 9, 10, 11, 0, 1, 2, 3], [2, 0], [0, 1, 2]]
     assert len(done) == 3 and set(done.values()) == {'classes by name, 3 to 2'}
-    for wrong, says in ((['cow', 'dog'], 'not among those of the checkpoint: dog'), (['cow', 'cow'], 'repeat: cow')):
-        with pytest.raises(UserError, match=says):
+    for wrong, message in ((['cow', 'dog'], 'not among those of the checkpoint: dog'), (['cow', 'cow'], 'repeat: cow')):
+        with pytest.raises(UserError, match=message):
             match_classes(state, names, wrong)
     with pytest.raises(UserError, match='no layer of the checkpoint has outputs for 5 classes'):
         match_classes(state, ['a', 'b', 'c', 'd', 'e'], ['a'])
@@ -128,10 +121,10 @@ def test_a_detector_for_other_classes_keeps_its_last_layers(tmp_path):
     source = save(tmp_path / 'in.pth', official_names.detectron2(models.detector(1).state_dict()))
     target = models.detector(2, num_classes=5)
     before = {name: value.clone() for name, value in target.state_dict().items()}
-    with pytest.raises(UserError, match=r'fc_cls.weight is \(4, 16\), the model wants \(6, 16\)'):
+    with pytest.raises(UserError, match=r'fc_cls.weight is \(4, 16\), the model requires \(6, 16\)'):
         load_official(target, source)
     report = load_official(target, source, other_classes=True)
-    assert '  dropped 2: 4 outputs for other classes, here 6: drawn anew' in str(report).splitlines()
+    assert '  dropped 2: 4 outputs for other classes, here 6: re-initialized' in str(report).splitlines()
     after = target.state_dict()
     changed = {name for name in after if not torch.equal(after[name], before[name])}
     assert changed == {name for name in after if not any(part in name for part in ('fc_cls', 'fc_reg', 'conv_logits'))}
@@ -140,11 +133,11 @@ def test_a_detector_for_other_classes_keeps_its_last_layers(tmp_path):
 def test_the_command_line(tool, tmp_path, capsys):
     source = save(tmp_path / 'in.pth', official_names.mae(models.backbone(1).state_dict()))
     assert tool.main([str(source), str(tmp_path / 'out.safetensors')]) == 0
-    assert 'recognised as MAE' in capsys.readouterr().out
+    assert 'recognized as MAE' in capsys.readouterr().out
     assert 'backbone.pos_embed' in load_safetensors(tmp_path / 'out.safetensors')
     torch.save(dict(state_dict={'a': torch.ones(1)}), tmp_path / 'strange.pth')
     for words, says in ((['none.pth', 'x.pth'], 'none.pth does not exist'), ([str(tmp_path / 'strange.pth'), 'x.pth'],
-                        'of no known format'), ([str(source), str(source)], 'choose another name'),
+                        'format of the weights is unknown'), ([str(source), str(source)], 'choose another name'),
                         ([str(source), 'x.pth', '--classes-from', 'a'], 'belong together'),
                         ([str(source), 'x.pth', '--config', str(tmp_path / 'c.py')], 'c.py does not exist')):
         assert tool.main(words) == 2
@@ -153,13 +146,13 @@ def test_the_command_line(tool, tmp_path, capsys):
 
 
 def test_a_config_fits_the_weights_to_its_model(tool, tmp_path, capsys, monkeypatch):
-    """A classifier's checkpoint for a detector: the backbone goes in, the head is left out with a reason."""
+    """A classifier's checkpoint for a detector: the backbone is loaded, the head is left out with a reason."""
     monkeypatch.setenv('TINY_SET', '/nowhere')
     config = ROOT / 'tests' / 'end_to_end' / 'tiny_vitdet.py'
     from mmengine.registry import MODELS
 
     from vitdet_plugin.config.loading import load_config
-    detector = models.randomise(MODELS.build(load_config(str(config)).model), 1)
+    detector = models.randomize(MODELS.build(load_config(str(config)).model), 1)
     state = {name: value for name, value in detector.state_dict().items() if name.startswith('backbone.')}
     save(tmp_path / 'in.pth', {**state, 'head.fc.weight': torch.zeros(5, 32)})
     assert tool.main([str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'), '--config', str(config)]) == 0
@@ -167,9 +160,9 @@ def test_a_config_fits_the_weights_to_its_model(tool, tmp_path, capsys, monkeypa
     same(torch.load(tmp_path / 'out.pth')['state_dict'], state)
 
 
-def test_patches_of_our_own_files_stay(tmp_path):
+def test_patches_of_own_files_are_not_resized(tmp_path):
     state = models.backbone(1, patch_size=8).state_dict()
     own = {f'backbone.{name}': value for name, value in state.items()}
     report = convert_checkpoint(save(tmp_path / 'in.pth', own), tmp_path / 'out.safetensors')
-    assert report.recognised_as == 'this project' and not report.resized
+    assert report.recognized_as == 'this project' and not report.resized
     same(load_safetensors(tmp_path / 'out.safetensors'), own)

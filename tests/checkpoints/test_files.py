@@ -1,4 +1,4 @@
-"""Reading files: every kind, every wrapping, and nothing but data."""
+"""Reading files: every kind and wrapping; only data is read."""
 
 import collections
 import os
@@ -40,7 +40,7 @@ def test_detectron2_pickle(tmp_path, protocol):
 
 
 def test_pickle_of_numpy_1_and_an_ordered_dict(tmp_path):
-    """The published files were written with numpy 1, whose internals had another name."""
+    """The published files were written with NumPy 1, whose internals had another name."""
     raw = pickle.dumps({'model': collections.OrderedDict(as_numpy(WEIGHTS))}, 2)
     old = raw.replace(b'numpy._core.multiarray', b'numpy.core.multiarray')
     assert old != raw
@@ -65,7 +65,7 @@ def test_a_detectron2_detector_from_its_pickle(tmp_path):
     state = as_numpy(official_names.detectron2(source.state_dict()))
     report = load_official(target, write_pickle(tmp_path / 'model_final.pkl', {'model': state, '__author__': 'x'}),
                            allow_missing=False)
-    assert report.recognised_as == 'detectron2 ViTDet'
+    assert report.recognized_as == 'detectron2 ViTDet'
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
 
 
@@ -82,13 +82,13 @@ def test_safetensors(tmp_path):
     assert_same(load_state_dict_file(tmp_path / 'x.safetensors'))
 
 
-def test_prefix_of_data_parallel_and_non_tensors_are_taken_off(tmp_path):
+def test_prefix_of_data_parallel_and_non_tensors_are_removed(tmp_path):
     torch.save({'model': {**{f'module.{k}': v for k, v in WEIGHTS.items()}, 'epoch': 3}}, tmp_path / 'x.pth')
     assert_same(load_state_dict_file(tmp_path / 'x.pth'))
 
 
 class Attack:
-    """Unpickled in full, makes a directory."""
+    """Creates a directory when fully unpickled."""
 
     def __init__(self, marker):
         self.marker = str(marker)
@@ -160,7 +160,7 @@ def test_a_truncated_file(tmp_path, name, share):
 
 
 @pytest.mark.parametrize('name', ['x.pth', 'x.pkl', 'x.safetensors'])
-def test_something_else_altogether(tmp_path, name):
+def test_another_kind_of_file(tmp_path, name):
     path = tmp_path / name
     path.write_text('<html>404 Not Found</html>\n' * 50)
     refusal(path)

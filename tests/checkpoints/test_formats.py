@@ -1,4 +1,4 @@
-"""Every official format: our weights under the official names load back where they came from, none missing."""
+"""Every published format: renamed weights of this project load back completely."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_whole_detectors(tmp_path, case):
     rename, changes, wrapper = DETECTORS[case]
     source, target = models.detector(1, **changes), models.detector(2, **changes)
     report = load_official(target, save(tmp_path / 'official.pth', rename(source.state_dict()), wrapper))
-    assert report.recognised_as == case.split(',')[0]
+    assert report.recognized_as == case.split(',')[0]
     assert report.missing == report.unexpected == [] and not report.resized
     assert sorted(report.matched) == sorted(target.state_dict())
     assert_equal_weights(target, source)
@@ -51,7 +51,7 @@ def test_mae_into_a_backbone_leaves_relative_positions(tmp_path):
     source, target = models.backbone(1), models.backbone(2)
     before = target.blocks[0].attn.rel_pos_h.clone()
     report = load_official(target, save(tmp_path / 'mae.pth', official_names.mae(source.state_dict())))
-    assert report.recognised_as == 'MAE'
+    assert report.recognized_as == 'MAE'
     assert report.missing == [name for name in target.state_dict() if 'rel_pos' in name]
     assert set(report.dropped) == {'cls_token', 'norm.weight', 'norm.bias', 'mask_token', 'decoder_pos_embed',
                                    'decoder_blocks.0.attn.qkv.weight'}
@@ -60,7 +60,7 @@ def test_mae_into_a_backbone_leaves_relative_positions(tmp_path):
     assert torch.equal(target.blocks[2].mlp.fc1.weight, source.blocks[2].mlp.fc1.weight)
 
 
-def test_mae_into_a_detector_asks_for_the_backbone_only(tmp_path):
+def test_mae_into_a_detector_misses_backbone_weights_only(tmp_path):
     target = models.detector(2, residual_block_indexes=[])
     path = save(tmp_path / 'mae.pth', official_names.mae(models.backbone(1).state_dict()))
     assert all(name.startswith('backbone.') and 'rel_pos' in name for name in load_official(target, path).missing)
@@ -72,22 +72,22 @@ def test_sam(tmp_path, prefix):
     state = {name.replace('image_encoder.', prefix): value
              for name, value in official_names.sam(source.state_dict()).items()}
     report = load_official(target, save(tmp_path / 'sam.pth', state, wrapper=None), allow_missing=False)
-    assert report.recognised_as == 'SAM image encoder'
+    assert report.recognized_as == 'SAM image encoder'
     assert_equal_weights(target, source)
 
 
 @pytest.mark.parametrize('wrapper', [None, 'state_dict', 'model', 'module'])
 @pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_our_own_checkpoints(tmp_path, wrapper, prefix):
+def test_own_checkpoints(tmp_path, wrapper, prefix):
     source, target = models.backbone(1), models.backbone(2)
     state = {prefix + name: value for name, value in source.state_dict().items()}
     report = load_official(target, save(tmp_path / 'ours.pth', state, wrapper), allow_missing=False)
-    assert report.recognised_as == 'a backbone of this project'
+    assert report.recognized_as == 'a backbone of this project'
     assert_equal_weights(target, source)
 
 
-def test_our_own_detector(tmp_path):
+def test_own_detector(tmp_path):
     source, target = models.detector(1), models.detector(2)
     report = load_official(target, save(tmp_path / 'ours.pth', source.state_dict(), 'state_dict'), allow_missing=False)
-    assert report.recognised_as == 'this project'
+    assert report.recognized_as == 'this project'
     assert_equal_weights(target, source)

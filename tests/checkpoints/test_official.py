@@ -39,16 +39,16 @@ def test_patch_14_and_grid_16_of_mae_huge(tmp_path):
 
 
 @pytest.mark.parametrize('has', [True, False])
-@pytest.mark.parametrize('wants', [True, False])
+@pytest.mark.parametrize('use_slot', [True, False])
 @pytest.mark.parametrize('side', [2, 5])
-def test_class_slot_is_added_or_dropped(tmp_path, has, wants, side):
+def test_class_slot_is_added_or_dropped(tmp_path, has, use_slot, side):
     pos = torch.randn(1, side * side + has, 16)
-    target = models.backbone(2, pretrain_use_cls_token=wants)
+    target = models.backbone(2, pretrain_use_cls_token=use_slot)
     load_official(target, save(tmp_path / 'x.pth', {**models.backbone(1).state_dict(), 'pos_embed': pos}))
     expected = pos[0, has:].view(side, side, 16)
     expected = expected if side == 2 else bicubic(expected, 2)
-    torch.testing.assert_close(target.pos_embed[0, wants:].detach().view(2, 2, 16), expected)
-    if wants:
+    torch.testing.assert_close(target.pos_embed[0, use_slot:].detach().view(2, 2, 16), expected)
+    if use_slot:
         assert torch.equal(target.pos_embed[0, 0].detach(), pos[0, 0] if has else torch.zeros(16))
 
 
@@ -70,11 +70,12 @@ def test_relative_position_tables_are_interpolated(tmp_path):
     assert set(report.resized) == {'blocks.1.attn.rel_pos_h', 'blocks.1.attn.rel_pos_w'}
 
 
-def test_the_report_is_short_and_says_what_happened(tmp_path):
+def test_the_report_is_short(tmp_path):
     target = models.backbone(2)
     path = save(tmp_path / 'mae.pth', official_names.mae(models.backbone(1).state_dict()))
     lines = str(load_official(target, path)).splitlines()
-    assert lines[0] == f'{path}: recognised as MAE; {len(target.state_dict()) - 6} weights matched'
+    assert lines[0] == (f"{path}: recognized as MAE ('cls_token', 'pos_embed', 'blocks.0.attn.qkv.weight'); "
+                        f'{len(target.state_dict()) - 6} weights matched')
     assert '  dropped 3: decoder of the pre-training' in lines
     assert lines[-1] == ('  missing 6: blocks.0.attn.rel_pos_h, blocks.0.attn.rel_pos_w, blocks.1.attn.rel_pos_h, '
                          'blocks.1.attn.rel_pos_w and 2 more')
@@ -82,7 +83,7 @@ def test_the_report_is_short_and_says_what_happened(tmp_path):
 
 
 def refusal(model, path, **kwargs):
-    """The line of a refused checkpoint; the model must not have changed."""
+    """Return the error for a refused checkpoint; the model must not have changed."""
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
         load_official(model, path, **kwargs)
@@ -95,25 +96,25 @@ def refusal(model, path, **kwargs):
 def test_a_checkpoint_of_another_kind(tmp_path):
     path = save(tmp_path / 'resnet.pth', {'conv1.weight': torch.zeros(1), 'layer1.0.conv1.weight': torch.zeros(1)})
     line = refusal(models.backbone(2), path)
-    assert 'of no known format (first names: conv1.weight, layer1.0.conv1.weight)' in line
+    assert 'the format of the weights is unknown (first names: conv1.weight, layer1.0.conv1.weight)' in line
     assert all(name in line for name in ('detectron2 ViTDet', 'mmdet projects/ViTDet', 'EasyCV', 'SAM', 'MAE'))
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
     (dict(arch=dict(embed_dim=16, depth=2, num_heads=2)), r'has 14 weights that the model lacks \(backbone.blocks.2'),
-    (dict(arch=dict(embed_dim=24, depth=3, num_heads=2)), r'is \(.*\), the model wants \('),
-    (dict(in_channels=4), r'patch_embed.proj.weight is \(16, 3, 16, 16\), the model wants \(16, 4, 16, 16\)'),
+    (dict(arch=dict(embed_dim=24, depth=3, num_heads=2)), r'is \(.*\), the model requires \('),
+    (dict(in_channels=4), r'patch_embed.proj.weight is \(16, 3, 16, 16\), the model requires \(16, 4, 16, 16\)'),
     (dict(use_abs_pos=False), r'has 1 weights that the model lacks \(backbone.pos_embed\)'),
 ])
 def test_a_checkpoint_of_another_size(tmp_path, changes, message):
     path = save(tmp_path / 'x.pth', models.backbone(1).state_dict())
     line = refusal(models.backbone(2, **changes), path)
     assert re.search(message, line)
-    assert line.endswith('does the config describe this model?')
+    assert line.endswith('check that the config describes this model')
 
 
-def test_a_position_embedding_of_no_square_grid(tmp_path):
-    """10 x 20 places are not 14 x 14 with four class tokens."""
+def test_a_position_embedding_without_a_square_grid(tmp_path):
+    """10 x 20 positions are not 14 x 14 with four class tokens."""
     state = {**models.backbone(1).state_dict(), 'pos_embed': torch.zeros(1, 200, 16)}
     assert 'pos_embed is (1, 200, 16)' in refusal(models.backbone(2), save(tmp_path / 'x.pth', state))
 

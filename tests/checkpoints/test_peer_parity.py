@@ -1,4 +1,4 @@
-"""Independent implementations: timm's own names, and transformers' VitDet where it is installed."""
+"""Independent implementations: timm's names, and transformers' VitDet where it is installed."""
 
 import os
 import re
@@ -20,7 +20,7 @@ def test_timm_under_its_own_names(tmp_path):
     ours = ViTDet(arch=dict(embed_dim=32, depth=3, num_heads=4), img_size=SIDE, window_size=4, propagation='none',
                   global_block_indexes=[1], pretrain_img_size=SIDE, pretrain_use_cls_token=False, drop_path_rate=0)
     report = load_official(ours, tmp_path / 'timm.pth', allow_missing=False)
-    assert report.recognised_as == "timm's SAM encoder"
+    assert report.recognized_as == "timm's SAM encoder"
     x = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = reference.blocks(reference.patch_embed(x) + reference.pos_embed).permute(0, 3, 1, 2)
@@ -45,7 +45,7 @@ with torch.no_grad():
 
 
 @pytest.mark.skipif('VITDET_PEERS' not in os.environ, reason='set VITDET_PEERS to a folder into which transformers was '
-                    'installed with pip --target; within one process mmpretrain cannot be imported beside it')
+                    'installed with pip --target; within one process mmpretrain cannot be imported with it')
 def test_hugging_face(tmp_path):
     subprocess.run([sys.executable, '-c', PEER, str(tmp_path / 'hf.pth'), str(tmp_path / 'io.pth')], check=True,
                    env={**os.environ, 'PYTHONPATH': os.environ['VITDET_PEERS']})
@@ -53,7 +53,7 @@ def test_hugging_face(tmp_path):
                   propagation='none', global_block_indexes=[1], residual_block_indexes=[2], pretrain_img_size=64,
                   drop_path_rate=0).eval()
     report = load_official(ours, tmp_path / 'hf.pth', allow_missing=False)
-    assert report.recognised_as == "Hugging Face's VitDet"
+    assert report.recognized_as == "Hugging Face's VitDet"
     x, expected = torch.load(tmp_path / 'io.pth')
     with torch.no_grad():
         torch.testing.assert_close(ours(x)[0], expected, atol=1e-4, rtol=1e-4)

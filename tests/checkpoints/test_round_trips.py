@@ -1,4 +1,4 @@
-"""Classifiers' official files through the converter, into both kinds of files and back: every weight equal to the bit.
+"""Classifiers' published files through the converter, to both kinds of files and back: every weight bit-equal.
 
 Detectors and plain ViTs are in test_converter.py.
 """
@@ -12,7 +12,7 @@ from safetensors.torch import save_file as save_safetensors
 from torch import nn
 
 from tests.checkpoints import internimage_names
-from tests.checkpoints.test_convnext import FACEBOOK, MMPRETRAIN, OFFICIAL, spelled
+from tests.checkpoints.test_convnext import FACEBOOK, MMPRETRAIN, OFFICIAL, renamed
 from tests.checkpoints.test_convnext import classifier as convnext
 from tests.checkpoints.test_internimage import LIKE_H, LIKE_S
 from tests.checkpoints.test_internimage import classifier as internimage
@@ -33,12 +33,12 @@ def volo_names(state: dict) -> dict:
     return {names.get(name, name.split('.', 1)[1]): value for name, value in state.items()}
 
 
-def vil_names(spelling, version: int):
-    return lambda state: {spelling(name, version): value for name, value in state.items()}
+def vil_names(naming, version: int):
+    return lambda state: {naming(name, version): value for name, value in state.items()}
 
 
-def intern(spelling: str):
-    return lambda state: getattr(internimage_names, spelling)(internimage_names.official(state))
+def intern_names(naming: str):
+    return lambda state: getattr(internimage_names, naming)(internimage_names.official(state))
 
 
 def intern_detector(state: dict) -> dict:
@@ -48,19 +48,19 @@ def intern_detector(state: dict) -> dict:
 
 
 def convnext_names(words: dict, grn_ndim: int = 4):
-    return lambda state: spelled(state, words, grn_ndim)
+    return lambda state: renamed(state, words, grn_ndim)
 
 
-# format it must be taken for: (the model of a seed, its weights' names there, wrapper or the kind of file)
+# case: (model for a seed, function to the published names, wrapper or kind of file)
 CASES = {
     'InternImage': (lambda seed: internimage(seed, **LIKE_S), internimage_names.official, 'model'),
     'InternImage, clip': (lambda seed: internimage(seed, clip=True, **LIKE_H), internimage_names.official, 'model'),
-    'InternImage, Hugging Face': (lambda seed: internimage(seed, **LIKE_S), intern('hugging_face'), 'safetensors'),
-    'InternImage, mmpretrain': (lambda seed: internimage(seed, **LIKE_S), intern('mmpretrain'), 'state_dict'),
+    'InternImage, HF': (lambda seed: internimage(seed, **LIKE_S), intern_names('hugging_face'), 'safetensors'),
+    'InternImage, mmpretrain': (lambda seed: internimage(seed, **LIKE_S), intern_names('mmpretrain'), 'state_dict'),
     'InternImage, detector': (lambda seed: internimage(seed, **LIKE_S), intern_detector, 'state_dict'),
     **{f'Vision-LSTM {version}{training}': (lambda seed, version=version: vision_lstm(version, seed),
-                                            vil_names(spelling, version), 'state_dict')
-       for version in (1, 2) for training, spelling in (('', published), (', training', in_training))},
+                                            vil_names(naming, version), 'state_dict')
+       for version in (1, 2) for training, naming in (('', published), (', training', in_training))},
     'VOLO': (build_volo, volo_names, 'state_dict'),
     'VOLO, timm': (build_volo, volo_names, 'safetensors'),
     **{f'ConvNeXt{kind}, V{version}': (lambda seed, version=version: convnext(seed, version == 2),
@@ -91,7 +91,7 @@ def assert_equal(found: dict, expected: dict) -> None:
 
 @pytest.fixture(scope='module')
 def models():
-    """(the model whose weights travel, one that takes them) of each case, built once."""
+    """(source model, target model) of each case, built once."""
     built = {}
 
     def models(case):
@@ -103,7 +103,7 @@ def models():
 
 @pytest.mark.parametrize('to', ['mmdet', 'safetensors'])
 @pytest.mark.parametrize('case', CASES)
-def test_there_and_back(case, to, models, tmp_path):
+def test_round_trip(case, to, models, tmp_path):
     _, names, wrapper = CASES[case]
     source, target = models(case)
     official = names(source.state_dict())
@@ -113,13 +113,13 @@ def test_there_and_back(case, to, models, tmp_path):
     path = write_official(tmp_path / ('in.safetensors' if wrapper == 'safetensors' else 'in.pth'), official, wrapper)
 
     report = convert_checkpoint(path, tmp_path / 'ours', to=to)
-    assert report.recognised_as in {form.name for form in known_formats()}
+    assert report.recognized_as in {form.name for form in known_formats()}
     assert len(report.matched) == len(official) and not (report.resized or report.dropped or report.missing)
     assert_equal(read(tmp_path / 'ours', to), expected)
 
     other = {'mmdet': 'safetensors', 'safetensors': 'mmdet'}[to]
     again = convert_checkpoint(tmp_path / 'ours', tmp_path / 'again', to=other)
-    assert again.recognised_as == 'this project'
+    assert again.recognized_as == 'this project'
     assert_equal(read(tmp_path / 'again', other), expected)
 
     load_official(target, tmp_path / 'again')
@@ -128,7 +128,7 @@ def test_there_and_back(case, to, models, tmp_path):
 
 @pytest.mark.parametrize('case', CASES)
 def test_init_cfg_takes_the_official_and_the_converted_file(case, models, tmp_path):
-    """A backbone by itself; what it draws for other parts than weights of the file stays out of the comparison."""
+    """A backbone alone, from the published and from the converted file."""
     _, names, wrapper = CASES[case]
     source, _ = models(case)
     path = write_official(tmp_path / ('in.safetensors' if wrapper == 'safetensors' else 'in.pth'),
@@ -146,6 +146,6 @@ def test_a_convnext_detectors_names(tmp_path):
     """Without the head, norms of the maps included: mmdet's and the official detectors' files."""
     from vitdet_plugin.backbones.convnext import ConvNeXtBackbone
     source = nn.ModuleDict(dict(backbone=ConvNeXtBackbone(dict(depths=(1, 1, 1, 1), dims=(4, 6, 8, 10)))))
-    path = write_official(tmp_path / 'in.pth', spelled(source.state_dict(), FACEBOOK), 'state_dict')
+    path = write_official(tmp_path / 'in.pth', renamed(source.state_dict(), FACEBOOK), 'state_dict')
     convert_checkpoint(path, tmp_path / 'out.pth')
     assert_equal(read(tmp_path / 'out.pth', 'mmdet'), source.state_dict())

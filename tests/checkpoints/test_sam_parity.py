@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 
-from tests.checkpoints.models import randomise
+from tests.checkpoints.models import randomize
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.checkpoints.official import load_official
 
@@ -18,7 +18,7 @@ def timm_encoder(fused):
         norm_layer=lambda dim, **kwargs: torch.nn.LayerNorm(dim, eps=1e-6, **kwargs))
     for block in model.blocks:
         block.attn.fused_attn = fused
-    return randomise(model, seed=0)
+    return randomize(model, seed=0)
 
 
 def load_into_ours(reference, path):
@@ -29,7 +29,7 @@ def load_into_ours(reference, path):
     ours = ViTDet(arch=dict(embed_dim=32, depth=3, num_heads=4), img_size=SIDE, window_size=4, propagation='none',
                   global_block_indexes=[1], pretrain_img_size=SIDE, pretrain_use_cls_token=False, drop_path_rate=0)
     report = load_official(ours, path, allow_missing=False)
-    assert report.recognised_as == 'SAM image encoder'
+    assert report.recognized_as == 'SAM image encoder'
     assert set(report.dropped.values()) == {"SAM's own neck"}
     return ours
 

@@ -1,4 +1,4 @@
-"""Official spellings of Vision-LSTM: our weights under their names load back, into classifiers, maps and detectors."""
+"""Vision-LSTM's published names: renamed weights load back, into classifiers, feature maps and detectors."""
 
 import pytest
 import torch
@@ -20,18 +20,18 @@ def classifier(version, seed, legacy_norm=True):
         backbone=backbone, head=VisionLSTMClsHead(3, width, legacy_norm=legacy_norm and version == 2))))
 
 
-def official_file(path, model, spelling, version):
-    torch.save({'state_dict': {spelling(name, version): value for name, value in model.state_dict().items()}}, path)
+def official_file(path, model, naming, version):
+    torch.save({'state_dict': {naming(name, version): value for name, value in model.state_dict().items()}}, path)
     return path
 
 
 @pytest.mark.parametrize('version', [1, 2])
-@pytest.mark.parametrize('spelling', [published, in_training])
-def test_classifiers(tmp_path, version, spelling):
+@pytest.mark.parametrize('naming', [published, in_training])
+def test_classifiers(tmp_path, version, naming):
     source, target = classifier(version, 1), classifier(version, 2)
-    path = official_file(tmp_path / 'vil.th', source, spelling, version)
+    path = official_file(tmp_path / 'vil.th', source, naming, version)
     report = load_official(target, path, allow_missing=False)
-    assert report.recognised_as == f'Vision-LSTM {version}' + (', training' if spelling is in_training else '')
+    assert report.recognized_as == f'Vision-LSTM {version}' + (', training' if naming is in_training else '')
     assert not report.dropped and not report.unexpected and len(report.matched) == len(source.state_dict())
     assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
 
@@ -57,7 +57,7 @@ def test_a_classifiers_file_fills_a_backbone_of_maps(tmp_path, version):
     assert torch.equal(target.norm.weight, source['backbone'].norm.weight)
 
 
-def test_a_classifiers_file_in_a_detector_loses_its_head_only(tmp_path):
+def test_a_classifiers_file_in_a_detector_without_its_head(tmp_path):
     source = classifier(2, 1)
     detector = nn.Module()
     detector.backbone = VisionLSTM(dict(dim=16, depth=4), img_size=64, num_heads=2)
@@ -68,7 +68,7 @@ def test_a_classifiers_file_in_a_detector_loses_its_head_only(tmp_path):
     assert not report.missing
 
 
-def test_our_own_files_are_ours(tmp_path):
+def test_own_files_are_recognized(tmp_path):
     source, target = classifier(2, 1), classifier(2, 2)
     torch.save(source.state_dict(), tmp_path / 'ours.pth')
-    assert load_official(target, tmp_path / 'ours.pth', allow_missing=False).recognised_as == 'this project'
+    assert load_official(target, tmp_path / 'ours.pth', allow_missing=False).recognized_as == 'this project'

@@ -1,4 +1,4 @@
-"""VOLO's official weights (timm's have the same names) in a classifier, in a detector's backbone, at other sizes."""
+"""VOLO's published weights (timm's have the same names) in a classifier, a detector's backbone, at other sizes."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def path(peer, tmp_path):
 def test_a_classifier_takes_every_weight_and_computes_the_same(peer, path):
     ours = Classifier().eval()
     report = load_official(ours, path, allow_missing=False)
-    assert report.recognised_as == 'VOLO' and len(report.matched) == len(peer.state_dict()) and not report.dropped
+    assert report.recognized_as == 'VOLO' and len(report.matched) == len(peer.state_dict()) and not report.dropped
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), peer(x), atol=1e-5, rtol=1e-5)
@@ -66,7 +66,7 @@ def test_positions_of_another_grid_are_resized(peer, path):
 
 
 def test_fine_tuning_on_other_classes(peer, path):
-    """Class attention comes from the file; classifiers of other classes, or none, start anew."""
+    """Class attention comes from the file; classifiers of other classes are re-initialized."""
     for num_classes, dense in ((3, False), (3, True), (7, True)):
         init_cfg = dict(type='Pretrained', checkpoint=str(path))
         head = MODELS.build(dict(type='VOLOClsHead', num_classes=num_classes, in_channels=32, num_heads=4, dense=dense,
@@ -92,9 +92,9 @@ def test_a_head_of_another_width_is_refused(path):
         head.init_weights()
 
 
-def test_our_own_backbone_alone_is_not_taken_for_an_official_file(tmp_path):
+def test_an_own_backbone_is_not_recognized_as_a_published_file(tmp_path):
     source, target = disturb(VOLO(ARCH, out_indices=(0, 1, 2))), VOLO(ARCH, out_indices=(0, 1, 2))
     torch.save(source.state_dict(), tmp_path / 'own.pth')
     report = load_official(target, tmp_path / 'own.pth', allow_missing=False)
-    assert report.recognised_as == 'a backbone of this project' and not report.missing
+    assert report.recognized_as == 'a backbone of this project' and not report.missing
     assert all(torch.equal(a, b) for a, b in zip(source.state_dict().values(), target.state_dict().values()))

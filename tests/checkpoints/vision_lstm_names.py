@@ -1,4 +1,4 @@
-"""Our names of Vision-LSTM weights in the spellings of the published files and of the training code."""
+"""Rename this project's Vision-LSTM weights to the names of the published files and of the training code."""
 
 import re
 

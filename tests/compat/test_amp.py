@@ -30,7 +30,7 @@ def test_forward_runs_in_the_dtype_and_weights_stay(dtype, expected):
     assert layer(torch.ones(1, 3)).dtype == torch.float32  # the context has ended
 
 
-def test_clipping_sees_unscaled_gradients():
+def test_clipping_receives_unscaled_gradients():
     p = parameter()
     optim = wrapper([p], dtype='fp16', loss_scale=1024.0, clip_grad=dict(max_norm=1.0))
     optim.update_params((p * torch.tensor([3.0, 4.0])).sum())

@@ -47,7 +47,7 @@ def join_through_mmengine(launcher):
 
 
 def step_with_sync_bn():
-    """Train a step with a layer that torch synchronises between GPUs only; its mean, and whether it learns."""
+    """Train a step with SyncBatchNorm; return its mean, and whether its bias receives a gradient."""
     class Normed(Net):
         def __init__(self):
             super().__init__()
@@ -113,7 +113,7 @@ def test_two_ranks_average_their_gradients(launcher):
 
 
 @cpu_only
-def test_batch_norm_is_not_synchronised_without_gpus():
+def test_batch_norm_is_not_synchronized_without_gpus():
     port = free_port()
     pipes = [start(step_with_sync_bn, **clean(**VARIABLES['pytorch'](rank), MASTER_PORT=port)) for rank in '01']
     assert [result(pipe) for pipe in pipes] == [([1.0, 2.0], True), ([2.0, 3.0], True)]
@@ -141,7 +141,7 @@ def test_a_missing_peer_fails_in_time(rank):
     env = VARIABLES['pytorch'](rank) | dict(MASTER_PORT=free_port(), VITDET_DIST_TIMEOUT='2')
     begin = time.monotonic()
     message = result(start(join_and_step, 'pytorch', **clean(**env)))
-    assert message.startswith(f'rank {rank} of 2: the processes did not meet at 127.0.0.1:')
+    assert message.startswith(f'rank {rank} of 2: the processes did not connect at 127.0.0.1:')
     assert '\n' not in message
     assert time.monotonic() - begin < 120
 

@@ -63,7 +63,7 @@ def test_a_broken_extension_gives_one_line(elsewhere):
     assert '\n' not in str(caught.value)
 
 
-def test_mmcv_cnn_imported_first_is_mended(monkeypatch):
+def test_mmcv_cnn_imported_first_gets_the_operators(monkeypatch):
     from mmcv.cnn.bricks import transformer
 
     attention = transformer.MultiScaleDeformableAttention
@@ -72,7 +72,7 @@ def test_mmcv_cnn_imported_first_is_mended(monkeypatch):
     assert transformer.MultiScaleDeformableAttention is attention
 
 
-def test_mmdet_imported_first_is_mended():
+def test_mmdet_imported_first_gets_the_operators():
     code = ('import mmdet.structures.mask.structures as masks; early = masks.roi_align; import vitdet_plugin; '
             'from mmcv.ops.roi_align import roi_align; assert masks.roi_align is roi_align is not early')
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)

@@ -25,7 +25,7 @@ def test_far_rois_are_not_rounded(extractor):
     rois = torch.tensor([[0., 1001., 0., 1015., 28.]])
     out = module((ramp,), rois)
     assert out.dtype == torch.bfloat16
-    # columns 250.25 to 253.75 as bins' centres, minus the half cell; bf16 would have shifted the RoI by up to 4 px
+    # columns 250.25 to 253.75 as centers of the bins, minus half a cell; bf16 would have shifted the RoI by 4 px
     expected = 250.25 + (torch.arange(7) + 0.5) * 0.5 - 0.5
     torch.testing.assert_close(out[0, 0, 0].float(), expected, atol=1.0, rtol=0)
     wide = module((ramp.float(),), rois)

@@ -16,9 +16,9 @@ def some_boxes(seed, integers=False):
     """Up to 30 boxes in clusters, so that many overlap, with distinct scores."""
     random = np.random.default_rng(seed)
     count = int(random.integers(0, 31))
-    centre = random.choice([20.0, 30.0, 60.0], (count, 2)) + random.normal(0, 4, (count, 2))
+    center = random.choice([20.0, 30.0, 60.0], (count, 2)) + random.normal(0, 4, (count, 2))
     size = random.uniform(4, 30, (count, 2))
-    boxes = np.concatenate([centre - size / 2, centre + size / 2], 1)
+    boxes = np.concatenate([center - size / 2, center + size / 2], 1)
     scores = random.permutation(count) / 100 + 0.05
     return (boxes.round() if integers else boxes).astype(np.float32), scores.astype(np.float32)
 

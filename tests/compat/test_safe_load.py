@@ -18,6 +18,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
+from vitdet_plugin.api import Inferencer
 from vitdet_plugin.compat import safe_load
 from vitdet_plugin.errors import UserError
 
@@ -163,13 +164,13 @@ def test_a_defaultdict_becomes_a_dict(tmp_path):
 
 
 def test_a_config_inside_a_checkpoint_is_not_executed(tmp_path):
-    from mmdet.apis import DetInferencer
-
     code = f'import os\nos.mkdir({str(tmp_path / "executed")!r})\nmodel = dict()'
     torch.save(dict(state_dict={}, meta=dict(config=code, cfg=code, epoch=1), message_hub={}), tmp_path / 'evil.pth')
     assert safe_load.load_torch_file(tmp_path / 'evil.pth')['meta'] == dict(cfg=code, epoch=1)
-    with pytest.raises(UserError, match=r'evil\.pth: give the config file'):
-        DetInferencer(weights=str(tmp_path / 'evil.pth'))
+    model = nn.Linear(1, 1)
+    load_checkpoint(model, str(tmp_path / 'evil.pth'))
+    with pytest.raises(UserError):
+        Inferencer.load('vitdet_demo', tmp_path / 'evil.pth', 'cpu')
     assert not (tmp_path / 'executed').exists()
 
 

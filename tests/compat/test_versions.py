@@ -8,7 +8,7 @@ from vitdet_plugin.errors import UserError
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Writes a package in the place of an installed one; gives a function of its source."""
+    """Function that writes a package ``mmdet`` with the given source, imported instead of the installed one."""
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.partition('.')[0] == 'mmdet']:
         monkeypatch.delitem(sys.modules, name)
@@ -26,9 +26,9 @@ def test_a_version_conflict_is_one_line(package):
         versions.require('mmdet')
 
 
-def test_what_a_package_lacks_is_named(package):
-    package('import imaug_that_is_not_there')
-    with pytest.raises(UserError, match='mmdet needs the package imaug_that_is_not_there.*pip install imaug_that'):
+def test_a_missing_dependency_is_named(package):
+    package('import imaug_for_tests')
+    with pytest.raises(UserError, match='mmdet needs the package imaug_for_tests.*pip install imaug_for_tests'):
         versions.require('mmdet')
 
 
@@ -38,7 +38,7 @@ def test_a_missing_package_is_named(monkeypatch):
         versions.require('mmdet')
 
 
-def test_chatter_at_import_is_dropped(package, capsys):
+def test_output_at_import_is_dropped(package, capsys):
     package("print('Could not import OneDL')")
     versions.require('mmdet')
     assert capsys.readouterr().out == ''

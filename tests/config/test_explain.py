@@ -7,7 +7,7 @@ from vitdet_plugin.config.explain import explain, user_errors
 from vitdet_plugin.errors import UserError
 
 
-def test_unregistered_types_name_near_ones_and_the_import(tiny_config):
+def test_unregistered_types_name_similar_ones_and_the_import(tiny_config):
     with pytest.raises(UserError) as caught, user_errors(tiny_config):
         MODELS.build(dict(type='SimpleFeaturePyramide'))
     assert 'did you mean SimpleFeaturePyramid' in str(caught.value) and 'custom_imports' not in str(caught.value)
@@ -16,12 +16,12 @@ def test_unregistered_types_name_near_ones_and_the_import(tiny_config):
         MODELS.build(dict(type='SimpleFeaturePyramide'))
 
 
-def test_a_type_in_the_wrong_place(tiny_config):
+def test_a_type_of_another_registry(tiny_config):
     with pytest.raises(UserError, match='registered as a model, not as a hook'), user_errors(tiny_config):
         HOOKS.build(dict(type='SimpleFeaturePyramid'))
 
 
-def test_arguments_that_do_not_exist_or_are_missing(tiny_config):
+def test_unknown_and_missing_arguments(tiny_config):
     with pytest.raises(UserError, match=r"SimpleFeaturePyramid does not take 'out_channel' \(did you mean out_ch"), \
             user_errors(tiny_config):
         MODELS.build(dict(type='SimpleFeaturePyramid', in_channels=8, out_channel=8))
@@ -44,6 +44,6 @@ def test_json_errors_keep_line_and_column(tiny_config):
         json.loads('{"a": 1,\n')
 
 
-def test_faults_of_the_program_pass_unchanged(tiny_config):
+def test_errors_of_the_program_pass_unchanged(tiny_config):
     with pytest.raises(ZeroDivisionError), user_errors(tiny_config):
         1 / 0  # noqa: B018

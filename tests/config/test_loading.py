@@ -36,7 +36,7 @@ def test_options_are_parsed_and_merged(tiny_config):
     ('model', 'expected KEY=VALUE'),
     ('work_dir=[a', 'brackets'),
 ])
-def test_a_mistaken_option_is_named_with_near_keys(tiny_config, word, says):
+def test_a_wrong_option_is_named_with_similar_keys(tiny_config, word, says):
     before = tiny_config.to_dict()
     with pytest.raises(UserError) as caught:
         apply_options(tiny_config, parse_options([word]))
@@ -57,13 +57,13 @@ def test_keys_that_something_reads_may_be_new(tiny_config, word):
     ("_base_ = 'missing.py'\n", 'missing.py'),
     ("custom_imports = dict(imports=['no_such_module'])\n", 'no_such_module'),
 ])
-def test_a_broken_config_is_told_by_file_and_line(tmp_path, text, says):
+def test_a_broken_config_is_reported_with_file_and_line(tmp_path, text, says):
     with pytest.raises(UserError, match='config.py') as caught:
         load_config(write(tmp_path, text))
     assert says in str(caught.value) and '\n' not in str(caught.value)
 
 
-def test_a_broken_base_is_named_instead_of_its_heir(tmp_path):
+def test_a_broken_base_is_named_instead_of_its_child(tmp_path):
     write(tmp_path, 'a = (\n', 'base.py')
     with pytest.raises(UserError, match=r'base\.py, line 1'):
         load_config(write(tmp_path, "_base_ = 'base.py'\n"))
@@ -75,8 +75,8 @@ def test_a_missing_config_is_one_line(path, says):
         load_config(path)
 
 
-def test_a_checkpoint_in_the_place_of_the_config(tmp_path):
-    with pytest.raises(UserError, match='config before it'):
+def test_a_checkpoint_instead_of_the_config(tmp_path):
+    with pytest.raises(UserError, match='config before the checkpoint'):
         load_config(write(tmp_path, '', 'epoch_1.pth'))
 
 
@@ -84,6 +84,6 @@ def test_configs_of_mmdet_load_by_name():
     assert load_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model.type == 'MaskRCNN'
 
 
-def test_near_ignores_case_and_strangers():
+def test_suggestions_ignore_case_and_different_names():
     assert suggest('vitdet', ['ViTDet', 'ResNet']) == ' (did you mean ViTDet?)'
     assert suggest('xyz', ['ViTDet', 'ResNet']) == ''

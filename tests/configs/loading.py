@@ -1,9 +1,11 @@
-"""All configs of the project, loaded and built once for all tests of them."""
+"""All configs of the project, loaded and built once for all of their tests."""
 
 import copy
+import re
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 
@@ -16,13 +18,21 @@ PATHS = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.pa
 NAMES = [str(path.relative_to(CONFIGS)) for path in PATHS]
 
 
+# environment variables with the folder of one data set
+VARIABLES = sorted({variable for path in CONFIGS.rglob('*.py')
+                    for variable in re.findall(r"environ\.get\('(\w+)'", path.read_text())})
+
+
 @cache
 def loaded(name: str):
-    return load_config(str(CONFIGS / f'{name}.py'))
+    with pytest.MonkeyPatch.context() as patch:  # the configs' own defaults
+        for variable in ('VITDET_DATA', *VARIABLES):
+            patch.delenv(variable, raising=False)
+        return load_config(str(CONFIGS / f'{name}.py'))
 
 
 def load(name: str):
-    """A config by its path below configs/, with or without .py; its scope is the current one afterwards."""
+    """Load a config by its path in configs/, with or without .py, and make its scope the current one."""
     cfg = loaded(name.removesuffix('.py'))
     init_default_scope(cfg.default_scope)
     if cfg.default_scope == 'mmdet':
@@ -36,20 +46,20 @@ def built_once(name: str) -> torch.nn.Module:
 
 
 def built(name: str) -> torch.nn.Module:
-    """Its model, without memory for weights."""
+    """Build the model of a config on the meta device."""
     return built_once(name.removesuffix('.py'))
 
 
 def groups_of(cfg, model) -> list[dict]:
-    """The optimiser's groups as the config's own constructor makes them."""
-    wrapper = dict(copy.deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # autocast knows no meta device
+    """The optimizer's parameter groups, made by the config's own constructor."""
+    wrapper = dict(copy.deepcopy(cfg.optim_wrapper), type='OptimWrapper')  # autocast does not support the meta device
     wrapper.pop('dtype', None)
     build = OPTIM_WRAPPER_CONSTRUCTORS.get(wrapper.pop('constructor'))
     return build(wrapper, wrapper.pop('paramwise_cfg', None))(model).optimizer.param_groups
 
 
 def heads_of(cfg, model) -> list[torch.nn.Module]:
-    """The modules that give a score for each class: of a classifier, of one- and two-stage detectors."""
+    """Return the modules that score classes, of a classifier or a one- or two-stage detector."""
     if is_classifier(cfg):
         return [model.head]
     return [module for name, module in model.named_modules()

@@ -33,7 +33,7 @@ def test_mae_recipe(name):
     assert all(block.attn.window_size == 0 and block.attn.rel_pos_h is None for block in model.backbone.blocks)
 
 
-def test_classes_of_a_folder_of_ones_own(tmp_path, monkeypatch):
+def test_classes_of_a_custom_folder(tmp_path, monkeypatch):
     for name in ('Wild oat', 'Barley', 'Rye-grass'):
         (tmp_path / 'my plants/train' / name).mkdir(parents=True)
     monkeypatch.setenv('IMAGE_FOLDER_ROOT', str(tmp_path / 'my plants'))

@@ -1,4 +1,4 @@
-"""The InternImage configs say what the official recipes say; one of each kind, made small, takes a step."""
+"""The InternImage configs equal the official recipes; one of each kind takes a step with a small model."""
 
 import pytest
 import torch
@@ -89,7 +89,7 @@ def test_one_step(tmp_path, name, losses):
 
 
 def shrunk(name: str, data_root):
-    """A config on a set of 64 px pictures, with a model of about 0.1 M parameters."""
+    """Return a config for images of 64 pixels, with a model of about 0.1 M parameters."""
     cfg = load_config(str(CONFIGS / name))
     init_default_scope(cfg.default_scope)
     import mmdet.models  # noqa: F401

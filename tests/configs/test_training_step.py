@@ -1,4 +1,4 @@
-"""The recipes that differ in data, heads or loss, made small: data as the config loads it, one step, one prediction."""
+"""Recipes that differ in data, heads or loss, with small models: one training step, one prediction."""
 
 import json
 
@@ -13,7 +13,7 @@ from vitdet_plugin.config.loading import load_config
 
 
 def shrunk(name: str, data_root, ann_file: str):
-    """A config on a set of 64 px pictures, with a model of about 0.1 M parameters."""
+    """Return a config for images of 64 pixels, with a model of about 0.1 M parameters."""
     cfg = load_config(str(CONFIGS / name))
     init_default_scope(cfg.default_scope)
     model, width, classes = cfg.model, 16, len(CLASSES)
@@ -42,14 +42,14 @@ def shrunk(name: str, data_root, ann_file: str):
 
 
 def edited(folder, change) -> str:
-    """The tiny set's annotation file after ``change(content)``."""
+    """Write the tiny set's annotations after ``change(content)`` and return the file name."""
     content = json.loads((folder / 'coco.json').read_text())
     change(content)
     (folder / 'edited.json').write_text(json.dumps(content))
     return 'edited.json'
 
 
-def as_it_is(content: dict) -> None:
+def unchanged(content: dict) -> None:
     """COCO, with masks."""
 
 
@@ -70,8 +70,8 @@ def without_masks(content: dict) -> None:
 
 @pytest.mark.parametrize(('name', 'change', 'losses', 'has_masks'), [
     ('vitdet/faster-rcnn_vitdet-b_lsj-100e_coco.py', without_masks, {'loss_cls', 'loss_bbox'}, False),
-    ('vitdet/mask-rcnn_vitdet-b_easycv-100e_coco.py', as_it_is, {'loss_cls', 'loss_bbox', 'loss_mask'}, True),
-    ('vitdet/mask-rcnn_vitdet-b_lsj-100e-1xb2-cp_coco.py', as_it_is, {'loss_mask'}, True),
+    ('vitdet/mask-rcnn_vitdet-b_easycv-100e_coco.py', unchanged, {'loss_cls', 'loss_bbox', 'loss_mask'}, True),
+    ('vitdet/mask-rcnn_vitdet-b_lsj-100e-1xb2-cp_coco.py', unchanged, {'loss_mask'}, True),
     ('vitdet/mask-rcnn_vitdet-b_lsj-100e_lvis.py', as_lvis, {'loss_cls', 'loss_mask'}, True),
     ('vitdet/cascade-mask-rcnn_vitdet-b_lsj-100e_lvis.py', as_lvis, {'s0.loss_cls', 's2.loss_bbox', 'loss_mask'}, True),
 ])

@@ -1,4 +1,4 @@
-"""The ViTDet configs say what the references' recipes say."""
+"""The ViTDet configs equal the recipes of the references."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.configs.loading import built, groups_of, load
 COCO_100EP = (163_889, 177_546), 184_375
 COCO_75EP = (122_916, 133_159), 138_281
 LVIS_100EP = (138_889, 150_463), 156_250
-# figures of detectron2's ViTDet: parameters in millions (COCO), drop path, layer decay, rate, schedule
+# detectron2's ViTDet: parameters in millions (COCO), drop path, layer decay, rate, schedule
 RECIPES = {
     'vitdet_100e': (110.9, 0.1, 0.7, 1e-4, COCO_100EP),
     'vitdet/mask-rcnn_vitdet-b_lsj-100e_coco': (110.9, 0.1, 0.7, 1e-4, COCO_100EP),
@@ -60,7 +60,7 @@ def test_lvis(name):
     ('vitdet_100e', 8), ('vitdet/mask-rcnn_vitdet-b_lsj-100e-1xb8_coco', 1),
     ('vitdet/mask-rcnn_vitdet-b_lsj-100e-1xb2-cp_coco', 1), ('vitdet/mask-rcnn_vitdet-b_lsj-100e-8xb2-cp_coco', 8)])
 def test_batch_arithmetic(name, gpus):
-    """64 images for every change of the weights, 100 epochs of 118,000 images, whatever the cards."""
+    """64 images per update of the weights and 100 epochs of 118,000 images on any number of GPUs."""
     cfg = load(name)
     accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
     images = gpus * cfg.train_dataloader.batch_size

@@ -15,12 +15,13 @@ def test_official_recipe(size):
     name = f'classification/volo-{size}_310e_imagenet'
     cfg, model = load(name), built(name)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
-    assert cfg.model.backbone.drop_path_rate == drop_path and model.backbone.mix_token and model.head.aux_weight == 0.5
+    assert cfg.model.backbone.drop_path_rate == drop_path and model.head.aux_weight == 0.5
+    assert type(model.data_preprocessor).__name__ == 'MixTokenDataPreprocessor'
     assert 8 * cfg.train_dataloader.batch_size == 1024
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', rate, 0.05)
     assert [each.end for each in cfg.param_scheduler] == [20, 300, 310]
-    assert 'train_cfg' not in cfg.model  # no Mixup or CutMix beside mixed tokens
+    assert 'train_cfg' not in cfg.model  # no Mixup or CutMix in addition to mixed tokens
     pipeline = {step.type: step for step in cfg.train_dataloader.dataset.pipeline}
     assert pipeline['RandAugment'].magnitude_level == 9 and pipeline['RandomErasing'].erase_prob == 0.25
     assert cfg.val_dataloader.dataset.pipeline[1].scale == 233  # 224 / 0.96

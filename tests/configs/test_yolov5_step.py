@@ -1,4 +1,4 @@
-"""The one-stage configs made small: data as the config loads it, one step, one prediction; what the recipe promises."""
+"""The one-stage configs with small models: one training step, one prediction; settings of the recipe."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,10 @@ from tests.configs.loading import CONFIGS, NAMES, load
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
 from vitdet_plugin.config.loading import load_config
 
-FAMILY = [name for name in NAMES if name.startswith('convnext_yolov5/')]
+FAMILY = [name for name in NAMES if name.startswith('yolov5/')]
 COCO = [name for name in FAMILY if name.endswith('coco.py')]
 SIDE = 64
-SMALL = {  # constructor arguments of the backbones, and what their maps have
+SMALL = {  # constructor arguments of the backbones, and the channels of their maps
     'ConvNeXtBackbone': (dict(arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))), [16, 24, 32]),
     'InternImage': (dict(arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8))), [32, 64, 128]),
     'ViTDet': (dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=SIDE, window_size=2), None),
@@ -24,7 +24,7 @@ SMALL = {  # constructor arguments of the backbones, and what their maps have
 
 
 def shrunk(name, data_root):
-    """A config on pictures of 64 pixels with a model that trains in milliseconds."""
+    """Return a config for images of 64 pixels with a model that trains in milliseconds."""
     cfg = load_config(str(CONFIGS / name))
     init_default_scope(cfg.default_scope)
     arguments, widths = SMALL[cfg.model.backbone.type]
@@ -68,7 +68,7 @@ def test_one_step_and_one_prediction(tmp_path, name):
     assert set(losses) == {'loss_bbox', 'loss_obj', 'loss_cls'}
     model.parse_losses(losses)[0].backward()
     unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not unused  # distributed training asks for this
+    assert not unused  # distributed training requires this
     val = DATASETS.build(cfg.val_dataloader.dataset)
     with torch.no_grad():
         found = model.eval().test_step(pseudo_collate([val[i] for i in range(2)]))
@@ -78,7 +78,7 @@ def test_one_step_and_one_prediction(tmp_path, name):
 
 
 def test_the_published_recipe():
-    cfg = load('convnext_yolov5/yolov5_convnext-t_pafpn_sgd-300e_coco')
+    cfg = load('yolov5/yolov5_convnext-t_pafpn_sgd-300e_coco')
     optimizer, (_, warmup, average) = cfg.optim_wrapper.optimizer, cfg.custom_hooks
     assert (optimizer.lr, optimizer.momentum, optimizer.weight_decay, optimizer.nesterov) == (0.01, 0.937, 5e-4, True)
     assert cfg.optim_wrapper.clip_grad.max_norm == 10 and cfg.param_scheduler[0].end_factor == 0.01
@@ -98,7 +98,7 @@ def test_schedule_of_coco(name):
 
 
 def test_the_larger_recipe_mixes_mosaics(tmp_path):
-    cfg = shrunk('convnext_yolov5/yolov5_convnext-b_pafpn_adamw-300e_coco.py',
+    cfg = shrunk('yolov5/yolov5_convnext-b_pafpn_adamw-300e_coco.py',
                  write_tiny_set(tmp_path / 'set', images=4))
     outer = cfg.train_dataloader.dataset
     assert [step.type for step in outer.pipeline][0] == 'MosaicMixUp'
@@ -112,7 +112,7 @@ def test_the_larger_recipe_mixes_mosaics(tmp_path):
     assert [each['img'].shape for each in mixed] == [(SIDE, SIDE, 3)] and 'mix_results' not in mixed[0]
 
 
-def test_the_inferencer_knows_of_the_letterbox():
+def test_the_inferencer_stores_the_letterbox_offset():
     from vitdet_plugin.engine.inference import TestPipeline
-    packed = TestPipeline(load('convnext_yolov5/yolov5_convnext-mini_pafpn_demo'))(np.zeros((40, 20, 3), np.uint8))
+    packed = TestPipeline(load('yolov5/yolov5_convnext-mini_pafpn_demo'))(np.zeros((40, 20, 3), np.uint8))
     assert packed['data_samples'].letterbox_offset == (56, 0) and packed['inputs'].shape == (3, 224, 224)

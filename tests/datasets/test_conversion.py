@@ -1,4 +1,4 @@
-"""Conversions of annotations: there and back, bad rows by file and line, nothing lost silently, nothing overwritten."""
+"""Conversions of annotations: round trips, bad rows by file and line, nothing skipped silently or overwritten."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def convert(capsys):
     return run
 
 
-def pictures(folder, *names, size=(100, 80)):
+def write_images(folder, *names, size=(100, 80)):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', size).save(folder / name)
@@ -42,10 +42,10 @@ def xml(*objects, name='a.jpg', size=(100, 80)):
 
 
 def voc(folder, **files):
-    """A VOC set: a picture and an XML text for each name."""
+    """A VOC set: an image and an XML text for each name."""
     (folder / 'Annotations').mkdir(parents=True)
     for name, text in files.items():
-        pictures(folder / 'JPEGImages', f'{name}.jpg')
+        write_images(folder / 'JPEGImages', f'{name}.jpg')
         (folder / f'Annotations/{name}.xml').write_text(text)
     return folder
 
@@ -60,13 +60,13 @@ def read(path):
 def test_voc(tmp_path, convert):
     root = voc(tmp_path, a=xml(('cat', 10, 20, 30, 60), ('dog', 0, 0, 100, 80)), b=xml(name='wrong.jpg'))
     code, out, err = convert('voc-to-coco', root)
-    assert code == 0 and not err and 'all: 2 pictures, 2 objects of 2 classes (cat, dog)' in out
+    assert code == 0 and not err and out[0].endswith('2 objects of 2 classes (cat, dog)')
     assert 'nothing left out' in out
     assert read(root / 'annotations/all.json') == {
         'a.jpg': [('cat', [10, 20, 20, 40]), ('dog', [0, 0, 100, 80])], 'b.jpg': []}
 
 
-def test_voc_counted_from_one_with_classes_in_an_order_and_splits(tmp_path, convert):
+def test_voc_with_one_based_coordinates_given_classes_and_splits(tmp_path, convert):
     root = voc(tmp_path, a=xml(('cat', 1, 1, 100, 80)), b=xml(('dog', 11, 21, 30, 60), name='b.jpg'))
     (root / 'ImageSets/Main').mkdir(parents=True)
     (root / 'ImageSets/Main/train.txt').write_text('b\n')
@@ -78,8 +78,8 @@ def test_voc_counted_from_one_with_classes_in_an_order_and_splits(tmp_path, conv
 
 BAD_XML = {
     'no area': (xml(('cat', 10, 20, 10, 60)), 6, 'box (10, 20, 10, 60) has no area'),
-    'outside': (xml(('cat', 10, 20, 130, 60)), 6, 'reaches beyond the picture of 100 x 80'),
-    'no number': (xml(('cat', 10, 'x', 30, 60)), 6, "ymin 'x'"),
+    'outside': (xml(('cat', 10, 20, 130, 60)), 6, 'reaches beyond the image of 100 x 80'),
+    'not a number': (xml(('cat', 10, 'x', 30, 60)), 6, "ymin 'x'"),
     'not finite': (xml(('cat', 10, 'inf', 30, 60)), 6, 'is not finite'),
     'no name': (xml(('', 10, 20, 30, 60)), 4, 'an object without a name'),
     'no box': ('<annotation>\n<object><name>cat</name></object></annotation>', 2, 'a box needs four numbers'),
@@ -90,12 +90,12 @@ BAD_XML = {
 
 
 @pytest.mark.parametrize('case', BAD_XML)
-def test_bad_xml_is_named_with_its_line(tmp_path, convert, case):
+def test_bad_xml_is_reported_with_its_line(tmp_path, convert, case):
     text, line, reason = BAD_XML[case]
     root = voc(tmp_path, a=text, b=xml(('cat', 1, 2, 3, 4), name='b.jpg'))
     code, _, err = convert('voc-to-coco', root, '--classes', 'cat')
-    place = f'{root}/Annotations/a.xml' + (f':{line}' if line else '')
-    assert code == 1 and len(err) == 2 and err[0].startswith(place + ': ') and reason in err[0]
+    location = f'{root}/Annotations/a.xml' + (f':{line}' if line else '')
+    assert code == 1 and len(err) == 2 and err[0].startswith(location + ': ') and reason in err[0]
     assert '1 problems, nothing written' in err[1] and not (root / 'annotations').exists()
     code, out, err = convert('voc-to-coco', root, '--classes', 'cat', '--skip-bad')
     assert code == 0 and len(err) == 1 and '1 rows or files left out' in out
@@ -108,19 +108,19 @@ def test_clip(tmp_path, convert):
     assert read(root / 'annotations/all.json') == {'a.jpg': [('cat', [0, 20, 100, 40])]}
 
 
-def test_names_in_a_split_that_do_not_exist_or_come_twice(tmp_path, convert):
+def test_names_in_a_split_that_are_unknown_or_occur_twice(tmp_path, convert):
     root = voc(tmp_path, a=xml())
     (tmp_path / 'ImageSets/Main').mkdir(parents=True)
     (tmp_path / 'ImageSets/Main/train.txt').write_text('a\nb\na\n')
     code, _, err = convert('voc-to-coco', root, '--splits', 'train')
     assert code == 1
-    assert "train.txt:2: there is no annotated picture 'b'" in err[0] and 'train.txt:3: a was named in line 1' in err[1]
+    assert "train.txt:2: there is no annotated image 'b'" in err[0] and 'train.txt:3: a is already in line 1' in err[1]
     assert 'does not exist' in convert('voc-to-coco', root, '--splits', 'none')[2][0]
 
 
 def yolo(folder, rows, split=''):
     for name, text in rows.items():
-        pictures(folder / 'images' / split, f'{name}.png')
+        write_images(folder / 'images' / split, f'{name}.png')
         if text is not None:
             path = folder / 'labels' / split / f'{name}.txt'
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +133,7 @@ def test_yolo(tmp_path, convert):
     rows = {'a': '1 0.5 0.5 0.2 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.5\n', 'deep/b': '', 'c': None}
     root = yolo(tmp_path, rows)
     code, out, err = convert('yolo-to-coco', root, '--classes', root / 'data.yaml')
-    assert code == 0 and not err and '2 pictures have no objects' in out
+    assert code == 0 and not err and '2 images have no objects' in out
     assert read(root / 'annotations/all.json') == {
         'a.png': [('dog', [40, 20, 20, 40]), ('cat', [10, 8, 20, 32])], 'c.png': [], 'deep/b.png': []}
     polygon = json.loads((root / 'annotations/all.json').read_text())['annotations'][1]
@@ -150,10 +150,10 @@ def test_yolo_splits(tmp_path, convert):
 @pytest.mark.parametrize(('row', 'reason'), [
     ('0 0.5 0.5 0.2', '4 numbers; a box has 5'), ('0 0.5 0.5 0.2 x', "not only numbers: '0 0.5 0.5 0.2 x'"),
     ('2 0.5 0.5 0.2 0.2', 'class 2; there are 2, counted from 0'), ('0.5 0.5 0.5 0.2 0.2', 'class 0.5'),
-    ('0 0.5 0.5 0.2 0', 'must be above 0'), ('0 0.9 0.5 0.4 0.2', 'reaches beyond'), ('0 50 50 20 20', 'no share'),
+    ('0 0.5 0.5 0.2 0', 'must be above 0'), ('0 0.9 0.5 0.4 0.2', 'reaches beyond'), ('0 50 50 20 20', 'not relative'),
     ('0 nan 0.5 0.2 0.2', 'not finite'), ('0 .5 .5 .2 .2\n0 .5 .5 .2 .2', 'the same as line 2'),
     ('0 0.1 0.1 0.2 0.2 0.3', '6 numbers')])
-def test_bad_rows_are_named_with_their_line(tmp_path, convert, row, reason):
+def test_bad_rows_are_reported_with_their_line(tmp_path, convert, row, reason):
     root = yolo(tmp_path, {'a': f'1 0.5 0.5 0.5 0.5\n{row}\n'})
     line = 1 + len(row.splitlines())
     code, _, err = convert('yolo-to-coco', root, '--classes', 'cat,dog')
@@ -163,12 +163,13 @@ def test_bad_rows_are_named_with_their_line(tmp_path, convert, row, reason):
     assert len(read(root / 'annotations/all.json')['a.png']) == line - 1
 
 
-def test_labels_without_a_picture_and_pictures_that_cannot_be_read(tmp_path, convert):
+def test_labels_without_an_image_and_unreadable_images(tmp_path, convert):
     root = yolo(tmp_path, {'a': '', 'b': ''})
-    (root / 'images/a.png').write_bytes(b'no picture')
+    (root / 'images/a.png').write_bytes(b'no image')
     (root / 'labels/c.txt').write_text('0 0.5 0.5 1 1')
     code, _, err = convert('yolo-to-coco', root, '--classes', 'cat')
-    assert code == 1 and 'a.png: no readable picture' in err[0] and 'c.txt: there is no picture of this name' in err[1]
+    assert code == 1 and 'a.png: the image has no known image format' in err[0]
+    assert 'c.txt: no image of this name' in err[1]
 
 
 BOXES = st.lists(st.tuples(st.integers(0, 2), st.floats(0, 60), st.floats(0, 50), st.floats(1, 39), st.floats(1, 29)),
@@ -178,10 +179,10 @@ BOXES = st.lists(st.tuples(st.integers(0, 2), st.floats(0, 60), st.floats(0, 50)
 @settings(max_examples=20, deadline=None)
 @given(st.lists(BOXES, min_size=1, max_size=3))
 @pytest.mark.parametrize('kind', ['voc', 'yolo'])
-def test_there_and_back(tmp_path_factory, kind, objects):
+def test_round_trip(tmp_path_factory, kind, objects):
     root, tool = tmp_path_factory.mktemp('set'), load_tool('dataset/convert')
     folder = {'voc': 'JPEGImages', 'yolo': 'images/train'}[kind]
-    pictures(root / folder, *[f'{i}.png' for i in range(len(objects))])
+    write_images(root / folder, *[f'{i}.png' for i in range(len(objects))])
     content = dict(images=[dict(id=i, file_name=f'{i}.png', width=100, height=80) for i in range(len(objects))],
                    categories=[dict(id=3 * k + 1, name=name) for k, name in enumerate('xyz')], annotations=[])
     for i, boxes in enumerate(objects):
@@ -211,14 +212,14 @@ def test_nothing_is_overwritten(tmp_path, convert):
 
 
 @pytest.mark.parametrize(('change', 'reason'), [
-    (lambda c: c['annotations'][0].update(iscrowd=1), 'annotation 1 is a crowd'),
+    (lambda c: c['annotations'][0].update(iscrowd=1), 'annotation 1: a crowd'),
     (lambda c: c['annotations'][0].update(bbox=[1, 2, 0, 4]), 'annotation 1: box (1, 2, 1, 6) has no area'),
     (lambda c: c['annotations'][0].update(image_id=9), 'annotation 1: image_id 9 is not in the file'),
     (lambda c: c['annotations'][0].update(category_id=9), 'annotation 1: category_id 9'),
     (lambda c: c['annotations'][0].pop('bbox'), 'annotation 1: bbox None'),
-    (lambda c: c['images'][0].update(file_name='../../a.jpg'), "image 1: file_name '../../a.jpg' leaves the folder")])
+    (lambda c: c['images'][0].update(file_name='../../a.jpg'), "image 1: file_name '../../a.jpg' points outside")])
 @pytest.mark.parametrize('kind', ['voc', 'yolo'])
-def test_what_the_other_format_cannot_say(tmp_path, convert, kind, change, reason):
+def test_what_the_other_format_cannot_represent(tmp_path, convert, kind, change, reason):
     content = dict(images=[dict(id=1, file_name='a.jpg', width=10, height=10)], categories=[dict(id=1, name='x')],
                    annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 2, 3, 4], iscrowd=0)])
     change(content)
@@ -232,16 +233,16 @@ def test_what_the_other_format_cannot_say(tmp_path, convert, kind, change, reaso
     (['yolo-to-coco', '.', '--classes', 'a,a'], 'a name occurs twice'),
     (['voc-to-coco', 'nowhere'], 'holds no .xml files'),
     (['coco-to-yolo', 'nowhere.json', '--out', 'x'], 'nowhere.json does not exist')])
-def test_mistakes_cost_one_line(tmp_path, monkeypatch, convert, arguments, message):
+def test_a_mistake_is_reported_in_one_line(tmp_path, monkeypatch, convert, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, _, err = convert(*arguments)
     assert code == 2 and len(err) == 1 and message in err[0]
 
 
 def test_real_blood_cells(tmp_path, convert):
-    """BCCD's own files; the two boxes without area are found, the rest equals the set's own conversion."""
+    """The files of BCCD: two boxes without area are reported, the rest equals the published conversion."""
     if not BCCD.is_dir():
-        pytest.skip('the BCCD set is not here')
+        pytest.skip('the BCCD data set is not available')
     folders = ['--annotations', 'voc_annotations', '--images', 'images', '--imagesets', 'voc_imagesets/Main']
     code, out, err = convert('voc-to-coco', BCCD, *folders, '--splits', 'trainval', 'test', '--out', tmp_path,
                              '--skip-bad')

@@ -1,4 +1,4 @@
-"""The recipes of data/README.md are taken from the file and used."""
+"""The recipes in data/README.md work as written."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -25,7 +25,7 @@ def load(tmp_path):
     return load_recipe
 
 
-def test_custom_recipe_reads_the_json_it_stands_beside(load, tmp_path):
+def test_custom_recipe_reads_the_json_next_to_it(load, tmp_path):
     from mmdet.datasets import CocoDataset
     config = load('my_nuts')
     folder = tmp_path / 'data' / 'nuts'
@@ -34,16 +34,16 @@ def test_custom_recipe_reads_the_json_it_stands_beside(load, tmp_path):
     (folder / 'annotations' / 'train.json').write_text(example)
     dataset = dict(config.train_dataloader.dataset, data_root=str(folder), pipeline=[])
     assert dataset.pop('type') == 'CocoDataset'
-    pictures = CocoDataset(**dataset)
-    assert len(pictures) == 1
-    picture = pictures.get_data_info(0)
-    assert picture['img_path'] == str(folder / 'images' / 'a.jpg')
-    assert pictures.metainfo['classes'][picture['instances'][0]['bbox_label']] == 'fig'
+    data = CocoDataset(**dataset)
+    assert len(data) == 1
+    image = data.get_data_info(0)
+    assert image['img_path'] == str(folder / 'images' / 'a.jpg')
+    assert data.metainfo['classes'][image['instances'][0]['bbox_label']] == 'fig'
     assert config.model.roi_head.mask_head.num_classes == config.model.roi_head.bbox_head.num_classes == 2
     assert config.val_evaluator.ann_file == 'data/nuts/annotations/val.json'
 
 
-def test_voc_recipe_reads_the_layout_it_stands_beside(load, tmp_path):
+def test_voc_recipe_reads_the_layout_next_to_it(load, tmp_path):
     from mmdet.datasets import VOCDataset
     config = load('my_voc')
     folder = tmp_path / 'data' / 'VOCdevkit' / 'VOC2007'
@@ -57,15 +57,15 @@ def test_voc_recipe_reads_the_layout_it_stands_beside(load, tmp_path):
     ElementTree.ElementTree(root).write(folder / 'Annotations/000005.xml')
     dataset = dict(config.train_dataloader.dataset, data_root=str(folder.parent), pipeline=[])
     assert dataset.pop('type') == 'VOCDataset'
-    picture = VOCDataset(**dataset).get_data_info(0)
-    assert Path(picture['img_path']).is_file()
-    assert picture['instances'][0]['bbox'] == [10, 5, 39, 49]  # VOC counts from 1, mmdet takes one off all four
+    image = VOCDataset(**dataset).get_data_info(0)
+    assert Path(image['img_path']).is_file()
+    assert image['instances'][0]['bbox'] == [10, 5, 39, 49]  # VOC counts from 1, mmdet subtracts 1 from all four
     assert config.model.type == 'FasterRCNN'
     assert config.val_evaluator.type == 'VOCMetric'
     assert 'ann_file' not in config.val_evaluator
 
 
-def test_every_config_named_exists():
+def test_every_config_in_the_text_exists():
     named = re.findall(r'`(configs/[\w./-]+\.py)`', TEXT)
     assert named
     assert all((ROOT / name).is_file() for name in named)

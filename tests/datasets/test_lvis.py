@@ -1,4 +1,4 @@
-"""LVIS files as a data set: file names, class order, what the config makes of them."""
+"""LVIS files as a data set: file names, class order, classes in the config."""
 
 import json
 
@@ -14,7 +14,7 @@ NAMES = ('pear', 'apple', 'quince')
 
 @pytest.fixture
 def root(tmp_path):
-    """Pictures in two folders, categories neither in the order of their ids nor from 1."""
+    """Images in two folders; category ids are neither sorted nor start at 1."""
     images, annotations = [], []
     for i, split in enumerate(('train2017', 'val2017', 'train2017'), start=1):
         (tmp_path / split).mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ def build(root, **kwargs):
     return DATASETS.build({**cfg, **kwargs})
 
 
-def test_pictures_are_found_by_their_url(root):
+def test_images_are_found_by_their_url(root):
     data = build(root, pipeline=[dict(type='LoadImageFromFile')])
     assert [data[i]['img'].mean().round() for i in range(3)] == [40, 80, 120]
     assert [data.get_data_info(i)['instances'][0]['bbox_label'] for i in range(3)] == [0, 2, 1]
@@ -46,10 +46,10 @@ def test_rare_classes_repeat(root):
     data = DATASETS.build(dict(type='ClassBalancedDataset', oversample_thr=1.0, dataset=dict(
         type='LVISDetDataset', data_root=str(root), ann_file='lvis.json', data_prefix=dict(img=''),
         metainfo=dict(classes=NAMES), pipeline=[])))
-    assert len(data) == 6  # sqrt(1.0 / (1 / 3)) = 1.7, rounded up: each picture twice
+    assert len(data) == 6  # sqrt(1.0 / (1 / 3)) = 1.7, rounded up: each image twice
 
 
-def test_classes_that_the_file_lacks(root):
+def test_classes_that_are_missing_in_the_file(root):
     with pytest.raises(UserError, match='has 3 of the 4 classes'):
         build(root, metainfo=dict(classes=(*NAMES, 'medlar')))
     with pytest.raises(UserError, match='of the 1203 classes'):

@@ -12,8 +12,8 @@ from vitdet_plugin.errors import UserError
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Different sizes and brightness, so that a mean over pictures differs from one over pixels."""
+def image_files(tmp_path):
+    """Different sizes and brightness, so that a mean over images differs from one over pixels."""
     random, paths = np.random.default_rng(0), []
     for number, (height, width, low) in enumerate([(10, 20, 0), (30, 5, 200), (7, 7, 100)]):
         paths.append(tmp_path / f'{number}.png')
@@ -21,32 +21,32 @@ def pictures(tmp_path):
     return paths
 
 
-def test_equal_to_numpy_over_all_pixels(pictures):
-    pixels = np.concatenate([cv2.imread(str(path))[..., ::-1].reshape(-1, 3) for path in pictures]).astype(float)
-    found = pixel_stats(pictures, workers=2)
+def test_equal_to_numpy_over_all_pixels(image_files):
+    pixels = np.concatenate([cv2.imread(str(path))[..., ::-1].reshape(-1, 3) for path in image_files]).astype(float)
+    found = pixel_stats(image_files, workers=2)
     np.testing.assert_allclose(found.mean, pixels.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.std, pixels.std(0), rtol=1e-12)
     assert (found.pixels, found.images) == (len(pixels), 3)
-    mean_of_stds = np.mean([cv2.imread(str(path)).std((0, 1))[::-1] for path in pictures], 0)
+    mean_of_stds = np.mean([cv2.imread(str(path)).std((0, 1))[::-1] for path in image_files], 0)
     assert (found.std > 2 * mean_of_stds).all()
 
 
-def test_counting_in_parts_changes_nothing(pictures, monkeypatch):
-    whole = channel_histograms(pictures[1])
+def test_counting_in_parts_gives_the_same_result(image_files, monkeypatch):
+    whole = channel_histograms(image_files[1])
     monkeypatch.setattr(module, '_CHUNK_PIXELS', 12)
-    assert (channel_histograms(pictures[1]) == whole).all() and whole.sum() == 3 * 30 * 5
+    assert (channel_histograms(image_files[1]) == whole).all() and whole.sum() == 3 * 30 * 5
 
 
-def test_unreadable_pictures_are_named_and_many_stop(pictures, tmp_path):
+def test_unreadable_images_are_named_and_more_than_one_percent_is_an_error(image_files, tmp_path):
     bad = tmp_path / 'bad.png'
     bad.write_bytes(b'')
-    with pytest.raises(UserError, match='1 of 4 pictures cannot be read .*bad.png'):
-        pixel_stats([*pictures, bad])
-    found = pixel_stats([*pictures * 40, bad])
+    with pytest.raises(UserError, match='1 of 4 images cannot be read .*bad.png'):
+        pixel_stats([*image_files, bad])
+    found = pixel_stats([*image_files * 40, bad])
     assert found.unreadable == [str(bad)] and found.images == 120
 
 
-def test_command_reads_the_training_split_alone(tmp_path, capsys):
+def test_command_reads_only_the_training_split(tmp_path, capsys):
     write_class_folders(tmp_path / 'a set' / 'train', per_class=2)
     write_class_folders(tmp_path / 'a set' / 'val', per_class=3, seed=1)
     out = tmp_path / 'new' / 'stats.json'

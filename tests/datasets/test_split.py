@@ -14,15 +14,15 @@ from vitdet_plugin.errors import UserError
 @settings(max_examples=40, deadline=None)
 @given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=6), seed=st.integers(0, 99),
        fractions=st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (0.5, 0.2, 0.3)]))
-def test_every_sample_once_and_every_class_in_its_share(counts, seed, fractions):
+def test_every_sample_occurs_once_and_classes_keep_their_proportions(counts, seed, fractions):
     labels = np.repeat(np.arange(len(counts)), counts)
     parts = split_indices(labels, fractions, seed)
     assert sorted(np.concatenate(parts)) == list(range(len(labels)))
     for part, fraction in zip(parts, fractions):
         for label, count in enumerate(counts):
             assert abs((labels[part] == label).sum() - fraction * count) <= 2
-    again = split_indices(labels, fractions, seed)
-    assert all((a == b).all() for a, b in zip(parts, again))
+    repeated = split_indices(labels, fractions, seed)
+    assert all((a == b).all() for a, b in zip(parts, repeated))
 
 
 def test_seeds_differ():
@@ -42,7 +42,7 @@ def test_groups_are_never_divided(groups, seed):
     assert all(seen)
 
 
-def test_grouped_shares_and_classes_are_near_what_was_asked():
+def test_shares_and_classes_of_groups_are_close_to_the_fractions():
     labels = np.tile([0, 1], 300)
     groups = np.arange(600) // 6
     parts = split_indices(labels, (0.7, 0.15, 0.15), 0, groups)
@@ -50,10 +50,10 @@ def test_grouped_shares_and_classes_are_near_what_was_asked():
     assert all(abs(np.mean(labels[part]) - 0.5) < 0.05 for part in parts)
 
 
-@pytest.mark.parametrize('fractions, says', [((0.5, 0.4, 0.2), 'sum to 1'), ((1.0, 0.0, 0.0), 'in .0, 1'),
+@pytest.mark.parametrize('fractions, text', [((0.5, 0.4, 0.2), 'sum to 1'), ((1.0, 0.0, 0.0), 'in .0, 1'),
                                              ((0.98, 0.01, 0.01), 'number of classes')])
-def test_impossible_wishes(fractions, says):
-    with pytest.raises(UserError, match=says):
+def test_invalid_fractions(fractions, text):
+    with pytest.raises(UserError, match=text):
         split_indices([0, 1, 2] * 10, fractions)
 
 
@@ -62,18 +62,18 @@ def test_too_few_groups():
         split_indices([0, 1] * 10, (0.6, 0.2, 0.2), 0, ['a', 'b'] * 10)
 
 
-def test_where_groups_come_from(tmp_path):
+def test_sources_of_groups(tmp_path):
     files = ['Fat Hen/p1_a.png', 'Fat Hen/p1_b.png', 'Maize/p2_a.png']
     assert groups_by_pattern(files, r'(p\d)_') == ['p1', 'p1', 'p2']
     assert groups_by_pattern(files, r'p\d') == ['p1', 'p1', 'p2']
-    with pytest.raises(UserError, match='finds nothing in Fat Hen/p1_a.png'):
+    with pytest.raises(UserError, match='does not match Fat Hen/p1_a.png'):
         groups_by_pattern(files, 'x')
-    with pytest.raises(UserError, match='no regular expression'):
+    with pytest.raises(UserError, match='not a regular expression'):
         groups_by_pattern(files, '(')
     table = tmp_path / 'g.csv'
     table.write_text('file,group\nFat Hen/p1_a.png,1\nFat Hen/p1_b.png,1\n')
     assert groups_from_csv(files[:2], table) == ['1', '1']
-    with pytest.raises(UserError, match='lacks 1 of 3 pictures: Maize'):
+    with pytest.raises(UserError, match='lacks 1 of 3 images: Maize'):
         groups_from_csv(files, table)
 
 
@@ -115,7 +115,7 @@ def test_folders(folder, tmp_path, mode, capsys):
     from mmpretrain.datasets import CustomDataset
     names['dataset'].pop('type')
     dataset = CustomDataset(**names['dataset'], pipeline=[])
-    assert dataset.CLASSES == CLASSES and len(dataset) == 15  # .webp too, which mmpretrain leaves out by default
+    assert dataset.CLASSES == CLASSES and len(dataset) == 15  # with .webp, which mmpretrain skips by default
 
 
 def test_nothing_is_overwritten(folder, tmp_path, capsys):

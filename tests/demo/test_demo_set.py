@@ -1,6 +1,7 @@
 """The demo dataset: reproducibility, valid COCO annotations, and masks of the visible parts."""
 
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -122,8 +123,15 @@ def test_coverage_of_a_half_covered_pixel_is_a_half():
 def test_a_missing_photograph_is_an_error(monkeypatch):
     with pytest.raises(UserError, match=r'coffee2\.png is missing or unreadable; reinstall the package skimage'):
         load_photograph('skimage', 'data/coffee2.png')
-    with pytest.raises(UserError, match='no_such_package, which is not installed'):
+    expected = r'no_such_package, which is not installed; run pip install "vitdet-plugin\[demo\]"'
+    with pytest.raises(UserError, match=expected):
         load_photograph('no_such_package', 'x.png')
+
+
+def test_missing_shapely_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'shapely', None)
+    with pytest.raises(UserError, match=r'shapely is not installed; run pip install "vitdet-plugin\[demo\]"'):
+        demo_set.write_demo_set(tmp_path, train=1, val=0)
 
 
 @pytest.mark.parametrize('arguments', [{'size': 20}, {'train': -1}, {'train': 0, 'val': 0}])

@@ -5,7 +5,7 @@ import torch
 
 from tests.end_to_end.tiny_set import CLASSES, ROOT, run_ranks, write_tiny_set
 
-CONFIG = ROOT / 'configs/convnext_yolov5/yolov5_convnext-mini_pafpn_demo.py'
+CONFIG = ROOT / 'configs/yolov5/yolov5_convnext-mini_pafpn_demo.py'
 
 
 @pytest.fixture

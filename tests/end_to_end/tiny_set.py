@@ -73,8 +73,10 @@ def free_port() -> int:
 
 def load_tool(name: str):
     """Import ``tools/<name>.py`` as a module, to call its ``main`` within the test's process."""
+    path = list(sys.path)
     sys.path.insert(0, str(ROOT / 'tools'))
     spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path[:] = path
     return module

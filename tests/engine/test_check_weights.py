@@ -31,13 +31,13 @@ def test_fitting_weights_have_no_findings(module, tmp_path):
     assert check_keys('load_from', save(tmp_path, parallel), module, '', must_fit=True) == []
 
 
-def test_a_prefix_is_cut_off(module, tmp_path):
+def test_a_prefix_is_removed(module, tmp_path):
     inner = {f'backbone.{name}': value for name, value in module.state_dict().items()}
     file = save(tmp_path, {**inner, 'head.weight': torch.zeros(1)})
     assert check_keys('init_cfg', file, module, 'backbone', must_fit=True) == []
 
 
-def test_missing_extra_and_reshaped_are_told_in_one_line(module, tmp_path):
+def test_missing_extra_and_reshaped_weights_are_reported_in_one_line(module, tmp_path):
     state = {'0.weight': torch.zeros(3, 2), '0.bias': torch.zeros(5), 'neck.a': torch.zeros(1)}
     file = save(tmp_path, state)
     (found,) = check_keys('load_from', file, module, '', must_fit=False)

@@ -19,7 +19,7 @@ def test_a_sound_config_passes_silently(tiny_config, capsys):
     assert capsys.readouterr().out == ''
 
 
-def test_averaged_weights_beside_fsdp(tiny_config):
+def test_averaged_weights_with_fsdp(tiny_config):
     tiny_config.custom_hooks = [dict(type='EMAHook')]
     assert texts(inspect_config(tiny_config, ['train'])) == []
     tiny_config.strategy = dict(type='FSDPStrategy')
@@ -27,7 +27,7 @@ def test_averaged_weights_beside_fsdp(tiny_config):
     assert 'EMAHook averages whole weights' in text and texts(inspect_config(tiny_config, ['test'])) == []
 
 
-def test_all_findings_come_at_once(tiny_config):
+def test_all_findings_are_reported_at_once(tiny_config):
     tiny_config.train_dataloader.dataset.ann_file = 'nothing.json'
     tiny_config.val_evaluator.ann_file = 'nowhere/coco.json'
     tiny_config.model.roi_head.bbox_head.num_classes = 80
@@ -35,7 +35,7 @@ def test_all_findings_come_at_once(tiny_config):
     with pytest.raises(UserError) as caught:
         preflight(tiny_config)
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith('4 things to mend') and len(lines) == 5
+    assert lines[0].startswith('Found 4 problems to fix') and len(lines) == 5
     for part in ('train_dataloader.dataset.ann_file', 'val_evaluator.ann_file', 'bbox_head.num_classes=80', 'gone.pth'):
         assert part in str(caught.value)
 
@@ -61,7 +61,7 @@ def test_wrapped_data_sets_are_checked(tiny_config):
     assert texts(inspect_config(tiny_config, ['train']))[0].startswith('train_dataloader.dataset.dataset.ann_file')
 
 
-def test_configs_of_another_generation_and_missing_sections(tiny_config):
+def test_configs_of_mmdet_2_and_missing_sections(tiny_config):
     tiny_config.train_dataloader = None
     assert "no 'train_dataloader'" in texts(inspect_config(tiny_config, ['train']))[0]
     tiny_config.pop('train_dataloader')
@@ -109,10 +109,10 @@ def test_free_disk_against_checkpoints(tiny_config, monkeypatch, free, level):
         assert module.check_disk(tiny_config, model)[0].text.count(' 2 checkpoints') == 1
 
 
-@pytest.mark.parametrize('place', ['init_cfg', 'load_from'])
-def test_official_weights_are_tried_on_the_model(tiny_config, write_mae, place):
+@pytest.mark.parametrize('key', ['init_cfg', 'load_from'])
+def test_official_weights_are_loaded_into_the_model(tiny_config, write_mae, key):
     def use(path):
-        if place == 'load_from':
+        if key == 'load_from':
             tiny_config.load_from = path
         else:
             tiny_config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path)

@@ -31,7 +31,7 @@ def cfg(tiny_config, tmp_path):
     return tiny_config
 
 
-def test_without_a_checkpoint_training_starts_afresh_with_the_given_weights(cfg):
+def test_without_a_checkpoint_training_starts_from_the_given_weights(cfg):
     cfg.load_from = 'weights.pth'
     assert apply_resume(cfg, 'auto') is None
     assert cfg.resume is False and cfg.load_from == 'weights.pth'
@@ -42,16 +42,16 @@ def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
     path = save(tmp_path / 'a.pth')
     assert apply_resume(cfg, path) == cfg.load_from == path
     assert cfg.resume is True and cfg.randomness == dict(seed=4, deterministic=True)
-    assert 'seed of the checkpoint, 4, not with 0' in capsys.readouterr().out
+    assert 'seed of the checkpoint, 4, not 0' in capsys.readouterr().out
     with pytest.raises(UserError, match='b.pth does not exist'):
         apply_resume(cfg, str(tmp_path / 'b.pth'))
 
 
-@pytest.mark.parametrize('damage, says', [(cut, 'cut off'), (flip, 'checksum of its record')])
-def test_a_damaged_file_is_refused_by_name(cfg, tmp_path, damage, says):
+@pytest.mark.parametrize('damage, message', [(cut, 'cut off'), (flip, 'checksum of its record')])
+def test_a_damaged_file_is_refused_by_name(cfg, tmp_path, damage, message):
     path = save(tmp_path / 'a.pth')
     damage(tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=f'a.pth cannot be used.*{says}'):
+    with pytest.raises(UserError, match=f'a.pth cannot be used.*{message}'):
         apply_resume(cfg, path)
 
 
@@ -68,11 +68,11 @@ def test_the_newest_is_found_even_if_the_folder_was_moved(tmp_path):
     assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_10.pth')
     assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
-    (tmp_path / 'iter_10.pth').unlink()  # what the note names is gone
+    (tmp_path / 'iter_10.pth').unlink()  # the file that last_checkpoint names is missing
     assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
 
 
-def test_damaged_files_are_passed_over_by_name(cfg, tmp_path, capsys):
+def test_damaged_files_are_skipped_by_name(cfg, tmp_path, capsys):
     for age, name in enumerate(['iter_40.pth', 'iter_30.pth', 'iter_20.pth', 'iter_10.pth']):
         save(tmp_path / name, age)
     flip(tmp_path / 'iter_40.pth')
@@ -80,15 +80,15 @@ def test_damaged_files_are_passed_over_by_name(cfg, tmp_path, capsys):
     (tmp_path / 'last_checkpoint').write_text('iter_40.pth')
     (tmp_path / '.iter_50.pth.1.unfinished').write_bytes(b'PK')
     assert apply_resume(cfg, 'auto') == str(tmp_path / 'iter_20.pth')
-    said = capsys.readouterr().out
-    assert 'iter_40.pth is passed over' in said and 'iter_30.pth is passed over' in said
+    out = capsys.readouterr().out
+    assert 'iter_40.pth is skipped' in out and 'iter_30.pth is skipped' in out
     for name in ('iter_20.pth', 'iter_10.pth'):
         (tmp_path / name).write_bytes(b'')
     with pytest.raises(UserError, match='no checkpoint in .* is intact'):
         apply_resume(cfg, 'auto')
 
 
-def test_a_restart_by_torchrun_takes_only_what_this_job_saved(cfg, tmp_path, monkeypatch):
+def test_a_restart_by_torchrun_uses_only_checkpoints_of_this_job(cfg, tmp_path, monkeypatch):
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
     save(tmp_path / 'iter_10.pth')  # of an older run
     assert apply_resume(cfg, None, dict(TORCHELASTIC_RESTART_COUNT='0')) is None
@@ -98,7 +98,7 @@ def test_a_restart_by_torchrun_takes_only_what_this_job_saved(cfg, tmp_path, mon
     assert apply_resume(cfg, None, dict(TORCHELASTIC_RESTART_COUNT='1')) == path and cfg.resume is True
 
 
-def test_lines_of_damage_name_each_file_once(tmp_path):
+def test_each_damaged_file_is_listed_once(tmp_path):
     save(tmp_path / 'iter_1.pth')
     cut(tmp_path / 'iter_1.pth')
     (tmp_path / 'last_checkpoint').write_text('iter_1.pth')

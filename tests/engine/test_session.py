@@ -1,20 +1,23 @@
-from argparse import Namespace
-
 import pytest
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
 from tests.end_to_end.tiny_set import CONFIG
-from vitdet_plugin.engine.session import QuietRunner, load_session_config, resolve_launcher, use_strategy
+from vitdet_plugin.engine.session import (
+    QuietRunner,
+    SessionOptions,
+    load_session_config,
+    resolve_launcher,
+    use_strategy,
+)
 from vitdet_plugin.errors import UserError
 
 TORCHRUN = dict(RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')
 
 
-def arguments(**changes):
-    return Namespace(**{**dict(config=str(CONFIG), cfg_options=[], work_dir=None, launcher=None, local_rank=None),
-                        **changes})
+def load(config=CONFIG, **options):
+    return load_session_config(str(config), SessionOptions(**options))
 
 
 def test_the_launcher_is_found_in_the_environment():
@@ -29,29 +32,29 @@ def test_a_launcher_without_its_environment_is_an_error(monkeypatch):
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match='torchrun'):
-        load_session_config(arguments(launcher='pytorch'))
+        load(launcher='pytorch')
 
 
 @pytest.mark.parametrize('given, in_config, used', [
     ('/a', '/b', '/a'), (None, '/b', '/b'), (None, None, 'work_dirs/tiny_vitdet')])
 def test_work_dir_comes_from_the_command_the_config_or_its_name(given, in_config, used):
     options = [f'work_dir={in_config}'] if in_config else []
-    assert load_session_config(arguments(work_dir=given, cfg_options=options)).work_dir == used
+    assert load(work_dir=given, cfg_options=options).work_dir == used
 
 
 def test_the_default_logger_becomes_the_progress_line_with_its_settings():
-    cfg = load_session_config(arguments(cfg_options=['default_hooks.logger.interval=7']))
+    cfg = load(cfg_options=['default_hooks.logger.interval=7'])
     assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)
 
 
 def test_safe_hooks_take_their_places_and_leave_others(tmp_path):
-    cfg = load_session_config(arguments(cfg_options=['default_hooks.checkpoint.interval=3']))
+    cfg = load(cfg_options=['default_hooks.checkpoint.interval=3'])
     assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=3)
     assert [cfg.default_hooks[name].type for name in ('resume_state', 'nonfinite_loss', 'stop')] == [
         'ResumeStateHook', 'NonFiniteLossHook', 'StopHook']
     config = tmp_path / 'other.py'
     config.write_text(f"_base_ = {str(CONFIG)!r}\ndefault_hooks = dict(checkpoint=dict(type='OtherHook'), stop=None)\n")
-    cfg = load_session_config(arguments(config=str(config)))
+    cfg = load(config=str(config))
     assert cfg.default_hooks.checkpoint.type == 'OtherHook' and cfg.default_hooks.stop is None
 
 

@@ -1,18 +1,11 @@
-from argparse import Namespace
-
 import pytest
 
-from vitdet_plugin.engine.test import apply_test_arguments, use_flip_tta
+from vitdet_plugin.engine.test import TestOptions, apply_test_options, use_flip_tta
 from vitdet_plugin.errors import UserError
 
 
-def arguments(**changes):
-    return Namespace(**{**dict(checkpoint='weights.pth', eval=None, out=None, format_only=False, show_dir=None,
-                               show_score_thr=0.3, show_max=50), **changes})
-
-
 def test_training_parts_are_dropped(tiny_config):
-    apply_test_arguments(tiny_config, arguments())
+    apply_test_options(tiny_config, 'weights.pth', TestOptions())
     assert tiny_config.load_from == 'weights.pth'
     assert tiny_config.train_dataloader is tiny_config.optim_wrapper is tiny_config.val_evaluator is None
     assert tiny_config.test_evaluator.metric == ['bbox', 'segm']
@@ -22,26 +15,26 @@ def test_training_parts_are_dropped(tiny_config):
     (dict(eval=['mask']), '--eval mask: choose from bbox, segm'), (dict(out='found.txt'), '.pkl')])
 def test_mistakes_are_one_line(tiny_config, changes, says):
     with pytest.raises(UserError, match=says):
-        apply_test_arguments(tiny_config, arguments(**changes))
+        apply_test_options(tiny_config, 'weights.pth', TestOptions(**changes))
 
 
 def test_a_config_without_a_test_split(tiny_config):
     tiny_config.test_dataloader = None
     with pytest.raises(UserError, match='nothing to test on'):
-        apply_test_arguments(tiny_config, arguments())
+        apply_test_options(tiny_config, 'weights.pth', TestOptions())
 
 
 def test_formatting_for_a_server(tiny_config, tmp_path):
-    apply_test_arguments(tiny_config, arguments(format_only=True, out=str(tmp_path / 'new' / 'r.json')))
+    apply_test_options(tiny_config, 'weights.pth', TestOptions(format_only=True, out=str(tmp_path / 'new' / 'r.json')))
     assert tiny_config.test_evaluator.format_only and tiny_config.test_evaluator.outfile_prefix == str(
         tmp_path / 'new' / 'r')
     tiny_config.test_evaluator = dict(type='VOCMetric')
     with pytest.raises(UserError, match='CocoMetric'):
-        apply_test_arguments(tiny_config, arguments(format_only=True))
+        apply_test_options(tiny_config, 'weights.pth', TestOptions(format_only=True))
 
 
 def test_show_dir_adds_a_hook(tiny_config):
-    apply_test_arguments(tiny_config, arguments(show_dir='out'))
+    apply_test_options(tiny_config, 'weights.pth', TestOptions(show_dir='out'))
     assert tiny_config.custom_hooks[-1]['type'] == 'PredictionImageHook'
 
 

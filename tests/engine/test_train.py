@@ -1,14 +1,7 @@
-from argparse import Namespace
-
 import pytest
 
-from vitdet_plugin.engine.train import apply_train_arguments, use_amp
+from vitdet_plugin.engine.train import TrainOptions, apply_train_options, use_amp
 from vitdet_plugin.errors import UserError
-
-
-def arguments(**changes):
-    return Namespace(**{**dict(load_from=None, amp=None, auto_scale_lr=False, seed=None, deterministic=False,
-                               no_validate=False, eval=None, resume=None), **changes})
 
 
 @pytest.mark.parametrize('dtype, expected', [('auto', 'bf16'), ('bf16', 'bf16'), ('fp16', 'fp16')])
@@ -39,7 +32,7 @@ def test_mixed_precision_rejects_unknown_wrappers(tiny_config):
 
 
 def test_seed_scaling_and_validation(tiny_config):
-    apply_train_arguments(tiny_config, arguments(seed=5, deterministic=True, auto_scale_lr=True, no_validate=True,
+    apply_train_options(tiny_config, TrainOptions(seed=5, deterministic=True, auto_scale_lr=True, validate=False,
                                                  load_from='weights.pth'))
     assert tiny_config.randomness == dict(seed=5, deterministic=True)
     assert tiny_config.auto_scale_lr == dict(base_batch_size=4, enable=True)
@@ -50,11 +43,11 @@ def test_seed_scaling_and_validation(tiny_config):
 def test_scaling_needs_a_base_batch_size(tiny_config):
     tiny_config.auto_scale_lr = None
     with pytest.raises(UserError, match='base_batch_size'):
-        apply_train_arguments(tiny_config, arguments(auto_scale_lr=True))
+        apply_train_options(tiny_config, TrainOptions(auto_scale_lr=True))
 
 
 def test_metrics_of_the_final_evaluation(tiny_config):
-    apply_train_arguments(tiny_config, arguments(eval=['bbox']))
+    apply_train_options(tiny_config, TrainOptions(eval=['bbox']))
     assert tiny_config.test_evaluator.metric == ['bbox']
     with pytest.raises(UserError, match='did you mean bbox'):
-        apply_train_arguments(tiny_config, arguments(eval=['box']))
+        apply_train_options(tiny_config, TrainOptions(eval=['box']))

@@ -137,7 +137,7 @@ def small_run(tmp_path, **head):
     from tests.configs.loading import CONFIGS
     from vitdet_plugin.config.loading import load_config
     write_tiny_set(tmp_path / 'set', images=4)
-    cfg = load_config(str(CONFIGS / 'convnext_yolov5/yolov5_convnext-mini_pafpn_demo.py'))
+    cfg = load_config(str(CONFIGS / 'yolov5/yolov5_convnext-mini_pafpn_demo.py'))
     init_default_scope('mmdet')
     for split in ('train', 'val'):
         leaf = cfg[f'{split}_dataloader'].dataset.dataset

@@ -1,4 +1,4 @@
-"""Ways to spoil a COCO annotation file; each entry: (function on the parsed content, level, part of the message)."""
+"""Faults of a COCO annotation file; each entry: (function that adds it to the content, level, part of the message)."""
 
 import copy
 import random
@@ -8,29 +8,29 @@ HUGE = 10 ** 400
 
 
 def _set(key, value, entry='annotations', at=0):
-    def spoil(content):
+    def change(content):
         content[entry][at][key] = value
-    return spoil
+    return change
 
 
 def _drop(key, entry='annotations', at=0):
-    def spoil(content):
+    def change(content):
         del content[entry][at][key]
-    return spoil
+    return change
 
 
 def _twice(entry):
-    def spoil(content):
+    def change(content):
         content[entry].append(copy.deepcopy(content[entry][0]))
-    return spoil
+    return change
 
 
 FAULTS = {
-    'NaN box': (_set('bbox', [NAN, 1, 5, 5]), 'error', 'boxes with NaN'),
-    'infinite box': (_set('bbox', [0, 0, float('inf'), 5]), 'error', 'boxes with NaN'),
-    'box of an integer above all floats': (_set('bbox', [0, 0, HUGE, 5]), 'error', 'boxes with NaN'),
-    'size of an integer above all floats': (_set('width', HUGE, 'images'), 'error', 'without a width'),
-    'text box': (_set('bbox', ['1', 1, 5, 5]), 'error', 'no numbers'),
+    'NaN box': (_set('bbox', [NAN, 1, 5, 5]), 'error', 'that are NaN'),
+    'infinite box': (_set('bbox', [0, 0, float('inf'), 5]), 'error', 'that are NaN'),
+    'box with an integer beyond the range of floats': (_set('bbox', [0, 0, HUGE, 5]), 'error', 'that are NaN'),
+    'size with an integer beyond the range of floats': (_set('width', HUGE, 'images'), 'error', 'without a width'),
+    'text box': (_set('bbox', ['1', 1, 5, 5]), 'error', 'not numbers'),
     'short box': (_set('bbox', [1, 2, 3]), 'error', 'without a bbox'),
     'no box': (_drop('bbox'), 'error', 'without a bbox'),
     'giant box': (_set('bbox', [0, 0, 1e9, 5]), 'error', 'above 1000000'),
@@ -48,7 +48,7 @@ FAULTS = {
     'list id': (_set('id', [1]), 'error', 'without an id'),
     'negative box': (_set('bbox', [30, 30, -5, 5]), 'drop', 'negative'),
     'empty box': (_set('bbox', [3, 3, 0, 5]), 'drop', 'empty'),
-    'no area left': (_set('area', 0), 'drop', 'empty'),
+    'area of zero': (_set('area', 0), 'drop', 'empty'),
     'outside': (_set('bbox', [500, 3, 9, 9]), 'drop', 'outside'),
     'unknown category': (_set('category_id', 77), 'drop', 'categories that the file does not list'),
     'unknown image': (_set('image_id', 77), 'drop', 'images that the file does not list'),
@@ -61,13 +61,13 @@ VALUES = [None, True, -1, 0, 0.5, 1, 3, 63, 1e-9, -1e30, 1e30, NAN, float('inf')
 
 
 def mutate(content: dict, seed: int) -> dict:
-    """``content`` with one to three random changes at random places: values, entries lost, doubled or moved."""
+    """Return a copy with one to three random changes: values, and entries removed or repeated."""
     rng = random.Random(seed)
     content = copy.deepcopy(content)
     for _ in range(rng.randint(1, 3)):
-        room = rng.choice(['annotations'] * 4 + ['images', 'categories', 'whole'])
-        entries = content.get(room)
-        if room == 'whole' or not isinstance(entries, list) or not entries:
+        part = rng.choice(['annotations'] * 4 + ['images', 'categories', 'whole'])
+        entries = content.get(part)
+        if part == 'whole' or not isinstance(entries, list) or not entries:
             key = rng.choice(['annotations', 'images', 'categories'])
             kind = rng.randrange(3)
             if kind == 0:

@@ -7,6 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
 
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.compat.launch import model_wrapper_cfg
 
@@ -17,7 +18,7 @@ class Model(BaseModel):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.backbone = ViTDet(**{**ViTDet.tiny_cfg, 'drop_path_rate': 0.0})
+        self.backbone = ViTDet(**{**small_cfg(ViTDet), 'drop_path_rate': 0.0})
         self.backbone.reset_parameters()
 
     def forward(self, inputs: torch.Tensor, data_samples=None, mode: str = 'loss') -> dict:

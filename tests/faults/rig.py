@@ -2,7 +2,6 @@
 
 import json
 import os
-from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -43,13 +42,10 @@ def write_config(path: Path, data: Path, rest: str = '', hooks: tuple = (), work
     return part.replace(path)
 
 
-def train_here(config: Path, work_dir: Path, **changes):
-    """``tools/train.py`` within this process."""
-    from vitdet_plugin.engine.train import train
-    args = dict(config=str(config), work_dir=str(work_dir), cfg_options=[], launcher=None, local_rank=None,
-                skip_preflight=True, load_from=None, amp=None, auto_scale_lr=False, seed=None, deterministic=False,
-                no_validate=False, eval=None, resume=None)
-    return train(Namespace(**{**args, **changes}))
+def train_here(config: Path, work_dir: Path, **options):
+    """Train within this process; returns the runner."""
+    from vitdet_plugin.engine.train import TrainOptions, train
+    return train(str(config), TrainOptions(**{'work_dir': str(work_dir), 'skip_preflight': True, **options}))
 
 
 def steps_of(work_dir: Path, rank: int = 0) -> dict[int, list]:

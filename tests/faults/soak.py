@@ -40,7 +40,7 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
     ballast = (dict(type='BallastHook', megabytes=24),)  # makes saving slow
     config = write_config(folder / 'c.py', data, _REST.format(steps=steps), ballast)
     with _silence():
-        train_here(config, folder / 'whole', no_validate=True)
+        train_here(config, folder / 'whole', validate=False)
     work, counts = folder / 'killed', collections.Counter()
     while counts['kills'] < kills:
         process = multiprocessing.get_context('fork').Process(target=_train_until_killed, args=(config, work))
@@ -60,7 +60,7 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
         counts['kills'] += 1
         counts['unfinished files'] += bool(list(work.glob('.*.unfinished')))
     with _silence():
-        train_here(config, work, resume='auto', no_validate=True)
+        train_here(config, work, resume='auto', validate=False)
     assert_same_run(folder / 'whole', work)
     assert not list(work.glob('.*.unfinished'))
     return {**counts, 'steps': steps, 'failed processes': counts['failed processes']}
@@ -97,7 +97,7 @@ def soak_mutations(mutations: int, folder: Path) -> dict:
 
 def _train_until_killed(config: Path, work: Path) -> None:
     with open(os.devnull, 'w') as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
-        train_here(config, work, resume='auto', no_validate=True)
+        train_here(config, work, resume='auto', validate=False)
 
 
 def _lines(work: Path) -> int:

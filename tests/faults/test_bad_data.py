@@ -1,4 +1,4 @@
-"""Broken samples: few are replaced, named and counted; many stop the run; mutated files never crash the loader."""
+"""Unreadable samples: a few are replaced, reported and counted, many stop the run; mutated files never crash."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ CLASSES = ('apple', 'lime', 'plum')
 
 
 class Numbers:
-    """Samples that are their index; those in ``broken`` cannot be read."""
+    """Samples equal to their index; those in ``broken`` cannot be read."""
 
     def __init__(self, size, broken):
         self.size, self.broken = size, broken
@@ -38,7 +38,7 @@ class Numbers:
         return dict(img_path=f'{index}.jpg', img_id=index + 100)
 
 
-def test_few_broken_samples_are_replaced_named_and_counted(capfd):
+def test_a_few_broken_samples_are_replaced_reported_and_counted(capfd):
     numbers, budget = Numbers(300, {7, 8}), SkipBudget(300)
     seed_generators(1)
     first = [read_sample(numbers, index, budget) for index in range(5, 10)]
@@ -48,20 +48,20 @@ def test_few_broken_samples_are_replaced_named_and_counted(capfd):
     assert first == [read_sample(numbers, index, SkipBudget(300)) for index in range(5, 10)]  # reproducible
 
 
-def test_more_than_one_percent_stops():
+def test_more_than_one_percent_is_an_error():
     numbers, budget = Numbers(300, set(range(50))), SkipBudget(300)
     with pytest.raises(UserError, match=r'4 samples could not be read, more than 1%; the last: \d+.jpg \(id \d+\)'):
         for index in range(300):
             read_sample(numbers, index, budget)
 
 
-def test_an_evaluation_names_the_first():
+def test_an_evaluation_reports_the_first():
     with pytest.raises(UserError, match=r'^7.jpg \(id 107\): OSError: broken at 7; ') as caught:
         NamedItems(Numbers(9, {7}))([6, 7])
     assert '\n' not in str(caught.value)
 
 
-def test_a_training_with_a_truncated_picture_ends_with_one_line(tiny_set, tmp_path):
+def test_a_training_with_a_truncated_image_ends_with_one_line(tiny_set, tmp_path):
     data = shutil.copytree(tiny_set, tmp_path / 'set')
     (data / 'images' / '003.jpg').write_bytes(b'\xff\xd8\xff')
     with pytest.raises(UserError, match=r'1 samples could not be read.*003.jpg \(id 3\)') as caught:
@@ -69,8 +69,8 @@ def test_a_training_with_a_truncated_picture_ends_with_one_line(tiny_set, tmp_pa
     assert '\n' not in str(caught.value)
 
 
-def test_a_loader_goes_on_without_one_of_two_hundred(capfd):
-    """In worker processes, whose counts are shared."""
+def test_a_loader_skips_one_of_two_hundred(capfd):
+    """Worker processes share the counts."""
     loader = DataLoader(Numbers(200, {17}), batch_size=10, num_workers=2, shuffle=True)
     make_resumable(loader, seed=0, rank=0)
     assert sum(len(batch) for batch in loader) == 200
@@ -83,7 +83,7 @@ def test_a_loader_goes_on_without_one_of_two_hundred(capfd):
 
 
 def examine(content, folder):
-    """What the fuzzer holds: a documented finding, or every annotation is either loaded or told as left out."""
+    """Assert that the check reports an error, or that every annotation is either loaded or reported as skipped."""
     from mmdet.datasets import CocoDataset
     from mmengine.registry import init_default_scope
     init_default_scope('mmdet')
@@ -101,16 +101,16 @@ def examine(content, folder):
         return 'error'
     dataset = CocoDataset(**cfg, pipeline=pipeline)
     kept = sum(len(dataset.get_data_info(index)['instances']) for index in range(len(dataset)))
-    told = sum(len(problem.where) for problem in check_annotations(content) if problem.level == 'drop')
-    assert kept + told == len(content.get('annotations', ()))
+    skipped = sum(len(problem.where) for problem in check_annotations(content) if problem.level == 'drop')
+    assert kept + skipped == len(content.get('annotations', ()))
     for index in range(len(dataset)):
         sample = dataset[index]
         assert np.isfinite(np.asarray(sample['data_samples'].gt_instances.bboxes.tensor)).all()
-    return 'left out' if told else 'sound'
+    return 'skipped' if skipped else 'valid'
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10 ** 9))
-def test_mutated_files_never_crash_and_lose_nothing_silently(tiny_set, seed):
+def test_mutated_files_never_crash_and_no_annotation_is_skipped_silently(tiny_set, seed):
     content = json.loads((tiny_set / 'coco.json').read_text())
     examine(mutate(content, seed), tiny_set)

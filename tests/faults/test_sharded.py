@@ -15,12 +15,12 @@ def test_one_sharded_rank(tiny_set, tmp_path, monkeypatch, capsys):
                             MASTER_PORT='0').items():
         monkeypatch.setenv(name, value)
     rest = EPOCHS.format(2) + SHARDED
-    train_here(write_config(tmp_path / 'whole.py', tiny_set, rest), tmp_path / 'whole', no_validate=True)
+    train_here(write_config(tmp_path / 'whole.py', tiny_set, rest), tmp_path / 'whole', validate=False)
     broken = write_config(tmp_path / 'broken.py', tiny_set, rest, (dict(type='SignalHook', step=3),))
-    train_here(broken, tmp_path / 'broken', no_validate=True)
+    train_here(broken, tmp_path / 'broken', validate=False)
     assert 'stopped by SIGTERM after iteration 3' in capsys.readouterr().out
     assert max(steps_of(tmp_path / 'broken')) == 2
-    train_here(broken, tmp_path / 'broken', resume='auto', no_validate=True)
+    train_here(broken, tmp_path / 'broken', resume='auto', validate=False)
     assert_same_run(tmp_path / 'whole', tmp_path / 'broken')
 
 

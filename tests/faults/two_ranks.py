@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from tests.end_to_end.tiny_set import load_tool
 from tests.faults.one_step import step
 from tests.faults.rig import EPOCHS, SHARDED, STEPS, train_here, write_config
+from vitdet_plugin.cli.common import leave
 from vitdet_plugin.engine import train as train_module
 from vitdet_plugin.errors import UserError
 
@@ -28,11 +28,11 @@ def sharded(folder: Path, data: Path) -> None:
                  steps=(dict(rest=STEPS.format(7) + SHARDED + ACCUMULATE.replace('dict(', 'dict(**optim_wrapper, '),
                              loader=STEP_CASE['loader']), 3))
     for name, (case, last) in cases.items():
-        train_here(write_config(folder / f'{name}_whole.py', data, **case), folder / f'{name}_whole', no_validate=True)
+        train_here(write_config(folder / f'{name}_whole.py', data, **case), folder / f'{name}_whole', validate=False)
         hooks = (dict(type='SignalHook', step=last, rank=1),)
         broken = write_config(folder / f'{name}_broken.py', data, hooks=hooks, **case)
-        train_here(broken, folder / f'{name}_broken', no_validate=True)
-        train_here(broken, folder / f'{name}_broken', no_validate=True, resume='auto')
+        train_here(broken, folder / f'{name}_broken', validate=False)
+        train_here(broken, folder / f'{name}_broken', validate=False, resume='auto')
 
 
 def main(folder: Path, data: Path) -> None:
@@ -62,4 +62,4 @@ def main(folder: Path, data: Path) -> None:
 if __name__ == '__main__':
     train_module.finish = lambda: None  # keep the process group
     (sharded if sys.argv[3:] == ['sharded'] else main)(Path(sys.argv[1]), Path(sys.argv[2]))
-    load_tool('_cli').leave(0)
+    leave(0)

@@ -1,3 +1,3 @@
-"""Install the stack's compatibility before any test module imports mmcv.ops."""
+"""Import the plugin before any test module imports mmcv.ops."""
 
 import vitdet_plugin  # noqa: F401

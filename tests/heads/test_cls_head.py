@@ -1,4 +1,4 @@
-"""Classification heads against mmpretrain's classifier, the host that calls them."""
+"""Classification heads in mmpretrain's classifier."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch.nn import functional as F
 
 from tests.backbones.registered import tiny
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.heads.cls_head import LayerNormClsHead
 
@@ -20,7 +21,7 @@ def samples(labels):
     return [DataSample().set_gt_label(label) for label in labels]
 
 
-def test_logits_are_the_normalised_average_of_the_last_map():
+def test_logits_are_the_normalized_average_of_the_last_map():
     head = LayerNormClsHead(num_classes=3, in_channels=8)
     head.init_weights()
     x = torch.randn(2, 8, 3, 5)
@@ -43,7 +44,7 @@ def test_index_and_soft_targets_agree():
 def test_in_a_classifier(loss):
     import mmpretrain.models  # noqa: F401
     classifier = MODELS.build(dict(
-        type='ImageClassifier', backbone=dict(type='ViTDet', **ViTDet.tiny_cfg),
+        type='ImageClassifier', backbone=dict(type='ViTDet', **small_cfg(ViTDet)),
         head=dict(type='LayerNormClsHead', num_classes=4, in_channels=32, loss=loss)))
     classifier.init_weights()
     classifier.backbone.load_state_dict(tiny(ViTDet).state_dict())

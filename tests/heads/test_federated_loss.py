@@ -1,4 +1,4 @@
-"""The federated sigmoid loss against loops, and what it tells the user about frequency files."""
+"""The federated sigmoid loss compared with loops, and its errors for bad frequency files."""
 
 import json
 
@@ -28,20 +28,20 @@ def test_without_frequencies_every_class_counts():
     torch.testing.assert_close(FederatedSigmoidLoss()(SCORES, LABELS), naive(SCORES, LABELS, range(CLASSES)))
 
 
-def test_present_classes_and_enough_absent_ones_count():
-    """Frequencies that leave only class 5 to draw make the sample certain: 2 and 4 present, 5 drawn."""
+def test_present_and_sampled_absent_classes_count():
+    """Only class 5 can be drawn, so the sample is deterministic: 2 and 4 are present, 5 is drawn."""
     loss = FederatedSigmoidLoss(frequencies=[0, 0, 9, 0, 9, 1])
     torch.testing.assert_close(loss(SCORES, LABELS), naive(SCORES, LABELS, [2, 4, 5]))
 
 
-def test_no_more_than_asked_for_count_and_background_is_one_of_them():
-    """As in detectron2: of 4 counted labels one is the background, which has no classifier of its own."""
+def test_num_sampled_limits_the_classes_and_includes_background():
+    """As in detectron2: one of the 4 counted labels is the background, which has no classifier."""
     loss = FederatedSigmoidLoss(frequencies=[1] * CLASSES, num_sampled=4)
     for _ in range(20):
         counted = loss._counted_classes(LABELS, CLASSES)
         assert counted[[2, 4]].all() and counted.sum() == 3
     few = FederatedSigmoidLoss(frequencies=[1] * CLASSES, num_sampled=1)
-    assert few._counted_classes(LABELS, CLASSES).tolist() == [0, 0, 1, 0, 1, 0]  # present ones always count
+    assert few._counted_classes(LABELS, CLASSES).tolist() == [0, 0, 1, 0, 1, 0]  # present classes always count
 
 
 def test_absent_classes_are_drawn_by_frequency_to_the_power():
@@ -102,12 +102,12 @@ def test_frequencies_from_an_lvis_file_are_ordered_by_category_id(tmp_path):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    (dict(categories=[dict(id=1, name='a')]), 'have no image_count; is it an LVIS file'),
+    (dict(categories=[dict(id=1, name='a')]), 'have no image_count; give an LVIS annotation file'),
     (dict(images=[]), 'no categories'),
     ([1, 2], 'no categories'),
     ('{"categories": [', 'not valid JSON'),
 ])
-def test_files_that_are_no_lvis_annotations(tmp_path, content, message):
+def test_invalid_lvis_annotation_files(tmp_path, content, message):
     path = lvis_file(tmp_path, content)
     with pytest.raises(UserError, match=message) as caught:
         FederatedSigmoidLoss(frequencies=path)(SCORES, LABELS)

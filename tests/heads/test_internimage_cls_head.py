@@ -1,4 +1,4 @@
-"""InternImage's heads against the formulas they stand for."""
+"""InternImage's heads compared with their formulas."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The head of Vision-LSTM, alone and in mmpretrain's classifier."""
+"""The head of Vision-LSTM, standalone and in mmpretrain's classifier."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The cascade RoI head: what it adds to mmdet's."""
+"""The cascade RoI head: its differences from mmdet's."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def metas(*args, **kwargs):
     return [sample.metainfo for sample in samples(*args, **kwargs)]
 
 
-def test_feature_gradients_of_a_stage_are_a_third_of_autograds_and_weights_keep_theirs():
+def test_feature_gradients_are_scaled_by_a_third_and_weight_gradients_are_not():
     head = cascade(with_mask=False)
     x = features(1)
     scaled = head._bbox_forward(1, x, ROIS)['cls_score'].square().sum()
@@ -34,7 +34,7 @@ def test_one_mask_head_and_three_box_heads():
     assert masks == {'convs', 'upsample', 'conv_logits'}  # no stage index
 
 
-def test_box_deltas_are_class_agnostic_and_refined_by_growing_weights():
+def test_box_deltas_are_class_agnostic_with_smaller_stds_in_later_stages():
     head = cascade()
     assert [stage.fc_reg.out_features for stage in head.bbox_head] == [4, 4, 4]
     stds = [list(stage.bbox_coder.stds) for stage in head.bbox_head]
@@ -53,7 +53,7 @@ def test_training_losses_are_named_finite_and_reach_every_parameter():
     assert x[0].grad.abs().max() > 0
 
 
-def test_stage_losses_weigh_the_same_unless_told_otherwise():
+def test_default_stage_loss_weights():
     assert list(cascade().stage_loss_weights) == [1.0, 1.0, 1.0]
 
 
@@ -71,7 +71,7 @@ def test_images_without_ground_truth_train(counts):
     total = sum(value for name, value in losses.items() if 'loss' in name)
     assert total.isfinite()
     total.backward()
-    assert all(p.grad is not None for p in head.parameters())  # two ranks must agree on what has a gradient
+    assert all(p.grad is not None for p in head.parameters())  # all ranks must have gradients for the same parameters
     if counts == (0, 0):
         assert losses['loss_mask'] == 0 and losses['s0.loss_bbox'] == 0
 
@@ -108,21 +108,21 @@ def test_predicted_boxes_stay_inside_an_image_smaller_than_its_padding():
 def test_refined_boxes_of_training_are_kept_except_those_without_area(monkeypatch):
     """Ground truth that stage 0 added stays among the proposals, as in detectron2."""
     head, x = cascade(with_mask=False), features(1)
-    seen = []
+    received = []
     original = head._assign_and_sample
-    monkeypatch.setattr(head, '_assign_and_sample', lambda stage, x, boxes, *rest: seen.append(
+    monkeypatch.setattr(head, '_assign_and_sample', lambda stage, x, boxes, *rest: received.append(
         boxes[0].bboxes) or original(stage, x, boxes, *rest))
     empty = torch.tensor([[200.0, 200, 210, 210]])  # clips to nothing
     given = proposals(10)
     given[0] = given[0].new(bboxes=torch.cat([given[0].bboxes, empty]), scores=torch.ones(11))
     head.loss(x, given, samples(2))
-    first, second, third = (len(boxes) for boxes in seen)
+    first, second, third = (len(boxes) for boxes in received)
     assert first == 11 and second == 10 + 2 and third <= second
-    assert all((boxes[:, 2:] > boxes[:, :2]).all() for boxes in seen[1:])
+    assert all((boxes[:, 2:] > boxes[:, :2]).all() for boxes in received[1:])
 
 
 def expected_scores(head, x, rois, img_metas):
-    """Stage by stage with mmdet's own parts: mean of the stages' probabilities at their refined boxes."""
+    """Mean of the stages' probabilities at their refined boxes, computed with mmdet's modules."""
     probabilities = []
     for stage, box_head in enumerate(head.bbox_head):
         scores, deltas = box_head(head.bbox_roi_extractor[stage](x[:4], rois))

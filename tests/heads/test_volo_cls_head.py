@@ -1,4 +1,4 @@
-"""VOLO's head: class attention, dense logits, token labelling, and training in mmpretrain's classifier."""
+"""VOLO's head: class attention, dense logits, token labeling, and training in mmpretrain's classifier."""
 
 import pytest
 import torch
@@ -22,15 +22,15 @@ def head(**kwargs):
     return disturb(VOLOClsHead(5, 32, 4, **kwargs))
 
 
-def samples(labels, token_scores=None):
+def samples(labels, token_scores=None, box=None):
     from mmpretrain.structures import DataSample
-    found = [DataSample().set_gt_label(label) for label in labels]
+    found = [DataSample(metainfo=dict(mix_box=box) if box else None).set_gt_label(label) for label in labels]
     for sample, scores in zip(found, token_scores if token_scores is not None else ()):
         sample.set_field(scores, 'gt_token_score')
     return found
 
 
-def test_only_the_class_token_asks():
+def test_only_the_class_token_attends():
     block = disturb(ClassBlock(32, 4, mlp_ratio=2, qkv_bias=True, scale=None))
     x = torch.randn(2, 6, 32)
     out = block(x)
@@ -45,14 +45,14 @@ def test_only_the_class_token_asks():
     torch.testing.assert_close(out[:, 0], cls + block.mlp(block.norm2(cls)))
 
 
-def test_dense_logits_add_half_the_maximum_over_places():
+def test_dense_logits_add_half_the_maximum_over_tokens():
     dense = head(dense=True)
     x = torch.randn(2, 32, 3, 4)
     cls_logits, aux_logits = dense.both_logits(x)
     assert aux_logits.shape == (2, 3, 4, 5)
     torch.testing.assert_close(dense((x,)), cls_logits + 0.5 * aux_logits.flatten(1, 2).max(1)[0])
-    places = dense.norm(x.permute(0, 2, 3, 1))  # class attention leaves them as they are
-    torch.testing.assert_close(aux_logits, dense.aux_head(places))
+    tokens = dense.norm(x.permute(0, 2, 3, 1))  # class attention does not change them
+    torch.testing.assert_close(aux_logits, dense.aux_head(tokens))
     plain = head()
     assert plain.aux_head is None and not any('aux' in name for name, _ in plain.named_parameters())
     assert head(depth=0, dense=True)((x,)).shape == head(pooling='avg', depth=0)((x,)).shape == (2, 5)
@@ -60,24 +60,24 @@ def test_dense_logits_add_half_the_maximum_over_places():
         head(pooling='max')
 
 
-def test_loss_without_token_labels_gives_every_place_the_pictures_label():
+def test_without_token_labels_every_token_has_the_label_of_the_image():
     dense = head(dense=True, aux_weight=0.5)
     x, labels = torch.randn(2, 32, 2, 3), torch.tensor([4, 1])
     cls_logits, aux_logits = dense.both_logits(x)
     losses = dense.loss((x,), samples([4, 1]))
     torch.testing.assert_close(losses['loss'], F.cross_entropy(cls_logits, labels))
-    per_place = [F.cross_entropy(aux_logits[:, i, j], labels) for i in range(2) for j in range(3)]
-    torch.testing.assert_close(losses['loss_aux'], 0.5 * torch.stack(per_place).mean())
+    per_token = [F.cross_entropy(aux_logits[:, i, j], labels) for i in range(2) for j in range(3)]
+    torch.testing.assert_close(losses['loss_aux'], 0.5 * torch.stack(per_token).mean())
 
 
 @pytest.mark.parametrize('with_maps', [True, False])
 def test_loss_of_mixed_tokens(with_maps):
-    """1.0 * CE(cls, labels mixed by the box's share) + 0.5 * CE(un-mixed places, their own labels)."""
+    """1.0 * CE(cls, labels mixed by the box's share) + 0.5 * CE(logits exchanged back, labels of the tokens)."""
     dense = head(dense=True)
-    x, labels, box = torch.randn(2, 32, 4, 5), [4, 1], torch.tensor([1, 3, 2, 5])
+    x, labels, box = torch.randn(2, 32, 4, 5), [4, 1], (1, 3, 2, 5)
     maps = torch.rand(2, 5, 4, 5).softmax(1) if with_maps else F.one_hot(torch.tensor(labels), 5).float().view(
         2, 5, 1, 1).expand(2, 5, 4, 5)
-    losses = dense.loss((x, box), samples(labels, maps if with_maps else None))
+    losses = dense.loss((x,), samples(labels, maps if with_maps else None, box))
     cls_logits, aux_logits = dense.both_logits(x)
     one_hot, share = F.one_hot(torch.tensor(labels), 5).float(), 6 / 20
     mixed = (1 - share) * one_hot + share * one_hot.flip(0)
@@ -88,7 +88,7 @@ def test_loss_of_mixed_tokens(with_maps):
 
 def test_mixed_tokens_without_a_dense_head():
     plain, x = head(), torch.randn(2, 32, 4, 4)
-    losses = plain.loss((x, torch.tensor([0, 4, 0, 2])), samples([0, 1]))
+    losses = plain.loss((x,), samples([0, 1], box=(0, 4, 0, 2)))
     expected = F.cross_entropy(plain((x,)), torch.tensor([[0.5, 0.5, 0, 0, 0]] * 2))
     assert set(losses) == {'loss'}
     torch.testing.assert_close(losses['loss'], expected)
@@ -96,15 +96,17 @@ def test_mixed_tokens_without_a_dense_head():
 
 @pytest.mark.parametrize(('mix_token', 'dense'), [(False, False), (True, True), (False, True)])
 def test_in_a_classifier_every_parameter_learns(mix_token, dense):
-    """DDP with find_unused_parameters=False wants that, and no parameter of detection waits in the backbone."""
+    """As DDP with find_unused_parameters=False requires; the backbone has no unused parameters of detectors."""
     import mmpretrain.models  # noqa: F401
     classifier = MODELS.build(dict(
-        type='ImageClassifier', backbone=dict(type='VOLO', arch=ARCH, img_size=64, mix_token=mix_token),
+        type='ImageClassifier', backbone=dict(type='VOLO', arch=ARCH, img_size=64),
+        data_preprocessor=dict(type='MixTokenDataPreprocessor' if mix_token else 'ClsDataPreprocessor'),
         head=dict(type='VOLOClsHead', num_classes=3, in_channels=32, num_heads=4, dense=dense)))
     classifier.init_weights()
     disturb(classifier)
     image = torch.randn(4, 3, 64, 48)
-    losses = classifier(image, samples([0, 2, 1, 1]), mode='loss')
+    batch = classifier.data_preprocessor(dict(inputs=image, data_samples=samples([0, 2, 1, 1])), True)
+    losses = classifier(**batch, mode='loss')
     assert set(losses) == ({'loss', 'loss_aux'} if dense else {'loss'})
     sum(losses.values()).backward()
     assert not [name for name, p in classifier.named_parameters() if p.grad is None or not p.grad.any()]
@@ -117,7 +119,7 @@ def test_in_a_classifier_every_parameter_learns(mix_token, dense):
 def test_autocast():
     dense = head(dense=True)
     with torch.autocast('cpu', torch.bfloat16):
-        losses = dense.loss((torch.randn(2, 32, 4, 4), torch.tensor([0, 2, 0, 2])), samples([1, 2]))
+        losses = dense.loss((torch.randn(2, 32, 4, 4),), samples([1, 2], box=(0, 2, 0, 2)))
     assert all(loss.dtype == torch.float32 for loss in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad.isfinite().all() for p in dense.parameters())

@@ -1,4 +1,4 @@
-"""Every registered backbone in the one-stage detector: its last three maps, or a pyramid made from the last one."""
+"""Every registered backbone in YOLOv5, on its last three maps or on a pyramid built from the last map."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from vitdet_plugin.necks.yolov5_pafpn import YOLOv5PAFPN
 
 
 def neck_and_strides(backbone):
-    """The neck behind a backbone, and the strides of its three maps."""
+    """The neck for a backbone, and the strides of its three maps."""
     last = backbone.out_strides[-1]
     if backbone.out_strides[-3:] == (last // 4, last // 2, last):
         return YOLOv5PAFPN(backbone.out_channels[-3:], [8] * 3), backbone.out_strides[-3:]
@@ -35,7 +35,7 @@ def test_learns_and_predicts(cls):
     losses = head.loss_by_feat(*head(maps), truth, [{}, {}])
     sum(losses.values()).backward()
     without = [name for part in (backbone, neck, head) for name, p in part.named_parameters() if p.grad is None]
-    # maps that the neck does not take have no gradient; nothing else may lack one
+    # norms of unused maps have no gradient; every other parameter must have one
     used = {name for name, p in backbone.named_parameters() if p.grad is not None}
     assert used and not [name for name in without if not name.startswith('norm')], without
     with torch.no_grad():

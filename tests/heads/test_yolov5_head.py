@@ -1,4 +1,4 @@
-"""YOLOv5's head: loss against a plain loop, decoding, starting values, selection of boxes."""
+"""YOLOv5's head: loss compared with a plain loop, decoding, initial values, selection of boxes."""
 
 import math
 
@@ -30,15 +30,15 @@ def maps(num_classes, images, rows, columns, seed):
 
 @st.composite
 def scenes(draw):
-    """(rows and columns of 32 pixels, images, objects); centres also on the edges and on the middles of cells."""
+    """(rows and columns of 32 pixels, images, objects); centers also on the edges and in the middle of cells."""
     rows, columns, images = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 3))
     count = draw(st.integers(0, 8))
 
-    def place(side):
+    def coordinate(side):
         inside, on_edges = st.floats(0.125, side * 32 - 0.125, width=32), st.integers(0, side * 8).map(lambda k: 4 * k)
         return draw(st.one_of(inside, on_edges))
 
-    targets = [(draw(st.integers(0, images - 1)), draw(st.integers(0, 2)), place(columns), place(rows),
+    targets = [(draw(st.integers(0, images - 1)), draw(st.integers(0, 2)), coordinate(columns), coordinate(rows),
                 draw(st.floats(2, 400, width=32)), draw(st.floats(2, 400, width=32))) for _ in range(count)]
     return rows, columns, images, torch.tensor(targets, dtype=torch.float64).reshape(-1, 6)
 
@@ -71,7 +71,7 @@ def test_loss_equals_the_plain_loop(scene, num_classes, smoothing):
 
 
 def test_the_later_of_two_objects_in_a_cell_counts():
-    """Objectness is learned towards the later one's IoU, on every run and device alike."""
+    """The objectness target is the IoU of the later object, on every run and device."""
     targets = torch.tensor([[0, 0, 36.0, 36, 30, 30], [0, 1, 36, 36, 60, 20]])
     preds = [torch.zeros(1, 3, 2 ** (3 - i), 2 ** (3 - i), 8) for i in range(3)]
     for pred in preds:
@@ -131,7 +131,7 @@ def test_extreme_logits_and_bfloat16_stay_finite():
     assert all(value.dtype == torch.float32 for value in parts.values())
 
 
-def test_biases_start_from_what_is_expected():
+def test_initial_biases():
     model = head(80)
     model.init_weights()
     for conv, stride in zip(model.convs, STRIDES):
@@ -145,14 +145,14 @@ def test_decoding():
     pred = torch.zeros(1, 3, 2, 2, 8)
     decoded = head().decode([pred, pred[:, :, :1, :1], pred[:, :, :1, :1]])
     assert decoded.shape == (1, 18, 8)
-    assert decoded[0, :4, :2].tolist() == [[4, 4], [12, 4], [4, 12], [12, 12]]  # middles of the cells
+    assert decoded[0, :4, :2].tolist() == [[4, 4], [12, 4], [4, 12], [12, 12]]  # middle of each cell
     assert decoded[0, ::4, 2:4].tolist()[:3] == [[10, 13], [16, 30], [33, 23]] and (decoded[..., 4:] == 0.5).all()
 
 
 def random_decoded(images=2, boxes=60, classes=3):
     generator = torch.Generator().manual_seed(0)
-    centre, size = (torch.rand(images, boxes, 2, generator=generator) * scale + 5 for scale in (60, 30))
-    return torch.cat((centre, size, torch.rand(images, boxes, 1 + classes, generator=generator)), 2)
+    center, size = (torch.rand(images, boxes, 2, generator=generator) * scale + 5 for scale in (60, 30))
+    return torch.cat((center, size, torch.rand(images, boxes, 1 + classes, generator=generator)), 2)
 
 
 @pytest.mark.parametrize('multi_label', [True, False])
@@ -184,11 +184,11 @@ def test_limits_before_and_after_suppression():
     assert [len(each) for each in select_boxes(decoded, score_thr=2.0)] == [0, 0]
 
 
-def test_boxes_return_to_the_original_picture():
-    """A picture of 200 x 100 at half its size in a letterbox of 100 x 100: 25 pixels above."""
+def test_boxes_are_rescaled_to_the_original_image():
+    """An image of 200 x 100 at half its size in a letterbox of 100 x 100: 25 pixels of padding at the top."""
     model = head(test_cfg=dict(score_thr=0.5))
     preds = [torch.full((1, 3, 13 - 4 * i, 13 - 4 * i, 8), -9.0) for i in range(3)]
-    preds[0][0, 0, 5, 6, :] = torch.tensor([0, 0, 0, 0, 9, 9, -9, -9.0])  # centre (52, 44), 10 x 13
+    preds[0][0, 0, 5, 6, :] = torch.tensor([0, 0, 0, 0, 9, 9, -9, -9.0])  # center (52, 44), 10 x 13
     meta = dict(scale_factor=(0.5, 0.5), letterbox_offset=(0, 25), ori_shape=(100, 200))
     found, = model.predict_by_feat(preds, [meta], rescale=True)
     assert found.bboxes.tolist() == [pytest.approx([94, 25, 114, 51])] and found.labels.tolist() == [0]

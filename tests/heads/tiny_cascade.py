@@ -1,4 +1,4 @@
-"""A small cascade head after the project's own config, with made-up features and proposals."""
+"""A small cascade head built from the shipped config, with random features and proposals."""
 
 from pathlib import Path
 

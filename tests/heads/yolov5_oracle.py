@@ -1,4 +1,4 @@
-"""YOLOv5's loss once more, one image, anchor, object and cell at a time, from the formulas."""
+"""Reference implementation of YOLOv5's loss: loops over images, anchors, objects and cells."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 
 def ciou(a, b):
-    """Of two boxes (centre x, centre y, width, height)."""
+    """CIoU of two boxes (center x, center y, width, height)."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
     left, right = max(ax - aw / 2, bx - bw / 2), min(ax + aw / 2, bx + bw / 2)
     top, bottom = max(ay - ah / 2, by - bh / 2), min(ay + ah / 2, by + bh / 2)
@@ -33,7 +33,7 @@ def assignment(targets, anchors, shape, stride, max_ratio=4.0):
                 near = [True, x % 1 < 0.5 and x > 1, y % 1 < 0.5 and y > 1,
                         (columns - x) % 1 < 0.5 and columns - x > 1, (rows - y) % 1 < 0.5 and rows - y > 1][side]
                 if near:
-                    # half a cell on: a centre exactly on an edge stays in its cell and counts there twice
+                    # half a cell further: a center exactly on an edge stays in its cell and counts twice
                     column, row = min(int(x + dx / 2), columns - 1), min(int(y + dy / 2), rows - 1)
                     found.append((int(image), a, row, column, int(label),
                                   (x - column, y - row, w / stride, h / stride)))
@@ -46,11 +46,11 @@ def loss_parts(preds, targets, anchors, strides, num_classes, smoothing=0.0, bal
     for pred, level_anchors, stride, weight in zip(preds, anchors, strides, balance):
         objectness = torch.zeros_like(pred[..., 4])
         ious, classes = [], []
-        for image, a, row, column, label, wanted in assignment(targets, level_anchors, pred.shape[2:4], stride):
+        for image, a, row, column, label, box in assignment(targets, level_anchors, pred.shape[2:4], stride):
             logits = pred[image, a, row, column]
             s = [2 * value for value in logits[:4].sigmoid().tolist()]
             aw, ah = (side / stride for side in level_anchors[a])
-            ious.append(ciou((s[0] - 0.5, s[1] - 0.5, s[2] ** 2 * aw, s[3] ** 2 * ah), wanted))
+            ious.append(ciou((s[0] - 0.5, s[1] - 0.5, s[2] ** 2 * aw, s[3] ** 2 * ah), box))
             objectness[image, a, row, column] = max(ious[-1], 0)
             target = torch.full((num_classes,), smoothing / 2)
             target[label] = 1 - smoothing / 2

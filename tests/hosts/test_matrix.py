@@ -15,6 +15,7 @@ from mmengine.runner import save_checkpoint
 from mmengine.structures import InstanceData
 
 from tests.backbones.registered import BACKBONES
+from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.loading import load_config
 
@@ -35,8 +36,8 @@ def pyramid(backbone: dict, cls) -> tuple[dict, list[int]]:
 
 def two_stage(name: str, cls) -> dict:
     model = load_config(f'mmdet::_base_/models/{name}_r50_fpn.py').model
-    model.backbone = dict(type=cls.__name__, **copy.deepcopy(cls.tiny_cfg))
-    model.neck, strides = pyramid(cls.tiny_cfg, cls)
+    model.backbone = dict(type=cls.__name__, **small_cfg(cls))
+    model.neck, strides = pyramid(small_cfg(cls), cls)
     model.rpn_head.update(in_channels=WIDTH, feat_channels=WIDTH)
     model.rpn_head.anchor_generator.update(strides=strides)
     model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=20)
@@ -64,8 +65,8 @@ def cascade(cls) -> dict:
 
 def retinanet(cls) -> dict:
     model = load_config('mmdet::_base_/models/retinanet_r50_fpn.py').model
-    model.backbone = dict(type=cls.__name__, **copy.deepcopy(cls.tiny_cfg))
-    model.neck, strides = pyramid(cls.tiny_cfg, cls)
+    model.backbone = dict(type=cls.__name__, **small_cfg(cls))
+    model.neck, strides = pyramid(small_cfg(cls), cls)
     model.bbox_head.update(in_channels=WIDTH, feat_channels=WIDTH, stacked_convs=1, num_classes=CLASSES)
     model.bbox_head.anchor_generator.strides = strides
     model.test_cfg.update(score_thr=0.0, nms_pre=50, max_per_img=5)
@@ -73,8 +74,8 @@ def retinanet(cls) -> dict:
 
 
 def classifier(cls) -> dict:
-    channels = cls(**cls.tiny_cfg).out_channels[-1]
-    return dict(type='ImageClassifier', backbone=dict(type=cls.__name__, **copy.deepcopy(cls.tiny_cfg)),
+    channels = cls(**small_cfg(cls)).out_channels[-1]
+    return dict(type='ImageClassifier', backbone=dict(type=cls.__name__, **small_cfg(cls)),
                 head=dict(type='LayerNormClsHead', num_classes=CLASSES, in_channels=channels))
 
 

@@ -1,4 +1,4 @@
-"""WindowAttention against the reference's order of things, written out naively."""
+"""WindowAttention against a naive implementation in the order of detectron2's operations."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
-from vitdet_plugin.layers.rel_pos_attention import FORMS
+from vitdet_plugin.ops.rel_pos_attention import OPERATOR
 
 
 def attention(dim=12, heads=3, rel_pos_size=4, **kwargs):
@@ -19,7 +19,7 @@ def attention(dim=12, heads=3, rel_pos_size=4, **kwargs):
 
 
 def attend_naively(module, x):
-    """One map (H, W, C), each query and head on its own: softmax(s q k + q Rh + q Rw) v, then the projection."""
+    """One map (H, W, C), one query at a time: softmax(s q k + q Rh + q Rw) v, then the projection."""
     h, w, dim = x.shape
     heads, head_dim = module.num_heads, dim // module.num_heads
     qkv = (x.reshape(h * w, dim) @ module.qkv.weight.T).view(h * w, 3, heads, head_dim)
@@ -41,7 +41,7 @@ def attend_naively(module, x):
 
 
 def reference(module, x):
-    """Zeros around the map before qkv, every window on its own, then cut out; the order of detectron2."""
+    """Pad zeros before qkv, attend within each window, crop; the order of detectron2."""
     h, w = x.shape[1:3]
     size, shift = module.window_size, module.shift
     if not size:
@@ -69,13 +69,13 @@ def test_windows_equal_zero_padding_before_qkv(h, w, window, shifted, bias, form
 
 @pytest.mark.parametrize('form', ['auto', 'dense', 'folded'])
 def test_gradients_of_padded_windows(form):
-    """Padding by the bias after qkv must hand the bias the gradient of the padded places too."""
+    """Padding with the bias after qkv must also give the bias the gradient of the padded positions."""
     module = attention(rel_pos_size=3, window_size=3, form=form)
     x = torch.randn(1, 4, 5, 12, dtype=torch.float64, requires_grad=True)
     cotangent = torch.randn(1, 4, 5, 12, dtype=torch.float64)
-    wanted = [x, *module.parameters()]
-    expected = torch.autograd.grad(reference(module, x), wanted, cotangent)
-    torch.testing.assert_close(torch.autograd.grad(module(x), wanted, cotangent), expected)
+    inputs = [x, *module.parameters()]
+    expected = torch.autograd.grad(reference(module, x), inputs, cotangent)
+    torch.testing.assert_close(torch.autograd.grad(module(x), inputs, cotangent), expected)
 
 
 @pytest.mark.parametrize('hw', [(4, 4), (3, 5), (6, 2)])
@@ -93,11 +93,11 @@ def test_without_relative_positions(window):
     torch.testing.assert_close(module(x), reference(module, x))
 
 
-def test_shift_lets_information_cross_the_windows():
+def test_shifted_windows_connect_neighboring_windows():
     x = torch.randn(1, 6, 6, 12, dtype=torch.float64, requires_grad=True)
 
     def reaches(module):
-        """Does the output at (2, 2) depend on the input at (3, 3), across the border of windows of 3?"""
+        """Whether the output at (2, 2) depends on the input at (3, 3), across the border of windows of 3."""
         return torch.autograd.grad(module(x)[0, 2, 2].sum(), x)[0][0, 3, 3].abs().max().item() > 0
 
     assert not reaches(attention(rel_pos_size=3, window_size=3))
@@ -108,7 +108,7 @@ def test_forms_are_interchangeable_in_the_module():
     x = torch.randn(2, 5, 6, 12, dtype=torch.float64)
     module = attention(rel_pos_size=5)
     outs = []
-    for form in [form for form in FORMS if form != 'flex']:
+    for form in [form for form in OPERATOR.backends if form != 'flex']:
         module.form = form
         outs.append(module(x))
     for out in outs[1:]:
@@ -128,7 +128,7 @@ def test_autocast_stays_close_to_float32(window):
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(dim=10, num_heads=3), 'embed_dim=10 is not divisible by num_heads=3'),
-    (dict(dim=12, num_heads=3, form='fast'), "'fast' is unknown; choose auto or one of dense, folded, chunked, flex"),
+    (dict(dim=12, num_heads=3, form='fast'), "'fast' is unknown; choose auto or one of chunked, folded, flex, dense"),
 ])
 def test_bad_arguments_are_named(kwargs, message):
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""Block-diagonal products against the whole matrix, whatever blocks they are gathered into."""
+"""Block-diagonal products against the whole matrix, for different block sizes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The MLP in chunks equals timm's, and holds the hidden features of few tokens at a time."""
+"""The chunked MLP equals timm's, and computes the hidden features of at most 512 tokens at a time."""
 
 import pytest
 import timm.layers
@@ -18,7 +18,7 @@ def mlps():
 
 @pytest.mark.parametrize('shape', [(7, 12), (1300, 12), (2, 19, 31, 12), (512, 12), (0, 12)])
 @pytest.mark.parametrize('training', [False, True])
-def test_equals_timms(mlps, shape, training):
+def test_equals_timm(mlps, shape, training):
     x = torch.randn(shape, requires_grad=training)
     with torch.set_grad_enabled(training):
         found, expected = (mlp(x) for mlp in mlps)
@@ -37,7 +37,7 @@ def test_no_more_than_512_hidden_rows_without_gradients(mlps):
     assert rows[3:] == [1500]
 
 
-def test_a_transposed_map_and_autocast(mlps):
+def test_transposed_input_and_autocast(mlps):
     x = torch.randn(2, 12, 30, 20).permute(0, 2, 3, 1)
     with torch.no_grad():
         torch.testing.assert_close(mlps[0](x), mlps[1](x))

@@ -30,7 +30,7 @@ def test_equals_layer_norm_over_the_channels_forward_and_gradient():
     torch.testing.assert_close(ours.bias.grad, reference.bias.grad)
 
 
-def test_eps_takes_part():
+def test_eps_is_used():
     x = torch.randn(1, 6, 2, 2) * 1e-3
     assert (LayerNorm2d(6, 1e-6)(x) - LayerNorm2d(6, 1e-5)(x)).abs().max() > 0.1
 
@@ -42,7 +42,7 @@ def test_output_is_channels_last_whatever_the_input():
 
 
 def test_state_dict_names_and_no_torch_norm():
-    """Named as nn.LayerNorm is, but not one: detectron2's decay rule tells them apart."""
+    """Same names as nn.LayerNorm, but not a subclass: detectron2's weight decay rule distinguishes them."""
     norm = LayerNorm2d(4)
     assert set(norm.state_dict()) == {'weight', 'bias'}
     assert not isinstance(norm, nn.LayerNorm)

@@ -1,4 +1,4 @@
-"""Norms whose weight is stored as its difference from 1."""
+"""OffsetLayerNorm against PyTorch's layer and group norms."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 
 
-def test_a_fresh_one_only_normalises_and_the_weight_is_an_offset():
+def test_normalizes_at_initialization_and_the_weight_is_an_offset():
     norm, x = OffsetLayerNorm(12, eps=1e-3), torch.randn(2, 5, 12)
     torch.testing.assert_close(norm(x), F.layer_norm(x, (12,), eps=1e-3))
     torch.nn.init.constant_(norm.weight, 1.0)
@@ -14,7 +14,7 @@ def test_a_fresh_one_only_normalises_and_the_weight_is_an_offset():
     torch.testing.assert_close(norm(x), 2 * F.layer_norm(x, (12,), eps=1e-3) + 0.5)
 
 
-def test_groups_are_normalised_token_by_token():
+def test_groups_are_normalized_for_each_token():
     norm, x = OffsetLayerNorm(12, groups=3), torch.randn(2, 5, 12)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)

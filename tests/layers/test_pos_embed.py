@@ -25,7 +25,7 @@ def test_resize_abs_pos_at_the_native_size_is_exact():
     assert torch.equal(resize_abs_pos(pos, (4, 4), has_cls_slot=True).flatten(1, 2), pos[:, 1:])
 
 
-def test_resize_abs_pos_explains_a_wrong_class_slot():
+def test_resize_abs_pos_reports_a_wrong_class_slot():
     with pytest.raises(UserError, match='17 patch positions.*has_cls_slot=False'):
         resize_abs_pos(torch.zeros(1, 17, 3), (4, 4), has_cls_slot=False)
 
@@ -40,22 +40,22 @@ def naive_rows(table, q_size, k_size):
     out = torch.empty(q_size, k_size, table.shape[1])
     for i in range(q_size):
         for j in range(k_size):
-            place = i * max(k_size / q_size, 1.0) - j * max(q_size / k_size, 1.0)
-            out[i, j] = table[int(place + (k_size - 1) * max(q_size / k_size, 1.0))]
+            position = i * max(k_size / q_size, 1.0) - j * max(q_size / k_size, 1.0)
+            out[i, j] = table[int(position + (k_size - 1) * max(q_size / k_size, 1.0))]
     return out
 
 
 @settings(max_examples=60, deadline=None)
 @given(size=st.integers(1, 6), ratio=st.integers(1, 4), rows=st.integers(1, 20), finer_queries=st.booleans())
 def test_rel_pos_rows_against_loops(size, ratio, rows, finer_queries):
-    """Grids that divide each other: elsewhere float32 rounding decides to which side a distance falls."""
+    """For grids that divide each other; otherwise float32 rounding decides which row a distance selects."""
     q_size, k_size = (size * ratio, size) if finer_queries else (size, size * ratio)
     table = torch.randn(rows, 3)
     torch.testing.assert_close(rel_pos_rows(table, q_size, k_size), naive_rows(table, q_size, k_size))
 
 
 def test_rel_pos_rows_of_equal_sizes_look_up_the_difference():
-    table = torch.arange(9.0)[:, None]  # row 4 stands for distance 0
+    table = torch.arange(9.0)[:, None]  # row 4 is distance 0
     rows = rel_pos_rows(table, 5, 5)[..., 0]
     assert torch.equal(rows, torch.arange(5.0)[:, None] - torch.arange(5.0)[None] + 4)
 

@@ -13,7 +13,7 @@ FEW = settings(max_examples=40, deadline=None)
 @FEW
 @given(batch=st.integers(1, 3), rows=st.integers(1, 4), columns=st.integers(1, 4), window=st.integers(1, 5),
        channels=st.integers(1, 3))
-def test_partition_cuts_row_by_row_and_unpartition_undoes_it(batch, rows, columns, window, channels):
+def test_partition_is_row_by_row_and_unpartition_inverts_it(batch, rows, columns, window, channels):
     height, width = rows * window, columns * window
     x = torch.arange(batch * height * width * channels).view(batch, height, width, channels)
     windows = window_partition(x, window)
@@ -27,7 +27,7 @@ def test_partition_cuts_row_by_row_and_unpartition_undoes_it(batch, rows, column
 
 @FEW
 @given(size=st.integers(1, 40), window=st.integers(1, 15), offset=st.integers(0, 7))
-def test_padded_size_is_the_smallest_multiple_that_holds_offset_and_size(size, window, offset):
+def test_padded_size_is_the_smallest_multiple_that_contains_offset_and_size(size, window, offset):
     padded = padded_size(size, window, offset)
     assert padded % window == 0
     assert padded >= size + offset > padded - window
@@ -44,20 +44,20 @@ def test_pad_with_surrounds_the_map_with_the_value(h, w, more_h, more_w, data):
     assert torch.equal(out, expected)
 
 
-def test_pad_with_no_value_pads_zeros_and_takes_the_offset():
+def test_pad_with_no_value_pads_zeros_at_the_offset():
     x = torch.ones(1, 2, 3, 1)
     out = pad_with(x, 4, 6, offset=2)
     assert out.shape == (1, 4, 6, 1)
     assert out.sum() == 6 and out[0, 2:, 2:5].sum() == 6
 
 
-def test_pad_with_returns_the_map_itself_where_nothing_is_missing():
+def test_pad_with_returns_the_map_itself_if_it_has_the_size():
     x = torch.randn(1, 4, 4, 2)
     assert pad_with(x, 4, 4, torch.zeros(2)) is x
 
 
 def test_pad_with_gradients():
-    """The value's gradient is the sum over the padded cells; that of the map passes through."""
+    """The value's gradient is the sum over the padded cells; that of the map is unchanged."""
     x = torch.randn(2, 3, 2, 4, dtype=torch.float64, requires_grad=True)
     value = torch.randn(4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, value: pad_with(x, 5, 4, value, 1), (x, value))

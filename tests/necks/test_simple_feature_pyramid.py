@@ -1,4 +1,4 @@
-"""The pyramid against its description, level by level."""
+"""The pyramid compared with its description, level by level."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_equals_the_description(hw):
         torch.testing.assert_close(out, level, atol=1e-4, rtol=1e-4)
 
 
-def test_every_parameter_receives_a_gradient_and_none_is_spare():
+def test_every_parameter_receives_a_gradient():
     neck = pyramid()
     sum((out * torch.randn_like(out)).sum() for out in neck([torch.randn(1, 16, 4, 4)])).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in neck.parameters())
@@ -68,7 +68,7 @@ def test_scale_factors_set_the_levels():
     assert [out.shape[-1] for out in outs] == [64, 8, 2, 1]
 
 
-def test_group_norm_of_easycv_is_a_named_option_and_another_function():
+def test_group_norm_of_easycv_gives_different_results():
     group, layer = pyramid(norm_cfg=dict(type='GN', num_groups=1)), pyramid()
     assert any(isinstance(m, nn.GroupNorm) for m in group.modules())
     assert not any(isinstance(m, LayerNorm2d) for m in group.modules())
@@ -89,17 +89,17 @@ def test_built_by_name_in_every_dtype():
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(num_outs=3), 'num_outs=3 is less than the 4 scale factors'),
-    (dict(scale_factors=(3,)), 'powers of two; 3 is none'),
-    (dict(scale_factors=(0.75,)), 'powers of two; 0.75 is none'),
-    (dict(scale_factors=(0,)), 'powers of two; 0 is none'),
-    (dict(in_channels=[8, 8]), 'names 2 maps for 4 scale factors'),
+    (dict(scale_factors=(3,)), 'contains 3, which is not a power of two'),
+    (dict(scale_factors=(0.75,)), 'contains 0.75, which is not a power of two'),
+    (dict(scale_factors=(0,)), 'contains 0, which is not a power of two'),
+    (dict(in_channels=[8, 8]), 'has 2 entries for 4 scale factors'),
 ])
 def test_bad_arguments(kwargs, message):
     with pytest.raises(UserError, match=message):
         pyramid(**kwargs)
 
 
-def test_each_level_from_a_map_of_its_own():
+def test_each_level_from_its_own_map():
     torch.manual_seed(0)
     several, maps = pyramid(in_channels=[16, 16, 8, 8]), [torch.randn(1, c, 4, 4) for c in (16, 16, 8, 8)]
     outs = several(maps)
@@ -107,5 +107,5 @@ def test_each_level_from_a_map_of_its_own():
     for level in range(4):
         changed = several([x + (i == level) * torch.randn_like(x) for i, x in enumerate(maps)])
         assert [not torch.equal(a, b) for a, b in zip(outs, changed)][:4] == [i == level for i in range(4)]
-    with pytest.raises(UserError, match='the backbone gives 1 maps, in_channels names 4'):
+    with pytest.raises(UserError, match='the backbone returns 1 maps, but in_channels has 4 entries'):
         several(maps[:1])

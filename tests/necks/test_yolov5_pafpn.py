@@ -1,4 +1,4 @@
-"""YOLOv5's neck: mmdet's without the convolutions behind it, with widths of its own."""
+"""YOLOv5's neck: mmdet's neck without its output convolutions, with configurable widths."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ def features(channels, size=8):
     return tuple(torch.randn(2, c, size // 2 ** i, size // 2 ** i) for i, c in enumerate(channels))
 
 
-def test_equals_mmdets_neck_before_its_last_convolutions():
+def test_equals_mmdets_neck_without_output_convolutions():
     channels = [4, 8, 12]
     ours = YOLOv5PAFPN(channels, num_csp_blocks=2, act_cfg=ACT).eval()
     theirs = YOLOXPAFPN(channels, out_channels=4, num_csp_blocks=2, act_cfg=ACT).eval()
@@ -26,7 +26,7 @@ def test_equals_mmdets_neck_before_its_last_convolutions():
 
 
 def test_the_published_widths_for_convnext():
-    """P3, P4, P5 = 192, 384, 384 on maps of 192, 384, 768; everything takes part."""
+    """P3, P4, P5 = 192, 384, 384 on maps of 192, 384, 768; every parameter has a gradient."""
     neck = YOLOv5PAFPN([192, 384, 768], [192, 384, 384])
     assert [m.conv.weight.shape[:2] for m in neck.reduce_layers] == [(384, 768), (192, 384)]
     assert [b.final_conv.conv.out_channels for b in neck.top_down_blocks] == [384, 192]

@@ -1,4 +1,4 @@
-"""DCNv3 by torchvision's deform_conv2d, and random inputs whose sampling points keep clear of whole pixels."""
+"""DCNv3 by torchvision's deform_conv2d, and random inputs whose sampling points are not at whole pixels."""
 
 import torch
 from torch import Tensor
@@ -21,24 +21,24 @@ def call(op, tensors, geo: Geometry, **kwargs) -> Tensor:
 
 
 def random_inputs(geo: Geometry, batch=2, size=(7, 6), dtype=torch.float64, seed=0, spread=3) -> list[Tensor]:
-    """input, offset, mask. Samples lie between pixels, some of them outside: at k + [0.1, 0.9], derivatives exist."""
+    """Return input, offset, mask. Samples are at k + [0.1, 0.9], some of them outside, where derivatives exist."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     out = geo.out_size(height, width)
     points = geo.group * geo.num_taps
     x = torch.randn(batch, height, width, geo.group * geo.group_channels, generator=generator, dtype=torch.float64)
     whole = torch.randint(-spread, spread + 1, (batch, *out, points, 2), generator=generator)
-    place = whole + 0.1 + 0.8 * torch.rand(whole.shape, generator=generator, dtype=torch.float64)
-    place += torch.tensor([[o * geo.stride_w for o in range(out[1])]]).reshape(1, 1, -1, 1, 1) * torch.tensor([1., 0.])
-    place += torch.tensor([[o * geo.stride_h for o in range(out[0])]]).reshape(1, -1, 1, 1, 1) * torch.tensor([0., 1.])
-    # the offset that leads to this place
-    offset = (place - starting_points(geo, out)) / geo.offset_scale
+    point = whole + 0.1 + 0.8 * torch.rand(whole.shape, generator=generator, dtype=torch.float64)
+    point += torch.tensor([[o * geo.stride_w for o in range(out[1])]]).reshape(1, 1, -1, 1, 1) * torch.tensor([1., 0.])
+    point += torch.tensor([[o * geo.stride_h for o in range(out[0])]]).reshape(1, -1, 1, 1, 1) * torch.tensor([0., 1.])
+    # the offset of this point
+    offset = (point - starting_points(geo, out)) / geo.offset_scale
     mask = torch.rand(batch, *out, points, generator=generator, dtype=torch.float64)
     return [t.to(dtype) for t in (x, offset.flatten(-2), mask)]
 
 
 def starting_points(geo: Geometry, out: tuple[int, int]) -> Tensor:
-    """(1, Ho, Wo, group * P, 2): x and y of every sampling point without offset, by the formula."""
+    """Return x and y of every sampling point without offset, by the formula: (1, Ho, Wo, group * P, 2)."""
     scale = geo.offset_scale
     cells = [(i, j) for i in range(geo.kernel_w) for j in range(geo.kernel_h)]
     if geo.remove_center:
@@ -47,9 +47,9 @@ def starting_points(geo: Geometry, out: tuple[int, int]) -> Tensor:
     for row in range(out[0]):
         for column in range(out[1]):
             for k, (i, j) in enumerate(cells):
-                centre_x, centre_y = geo.dilation_w * (geo.kernel_w - 1) >> 1, geo.dilation_h * (geo.kernel_h - 1) >> 1
-                x = column * geo.stride_w - geo.pad_w + centre_x * (1 - scale) + i * geo.dilation_w * scale
-                y = row * geo.stride_h - geo.pad_h + centre_y * (1 - scale) + j * geo.dilation_h * scale
+                center_x, center_y = geo.dilation_w * (geo.kernel_w - 1) >> 1, geo.dilation_h * (geo.kernel_h - 1) >> 1
+                x = column * geo.stride_w - geo.pad_w + center_x * (1 - scale) + i * geo.dilation_w * scale
+                y = row * geo.stride_h - geo.pad_h + center_y * (1 - scale) + j * geo.dilation_h * scale
                 points[0, row, column, :, k] = torch.tensor([x, y], dtype=torch.float64)
     return points.flatten(3, 4)
 
@@ -59,16 +59,16 @@ def torchvision_dcnv3(x: Tensor, offset: Tensor, mask: Tensor, geo: Geometry) ->
     batch, out_h, out_w = mask.shape[:3]
     offset = offset.reshape(batch, out_h, out_w, geo.group, -1, 2)
     mask = mask.reshape(batch, out_h, out_w, geo.group, -1)
-    centre = (geo.kernel_h * geo.kernel_w) // 2
+    center = (geo.kernel_h * geo.kernel_w) // 2
     if geo.remove_center:
-        offset = torch.cat([offset[..., :centre, :], torch.zeros_like(offset[..., :1, :]), offset[..., centre:, :]], -2)
-        mask = torch.cat([mask[..., :centre], torch.zeros_like(mask[..., :1]), mask[..., centre:]], -1)
+        offset = torch.cat([offset[..., :center, :], torch.zeros_like(offset[..., :1, :]), offset[..., center:, :]], -2)
+        mask = torch.cat([mask[..., :center], torch.zeros_like(mask[..., :1]), mask[..., center:]], -1)
     scale, shifts, order = geo.offset_scale, [], []
     for j in range(geo.kernel_h):
         for i in range(geo.kernel_w):
-            centre_x, centre_y = geo.dilation_w * (geo.kernel_w - 1) >> 1, geo.dilation_h * (geo.kernel_h - 1) >> 1
-            shifts.append([centre_y * (1 - scale) + j * geo.dilation_h * (scale - 1),
-                           centre_x * (1 - scale) + i * geo.dilation_w * (scale - 1)])
+            center_x, center_y = geo.dilation_w * (geo.kernel_w - 1) >> 1, geo.dilation_h * (geo.kernel_h - 1) >> 1
+            shifts.append([center_y * (1 - scale) + j * geo.dilation_h * (scale - 1),
+                           center_x * (1 - scale) + i * geo.dilation_w * (scale - 1)])
             order.append(i * geo.kernel_h + j)
     offset = offset[..., order, :].flip(-1) * scale + torch.tensor(shifts, dtype=x.dtype)
     offset = offset.permute(0, 3, 4, 5, 1, 2).reshape(batch, -1, out_h, out_w)

@@ -1,4 +1,4 @@
-"""The layer: official names and initial values, every geometry, and what replaces the official package."""
+"""The layer: official names and initial values, every geometry, and the official package's module name."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ NAMES = {'dw_conv.0.weight', 'dw_conv.0.bias', 'dw_conv.1.1.weight', 'dw_conv.1.
          'mask.weight', 'mask.bias', 'input_proj.weight', 'input_proj.bias', 'output_proj.weight', 'output_proj.bias'}
 
 
-def randomised(**kwargs):
+def randomized(**kwargs):
     torch.manual_seed(0)
     module = DCNv3(**kwargs)
     for parameter in module.parameters():
@@ -29,7 +29,7 @@ def test_official_names_and_shapes():
     assert 'dw_conv.1.0.running_mean' in extra
 
 
-def test_begins_as_an_average_of_the_neighbourhood():
+def test_is_initialized_as_an_average_of_the_neighborhood():
     module = DCNv3(8, group=2)
     x = torch.randn(1, 6, 7, 8)
     value = torch.nn.functional.avg_pool2d(module.input_proj(x).permute(0, 3, 1, 2), 3, 1, 1).permute(0, 2, 3, 1)
@@ -51,7 +51,7 @@ def test_official_names_of_the_package():
     (dict(kernel_size=2, pad=1), (10, 9)), (dict(stride=3, center_feature_scale=True), (3, 3)),
     (dict(norm_layer='BN', act_layer='SiLU'), (9, 8)), (dict(remove_center=True, offset_scale=2.0), (9, 8))])
 def test_offsets_fit_outputs_for_every_geometry(kwargs, out):
-    module = randomised(channels=8, group=2, **kwargs)
+    module = randomized(channels=8, group=2, **kwargs)
     x = torch.randn(2, 9, 8, 8, requires_grad=True)
     result = module(x)
     assert result.shape == (2, *out, 8)
@@ -65,16 +65,16 @@ def test_offsets_fit_outputs_for_every_geometry(kwargs, out):
     (dict(channels=8, dw_kernel_size=4), 'must be odd'),
     (dict(channels=8, kernel_size=4, remove_center=True), 'odd kernel_size'),
     (dict(channels=8, center_feature_scale=True, pad=0), 'needs pad 1, not 0'),
-    (dict(channels=8, act_layer='Mish'), "act_layer 'Mish' is none of"),
-    (dict(channels=8, norm_layer='GN'), "norm_layer 'GN' is neither")])
-def test_mistakes_are_named(kwargs, message):
+    (dict(channels=8, act_layer='Mish'), "act_layer 'Mish' is unknown; choose one of GELU"),
+    (dict(channels=8, norm_layer='GN'), "norm_layer 'GN' is unknown; choose one of LN, BN")])
+def test_errors_name_the_argument(kwargs, message):
     with pytest.raises(ValueError, match=message):
         DCNv3(**kwargs)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast_trains(dtype):
-    module = randomised(channels=16, group=2)
+    module = randomized(channels=16, group=2)
     x = torch.randn(2, 8, 9, 16)
     exact = module(x)
     with torch.autocast('cpu', dtype):

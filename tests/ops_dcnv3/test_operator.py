@@ -1,4 +1,4 @@
-"""The operator against torchvision's deformable convolution, on every backend that is here."""
+"""The operator against torchvision's deformable convolution, on every available backend."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_random_shapes(backend, size, batch, **kwargs):
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 2e-5), (torch.float16, 4e-3), (torch.bfloat16, 3e-2)])
 def test_narrow_types(dtype, tolerance, backend):
-    """Against float64 on the same (rounded) inputs: only the results are rounded, not what leads to them."""
+    """Against float64 on the same (rounded) inputs: only the results are rounded, not intermediate values."""
     geo = geometry(group_channels=16, stride=(1, 1))
     tensors = random_inputs(geo, size=(40, 3), dtype=dtype)
     ours = with_gradients(lambda t: call(dcnv3, t, geo, backend=backend), tensors)
@@ -105,15 +105,15 @@ def test_empty_batch(backend):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
-def test_not_a_number_stays_where_it_is_sampled(backend):
-    """Row 0 is not a number; every sample of it belongs to the first output rows, and samples outside are zeros."""
+def test_nan_reaches_only_the_outputs_that_sample_it(backend):
+    """Row 0 is NaN; only the first output rows sample it, and samples outside are zeros."""
     geo = geometry(pad=(3, 3))
     x, offset, mask = random_inputs(geo, spread=0)
     clean = call(dcnv3, (x, offset, mask), geo, backend=backend)
     x[:, 0] = float('nan')
-    places = offset.reshape(2, 11, 10, 2, 9, 2)[..., 1].amin((3, 4)) + torch.arange(11)[:, None] - 3
+    positions = offset.reshape(2, 11, 10, 2, 9, 2)[..., 1].amin((3, 4)) + torch.arange(11)[:, None] - 3
     out = call(dcnv3, (x, offset, mask), geo, backend=backend)
-    far = places >= 1  # no sample's upper corner is row 0
+    far = positions >= 1  # no sample's upper corner is row 0
     assert far.any()
     assert torch.equal(out[far], clean[far])
     assert out.isnan().any()
@@ -121,7 +121,7 @@ def test_not_a_number_stays_where_it_is_sampled(backend):
 
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('value', [float('inf'), -float('inf'), 1e30, -1e30])
-def test_offsets_beyond_all_pixels_sample_nothing(value, backend):
+def test_offsets_outside_the_input_sample_zeros(value, backend):
     geo = geometry()
     x, offset, mask = random_inputs(geo, dtype=torch.float32)
     far = torch.full_like(offset, value)
@@ -131,7 +131,7 @@ def test_offsets_beyond_all_pixels_sample_nothing(value, backend):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
-def test_the_same_bits_every_time(backend):
+def test_results_are_deterministic(backend):
     geo = geometry(group_channels=16)
     tensors = random_inputs(geo, size=(20, 20), dtype=torch.float32)
     first, second = (with_gradients(lambda t: call(dcnv3, t, geo, backend=backend), tensors) for _ in range(2))

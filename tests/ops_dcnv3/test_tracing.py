@@ -1,13 +1,14 @@
-"""What PyTorch's compilers and exporters, and ONNX Runtime, make of the operator."""
+"""The operator under torch.compile, torch.export, ONNX export and ONNX Runtime."""
 
 import numpy as np
 import pytest
 import torch
 
-from ops_dcnv3 import DCNv3, dcnv3, native
+from ops_dcnv3 import DCNv3, dcnv3
+from ops_dcnv3.native import STATUS, operator_arguments
 from tests.ops_dcnv3.oracle import BACKENDS, call, geometry, random_inputs
 
-compiled = pytest.mark.skipif('cpu' not in BACKENDS, reason=f'no compiled operator: {native.STATUS["cpu"]}')
+compiled = pytest.mark.skipif('cpu' not in BACKENDS, reason=f'no compiled operator: {STATUS["cpu"]}')
 
 
 @compiled
@@ -15,7 +16,7 @@ compiled = pytest.mark.skipif('cpu' not in BACKENDS, reason=f'no compiled operat
 def test_opcheck(dtype):
     geo = geometry(stride=(1, 2), group_channels=8)
     tensors = [t.requires_grad_() for t in random_inputs(geo, 2, (5, 6), dtype)]
-    arguments = (*tensors, *native._lists(geo))
+    arguments = (*tensors, *operator_arguments(geo))
     torch.library.opcheck(torch.ops.vitdet_plugin.dcnv3, arguments)
     grad = torch.randn(2, 5, 3, 16, dtype=dtype)
     torch.library.opcheck(torch.ops.vitdet_plugin.dcnv3_backward, (grad, *(a.detach() if torch.is_tensor(a) else a
@@ -24,7 +25,7 @@ def test_opcheck(dtype):
 
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_compile_in_one_graph(backend):
-    """The compiler's own back end is not needed to see that there is one graph, forward and backward."""
+    """One graph forward and backward; the aot_eager backend suffices to check that."""
     geo = geometry()
     compiled_op = torch.compile(lambda *t: call(dcnv3, t, geo, backend=backend) * 2, fullgraph=True,
                                 backend='aot_eager')
@@ -57,14 +58,14 @@ def test_export_with_free_sizes(backend):
     torch.testing.assert_close(program.module()(x), module(x), atol=1e-4, rtol=1e-4)
 
 
-def test_exported_programs_need_no_operator_of_ours_unless_asked():
+def test_exported_programs_contain_no_custom_operator_by_default():
     program = torch.export.export(layer(None), (torch.randn(2, 6, 7, 16),))
     assert not [node.target for node in program.graph.nodes if 'vitdet_plugin' in str(node.target)]
 
 
 @pytest.mark.parametrize('dynamo', [True, False])
 def test_onnx(tmp_path, dynamo):
-    """The default backend exports as well: the exporter gets the PyTorch form by itself."""
+    """With the default backend, the PyTorch form is exported."""
     onnxruntime = pytest.importorskip('onnxruntime', reason='ONNX Runtime is not installed')
     pytest.importorskip('onnxscript', reason='onnxscript is not installed')
     module, x = layer(None), torch.randn(2, 6, 7, 16)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.checkpoints.test_convnext import OFFICIAL, spelled
+from tests.checkpoints.test_convnext import OFFICIAL, renamed
 from tests.parity.convnext import _Classifier
 from tests.parity.goldens import run_case
 from tests.parity.test_vitdet import draw_weights, normal
@@ -26,7 +26,7 @@ INPUT_GRADIENT_NORM = 0.007895
 
 
 def official_weights(model, seed):
-    official = spelled(model.state_dict(), OFFICIAL)
+    official = renamed(model.state_dict(), OFFICIAL)
     weights = draw_weights({name: value.shape for name, value in official.items()}, seed)
     return {name: value + 1 if name.endswith('.gamma') and '.grn.' not in name else value
             for name, value in weights.items()}
@@ -40,7 +40,7 @@ def test_reference_outputs_for_generated_weights(tmp_path):
     out = model(image)
     torch.testing.assert_close(out[0].detach(), torch.tensor(LOGITS), atol=1e-4, rtol=1e-4)
     out.backward(normal(out.shape, 63))
-    gradients = spelled({name: p.grad for name, p in model.named_parameters()}, OFFICIAL)
+    gradients = renamed({name: p.grad for name, p in model.named_parameters()}, OFFICIAL)
     for name, norm in GRADIENT_NORMS.items():
         assert gradients[name].norm().item() == pytest.approx(norm, rel=1e-3), name
     assert image.grad.norm().item() == pytest.approx(INPUT_GRADIENT_NORM, rel=1e-3)
@@ -59,7 +59,7 @@ def test_a_case_of_version_2_with_official_grn_shapes(tmp_path, corrupt):
     out = model(image)
     cotangent = normal(out.shape, 5)
     out.backward(cotangent)
-    gradients = spelled({name: p.grad for name, p in model.named_parameters()}, OFFICIAL)
+    gradients = renamed({name: p.grad for name, p in model.named_parameters()}, OFFICIAL)
     expected = {'out.out': out.detach() + 0.1 * corrupt, 'cotangent.out': cotangent, 'grad.input0': image.grad}
     expected |= {f'grad.param.{name}': value.contiguous() for name, value in gradients.items()}
     save_file({name: value.contiguous() for name, value in expected.items()}, tmp_path / 'expected.safetensors')

@@ -115,7 +115,7 @@ def test_only_the_converter_can_trust_a_file(hostile, tmp_path):
     users = [path.relative_to(ROOT).as_posix() for folder in ('vitdet_plugin', 'tools', 'benchmarks')
              for path in (ROOT / folder).rglob('*.py')
              if 'trusted()' in path.read_text() or 'weights_only=False' in path.read_text()]
-    assert sorted(users) == ['tools/model_converters/convert.py', 'vitdet_plugin/compat/safe_load.py']
+    assert sorted(users) == ['vitdet_plugin/cli/convert.py', 'vitdet_plugin/compat/safe_load.py']
     from vitdet_plugin.compat.safe_load import trusted
     marker, files = hostile
     try:

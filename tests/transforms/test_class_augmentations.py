@@ -1,4 +1,4 @@
-"""Augmentations of the classification configs: pictures of any size, mixed batches of any size, targets that fit."""
+"""Augmentations of the classification configs: images and batches of any size, soft targets."""
 
 import copy
 
@@ -25,7 +25,7 @@ def scope():
 
 
 def mix(augments: list, batch: int, probs: list | None = None, seed: int = 0):
-    """A batch of pictures that are constant in their own number, after mmpretrain's preprocessor."""
+    """Return a batch after mmpretrain's preprocessor; the pixels of each image are equal to its label."""
     init_default_scope('mmpretrain')
     from mmpretrain.registry import MODELS
     from mmpretrain.structures import DataSample
@@ -41,15 +41,15 @@ def mix(augments: list, batch: int, probs: list | None = None, seed: int = 0):
 
 @settings(max_examples=40, deadline=None)
 @given(kind=st.sampled_from(['Mixup', 'CutMix', 'ResizeMix']), batch=st.integers(1, 7), seed=st.integers(0, 10**6))
-def test_soft_targets_say_how_much_of_each_class_is_left(kind, batch, seed):
+def test_soft_targets_are_the_proportions_of_the_classes(kind, batch, seed):
     inputs, scores = mix([dict(type=kind, alpha=1.0)], batch, seed=seed)
     assert inputs.shape == (batch, 3, 16, 24) and scores.shape == (batch, CLASSES)
     torch.testing.assert_close(scores.sum(1), torch.ones(batch))
-    means = inputs.mean((1, 2, 3))  # a picture's value is its class: its mean is the expected class of the target
+    means = inputs.mean((1, 2, 3))  # pixels are equal to the label, so their mean is the expected label of the target
     torch.testing.assert_close(means, scores @ torch.arange(CLASSES).float(), atol=1e-4, rtol=0)
 
 
-def test_a_share_of_the_batches_stays_as_it_is():
+def test_the_remaining_probability_leaves_batches_unchanged():
     augments = [dict(type='Mixup', alpha=1.0), dict(type='CutMix', alpha=1.0)]
     hard = [bool((mix(augments, 5, [0.25, 0.25], seed)[1].max(1)[0] == 1).all()) for seed in range(60)]
     assert 15 < sum(hard) < 45
@@ -67,10 +67,10 @@ def test_label_smoothing_of_mixed_targets():
 
 
 def pipelines() -> dict[str, list]:
-    """Training pipelines by name: those of the base files, and Cutout as the tutorials have it."""
+    """Training pipelines by name: those of the base files, and one with Cutout as in the tutorials."""
     found = {path.stem: load_config(str(path)).train_pipeline
              for path in sorted((CONFIGS / '_base_/datasets').glob('*.py'))
-             if 'PackInputs' in path.read_text()}
+             if path.stem.startswith(('imagenet', 'plant'))}
     cut = copy.deepcopy(found['plant_seedlings'])
     cut.insert(-1, dict(type='Cutout', shape=16, pad_val=0, prob=1.0))
     return {**found, 'cutout': cut}
@@ -78,7 +78,7 @@ def pipelines() -> dict[str, list]:
 
 @pytest.mark.parametrize('name', ['imagenet_224', 'imagenet_3aug_224', 'plant_seedlings', 'cutout'])
 @pytest.mark.parametrize('shape', [(160, 160, 3), (37, 211, 3), (1, 1, 3), (50, 40)], ids=str)
-def test_pictures_of_any_shape(name, shape, tmp_path):
+def test_images_of_any_shape(name, shape, tmp_path):
     steps = pipelines()[name]
     cv2.imwrite(str(tmp_path / 'a b.png'), np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
     np.random.seed(0)
@@ -92,8 +92,8 @@ def test_pictures_of_any_shape(name, shape, tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=30))
-def test_macro_f1_is_that_of_scikit_learn(pairs):
-    """Classes that are never predicted or never there count as 0, as with labels=all and zero_division=0."""
+def test_macro_f1_equals_that_of_scikit_learn(pairs):
+    """Classes without predictions or without samples count as 0, as with labels=all and zero_division=0."""
     from mmpretrain.evaluation import Accuracy, SingleLabelMetric
     from sklearn.metrics import f1_score
     truth, predicted = (torch.tensor(each) for each in zip(*pairs))

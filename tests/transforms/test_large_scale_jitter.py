@@ -1,4 +1,4 @@
-"""The transform against the plain way: mirror, resize and crop everything whole, then look at what is left."""
+"""Large-scale jitter against a reference that mirrors, resizes and crops whole images and masks."""
 
 import json
 
@@ -19,19 +19,19 @@ from vitdet_plugin.transforms.large_scale_jitter import LargeScaleJitter
 
 
 def _star(rng, height, width):
-    turn = np.linspace(0, 2 * np.pi, 9, endpoint=False)
+    angle = np.linspace(0, 2 * np.pi, 9, endpoint=False)
     radius = rng.uniform(3, 0.5 * max(height, width), (9, 1))
-    centre = rng.uniform(0, (width, height))
-    points = centre + radius * np.stack([np.cos(turn), np.sin(turn)], 1)
+    center = rng.uniform(0, (width, height))
+    points = center + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
     return points.clip(0, (width, height)).reshape(-1)
 
 
-def _rasterise(polygons, height, width):
+def _rasterize(polygons, height, width):
     return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects([p.tolist() for p in polygons], height, width)))
 
 
 def _sample(seed, height, width, count, kind):
-    """What LoadImageFromFile and LoadAnnotations give; some instances have two parts, some are ignored."""
+    """Results of LoadImageFromFile and LoadAnnotations; some instances have two parts, some are ignored."""
     rng = np.random.default_rng(seed)
     polygons = [[_star(rng, height, width) for _ in range(1 + rng.integers(2))] for _ in range(count)]
     points = [np.concatenate(parts).reshape(-1, 2) for parts in polygons]
@@ -44,7 +44,7 @@ def _sample(seed, height, width, count, kind):
     if kind == 'polygon':
         results['gt_masks'] = PolygonMasks(polygons, height, width)
     elif kind == 'bitmap':
-        results['gt_masks'] = BitmapMasks([_rasterise(p, height, width) for p in polygons], height, width)
+        results['gt_masks'] = BitmapMasks([_rasterize(p, height, width) for p in polygons], height, width)
     return results
 
 
@@ -54,7 +54,7 @@ def _draws(seed):
 
 
 def _scaled_size_and_offset(shape, side, scale, position):
-    """The reference's arithmetic, spelt out."""
+    """The arithmetic of the reference, step by step."""
     factor = min(side * scale / shape[0], side * scale / shape[1])
     size = tuple(max(1, int(np.round(length * factor))) for length in shape)
     return size, tuple(int(np.round(max(length - side, 0) * position)) for length in size)
@@ -65,7 +65,7 @@ samples = st.tuples(st.integers(0, 10**6), st.integers(20, 200), st.integers(20,
 
 @settings(max_examples=80, deadline=None)
 @given(samples, st.integers(32, 160))
-def test_bitmaps_and_boxes_equal_the_plain_way(sample, side):
+def test_bitmaps_and_boxes_equal_the_reference(sample, side):
     seed, height, width, _ = sample
     results = _sample(*sample, 'bitmap')
     before = results['gt_masks'].masks.copy()
@@ -80,22 +80,22 @@ def test_bitmaps_and_boxes_equal_the_plain_way(sample, side):
         expected[label] = whole[top:top + side, left:left + side]
     kept = out['gt_bboxes_labels'].tolist()
     assert out['gt_masks'].masks.shape[1:] == out['img_shape'] == out['img'].shape[:2]
-    for place, label in enumerate(kept):
-        found = out['gt_masks'].masks[place]
-        assert (found != expected[label]).sum() <= max(2, 0.02 * found.size)  # a row on a tie may round the other way
+    for position, label in enumerate(kept):
+        found = out['gt_masks'].masks[position]
+        assert (found != expected[label]).sum() <= max(2, 0.02 * found.size)  # ties may be rounded either way
         ys, xs = np.nonzero(found)
         if len(ys):
             box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
-            np.testing.assert_array_equal(out['gt_bboxes'].tensor[place].numpy(), box)
+            np.testing.assert_array_equal(out['gt_bboxes'].tensor[position].numpy(), box)
         else:
-            assert out['gt_ignore_flags'][place]
+            assert out['gt_ignore_flags'][position]
     assert all(expected[label].sum() <= 2 for label in expected if label not in kept)
 
 
 @settings(max_examples=80, deadline=None)
 @given(samples, st.integers(32, 160))
 @example((67698, 133, 154, 2), 32)  # an ignored instance outside the crop
-def test_polygons_equal_the_plain_way(sample, side):
+def test_polygons_equal_the_reference(sample, side):
     seed, height, width, _ = sample
     results = _sample(*sample, 'polygon')
     before = [[polygon.reshape(-1, 2).copy() for polygon in parts] for parts in results['gt_masks'].masks]
@@ -106,28 +106,28 @@ def test_polygons_equal_the_plain_way(sample, side):
     crop_h, crop_w = out['img_shape']
     mirror = np.array([-1, 1]) if flip else np.array([1, 1])
     factors = np.array([scaled_w / width, scaled_h / height])
-    border = 2 * (crop_h + crop_w)  # polygons are rasterised to half a pixel
+    border = 2 * (crop_h + crop_w)  # polygons are rasterized to half a pixel
     kept = out['gt_bboxes_labels'].tolist()
     for label, parts in enumerate(before):
         moved = [(part * mirror + (width * flip, 0)) * factors for part in parts]
-        expected = _rasterise([p.reshape(-1) for p in moved], scaled_h, scaled_w)[top:top + side, left:left + side]
+        expected = _rasterize([p.reshape(-1) for p in moved], scaled_h, scaled_w)[top:top + side, left:left + side]
         if label not in kept:
             assert expected.sum() <= border
             continue
-        place = kept.index(label)
-        found = _rasterise(out['gt_masks'].masks[place], crop_h, crop_w)
+        position = kept.index(label)
+        found = _rasterize(out['gt_masks'].masks[position], crop_h, crop_w)
         assert (found != expected).sum() <= border
-        points = np.concatenate(out['gt_masks'].masks[place]).reshape(-1, 2)
+        points = np.concatenate(out['gt_masks'].masks[position]).reshape(-1, 2)
         assert points.min() >= 0
         assert (points.max(0) <= (crop_w, crop_h)).all()
-        box = out['gt_bboxes'].tensor[place].numpy()
+        box = out['gt_bboxes'].tensor[position].numpy()
         assert (box[:2] >= points.min(0) - 1e-3).all()
         assert (box[2:] <= points.max(0) + 1e-3).all()
 
 
 @settings(max_examples=60, deadline=None)
 @given(samples, st.integers(32, 160), st.sampled_from(['polygon', 'bitmap', 'none']))
-def test_what_is_left_is_aligned_and_inside(sample, side, kind):
+def test_remaining_instances_are_aligned_and_inside(sample, side, kind):
     out = LargeScaleJitter(side)(_sample(*sample, kind))
     count = len(out['gt_bboxes'])
     assert count == len(out['gt_bboxes_labels']) == len(out['gt_ignore_flags'])
@@ -143,7 +143,7 @@ def test_what_is_left_is_aligned_and_inside(sample, side, kind):
 
 
 @pytest.mark.parametrize('kind', ['polygon', 'bitmap'])
-def test_same_seed_same_result(kind):
+def test_the_same_seed_gives_the_same_result(kind):
     transform, outs = LargeScaleJitter(96), []
     for _ in range(2):
         np.random.seed(7)
@@ -152,7 +152,7 @@ def test_same_seed_same_result(kind):
     assert torch.equal(outs[0]['gt_bboxes'].tensor, outs[1]['gt_bboxes'].tensor)
 
 
-def test_homography_takes_boxes_to_where_they_are():
+def test_homography_maps_the_boxes():
     for seed in range(20):
         results = _sample(seed, 100, 140, 4, 'none')
         before = results['gt_bboxes'].tensor.clone()
@@ -166,7 +166,7 @@ def test_homography_takes_boxes_to_where_they_are():
         assert out['scale_factor'][0] == pytest.approx(abs(out['homography_matrix'][0, 0]))
 
 
-def test_box_arrays_stay_arrays_and_a_semantic_map_follows():
+def test_arrays_of_boxes_and_semantic_maps():
     results = _sample(0, 60, 80, 3, 'none')
     results['gt_bboxes'] = results['gt_bboxes'].tensor.numpy()
     results['gt_seg_map'] = np.arange(60 * 80).reshape(60, 80)
@@ -177,7 +177,7 @@ def test_box_arrays_stay_arrays_and_a_semantic_map_follows():
 
 def test_ignored_region_without_a_polygon_keeps_its_box():
     results = _sample(0, 80, 80, 2, 'polygon')
-    results['gt_masks'].masks[1] = [np.zeros(6)]  # what mmdet puts in place of an RLE
+    results['gt_masks'].masks[1] = [np.zeros(6)]  # placeholder of mmdet for an RLE
     results['gt_ignore_flags'] = np.array([False, True])
     results['gt_bboxes'].tensor[1] = torch.tensor([0, 0, 80, 80])
     out = LargeScaleJitter(80, scale=(1, 1), flip_prob=0)(results)
@@ -186,31 +186,31 @@ def test_ignored_region_without_a_polygon_keeps_its_box():
 
 
 @pytest.mark.parametrize('kind', ['polygon', 'bitmap'])
-def test_ignored_region_goes_with_its_mask(kind):
-    """Here the box around two parts reaches into the crop, but neither part does."""
+def test_ignored_region_is_removed_with_its_mask(kind):
+    """The box around two parts overlaps the crop, but neither part does."""
     results = _sample(0, 80, 80, 2, 'polygon')
     parts = [np.array([60.0, 0, 80, 0, 80, 20]), np.array([0.0, 60, 20, 80, 0, 80])]
     results['gt_masks'].masks[1] = parts
     results['gt_ignore_flags'] = np.array([False, True])
     results['gt_bboxes'].tensor[1] = torch.tensor([0, 0, 80, 80])
     if kind == 'bitmap':
-        results['gt_masks'] = BitmapMasks([_rasterise(p, 80, 80) for p in results['gt_masks'].masks], 80, 80)
-    out = LargeScaleJitter(80, scale=(2, 2), flip_prob=0)(results)  # a quarter, somewhere on the diagonal
+        results['gt_masks'] = BitmapMasks([_rasterize(p, 80, 80) for p in results['gt_masks'].masks], 80, 80)
+    out = LargeScaleJitter(80, scale=(2, 2), flip_prob=0)(results)  # a random quarter along the diagonal
     assert 1 not in out['gt_bboxes_labels']
 
 
-def test_empty_picture_is_background_or_skipped():
+def test_image_without_instances_is_background_or_skipped():
     assert len(LargeScaleJitter(64)(_sample(0, 50, 50, 0, 'bitmap'))['gt_bboxes']) == 0
     assert LargeScaleJitter(64, skip_empty=True)(_sample(0, 50, 50, 0, 'bitmap')) is None
 
 
-@pytest.mark.parametrize(('wrong', 'named'), [
+@pytest.mark.parametrize(('arguments', 'name'), [
     ({'resize_backend': 'turbojpeg'}, 'resize_backend'), ({'image_size': 0}, 'image_size'),
     ({'scale': (2.0, 0.1)}, 'scale'), ({'flip_prob': 1.5}, 'flip_prob'),
 ])
-def test_wrong_arguments_are_named(wrong, named):
-    with pytest.raises(UserError, match=named):
-        LargeScaleJitter(**wrong)
+def test_invalid_arguments_are_reported(arguments, name):
+    with pytest.raises(UserError, match=name):
+        LargeScaleJitter(**arguments)
 
 
 @pytest.mark.parametrize('poly2mask', [True, False])

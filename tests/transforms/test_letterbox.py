@@ -1,4 +1,4 @@
-"""Letterbox, batches of similar shapes, loading at training size."""
+"""Letterbox, batches of similar shapes, loading at the size for training."""
 
 import copy
 import json
@@ -18,7 +18,7 @@ from vitdet_plugin.transforms.load_resized import LoadResizedImage
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([None, (64, 96), (96, 64), (128, 128)]), st.booleans())
-def test_boxes_and_picture_go_together(height, width, shape, upscale):
+def test_boxes_match_the_image(height, width, shape, upscale):
     img = np.full((height, width, 3), 200, np.uint8)
     results = dict(img=img, gt_bboxes=HorizontalBoxes(torch.tensor([[0.0, 0, width, height]])))
     if shape:
@@ -30,11 +30,11 @@ def test_boxes_and_picture_go_together(height, width, shape, upscale):
     assert inside.size == 0 or (inside == 200).all()
     assert (out['img'] == 200).all(2).sum() == (x2 - x1) * (y2 - y1)
     (left, top), (rows, columns) = out['letterbox_offset'], out['img_shape']
-    assert abs(left - (columns - x2)) <= 1 and abs(top - (rows - y2)) <= 1  # in the middle
+    assert abs(left - (columns - x2)) <= 1 and abs(top - (rows - y2)) <= 1  # centered
     assert upscale or max(out['scale_factor']) <= 1.0
 
 
-def test_a_known_case():
+def test_an_example_computed_by_hand():
     out = LetterBox(64).transform(dict(img=np.zeros((100, 200, 3), np.uint8)))
     assert out['scale_factor'] == (0.32, 0.32) and out['letterbox_offset'] == (0, 16)
     assert (out['img'][:16] == 114).all() and (out['img'][48:] == 114).all() and not out['img'][16:48].any()
@@ -49,7 +49,7 @@ def test_batch_shapes():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five pictures of different shapes, one of them twice as large as the rest."""
+    """Five images of different shapes, one of them twice as large as the rest."""
     sizes = [(40, 30), (30, 40), (40, 20), (80, 80), (20, 40)]
     images, annotations = [], []
     for i, (width, height) in enumerate(sizes):
@@ -72,7 +72,7 @@ def rectangles(folder):
                 dict(type='PackDetInputs', meta_keys=('img_id', 'img_shape', 'letterbox_offset'))])))
 
 
-def test_a_batch_has_one_shape_and_every_picture_comes_once(folder):
+def test_a_batch_has_one_shape_and_every_image_occurs_once(folder):
     data = rectangles(folder)
     items = [data[i] for i in range(len(data))]
     assert sorted(item['data_samples'].img_id for item in items) == list(range(5))
@@ -89,14 +89,14 @@ def test_a_batch_over_two_ranks_has_one_shape(folder, monkeypatch):
 
 
 @pytest.mark.parametrize('cache_mb', [0, 10])
-def test_loading_resizes_and_remembers(folder, cache_mb):
+def test_loading_resizes_and_caches(folder, cache_mb):
     load = LoadResizedImage(40, cache_mb=cache_mb)
     start = dict(img_path=str(folder / '3.png'), gt_bboxes=HorizontalBoxes(torch.tensor([[2.0, 2, 12, 12]])))
     first, second = (load(copy.deepcopy(start)) for _ in range(2))
     for out in (first, second):
         assert out['img'].shape == (40, 40, 3) and out['ori_shape'] == (80, 80) and out['scale_factor'] == (0.5, 0.5)
         assert out['gt_bboxes'].tensor.tolist() == [[1, 1, 6, 6]]
-    first['img'][:] = 0  # what augmentation does to a picture does not reach the memory
+    first['img'][:] = 0  # augmentation must not change the cached image
     (folder / '3.png').unlink()
     if cache_mb:
         assert (load(copy.deepcopy(start))['img'] == 120).all()
@@ -105,8 +105,8 @@ def test_loading_resizes_and_remembers(folder, cache_mb):
             load(copy.deepcopy(start))
 
 
-def test_memory_has_a_limit(folder):
-    load = LoadResizedImage(640, cache_mb=2)  # 0.9 MB for a picture of 640 x 480
+def test_the_cache_has_a_limit(folder):
+    load = LoadResizedImage(640, cache_mb=2)  # 0.9 MB for an image of 640 x 480
     for i in (0, 1, 2):
         load(dict(img_path=str(folder / f'{i}.png')))
     assert list(load._cache) == [str(folder / f'{i}.png') for i in (0, 1)]

@@ -1,4 +1,4 @@
-"""Mosaic with affine, the affine alone, the box filter, mixtures, colours."""
+"""Mosaic with affine, the affine alone, the box filter, MixUp and color augmentation."""
 
 import cv2
 import numpy as np
@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import Mosaic
 from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.registry import TRANSFORMS
 
 from vitdet_plugin.transforms.hsv import MultiplicativeHSV
 from vitdet_plugin.transforms.mixup import MosaicMixUp
 from vitdet_plugin.transforms.mosaic import MosaicAffine
-from vitdet_plugin.transforms.random_affine import CentredRandomAffine, transform_boxes
+from vitdet_plugin.transforms.random_affine import CenteredRandomAffine, transform_boxes
 
 
-def picture(height, width, seed, boxes=3):
-    """Smooth colours, so that two ways of interpolating differ little; random boxes."""
+def make_sample(height, width, seed, boxes=3):
+    """A smooth image, so that two ways of interpolating differ little, with random boxes."""
     rng = np.random.default_rng(seed)
     img = cv2.resize(rng.integers(0, 255, (4, 5, 3), dtype=np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     low = rng.uniform(0, 0.6, (boxes, 2)) * (width, height)
@@ -26,24 +27,24 @@ def picture(height, width, seed, boxes=3):
                 gt_bboxes_labels=rng.integers(0, 5, boxes), gt_ignore_flags=np.zeros(boxes, dtype=bool))
 
 
-def four(seed, sizes=((80, 64), (48, 96), (64, 64), (30, 40))):
-    parts = [picture(h, w, seed + i) for i, (h, w) in enumerate(sizes)]
+def four_samples(seed, sizes=((80, 64), (48, 96), (64, 64), (30, 40))):
+    parts = [make_sample(h, w, seed + i) for i, (h, w) in enumerate(sizes)]
     return dict(parts[0], mix_results=parts[1:])
 
 
-@pytest.mark.parametrize('geometry', [dict(), dict(degrees=20.0, shear=5.0)], ids=['upright', 'turned'])
+@pytest.mark.parametrize('geometry', [dict(), dict(degrees=20.0, shear=5.0)], ids=['upright', 'rotated'])
 @pytest.mark.parametrize('seed', range(4))
 def test_equals_mmdets_mosaic_followed_by_the_affine(seed, geometry, monkeypatch):
-    """Same draws in the same order: same boxes, nearly the same picture."""
+    """The same random numbers in the same order give the same boxes and nearly the same image."""
     size = 64
-    fused, affine = MosaicAffine(size, **geometry), CentredRandomAffine(border=(-size // 2,) * 2, **geometry)
+    fused, affine = MosaicAffine(size, **geometry), CenteredRandomAffine(border=(-size // 2,) * 2, **geometry)
     mosaic = Mosaic(img_scale=(size, size))
     monkeypatch.setattr('mmdet.datasets.transforms.transforms.random.uniform', _skip_first(np.random.uniform))
     np.random.seed(seed)
-    two_steps = affine.transform(mosaic.transform(four(seed)))
+    two_steps = affine.transform(mosaic.transform(four_samples(seed)))
     monkeypatch.undo()
     np.random.seed(seed)
-    ours = fused.transform(four(seed))
+    ours = fused.transform(four_samples(seed))
     assert ours['img'].shape == two_steps['img'].shape == (size, size, 3)
     torch.testing.assert_close(ours['gt_bboxes'].tensor, two_steps['gt_bboxes'].tensor, atol=1e-3, rtol=0)
     assert ours['gt_bboxes_labels'].tolist() == two_steps['gt_bboxes_labels'].tolist()
@@ -52,7 +53,7 @@ def test_equals_mmdets_mosaic_followed_by_the_affine(seed, geometry, monkeypatch
 
 
 def _skip_first(uniform):
-    """mmdet draws once more, whether to make a mosaic at all."""
+    """Skip the first draw of mmdet, which decides whether to create a mosaic."""
     calls = []
 
     def draw(*args, **kwargs):
@@ -61,46 +62,46 @@ def _skip_first(uniform):
     return draw
 
 
-def test_every_pixel_of_an_upright_mosaic_comes_from_a_picture_or_is_grey():
-    parts = [dict(picture(64, 64, i), img=np.full((64, 64, 3), 200 + i, np.uint8)) for i in range(4)]
+def test_every_pixel_of_an_upright_mosaic_comes_from_an_image_or_is_gray():
+    parts = [dict(make_sample(64, 64, i), img=np.full((64, 64, 3), 200 + i, np.uint8)) for i in range(4)]
     for seed in range(5):
         np.random.seed(seed)
         out = MosaicAffine(64, translate=0.1, scale=0.5).transform(dict(parts[0], mix_results=parts[1:]))['img']
         assert set(np.unique(out)) <= {114, 200, 201, 202, 203} and len(np.unique(out)) > 1
 
 
-def test_draws_three_more_pictures():
+def test_draws_three_more_images():
     assert all(0 <= i < 7 for i in MosaicAffine().get_indexes(range(7))) and len(MosaicAffine().get_indexes([1])) == 3
 
 
-def test_pictures_without_boxes():
-    parts = [picture(40, 40, i, boxes=0) for i in range(4)]
+def test_images_without_boxes():
+    parts = [make_sample(40, 40, i, boxes=0) for i in range(4)]
     out = MosaicAffine(32).transform(dict(parts[0], mix_results=parts[1:]))
     assert out['gt_bboxes'].tensor.shape == (0, 4) and len(out['gt_bboxes_labels']) == 0
 
 
-def test_identity_leaves_everything():
-    results = picture(40, 60, 0)
+def test_identity_changes_nothing():
+    results = make_sample(40, 60, 0)
     expected, boxes = results['img'].copy(), results['gt_bboxes'].tensor.clone()
-    out = CentredRandomAffine(translate=0, scale=0).transform(results)
+    out = CenteredRandomAffine(translate=0, scale=0).transform(results)
     assert np.array_equal(out['img'], expected)
     torch.testing.assert_close(out['gt_bboxes'].tensor, boxes)
 
 
-def test_the_centre_stays_when_only_scaled():
-    results = picture(40, 60, 0, boxes=0)
+def test_scaling_keeps_the_center():
+    results = make_sample(40, 60, 0, boxes=0)
     results['gt_bboxes'] = HorizontalBoxes(torch.tensor([[25.0, 15, 35, 25]]))
     results.update(gt_bboxes_labels=np.zeros(1, int), gt_ignore_flags=np.zeros(1, bool))
     for seed in range(5):
         np.random.seed(seed)
-        out = CentredRandomAffine(translate=0, scale=0.5).transform(dict(results))['gt_bboxes'].tensor[0]
+        out = CenteredRandomAffine(translate=0, scale=0.5).transform(dict(results))['gt_bboxes'].tensor[0]
         assert ((out[:2] + out[2:]) / 2).tolist() == pytest.approx([30, 20], abs=1e-3)
         assert 5 <= out[2] - out[0] <= 15
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(0, 90)] * 4), max_size=6), st.floats(0.3, 2), st.floats(-40, 40))
-def test_boxes_that_stay_obey_the_filter(raw, scale, shift):
+def test_kept_boxes_pass_the_filter(raw, scale, shift):
     boxes = np.array([(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in raw]).reshape(-1, 4)
     matrix = np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
     new, keep = transform_boxes(boxes, matrix, scale, (64, 48))
@@ -112,8 +113,9 @@ def test_boxes_that_stay_obey_the_filter(raw, scale, shift):
         assert kept == (w > 2 and h > 2 and max(w / h, h / w) < 100 and share > 0.1)
 
 
-def test_mixture_of_two():
-    one, two = (dict(picture(32, 32, i), img=np.full((32, 32, 3), value, np.uint8)) for i, value in ((0, 0), (1, 200)))
+def test_mixup_of_two_images():
+    one, two = (dict(make_sample(32, 32, i), img=np.full((32, 32, 3), value, np.uint8))
+                for i, value in ((0, 0), (1, 200)))
     np.random.seed(0)
     out = MosaicMixUp(prob=1.0).transform(dict(one, mix_results=[two]))
     assert 60 < out['img'].mean() < 140 and out['img'].std() == 0
@@ -121,15 +123,15 @@ def test_mixture_of_two():
     assert len(out['gt_bboxes_labels']) == len(out['gt_ignore_flags']) == 6
 
 
-def test_mixture_happens_as_often_as_asked_and_loads_nothing_otherwise():
+def test_mixup_has_its_probability_and_loads_nothing_otherwise():
     np.random.seed(0)
     drawn = [len(MosaicMixUp(prob=0.3).get_indexes(range(5))) for _ in range(500)]
     assert set(drawn) == {0, 1} and 0.22 < np.mean(drawn) < 0.38
-    one = picture(8, 8, 0)
+    one = make_sample(8, 8, 0)
     assert MosaicMixUp().transform(dict(one, mix_results=[]))['img'] is one['img']
 
 
-def test_colours_are_multiplied():
+def test_hue_saturation_and_value_are_multiplied():
     img = cv2.cvtColor(np.array([[[90, 100, 120], [10, 200, 250], [170, 0, 0]]], np.uint8), cv2.COLOR_HSV2BGR)
     transform = MultiplicativeHSV()
     transform._draw = lambda: np.array([1.1, 0.5, 1.2])
@@ -139,8 +141,14 @@ def test_colours_are_multiplied():
     assert hsv[2].tolist() == [0, 0, 0]  # black stays black
 
 
-def test_gains_bound_the_factors():
+def test_factors_are_within_the_gains():
     np.random.seed(0)
     transform = MultiplicativeHSV()
     factors = np.array([transform._draw() for _ in range(300)])
     assert (np.abs(factors - 1) <= [0.015, 0.7, 0.4]).all() and factors.std(0).min() > 0.005
+
+
+def test_former_names_in_configs_still_work():
+    affine = TRANSFORMS.build(dict(type='CentredRandomAffine', scale=0.1))
+    assert type(affine) is type(TRANSFORMS.build(dict(type='CenteredRandomAffine'))) is CenteredRandomAffine
+    assert MosaicAffine(centre=(1.0, 1.0)).center == MosaicAffine(center=(1.0, 1.0)).center  # language: ok

@@ -16,22 +16,23 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize('path, is_folder', [
     ('', True), ('new', True), ('new/deep', True), ('file', False), ('new', False), ('new/deep', False)])
-def test_places_that_will_do(folder, path, is_folder):
+def test_valid_paths(folder, path, is_folder):
     before = sorted(folder.rglob('*'))
     check_output_path('--out', folder / path, is_folder)
     assert sorted(folder.rglob('*')) == before
 
 
-@pytest.mark.parametrize('path, is_folder, says', [
-    ('file', True, 'file is a file'), ('file/x', True, 'file is a file'), ('file/x/y', False, 'file is a file'),
-    ('', False, 'is a folder; name a file'), ('dangling/x', True, 'dangling is a file')])
-def test_places_that_will_not(folder, path, is_folder, says):
-    with pytest.raises(UserError, match=f'^--out {folder / path}: .*{says}'):
+@pytest.mark.parametrize('path, is_folder, message', [
+    ('file', True, 'file is not a folder'), ('file/x', True, 'file is not a folder'),
+    ('file/x/y', False, 'file is not a folder'),
+    ('', False, 'is a folder; give the path of a file'), ('dangling/x', True, 'dangling is not a folder')])
+def test_invalid_paths(folder, path, is_folder, message):
+    with pytest.raises(UserError, match=f'^--out {folder / path}: .*{message}'):
         check_output_path('--out', folder / path, is_folder)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
-def test_a_folder_of_others(folder):
+@pytest.mark.skipif(os.geteuid() == 0, reason='root can write to every folder')
+def test_a_folder_without_write_permission(folder):
     folder.chmod(0o500)
     with pytest.raises(UserError, match='is not writable'):
         check_output_path('--out', folder / 'new', True)

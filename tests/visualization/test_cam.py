@@ -16,6 +16,7 @@ from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.cam import METHODS, HeatMap, explain_boxes, explain_class
+from vitdet_plugin.visualization.cam_layers import cam_layer
 from vitdet_plugin.visualization.heat import draw_heat_maps, overlay
 
 pytest.importorskip('pytorch_grad_cam', reason='the extra "cam" is not installed')
@@ -57,7 +58,7 @@ def test_heat_map_of_a_classifier_that_uses_the_end_tokens(pooling):
     x = image(backbone, 2, 5, batch=1)
     heat_map, = explain_class(classifier(backbone, backbone.out_channels[-1]), x)
     assert heat_map.map.shape == tuple(x.shape[2:])
-    module, as_map = backbone.cam_layer()
+    module, as_map = cam_layer(backbone)
     outputs = []
     module.register_forward_hook(lambda _m, _i, output: outputs.append(output))
     backbone.eval()(x)

@@ -1,57 +1,13 @@
 #!/usr/bin/env python
-"""What a model gets right and wrong: ``tools/analysis/report.py CONFIG CHECKPOINT [--split val] --out DIR``."""
+"""The same as ``vitdet report``."""
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import add_config_options, add_model_arguments, parse, run, use_checkout
+import _checkout  # noqa: F401
 
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description='Classifiers: precision, recall and F1 of each class, confusion matrix, worst mistakes. '
-                    'Detectors: AP and precision-recall curve of each class, confusion matrix, kinds of errors.')
-    add_model_arguments(parser)
-    parser.add_argument('--split', choices=('test', 'val', 'train'), default='test',
-                        help='which of the data loaders of the config (default: test)')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for report.txt, report.json and pictures')
-    parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
-                        help='detectors: lowest score for confusion and kinds of errors (default: 0.3)')
-    parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='classifiers: pictures at once')
-    add_config_options(parser)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse(build_parser(), argv)
-    use_checkout()
-
-    def action() -> None:
-        from vitdet_plugin.engine.load_model import load_model
-        from vitdet_plugin.utils.paths import check_output_path
-        from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
-        check_output_path('--out', args.out, is_folder=True)
-        loaded, out = load_model(args.config, args.checkpoint, args.device, args.cfg_options), Path(args.out)
-        if loaded.is_classifier:
-            from vitdet_plugin.evaluation.classifier_report import classifier_report
-            report = classifier_report(loaded, args.split, args.batch_size)
-        else:
-            from vitdet_plugin.evaluation.detector_report import detector_report
-            report = detector_report(loaded, args.split, args.score_thr)
-        print(report)
-        draw = draw_classifier_report if loaded.is_classifier else draw_detector_report
-        pictures = draw(report, out)
-        (out / 'report.txt').write_text(f'{report}\n', encoding='utf-8')
-        record = dict(config=args.config, checkpoint=str(loaded.checkpoint), split=args.split, **report.as_dict())
-        (out / 'report.json').write_text(json.dumps(record, indent=1), encoding='utf-8')
-        print(f'\nreport.txt, report.json, {", ".join(path.name for path in pictures)} in {out}')
-
-    return run(action)
-
+from vitdet_plugin.cli.report import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -1,112 +1,13 @@
-"""Convert annotations: Pascal VOC or YOLO to COCO, and back.
+#!/usr/bin/env python
+"""The same as ``vitdet convert {voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc}``."""
 
-python tools/dataset/convert.py voc-to-coco data/cells --annotations xml --imagesets sets --splits train val
-python tools/dataset/convert.py yolo-to-coco data/cells --classes data/cells/data.yaml --splits train val
-python tools/dataset/convert.py coco-to-yolo annotations/train.json --out labels_of_cells --split train
-python tools/dataset/convert.py coco-to-voc annotations/train.json --out xml_of_cells --split train
-
-Every row that cannot be converted is listed with file and line. Nothing is written then (status 1) unless --skip-bad
-leaves these rows out. No existing file is overwritten.
-"""
-
-import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout  # noqa: E402
+import _checkout  # noqa: F401
 
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('--skip-bad', action='store_true', help='leave out what cannot be converted (it is still '
-                                                                'listed and counted)')
-    common.add_argument('--clip', action='store_true', help='cut boxes at the edge of the picture')
-    voc = commands.add_parser('voc-to-coco', parents=[common], help='XML files to COCO')
-    voc.add_argument('root', type=Path, help='folder of the data set')
-    voc.add_argument('--annotations', default='Annotations', metavar='DIR', help='below root (default: %(default)s)')
-    voc.add_argument('--images', default='JPEGImages', metavar='DIR', help='below root (default: %(default)s)')
-    voc.add_argument('--imagesets', default='ImageSets/Main', metavar='DIR', help='below root (default: %(default)s)')
-    voc.add_argument('--splits', nargs='+', metavar='NAME', help='lists in the folder of imagesets, one json each '
-                                                                 '(default: all XML files in one, all.json)')
-    voc.add_argument('--one-based', action='store_true', help='coordinates count from 1, as in the VOC challenges')
-    voc.add_argument('--classes', help='names in their order: a,b,c or a file (default: those that occur, sorted)')
-    yolo = commands.add_parser('yolo-to-coco', parents=[common], help='text files to COCO')
-    yolo.add_argument('root', type=Path, help='folder of the data set')
-    yolo.add_argument('--images', default='images', metavar='DIR', help='below root (default: %(default)s)')
-    yolo.add_argument('--labels', default='labels', metavar='DIR', help='below root (default: %(default)s)')
-    yolo.add_argument('--splits', nargs='+', metavar='NAME', help='folders below both, one json each (default: all '
-                                                                  'pictures in one, all.json)')
-    yolo.add_argument('--classes', required=True, help='names in their order: a,b,c, classes.txt or data.yaml')
-    for each in (voc, yolo):
-        each.add_argument('--out', type=Path, metavar='DIR', help='folder for the json files (default: '
-                                                                  'root/annotations)')
-    for target in ('yolo', 'voc'):
-        back = commands.add_parser(f'coco-to-{target}', parents=[common], help=f'boxes of a COCO file to {target}')
-        back.add_argument('json', type=Path, help='COCO file')
-        back.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write to')
-        back.add_argument('--split', default='train', metavar='NAME', help='name of the split (default: %(default)s)')
-    return parser
-
-
-def convert(args: argparse.Namespace) -> int:
-    """Returns the exit status."""
-    from vitdet_plugin.datasets.conversion import read_classes, read_coco, write_new
-    from vitdet_plugin.datasets.from_coco import WRITERS, read_objects
-    from vitdet_plugin.datasets.from_voc import convert_voc, split_by_imageset
-    from vitdet_plugin.datasets.from_yolo import convert_yolo
-    from vitdet_plugin.utils.paths import check_output_path
-    files, problems, notes = {}, [], []
-    if args.out:
-        check_output_path('--out', args.out, is_folder=True)
-    if args.command.startswith('coco'):
-        pictures, classes, problems = read_objects(read_coco(args.json), args.json, args.clip)
-        files = WRITERS[args.command.rpartition('-')[2]](pictures, classes, args.out, args.split)
-        notes.append(f'{len(pictures)} pictures, {sum(len(objects) for _, objects in pictures)} objects')
-    else:
-        out = args.out or args.root / 'annotations'
-        classes = read_classes(args.classes) if args.classes else None
-        if args.command == 'voc-to-coco':
-            content = convert_voc(args.root / args.annotations, args.root / args.images, classes,
-                                  one_based=args.one_based, clip=args.clip)
-            contents = {name: (content, split_by_imageset(content, args.root / args.imagesets / f'{name}.txt'))
-                        for name in args.splits or ()} or {'all': (content, content.images)}
-        else:
-            contents = {}
-            for name in args.splits or ['']:
-                content = convert_yolo(args.root / args.images / name, args.root / args.labels / name, classes,
-                                       clip=args.clip)
-                contents[name or 'all'] = content, content.images
-        for name, (content, images) in contents.items():
-            coco = content.coco(images)
-            files[out / f'{name}.json'] = json.dumps(coco)
-            notes.append(f'{name}: {len(images)} pictures, {len(coco["annotations"])} objects of '
-                         f'{len(content.classes)} classes ({", ".join(content.classes[:8])}'
-                         f'{", ..." if len(content.classes) > 8 else ""})')
-        for content in {id(content): content for content, _ in contents.values()}.values():
-            problems += content.problems
-            notes += content.notes
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    if problems and not args.skip_bad:
-        print(f'error: {len(problems)} problems, nothing written; mend them, or leave them out with --skip-bad',
-              file=sys.stderr)
-        return 1
-    write_new(files)
-    notes.append(f'{len(problems)} rows or files left out' if problems else 'nothing left out')
-    print('\n'.join([*notes, f'written: {len(files)} files, {next(iter(files))}{" ..." if len(files) > 1 else ""}']))
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse(build_parser(), argv)
-    use_checkout()
-    return run(lambda: convert(args))
-
+from vitdet_plugin.cli.convert_dataset import main
 
 if __name__ == '__main__':
     sys.exit(main())

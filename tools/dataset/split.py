@@ -1,76 +1,13 @@
 #!/usr/bin/env python
-"""Divide a folder of classes into train, val and test: ``tools/dataset/split.py FOLDER --out DIR``."""
+"""The same as ``vitdet split``."""
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from _cli import parse, run, use_checkout
+import _checkout  # noqa: F401
 
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description='Divide a folder of classes into train, val and test. Every class keeps its share; nothing is '
-                    'deleted or overwritten.')
-    parser.add_argument('folder', help='<folder>/<class name>/<pictures>')
-    parser.add_argument('--out', required=True, metavar='DIR', help='new folder for the result')
-    parser.add_argument('--fractions', nargs=3, type=float, default=(0.7, 0.15, 0.15), metavar=('TRAIN', 'VAL', 'TEST'),
-                        help='shares, 0 for none (default: 0.7 0.15 0.15)')
-    parser.add_argument('--seed', type=int, default=0, help='same seed, same split (default: 0)')
-    parser.add_argument('--group-pattern', metavar='REGEX',
-                        help='pictures for which this finds the same text in the path stay together: "(plant\\d+)_"')
-    parser.add_argument('--groups', metavar='FILE.csv',
-                        help='the same from a table with the columns file (path in the folder) and group')
-    parser.add_argument('--mode', choices=('list', 'link', 'copy'), default='list',
-                        help='write lists for mmpretrain (default), or folders of symbolic links or of copies')
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse(build_parser(), argv)
-    use_checkout()
-
-    def action() -> None:
-        from vitdet_plugin.datasets import split
-        from vitdet_plugin.datasets.image_sets import read_class_folders
-        from vitdet_plugin.errors import UserError
-        from vitdet_plugin.utils.paths import check_output_path
-        if args.groups and args.group_pattern:
-            raise UserError('--groups and --group-pattern: give one of them')
-        check_output_path('--out', args.out, is_folder=True)
-        folder = Path(args.folder)
-        if not folder.is_dir():
-            raise UserError(f'{folder} is no folder; give <folder>/<class name>/<pictures>')
-        images = read_class_folders(folder)
-        groups = None
-        if args.groups:
-            groups = split.groups_from_csv(images.files, args.groups)
-        elif args.group_pattern:
-            groups = split.groups_by_pattern(images.files, args.group_pattern)
-        parts = split.split_indices(images.labels, args.fractions, args.seed, groups)
-        named = {name: part for name, part in zip(split.SPLITS, parts) if len(part)}
-        out = split.write_split(images, named, args.out, args.mode)
-        print(split.describe_split(images, named))
-        if groups is not None:
-            print(f'{len(set(groups))} groups, none in two splits')
-        for each in split.empty_classes(images, named):
-            print(f'warning: no picture of {each}', file=sys.stderr)
-        print(f'\nin {out}; for the config:\n' + _snippet(images, out, args.mode))
-
-    return run(action)
-
-
-def _snippet(images, out: Path, mode: str) -> str:
-    if mode == 'list':
-        return (f"dataset = dict(type='CustomDataset', data_prefix={str(images.root.resolve())!r},\n"
-                f"               ann_file={str(out.resolve() / 'train.txt')!r},\n"
-                f"               metainfo=dict(classes={tuple(images.classes)!r}))")
-    suffixes = sorted({Path(name).suffix.lower() for name in images.files})
-    return (f"dataset = dict(type='CustomDataset', data_prefix={str(out.resolve() / 'train')!r},\n"
-            f"               extensions={tuple(suffixes)!r})")
-
+from vitdet_plugin.cli.split import main
 
 if __name__ == '__main__':
     sys.exit(main())

@@ -36,32 +36,28 @@ ARCHS = {
     'v2_large': _v2((3, 3, 27, 3), 192),
     'v2_huge': _v2((3, 3, 27, 3), 352),
 }
-BLOCKS_PER_LAYER = 3  # of the third stage that share a learning rate, as the official fine-tuning has it
+BLOCKS_PER_LAYER = 3  # blocks of the third stage that share a learning rate, as in the official fine-tuning
 
 
 @MODELS.register_module()
 class ConvNeXtBackbone(Backbone):
-    """ConvNeXt stages of strides 4, 8, 16, 32 on timm's blocks, with a LayerNorm on every map that is returned.
+    """ConvNeXt stages of strides 4, 8, 16, 32 built from timm's blocks, with a LayerNorm on every returned map.
 
     Args:
-        arch: a key of :data:`ARCHS` ('tiny' ... 'xlarge', 'v2_atto' ... 'v2_huge') or
+        arch: A key of :data:`ARCHS` ('tiny' ... 'xlarge', 'v2_atto' ... 'v2_huge') or
             ``dict(depths=, dims=, use_grn=False)`` with four depths and widths.
-        out_indices: stages whose maps are returned, ascending. Stages above the last are not made.
-        out_norms: normalise each returned map over its channels, as the official detectors do; False for
-            classifiers, whose head averages the map first and normalises then.
-        layer_scale_init_value: start of each block's ``gamma``; 0: no ``gamma``. None: 1e-6, and none with GRN.
-        norm_eps: of all LayerNorms.
-        drop_path_rate: stochastic depth, rising linearly from 0 to this over all four stages.
-        frozen_stages: -1 nothing; 0 the stem; n also the first n stages with their downsampling.
-        with_cp: recompute the blocks in the backward pass to save memory.
+        out_indices: Stages whose maps are returned, ascending. Later stages are not built.
+        out_norms: Normalize each returned map over its channels, as the official detectors do; False for
+            classifiers, whose head averages the map before it normalizes.
+        layer_scale_init_value: Initial value of each block's ``gamma``; 0 for no ``gamma``. None: 1e-6, or 0 with GRN.
+        norm_eps: ``eps`` of all LayerNorms.
+        drop_path_rate: Stochastic depth, rising linearly from 0 to this rate over all four stages.
+        frozen_stages: -1 for none; 0 for the stem; n for the first n stages with their downsampling as well.
+        with_cp: Recompute the blocks in the backward pass to save memory.
 
     Input (B, in_channels, H, W), H and W multiples of the last stride; output one map (B, dims[i], H / s, W / s) for
-    each i of ``out_indices``, s = 4 * 2 ** i. Named after its paper, but not ``ConvNeXt``: mmpretrain has that name.
+    each i of ``out_indices``, s = 4 * 2 ** i. The name ``ConvNeXt`` is mmpretrain's.
     """
-
-    # gamma, GRN and norms on two of the maps
-    tiny_cfg = dict(arch=dict(depths=(1, 1, 4, 1), dims=(8, 16, 24, 32), use_grn=True), layer_scale_init_value=1.0,
-                    out_indices=(1, 3))
 
     def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
                  out_norms: bool = True, layer_scale_init_value: float | None = None, norm_eps: float = 1e-6,
@@ -97,17 +93,17 @@ class ConvNeXtBackbone(Backbone):
                 dims[max(i - 1, 0)], dims[i], stride=1 if i == 0 else 2, depth=depths[i],
                 drop_path_rates=rates[i].tolist(), ls_init_value=layer_scale_init_value or None, use_grn=use_grn,
                 norm_layer=norm_layer, norm_layer_cl=norm_layer_cl))
-            for block in self.stages[-1].blocks if not use_grn else ():  # GRN looks at the whole map
+            for block in self.stages[-1].blocks if not use_grn else ():  # GRN needs the whole map
                 block.mlp = Mlp(dims[i], 4 * dims[i])
         self.with_cp = with_cp
         for i in out_indices if out_norms else ():
             self.add_module(f'norm{i}', norm_layer(dims[i]))
         self.reset_parameters()
-        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+        self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
     @property
     def with_cp(self) -> bool:
-        """Whether the blocks are computed again in the backward pass."""
+        """Whether the blocks are recomputed in the backward pass."""
         return self._with_cp
 
     @with_cp.setter
@@ -117,7 +113,7 @@ class ConvNeXtBackbone(Backbone):
             stage.grad_checkpointing = value
 
     def reset_parameters(self) -> None:
-        """Truncated normal (0.02) for weights, zero biases and GRN, norms one, ``gamma`` at its start."""
+        """Truncated normal (std 0.02) for weights, zeros for biases and GRN, ones for norms; sets ``gamma``."""
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -135,9 +131,9 @@ class ConvNeXtBackbone(Backbone):
         """(B, in_channels, H, W) -> one (B, dims[i], H / s, W / s) for each i of ``out_indices``."""
         stride = self.out_strides[-1]
         if x.shape[-2] % stride or x.shape[-1] % stride:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of {stride}; set '
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of {stride}; set '
                             f'pad_size_divisor={stride} in the data_preprocessor')
-        # the blocks normalise over the last axis: in this order their permutations copy nothing
+        # the blocks normalize over the last axis: with channels last their permutations copy nothing
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         outs = []
         for i, stage in enumerate(self.stages):
@@ -149,7 +145,7 @@ class ConvNeXtBackbone(Backbone):
 
     @property
     def num_layers(self) -> int:
-        """6 for depths 3, 3, 9, 3 and 12 for 3, 3, 27, 3, as the official fine-tuning counts."""
+        """Number of layers as in the official fine-tuning: 6 for depths 3, 3, 9, 3 and 12 for 3, 3, 27, 3."""
         return self._layer_of_stage(len(self.depths) - 1, self.depths[-1] - 1)
 
     def _layer_of_stage(self, stage: int, block: int = 0) -> int:
@@ -160,20 +156,21 @@ class ConvNeXtBackbone(Backbone):
         return 4 + (self.depths[2] - 1) // BLOCKS_PER_LAYER
 
     def get_layer_id(self, name: str) -> int:
-        """0 for the stem, 1 and 2 for two stages, then three blocks a layer, one for the last; norms of the maps above.
+        """Return 0 for the stem, 1 and 2 for two stages, then one id for three blocks, one for the last stage.
 
-        The official rule of ConvNeXt's fine-tuning (arXiv 2201.03545, appendix A.2 and its code's ``layer_wise``).
+        Norms of the returned maps have ``num_layers + 1``. This is the rule of the official fine-tuning
+        (arXiv 2201.03545, appendix A.2, and ``layer_wise`` in its code).
         """
-        room, *rest = name.split('.')
-        if room == 'stem':
+        part, *rest = name.split('.')
+        if part == 'stem':
             return 0
-        if room == 'stages':
+        if part == 'stages':
             stage = int(rest[0])
             return self._layer_of_stage(stage, int(rest[2]) if rest[1] == 'blocks' else 0)
         return self.num_layers + 1
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
-        """The stem and the first ``frozen_stages`` stages."""
+        """Return the stem and the first ``frozen_stages`` stages."""
         return [self.stem, *self.stages[:self.frozen_stages]]
 
 
@@ -183,5 +180,5 @@ def _sizes(arch: str | dict) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     sizes = dict(ARCHS[arch] if isinstance(arch, str) else arch)
     use_grn = sizes.pop('use_grn', False)
     if set(sizes) != {'depths', 'dims'} or len(sizes['depths']) != 4 or len(sizes['dims']) != 4:
-        raise UserError(f'arch={arch!r} wants four depths and four dims, and optionally use_grn')
+        raise UserError(f'arch={arch!r} requires four depths and four dims, and accepts use_grn')
     return tuple(sizes['depths']), tuple(sizes['dims']), use_grn

@@ -1,4 +1,4 @@
-"""InternImage: a convolutional backbone of deformable convolutions v3 (Wang et al., arXiv 2211.05778)."""
+"""InternImage: a backbone of deformable convolutions v3 (Wang et al., arXiv 2211.05778)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ops_dcnv3 import DCNv3
+from ops_dcnv3.module import DCNv3
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -19,7 +19,7 @@ from vitdet_plugin.layers.nhwc_norm import build_nhwc_norm
 _LARGEST = dict(dw_kernel_size=5, center_feature_scale=True)
 _EVERY_SIXTH = (5, 11, 17, 23, 29, 35, 41, 47)
 # Table 1 of the paper and the official classification models; detection sets layer_scale=1.0 for all but H and G.
-# What is not named is off (offset_scale 1.0, dw_kernel_size as the sampling kernel).
+# Options that are not listed are off (offset_scale 1.0, dw_kernel_size of the sampling kernel).
 ARCHS = {
     'tiny': dict(channels=64, depths=(4, 4, 18, 4), groups=(4, 8, 16, 32)),
     'small': dict(channels=80, depths=(4, 4, 21, 4), groups=(5, 10, 20, 40), layer_scale=1e-5, post_norm=True),
@@ -72,7 +72,7 @@ class Downsample(nn.Module):
 class Block(nn.Module):
     """DCNv3 and MLP with residual connections, on maps (B, H, W, channels).
 
-    Where the norms stand, first match counts (f is DCNv3 or the MLP, g the layer scale):
+    The options place the norms (f is DCNv3 or the MLP, g the layer scale; the first match applies):
     ``layer_scale`` and ``post_norm``: x + g norm(f(x)); ``layer_scale``: x + g f(norm(x)); ``post_norm``:
     x + norm(f(x)); ``res_post_norm``: x + norm'(f(norm(x))); otherwise x + f(norm(x)).
     """
@@ -92,25 +92,25 @@ class Block(nn.Module):
         self.gamma1 = self.gamma2 = self.res_post_norm1 = self.res_post_norm2 = None
         if self.layer_scale:
             self.gamma1, self.gamma2 = nn.Parameter(torch.empty(channels)), nn.Parameter(torch.empty(channels))
-        self.has_norm_behind = variant['res_post_norm'] and not self.layer_scale and not self.post_norm
-        if variant['res_post_norm']:  # the official model holds them also where it does not use them
-            self.res_post_norm1 = build_nhwc_norm(norm, channels).requires_grad_(self.has_norm_behind)
-            self.res_post_norm2 = build_nhwc_norm(norm, channels).requires_grad_(self.has_norm_behind)
+        self.has_branch_norm = variant['res_post_norm'] and not self.layer_scale and not self.post_norm
+        if variant['res_post_norm']:  # the official model has them also where it does not use them
+            self.res_post_norm1 = build_nhwc_norm(norm, channels).requires_grad_(self.has_branch_norm)
+            self.res_post_norm2 = build_nhwc_norm(norm, channels).requires_grad_(self.has_branch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self._branch(x, self.dcn, self.norm1, self.gamma1, self.res_post_norm1))
         return x + self.drop_path(self._branch(x, self.mlp, self.norm2, self.gamma2, self.res_post_norm2))
 
     def _branch(self, x: Tensor, function: nn.Module, norm: nn.Module, gamma: Tensor | None,
-                norm_behind: nn.Module | None) -> Tensor:
+                branch_norm: nn.Module | None) -> Tensor:
         x = norm(function(x)) if self.post_norm else function(norm(x))
-        if self.has_norm_behind:
-            x = norm_behind(x)
+        if self.has_branch_norm:
+            x = branch_norm(x)
         return x if gamma is None else gamma * x
 
 
 class Level(nn.Module):
-    """The layers between two changes of resolution, (B, H, W, channels) in and out; ``downsample`` leads on."""
+    """The blocks of one resolution, (B, H, W, channels) in and out; ``downsample`` leads to the next level."""
 
     def __init__(self, channels: int, group: int, variant: dict, drop_paths: Sequence[float], *, norm: str,
                  post_norm_ids: Sequence[int], downsample: bool, **options) -> None:
@@ -133,29 +133,28 @@ class Level(nn.Module):
 
 @MODELS.register_module()
 class InternImage(Backbone):
-    """InternImage for detectors and classifiers: maps of strides 4, 8, 16, 32, channels-last throughout.
+    """InternImage for detectors and classifiers: maps of strides 4, 8, 16, 32, channels last throughout.
 
     Args:
         arch: 'tiny', 'small', 'base', 'large', 'xlarge', 'huge', 'giant', their letters 't' ... 'g', or
             ``dict(channels=, depths=, groups=)`` with any of the variants below.
-        out_indices: levels (0 to 3) whose maps are returned. Levels behind the last one keep their weights, so that
-            checkpoints fit, but get no gradients.
+        out_indices: Levels (0 to 3) whose maps are returned. Later levels keep their weights, so that checkpoints
+            fit, but receive no gradients.
         layer_scale, offset_scale, post_norm, res_post_norm, center_feature_scale, remove_center, dw_kernel_size,
-        level2_post_norm_block_ids: None: as ``arch`` has it. ``layer_scale`` is the initial value, False for none;
-            ``post_norm`` and ``res_post_norm`` place the norms (:class:`Block`); ``offset_scale`` multiplies the
-            sampling offsets; ``remove_center`` leaves the kernel's middle out; ``dw_kernel_size`` is that of the
-            depthwise convolution in front of the offsets; behind the given blocks of level 2 stands one more norm.
-        drop_path_rate: stochastic depth; 'linear' rises from 0 to it, 'uniform' (``drop_path_type``) is the same
-            for all layers. ``drop_rate``: dropout behind the stem and in the MLPs.
-        norm_layer: 'LN' or 'BN'. act_layer: 'GELU', 'ReLU' or 'SiLU'.
-        frozen_stages: -1 nothing; 0 the stem; n also the first n levels.
-        with_cp: recompute the layers in the backward pass to save memory.
+        level2_post_norm_block_ids: None for the value of ``arch``. ``layer_scale`` is the initial value, False for
+            none; ``post_norm`` and ``res_post_norm`` place the norms (:class:`Block`); ``offset_scale`` multiplies the
+            sampling offsets; ``remove_center`` omits the center of the kernel; ``dw_kernel_size`` is the size of the
+            depthwise convolution that precedes the offsets; the given blocks of level 2 are followed by another norm.
+        drop_path_rate: Stochastic depth. With ``drop_path_type`` 'linear' it rises from 0 to this rate, with 'uniform'
+            it is the same for all blocks.
+        drop_rate: Dropout after the stem and in the MLPs.
+        norm_layer: 'LN' or 'BN'.
+        act_layer: 'GELU', 'ReLU' or 'SiLU'.
+        frozen_stages: -1 for none; 0 for the stem; n for the first n levels as well.
+        with_cp: Recompute the blocks in the backward pass to save memory.
 
     Input (B, in_channels, H, W) of any size; output a tuple of maps (B, channels * 2 ** i, H / 4 / 2 ** i, ...).
     """
-
-    tiny_cfg = dict(arch=dict(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8)), res_post_norm=True,
-                    center_feature_scale=True, dw_kernel_size=5, level2_post_norm_block_ids=(0,), drop_path_rate=0.1)
 
     def __init__(self, arch: str | dict = 'tiny', *, out_indices: Sequence[int] = (0, 1, 2, 3), in_channels: int = 3,
                  layer_scale: float | bool | None = None, offset_scale: float | None = None,
@@ -187,12 +186,12 @@ class InternImage(Backbone):
                   downsample=i + 1 < len(self.depths), mlp_ratio=mlp_ratio, drop=drop_rate, norm=norm_layer,
                   act=act_layer) for i in range(len(self.depths))])
         self.reset_parameters()
-        for part in self._behind_last_map():
+        for part in self._after_last_map():
             part.requires_grad_(False)
-        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+        self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
     def reset_parameters(self) -> None:
-        """Truncated normal (0.02) for the MLPs; DCNv3 by its own rule, which starts from a plain grid of taps."""
+        """Truncated normal (std 0.02) for the MLPs; DCNv3 starts from a regular grid of sampling points."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -218,11 +217,11 @@ class InternImage(Backbone):
 
     @property
     def num_layers(self) -> int:
-        """Depth in layers over all levels."""
+        """Number of blocks over all levels."""
         return sum(self.depths)
 
     def get_layer_id(self, name: str) -> int:
-        """0 for the stem, 1 + the number of layers before; what ends a level counts with the next level's first."""
+        """Return 0 for the stem, 1 + the number of blocks before; the end of a level counts with the next level."""
         if name.startswith('patch_embed.'):
             return 0
         parts = name.split('.')
@@ -237,7 +236,7 @@ class InternImage(Backbone):
         return 1 + before + self.depths[level]
 
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
-        """Offsets and masks of a full kernel for a model with ``remove_center``: the middle tap is left out."""
+        """Drop the center of a full kernel from offsets and masks, for a model with ``remove_center``."""
         for part, numbers in (('.dcn.mask.', 1), ('.dcn.offset.', 2)):
             if part in name and value.shape[1:] == own.shape[1:]:
                 taps = value.unflatten(0, (-1, 9, numbers))
@@ -246,13 +245,13 @@ class InternImage(Backbone):
         return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
-        """The stem and the first ``frozen_stages`` levels, with the downsampling behind each."""
+        """Return the stem and the first ``frozen_stages`` levels, each with its downsampling."""
         return [self.patch_embed, *self.levels[:self.frozen_stages]]
 
-    def _behind_last_map(self) -> list[nn.Module]:
+    def _after_last_map(self) -> list[nn.Module]:
         last = max(self.out_indices)
-        behind = [self.levels[last].downsample, *self.levels[last + 1:]]
-        return [part for part in behind if part is not None]
+        unused = [self.levels[last].downsample, *self.levels[last + 1:]]
+        return [part for part in unused if part is not None]
 
 
 def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
@@ -264,7 +263,7 @@ def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
         arch = ARCHS[name]
     known = {*_SIZES, *_VARIANT}
     if not set(_SIZES) <= set(arch) or not set(arch) <= known:
-        raise UserError(f'arch wants the keys {", ".join(_SIZES)} and takes {", ".join(_VARIANT)}; it has '
+        raise UserError(f'arch requires the keys {", ".join(_SIZES)} and accepts {", ".join(_VARIANT)}; it has '
                         f'{", ".join(sorted(arch))}')
     variant = {**_VARIANT, **{key: value for key, value in arch.items() if key in _VARIANT}}
     variant.update({key: value for key, value in given.items() if value is not None})
@@ -273,7 +272,7 @@ def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
 
 
 def _as_value(layer_scale: float | bool | None) -> float:
-    """0 for none; True stands for 1.0."""
+    """Return 0 for none and 1.0 for True."""
     return float(layer_scale or 0.0)
 
 
@@ -281,15 +280,15 @@ def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], v
            drop_path_type: str) -> None:
     depths = model.depths
     if len(depths) != 4 or len(groups) != 4:
-        raise UserError(f'depths and groups want four numbers each; they are {depths} and {tuple(groups)}')
+        raise UserError(f'depths and groups require four numbers each; they are {depths} and {tuple(groups)}')
     if wrong := [(c, g) for c, g in zip(channels, groups) if c % g]:
-        raise UserError(f'{wrong[0][0]} channels do not divide into {wrong[0][1]} groups; change channels or groups')
+        raise UserError(f'{wrong[0][0]} channels cannot be split into {wrong[0][1]} groups; change channels or groups')
     if not model.out_indices or not set(model.out_indices) <= set(range(4)):
-        raise UserError(f'out_indices={model.out_indices} wants one or more of the levels 0, 1, 2, 3')
+        raise UserError(f'out_indices={model.out_indices} requires one or more of the levels 0, 1, 2, 3')
     if not -1 <= model.frozen_stages <= 4:
         raise UserError(f'frozen_stages={model.frozen_stages} is outside -1 ... 4')
     if wrong := [i for i in variant['level2_post_norm_block_ids'] if not 0 <= i < depths[2]]:
-        raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2 of {depths[2]} layers')
+        raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2 of {depths[2]} blocks')
     if act not in _ACTIVATIONS:
         raise UserError(f'act_layer={act!r} is unknown; choose one of {", ".join(_ACTIVATIONS)}')
     if drop_path_type not in ('linear', 'uniform'):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +11,16 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone, block_at_a_third
+from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 from vitdet_plugin.layers.vil import ViLLayer
+from vitdet_plugin.utils.exporting import is_exporting
 
-# Table 1 of the paper; depth in blocks of one direction. Any other size is given as a dict with the same keys.
+# Table 1 of the paper; depth counts blocks of one direction. Any other size is given as a dict with the same keys.
 ARCHS = {'tiny': dict(dim=192, depth=24), 'small': dict(dim=384, depth=24), 'base': dict(dim=768, depth=24)}
-# What the two published versions differ in, apart from the pooling.
+# Differences of the two published versions, apart from the pooling.
 VERSIONS = {
     1: dict(conv_kind='causal1d', conv_kernel_size=4, proj_bias=False, norm_bias=False),
     2: dict(conv_kind='2d', conv_kernel_size=3, proj_bias=True, norm_bias=True),
@@ -34,7 +35,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         if patch_size < stride or (patch_size - stride) % 2:
             raise UserError(f'patch_size={patch_size} and stride={stride}: their difference must be even and not '
-                            'negative, so that patches lie evenly around their places')
+                            'negative, so that patches are centered on their tokens')
         self.proj = nn.Conv2d(in_channels, dim, patch_size, stride=stride, padding=(patch_size - stride) // 2)
 
     def reset_parameters(self) -> None:
@@ -45,12 +46,12 @@ class PatchEmbed(nn.Module):
 
 
 class ConvStem(nn.Sequential):
-    """The same shapes by 3x3 convolutions of stride 2 and a 1x1 one (arXiv 2106.14881): learns faster from scratch."""
+    """As `PatchEmbed`, by 3x3 convolutions of stride 2 and a 1x1 convolution (arXiv 2106.14881); learns faster."""
 
     def __init__(self, in_channels: int, dim: int, stride: int) -> None:
         halvings = stride.bit_length() - 1
         if stride != 1 << halvings or not halvings:
-            raise UserError(f'stride={stride}: a convolutional stem wants a power of two')
+            raise UserError(f'stride={stride}: a convolutional stem requires a power of two')
         layers: list[nn.Module] = []
         for width in (max(16, dim >> (halvings - 1 - i)) for i in range(halvings)):
             layers += [nn.Conv2d(in_channels, width, 3, stride=2, padding=1), LayerNorm2d(width), nn.GELU()]
@@ -84,35 +85,33 @@ class Block(nn.Module):
 
 @MODELS.register_module()
 class VisionLSTM(Backbone):
-    """Vision-LSTM of either version as detection backbone or classifier trunk; maps of one stride.
+    """Vision-LSTM (version 1 or 2) as backbone of detectors and classifiers; maps of one stride.
 
     Args:
-        arch: 'tiny', 'small', 'base' or ``dict(dim=, depth=)``, depth in blocks of one direction (two make one of the
-            pairs that version 2 counts).
+        arch: 'tiny', 'small', 'base' or ``dict(dim=, depth=)``; depth counts blocks of one direction (version 2 counts
+            pairs of them).
         version: 1 or 2; sets ``conv_kind`` ('causal1d', '2d'), ``conv_kernel_size`` (4, 3), ``proj_bias`` and
-            ``norm_bias``, each of which can be given as well.
-        img_size: side or (height, width) in pixels for which ``pos_embed`` is learned. Inputs of any size, square or
-            not, are taken: it is interpolated.
-        stride: pixels between tokens, by default ``patch_size``; smaller for overlapping patches.
+            ``norm_bias``, each of which can also be given.
+        img_size: Side or (height, width) in pixels for which ``pos_embed`` is learned. Inputs may have any size, square
+            or not; ``pos_embed`` is interpolated.
+        stride: Pixels between tokens, by default ``patch_size``; smaller for overlapping patches.
         stem: 'patch' (the paper), or 'conv': a few small convolutions, which learn faster from scratch.
         alternation: 'bidirectional': every other block runs from the bottom right; or 'unidirectional'.
-        mlstm: form of the cell, see :mod:`vitdet_plugin.layers.mlstm`; all compute the same.
-        drop_path_rate: stochastic depth of every block; with ``drop_path_decay`` rising linearly from 0 to this.
-        out_indices: blocks after which a map is given, ascending, the last block at the end (default: it alone). Maps
-            of earlier blocks have a LayerNorm of their own.
-        pooling: None: maps. For classifiers 'bilateral_avg' (version 1: mean of the first and the last token) or
-            'bilateral_flatten' (version 2: both, one behind the other), as a map of one place.
-        legacy_norm: version 1 only: a norm before the pooling, which its training code had.
-        mask_padding: find the padding of a batch, so that no picture sees how much of it there is: the zeros that the
-            data preprocessor writes on the right and at the bottom. Sizes can also be given to ``forward``.
-        frozen_stages: -1 nothing; 0 stem and position embedding; n also the first n blocks.
-        with_cp: recompute the blocks in the backward pass to save memory.
+        mlstm: Implementation of the cell, see :mod:`vitdet_plugin.ops.mlstm`; all give the same results.
+        drop_path_rate: Stochastic depth of every block; with ``drop_path_decay`` it rises linearly from 0 to this rate.
+        out_indices: Blocks after which a map is returned, ascending, ending with the last block (default: only the last
+            block). Maps of earlier blocks have a separate LayerNorm.
+        pooling: None for maps. For classifiers 'bilateral_avg' (version 1: mean of the first and the last token) or
+            'bilateral_flatten' (version 2: both, concatenated), as a map of one position.
+        legacy_norm: A norm before the pooling, as in the training code of version 1; version 1 only.
+        mask_padding: Detect the padding of a batch (the zeros that the data preprocessor appends on the right and at
+            the bottom) and make the results independent of it. Sizes can also be passed to ``forward``.
+        frozen_stages: -1 for none; 0 for stem and position embedding; n for the first n blocks as well.
+        with_cp: Recompute the blocks in the backward pass to save memory.
 
     Input (B, in_channels, H, W), H and W multiples of the stride; output a tuple of maps (B, dim, H / stride,
     W / stride), or with ``pooling`` of one (B, dim or 2 dim, 1, 1).
     """
-
-    tiny_cfg = dict(arch=dict(dim=32, depth=4), img_size=64)
 
     def __init__(self, arch: str | dict = 'tiny', *, version: int = 2, img_size: int | Sequence[int] = 224,
                  patch_size: int = 16, stride: int | None = None, in_channels: int = 3, num_heads: int = 4,
@@ -145,29 +144,35 @@ class VisionLSTM(Backbone):
                   form=mlstm, **kind) for i in range(depth))
         self.tap_norms = nn.ModuleDict({str(i): nn.LayerNorm(dim, eps=1e-6) for i in out_indices[:-1]})
         self.legacy_norm = OffsetLayerNorm(dim, bias=False) if legacy_norm else None
-        # version 1 pools first and normalises then
+        # version 1 pools before it normalizes
         self.norm = nn.LayerNorm(pooled_dim, eps=1e-6) if version == 1 else OffsetLayerNorm(
             dim, bias=kind['norm_bias'], eps=1e-6)
         self.reset_parameters()
-        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+        self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
     def reset_parameters(self) -> None:
-        """The layers' own draws; truncated normal (0.02) for ``pos_embed``."""
+        """Initialize each layer by its own rule; truncated normal (std 0.02) for ``pos_embed``."""
         for module in self.modules():
             if isinstance(module, (PatchEmbed, ConvStem, ViLLayer, OffsetLayerNorm, nn.LayerNorm)):
                 module.reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, x: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> tuple[Tensor, ...]:
-        """Pictures (B, in_channels, H, W) to maps; ``sizes``: height and width of each without its padding, in pixels.
+        """Compute the maps.
 
-        With ``sizes``, or ``mask_padding``, a picture's places hold what they would hold without padding, up to
-        rounding; places beyond it mean nothing.
+        Args:
+            x: Images (B, in_channels, H, W).
+            sizes: Height and width in pixels of each image without its padding. With sizes, or with ``mask_padding``,
+                the positions of an image have the values that they would have without padding, up to rounding; the
+                values of padded positions are undefined.
+
+        Returns:
+            One map (B, dim, H / stride, W / stride) for each of ``out_indices``, or with ``pooling`` one (B, C, 1, 1).
         """
         if x.shape[-2] % self.stride or x.shape[-1] % self.stride:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of the stride {self.stride}; set '
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of the stride {self.stride}; set '
                             'pad_size_divisor in the data_preprocessor')
-        if sizes is None and self.mask_padding and not torch.compiler.is_exporting():
+        if sizes is None and self.mask_padding and not is_exporting():
             sizes = unpadded_sizes(x)
         x = self.patch_embed(x)
         hw = tuple(x.shape[1:3])
@@ -184,25 +189,33 @@ class VisionLSTM(Backbone):
             else:
                 x = block(x, hw, valid)
             if i in self.out_indices and self.pooling is None:
-                maps.append(self._to_map(self._normalise(i, x), hw, order))
+                maps.append(self._to_map(self._normalize(i, x), hw, order))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
 
     def _positions(self, hw: tuple[int, int]) -> Tensor:
-        """``pos_embed`` for a grid, (1, H, W, dim), bicubic."""
+        """Return ``pos_embed`` for a grid, (1, H, W, dim), bicubic."""
         if tuple(self.pos_embed.shape[1:3]) == hw:
             return self.pos_embed
         return _resized(self.pos_embed, hw)
 
     def _mask(self, x: Tensor, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Tokens with the positions of each picture's own grid, which of them count, and their order.
+        """Add the position embedding of each image's own grid, and mark the tokens that are not padding.
 
-        A convolution over the sequence must not see the padding between two rows of a picture: there the tokens that
-        count are moved to the front, and ``order`` (B, H * W) says where each came from.
+        A convolution over the sequence must not mix in the padding between two rows of an image: for it the valid
+        tokens are moved to the front.
+
+        Args:
+            x: Tokens (B, H, W, dim).
+            grids: Height and width in tokens of each image without its padding.
+
+        Returns:
+            Tokens (B, H * W, dim), whether each is valid (B, H * W), and the original position of each token
+            (B, H * W), or None if the tokens are in their original order.
         """
         batch, h, w, _ = x.shape
         if self.pooling is not None:
-            raise UserError('pictures of different sizes in a batch can be masked for maps only; pooling wants '
-                            'pictures of one size')
+            raise UserError('images of different sizes in a batch can be masked for maps only; pooling requires '
+                            'images of one size')
         positions = {grid: F.pad(self._positions(grid), (0, 0, 0, w - grid[1], 0, h - grid[0])) for grid in set(grids)}
         x = (x + torch.cat([positions[grid] for grid in grids])).flatten(1, 2)
         heights, widths = torch.tensor(grids, device=x.device).unbind(1)
@@ -213,7 +226,7 @@ class VisionLSTM(Backbone):
         order = valid.int().argsort(stable=True, dim=1, descending=True)
         return x.gather(1, order[..., None].expand_as(x)), valid.gather(1, order), order
 
-    def _normalise(self, block: int, x: Tensor) -> Tensor:
+    def _normalize(self, block: int, x: Tensor) -> Tensor:
         if block != self.out_indices[-1]:
             return self.tap_norms[str(block)](x)
         return self.norm(x if self.legacy_norm is None else self.legacy_norm(x))
@@ -225,7 +238,7 @@ class VisionLSTM(Backbone):
         return x.unflatten(1, hw).permute(0, 3, 1, 2)
 
     def _pool(self, x: Tensor) -> Tensor:
-        """(B, S, dim) -> (B, dim or 2 dim): from the tokens at which the two directions end."""
+        """(B, S, dim) -> (B, dim or 2 dim), from the tokens at which the two directions end."""
         if self.legacy_norm is not None:
             x = self.legacy_norm(x)
         ends = x[:, [0, -1]]
@@ -236,47 +249,40 @@ class VisionLSTM(Backbone):
 
     @property
     def num_layers(self) -> int:
-        """Depth in blocks."""
+        """Number of blocks."""
         return len(self.blocks)
 
     def get_layer_id(self, name: str) -> int:
-        """0 for stem and position embedding, i + 1 for block i."""
+        """Return 0 for stem and position embedding, i + 1 for block i."""
         if name.startswith(('patch_embed.', 'pos_embed')):
             return 0
         return int(name.split('.')[1]) + 1 if name.startswith('blocks.') else self.num_layers + 1
 
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
-        """Position embedding and patch kernel, both bicubic."""
+        """Resize position embedding and patch kernel, both bicubic."""
         if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
             return _resized(value.float(), own.shape[1:3])
         if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
             return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
         return None
 
-    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]] | None:
-        """With ``pooling`` a third of the blocks: on the last map only the end tokens have a gradient."""
-        if self.pooling is None:
-            return None
-        return block_at_a_third(self.blocks), lambda tokens, hw: self._to_map(
-            tokens, (hw[0] // self.stride, hw[1] // self.stride))
-
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
-        """Stem, position embedding and the first ``frozen_stages`` blocks."""
+        """Return stem, position embedding and the first ``frozen_stages`` blocks."""
         return [self.patch_embed, self.pos_embed, *self.blocks[:self.frozen_stages]]
 
 
 def unpadded_sizes(x: Tensor) -> list[tuple[int, int]]:
-    """Height and width of each picture of (B, C, H, W) without the zeros on its right and at its bottom.
+    """Return height and width of each image of (B, C, H, W) without the zeros on its right and at its bottom.
 
-    A row of a normalised picture that is zero in every channel is padding: pixels are whole numbers, the means in use
-    are not.
+    A row of a normalized image that is zero in every channel is padding: pixel values are integers, and the means
+    in use are not.
     """
     filled = (x != 0).any(1)
     sizes = []
     for axis in (2, 1):
         along = filled.any(axis)
-        places = torch.arange(1, along.shape[1] + 1, device=x.device)
-        sizes.append((along * places).amax(1))
+        positions = torch.arange(1, along.shape[1] + 1, device=x.device)
+        sizes.append((along * positions).amax(1))
     return [tuple(size) for size in torch.stack(sizes, 1).tolist()]
 
 
@@ -291,13 +297,13 @@ def _sizes(arch: str | dict) -> tuple[int, int]:
         raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
     sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
     if set(sizes) != {'dim', 'depth'}:
-        raise UserError(f'arch wants the keys dim and depth; it has {", ".join(sorted(sizes)) or "none"}')
+        raise UserError(f'arch requires the keys dim and depth; it has {", ".join(sorted(sizes)) or "none"}')
     return sizes['dim'], sizes['depth']
 
 
 def _check(version: int, stem: str, alternation: str, pooling: str | None, legacy_norm: bool,
            out_indices: tuple[int, ...], depth: int, frozen_stages: int) -> None:
-    """Arguments that exclude each other or are unknown, told in one line."""
+    """Raise `UserError` for unknown values and for arguments that exclude each other."""
     for name, value, known in (('version', version, tuple(VERSIONS)), ('stem', stem, ('patch', 'conv')),
                                ('alternation', alternation, ('bidirectional', 'unidirectional')),
                                ('pooling', pooling, POOLINGS)):

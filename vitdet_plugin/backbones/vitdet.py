@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone, block_at_a_third
+from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
@@ -24,7 +24,7 @@ ARCHS = {
     'large': dict(embed_dim=1024, depth=24, num_heads=16),
     'huge': dict(embed_dim=1280, depth=32, num_heads=16),
 }
-# How blocks exchange information between windows: the kind of the last block of each quarter of the depth.
+# Kinds of blocks that exchange information between windows; by default the last block of each quarter of the depth.
 PROPAGATIONS = ('none', 'global', 'shifted', 'conv_naive', 'conv_basic', 'conv_bottleneck')
 
 
@@ -40,7 +40,7 @@ class PatchEmbed(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block over a map of tokens (B, H, W, C), with an optional convolution behind it."""
+    """Pre-norm transformer block over a token map (B, H, W, C), with an optional convolution block at its end."""
 
     def __init__(self, dim: int, attn: WindowAttention, *, mlp_ratio: float, drop_path: float, norm_eps: float,
                  residual_block: str | None) -> None:
@@ -66,27 +66,22 @@ class ViTDet(Backbone):
 
     Args:
         arch: 'base', 'large', 'huge' or ``dict(embed_dim=, depth=, num_heads=)``.
-        img_size: side in pixels for which the global relative position tables are learned. Inputs of any size,
-            square or not, are taken: the tables are interpolated.
-        window_size: side of the windows in tokens.
-        propagation: one of 'none', 'global', 'shifted', 'conv_naive', 'conv_basic', 'conv_bottleneck', for
+        img_size: Side in pixels for which the global relative position tables are learned. Inputs may have any size,
+            square or not; the tables are interpolated.
+        window_size: Side of the windows in tokens.
+        propagation: One of 'none', 'global', 'shifted', 'conv_naive', 'conv_basic', 'conv_bottleneck', for
             the blocks ``propagation_indexes`` (default: the last block of each quarter of the depth).
-        global_block_indexes, shifted_block_indexes, residual_block_indexes: the same, block by block, on top of
-            ``propagation``, for mixtures; ``residual_block`` is the kind of the latter.
-        drop_path_rate: stochastic depth, rising linearly from 0 to this.
-        pretrain_img_size, pretrain_use_cls_token: the grid of ``pos_embed`` and whether it has a class slot.
-        attention: form of the attention, see :mod:`vitdet_plugin.layers.rel_pos_attention`.
-        frozen_stages: -1 nothing; 0 patch and position embedding; n also the first n blocks.
-        with_cp: recompute the blocks in the backward pass to save memory.
+        global_block_indexes, shifted_block_indexes, residual_block_indexes: Blocks of each kind, in addition to
+            ``propagation``; ``residual_block`` is the kind of the convolution blocks.
+        drop_path_rate: Stochastic depth, rising linearly from 0 to this rate.
+        pretrain_img_size, pretrain_use_cls_token: Grid of ``pos_embed``, and whether it has a class slot.
+        attention: Implementation of the attention, see :mod:`vitdet_plugin.ops.rel_pos_attention`.
+        frozen_stages: -1 for none; 0 for patch and position embedding; n for the first n blocks as well.
+        with_cp: Recompute the blocks in the backward pass to save memory.
 
     Input (B, in_channels, H, W), H and W multiples of ``patch_size``; output a tuple of one map
     (B, embed_dim, H / patch_size, W / patch_size).
     """
-
-    # 6 x 6 tokens, which the windows do not divide; windowed, global, shifted and convolutional blocks
-    tiny_cfg = dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=96, window_size=4, pretrain_img_size=64,
-                    propagation='none', global_block_indexes=[1], shifted_block_indexes=[2],
-                    residual_block_indexes=[3])
 
     def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
                  window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,
@@ -119,7 +114,7 @@ class ViTDet(Backbone):
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
         positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, dim)) if use_abs_pos else None
-        self._resized_pos: tuple[Tensor, Tensor] | None = None  # eval only: pos_embed as it was, and resized
+        self._resized_pos: tuple[Tensor, Tensor] | None = None  # eval only: pos_embed at that time, and resized
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
         self.blocks = nn.ModuleList()
         for i in range(depth):
@@ -130,7 +125,7 @@ class ViTDet(Backbone):
             self.blocks.append(Block(dim, attn, mlp_ratio=mlp_ratio, drop_path=rates[i], norm_eps=norm_eps,
                                      residual_block=residual_block if i in kinds['conv'] else None))
         self.reset_parameters()
-        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+        self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
     def reset_parameters(self) -> None:
         """Truncated normal (0.02) for linear weights and ``pos_embed``; relative positions and biases zero."""
@@ -153,7 +148,7 @@ class ViTDet(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """(B, in_channels, H, W) -> ((B, embed_dim, H / patch, W / patch),)."""
         if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is no multiple of patch_size={self.patch_size}; '
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of patch_size={self.patch_size}; '
                              'set pad_size_divisor in the data_preprocessor')
         x = self.patch_embed(x)
         if self.pos_embed is not None:
@@ -166,11 +161,11 @@ class ViTDet(Backbone):
         return (x.permute(0, 3, 1, 2),)
 
     def _abs_pos(self, hw: tuple[int, int]) -> Tensor:
-        """Position embedding of a grid, (1, H, W, C); remembered between calls in eval mode."""
+        """Return the position embedding of a grid, (1, H, W, C); cached between calls in eval mode."""
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._resized_pos = None
             return resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot)
-        # Comparing values costs little; versions and addresses miss writes through ``.data``, as averaging hooks do.
+        # Comparing values is cheap; version counters and addresses miss writes of averaging hooks through ``.data``.
         known = self._resized_pos
         if known is None or known[1].shape[1:3] != hw or not _equal(known[0], self.pos_embed):
             self._resized_pos = (self.pos_embed.detach().clone(),
@@ -179,11 +174,11 @@ class ViTDet(Backbone):
 
     @property
     def num_layers(self) -> int:
-        """Depth in blocks."""
+        """Number of blocks."""
         return len(self.blocks)
 
     def get_layer_id(self, name: str) -> int:
-        """0 for the embeddings, i + 1 for block i; the convolutions of residual blocks count as new layers (d2)."""
+        """Return 0 for the embeddings, i + 1 for block i; convolution blocks count as new layers, as in detectron2."""
         if name.startswith(('patch_embed.', 'pos_embed')):
             return 0
         if name.startswith('blocks.') and '.residual.' not in name:
@@ -191,7 +186,7 @@ class ViTDet(Backbone):
         return self.num_layers + 1
 
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
-        """Position embedding (bicubic), patch kernel (bicubic) and relative position tables (linear)."""
+        """Resize position embedding and patch kernel (bicubic) and relative position tables (linear)."""
         if name == 'pos_embed':
             return fit_stored_pos_embed(value, own)
         if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
@@ -200,12 +195,8 @@ class ViTDet(Backbone):
             return F.interpolate(value.float().T[None], size=len(own), mode='linear')[0].T
         return None
 
-    def cam_layer(self) -> tuple[nn.Module, Callable[[Tensor, tuple[int, int]], Tensor]]:
-        """A third of the blocks: later, a place also carries what attention has brought there from others."""
-        return block_at_a_third(self.blocks), lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
-
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
-        """The embeddings and the first ``frozen_stages`` blocks."""
+        """Return the embeddings and the first ``frozen_stages`` blocks."""
         embeddings = [self.patch_embed] + ([self.pos_embed] if self.pos_embed is not None else [])
         return [*embeddings, *self.blocks[:self.frozen_stages]]
 
@@ -219,7 +210,7 @@ def _sizes(arch: str | dict) -> dict:
         raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
     sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
     if set(sizes) != {'embed_dim', 'depth', 'num_heads'}:
-        raise UserError(f'arch wants the keys embed_dim, depth and num_heads; it has {sorted(sizes)}')
+        raise UserError(f'arch requires the keys embed_dim, depth and num_heads; it has {sorted(sizes)}')
     return sizes
 
 

@@ -1,8 +1,9 @@
-"""VOLO: a vision outlooker (Yuan et al., arXiv 2106.13112), for detectors and classifiers."""
+"""VOLO: Vision Outlooker (Yuan et al., arXiv 2106.13112), for detectors and classifiers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,21 @@ ARCHS = {
 }
 NORM_EPS = 1e-5
 _LEVELS = 3  # first stage, last stage, one coarser
+MIX_BOX = 'mix_box'  # metainfo of data samples: the box of MixedImages
+
+Box = tuple[int, int, int, int]  # (top, bottom, left, right), ends exclusive
+
+
+class MixedImages(NamedTuple):
+    """A batch of images whose tokens are exchanged in a box, see ``MixTokenDataPreprocessor``.
+
+    Attributes:
+        images: (B, C, H, W).
+        box: In cells of the backbone's map of stride 16. Tokens in it are those of the reversed batch.
+    """
+
+    images: Tensor
+    box: Box
 
 
 class PatchEmbed(nn.Module):
@@ -95,35 +111,27 @@ class Downsample(nn.Module):
 
 @MODELS.register_module()
 class VOLO(Backbone):
-    """Outlookers at stride 8, transformer blocks at stride 16. What follows in a classifier is ``VOLOClsHead``'s.
+    """Outlookers at stride 8, transformer blocks at stride 16. ``VOLOClsHead`` has the rest of a classifier.
 
     Args:
-        arch: 'd1' ... 'd5' or a dict with the same keys as ``ARCHS``'s.
-        img_size: side(s) in pixels for which ``pos_embed`` is learned. Inputs of any size are taken: it is resized
-            to their grid, and pixels of zero are appended to a multiple of 16.
-        patch_size: of the patches, in pixels.
-        out_indices: which maps to return: 0 the outlookers' (stride 8), 1 the last stage's (stride 16), 2 one of
-            stride 32 made of that. Classifiers take (1,), detectors (0, 1, 2).
-        out_norm: a LayerNorm for each map. Default: yes, unless the last stage's is the only one, which the
-            classification head normalises.
-        extra_level: how map 2 is made: 'pool' (average of 2 x 2) or 'conv' (2 x 2, stride 2).
-        downsamples, outlook_attention: by stage; whether a downsampling follows, and the kind of the blocks.
-        outlook: arguments of :class:`vitdet_plugin.layers.outlook.OutlookAttention`, say ``dict(form='plain')``.
-        qkv_bias, qk_scale: of all attention; ``qk_scale`` None is (channels of a head) ** -0.5.
-        drop_path_rate: stochastic depth, rising linearly over all blocks; outlookers get none, as in the official code.
-        mix_token: in training, paste a box of the reversed batch into the tokens (token labelling, arXiv 2104.10858).
-            The output then has one more entry, the box on the last map's grid, which ``VOLOClsHead`` un-mixes.
-        norm_eval: keep the stem's BatchNorm in eval mode: for small batches and pre-trained weights.
-        frozen_stages: -1 nothing; 0 stem and ``pos_embed``; n also the first n stages, downsampling included.
-        with_cp: recompute the blocks in the backward pass to save memory.
-
-    Input (B, in_channels, H, W); output a tuple of maps (B, C_i, H / stride_i, W / stride_i), rounded up.
+        arch: 'd1' ... 'd5' or a dict with the same keys as those of ``ARCHS``.
+        img_size: Side(s) in pixels for which ``pos_embed`` is learned. Inputs may have any size: it is resized to
+            their grid, and zero pixels are appended to a multiple of 16.
+        patch_size: Side of the patches in pixels.
+        out_indices: Which maps to return: 0 of the outlookers (stride 8), 1 of the last stage (stride 16), 2 a map of
+            stride 32 made from that. Classifiers use (1,), detectors (0, 1, 2).
+        out_norm: Whether each map has a LayerNorm. Default: True, unless the last stage's is the only map, which the
+            classification head normalizes.
+        extra_level: How map 2 is made: 'pool' (average of 2 x 2) or 'conv' (2 x 2, stride 2).
+        downsamples, outlook_attention: For each stage, whether a downsampling follows, and the kind of its blocks.
+        outlook: Arguments of :class:`vitdet_plugin.layers.outlook.OutlookAttention`, e.g. ``dict(form='plain')``.
+        qkv_bias, qk_scale: Of all attention layers; ``qk_scale`` None is (channels per head) ** -0.5.
+        drop_path_rate: Stochastic depth, rising linearly over all blocks; none in outlookers, as in the official code.
+        mix_token: Not supported any more; use ``MixTokenDataPreprocessor``.
+        norm_eval: Keep the stem's BatchNorm in eval mode, for small batches and pre-trained weights.
+        frozen_stages: -1 nothing; 0 stem and ``pos_embed``; n also the first n stages with their downsampling.
+        with_cp: Recompute the blocks in the backward pass to save memory.
     """
-
-    # both kinds of blocks, every tap with its norm, 3 x 5 positions
-    tiny_cfg = dict(arch=dict(layers=(2, 1, 2, 1), embed_dims=(32, 48, 48, 48), num_heads=(2, 4, 4, 4),
-                              mlp_ratios=(3, 3, 3, 2), stem_hidden_dim=4),
-                    img_size=(48, 80), out_indices=(0, 1, 2), extra_level='conv')
 
     def __init__(self, arch: str | dict = 'd1', *, img_size: int | Sequence[int] = 224, patch_size: int = 8,
                  in_channels: int = 3, out_indices: Sequence[int] = (1,), out_norm: bool | None = None,
@@ -136,12 +144,15 @@ class VOLO(Backbone):
         sizes = _sizes(arch)
         layers, dims = sizes['layers'], sizes['embed_dims']
         _check(layers, out_indices, extra_level, frozen_stages, patch_size)
+        if mix_token:
+            raise UserError("mix_token=True: tokens are mixed by the data preprocessor now; remove it and set "
+                            "model.data_preprocessor=dict(type='MixTokenDataPreprocessor', ...)")
         self.layers, self.frozen_stages, self.with_cp = tuple(layers), frozen_stages, with_cp
-        self.norm_eval, self.mix_token = norm_eval, mix_token
+        self.norm_eval = norm_eval
         self.patch_embed = PatchEmbed(in_channels, sizes['stem_hidden_dim'], dims[0], patch_size)
         total, done = sum(layers), 0
         self.network = nn.ModuleList()  # official numbering: a stage, its downsampling if any, the next stage ...
-        self._stage_ends: list[int] = []  # by stage, how many parts of the network belong to it and those before it
+        self._stage_ends: list[int] = []  # for each stage, number of parts up to its end
         for stage, depth in enumerate(layers):
             blocks = nn.Sequential()
             for i in range(done, done + depth):
@@ -171,7 +182,7 @@ class VOLO(Backbone):
         out_norm = self.out_indices != (1,) if out_norm is None else out_norm
         self.out_norms = nn.ModuleList(nn.LayerNorm(n, eps=NORM_EPS) for n in self.out_channels) if out_norm else None
         self.reset_parameters()
-        self.train()  # freezes: optimisers and DDP ask what wants a gradient before training starts
+        self.train()  # freezes: optimizers and DDP read requires_grad before training starts
 
     def reset_parameters(self) -> None:
         """Truncated normal (0.02) for linear weights and ``pos_embed``, zero biases; PyTorch's own for the rest."""
@@ -184,12 +195,18 @@ class VOLO(Backbone):
                 module.reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, in_channels, H, W) -> one map for each of ``out_indices``; see the class for ``mix_token``."""
+    def forward(self, x: Tensor | MixedImages) -> tuple[Tensor, ...]:
+        """Compute one map for each of ``out_indices``.
+
+        Args:
+            x: Images (B, in_channels, H, W); of :class:`MixedImages`, tokens are exchanged after the stem.
+
+        Returns:
+            Maps (B, C_i, H / stride_i, W / stride_i), sizes rounded up.
+        """
+        x, box = x if isinstance(x, MixedImages) else (x, None)
         x = self.patch_embed(F.pad(x, (0, -x.shape[-1] % self.divisor, 0, -x.shape[-2] % self.divisor)))
-        box = None
-        if self.mix_token and self.training:
-            box = draw_box(x.shape[1] // self._ratio, x.shape[2] // self._ratio)
+        if box is not None:
             x = paste_reversed(x, *(self._ratio * edge for edge in box))
         maps = []
         for index, part in enumerate(self.network):
@@ -204,8 +221,7 @@ class VOLO(Backbone):
         outs = [maps[i] for i in self.out_indices]
         if self.out_norms is not None:
             outs = [norm(out) for norm, out in zip(self.out_norms, outs)]
-        outs = [out.permute(0, 3, 1, 2) for out in outs]
-        return tuple(outs) if box is None else (*outs, torch.tensor(box))
+        return tuple(out.permute(0, 3, 1, 2) for out in outs)
 
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and torch.is_grad_enabled()) or isinstance(part, Downsample):
@@ -242,7 +258,7 @@ class VOLO(Backbone):
         return sum(self.layers)
 
     def get_layer_id(self, name: str) -> int:
-        """0 for stem and ``pos_embed``, i + 1 for block i of all; a downsampling goes with the block behind it."""
+        """0 for stem and ``pos_embed``, i + 1 for block i of all; a downsampling has the id of the block after it."""
         if name.startswith(('patch_embed.', 'pos_embed')):
             return 0
         if not name.startswith('network.'):
@@ -252,7 +268,7 @@ class VOLO(Backbone):
         return before + 1 + (int(block) if block.isdigit() else 0)
 
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
-        """Position embedding (bicubic), to any grid."""
+        """Resize the position embedding to any grid (bicubic)."""
         if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
             return _resize(value.float(), own.shape[1:3])
         return None
@@ -263,22 +279,8 @@ class VOLO(Backbone):
         return [self.patch_embed, self.pos_embed, *self.network[:parts]]
 
 
-def draw_box(rows: int, columns: int) -> tuple[int, int, int, int]:
-    """CutMix's box (arXiv 1905.04899) on a grid: share of the area uniform in [0, 1], centre uniform, cut at the edges.
-
-    Returns:
-        (top, bottom, left, right), ends exclusive.
-    """
-    side = (1.0 - torch.rand((), device='cpu').item()) ** 0.5
-    edges: list[int] = []
-    for size in (rows, columns):
-        length, centre = int(size * side), int(torch.randint(size, (), device='cpu'))
-        edges += [max(centre - length // 2, 0), min(centre + (length + 1) // 2, size)]
-    return tuple(edges)
-
-
 def paste_reversed(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """(B, H, W, C) with a box taken from the reversed batch; applied twice it gives ``x`` back."""
+    """Replace a box of ``x`` (B, H, W, C) by that of the reversed batch; applied twice it returns ``x``."""
     mixed = x.clone()
     mixed[:, top:bottom, left:right] = x.flip(0)[:, top:bottom, left:right]
     return mixed
@@ -295,7 +297,7 @@ def _sizes(arch: str | dict) -> dict:
         raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
     sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
     if set(sizes) != set(ARCHS['d1']):
-        raise UserError(f'arch wants the keys {", ".join(ARCHS["d1"])}; it has {", ".join(sizes)}')
+        raise UserError(f'arch requires the keys {", ".join(ARCHS["d1"])}; it has {", ".join(sizes)}')
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""Reordering the last layers of a detector or classifier so that each class keeps its weights by name."""
+"""Reorder the last layers of a detector or classifier by class name."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ _BACKGROUND_LAST = ('fc_cls',)  # softmax heads have one more output; sigmoid on
 _PER_CLASS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
 
 
-def match_classes(state: dict[str, Tensor], names: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: Sequence[str]) -> dict[str, str]:
     """Reorder the rows of classification, class-specific box and mask layers in place.
 
     Args:
-        names: class names in the order of the weights.
-        wanted: class names in the order of the data set; each has to be among ``names``.
+        state: Weights by name; changed in place.
+        names: Class names in the order of the weights.
+        target_names: Class names in the order of the data set; each has to be among ``names``.
 
     Returns:
-        What was reordered: name of the weight and how.
+        The names of the reordered weights, and for each a description.
 
     Raises:
-        UserError: a wanted class is not in the file, names repeat, or no layer has as many outputs as ``names``.
+        UserError: A class is not in the file, names repeat, or no layer has as many outputs as ``names``.
     """
-    for what, each in (('the file', names), ('the data set', wanted)):
+    for what, each in (('the file', names), ('the data set', target_names)):
         repeated = sorted({name for name in each if list(each).count(name) > 1})
         if repeated:
             raise UserError(f'class names of {what} repeat: {", ".join(repeated[:4])}')
-    place = {name: index for index, name in enumerate(names)}
-    absent = [name for name in wanted if name not in place]
+    index_of = {name: index for index, name in enumerate(names)}
+    absent = [name for name in target_names if name not in index_of]
     if absent:
         raise UserError(f'{len(absent)} classes are not among those of the checkpoint: {", ".join(absent[:4])}')
-    order, done = torch.tensor([place[name] for name in wanted]), {}
+    order, done = torch.tensor([index_of[name] for name in target_names]), {}
     for name, value in state.items():
         layer = name.split('.')[-2] if '.' in name else ''
         rows = _rows(layer, value, len(names), order)
         if rows is not None:
             state[name] = value[rows]
-            done[name] = f'classes by name, {len(names)} to {len(wanted)}'
+            done[name] = f'classes by name, {len(names)} to {len(target_names)}'
     if not done:
-        raise UserError(f'no layer of the checkpoint has outputs for {len(names)} classes; is the list of names right?')
+        raise UserError(f'no layer of the checkpoint has outputs for {len(names)} classes; check the class names')
     return done
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Class names from an annotation file (COCO, LVIS; ordered by category id) or a text file of one name a line.
+    """Read class names from an annotation file (COCO, LVIS; ordered by category id) or a text file, one name per line.
 
     Raises:
-        UserError: the file does not exist or is neither.
+        UserError: The file does not exist or is neither.
     """
     path = Path(path)
     if not path.is_file():

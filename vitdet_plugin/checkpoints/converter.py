@@ -1,4 +1,4 @@
-"""One call that turns a checkpoint of any known format into one of this project's, as ``.pth`` or ``.safetensors``."""
+"""Convert a checkpoint of any known format to this project's names, as ``.pth`` or ``.safetensors``."""
 
 from __future__ import annotations
 
@@ -25,38 +25,39 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
     """Read ``source``, rename its weights to this project's names and write them to ``target``.
 
     Args:
-        to: 'mmdet' (a ``.pth`` with ``state_dict``, which mmengine loads) or 'safetensors'; by default what the ending
-            of ``target`` says.
-        model: a detector, classifier or backbone to fit the weights to: sizes are changed, and what the model lacks is
-            an error. Without one only names change, and patches of another size.
-        form: name of the format, instead of recognising it by the weights' names.
-        allow_unexpected: names, or patterns with ``*``, of weights that no rule knows and that may be left out.
-        patch_size: without a model, resize patch embeddings of others' plain ViTs (14 in MAE's ViT-H) to this; None:
-            leave. Our own files stay as they are.
-        classes: class names (in the file, wanted), to reorder the rows of the last layers by name.
+        to: 'mmdet' (a ``.pth`` with ``state_dict``, which mmengine loads) or 'safetensors'; by default from the
+            suffix of ``target``.
+        model: A detector, classifier or backbone to fit the weights to: weights are resized, and weights that the model
+            lacks are an error. Without one only names change, and patches of another size.
+        form: Name of the format, instead of recognizing it by the weights' names.
+        allow_unexpected: Names, or patterns with ``*``, of weights that no rule covers and that may be left out.
+        patch_size: Without a model, resize patch embeddings of plain ViTs in other formats (14 in MAE's ViT-H) to this;
+            None: keep the size. Files of this project are not resized.
+        classes: Class names in the file and class names of the result, to reorder the rows of the last layers by name.
 
     Returns:
         The report; without a model nothing can be missing.
 
     Raises:
-        UserError: unknown format, leftovers, weights that do not fit, or a file that cannot be read or written.
+        UserError: Unknown or ambiguous format, leftovers, weights that do not fit, or a file that cannot be read or
+            written.
     """
     source, target = Path(source), Path(target)
     to = to or ('safetensors' if target.suffix == '.safetensors' else 'mmdet')
     if to not in TARGETS:
         raise UserError(f'--to {to}: choose one of {", ".join(TARGETS)}')
     if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f'{target} is the file to be converted: choose another name for the result')
+        raise UserError(f'{target} is the file to convert: choose another name for the result')
     if model is None:
         state, report = _rename(source, form, allow_unexpected)
-        if patch_size and report.recognised_as not in OURS:
+        if patch_size and report.recognized_as not in OURS:
             _resize_patches(state, patch_size, report)
     else:
         report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, other_classes=bool(classes))
         state = {name: value for name, value in model.state_dict().items() if name in set(report.matched)}
     if classes:
         report.resized.update(match_classes(state, *classes))
-    write_state_dict(state, target, to, dict(source=source.name, format=report.recognised_as))
+    write_state_dict(state, target, to, dict(source=source.name, format=report.recognized_as))
     return report
 
 
@@ -76,17 +77,16 @@ def _rename(source: Path, form: str | None, allow_unexpected: Sequence[str]) -> 
     ours = {name for name in weights if name.split('.')[0] in ('backbone', 'neck', 'rpn_head', 'roi_head', 'bbox_head',
                                                                'head')}
     if ours and not any(name.startswith('backbone.') for name in ours):
-        ours = set()  # the heads alone say nothing
-    recognised_as, converted = convert(weights, ours, str(source), form)
-    report = LoadReport(str(source), recognised_as, matched=list(converted.state), dropped=converted.dropped,
-                        unexpected=list(converted.unknown))
+        ours = set()  # heads alone do not identify a format
+    report, converted = convert(weights, ours, str(source), form)
+    report.matched = list(converted.state)
     report.allow(allow_unexpected)
     report.raise_for_leftovers()
     return converted.state, report
 
 
 def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> None:
-    """Kernels to ``size`` x ``size`` pixels, and the grid of the position embedding with them (same image size)."""
+    """Resize kernels to ``size`` x ``size`` pixels, and the position embedding's grid for the same image size."""
     from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed
     kernel, pos = (state.get(f'backbone.{name}') for name in ('patch_embed.proj.weight', 'pos_embed'))
     is_plain = 'backbone.blocks.0.attn.qkv.weight' in state  # VOLO and Vision-LSTM have a kernel of this name, too
@@ -95,10 +95,10 @@ def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> 
     before = kernel.shape[-1]
     slot = pos.ndim == 3 and int(pos.shape[1] ** 0.5) ** 2 != pos.shape[1]
     grid = int((pos.shape[1] - slot) ** 0.5) if pos.ndim == 3 else pos.shape[1]
-    wanted = torch.empty(1, (grid * before // size) ** 2 + slot, pos.shape[-1])
+    target = torch.empty(1, (grid * before // size) ** 2 + slot, pos.shape[-1])
     new = {'backbone.patch_embed.proj.weight': F.interpolate(kernel.float(), (size, size), mode='bicubic',
                                                              align_corners=False).to(kernel.dtype),
-           'backbone.pos_embed': fit_stored_pos_embed(pos, wanted).to(pos.dtype)}
+           'backbone.pos_embed': fit_stored_pos_embed(pos, target).to(pos.dtype)}
     for name, value in new.items():
         report.resized[name] = f'{tuple(state[name].shape)} to {tuple(value.shape)}'
         state[name] = value

@@ -1,4 +1,4 @@
-"""Official spellings of ConvNeXt weights (V1 and V2; timm, mmpretrain and mmdet) and their names in this project."""
+"""Published names of ConvNeXt weights (V1 and V2; timm, mmpretrain and mmdet) and their names in this project."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 from vitdet_plugin.checkpoints.formats import Drop, Format
 
 _LEAF = r'(weight|bias)'
-# The official detectors and the classifiers put their weights under these; FCMAE's pre-training under `encoder.`.
-_ROOM = r'(?:backbone\.|encoder\.)?'
-_BLOCK = _ROOM + r'stages\.(\d)\.(\d+)\.'
+# Prefixes of the official detectors and classifiers, and of FCMAE's pre-training (`encoder.`).
+_PREFIX = r'(?:backbone\.|encoder\.)?'
+_BLOCK = _PREFIX + r'stages\.(\d)\.(\d+)\.'
 
 
 def _shape(name: str, value: Tensor) -> Tensor:
-    """The shapes here: GRN's weights are (1, 1, 1, C) in the official files, pointwise layers may be (C, D, 1, 1)."""
+    """Flatten to the shapes used here: official GRN weights are (1, 1, 1, C), pointwise layers may be (C, D, 1, 1)."""
     if '.grn.' in name:
         return value.flatten()
     return value.flatten(1) if '.mlp.fc' in name and value.ndim == 4 else value
@@ -23,10 +23,10 @@ _HEADS = (r'((?:neck|rpn_head|roi_head|bbox_head)\..*)', r'\1')
 
 OFFICIAL = Format(
     'ConvNeXt',
-    matches=lambda names: any(name.endswith('stages.0.0.dwconv.weight') for name in names),
+    keys=('*stages.0.0.dwconv.weight',),
     rules=[
-        (_ROOM + rf'downsample_layers\.0\.([01])\.{_LEAF}', r'backbone.stem.\1.\2'),
-        (_ROOM + rf'downsample_layers\.([123])\.([01])\.{_LEAF}', r'backbone.stages.\1.downsample.\2.\3'),
+        (_PREFIX + rf'downsample_layers\.0\.([01])\.{_LEAF}', r'backbone.stem.\1.\2'),
+        (_PREFIX + rf'downsample_layers\.([123])\.([01])\.{_LEAF}', r'backbone.stages.\1.downsample.\2.\3'),
         (_BLOCK + rf'dwconv\.{_LEAF}', r'backbone.stages.\1.blocks.\2.conv_dw.\3'),
         (_BLOCK + rf'norm\.{_LEAF}', r'backbone.stages.\1.blocks.\2.norm.\3'),
         (_BLOCK + rf'pwconv([12])\.{_LEAF}', r'backbone.stages.\1.blocks.\2.mlp.fc\3.\4'),
@@ -44,7 +44,7 @@ OFFICIAL = Format(
 
 TIMM = Format(
     'ConvNeXt, timm',
-    matches=lambda names: {'stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'} <= names,
+    keys=('stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'),
     rules=[
         (r'((?:stem|stages)\..*)', r'backbone.\1'),
         (r'(head\.(?:norm|fc)\..*)', r'\1'),
@@ -53,9 +53,9 @@ TIMM = Format(
 )
 
 
-def _openmmlab(name: str, matches, last_norm: list) -> Format:
+def _openmmlab(name: str, keys: tuple[str, ...], last_norm: list) -> Format:
     block = r'backbone\.stages\.(\d)\.(\d+)\.'
-    return Format(name, matches, rules=[
+    return Format(name, keys, rules=[
         (rf'backbone\.downsample_layers\.0\.([01])\.{_LEAF}', r'backbone.stem.\1.\2'),
         (rf'backbone\.downsample_layers\.([123])\.([01])\.{_LEAF}', r'backbone.stages.\1.downsample.\2.\3'),
         (block + rf'depthwise_conv\.{_LEAF}', r'backbone.stages.\1.blocks.\2.conv_dw.\3'),
@@ -71,12 +71,9 @@ def _openmmlab(name: str, matches, last_norm: list) -> Format:
     ], adapt=_shape)
 
 
-def _is_openmmlab(names) -> bool:
-    return any(name.startswith('backbone.stages.0.0.depthwise_conv') for name in names)
-
-
-MMDET = _openmmlab('ConvNeXt, mmdet', lambda names: _is_openmmlab(names) and 'backbone.norm0.weight' in names,
+_DEPTHWISE = 'backbone.stages.0.0.depthwise_conv*'
+MMDET = _openmmlab('ConvNeXt, mmdet', (_DEPTHWISE, 'backbone.norm0.weight'),
                    [(rf'backbone\.norm([0-3])\.{_LEAF}', r'backbone.norm\1.\2')])
-MMPRETRAIN = _openmmlab('ConvNeXt, mmpretrain', _is_openmmlab, [(rf'backbone\.norm3\.{_LEAF}', r'head.norm.\1')])
+MMPRETRAIN = _openmmlab('ConvNeXt, mmpretrain', (_DEPTHWISE,), [(rf'backbone\.norm3\.{_LEAF}', r'head.norm.\1')])
 
 FORMATS = [OFFICIAL, TIMM, MMDET, MMPRETRAIN]

@@ -1,4 +1,4 @@
-"""The head's part of a classifier's checkpoint, for fine-tuning on classes of one's own."""
+"""Load the head of a classifier's checkpoint, for fine-tuning on other classes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from vitdet_plugin.errors import UserError
 
 
 def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> LoadReport:
-    """Load what a checkpoint of any known format has for a classification head.
+    """Load the weights of a classification head from a checkpoint of any known format.
 
     Args:
-        classifiers: names of the head's final layers. They are left as they are where the checkpoint's are of another
-            shape, which means other classes, or where the head has none.
+        classifiers: Names of the head's final layers. They keep their values where the checkpoint's have another
+            shape, that is, other classes; those that the head does not have are left out.
 
     Raises:
-        UserError: the checkpoint holds nothing for a head, or another weight that does not fit.
+        UserError: The checkpoint has no weights of a head, or another weight that does not fit.
     """
     own = head.state_dict()
-    recognised_as, converted = convert(load_state_dict_file(path), {f'head.{name}' for name in own}, str(path))
-    report, state = LoadReport(str(path), recognised_as, dropped=converted.dropped), {}
+    report, converted = convert(load_state_dict_file(path), {f'head.{name}' for name in own}, str(path))
+    state = {}
     for full_name, value in converted.state.items():
         name = full_name.removeprefix('head.')
         if name == full_name:
@@ -38,10 +38,10 @@ def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> 
             report.dropped[full_name] = 'classifier of other classes'
         else:
             shape = tuple(own[name].shape) if name in own else None
-            raise UserError(f'{path}: {name} is {tuple(value.shape)}, the head wants {shape or "none"}; does the '
-                            'config describe this model?')
+            raise UserError(f'{path}: {name} is {tuple(value.shape)}, the head requires {shape or "none"}; '
+                            'check that the config describes this model')
     if not state:
-        raise UserError(f'{path} ({recognised_as}) holds no weights for {type(head).__name__}')
+        raise UserError(f'{path} ({report.recognized_as}) holds no weights for {type(head).__name__}')
     report.matched, report.missing = list(state), [name for name in own if name not in state]
     head.load_state_dict(state, strict=False)
     return report

@@ -1,6 +1,6 @@
-"""Official spellings of InternImage's weights: OpenGVLab's files, Hugging Face's, mmpretrain's project.
+"""Published names of InternImage's weights: OpenGVLab's files, Hugging Face's, mmpretrain's project.
 
-The official norms stand in sequences beside changes of layout, so their names end in an index; here they do not.
+The official norms are in sequences with changes of layout, so their names end in an index; here they do not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _NORM_LEAF = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 
 def _rules(prefix: str, levels: str, fc1: str, fc2: str, stem: tuple[str, str, str, str],
            scale: str = 'gamma') -> list[tuple[str, str | Drop]]:
-    """The table of a spelling, from what its parts are called there."""
+    """Rules of a naming scheme, from the names of its parts."""
     level = rf'{prefix}{levels}\.(\d)\.'
     block = rf'{level}blocks\.(\d+)\.'
     conv1, norm1, conv2, norm2 = stem
@@ -51,40 +51,41 @@ def _head_rules(prefix: str) -> list[tuple[str, str | Drop]]:
     ]
 
 
-def _forgivable(missing: Set[str], found: Set[str]) -> Set[str]:
-    """InternImage-T's files have no layer scale: a model with one keeps its initial values."""
+def _optional_layer_scales(missing: Set[str], found: Set[str]) -> Set[str]:
+    """Layer scales, if the file has none at all: InternImage-T's files have no layer scale."""
     if any(name.endswith(('gamma1', 'gamma2')) for name in found):
         return set()
     return {name for name in missing if name.endswith(('gamma1', 'gamma2'))}
 
 
-def _has(pattern_parts: tuple[str, ...], names: Set[str]) -> bool:
-    return any(name.endswith('.blocks.0.dcn.mask.weight') and name.startswith(pattern_parts) for name in names)
+def _first_mask(*prefixes: str) -> str:
+    """Pattern of the first operator's mask weight below one of ``prefixes``."""
+    return '|'.join(f'{prefix}.0.*blocks.0.dcn.mask.weight' for prefix in prefixes)
 
 
 MMPRETRAIN = Format(
     "mmpretrain's InternImage",
-    matches=lambda names: _has(('layers.0.', 'backbone.layers.0.'), names),
+    keys=(_first_mask('layers', 'backbone.layers'),),
     rules=_rules('(?:backbone\\.)?', 'layers', r'layers\.0\.0', r'layers\.1', ('0', '1', '3', '4')),
-    # q . (k + b) shifts all scores alike: mmpretrain leaves the bias of the keys out
-    may_miss=lambda missing, found: _forgivable(missing, found) | (missing & {'head.pool.k.bias'}))
+    # q . (k + b) shifts all scores equally: mmpretrain leaves the bias of the keys out
+    may_miss=lambda missing, found: _optional_layer_scales(missing, found) | (missing & {'head.pool.k.bias'}))
 
 HUGGING_FACE = Format(
     "Hugging Face's InternImage",
-    matches=lambda names: _has(('model.levels.0.',), names),
+    keys=(_first_mask('model.levels'),),
     rules=_rules('model\\.', 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2'),
                  scale='(?:gamma|layer_scale)'),
-    may_miss=_forgivable)
+    may_miss=_optional_layer_scales)
 
 OFFICIAL = Format(
     "OpenGVLab's InternImage",
-    matches=lambda names: _has(('levels.0.', 'backbone.levels.0.'), names)
-    and any(name.endswith(('patch_embed.norm1.0.weight', 'patch_embed.norm1.1.weight')) for name in names),
+    # the norm's index distinguishes the official names from this project's
+    keys=(_first_mask('levels', 'backbone.levels'), '*patch_embed.norm1.0.weight|*patch_embed.norm1.1.weight'),
     rules=[
         *_rules('(?:backbone\\.)?', 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2')),
-        (r'((?:neck|rpn_head|roi_head)\..*)', r'\1'),  # mmdet 2 and mmdet 3 spell them alike
-        (r'ema_.*', Drop('running averages that mmdet 2 keeps beside the weights')),
+        (r'((?:neck|rpn_head|roi_head)\..*)', r'\1'),  # the same names in mmdet 2 and mmdet 3
+        (r'ema_.*', Drop('running averages that mmdet 2 keeps next to the weights')),
     ],
-    may_miss=_forgivable)
+    may_miss=_optional_layer_scales)
 
 FORMATS = [MMPRETRAIN, HUGGING_FACE, OFFICIAL]

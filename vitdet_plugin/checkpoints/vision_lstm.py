@@ -1,4 +1,4 @@
-"""Official spellings of Vision-LSTM weights: versions 1 and 2, as published and as the training code saves them.
+"""Published names of Vision-LSTM weights: versions 1 and 2, as published and as the training code saves them.
 
 Version 2 counts its blocks in pairs, a pair holding one block of each direction by name; here, as in version 1 and in
 the training code, every block has a number of its own.
@@ -6,14 +6,12 @@ the training code, every block has a number of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-
 from vitdet_plugin.checkpoints.formats import Format
 
 _MAX_PAIRS = 64
 _DIRECTIONS = ('rowwise_from_top_left', 'rowwise_from_bot_right')
 _PREFIX = r'(?:xlstm\.)?'
-# what follows a block's number: its norm, and its layer with the convolution's several names
+# after a block's number: its norm, or its layer, whose convolution has several names
 _PARTS = [
     (r'(?:xlstm_norm|norm)\.(weight|bias)', r'norm.{}'),
     (r'(?:xlstm|layer)\.(?:conv1d\.conv|conv1d|conv)\.(weight|bias)', r'layer.conv.{}'),
@@ -22,24 +20,9 @@ _PARTS = [
 ]
 _STEM = [(r'patch_embed\.proj\.(weight|bias)', r'backbone.patch_embed.proj.\1'),
          (r'pos_embed\.embed', r'backbone.pos_embed')]
-
-
-def _is_vil(names: Set[str]) -> bool:
-    return 'pos_embed.embed' in names and any('.mlstm_cell.' in name for name in names)
-
-
-def _is_training(names: Set[str]) -> bool:
-    return any('.xlstm_norm.' in name for name in names)
-
-
-def _is_v2(names: Set[str]) -> bool:
-    """Version 2 is the one whose blocks have biases, or the one that names directions."""
-    return any(name.endswith('.proj_up.bias') or _DIRECTIONS[0] in name for name in names)
-
-
-def _when(*conditions: tuple[Callable[[Set[str]], bool], bool]) -> Callable[[Set[str]], bool]:
-    return lambda names: _is_vil(names) and all(condition(names) == wanted for condition, wanted in conditions)
-
+_COMMON = ('pos_embed.embed', '*.mlstm_cell.*')
+_IN_TRAINING = '*.xlstm_norm.*'
+_VERSION_2 = f'*.proj_up.bias|*{_DIRECTIONS[0]}*'  # its blocks have biases, or named directions
 
 _NUMBERED = [(_PREFIX + r'blocks\.(\d+)\.' + part, r'backbone.blocks.\1.' + target.format(r'\2'))
              for part, target in _PARTS]
@@ -48,17 +31,17 @@ _PAIRED = [(rf'blocks\.{pair}\.{direction}\.' + part, f'backbone.blocks.{2 * pai
 
 
 def _ends(**targets: str) -> list[tuple[str, str]]:
-    """Rules for the norms and the classifier behind the blocks; ``head_0`` stands for ``head.0``."""
+    """Rules for the norms and the classifier after the blocks; ``head_0`` stands for ``head.0``."""
     return [(_PREFIX + name.replace('_0', r'\.0').replace('_1', r'\.1') + r'\.(weight|bias)', rf'{target}.\1')
             for name, target in targets.items()]
 
 
-V1 = Format('Vision-LSTM 1', matches=_when((_is_training, False), (_is_v2, False)), rules=[
+V1 = Format('Vision-LSTM 1', keys=_COMMON, without=(_IN_TRAINING, _VERSION_2), rules=[
     *_STEM, *_NUMBERED, *_ends(norm='backbone.norm', legacy_norm='backbone.legacy_norm', head='head.fc')])
-V2 = Format('Vision-LSTM 2', matches=_when((_is_training, False), (_is_v2, True)), rules=[
+V2 = Format('Vision-LSTM 2', keys=(*_COMMON, _VERSION_2), without=(_IN_TRAINING,), rules=[
     *_STEM, *_PAIRED, *_NUMBERED, *_ends(norm='backbone.norm', legacy_norm='head.legacy_norm', head='head.fc')])
-V1_TRAINING = Format('Vision-LSTM 1, training', matches=_when((_is_training, True), (_is_v2, False)), rules=[
+V1_TRAINING = Format('Vision-LSTM 1, training', keys=(*_COMMON, _IN_TRAINING), without=(_VERSION_2,), rules=[
     *_STEM, *_NUMBERED, *_ends(post_blocks_norm='backbone.legacy_norm', head_0='backbone.norm', head_1='head.fc')])
-V2_TRAINING = Format('Vision-LSTM 2, training', matches=_when((_is_training, True), (_is_v2, True)), rules=[
+V2_TRAINING = Format('Vision-LSTM 2, training', keys=(*_COMMON, _IN_TRAINING, _VERSION_2), rules=[
     *_STEM, *_NUMBERED, *_ends(post_blocks_norm='backbone.norm', head_0='head.legacy_norm', head_1='head.fc')])
 FORMATS = [V1, V2, V1_TRAINING, V2_TRAINING]

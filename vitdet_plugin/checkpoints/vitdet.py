@@ -1,4 +1,4 @@
-"""Official spellings of ViT and ViTDet weights, and their names in this project.
+"""Published names of ViT and ViTDet weights, and their names in this project.
 
 Each format is a table of regular expressions, read from top to bottom; the first that matches the whole name renames
 the weight, or drops it where the right-hand side is ``Drop(reason)``.
@@ -17,8 +17,8 @@ _STEM = r'(patch_embed\.proj\.(?:weight|bias)|pos_embed)'
 
 MAE = Format(
     'MAE',
-    matches=lambda names: {'cls_token', 'pos_embed', 'blocks.0.attn.qkv.weight'} <= names
-    and not any('rel_pos' in name for name in names),
+    keys=('cls_token', 'pos_embed', 'blocks.0.attn.qkv.weight'),
+    without=('*rel_pos*',),
     rules=[
         (_STEM, r'backbone.\1'),
         (_BLOCK, r'backbone.\1'),
@@ -31,7 +31,7 @@ MAE = Format(
 
 DETECTRON2 = Format(
     'detectron2 ViTDet',
-    matches=lambda names: any(name.startswith(('net.blocks.', 'backbone.net.blocks.')) for name in names),
+    keys=('net.blocks.*|backbone.net.blocks.*',),
     rules=[
         (r'pixel_(mean|std)', Drop('the data preprocessor holds mean and std')),
         (r'(?:backbone\.)?net\.(.*)', r'backbone.\1'),
@@ -46,7 +46,7 @@ DETECTRON2 = Format(
         (r'proposal_generator\.rpn_head\.objectness_logits\.(.*)', r'rpn_head.rpn_cls.\1'),
         (r'proposal_generator\.rpn_head\.anchor_deltas\.(.*)', r'rpn_head.rpn_reg.\1'),
         (r'proposal_generator\.anchor_generator\..*', Drop('anchors are computed')),
-        # heads; a cascade has a stage index behind box_head and box_predictor. Convolutions count from 1 there.
+        # heads; a cascade has a stage index after box_head and box_predictor. Convolutions count from 1 there.
         *[(rf'roi_heads\.box_head(\.\d)?\.conv{k}\.weight', rf'roi_head.bbox_head\1.shared_convs.{k - 1}.conv.weight')
           for k in range(1, 5)],
         *[(rf'roi_heads\.box_head(\.\d)?\.conv{k}\.norm\.(.*)', rf'roi_head.bbox_head\1.shared_convs.{k - 1}.ln.\2')
@@ -66,7 +66,7 @@ DETECTRON2 = Format(
 
 MMDET_PROJECT = Format(
     'mmdet projects/ViTDet',
-    matches=lambda names: 'neck.fpn1.0.weight' in names,
+    keys=('neck.fpn1.0.weight',),
     rules=[
         (r'neck\.fpn1\.([013])\.(weight|bias)', r'neck.levels.0.resize.\1.\2'),
         (r'neck\.fpn2\.0\.(weight|bias)', r'neck.levels.1.resize.0.\1'),
@@ -82,7 +82,7 @@ MMDET_PROJECT = Format(
 
 EASYCV = Format(
     'EasyCV ViTDet',
-    matches=lambda names: any(name.startswith('neck.sfp_0.') for name in names),
+    keys=('neck.sfp_0.*',),
     rules=[
         (r'backbone\.(?:cls_token)', _NO_CLS),
         (r'backbone\.norm\..*', _NO_NORM),
@@ -96,7 +96,7 @@ EASYCV = Format(
 
 SAM = Format(
     'SAM image encoder',
-    matches=lambda names: any(name.endswith('blocks.0.mlp.lin1.weight') for name in names),
+    keys=('*blocks.0.mlp.lin1.weight',),
     rules=[
         (r'(?:image_encoder\.)?' + _STEM, r'backbone.\1'),
         (r'(?:image_encoder\.)?(blocks\.\d+\.mlp)\.lin([12])\.(.*)', r'backbone.\1.fc\2.\3'),
@@ -106,15 +106,15 @@ SAM = Format(
     ],
 )
 
-# EasyCV's first version and ViTAE scale the queries before the relative positions, we and detectron2 do not. The names
-# are the same, so this one has to be asked for by name.
+# EasyCV's first version and ViTAE scale the queries before the relative positions; detectron2 and this project do not.
+# The names are the same, so this format has to be asked for by name.
 EASYCV_V1 = replace(
-    EASYCV, name='EasyCV ViTDet, scaled rel_pos', matches=lambda names: False,
+    EASYCV, name='EasyCV ViTDet, scaled rel_pos', keys=(),
     adapt=lambda name, value: value * value.shape[-1] ** -0.5 if 'rel_pos' in name else value)
 
 TIMM_SAM = Format(
     "timm's SAM encoder",
-    matches=lambda names: {'pos_embed', 'neck.0.weight', 'blocks.0.mlp.fc1.weight'} <= names,
+    keys=('pos_embed', 'neck.0.weight', 'blocks.0.mlp.fc1.weight'),
     rules=[
         (_STEM, r'backbone.\1'),
         (r'(blocks\..*)', r'backbone.\1'),
@@ -126,8 +126,7 @@ TIMM_SAM = Format(
 _HF = r'(?:vitdet\.|model\.|backbone\.)?(?:vitdet\.)?'
 HUGGING_FACE = Format(
     "Hugging Face's VitDet",
-    matches=lambda names: any(name.endswith('encoder.layer.0.attention.qkv.weight') for name in names)
-    and any(name.endswith('embeddings.projection.weight') for name in names),
+    keys=('*encoder.layer.0.attention.qkv.weight', '*embeddings.projection.weight'),
     rules=[
         (_HF + r'embeddings\.position_embeddings', 'backbone.pos_embed'),
         (_HF + r'embeddings\.projection\.(weight|bias)', r'backbone.patch_embed.proj.\1'),

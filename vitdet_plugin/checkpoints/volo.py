@@ -1,4 +1,4 @@
-"""Official spelling of VOLO's weights, which timm shares, and their names in this project."""
+"""Published names of VOLO's weights (timm uses the same) and their names in this project."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from vitdet_plugin.checkpoints.formats import Format
 
 VOLO = Format(
     'VOLO',
-    # our own backbone alone is spelt alike but has no norm.weight
-    matches=lambda names: {'patch_embed.conv.0.weight', 'patch_embed.proj.weight', 'network.0.0.norm1.weight',
-                           'norm.weight'} <= names,
+    # the backbone of this project has the same names, but no norm.weight
+    keys=('patch_embed.conv.0.weight', 'patch_embed.proj.weight', 'network.0.0.norm1.weight', 'norm.weight'),
     rules=[
         (r'(patch_embed\..*|network\..*|pos_embed)', r'backbone.\1'),
         (r'head\.(weight|bias)', r'head.fc.\1'),

@@ -1,34 +1,64 @@
-"""What the OpenMMLab stack needs in order to run here; nothing outside this room patches anything.
+"""What the OpenMMLab stack needs in order to run here. No other subpackage patches anything.
 
 =====================  ================================================================================
-``mmcv_ext``           torchvision's operators behind ``mmcv._ext`` where mmcv has none compiled
+``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
 ``safe_load``          checkpoints are read without executing anything from them
-``atomic_save``        a crash while saving leaves the old checkpoint or the new one
-``versions``           one clear line where installed versions cannot work together; less noise at import
+``atomic_save``        a crash while saving leaves either the old checkpoint or the new one
+``packaged_configs``   ``vitdet_plugin::NAME`` in ``_base_``
+``data_loading``       reading of samples and order of batches of one data loader
+``optim_step``         losses, optimizer steps and clipping of one training
+``versions``           one clear line where installed versions cannot work together; less output at import
+``patching``           how a patch is installed and listed
 =====================  ================================================================================
+
+``python -m vitdet_plugin.compat`` prints every patch; :func:`report` returns them.
 """
 
-from vitdet_plugin.compat import mmcv_ext, versions
+import contextlib
+from importlib import import_module
+
+from vitdet_plugin.compat.patching import PatchRecord, records
+
+_OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
+_MODULES = ('mmcv_ext', 'mmdet_precision', *_OF_MMENGINE, 'data_loading', 'optim_step')
 
 
-def install() -> None:
+def install() -> bool:
     """Make the stack usable on this machine; safe to call more than once.
 
-    Raises:
-        vitdet_plugin.errors.UserError: the installed versions cannot work together.
-    """
-    versions.require('mmengine')
-    versions.require('mmcv')
-    mmcv_ext.install()
-    versions.require('mmdet.datasets')
-    # these import mmengine and mmdet
-    from vitdet_plugin.compat import amp, atomic_save, launch, mmdet_precision, safe_load
+    Returns:
+        Whether mmcv and mmdet are installed. Without them only mmengine is adapted.
 
-    mmdet_precision.install()
-    launch.install()
-    safe_load.install()
-    atomic_save.install()
-    assert amp.AutocastOptimWrapper  # its import registered it
+    Raises:
+        vitdet_plugin.errors.UserError: The installed versions cannot work together.
+    """
+    from vitdet_plugin.compat import versions
+
+    versions.require('mmengine')
+    has_mmcv = versions.is_installed('mmcv')
+    has_stack = has_mmcv and versions.is_installed('mmdet')
+    if has_mmcv:
+        versions.require('mmcv')
+        _module('mmcv_ext').install()  # before anything imports mmcv.ops
+    if has_stack:
+        versions.require('mmdet.datasets')
+        _module('mmdet_precision').install()
+    for name in _OF_MMENGINE:
+        # mmengine.runner imports OpenCV and matplotlib, which a bare environment may lack
+        with contextlib.nullcontext() if has_stack else contextlib.suppress(ModuleNotFoundError):
+            _module(name).install()
+    return has_stack
+
+
+def report() -> list[PatchRecord]:
+    """List every patch of the stack: what it replaces, why, for which upstream versions, whether it is installed."""
+    for name in _MODULES:
+        _module(name)
+    return records()
+
+
+def _module(name: str):
+    return import_module(f'{__name__}.{name}')

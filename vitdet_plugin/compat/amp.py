@@ -1,4 +1,4 @@
-"""Automatic mixed precision on the CPU as well as on GPUs; mmengine's own wrapper insists on an accelerator."""
+"""Automatic mixed precision on CPUs and GPUs; mmengine's own wrapper requires an accelerator."""
 
 from contextlib import contextmanager
 
@@ -16,17 +16,17 @@ _DTYPES = {'bf16': torch.bfloat16, 'bfloat16': torch.bfloat16, 'fp16': torch.flo
 class AutocastOptimWrapper(OptimWrapper):
     """Train under ``torch.autocast`` on the device of the parameters.
 
-    bfloat16 has the range of float32 and trains without a scaler; float16 trains with one, whose state is saved and
-    resumed with the optimiser's. Gradient accumulation and clipping work as in mmengine: gradients are unscaled
-    before they are clipped, and a step whose gradients overflowed is skipped.
+    bfloat16 has the range of float32 and trains without a gradient scaler. float16 trains with one, whose state is
+    saved and resumed with that of the optimizer. Gradient accumulation and clipping work as in mmengine: gradients are
+    unscaled before they are clipped, and a step whose gradients overflowed is skipped.
 
     Args:
         dtype: 'bf16' or 'fp16' (also 'bfloat16', 'float16').
-        loss_scale: 'dynamic', a first scale, or a dict of arguments for ``torch.amp.GradScaler``.
-        kwargs: of mmengine's OptimWrapper (optimizer, accumulative_counts, clip_grad).
+        loss_scale: 'dynamic', an initial scale, or a dict of arguments for ``torch.amp.GradScaler``.
+        kwargs: Arguments of mmengine's OptimWrapper (optimizer, accumulative_counts, clip_grad).
 
     Raises:
-        UserError: a dtype that does not exist or that this device cannot train in.
+        UserError: The dtype does not exist, or this device cannot train in it.
     """
 
     def __init__(self, dtype: str = 'bf16', loss_scale: str | float | dict = 'dynamic', **kwargs):
@@ -42,7 +42,7 @@ class AutocastOptimWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs) -> None:
-        """Unscale, clip where asked, and step unless the gradients overflowed."""
+        """Unscale, clip if configured, and step unless the gradients overflowed."""
         if self.clip_grad_kwargs:
             self.loss_scaler.unscale_(self.optimizer)
             self._clip_grad()
@@ -50,11 +50,11 @@ class AutocastOptimWrapper(OptimWrapper):
         self.loss_scaler.update()
 
     def state_dict(self) -> dict:
-        """The optimiser's state, with the scaler's under ``loss_scaler``."""
+        """State of the optimizer, and of the scaler under ``loss_scaler``."""
         return {**super().state_dict(), 'loss_scaler': self.loss_scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Resume; a state saved without a scaler, or with a disabled one, leaves the fresh scaler as it is."""
+        """Resume; a state saved without a scaler, or with a disabled one, keeps the new scaler unchanged."""
         state_dict = dict(state_dict)
         scaler = state_dict.pop('loss_scaler', None)
         if scaler and self.loss_scaler.is_enabled():

@@ -1,7 +1,7 @@
-"""Save checkpoints so that a crash, a full disk or a kill leaves the old file or the new one, never a part.
+"""Save checkpoints so that a crash, a full disk or a kill leaves the old file or the new one, never an incomplete one.
 
-mmengine opens the final path and writes into it. Here a temporary file beside it is written, flushed to the disk, read
-back against the checksums within (the CRC-32 of every record of torch's archive) and then renamed.
+mmengine opens the final path and writes into it. Here a temporary file in the same folder is written, flushed to the
+disk, verified against its checksums (the CRC-32 of every record of torch's archive) and then renamed.
 """
 
 import contextlib
@@ -13,19 +13,21 @@ from typing import BinaryIO
 
 import torch
 
+from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_error, is_archive
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
 _MARK = '.unfinished'
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], check: bool = False) -> None:
-    """Replace ``path`` by what ``write`` writes into a binary stream, or leave it untouched.
+    """Replace ``path`` by what ``write`` writes into a binary stream, or leave it unchanged.
 
     Args:
-        check: Read the file back before it takes its name; only for torch's archives.
+        check: Verify the file before it is renamed; only for torch's archives.
 
     Raises:
-        UserError: It cannot be written (full disk, no right to) or read back.
+        UserError: It cannot be written (full disk, missing permission) or verified.
     """
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}{_MARK}')
@@ -54,16 +56,16 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], chec
 
 
 def find_damage(path: str | Path) -> str | None:
-    """Why a checkpoint of torch is not intact, or None: every byte of tensors and records is checked.
+    """Return why a checkpoint of torch is damaged, or None; every byte of tensors and records is checked.
 
-    Files in torch's format before 1.6 have no checksums; of those it is only known whether they can be read.
+    Files in torch's format before 1.6 have no checksums; for those it is only checked whether they can be read.
     """
     path = Path(path)
     if not path.is_file():
         return 'it does not exist'
     if path.stat().st_size == 0:
         return 'it is empty'
-    if not zipfile.is_zipfile(path):
+    if not is_archive(path):
         from vitdet_plugin.compat.safe_load import load_torch_file
         try:
             load_torch_file(path)
@@ -73,42 +75,45 @@ def find_damage(path: str | Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             record = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, NotImplementedError) as error:
-        return f'its archive is damaged ({str(error).splitlines()[0]})'
+    except ARCHIVE_ERRORS as error:
+        return describe_archive_error(error)
     return f'the checksum of its record {record} is wrong' if record else None
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what processes that were killed while saving left in ``folder``."""
+    """Remove the temporary files of processes that were killed while saving into ``folder``."""
     for path in Path(folder).glob(f'.*{_MARK}'):
         path.unlink(missing_ok=True)
 
 
 def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, backend_args=None) -> None:
-    """In the place of mmengine's function of that name, which still serves remote storage."""
+    """Replacement of mmengine's function of that name, which is still used for remote storage."""
     if '://' in str(filename) or file_client_args is not None or backend_args is not None:
         return _mmengine_save(checkpoint, filename, file_client_args, backend_args)
     write_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
 
 
-def install() -> None:
-    """Put `save_checkpoint` in mmengine's place."""
-    global _mmengine_save
-    import mmengine.runner
-    from mmengine.runner import checkpoint, runner
-
-    if checkpoint.save_checkpoint is save_checkpoint:
-        return
-    _mmengine_save = checkpoint.save_checkpoint
-    for module in (checkpoint, runner, mmengine.runner):
-        module.save_checkpoint = save_checkpoint
-
-
+_PATCHES = [Patch(owner, 'save_checkpoint', upstream='mmengine 0.10',
+                  why='writes into the final file, so that a crash while saving destroys the old checkpoint')
+            for owner in ('mmengine.runner.checkpoint', 'mmengine.runner.runner', 'mmengine.runner')]
 _mmengine_save: Callable
 
 
+def install() -> None:
+    """Replace mmengine's function by `save_checkpoint`, under every name by which its runners call it."""
+    for patch in _PATCHES:
+        patch.install(_replace)
+
+
+def _replace(original: Callable) -> Callable:
+    global _mmengine_save
+    if original is not save_checkpoint:
+        _mmengine_save = original
+    return save_checkpoint
+
+
 class _Stream:
-    """A binary stream that remembers the error of the operating system behind a failed write."""
+    """A binary stream that stores the error of the operating system when a write fails."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -126,7 +131,7 @@ class _Stream:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renaming itself last; not every system lets one open a folder."""
+    """Flush the renaming itself to the disk; not every system can open a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Deformable convolution, versions 1 and 2, with the signatures of mmcv's extension, by torchvision's operator.
+"""Deformable convolution, versions 1 and 2, with the signatures of mmcv's extension, computed by torchvision.
 
 Both libraries lay out offsets as (y, x) pairs per kernel cell and group, so tensors pass through as they are. Outputs
 and gradients are written into the tensors that mmcv allocated; its scratch buffers stay unused.
@@ -28,7 +28,7 @@ def _backward(grad: Tensor, input: Tensor, weight: Tensor, offset: Tensor, mask:
 def _operands(input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None,
               bias: Tensor | None) -> tuple[Tensor, ...]:
     if mask is None:
-        mask = input.new_zeros(input.shape[0], 1)  # torchvision wants a tensor even where it is unused
+        mask = input.new_zeros(input.shape[0], 1)  # torchvision requires a tensor even where it is unused
     if bias is None:
         bias = input.new_zeros(weight.shape[0])
     return widen(*(t.detach() for t in (input, weight, offset, mask, bias)))
@@ -54,7 +54,7 @@ def deform_conv_backward_parameters(input, offset, grad_output, grad_weight, col
                                     dilationW, dilationH, group, deformable_group, scale, im2col_step) -> None:
     """Add ``scale`` times the weight's gradient to ``grad_weight`` (C_out, C_in / group, kH, kW)."""
     geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    weight = torch.zeros_like(grad_weight)  # its own gradient does not depend on its value
+    weight = torch.zeros_like(grad_weight)  # the gradient of the weight does not depend on its value
     _, of_weight, _, _, _ = _backward(grad_output, input, weight, offset, None, None, geometry)
     grad_weight.add_(of_weight.to(grad_weight.dtype), alpha=scale)
 

@@ -1,6 +1,6 @@
 """Sigmoid focal loss (Lin et al., 2017) with the signatures of mmcv's extension, in plain PyTorch.
 
-mmdet has its own form for the CPU but calls the operator for tensors on an accelerator.
+mmdet has its own implementation for the CPU and calls the operator for tensors on an accelerator.
 """
 
 import torch
@@ -17,7 +17,7 @@ def _loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: f
     p = logits.sigmoid()
     loss = torch.where(positive, -alpha * (1 - p) ** gamma * F.logsigmoid(logits),
                        -(1 - alpha) * p ** gamma * F.logsigmoid(-logits))
-    if weight.numel():  # one weight per class, that of the row's own class for all of its entries
+    if weight.numel():  # one weight per class; every entry of a row has the weight of the row's target class
         loss = loss * weight[target.clamp(max=len(weight) - 1)][:, None]
     return loss
 

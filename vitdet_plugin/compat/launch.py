@@ -1,6 +1,6 @@
 """Start distributed runs on CPUs as well as on GPUs, under torchrun, SLURM and OpenMPI.
 
-mmengine selects a CUDA device before it initialises the process group and hands device ids to the model wrapper. Here
+mmengine selects a CUDA device before it initializes the process group and passes device ids to the model wrapper. Here
 the group is gloo where there is no GPU, and nccl with its device set where there is one.
 """
 
@@ -13,6 +13,7 @@ import re
 import torch
 import torch.distributed as dist
 
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -22,16 +23,16 @@ _DEFAULT_PORT = '29500'
 
 
 def init_distributed(launcher: str, timeout: float | None = None, local_rank: int | None = None) -> None:
-    """Initialise the process group of this process, before a Runner is made; does nothing if that has been done.
+    """Initialize the process group of this process, before a Runner is built; does nothing if it is initialized.
 
     Args:
         launcher: 'none', 'pytorch' (torchrun or ``python -m torch.distributed.launch``), 'slurm' or 'mpi' (OpenMPI).
-        timeout: seconds to wait for the other processes, here and in later collectives; by default what the
-            environment variable VITDET_DIST_TIMEOUT says, else 1800.
-        local_rank: what ``--local-rank`` said, for launchers that do not set LOCAL_RANK.
+        timeout: Seconds to wait for the other processes, here and in later collectives; by default the value of the
+            environment variable VITDET_DIST_TIMEOUT, or 1800.
+        local_rank: Value of ``--local-rank``, for launchers that do not set LOCAL_RANK.
 
     Raises:
-        UserError: unknown launcher, incomplete environment, no such GPU, or a peer that did not come in time.
+        UserError: Unknown launcher, incomplete environment, no such GPU, or a timeout.
     """
     if launcher not in LAUNCHERS:
         raise UserError(f'launcher {launcher!r}: choose one of {", ".join(LAUNCHERS)}')
@@ -58,22 +59,22 @@ def init_distributed(launcher: str, timeout: float | None = None, local_rank: in
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [''])[0]
         raise UserError(
-            f'rank {rank} of {world_size}: the processes did not meet at {os.environ["MASTER_ADDR"]}:'
+            f'rank {rank} of {world_size}: the processes did not connect at {os.environ["MASTER_ADDR"]}:'
             f'{os.environ["MASTER_PORT"]} within {wait.total_seconds():g} s; check that every node was started, with '
             f'the same address and number of processes ({reason})') from error
 
 
 def _restarts_on_one_node() -> bool:
-    """Whether torchrun has started the processes of its only node anew."""
+    """Whether torchrun has restarted the processes of its only node."""
     count, here = os.environ.get('TORCHELASTIC_RESTART_COUNT'), os.environ.get('LOCAL_WORLD_SIZE')
     return count not in (None, '', '0') and here == os.environ.get('WORLD_SIZE')
 
 
 def _fresh_store(timeout: datetime.timedelta) -> dist.Store:
-    """torchrun's store under a prefix of this restart.
+    """Return torchrun's store with a prefix for this restart.
 
-    With ``--master-port`` torchrun keeps one store over its restarts, so that a process could find, and call in vain,
-    the address of a former one. Agents of several nodes count restarts each for itself, but make new stores.
+    With ``--master-port`` torchrun keeps one store over its restarts, so that a process could find the address of a
+    process that has ended. Agents of several nodes count restarts separately, but create new stores.
     """
     store, _, _ = next(dist.rendezvous('env://', timeout=timeout))
     store.set_timeout(timeout)
@@ -81,7 +82,7 @@ def _fresh_store(timeout: datetime.timedelta) -> dist.Store:
 
 
 def model_wrapper_cfg(cfg) -> dict:
-    """What a Runner's ``model_wrapper_cfg`` should be for this machine: the config's own, or DDP."""
+    """Return the ``model_wrapper_cfg`` of a Runner for this machine: that of the config, or DDP."""
     wrapper = dict(cfg.get('model_wrapper_cfg') or {})
     wrapper.setdefault('type', 'MMDistributedDataParallel')
     if wrapper['type'] == 'MMDistributedDataParallel':
@@ -92,18 +93,18 @@ def model_wrapper_cfg(cfg) -> dict:
     return wrapper
 
 
-def install() -> None:
-    """Let mmengine itself, and so other tools, start and wrap on the CPU; untouched where there is a GPU."""
-    from mmengine.dist import utils
-    from mmengine.model import MMDistributedDataParallel
+_STARTS = {launcher: Patch('mmengine.dist.utils', f'_init_dist_{launcher}', upstream='mmengine 0.10',
+                           why='selects a CUDA device, also where there is none')
+           for launcher in LAUNCHERS[1:]}
+_DDP = Patch('mmengine.model.MMDistributedDataParallel', '__init__', upstream='mmengine 0.10',
+             why='receives device ids and SyncBatchNorm layers, which torch refuses on the CPU')
 
-    for launcher in LAUNCHERS[1:]:
-        name = f'_init_dist_{launcher}'
-        start = getattr(utils, name)
-        if not hasattr(start, '__wrapped__'):
-            setattr(utils, name, _without_gpu(start, launcher))
-    if not hasattr(MMDistributedDataParallel.__init__, '__wrapped__'):
-        MMDistributedDataParallel.__init__ = _without_device_ids(MMDistributedDataParallel.__init__)
+
+def install() -> None:
+    """Let mmengine itself, and thereby other tools, start and wrap on the CPU; unchanged where there is a GPU."""
+    for launcher, patch in _STARTS.items():
+        patch.install(functools.partial(_without_gpu, launcher=launcher))
+    _DDP.install(_without_device_ids)
 
 
 def _without_gpu(start, launcher: str):
@@ -129,13 +130,13 @@ def _without_device_ids(init):
 
 
 def _without_sync_bn(module):
-    """torch synchronises batch statistics between GPUs only, and refuses elsewhere."""
+    """Replace SyncBatchNorm layers, which torch supports on GPUs only."""
     from mmengine.logging import print_log
     from mmengine.model import revert_sync_batchnorm
 
     count = sum(isinstance(each, torch.nn.SyncBatchNorm) for each in module.modules())
     if count:
-        print_log(f'{count} SyncBN layers: without GPUs every rank takes the statistics of its own batch',
+        print_log(f'{count} SyncBN layers: without GPUs every rank uses the statistics of its own batch',
                   'current', logging.WARNING)
         module = revert_sync_batchnorm(module)
     return module
@@ -154,7 +155,7 @@ def _on_other_accelerator() -> bool:
 def _set_gpu(local_rank: int) -> None:
     count = torch.cuda.device_count()
     if local_rank >= count:
-        raise UserError(f'local rank {local_rank} needs GPU number {local_rank}, but this machine shows {count}: '
+        raise UserError(f'local rank {local_rank} needs GPU number {local_rank}, but this machine has {count}: '
                         'start at most one process per GPU, or set CUDA_VISIBLE_DEVICES=-1 to run on the CPU')
     torch.cuda.set_device(local_rank)
 
@@ -175,7 +176,7 @@ def _timeout(given: float | None) -> float:
 def _need(name: str, launcher: str) -> str:
     value = os.environ.get(name)
     if not value:
-        how = {'pytorch': 'start with torchrun or tools/dist_train.sh', 'slurm': 'start with srun',
+        how = {'pytorch': 'start with torchrun', 'slurm': 'start with srun',
                'mpi': 'start with mpirun'}[launcher]
         raise UserError(f'launcher {launcher}: the environment variable {name} is not set; {how}, or use '
                         '--launcher none for one process')
@@ -203,7 +204,7 @@ def _environment_from_slurm() -> None:
 
 
 def first_host(nodes: str) -> str:
-    """First host of a SLURM node list: ``gpu[03-05,9],login1`` gives ``gpu03``."""
+    """Return the first host of a SLURM node list: ``gpu[03-05,9],login1`` gives ``gpu03``."""
     match = re.match(r'([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?', nodes)
     return ''.join(group or '' for group in match.groups()) if match else nodes
 

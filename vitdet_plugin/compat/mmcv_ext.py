@@ -1,8 +1,8 @@
-"""A stand-in for ``mmcv._ext`` where mmcv was installed without its compiled operators.
+"""A replacement of ``mmcv._ext`` where mmcv was installed without its compiled operators.
 
-A finder at the very end of ``sys.meta_path`` answers for ``mmcv._ext`` only when nothing else does, so a compiled
-extension always wins and is used untouched. The stand-in puts torchvision's operators behind mmcv's names; an operator
-that it lacks raises one line when it is called, not when ``mmcv.ops`` is imported.
+A finder at the end of ``sys.meta_path`` provides ``mmcv._ext`` only when no other finder does, so a compiled extension
+is always preferred and used unchanged. The stand-in has torchvision's operators under mmcv's names. An operator that it
+lacks raises an error of one line when it is called, not when ``mmcv.ops`` is imported.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from types import ModuleType
 import torch
 
 from vitdet_plugin.compat import deform_conv, focal_loss, ms_deform_attn, nms, roi_align
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
 EXT = 'mmcv._ext'
@@ -22,7 +23,7 @@ _HOW_TO_GET = 'build mmcv with its operators (pip install --no-build-isolation -
 
 
 def _get_compiler_version() -> str:
-    return 'none: torchvision operators behind mmcv._ext'
+    return 'none: torchvision operators as mmcv._ext'
 
 
 def _get_compiling_cuda_version() -> str:
@@ -81,6 +82,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Nothing to run: the stand-in is complete when created."""
 
 
+_PATCH = Patch('mmcv', '_ext', upstream='mmcv 2.1, onedl-mmcv 2.3',
+               why='does not exist where mmcv has no compiled operators; torchvision has the ones that are needed')
+
+
 def is_stand_in() -> bool:
     """Whether ``mmcv._ext`` is the stand-in rather than a compiled extension."""
     return isinstance(importlib.import_module(EXT), StandIn)
@@ -96,13 +101,14 @@ def install() -> None:
         reason = str(error).splitlines()[0]
         raise UserError(f'the compiled operators of mmcv do not load with torch {torch.__version__} ({reason}): '
                         'reinstall mmcv for this torch, or without operators (pip install onedl-mmcv)') from error
-    _mend_early_import()
+    _PATCH.installed = is_stand_in()
+    _complete_early_imports()
 
 
-def _mend_early_import() -> None:
-    """Give what was imported before the stand-in the operators that it had to do without.
+def _complete_early_imports() -> None:
+    """Set the operators in modules that were imported before the stand-in.
 
-    mmcv's transformer module lacks a class then; mmdet's modules put functions that raise in the operators' places.
+    mmcv's transformer module lacks a class then, and mmdet's modules hold functions that raise instead of operators.
     """
     early = sys.modules.get('mmcv.cnn.bricks.transformer')
     if early is not None and not hasattr(early, 'MultiScaleDeformableAttention'):

@@ -1,31 +1,30 @@
 """Keep mmdet's pixel coordinates in float32 under autocast.
 
-mmdet casts anchors and RoIs to the dtype of the features. That was meant for float16; bfloat16 has 8 significant bits,
-so a coordinate of 1000 px would be rounded to a multiple of 4 px.
+mmdet casts anchors and RoIs to the dtype of the features, which was designed for float16. bfloat16 has 8 significant
+bits, so a coordinate of 1000 px would be rounded to a multiple of 4 px.
 """
 
 import functools
 
 import torch
 
+from vitdet_plugin.compat.patching import Patch
+
 _LOW = (torch.bfloat16, torch.float16)
+_WHY = 'rounds pixel coordinates to the dtype of the features, bfloat16 under autocast'
+_UPSTREAM = 'mmdet 3.3, onedl-mmdetection 3.5'
+_GENERATORS = [Patch(f'mmdet.models.task_modules.prior_generators.{name}', 'grid_priors', why=_WHY, upstream=_UPSTREAM)
+               for name in ('AnchorGenerator', 'MlvlPointGenerator')]
+_EXTRACTORS = [Patch(f'mmdet.models.roi_heads.roi_extractors.{name}', 'forward', why=_WHY, upstream=_UPSTREAM)
+               for name in ('SingleRoIExtractor', 'GenericRoIExtractor')]
 
 
 def install() -> None:
     """Wrap the prior generators and RoI extractors of mmdet, once."""
-    from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
-    from mmdet.models.task_modules.prior_generators import AnchorGenerator, MlvlPointGenerator
-
-    for generator in (AnchorGenerator, MlvlPointGenerator):
-        _wrap(generator, 'grid_priors', _priors_in_float32)
-    for extractor in (SingleRoIExtractor, GenericRoIExtractor):
-        _wrap(extractor, 'forward', _extract_in_float32)
-
-
-def _wrap(cls: type, name: str, wrapper) -> None:
-    method = cls.__dict__[name]
-    if not hasattr(method, '__wrapped__'):
-        setattr(cls, name, wrapper(method))
+    for patch in _GENERATORS:
+        patch.install(_priors_in_float32)
+    for patch in _EXTRACTORS:
+        patch.install(_extract_in_float32)
 
 
 def _priors_in_float32(grid_priors):

@@ -1,6 +1,6 @@
-"""Multi-scale deformable attention with the signatures of mmcv's extension, by mmcv's own PyTorch form.
+"""Multi-scale deformable attention with the signatures of mmcv's extension, by mmcv's PyTorch implementation.
 
-mmcv runs that form itself on the CPU; these entries serve accelerators whose mmcv has no compiled operators.
+mmcv calls that implementation itself on the CPU; these functions are for accelerators without compiled operators.
 """
 
 import torch
@@ -16,7 +16,7 @@ def ms_deform_attn_forward(value: Tensor, value_spatial_shapes: Tensor, value_le
     Args:
         value: (N, sum of H*W over levels, heads, C).
         value_spatial_shapes: (levels, 2), H and W.
-        value_level_start_index, im2col_step: taken for the signature's sake; the PyTorch form needs neither.
+        value_level_start_index, im2col_step: Part of the signature; not used.
         sampling_locations: (N, queries, heads, levels, points, 2), x and y in [0, 1].
         attention_weights: (N, queries, heads, levels, points).
 

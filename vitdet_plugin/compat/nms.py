@@ -9,13 +9,13 @@ from vitdet_plugin.compat.precision import widen
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Indices of the boxes that survive, by falling score.
+    """Return the indices of the boxes that are kept, by descending score.
 
     Args:
         boxes: (N, 4), x1 y1 x2 y2 in pixels.
         scores: (N,).
-        iou_threshold: a box goes when its IoU with a better one is greater than this.
-        offset: 0, or 1 where a box covers ``x2 - x1 + 1`` pixels.
+        iou_threshold: A box is removed if its IoU with a box of higher score is greater than this.
+        offset: 0, or 1 if a box covers ``x2 - x1 + 1`` pixels.
     """
     boxes, scores = widen(boxes.detach(), scores.detach())
     if offset:
@@ -31,11 +31,11 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, s
     """Soft-NMS (Bodla et al., 2017): lower the scores of overlapping boxes instead of dropping them.
 
     Args:
-        boxes, scores: (N, 4) and (N,), on the CPU as mmcv passes them.
-        dets: (N, 5), its first K rows are filled with boxes and lowered scores, in the order of selection.
-        iou_threshold: overlap from which ``naive`` and ``linear`` act.
-        sigma: width of ``gaussian``.
-        min_score: boxes that fall below are dropped.
+        boxes, scores: (N, 4) and (N,), on the CPU, as mmcv passes them.
+        dets: (N, 5); the first K rows are filled with boxes and lowered scores, in the order of selection.
+        iou_threshold: Overlap from which ``naive`` and ``linear`` lower a score.
+        sigma: Width of ``gaussian``.
+        min_score: Boxes with a lower score are dropped.
         method: 0 naive (score 0), 1 linear (times 1 - IoU), 2 gaussian (times exp(-IoU^2 / sigma)).
 
     Returns:

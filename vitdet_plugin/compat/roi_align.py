@@ -1,6 +1,6 @@
 """``roi_align_forward`` and ``roi_align_backward`` with the signatures of mmcv's extension.
 
-Averages come from torchvision. The maximum, which torchvision lacks, is a plain PyTorch form: slower, but right.
+Averages are computed by torchvision. The maximum, which torchvision lacks, is written in PyTorch and slower.
 """
 
 import torch
@@ -72,7 +72,7 @@ def _sample_axes(roi: Tensor, height: int, width: int, spatial_scale: float, sam
 
 
 def _inside(y: Tensor, x: Tensor, height: int, width: int) -> Tensor:
-    """Samples up to one cell outside count as on the border, those farther away as zero."""
+    """Whether samples count: up to one cell outside they have the value of the border, farther away zero."""
     return (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
 
 

@@ -1,19 +1,41 @@
-"""Import the stack with one clear line where it cannot work, and without messages that mislead."""
+"""Import the stack with one clear error line where it cannot work, and without misleading output."""
 
 import contextlib
 import importlib
+import importlib.util
 import io
+import sys
 
 from vitdet_plugin.errors import UserError
 
-_INSTALL = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection'}
+_INSTALL = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection',
+            'mmpretrain': 'onedl-mmpretrain'}
+
+
+def is_installed(package: str) -> bool:
+    """Whether a top-level package can be found; it is not imported."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # ValueError: a module that a test or a script put into sys.modules
+        return package in sys.modules
+
+
+def require_scope(scope: str) -> None:
+    """Import what configs of a default scope need: mmcv, and the data sets of mmdet or mmpretrain.
+
+    Raises:
+        UserError: See `require`.
+    """
+    if scope in ('mmdet', 'mmpretrain'):
+        require('mmcv')
+        require(f'{scope}.datasets')
 
 
 def require(module: str) -> None:
     """Import a module of the stack.
 
     Raises:
-        UserError: it is missing, or its version does not fit the others (OpenMMLab packages assert that on import).
+        UserError: It is missing, or its version does not fit the others (OpenMMLab packages assert that on import).
     """
     package = module.partition('.')[0]
     try:
@@ -26,5 +48,5 @@ def require(module: str) -> None:
                             f'pip install {error.name}') from error
         raise UserError(f'{package} is not installed: pip install {_INSTALL[package]}') from error
     except AssertionError as error:
-        raise UserError(f'{package} cannot work with what is installed beside it: {error} '
+        raise UserError(f'{package} cannot work with the other installed packages: {error} '
                         'requirements/default.txt lists versions that work together') from error

@@ -1,1 +1,1 @@
-"""Configs: loading, command-line options, registry look-up, and errors explained in one line."""
+"""Configs: names, loading, command-line options, registry look-up, and one-line explanations of errors."""

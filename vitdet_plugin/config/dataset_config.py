@@ -1,4 +1,4 @@
-"""Reading the config of a data set: the leaves of nested ones, class names, paths."""
+"""Read the configs of data sets: nested data sets, class names, paths."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from vitdet_plugin.config.registry import find_registered
 
-IMAGE_SAMPLE = 24  # pictures of a data set that the pre-flight looks at
+IMAGE_SAMPLE = 24  # images per data set that are checked before training
 
 
 def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
@@ -24,7 +24,7 @@ def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
 
 
 def dataset_classes(cfg: dict) -> list[str] | None:
-    """Class names that a data set config ends up with: its metainfo, or those of its type."""
+    """Return the class names of a data set config: those of its metainfo, else of its type."""
     classes = (cfg.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = getattr(find_registered(str(cfg.get('type'))), 'METAINFO', {}).get('classes')
@@ -34,7 +34,7 @@ def dataset_classes(cfg: dict) -> list[str] | None:
 
 
 def joined_path(cfg: dict, name: Any) -> str:
-    """Path as mmengine's BaseDataset joins it."""
+    """Join ``data_root`` and ``name`` as mmengine's BaseDataset does."""
     if not isinstance(name, str) or os.path.isabs(name) or '://' in name:
         return name if isinstance(name, str) else ''
     return os.path.join(cfg.get('data_root') or '', name)

@@ -1,4 +1,4 @@
-"""Turning the stack's exceptions into one line that says what to change."""
+"""Explain exceptions of mmengine, mmdet and torch in one line that says what to change."""
 
 import os
 import re
@@ -21,7 +21,7 @@ _MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P
 
 @contextmanager
 def user_errors(cfg: Config) -> Iterator[None]:
-    """Re-raise exceptions that stand for a mistake in ``cfg`` or its files as ``UserError``; others pass unchanged."""
+    """Re-raise exceptions caused by a mistake in ``cfg`` or its files as ``UserError``; others pass unchanged."""
     try:
         yield
     except UserError as error:
@@ -36,11 +36,11 @@ def user_errors(cfg: Config) -> Iterator[None]:
 
 
 def explain(error: BaseException, cfg: Config) -> str | None:
-    """Return the one line for an exception of mmengine, mmdet or torch, or None when it is not the user's mistake.
+    """Return a one-line explanation of an exception, or None if it is not caused by a mistake of the user.
 
     Args:
-        error: Anything raised while building or running from ``cfg``.
-        cfg: The config in use; named in the line.
+        error: Exception raised while building or running from ``cfg``.
+        cfg: The config in use. Its file name is part of the explanation.
     """
     text = ' '.join(str(error).split())
     name = cfg.filename or 'config'
@@ -49,23 +49,23 @@ def explain(error: BaseException, cfg: Config) -> str | None:
     if isinstance(error, TypeError) and (match := _UNEXPECTED.search(text)):
         return f'{name}: {_explain_unexpected(match["where"], match["key"])}'
     if isinstance(error, TypeError) and (match := _MISSING.search(text)):
-        return f'{name}: {_owner(match["where"])} needs {match["keys"]}; the config does not give it'
+        return f'{name}: {_owner(match["where"])} needs {match["keys"]}, missing in the config. Add it'
     if isinstance(error, FileNotFoundError):
         missing = error.filename or text
-        return f'{name}: {missing} does not exist; check data_root, ann_file and data_prefix (or load_from)'
+        return f'{name}: {missing} does not exist. Check data_root, ann_file and data_prefix (or load_from)'
     if isinstance(error, JSONDecodeError):
         return f'annotation file is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}'
     if isinstance(error, ValueError) and 'need at least one array to concatenate' in text:
-        return (f'{name}: the data set is empty after filtering; compare metainfo.classes with the categories of the '
+        return (f'{name}: the data set is empty after filtering. Compare metainfo.classes with the categories of the '
                 'annotation file, and filter_cfg with the images')
     if isinstance(error, (RuntimeError, OSError)) and _LOST_PEER.search(text):
         return (f'rank {os.environ.get("RANK", "?")}: another process of this run died or did not answer in time '
-                f'({text[-100:]}); look at its output. The waiting time is VITDET_DIST_TIMEOUT seconds; --resume goes '
-                'on from the last checkpoint')
+                f'({text[-100:]}). Check its output. The timeout is VITDET_DIST_TIMEOUT seconds; --resume continues '
+                'from the last checkpoint')
     if isinstance(error, OSError) and error.errno == 28:
-        return f'no space left on the disk of {cfg.get("work_dir")}; free some or choose another --work-dir'
+        return f'no space left on the disk of {cfg.get("work_dir")}. Free some or choose another --work-dir'
     if 'out of memory' in text and type(error).__name__ in ('OutOfMemoryError', 'RuntimeError'):
-        return ('out of GPU memory; try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '
+        return ('out of GPU memory. Try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '
                 'checkpointing (model.backbone.with_cp=True) or FSDP (docs/distributed.md)')
     return None
 
@@ -86,11 +86,11 @@ def _explain_unregistered(cfg: Config, name: str, registry: str) -> str:
     known = {entry for each in all_registries() if each.name == registry for entry in each.module_dict}
     elsewhere = [each for each in all_registries() if name in each.module_dict]
     if elsewhere:
-        return (f'{name} is registered as a {elsewhere[0].name}, not as a {registry}: is it in the right place, and '
-                f'does default_scope={cfg.get("default_scope")!r} fit?')
+        return (f'{name} is registered as a {elsewhere[0].name}, not as a {registry}. Check that the key '
+                f'is the right one and that default_scope={cfg.get("default_scope")!r} is correct')
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     hint = suggest(name, known)
     if 'vitdet_plugin' in imports:
         return f'type {name!r} is not registered as a {registry}{hint}'
-    return (f'type {name!r} is not registered as a {registry}{hint}; a module that registers it must be named: '
+    return (f'type {name!r} is not registered as a {registry}{hint}. Import the module that registers it: '
             "custom_imports=dict(imports=['vitdet_plugin'], allow_failed_imports=False)")

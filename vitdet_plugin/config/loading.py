@@ -1,36 +1,54 @@
-"""Load config files; every mistake in one is reported in one line."""
+"""Load config files and report each mistake in one line."""
 
+import copy
+import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.names import find_config
+from vitdet_plugin import register_all
+from vitdet_plugin.compat.versions import require_scope
+from vitdet_plugin.config.names import find_config, moved_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.registry import import_scope
+from vitdet_plugin.config.upgrade import upgrade_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
 
 
-def load_config(path: str, options: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence[str] = ()) -> Config:
     """Load a config file and apply ``--cfg-options``.
 
     Args:
-        path: File, or ``mmdet::<path inside mmdet's packaged configs>``.
-        options: ``KEY=VALUE`` words.
+        path: File, name of a shipped config, ``PACKAGE::CONFIG``, or a loaded config, which is copied.
+        options: ``KEY=VALUE`` words, or a dictionary of dotted keys and values.
 
     Raises:
-        UserError: The file is missing or broken (names file and line), or an option does not fit (names near keys).
+        UserError: The file is missing or broken (names file and line), a package that it needs is missing, or an option
+            does not fit (names similar keys).
     """
-    real_path = find_config(str(path))
-    try:
-        with suppress_logs():  # it tells of every environment variable
-            cfg = Config.fromfile(real_path)
-    except Exception as error:  # a config is a program: anything can come out of it
-        raise UserError(_describe_config_error(error, real_path)) from error
-    import_scope(cfg.get('default_scope') or 'mmdet')
-    apply_options(cfg, parse_options(options))
+    real_path = None if isinstance(path, Config) else find_config(str(path))  # before the slow import
+    register_all()
+    cfg = copy.deepcopy(path) if real_path is None else _read_config(real_path)
+    scope = cfg.get('default_scope') or 'mmdet'
+    require_scope(scope)
+    import_scope(scope)
+    apply_options(cfg, dict(options) if isinstance(options, Mapping) else parse_options(options))
+    upgrade_config(cfg)
     return cfg
+
+
+def _read_config(path: str) -> Config:
+    try:
+        with suppress_logs():  # it logs every environment variable
+            return Config.fromfile(path)
+    except UserError:
+        raise
+    except Exception as error:  # a config is a program: it can raise anything
+        raise UserError(_describe_config_error(error, path)) from error
 
 
 def _describe_config_error(error: Exception, path: str) -> str:
@@ -42,7 +60,10 @@ def _describe_config_error(error: Exception, path: str) -> str:
         shown = f': {text}' if text else ''
         return f'config {file}, line {line}: {getattr(cause, "msg", error)}{shown}'
     if isinstance(error, FileNotFoundError):
-        return f'config {path}: a file in its chain of _base_ is missing: {error.filename or error}'
+        missing = error.filename or str(error)
+        new_path = next(filter(None, map(moved_config, re.findall(r'[^"\']+\.py', missing))), None)
+        hint = f'. It has moved: use {new_path}' if new_path else ''
+        return f'config {path}: a file in its chain of _base_ does not exist: {missing}{hint}'
     if isinstance(error, ImportError) and 'custom modules' in str(error):
         return f'config {path}: custom_imports cannot be imported: {error.__context__ or error}'
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
@@ -52,7 +73,7 @@ def _describe_config_error(error: Exception, path: str) -> str:
 
 
 def _config_file_being_read(error: Exception) -> str | None:
-    """mmengine does not say which of the ``_base_`` files is broken; its frames know."""
+    """Return the file being read, the config or one of its ``_base_``, from mmengine's frames: its message lacks it."""
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = frame.f_locals.get('filename')

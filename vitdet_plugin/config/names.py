@@ -1,49 +1,78 @@
 """Names of configs: those that this package ships, files, and configs of other packages (``mmdet::…``)."""
 
+import os
+import sys
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from mmengine.config import Config
-
+from vitdet_plugin.compat.packaged_configs import PREFIX, find_packaged_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
+# Former folder under configs/ -> present one. Old paths work until the next release.
+MOVED_FOLDERS = {'convnext_yolov5': 'yolov5'}
+
 
 def config_dir() -> Path:
-    """Folder of the shipped configs, in a checkout and in an installed wheel alike."""
+    """Return the folder of the shipped configs, in a checkout or in an installed wheel."""
     return Path(str(resources.files('vitdet_plugin'))) / 'configs'
 
 
 @cache
 def shipped_configs() -> dict[str, Path]:
-    """Name (file name without ``.py``) -> file of every shipped config."""
+    """Map the name (file name without ``.py``) of every shipped config to its file."""
     folder = config_dir().resolve()
     return {path.stem: path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.parts}
 
 
 def find_config(path: str) -> str:
-    """File of a config.
+    """Return the file of a config.
 
     Args:
-        path: A file, the name of a shipped config (``vitdet_demo``), or ``PACKAGE::PATH`` for one that an installed
-            package ships.
+        path: A file, the name of a shipped config (``vitdet_demo``), or ``PACKAGE::PATH`` for a config of an installed
+            package. A path that a shipped config had in the last release is accepted with a notice on stderr.
 
     Raises:
-        UserError: There is no such config; names similar ones.
+        UserError: There is no such config. The message lists similar names.
     """
+    if path.startswith(PREFIX):
+        return str(find_packaged_config(path.removeprefix(PREFIX)))
     if '::' in path:
+        from mmengine.config import Config  # slow, and only needed here
         try:
             return Config._get_cfg_path(path, str(Path.cwd() / 'config.py'))[0]
         except Exception as error:
-            raise UserError(f'config {path}: not among the configs of the package before "::" ({error})') from error
+            raise UserError(f'config {path}: not found in the package before "::" ({error})') from error
     if Path(path).expanduser().is_file():
         if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
             raise UserError(f'config {path}: a config is a .py, .json or .yaml file'
-                            + ('; for a checkpoint write the config before it' if path.endswith('.pth') else ''))
+                            + ('. Give the config before the checkpoint' if path.endswith('.pth') else ''))
         return path
     known = shipped_configs()
     if path in known:
         return str(known[path])
+    if new_path := moved_config(path):
+        _print_notice(path, new_path)
+        return new_path
     stem = Path(path).stem if path.endswith('.py') else path
-    raise UserError(f'config {path} does not exist{suggest(stem, known)}; give a file or the name of a shipped config')
+    raise UserError(f'config {path} does not exist{suggest(stem, known)}. Give a file or the name of a shipped config')
+
+
+def moved_config(path: str) -> str | None:
+    """Return the present file of a config that ``path`` named in the last release, or None."""
+    old = Path(path).expanduser()
+    folder = MOVED_FOLDERS.get(old.parent.name)
+    if folder is None:
+        return None
+    name = old.name if old.suffix == '.py' else f'{old.name}.py'
+    for root in (old.parent.parent, config_dir().resolve()):
+        if (root / folder / name).is_file():
+            return str(root / folder / name)
+    return None
+
+
+@cache  # one notice per process and path
+def _print_notice(path: str, new_path: str) -> None:
+    if os.environ.get('RANK', '0') == '0':
+        print(f'config {path} has moved: use {new_path}. The old path works until the next release.', file=sys.stderr)

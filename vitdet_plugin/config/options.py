@@ -1,4 +1,4 @@
-"""``--cfg-options``: changes of a config from the command line, checked against what reads the keys."""
+"""``--cfg-options``: change a config from the command line, with checks of the keys."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -10,22 +10,22 @@ from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
-# Top-level keys that a runner or a tool reads although few configs write them down.
+# Optional top-level keys that a runner or a tool reads.
 _RUNNER_KEYS = ('compile', 'sync_bn', 'find_unused_parameters', 'efficient_conv_bn_eval', 'activation_checkpointing',
                 'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports')
 
 
 def parse_options(words: Sequence[str]) -> dict[str, Any]:
-    """Turn ``['a.b=1', 'c=[x,y]']`` into ``{'a.b': 1, 'c': ['x', 'y']}``; values as mmengine's DictAction reads them.
+    """Turn ``['a.b=1', 'c=[x,y]']`` into ``{'a.b': 1, 'c': ['x', 'y']}``; values are parsed by mmengine's DictAction.
 
     Raises:
-        UserError: A word has no ``=``, or brackets do not match.
+        UserError: A string has no ``=``, or brackets do not match.
     """
     options = {}
     for word in words:
         key, equals, value = word.partition('=')
         if not equals or not key:
-            raise UserError(f'--cfg-options {word}: expected KEY=VALUE without blanks around "="')
+            raise UserError(f'--cfg-options {word}: expected KEY=VALUE without spaces around "="')
         if any(value.count(opening) != value.count(closing) for opening, closing in ('[]', '()')):
             raise UserError(f'--cfg-options {word}: brackets do not match')
         options[key] = DictAction._parse_iterable(value)
@@ -33,10 +33,10 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def apply_options(cfg: Config, options: dict[str, Any]) -> None:
-    """Merge options into ``cfg`` in place; a key that nothing would read is refused.
+    """Merge options into ``cfg`` in place. A key that nothing reads is an error.
 
     Raises:
-        UserError: Unknown key (names near ones), list index out of range, or text where the config has a number.
+        UserError: Unknown key (with similar ones), list index out of range, or text instead of a number.
     """
     for key, value in options.items():
         _check_option(cfg, key, value)
@@ -53,7 +53,7 @@ def _check_option(cfg: Config, key: str, value: Any) -> None:
         here = '.'.join(parts[:depth]) or 'the config'
         if isinstance(node, (list, tuple)):
             if not part.isdigit() or int(part) >= len(node):
-                raise UserError(f'--cfg-options {key}: {here} is a list of {len(node)}; write an index below that')
+                raise UserError(f'--cfg-options {key}: {here} is a list of {len(node)}. Give an index below that')
             node = node[int(part)]
         elif isinstance(node, dict):
             if part not in node:
@@ -61,7 +61,7 @@ def _check_option(cfg: Config, key: str, value: Any) -> None:
                 return
             node = node[part]
         elif node is None:
-            return  # None stands for "not set": merging replaces it
+            return  # None means "not set" and is replaced by merging
         else:
             raise UserError(f'--cfg-options {key}: {here} is {node!r} and has no keys')
     if isinstance(value, str) and isinstance(node, (int, float)):
@@ -84,15 +84,15 @@ def _top_level_keys() -> dict[str, Any]:
 
 
 def _accepted_keys(node: dict, here: str) -> dict[str, Any] | None:
-    """Names that the thing described by ``node`` takes; ``'**'`` marks that it takes others too; None: not known."""
+    """Return the arguments of the type or section ``node``, ``'**'`` for any others; None if unknown."""
     accepted: dict[str, Any] = {}
-    for function in _functions_behind(node, here):
+    for function in _constructors(node, here):
         for name, parameter in inspect.signature(function).parameters.items():
             accepted['**' if parameter.kind is parameter.VAR_KEYWORD else name] = True
     return accepted or None
 
 
-def _functions_behind(node: dict, here: str) -> list[Callable]:
+def _constructors(node: dict, here: str) -> list[Callable]:
     if isinstance(node.get('type'), str):
         found = find_registered(node['type'])
         if inspect.isclass(found):  # **kwargs go on to the bases

@@ -1,4 +1,4 @@
-"""Look-up in the registries of mmengine, mmdet and mmpretrain."""
+"""Look up names in the registries of mmengine, mmdet and mmpretrain."""
 
 import inspect
 from collections.abc import Callable
@@ -19,21 +19,21 @@ def find_registered(name: str) -> Callable | None:
 
 
 def import_scope(scope: str) -> None:
-    """Fill the registries of a package of the stack, mmdet or mmpretrain; by themselves they do so when first asked."""
-    with suppress_output():  # the forks print that an optional data service is absent
+    """Fill the registries of mmdet or mmpretrain now instead of at their first use."""
+    with suppress_output():  # the forks print that an optional data service is missing
         for registry in all_registries():
             if registry.scope == scope:
                 registry.import_from_location()
 
 
 def is_classifier(cfg: Config) -> bool:
-    """Whether ``cfg.model`` is one of mmpretrain's classifiers."""
+    """Return whether ``cfg.model`` is a classifier of mmpretrain."""
     found = find_registered(str((cfg.get('model') or {}).get('type')))
     return inspect.isclass(found) and any(base.__name__ == 'BaseClassifier' for base in found.__mro__)
 
 
 def all_registries() -> list[Any]:
-    """Every registry: mmengine's roots and their children (mmdet's, mmpretrain's, …)."""
+    """Return every registry: mmengine's roots and their children (mmdet's, mmpretrain's, …)."""
     from mmengine import registry as mmengine_registry
     roots = [value for value in vars(mmengine_registry).values() if isinstance(value, mmengine_registry.Registry)]
     found, queue = [], roots

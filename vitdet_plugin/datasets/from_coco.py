@@ -1,4 +1,4 @@
-"""COCO's boxes to Pascal VOC's XML and YOLO's text files."""
+"""Conversion of the boxes of a COCO file to the XML files of Pascal VOC and the text files of YOLO."""
 
 from __future__ import annotations
 
@@ -6,50 +6,92 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
 
+from vitdet_plugin.datasets.coco import (
+    annotation_box,
+    describe_annotation,
+    find_bad_reference,
+    image_file_name,
+    image_size,
+    is_crowd,
+    leaves_folder,
+    require_class_names,
+    require_index,
+)
 from vitdet_plugin.datasets.conversion import Problem, check_box
 
 
-def read_objects(content: dict, path: Path, clip: bool = False) -> tuple[list[tuple[dict, list]], list[str], list]:
-    """Pictures with their objects (label, (x1, y1, x2, y2)), class names, and problems.
+def read_objects(content: dict, path: Path, clip: bool = False) -> tuple[list[tuple[dict, list]], list[str],
+                                                                         list[Problem]]:
+    """Collect the objects of each image.
 
-    Labels are the places of the categories in the file. Crowds have no counterpart in the other formats: each is a
-    problem too.
+    Args:
+        content: From :func:`vitdet_plugin.datasets.coco.read_coco`.
+        path: Its file, for messages.
+        clip: See :func:`vitdet_plugin.datasets.conversion.check_box`.
+
+    Returns:
+        Images, each with a list of ``(label, [x1, y1, x2, y2])`` in pixels; class names, in the order of the labels;
+        and problems. A crowd is a problem too, since the other formats have no equivalent.
+
+    Raises:
+        UserError: An image or category has no id or one that occurs twice, or a category has no name.
     """
-    labels = {category['id']: i for i, category in enumerate(content['categories'])}
-    pictures = {image['id']: (image, []) for image in content['images']}
-    problems = []
-    for image in content['images']:
-        name = PurePosixPath(str(image.get('file_name', '')))
-        if not name.name or name.is_absolute() or '..' in name.parts:
-            problems.append(Problem(path, None, f'image {image["id"]}: file_name {str(name)!r} leaves the folder'))
-            pictures.pop(image['id'])
-    for each in content['annotations']:
-        where = f'annotation {each.get("id")}'
-        if each.get('image_id') not in pictures or each.get('category_id') not in labels:
-            key = 'image_id' if each.get('image_id') not in pictures else 'category_id'
-            problems.append(Problem(path, None, f'{where}: {key} {each.get(key)} is not in the file'))
-            continue
-        image, objects = pictures[each['image_id']]
-        if each.get('iscrowd'):
-            problems.append(Problem(path, None, f'{where} is a crowd, which the other format cannot say'))
-            continue
-        try:
-            x, y, width, height = map(float, each['bbox'])
-        except (KeyError, TypeError, ValueError):
-            problems.append(Problem(path, None, f'{where}: bbox {each.get("bbox")} is no x, y, width, height'))
-            continue
-        box, wrong = check_box((x, y, x + width, y + height), (image['width'], image['height']), clip)
+    categories = require_index(content['categories'], 'category', path)
+    labels = {key: label for label, key in enumerate(categories)}
+    all_images = require_index(content['images'], 'image', path)
+    problems: list[Problem] = []
+    found = _usable_images(all_images, path, problems)
+    for number, annotation in enumerate(content['annotations']):
+        wrong = find_bad_reference(annotation, all_images, categories)
+        if wrong is None and annotation['image_id'] not in found:
+            wrong = 'its image cannot be converted'
+        if wrong is None:
+            image, objects = found[annotation['image_id']]
+            box, wrong = _convert_box(annotation, image, clip)
         if wrong:
-            problems.append(Problem(path, None, f'{where}: {wrong}'))
+            problems.append(Problem(path, None, f'{describe_annotation(annotation, number)}: {wrong}'))
+        else:
+            objects.append((labels[annotation['category_id']], box))
+    return list(found.values()), require_class_names(content['categories'], path), problems
+
+
+def _usable_images(images: dict, path: Path, problems: list[Problem]) -> dict[int | str, tuple[dict, list]]:
+    """Images by id that can be written to the other formats, each with an empty list of objects."""
+    found, used = {}, {}
+    for key, image in images.items():
+        name, size, wrong = image_file_name(image), image_size(image), None
+        if name is None:
+            wrong = 'no file_name'
+        elif leaves_folder(name):
+            wrong = f'file_name {name!r} points outside the image folder'
+        elif size is None:
+            wrong = 'no width and height in pixels'
+        elif (stem := PurePosixPath(name).with_suffix('')) in used:
+            wrong = f'file_name {name!r} would be written to the same file as image {used[stem]}'
+        if wrong:
+            problems.append(Problem(path, None, f'image {key}: {wrong}'))
             continue
-        objects.append((labels[each['category_id']], box))
-    return list(pictures.values()), [category['name'] for category in content['categories']], problems
+        used[stem] = key
+        found[key] = dict(image, file_name=name), []
+    return found
 
 
-def to_yolo(pictures: list[tuple[dict, list]], classes: list[str], out: Path, split: str) -> dict[Path, str]:
-    """Texts by path: ``labels/<split>/<picture>.txt``, a row ``class cx cy w h`` an object; ``classes.txt``."""
+def _convert_box(annotation: dict, image: dict, clip: bool) -> tuple[list[float] | None, str | None]:
+    """Corners of the box, and what prevents the conversion or None."""
+    if is_crowd(annotation):
+        return None, 'a crowd, which the other format cannot represent'
+    box = annotation_box(annotation)
+    if box is None:
+        return None, f'bbox {annotation.get("bbox")} is not four finite numbers x, y, width, height'
+    x, y, width, height = map(float, box)
+    return check_box((x, y, x + width, y + height), image_size(image), clip)
+
+
+def to_yolo(images: list[tuple[dict, list]], classes: list[str], out: Path, split: str) -> dict[Path, str]:
+    """Return texts by path: ``labels/<split>/<image>.txt`` with a row ``class cx cy w h`` per object; ``classes.txt``.
+    """
     files = {out / 'classes.txt': '\n'.join(classes) + '\n'}
-    for image, objects in pictures:
+    for image, objects in images:
         width, height = image['width'], image['height']
         rows = [f'{label} {(x1 + x2) / 2 / width:.8f} {(y1 + y2) / 2 / height:.8f} {(x2 - x1) / width:.8f} '
                 f'{(y2 - y1) / height:.8f}\n' for label, (x1, y1, x2, y2) in objects]
@@ -57,18 +99,18 @@ def to_yolo(pictures: list[tuple[dict, list]], classes: list[str], out: Path, sp
     return files
 
 
-def to_voc(pictures: list[tuple[dict, list]], classes: list[str], out: Path, split: str) -> dict[Path, str]:
-    """Texts by path: ``Annotations/<picture>.xml`` and ``ImageSets/Main/<split>.txt``."""
+def to_voc(images: list[tuple[dict, list]], classes: list[str], out: Path, split: str) -> dict[Path, str]:
+    """Return texts by path: ``Annotations/<image>.xml`` and ``ImageSets/Main/<split>.txt``."""
     files, names = {}, []
-    for image, objects in pictures:
+    for image, objects in images:
         name = PurePosixPath(image['file_name']).with_suffix('')
         names.append(str(name))
-        files[out / 'Annotations' / f'{name}.xml'] = _voc_file(image, objects, classes)
+        files[out / 'Annotations' / f'{name}.xml'] = _voc_text(image, objects, classes)
     files[out / 'ImageSets' / 'Main' / f'{split}.txt'] = ''.join(f'{name}\n' for name in names)
     return files
 
 
-def _voc_file(image: dict, objects: list, classes: list[str]) -> str:
+def _voc_text(image: dict, objects: list, classes: list[str]) -> str:
     lines = ['<annotation>', f'  <filename>{escape(image["file_name"])}</filename>',
              f'  <size><width>{image["width"]}</width><height>{image["height"]}</height><depth>3</depth></size>']
     for label, box in objects:

@@ -1,4 +1,4 @@
-"""Pascal VOC's XML files to COCO."""
+"""Conversion of the XML files of Pascal VOC to COCO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax import ContentHandler, SAXParseException
 
-from vitdet_plugin.datasets.conversion import Content, Problem, check_box, find_picture, picture_size
+from vitdet_plugin.datasets.conversion import Content, Problem, check_box, read_image_size
+from vitdet_plugin.datasets.image_files import find_image
 from vitdet_plugin.errors import UserError
 
 _SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
@@ -16,7 +17,7 @@ _SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 @dataclass
 class Node:
-    """An XML element that knows its line."""
+    """An XML element with its line number."""
 
     tag: str
     line: int
@@ -24,11 +25,11 @@ class Node:
     children: list[Node] = field(default_factory=list)
 
     def find(self, tag: str) -> Node | None:
-        """The first child of this tag."""
+        """Return the first child with this tag."""
         return next((child for child in self.children if child.tag == tag), None)
 
     def value(self, tag: str) -> str | None:
-        """The first child's text."""
+        """Return the text of the first child with this tag."""
         child = self.find(tag)
         return None if child is None else child.text.strip()
 
@@ -55,10 +56,10 @@ class _TreeBuilder(ContentHandler):
 
 
 def read_xml(path: Path) -> Node:
-    """The root of an XML file; entities and external references are refused.
+    """Return the root of an XML file; entities and external references are refused.
 
     Raises:
-        ValueError: with the reason, and ``(line, reason)`` as arguments where the line is known.
+        ValueError: With the arguments ``(line or None, reason)``.
     """
     from defusedxml import DefusedXmlException
     from defusedxml.sax import parse
@@ -75,20 +76,23 @@ def read_xml(path: Path) -> Node:
 
 def convert_voc(annotations: Path, images: Path, classes: Sequence[str] | None = None, *, one_based: bool = False,
                 clip: bool = False) -> Content:
-    """All XML files of a folder.
+    """Convert all XML files of a folder.
 
     Args:
-        annotations, images: folders. classes: names in their order; by default all that occur, sorted.
-        one_based: coordinates count pixels from 1 and include the last, as in the VOC challenges' own files: xmin and
-            ymin are lowered by one. By default they are taken as they are, as most labelling tools mean them.
-        clip: see :func:`check_box`.
+        annotations: Folder of the XML files.
+        images: Folder of the images.
+        classes: Names in the order of the labels; by default all names that occur, sorted.
+        one_based: Coordinates count pixels from 1 and include the last one, as in the files of the VOC challenges;
+            xmin and ymin are reduced by one. By default coordinates are used as they are, which is what most labeling
+            tools write.
+        clip: See :func:`check_box`.
 
     Raises:
-        UserError: no XML files.
+        UserError: There are no XML files.
     """
     files = sorted(annotations.glob('*.xml'))
     if not files:
-        raise UserError(f'{annotations} holds no .xml files')
+        raise UserError(f'{annotations} holds no .xml files; give the folder of the annotations')
     trees, problems = {}, []
     for file in files:
         try:
@@ -111,12 +115,12 @@ def convert_voc(annotations: Path, images: Path, classes: Sequence[str] | None =
 
 def _image(content: Content, file: Path, root: Node, folder: Path) -> dict | None:
     named = (root.value('filename') or '').replace('\\', '/').rsplit('/', 1)[-1]
-    path = folder / named if named and (folder / named).is_file() else find_picture(folder, file.stem)
+    path = folder / named if named and (folder / named).is_file() else find_image(folder, file.stem)
     if path is None:
         content.problems.append(Problem(file, (root.find('filename') or root).line,
                                         f'neither {named or "a file name"} nor {file.stem}.* is in {folder}'))
         return None
-    size = picture_size(path)
+    size = read_image_size(path)
     if isinstance(size, str):
         content.problems.append(Problem(file, None, f'{path}: {size}'))
         return None
@@ -136,7 +140,8 @@ def _objects(content: Content, file: Path, root: Node, image: dict, one_based: b
     for each in (child for child in root.children if child.tag == 'object'):
         name, bounds = each.value('name'), each.find('bndbox')
         if name not in content.classes:
-            content.problems.append(Problem(file, each.line, f'class {name!r} is none of {", ".join(content.classes)}'
+            content.problems.append(Problem(file, each.line,
+                                            f'class {name!r} is not one of {", ".join(content.classes)}'
                                             if name else 'an object without a name'))
             continue
         texts = [bounds.value(side) if bounds is not None else None for side in _SIDES]
@@ -149,7 +154,7 @@ def _objects(content: Content, file: Path, root: Node, image: dict, one_based: b
         line = (bounds or each).line
         if any(math.isnan(value) for value in box):
             found = ', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts))
-            content.problems.append(Problem(file, line, f'{name}: a box needs four numbers: {found}'))
+            content.problems.append(Problem(file, line, f'{name}: a box needs four numbers, found {found}'))
             continue
         box, wrong = check_box(box, (image['width'], image['height']), clip)
         if wrong:
@@ -164,13 +169,13 @@ def _objects(content: Content, file: Path, root: Node, image: dict, one_based: b
 
 
 def split_by_imageset(content: Content, imageset: Path) -> list[dict]:
-    """The pictures that a list names, one name without suffix a line; names that are no picture become problems.
+    """Return the images that a list names, one name without suffix per line; unknown names become problems.
 
     Raises:
-        UserError: the list does not exist.
+        UserError: The list does not exist.
     """
     if not imageset.is_file():
-        raise UserError(f'{imageset} does not exist; a split is a file of picture names in the folder of imagesets')
+        raise UserError(f'{imageset} does not exist; a split is a file of image names in the folder of imagesets')
     by_stem = {Path(image['file_name']).stem: image for image in content.images}
     chosen, seen = [], {}
     for number, line in enumerate(imageset.read_text(encoding='utf-8').splitlines(), 1):
@@ -178,9 +183,9 @@ def split_by_imageset(content: Content, imageset: Path) -> list[dict]:
         if not name:
             continue
         if name in seen:
-            content.problems.append(Problem(imageset, number, f'{name} was named in line {seen[name]} already'))
+            content.problems.append(Problem(imageset, number, f'{name} is already in line {seen[name]}'))
         elif name not in by_stem:
-            content.problems.append(Problem(imageset, number, f'there is no annotated picture {name!r}'))
+            content.problems.append(Problem(imageset, number, f'there is no annotated image {name!r}'))
         else:
             chosen.append(by_stem[name])
         seen.setdefault(name, number)

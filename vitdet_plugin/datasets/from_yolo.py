@@ -1,4 +1,4 @@
-"""YOLO's text files to COCO."""
+"""Conversion of the text files of YOLO to COCO."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.datasets.conversion import Content, Problem, check_box, picture_size
-from vitdet_plugin.datasets.image_suffixes import IMAGE_SUFFIXES, is_picture
+from vitdet_plugin.datasets.conversion import Content, Problem, check_box, read_image_size
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
 from vitdet_plugin.errors import UserError
 
 
 def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bool = False) -> Content:
-    """Pictures below ``images`` with a text file of the same name below ``labels`` each.
+    """Convert the images below one folder and the text files of the same names below another.
 
-    A row is ``class cx cy w h`` in shares of the picture, or ``class x1 y1 x2 y2 x3 y3 ...``, a polygon. A picture
-    without a file, or with an empty one, has no objects.
+    A row is ``class cx cy w h`` relative to the size of the image, or ``class x1 y1 x2 y2 x3 y3 ...``, a polygon. An
+    image without a text file, or with an empty one, has no objects.
+
+    Args:
+        images: Folder of the images.
+        labels: Folder of the text files.
+        classes: Names in the order of the labels.
+        clip: See :func:`check_box`.
 
     Raises:
-        UserError: no pictures, or no folder of labels.
+        UserError: There are no images, or no folder of labels.
     """
     if not labels.is_dir():
-        raise UserError(f'{labels} is no folder; it should hold a .txt for each picture')
-    pictures = sorted(path for path in images.rglob('*') if is_picture(path))
-    if not pictures:
-        raise UserError(f'{images} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
+        raise UserError(f'{labels} is not a folder; it should hold a .txt for each image')
+    paths = sorted(path for path in images.rglob('*') if is_image_file(path))
+    if not paths:
+        raise UserError(f'{images} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
     content, used, without = Content(list(classes)), set(), 0
-    for path in pictures:
+    for path in paths:
         name = path.relative_to(images)
-        size = picture_size(path)
+        size = read_image_size(path)
         if isinstance(size, str):
             content.problems.append(Problem(path, None, size))
             used.add(labels / name.with_suffix('.txt'))
@@ -37,7 +43,7 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
         content.images.append(image)
         file = labels / name.with_suffix('.txt')
         if file in used:
-            content.problems.append(Problem(file, None, f'belongs to {name} and to another picture of that name'))
+            content.problems.append(Problem(file, None, f'belongs to {name} and to another image of that name'))
             continue
         used.add(file)
         before = len(content.annotations)
@@ -46,9 +52,9 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
         without += len(content.annotations) == before
     for file in sorted(labels.rglob('*.txt')):
         if file not in used and file.name != 'classes.txt':
-            content.problems.append(Problem(file, None, f'there is no picture of this name in {images}'))
+            content.problems.append(Problem(file, None, f'no image of this name in {images}'))
     if without:
-        content.notes.append(f'{without} pictures have no objects')
+        content.notes.append(f'{without} images have no objects')
     return content
 
 
@@ -77,31 +83,31 @@ def _rows(content: Content, file: Path, image: dict, clip: bool) -> None:
 
 
 def _row(content: Content, image: dict, values: list[float], clip: bool) -> str | None:
-    """Add one object; or say what is wrong."""
+    """Add one object, or return what is wrong."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        return (f'{len(values)} numbers; a box has 5 (class, centre x, centre y, width, height), a polygon 7, 9, 11 '
+        return (f'{len(values)} numbers; a box has 5 (class, center x, center y, width, height), a polygon 7, 9, 11 '
                 '... (class and corners)')
     if not all(math.isfinite(value) for value in values):
         return 'a number is not finite'
-    label, *shares = values
+    label, *coordinates = values
     if label != int(label) or not 0 <= label < len(content.classes):
         return f'class {label:g}; there are {len(content.classes)}, counted from 0'
-    if max(shares) > 2:
-        return f'{max(shares):g} is no share of the picture; coordinates go from 0 to 1'
+    if max(coordinates) > 2:
+        return f'{max(coordinates):g} is not relative to the image size; coordinates go from 0 to 1'
     width, height = image['width'], image['height']
     more = {}
     if len(values) == 5:
-        x, y, w, h = shares
+        x, y, w, h = coordinates
         if w <= 0 or h <= 0:
             return f'width {w:g} and height {h:g} must be above 0'
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
     else:
-        xs, ys = [x * width for x in shares[0::2]], [y * height for y in shares[1::2]]
+        xs, ys = [x * width for x in coordinates[0::2]], [y * height for y in coordinates[1::2]]
         if clip:
             xs, ys = [min(max(x, 0), width) for x in xs], [min(max(y, 0), height) for y in ys]
         box = min(xs), min(ys), max(xs), max(ys)
         more = dict(segmentation=[[round(value, 4) for point in zip(xs, ys) for value in point]])
-    # six decimals of a share are up to half a pixel in a million: files are rounded
+    # files hold rounded numbers: an error in the sixth decimal is up to half a pixel in a million
     (x1, y1, x2, y2), wrong = check_box(box, (width, height), clip, slack=1e-5 * max(width, height) + 1e-3)
     if wrong:
         return wrong
@@ -112,5 +118,5 @@ def _row(content: Content, image: dict, values: list[float], clip: bool) -> str 
 
 
 def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """By the shoelace formula."""
+    """Area by the shoelace formula."""
     return abs(sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))) / 2

@@ -1,13 +1,22 @@
-"""Sets of pictures as people keep them: a folder of classes, a list file, a COCO json; with or without splits."""
+"""Sets of images in the layouts people use: a folder of classes, a list file or a COCO json, with or without splits."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitdet_plugin.datasets.image_suffixes import IMAGE_SUFFIXES, is_picture
+from vitdet_plugin.datasets.coco import (
+    describe_annotation,
+    find_bad_reference,
+    image_file_name,
+    image_size,
+    leaves_folder,
+    read_coco,
+    require_class_names,
+    require_index,
+)
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, list_class_files, list_folders
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
@@ -20,15 +29,16 @@ class ImageSet:
     """One split of a data set.
 
     Attributes:
-        name: of the split, for tables: a folder's or a file's name.
-        root: folder that ``files`` are relative to.
-        classes: names of the labels.
-        files: pictures, relative to ``root``, with ``/``.
-        labels: one index into ``classes`` a picture; None for a detection set.
-        objects: annotations of each picture as in the COCO file, ``category_id`` replaced by the index ``label``; None
-            for a classification set.
-        sizes: (width, height) of each picture as a COCO file states them; None where it does not.
-        other_files: files under ``root`` that are no pictures by their suffix.
+        name: Name of the split, for tables: that of its folder or file.
+        root: Folder that ``files`` are relative to.
+        classes: Names of the labels.
+        files: Images, relative to ``root``, with ``/``.
+        labels: One index into ``classes`` for each image; None for a detection set.
+        objects: Annotations of each image as in the COCO file, with the index into ``classes`` as ``label``; None for
+            a classification set.
+        sizes: (width, height) of each image in pixels as the COCO file states it, None where it does not; None for a
+            classification set.
+        other_files: Files under ``root`` that are not images by their suffix.
     """
 
     name: str
@@ -37,156 +47,151 @@ class ImageSet:
     files: list[str]
     labels: list[int] | None = None
     objects: list[list[dict]] | None = None
-    sizes: list[tuple[int, int] | None] | None = None
+    sizes: list[tuple[float, float] | None] | None = None
     other_files: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def path(self, index: int) -> Path:
+        """Return the path of an image."""
         return self.root / self.files[index]
 
 
 def open_image_sets(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> list[ImageSet]:
-    """Find what a folder holds.
+    """Find the splits that a folder holds.
 
     Args:
-        folder: a folder of classes; or a folder with ``train`` and perhaps ``val`` and ``test``, each a folder of
-            classes; or, with ``ann_files``, the folder that the files' picture names are relative to.
-        ann_files: COCO json files, or mmpretrain's list files (``path label`` a line).
+        folder: A folder of classes; or a folder with ``train`` and perhaps ``val`` and ``test``, each a folder of
+            classes; or, with ``ann_files``, the folder that the file names of the images are relative to.
+        ann_files: COCO json files, or list files of mmpretrain (``path label`` on each line).
 
     Returns:
         At least one set, none of them empty.
 
     Raises:
-        UserError: the folder or a file is missing, or holds no pictures in any of these layouts.
+        UserError: The folder or a file is missing, or has no images in any of these layouts.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f'{folder} is no folder; give the folder of the pictures')
+        raise UserError(f'{folder} is not a folder; give the folder of the images')
     if ann_files:
         paths = [Path(file) for file in ann_files]
-        sets = [read_coco(folder, file) if file.suffix == '.json' else read_list(folder, file) for file in paths]
-    else:
-        splits = [child for child in _folders(folder) if child.name.lower() in SPLIT_NAMES and _folders(child)]
-        known_order = sorted(splits, key=lambda child: SPLIT_NAMES.index(child.name.lower()))
-        classes = sorted({child.name for split in splits for child in _folders(split)}) or None
-        sets = [read_class_folders(split, classes) for split in known_order] or [read_class_folders(folder)]
-    return sets
+        return [read_coco_set(folder, file) if file.suffix == '.json' else read_list_set(folder, file)
+                for file in paths]
+    splits = [child for child in list_folders(folder) if child.name.lower() in SPLIT_NAMES and list_folders(child)]
+    in_order = sorted(splits, key=lambda child: SPLIT_NAMES.index(child.name.lower()))
+    classes = sorted({child.name for split in splits for child in list_folders(split)}) or None
+    return [read_class_folders(split, classes) for split in in_order] or [read_class_folders(folder)]
 
 
 def training_set(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> ImageSet:
-    """The set to learn from: ``train`` where there are splits; otherwise the one there is.
+    """Return the training split, or the only set if there are no splits.
 
     Raises:
-        UserError: several sets and none of them called train.
+        UserError: There are several sets, and not exactly one of them is called train.
     """
     sets = open_image_sets(folder, ann_files)
     if len(sets) == 1:
         return sets[0]
     training = [each for each in sets if each.name.lower() in TRAIN_NAMES or ann_files and 'train' in each.name.lower()]
     if len(training) != 1:
-        raise UserError(f'{folder} holds {", ".join(each.name for each in sets)}; give the training split alone')
+        raise UserError(f'{folder} holds {", ".join(each.name for each in sets)}; give only the training split')
     return training[0]
 
 
 def read_class_folders(root: Path, classes: Sequence[str] | None = None) -> ImageSet:
-    """``root/<class>/**/<picture>``; the classes are the folders in sorted order, as mmpretrain numbers them.
+    """Read the layout ``root/<class>/**/<image>``.
+
+    Args:
+        root: Folder of the classes.
+        classes: Names in the order of the labels; by default the folders in sorted order, as mmpretrain numbers them.
 
     Raises:
-        UserError: no folders, or no pictures in any of them.
+        UserError: There are no folders, or no images in any of them.
     """
-    folders = _folders(root)
+    folders = list_folders(root)
     classes = list(classes or [folder.name for folder in folders])
     found = ImageSet(root.name, root, classes, [], [])
     for folder in folders:
-        for path in sorted(folder.rglob('*')):
-            name = path.relative_to(root).as_posix()
-            if any(part.startswith('.') for part in path.relative_to(root).parts) or not path.is_file():
-                continue
-            if is_picture(path):
-                found.files.append(name)
-                found.labels.append(classes.index(folder.name))
-            else:
-                found.other_files.append(name)
+        images, others = list_class_files(folder)
+        found.files += [path.relative_to(root).as_posix() for path in images]
+        found.labels += [classes.index(folder.name)] * len(images)
+        found.other_files += [path.relative_to(root).as_posix() for path in others]
     if not found.files:
-        has = f'{len(folders)} folders without pictures' if folders else 'no folders'
-        raise UserError(f'{root} has {has}; expected <class name>/<picture> in it ({", ".join(IMAGE_SUFFIXES[:6])} …); '
-                        'for COCO files give --ann FILE.json')
+        contents = f'{len(folders)} folders without images' if folders else 'no folders'
+        raise UserError(f'{root} has {contents}; expected <class name>/<image> in it '
+                        f'({", ".join(IMAGE_SUFFIXES[:6])} …); for COCO files give --ann FILE.json')
     return found
 
 
-def read_list(root: Path, file: Path) -> ImageSet:
-    """mmpretrain's annotation list: ``relative/path with blanks.png 3`` a line; ``classes.txt`` beside it is read.
+def read_list_set(root: Path, file: Path) -> ImageSet:
+    """Read a list file of mmpretrain, with the class names from ``classes.txt`` next to it if that exists.
 
     Raises:
-        UserError: the file is missing or empty, or a line has no label.
+        UserError: The file is missing or empty, or a line has no label.
     """
-    found = ImageSet(file.stem, root, [], [], [])
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        if not line.strip():
-            continue
+    names, labels = map(list, zip(*read_list_file(file)))
+    class_file = file.with_name('classes.txt')
+    classes = class_file.read_text(encoding='utf-8').splitlines() if class_file.is_file() else []
+    classes += [f'class {index}' for index in range(len(classes), max(labels) + 1)]
+    return ImageSet(file.stem, root, classes, names, labels)
+
+
+def read_list_file(file: Path) -> list[tuple[str, int]]:
+    """Read lines such as ``relative/path with blanks.png 3``; mmpretrain stops at blank lines, so they are errors.
+
+    Raises:
+        UserError: The file is missing or empty, or a line has no label.
+    """
+    if not file.is_file():
+        raise UserError(f'{file} does not exist; give an annotation file: COCO .json, or "path label" lines in a .txt')
+    rows = []
+    for number, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
         name, blank, label = line.strip().rpartition(' ')
-        if not blank or not label.isdigit():
-            raise UserError(f'{file}, line {number}: expected "path label" with a whole number, found {line.strip()!r}')
-        found.files.append(name)
-        found.labels.append(int(label))
-    if not found.files:
-        raise UserError(f'{file} lists no pictures')
-    names = file.with_name('classes.txt')
-    count = max(found.labels) + 1
-    found.classes = names.read_text(encoding='utf-8').splitlines() if names.is_file() else []
-    found.classes += [f'class {index}' for index in range(len(found.classes), count)]
-    return found
+        if not blank or not label.isdecimal():
+            raise UserError(f'{file}, line {number}: expected "path label" with an integer, found {line.strip()!r}')
+        rows.append((name, int(label)))
+    if not rows:
+        raise UserError(f'{file} is empty; expected "path label" on each line')
+    return rows
 
 
-def read_coco(root: Path, file: Path) -> ImageSet:
-    """Boxes and masks of a COCO json; labels follow the order of its categories.
+def read_coco_set(root: Path, file: Path) -> ImageSet:
+    """Read the images and annotations of a COCO file; labels follow the order of its categories.
 
     Raises:
-        UserError: the file is missing, no JSON (line and column), not COCO, or it refers to an id that it lacks.
+        UserError: The file is missing, not JSON (line and column) or not COCO; an entry refers to an id that the file
+            does not have; a file name is missing or points outside ``root``; the first image is not in ``root``.
     """
-    text = _text(file)
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f'{file}: not valid JSON: {error.msg} at line {error.lineno}, column '
-                        f'{error.colno}') from error
-    try:
-        images, categories = content['images'], content['categories']
-        label_of = {each['id']: index for index, each in enumerate(categories)}
-        place_of = {each['id']: index for index, each in enumerate(images)}
-        objects: list[list[dict]] = [[] for _ in images]
-        for annotation in content.get('annotations', []):
-            label = label_of[annotation['category_id']]
-            objects[place_of[annotation['image_id']]].append({**annotation, 'label': label})
-        files = [each['file_name'] if 'file_name' in each else '/'.join(each['coco_url'].split('/')[-2:])
-                 for each in images]
-        classes = [str(each['name']) for each in categories]
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f'{file}: not a COCO file: {type(error).__name__} {error}; expected images, annotations and '
-                        'categories that refer to each other by id') from error
-    if not files:
-        raise UserError(f'{file} lists no pictures')
-    sizes = [(each['width'], each['height']) if 'width' in each and 'height' in each else None for each in images]
+    content = read_coco(file, needs_annotations=False)
+    images = require_index(content['images'], 'image', file)
+    categories = require_index(content['categories'], 'category', file)
+    label_of = {key: label for label, key in enumerate(categories)}
+    objects: dict[int | str, list[dict]] = {key: [] for key in images}
+    for number, annotation in enumerate(content['annotations']):
+        if wrong := find_bad_reference(annotation, images, categories):
+            raise UserError(f"{file}: {describe_annotation(annotation, number)}: {wrong}; 'vitdet check' lists every "
+                            'problem of the file')
+        objects[annotation['image_id']].append({**annotation, 'label': label_of[annotation['category_id']]})
+    files = []
+    for key, image in images.items():
+        name = image_file_name(image)
+        if name is None:
+            raise UserError(f'{file}: image {key} has no file_name; add the path below the image folder')
+        if leaves_folder(name):
+            raise UserError(f'{file}: image {key}: file_name {name!r} points outside the image folder; use paths '
+                            'relative to it')
+        files.append(name)
     _check_first_file(root, files[0], file)
-    return ImageSet(file.stem, root, classes, files, None, objects, sizes)
+    return ImageSet(file.stem, root, require_class_names(content['categories'], file), files, None,
+                    list(objects.values()), [image_size(image) for image in images.values()])
 
 
 def _check_first_file(root: Path, name: str, file: Path) -> None:
-    """The usual mistake: names in the file are relative to another folder."""
+    """Detect the most common mistake: the names in the file are relative to another folder."""
     if (root / name).is_file():
         return
-    beside = [child.name for child in _folders(root) if (child / name).is_file()]
-    hint = f'; it is in {root / beside[0]}' if beside else suggest(name, [child.name for child in root.iterdir()])
+    parents = [child.name for child in list_folders(root) if (child / name).is_file()]
+    hint = f'; it is in {root / parents[0]}' if parents else suggest(name, [child.name for child in root.iterdir()])
     raise UserError(f'{root / name} does not exist; give the folder that file_name in {file} is relative to{hint}')
-
-
-def _text(file: Path) -> str:
-    if not file.is_file():
-        raise UserError(f'{file} does not exist; give an annotation file: COCO .json, or "path label" lines in a .txt')
-    return file.read_text(encoding='utf-8')
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith('.'))

@@ -1,8 +1,9 @@
-"""LVIS v1 (arXiv 1908.03195) without the ``lvis`` package, which numpy 1.24 and later break."""
+"""LVIS v1 (arXiv 1908.03195) without the ``lvis`` package, which fails with NumPy 1.24 and later."""
 
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmengine.registry import DATASETS
 
+from vitdet_plugin.datasets.coco import image_file_name
 from vitdet_plugin.errors import UserError
 
 
@@ -10,29 +11,31 @@ from vitdet_plugin.errors import UserError
 class LVISDetDataset(CocoDataset):
     """An LVIS annotation file as a detection data set.
 
-    LVIS names its pictures by ``coco_url`` only and mixes those of COCO's train2017 and val2017: their files are
-    looked for as ``<data_prefix img>/train2017/000000000009.jpg``.
+    LVIS names its images by ``coco_url`` only and mixes those of COCO's train2017 and val2017: the file of an image is
+    ``<data_prefix img>/train2017/000000000009.jpg``.
 
     Args:
-        **kwargs: of ``CocoDataset``. ``metainfo=dict(classes=...)`` takes a subset or another vocabulary.
+        **kwargs: Arguments of ``CocoDataset``. ``metainfo=dict(classes=...)`` selects a subset or another vocabulary.
 
     Raises:
-        UserError: the file lacks some of the classes.
+        UserError: The file lacks some of the classes, or an image has no file name.
     """
 
     METAINFO = LVISV1Dataset.METAINFO
 
     def load_data_list(self) -> list[dict]:
-        """One dict a picture, as ``CocoDataset`` has it."""
-        pictures = super().load_data_list()
+        """Return one dict for each image, as ``CocoDataset`` does."""
+        data_list = super().load_data_list()
         if len(self.cat_ids) != len(self.metainfo['classes']):
             raise UserError(f'{self.ann_file} has {len(self.cat_ids)} of the {len(self.metainfo["classes"])} classes '
-                            'wanted; give metainfo=dict(classes=...) with the names in the file')
-        return pictures
+                            'required; give metainfo=dict(classes=...) with the names in the file')
+        return data_list
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
-        """Give the picture the file name that COCO files have."""
-        picture = raw_data_info['raw_img_info']
-        if 'file_name' not in picture:
-            picture['file_name'] = '/'.join(picture['coco_url'].split('/')[-2:])
+        """Add the file name that the images of COCO have."""
+        image = raw_data_info['raw_img_info']
+        name = image_file_name(image)
+        if name is None:
+            raise UserError(f'{self.ann_file}: image {image.get("id")} has neither file_name nor coco_url')
+        image['file_name'] = name
         return super().parse_data_info(raw_data_info)

@@ -15,19 +15,20 @@ import numpy as np
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
-MAX_UNREADABLE = 0.01  # of the pictures; above this the figures would be about another set
+MAX_UNREADABLE = 0.01  # share of the images; above this the result would describe another data set
 _CHUNK_PIXELS = 2**23  # OpenCV counts in float32: exact below 2**24
 
 
 @dataclass
 class PixelStats:
-    """Statistics over all pixels of a set, channels in the order red, green, blue.
+    """Statistics over all pixels of a data set, channels in the order red, green, blue.
 
     Attributes:
-        mean, std: (3,) in 0 ... 255; the standard deviation is that of all pixels together, not a mean over pictures.
-        pixels: how many were counted, in a channel.
-        images: pictures read.
-        unreadable: files that could not be.
+        mean: (3,) in 0 ... 255.
+        std: (3,) in 0 ... 255, of all pixels together, not a mean over images.
+        pixels: Number of pixels of each channel.
+        images: Number of images that were read.
+        unreadable: Files that could not be read.
     """
 
     mean: np.ndarray
@@ -37,13 +38,13 @@ class PixelStats:
     unreadable: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``json.dump``."""
+        """Return a dict for ``json.dump``."""
         return dict(mean=self.mean.tolist(), std=self.std.tolist(), mean_0_1=(self.mean / 255).tolist(),
                     std_0_1=(self.std / 255).tolist(), channels='RGB', pixels=self.pixels, images=self.images,
                     unreadable=self.unreadable)
 
     def config_snippet(self, is_detection: bool) -> str:
-        """Lines for a config of mmdet or mmpretrain."""
+        """Return lines for a config of mmdet (``is_detection``) or mmpretrain."""
         mean, std = ([round(float(value), 3) for value in values] for values in (self.mean, self.std))
         flip = 'bgr_to_rgb' if is_detection else 'to_rgb'
         return (f'model = dict(data_preprocessor=dict(\n    mean={mean}, std={std}, {flip}=True))' if is_detection else
@@ -51,28 +52,28 @@ class PixelStats:
 
 
 def pixel_stats(paths: Sequence[Path], workers: int | None = None) -> PixelStats:
-    """Count every pixel of pictures, one picture in memory at a time (for each worker).
+    """Compute the statistics over every pixel, with one image per worker in memory.
 
-    Pictures are decoded as training decodes them (8 bit, three channels). The counts are integers (a histogram of each
-    channel), so that the result is exact whatever the number and order of the pictures.
+    Images are decoded as in training (8 bits, three channels). The counts are integers (a histogram of each channel),
+    so the result is exact and does not depend on the order of the images.
 
     Args:
-        paths: Pictures.
-        workers: Threads; by default as many as cores, at most 8.
+        paths: Image files.
+        workers: Threads; by default one per core, at most 8.
 
     Raises:
-        UserError: None of the pictures, or fewer than 99 %, can be read.
+        UserError: Fewer than 99 % of the images can be read.
     """
     counts, unreadable = np.zeros((3, 256), np.int64), []
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        for path, found in zip(paths, track(_bounded_map(pool, paths), len(paths), 'pictures')):
+        for path, found in zip(paths, track(_bounded_map(pool, paths), len(paths), 'images')):
             if found is None:
                 unreadable.append(str(path))
             else:
                 counts += found
     if len(unreadable) > MAX_UNREADABLE * len(paths):
-        raise UserError(f'{len(unreadable)} of {len(paths)} pictures cannot be read ({", ".join(unreadable[:3])}'
-                        f'{", …" if len(unreadable) > 3 else ""}); mend or remove them')
+        raise UserError(f'{len(unreadable)} of {len(paths)} images cannot be read ({", ".join(unreadable[:3])}'
+                        f'{", …" if len(unreadable) > 3 else ""}); fix or remove them')
     pixels = int(counts[0].sum())
     values = np.arange(256, dtype=object)  # Python integers: squares of a large set exceed 64 bits
     mean, std = np.empty(3), np.empty(3)
@@ -84,7 +85,7 @@ def pixel_stats(paths: Sequence[Path], workers: int | None = None) -> PixelStats
 
 
 def _bounded_map(pool: ThreadPoolExecutor, paths: Sequence[Path], ahead: int = 64):
-    """Histograms in order; only so many futures at a time, so that a set of millions needs no list of its own."""
+    """Yield histograms in order, with at most ``ahead`` pending futures, whatever the size of the data set."""
     pending = []
     for path in paths:
         pending.append(pool.submit(channel_histograms, path))
@@ -95,7 +96,7 @@ def _bounded_map(pool: ThreadPoolExecutor, paths: Sequence[Path], ahead: int = 6
 
 
 def channel_histograms(path: Path) -> np.ndarray | None:
-    """(3, 256) counts of red, green and blue values of a picture; None if it cannot be read."""
+    """Return (3, 256) int64 counts of red, green and blue values of an image, or None if it cannot be read."""
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # imread fails on some paths of Windows
     except (OSError, cv2.error):

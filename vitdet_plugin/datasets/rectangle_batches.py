@@ -1,4 +1,4 @@
-"""Validation in batches of pictures of similar shape, each in the smallest rectangle that holds them."""
+"""Validation in batches of images with similar aspect ratios, padded to the smallest rectangle that holds them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from vitdet_plugin.transforms.letterbox import batch_shapes
 
 @DATASETS.register_module()
 class RectangleBatches:
-    """A data set in the order of aspect ratios that tells :class:`LetterBox` the rectangle of each batch.
+    """A data set sorted by aspect ratio that gives :class:`LetterBox` the rectangle of each batch.
 
-    Fewer padded pixels than squares: of COCO's pictures about a quarter less. Use with ``DefaultSampler`` without
-    shuffling; over several ranks a batch of all of them has one shape.
+    Rectangles have fewer padded pixels than squares: about a quarter less for the images of COCO. Use it with
+    ``DefaultSampler`` without shuffling. With several ranks, their batches of one step share a shape.
 
     Args:
-        dataset: config of an mmdet data set whose pipeline holds ``LetterBox``.
-        batch_size: the data loader's.
-        img_size: longest side in pixels; as in ``LetterBox``.
-        stride, pad: see :func:`vitdet_plugin.transforms.letterbox.batch_shapes`.
+        dataset: Data set of mmdet, or its config, with ``LetterBox`` in the pipeline.
+        batch_size: Batch size of the data loader.
+        img_size: Longest side in pixels, as in ``LetterBox``.
+        stride: See :func:`vitdet_plugin.transforms.letterbox.batch_shapes`.
+        pad: Likewise.
+        lazy_init: Load the data set on :meth:`full_init` instead of at once.
     """
 
     def __init__(self, dataset: dict | BaseDataset, batch_size: int, img_size: int = 640, stride: int = 32,
@@ -36,7 +38,7 @@ class RectangleBatches:
 
     @property
     def metainfo(self) -> dict:
-        """Of the data set inside."""
+        """Meta information of the wrapped data set."""
         return copy.deepcopy(self.dataset.metainfo)
 
     def full_init(self) -> None:
@@ -46,14 +48,14 @@ class RectangleBatches:
         self.dataset.full_init()
         infos = (self.dataset.get_data_info(i) for i in range(len(self.dataset)))
         sizes = np.array([(info['width'], info['height']) for info in infos], dtype=float).reshape(-1, 2)
-        self._images_a_batch = self.batch_size * get_world_size()
-        self._order, self._shapes = batch_shapes(sizes, self._images_a_batch, **self.rectangle)
+        self._images_per_batch = self.batch_size * get_world_size()
+        self._order, self._shapes = batch_shapes(sizes, self._images_per_batch, **self.rectangle)
         self._fully_initialized = True
 
     def get_data_info(self, idx: int) -> dict:
-        """The picture's entry with its ``batch_shape`` (h, w)."""
+        """Return the entry of an image with its ``batch_shape`` (height, width) in pixels."""
         info = self.dataset.get_data_info(int(self._order[idx]))
-        info['batch_shape'] = self._shapes[idx // self._images_a_batch]
+        info['batch_shape'] = self._shapes[idx // self._images_per_batch]
         return info
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Statistics of a data set before training: classes, sizes, broken pictures, doubles."""
+"""Statistics of a data set before training: classes, sizes, unreadable images, duplicates."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.datasets.image_facts import ImageFacts, inspect_image
+from vitdet_plugin.datasets.coco import annotation_box, is_crowd
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, probe_image, suppress_pillow_warnings
 from vitdet_plugin.datasets.image_sets import ImageSet
 from vitdet_plugin.utils.track import track
 
-_SHOWN = 5  # names in full in the text; JSON has all
-COCO_AREAS = (('small', 0, 32**2), ('medium', 32**2, 96**2), ('large', 96**2, float('inf')))
+Probe = ImageProbe | UnreadableImage
+FileOfSplit = tuple[str, str, str | None]  # split, file, class
+_SHOWN = 5  # full names in the text; the JSON has all
+COCO_AREAS = (('small', 0, 32**2), ('medium', 32**2, 96**2), ('large', 96**2, float('inf')))  # square pixels
 
 
 @dataclass
@@ -24,19 +28,20 @@ class SplitStats:
     """Statistics of one split.
 
     Attributes:
-        images: pictures, broken ones included.
-        class_images: pictures of each class, in the order of the classes; of a detection set: with such an object.
-        class_objects: objects of each class; None for a classification set.
-        sizes: (N, 2) width and height of the pictures that can be read.
-        box_sizes: (M, 2) width and height of the boxes, crowds left out; None for a classification set.
-        objects_in_image: number of objects of each picture; empty for a classification set.
-        broken: file to reason.
-        odd_boxes: ``file: annotation id`` of boxes without area or beyond the picture by more than a pixel.
-        wrong_sizes: files whose size is not what the COCO file says.
-        other_formats: file to the format that it has in spite of its suffix.
-        modes: colour mode to number of pictures.
-        rotated: pictures that EXIF asks to turn.
-        other_files: files that are no pictures by their suffix.
+        images: Number of images, unreadable ones included.
+        class_images: Images of each class, in the order of the classes; for a detection set: images with at least one
+            object of the class.
+        class_objects: Objects of each class; None for a classification set.
+        sizes: (N, 2) width and height in pixels of the readable images as stored.
+        box_sizes: (M, 2) width and height in pixels of the boxes without crowds; None for a classification set.
+        objects_in_image: Number of objects of each image; empty for a classification set.
+        broken: Unreadable files and why.
+        odd_boxes: ``file: annotation id`` of boxes without area or beyond the image by more than a pixel.
+        wrong_sizes: Files whose size as read differs from the annotated one, with both sizes.
+        other_formats: Files whose suffix is that of another format, and their actual format.
+        modes: Mode of Pillow and number of images.
+        rotated: Number of images with an EXIF orientation.
+        other_files: Files that are not images by their suffix.
     """
 
     name: str
@@ -55,6 +60,7 @@ class SplitStats:
     other_files: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return a dict for ``json.dump``."""
         plain = {**vars(self)}
         plain['sizes'] = Counter(f'{width}x{height}' for width, height in self.sizes.tolist())
         plain['objects_in_image'] = Counter(self.objects_in_image)
@@ -67,21 +73,22 @@ class SplitStats:
 
 @dataclass
 class SetStats:
-    """Statistics of all splits of a set, and pictures that occur more than once.
+    """Statistics of all splits of a data set, and images that occur more than once.
 
     Attributes:
-        classes: names of the labels.
-        duplicates: groups of ``(split, file, class or None)`` with the same pixels.
-        similar: the same for pictures that differ in few bits of their fingerprint.
+        classes: Names of the labels.
+        splits: One entry for each split.
+        duplicates: Groups of ``(split, file, class or None)`` with the same pixels.
+        similar: The same for images whose fingerprints differ in few bits.
     """
 
     classes: list[str]
     splits: list[SplitStats]
-    duplicates: list[list[tuple[str, str, str | None]]]
-    similar: list[list[tuple[str, str, str | None]]]
+    duplicates: list[list[FileOfSplit]]
+    similar: list[list[FileOfSplit]]
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``json.dump``."""
+        """Return a dict for ``json.dump``."""
         return dict(classes=self.classes, splits={split.name: split.as_dict() for split in self.splits},
                     duplicates=self.duplicates, similar=self.similar)
 
@@ -92,40 +99,49 @@ class SetStats:
 
 
 def collect_stats(sets: Sequence[ImageSet], near_bits: int | None = None, workers: int | None = None) -> SetStats:
-    """Read every picture of the splits of a set.
+    """Read every image of the splits of a data set.
 
     Args:
         sets: The splits; their classes are the same.
-        near_bits: Also look for pictures whose fingerprints of 256 bits differ in at most so many.
-        workers: Threads; by default as many as cores, at most 8.
+        near_bits: Also find images whose fingerprints of 256 bits differ in at most this many.
+        workers: Threads; by default one per core, at most 8.
     """
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        everything = [(each, index) for each in sets for index in range(len(each))]
-        found = pool.map(lambda entry: inspect_image(entry[0].path(entry[1])), everything)
-        facts = list(track(found, len(everything), 'pictures'))
+    entries = [(each, index) for each in sets for index in range(len(each))]
+    with suppress_pillow_warnings(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(partial(probe_image, fingerprints=True), [each.path(index) for each, index in entries])
+        probes = list(track(found, len(entries), 'images'))
     splits, start = [], 0
     for images in sets:
-        splits.append(_split_stats(images, facts[start:start + len(images)]))
+        splits.append(_split_stats(images, probes[start:start + len(images)]))
         start += len(images)
-    groups = defaultdict(list)
-    for place, each in enumerate(facts):
-        if isinstance(each, ImageFacts):
-            groups[each.digest].append(place)
-    same = [group for group in groups.values() if len(group) > 1]
-    similar = similar_groups(facts, near_bits) if near_bits is not None else []
-    similar = [group for group in similar if len({facts[place].digest for place in group}) > 1]
-    return SetStats(sets[0].classes, splits, *([[_named(*everything[place]) for place in group] for group in groups]
-                                               for groups in (same, similar)))
+    by_digest = defaultdict(list)
+    for position, probe in enumerate(probes):
+        if isinstance(probe, ImageProbe):
+            by_digest[probe.digest].append(position)
+    same = [group for group in by_digest.values() if len(group) > 1]
+    similar = similar_groups(probes, near_bits) if near_bits is not None else []
+    similar = [group for group in similar if len({probes[position].digest for position in group}) > 1]
+    return SetStats(sets[0].classes, splits, *([[_file_of_split(*entries[position]) for position in group]
+                                                for group in groups] for groups in (same, similar)))
 
 
-def similar_groups(facts: Sequence[ImageFacts | str], bits: int, block: int = 1024) -> list[list[int]]:
-    """Places of pictures that are linked by fingerprints which differ in at most ``bits`` of 256."""
+def similar_groups(probes: Sequence[Probe], bits: int, block: int = 1024) -> list[list[int]]:
+    """Group images that are linked by fingerprints which differ in few bits.
+
+    Args:
+        probes: Probes with fingerprints; unreadable images are skipped.
+        bits: Largest number of different bits of 256.
+        block: Number of fingerprints to compare with all others at a time.
+
+    Returns:
+        Positions in ``probes`` of each group of at least two images.
+    """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
-    places = np.array([place for place, each in enumerate(facts) if isinstance(each, ImageFacts)])
-    if len(places) < 2:
+    positions = np.array([position for position, probe in enumerate(probes) if isinstance(probe, ImageProbe)])
+    if len(positions) < 2:
         return []
-    prints = np.stack([facts[place].bits for place in places]).astype(np.float32)
+    prints = np.stack([probes[position].bits for position in positions]).astype(np.float32)  # (N, 256)
     rows, columns = [], []
     for start in range(0, len(prints), block):
         equal_bits = (prints[start:start + block] @ prints[start:].T + prints.shape[1]) / 2
@@ -137,68 +153,72 @@ def similar_groups(facts: Sequence[ImageFacts | str], bits: int, block: int = 10
     graph = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(prints),) * 2)
     _, component = connected_components(graph, directed=False)
     groups = defaultdict(list)
-    for place, number in zip(places, component):
-        groups[number].append(int(place))
+    for position, number in zip(positions, component):
+        groups[number].append(int(position))
     return [group for group in groups.values() if len(group) > 1]
 
 
 def box_areas(box_sizes: np.ndarray) -> dict[str, int]:
-    """Number of small, medium and large boxes by COCO's limits of area."""
+    """Count small, medium and large boxes by COCO's limits of area; ``box_sizes`` is (M, 2) in pixels."""
     areas = box_sizes.prod(1)
     return {name: int(((areas >= low) & (areas < high)).sum()) for name, low, high in COCO_AREAS}
 
 
-def _split_stats(images: ImageSet, facts: Sequence[ImageFacts | str]) -> SplitStats:
-    good = [each for each in facts if isinstance(each, ImageFacts)]
-    sizes = np.array([(each.width, each.height) for each in good], int).reshape(-1, 2)
+def _split_stats(images: ImageSet, probes: Sequence[Probe]) -> SplitStats:
+    readable = {name: probe for name, probe in zip(images.files, probes) if isinstance(probe, ImageProbe)}
+    good = [probe for probe in probes if isinstance(probe, ImageProbe)]
     stats = SplitStats(
-        images.name, len(images), [0] * len(images.classes), None, sizes, None,
-        broken={name: each for name, each in zip(images.files, facts) if isinstance(each, str)},
-        other_formats={name: each.format for name, each in zip(images.files, facts)
-                       if isinstance(each, ImageFacts) and each.format},
-        modes=dict(Counter(each.mode for each in good).most_common()), rotated=sum(each.rotated for each in good),
-        other_files=images.other_files)
-    if images.labels is not None:
+        images.name, len(images), [0] * len(images.classes), None,
+        np.array([(probe.width, probe.height) for probe in good], int).reshape(-1, 2), None,
+        broken={name: str(probe) for name, probe in zip(images.files, probes) if isinstance(probe, UnreadableImage)},
+        other_formats={name: probe.other_format for name, probe in readable.items() if probe.other_format},
+        modes=dict(Counter(probe.mode for probe in good).most_common()),
+        rotated=sum(probe.is_rotated for probe in good), other_files=images.other_files)
+    if images.labels is None:
+        _add_objects(stats, images, probes)
+    else:
         for label in images.labels:
             stats.class_images[label] += 1
-        return stats
-    stats.class_objects = [0] * len(images.classes)
-    boxes = []
-    for name, objects, told, each in zip(images.files, images.objects, images.sizes, facts):
-        stats.objects_in_image.append(len(objects))
-        for label in {one['label'] for one in objects}:
-            stats.class_images[label] += 1
-        size = (each.width, each.height) if isinstance(each, ImageFacts) else told
-        if isinstance(each, ImageFacts) and told and size not in (told, told[::-1] if each.rotated else None):
-            stats.wrong_sizes.append(f'{name}: {size[0]}x{size[1]}, the file says {told[0]}x{told[1]}')
-        for one in objects:
-            stats.class_objects[one['label']] += 1
-            if _is_odd(one.get('bbox'), told or size):
-                stats.odd_boxes.append(f'{name}: annotation {one.get("id")}')
-            elif not one.get('iscrowd'):
-                boxes.append(one['bbox'][2:])
-    stats.box_sizes = np.array(boxes, float).reshape(-1, 2)
     return stats
 
 
-def _is_odd(box: Any, size: tuple[int, int] | None) -> bool:
-    try:
-        x, y, width, height = (float(value) for value in box)
-    except (TypeError, ValueError):
-        return True
-    beyond = size is not None and (x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1)
-    return not (width > 0 and height > 0) or beyond  # NaN included
+def _add_objects(stats: SplitStats, images: ImageSet, probes: Sequence[Probe]) -> None:
+    stats.class_objects = [0] * len(images.classes)
+    box_sizes = []
+    for name, objects, annotated, probe in zip(images.files, images.objects, images.sizes, probes):
+        stats.objects_in_image.append(len(objects))
+        for label in {one['label'] for one in objects}:
+            stats.class_images[label] += 1
+        size = annotated
+        if isinstance(probe, ImageProbe):
+            size = annotated or probe.size_as_read
+            if annotated and (difference := probe.compare_size(annotated)):
+                stats.wrong_sizes.append(f'{name}: {difference}')
+        for one in objects:
+            stats.class_objects[one['label']] += 1
+            box = annotation_box(one)
+            if box is None or _is_odd(box, size):
+                stats.odd_boxes.append(f'{name}: annotation {one.get("id")}')
+            elif not is_crowd(one):
+                box_sizes.append(box[2:])
+    stats.box_sizes = np.array(box_sizes, float).reshape(-1, 2)
 
 
-def _named(images: ImageSet, index: int) -> tuple[str, str, str | None]:
+def _is_odd(box: tuple[float, float, float, float], size: tuple[float, float] | None) -> bool:
+    x, y, width, height = box
+    is_beyond = size is not None and (x < -1 or y < -1 or x + width > size[0] + 1 or y + height > size[1] + 1)
+    return width <= 0 or height <= 0 or is_beyond
+
+
+def _file_of_split(images: ImageSet, index: int) -> FileOfSplit:
     return images.name, images.files[index], images.classes[images.labels[index]] if images.labels else None
 
 
 def _class_table(stats: SetStats) -> str:
-    width = max(len(name) for name in (*stats.classes, 'pictures'))
+    width = max(len(name) for name in (*stats.classes, 'objects'))
     counts = [split.class_objects or split.class_images for split in stats.splits]
     cells = [max(9, len(split.name) + 2) for split in stats.splits]
-    what = 'objects' if stats.splits[0].class_objects is not None else 'pictures'
+    what = 'objects' if stats.splits[0].class_objects is not None else 'images'
     lines = [f'{what:<{width}}' + ''.join(f'{split.name:>{cell}}' for split, cell in zip(stats.splits, cells))]
     for label, name in enumerate(stats.classes):
         lines.append(f'{name:<{width}}' + ''.join(f'{count[label]:>{cell}}' for count, cell in zip(counts, cells)))
@@ -207,39 +227,39 @@ def _class_table(stats: SetStats) -> str:
 
 
 def _describe(split: SplitStats) -> list[str]:
-    lines = [f'{split.name}: {split.images} pictures']
+    lines = [f'{split.name}: {split.images} images']
     if len(split.sizes):
         low, middle, high = split.sizes.min(0), np.median(split.sizes, 0), split.sizes.max(0)
         lines[0] += (f', width {low[0]} to {high[0]} (median {middle[0]:g}), height {low[1]} to {high[1]} (median '
                      f'{middle[1]:g}); ' + ', '.join(f'{count} {mode}' for mode, count in split.modes.items()))
     if split.box_sizes is not None:
         areas = ', '.join(f'{count} {name}' for name, count in box_areas(split.box_sizes).items())
-        lines.append(f'  boxes: {areas}; {split.objects_in_image.count(0)} pictures without objects')
+        lines.append(f'  boxes: {areas}; {split.objects_in_image.count(0)} images without objects')
     for label, names in (('broken', [f'{name} ({why})' for name, why in split.broken.items()]),
-                         ('boxes without area or beyond the picture', split.odd_boxes),
-                         ('another size than the file says', split.wrong_sizes),
-                         ('another format than the suffix says',
+                         ('boxes without area or beyond the image', split.odd_boxes),
+                         ('size differs from the annotation file', split.wrong_sizes),
+                         ('format differs from the suffix',
                           [f'{name} ({kind})' for name, kind in split.other_formats.items()]),
-                         ('no pictures', split.other_files)):
+                         ('not images by their suffix', split.other_files)):
         if names:
             more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
             lines.append(f'  {label}: {len(names)}: {", ".join(names[:_SHOWN])}{more}')
     if split.rotated:
-        lines.append(f'  {split.rotated} are turned by EXIF')
+        lines.append(f'  {split.rotated} with an EXIF orientation')
     return lines
 
 
-def _describe_groups(what: str, groups: list[list[tuple[str, str, str | None]]]) -> list[str]:
+def _describe_groups(what: str, groups: list[list[FileOfSplit]]) -> list[str]:
     if not groups:
         return []
-    lines = [f'{what}: {len(groups)} groups, {sum(map(len, groups))} pictures']
+    lines = [f'{what}: {len(groups)} groups, {sum(map(len, groups))} images']
     leaks = [group for group in groups if len({split for split, _, _ in group}) > 1]
     mixed = [group for group in groups if len({name for _, _, name in group}) > 1]
-    for note, chosen in ((' in several splits, so validation is not honest', leaks),
+    for note, chosen in ((' in several splits, so validation results are too good', leaks),
                          (' in several classes, so a label is wrong', mixed)):
         if chosen:
             lines.append(f'  {len(chosen)} of them{note}')
     ordered = [*leaks, *mixed, *groups]
-    for group in [group for place, group in enumerate(ordered) if group not in ordered[:place]][:_SHOWN]:
+    for group in [group for index, group in enumerate(ordered) if group not in ordered[:index]][:_SHOWN]:
         lines.append('  ' + ' = '.join(f'{split}/{file}' for split, file, _ in group[:_SHOWN]))
     return lines

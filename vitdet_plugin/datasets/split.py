@@ -1,4 +1,4 @@
-"""Splits of a folder of classes into train, val and test: stratified, seeded, groups kept together."""
+"""Splits of a folder of classes into train, val and test: stratified, reproducible, with groups kept together."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _MOST_FOLDS = 20
 
 def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int = 0,
                   groups: Sequence[str] | None = None) -> list[np.ndarray]:
-    """Deal samples out to splits so that every class keeps its share.
+    """Divide samples into splits so that every split has the same proportions of classes.
 
     Args:
         labels: (N,) class of each sample.
         fractions: Share of each split; they sum to 1, zero leaves a split empty.
-        seed: Same seed, same splits.
+        seed: The same seed gives the same splits.
         groups: (N,) name of the group of each sample (plant, patient, scene); a group is never divided. The shares are
-            then as near as whole groups allow.
+            then as close as whole groups allow.
 
     Returns:
         Sorted indices of each split.
 
     Raises:
-        UserError: Fractions that make no sense, or too few samples or groups for them.
+        UserError: The fractions are invalid, or there are too few samples or groups for them.
     """
     if len(fractions) < 2 or min(fractions) < 0 or max(fractions) >= 1 or abs(sum(fractions) - 1) > 1e-6:
-        raise UserError(f'fractions {" ".join(f"{each:g}" for each in fractions)} must lie in [0, 1) and sum to 1')
+        raise UserError(f'fractions {" ".join(f"{each:g}" for each in fractions)} must be in [0, 1) and sum to 1')
     labels = np.asarray(labels)
     divide = _divide_samples if groups is None else _divide_groups
     return [np.sort(part) for part in divide(labels, list(fractions), seed, groups)]
 
 
 def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int, _groups: None) -> list[np.ndarray]:
-    """One split after the other, the last first, each a stratified draw from what is left."""
+    """Draw one split after the other, the last first, each stratified from the remaining samples."""
     from sklearn.model_selection import train_test_split
     rest, left, parts = np.arange(len(labels)), 1.0, []
     for fraction in fractions[:0:-1]:
@@ -54,7 +54,7 @@ def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int, _grou
                 rest, part = train_test_split(rest, test_size=round(fraction / left * len(rest)) or 1,
                                               stratify=labels[rest], random_state=seed)
             except ValueError as error:
-                raise UserError(f'{len(rest)} pictures of {len(set(labels[rest]))} classes cannot be divided in shares '
+                raise UserError(f'{len(rest)} images of {len(set(labels[rest]))} classes cannot be divided in shares '
                                 f'of {left - fraction:g} and {fraction:g}: {error}') from error
         left -= fraction
         parts.append(part)
@@ -62,58 +62,58 @@ def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int, _grou
 
 
 def _divide_groups(labels: np.ndarray, fractions: list[float], seed: int, groups: Sequence[str]) -> list[np.ndarray]:
-    """Folds of whole groups with balanced classes, of which each split gets its number."""
+    """Divide whole groups into folds with balanced classes and give each split its number of folds."""
     from sklearn.model_selection import StratifiedGroupKFold
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
-    wanted = sum(fraction > 0 for fraction in fractions)
+    splits = sum(fraction > 0 for fraction in fractions)
     most = min(_MOST_FOLDS, int(names.max()) + 1)
-    if most < wanted:
-        raise UserError(f'{most} groups cannot be divided into {wanted} splits')
-    shares = {count: _whole_shares(fractions, count) for count in range(wanted, most + 1)}
+    if most < splits:
+        raise UserError(f'{most} groups cannot be divided into {splits} splits')
+    shares = {count: _whole_shares(fractions, count) for count in range(splits, most + 1)}
     miss = {count: max(abs(share / count - fraction) for share, fraction in zip(shares[count], fractions))
             for count in shares}
     folds = min(miss, key=lambda count: (round(miss[count], 3), count))
-    kept_apart = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    # with fewer pictures of a class than folds the class cannot be in all of them, which sklearn only warns about
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # with fewer images of a class than folds the class cannot be in all of them, which sklearn only warns about
     import warnings
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
         try:
-            parts = [part for _, part in kept_apart.split(labels, labels, names)]
+            parts = [part for _, part in splitter.split(labels, labels, names)]
         except ValueError as error:
-            raise UserError(f'{len(labels)} pictures in {names.max() + 1} groups cannot be divided: {error}') from error
+            raise UserError(f'{len(labels)} images in {names.max() + 1} groups cannot be divided: {error}') from error
     ends = np.cumsum(shares[folds])
     return [np.concatenate(parts[end - share:end] or [np.empty(0, int)]) for end, share in zip(ends, shares[folds])]
 
 
 def _whole_shares(fractions: list[float], count: int) -> list[int]:
-    """``count`` folds in the proportion of ``fractions``; every split that wants any gets at least one."""
+    """Divide ``count`` folds in proportion to ``fractions``; every split with a positive fraction gets at least one."""
     shares = [max(1, round(fraction * count)) if fraction > 0 else 0 for fraction in fractions]
     shares[int(np.argmax(shares))] += count - sum(shares)
     return shares
 
 
 def groups_by_pattern(files: Sequence[str], pattern: str) -> list[str]:
-    """The part of each file name that ``pattern`` finds: its first group in brackets, or else all of the match.
+    """Return the part of each file name that ``pattern`` matches: its first group in parentheses, or the whole match.
 
     Raises:
-        UserError: No regular expression, or a name in which it finds nothing.
+        UserError: ``pattern`` is not a regular expression, or does not match a name.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f'--group-pattern {pattern}: no regular expression: {error}') from error
+        raise UserError(f'--group-pattern {pattern}: not a regular expression: {error}') from error
     found = []
     for name in files:
         match = expression.search(name)
         if match is None:
-            raise UserError(f'--group-pattern {pattern} finds nothing in {name}')
+            raise UserError(f'--group-pattern {pattern} does not match {name}')
         found.append(match[1] if expression.groups else match[0])
     return found
 
 
 def groups_from_csv(files: Sequence[str], path: str | Path) -> list[str]:
-    """The group of each file from a table with the columns ``file`` and ``group``.
+    """Return the group of each file from a table with the columns ``file`` and ``group``.
 
     Raises:
         UserError: The table is missing, lacks a column, or lacks a file.
@@ -127,23 +127,26 @@ def groups_from_csv(files: Sequence[str], path: str | Path) -> list[str]:
     group_of = {row['file']: row['group'] for row in rows}
     missing = [name for name in files if name not in group_of]
     if missing:
-        raise UserError(f'{path} lacks {len(missing)} of {len(files)} pictures: {", ".join(missing[:3])}; column file '
-                        'holds paths relative to the folder of classes')
+        raise UserError(f'{path} lacks {len(missing)} of {len(files)} images: {", ".join(missing[:3])}; the column '
+                        'file holds paths relative to the folder of classes')
     return [group_of[name] for name in files]
 
 
 def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str | Path, mode: str = 'list') -> Path:
-    """Write a split to a new folder; the source stays as it is.
+    """Write a split to a new folder; the source is not changed.
 
     Args:
-        images: What was split.
-        parts: Split name to indices.
+        images: The data set.
+        parts: Names of the splits and indices into ``images``.
         out: Folder that does not exist or is empty, outside the class folders.
         mode: ``list``: ``<split>.txt`` with lines ``path label`` for mmpretrain's ``CustomDataset``; ``link``:
-            ``<split>/<class>/<picture>`` as symbolic links; ``copy``: the same as files. ``classes.txt`` in each case.
+            ``<split>/<class>/<image>`` as symbolic links; ``copy``: the same as files. ``classes.txt`` in each case.
+
+    Returns:
+        ``out``.
 
     Raises:
-        UserError: ``out`` holds something, or lies where its files would become samples.
+        UserError: ``out`` is not empty, or it is inside the data set, where its files would become samples.
     """
     out, root = Path(out), images.root.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -151,7 +154,7 @@ def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str |
     inside = out.resolve() != root and root in out.resolve().parents
     if out.resolve() == root or inside and (mode != 'list' or out.resolve().relative_to(root).parts[0] in
                                             images.classes):
-        raise UserError(f'{out} lies in {images.root}, where it would be taken for a class; choose another --out')
+        raise UserError(f'{out} is in {images.root}, where it would be read as a class; choose another --out')
     out.mkdir(parents=True, exist_ok=True)
     (out / 'classes.txt').write_text('\n'.join(images.classes) + '\n', encoding='utf-8')
     for split, indices in parts.items():
@@ -159,7 +162,7 @@ def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str |
             lines = [f'{images.files[index]} {images.labels[index]}\n' for index in indices]
             (out / f'{split}.txt').write_text(''.join(lines), encoding='utf-8')
             continue
-        for name in images.classes:  # a class without pictures in a split keeps its number
+        for name in images.classes:  # a class without images in a split keeps its number
             (out / split / name).mkdir(parents=True)
         for index in indices:
             target = out / split / images.files[index]
@@ -172,7 +175,7 @@ def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str |
 
 
 def describe_split(images: ImageSet, parts: Mapping[str, Sequence[int]]) -> str:
-    """A table: pictures of each class in each split."""
+    """Return a table of the number of images of each class in each split."""
     counts = {split: Counter(images.labels[index] for index in indices) for split, indices in parts.items()}
     width = max(len(name) for name in (*images.classes, 'all'))
     lines = [f'{"":<{width}}' + ''.join(f'{split:>8}' for split in parts)]
@@ -183,6 +186,6 @@ def describe_split(images: ImageSet, parts: Mapping[str, Sequence[int]]) -> str:
 
 
 def empty_classes(images: ImageSet, parts: Mapping[str, Sequence[int]]) -> list[str]:
-    """``class in split`` for every class of which a split with pictures has none."""
+    """Return ``class in split`` for every class without images in a split that is not empty."""
     return [f'{name} in {split}' for split, indices in parts.items() if len(indices)
             for label, name in enumerate(images.classes) if label not in {images.labels[index] for index in indices}]

@@ -1,7 +1,7 @@
-"""Token labels: soft labels of the places of a picture, made beforehand by another network (arXiv 2104.10858).
+"""Token labels: soft labels for every position of an image, computed by another network (arXiv 2104.10858).
 
-A file ``<root>/<class folder>/<picture without suffix>.pt`` holds one tensor (2, k, H, W) over the whole picture: the
-k highest logits of each place, and their classes. The official files are in half precision with k = 5.
+A file ``<root>/<class folder>/<image without suffix>.pt`` holds one tensor (2, k, H, W) over the whole image: the k
+highest logits at each position, and their classes. The official files have half precision and k = 5.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from vitdet_plugin.errors import UserError
 
 @TRANSFORMS.register_module()
 class RandomResizedCropWithBox(BaseTransform):
-    """mmpretrain's ``RandomResizedCrop``, which also says what it cut out.
+    """mmpretrain's ``RandomResizedCrop`` that also stores the box of the crop.
 
-    Required key: img. Changed: img, img_shape. Added: crop_box, (x1, y1, x2, y2) as shares of width and height.
+    Required key: img. Changed: img, img_shape. Added: crop_box, (x1, y1, x2, y2) as fractions of width and height.
 
     Args:
-        kwargs: see ``RandomResizedCrop``; the same draws follow from the same seed.
+        kwargs: See ``RandomResizedCrop``; the same seed gives the same crops.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -51,18 +51,18 @@ class RandomResizedCropWithBox(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadTokenLabels(BaseTransform):
-    """Loads a picture's token labels and brings them to the cut and flipped picture.
+    """Load the token labels of an image and transform them as the image was cropped and flipped.
 
-    Place it behind crop and flip, and give ``PackInputs`` its ``keys`` as ``algorithm_keys``. Each cell of the grid is
-    RoIAlign's average of its part of the map (as in ReLabel, arXiv 2101.05022), in which classes that are not among the
-    k of a place have the logit 0 there. ``VOLOClsHead`` makes probabilities of them.
+    Use it after crop and flip, and give ``PackInputs`` its ``keys`` as ``algorithm_keys``. Each cell of the grid is the
+    average by RoIAlign of its part of the map (as in ReLabel, arXiv 2101.05022); classes that are not among the k of a
+    position have the logit 0 there. ``VOLOClsHead`` computes probabilities from the logits.
 
-    Required keys: img_path, crop_box; flip and flip_direction if there was a flip. Added, for the c classes that occur:
-    gt_token_classes (c,) int64, gt_token_logits (c, h, w) and gt_cls_logits (c,), the same of the crop as one cell.
+    Required keys: img_path, crop_box; flip and flip_direction if the image was flipped. Added, for the c classes that
+    occur: gt_token_classes (c,) int64, gt_token_logits (c, h, w) and gt_cls_logits (c,), the logits of the whole crop.
 
     Args:
-        root: folder of the label files.
-        grid: cells in a column and a row, (h, w) or one number: the size of the classifier's last map.
+        root: Folder of the label files.
+        grid: Cells in a column and a row, (h, w) or one number: the size of the classifier's last map.
     """
 
     keys = ('gt_token_classes', 'gt_token_logits', 'gt_cls_logits')
@@ -74,9 +74,9 @@ class LoadTokenLabels(BaseTransform):
     def transform(self, results: dict) -> dict:
         """See the class."""
         if 'crop_box' not in results:
-            raise UserError('LoadTokenLabels cannot tell what was cut out; crop by RandomResizedCropWithBox before it')
-        picture = Path(results['img_path'])
-        file = self.root / picture.parent.name / f'{picture.stem}.pt'
+            raise UserError('LoadTokenLabels needs crop_box; use RandomResizedCropWithBox before it in the pipeline')
+        image = Path(results['img_path'])
+        file = self.root / image.parent.name / f'{image.stem}.pt'
         classes, maps = dense_map(read_token_labels(file))
         pooled = pool(maps, results['crop_box'], self.grid)
         if results.get('flip'):
@@ -88,13 +88,14 @@ class LoadTokenLabels(BaseTransform):
 
 
 def read_token_labels(file: Path) -> Tensor:
-    """(2, k, H, W) of a label file.
+    """Read a label file, (2, k, H, W).
 
     Raises:
-        UserError: The file is missing, no plain tensor, or of another shape.
+        UserError: The file is missing, is not a plain tensor, or has another shape.
     """
     if not file.is_file():
-        raise UserError(f'token labels {file} do not exist; LoadTokenLabels.root holds <class folder>/<picture>.pt')
+        raise UserError(f'token labels {file} do not exist; LoadTokenLabels.root must hold '
+                        '<class folder>/<image without suffix>.pt')
     labels = load_torch_file(file)
     if not isinstance(labels, Tensor) or labels.ndim != 4 or labels.shape[0] != 2:
         found = tuple(labels.shape) if isinstance(labels, Tensor) else type(labels).__name__
@@ -103,14 +104,14 @@ def read_token_labels(file: Path) -> Tensor:
 
 
 def dense_map(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(2, k, H, W) logits and classes -> the c classes that occur, ascending, and their logits (c, H, W), else 0."""
-    classes, places = labels[1].round().long().unique(return_inverse=True)
+    """Return the c classes of labels (2, k, H, W), ascending, and their logits (c, H, W), 0 where a class is absent."""
+    classes, index = labels[1].round().long().unique(return_inverse=True)
     maps = labels.new_zeros((len(classes), *labels.shape[2:]), dtype=torch.float32)
-    return classes, maps.scatter_(0, places, labels[0].float())
+    return classes, maps.scatter_(0, index, labels[0].float())
 
 
 def pool(maps: Tensor, box: tuple[float, float, float, float], grid: tuple[int, int]) -> Tensor:
-    """RoIAlign of (c, H, W) at a box given as shares of the picture -> (c, *grid); cell centres are at + 0.5."""
+    """Average maps (c, H, W) in a box, in fractions of the image, by RoIAlign -> (c, *grid); cell centers at + 0.5."""
     height, width = maps.shape[1:]
     corners = maps.new_tensor([[0, box[0] * width, box[1] * height, box[2] * width, box[3] * height]])
     corners[:, 1:] -= 0.5

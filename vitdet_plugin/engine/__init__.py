@@ -1,1 +1,5 @@
 """Training machinery: optimiser groups, hooks, loops, resuming, launch."""
+
+from vitdet_plugin import register_all
+
+register_all()  # these modules need the stack; see vitdet_plugin/__init__.py

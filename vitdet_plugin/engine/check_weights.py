@@ -1,4 +1,4 @@
-"""Pre-flight of checkpoints: does the file exist, which keys fit the model."""
+"""Pre-flight of checkpoints: whether the file exists, and which of its weights fit the model."""
 
 import difflib
 import os
@@ -26,9 +26,9 @@ def build_without_memory(model_cfg: dict) -> nn.Module:
 
 
 def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str, str | None]]:
-    """Yield (key in the config, file, submodule, prefix in the file or None) of the weights to be loaded.
+    """Yield (key in the config, file, submodule, prefix in the file or None) for all weights that will be loaded.
 
-    The prefix is None for an ``init_cfg`` of another type than Pretrained: those convert official formats.
+    The prefix is None for an ``init_cfg`` of another type than Pretrained: such types convert other formats.
     """
     if cfg.get('load_from'):
         yield 'load_from', cfg['load_from'], '', ''
@@ -46,22 +46,22 @@ def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str, str | None]]:
 
 
 def check_file(key: str, file: str) -> list[Finding]:
-    """An error if a local checkpoint file is missing (names resembling files of its folder) or empty."""
+    """Return an error if a local checkpoint file is missing (with similar names in its folder) or empty."""
     if '://' in file:
         return []
     if not os.path.exists(file):
         folder = os.path.dirname(os.path.abspath(file))
-        beside = os.listdir(folder) if os.path.isdir(folder) else []
-        close = difflib.get_close_matches(os.path.basename(file), beside, n=3)
+        others = os.listdir(folder) if os.path.isdir(folder) else []
+        close = difflib.get_close_matches(os.path.basename(file), others, n=3)
         hint = f'its folder has {", ".join(close)}' if close else 'correct the path or download it'
         return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist; {hint}')]
     if os.path.isfile(file) and os.path.getsize(file) == 0:
-        return [Finding('error', f'{key}: checkpoint {file} is empty (0 bytes); take an older one')]
+        return [Finding('error', f'{key}: checkpoint {file} is empty (0 bytes); use an older one')]
     return []
 
 
 def is_official(file: str) -> bool:
-    """Whether a local file has to be converted: another's format (detectron2, MAE, …), or a classifier of our own.
+    """Whether a local file has to be converted: another format (detectron2, MAE, …), or a classifier of this project.
 
     Raises:
         UserError: The file is damaged or holds anything but data.
@@ -70,9 +70,9 @@ def is_official(file: str) -> bool:
         return False
     from vitdet_plugin.checkpoints.files import load_state_dict_file
     from vitdet_plugin.checkpoints.official import known_formats
-    names = set(load_state_dict_file(file))
+    names = list(load_state_dict_file(file))
     is_classifier = {name.split('.')[0] for name in names} == {'backbone', 'head'}
-    return is_classifier or any(form.matches(names) for form in known_formats())
+    return is_classifier or any(form.matched_keys(names) for form in known_formats())
 
 
 def check_official(key: str, file: str, module: nn.Module, must_fit: bool = False) -> list[Finding]:
@@ -80,7 +80,7 @@ def check_official(key: str, file: str, module: nn.Module, must_fit: bool = Fals
     from vitdet_plugin.checkpoints.official import load_official
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # that is the point
+            warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # no values are needed
             load_official(module, file, other_classes=not must_fit)
     except UserError as error:
         return [Finding('error', f'{key}: {error}')]
@@ -92,10 +92,10 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
 
     Args:
         key: Where the config names the file.
-        file: Local checkpoint; directories (sharded checkpoints) and remote files are not looked into.
-        module: Whole model or submodule that gets the weights.
-        prefix: Part of the file's names that is cut off first.
-        must_fit: A checkpoint for testing: any missing key is an error.
+        file: Local checkpoint; directories (sharded checkpoints) and remote files are not checked.
+        module: Whole model or submodule that receives the weights.
+        prefix: Part of the file's names that is removed first.
+        must_fit: Whether a missing weight is an error, as for testing.
     """
     if '://' in file or not os.path.isfile(file):
         return []
@@ -109,7 +109,7 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
 
 
 def compare_keys(what: str, expected: dict[str, tuple], found: dict[str, tuple], must_fit: bool) -> list[Finding]:
-    """Return at most one finding about ``found`` (name -> shape) against ``expected``."""
+    """Compare ``found`` (name -> shape) with ``expected``; return at most one finding."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     reshaped = [name for name in expected if name in found and found[name] != expected[name]]

@@ -1,4 +1,4 @@
-"""Checkpoints that replace each other safely, and what an exact resume needs beside mmengine's content."""
+"""Checkpoints that replace each other safely, with the state that an exact resume needs beyond mmengine's."""
 
 import os
 from contextlib import contextmanager
@@ -19,8 +19,8 @@ _INTERRUPTED = 'interrupted_ckpt'
 class AtomicCheckpointHook(CheckpointHook):
     """``CheckpointHook`` that removes an old checkpoint, or the former best, only after the new one is safe.
 
-    The order is: new file, ``last_checkpoint``, removal of what is outdated. The tools put it in the place of
-    ``CheckpointHook``; arguments are the same.
+    The order is: new file, ``last_checkpoint``, removal of outdated files. The tools use it in place of
+    ``CheckpointHook``; its arguments are the same.
     """
 
     def before_train(self, runner) -> None:
@@ -29,7 +29,7 @@ class AtomicCheckpointHook(CheckpointHook):
             remove_unfinished(self.out_dir)
 
     def save_now(self, runner) -> str:
-        """Save between two regular checkpoints, after the step that is just done; returns the path."""
+        """Save between two regular checkpoints, after the current step; return the path."""
         meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
         if not self.by_epoch:
             self._save_checkpoint_with_step(runner, runner.iter + 1, meta)
@@ -37,7 +37,7 @@ class AtomicCheckpointHook(CheckpointHook):
         name = f'iter_{runner.iter + 1}.pth'
         path = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info(_INTERRUPTED, path)
-        self._save_as(runner, name, meta, by_epoch=False)  # which also FlexibleRunner takes for these numbers
+        self._save_as(runner, name, meta, by_epoch=False)  # FlexibleRunner uses the same for iterations
         return path
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
@@ -89,7 +89,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
 
 class _RemovesLater:
-    """A file backend that notes what it is told to remove."""
+    """A file backend that records which files to remove instead of removing them."""
 
     def __init__(self, backend):
         self._backend = backend
@@ -116,7 +116,7 @@ class ResumeStateHook(Hook):
     """Save and resume the position within the epoch, and gradients that are accumulated but not yet applied.
 
     The tools add it. Accumulated gradients of several ranks are averaged when a checkpoint is saved, as the next
-    synchronised step would do.
+    synchronized step would do.
     """
 
     priority = 'VERY_LOW'
@@ -126,7 +126,7 @@ class ResumeStateHook(Hook):
         self._gradients: dict[str, torch.Tensor] | None = None  # from the checkpoint that was loaded
 
     def collect_gradients(self, runner) -> None:
-        """Average what is accumulated over the ranks, in place; every rank has to call it, unlike the saving itself."""
+        """Average accumulated gradients over the ranks, in place; every rank has to call it, unlike the saving."""
         if not _is_accumulating(runner):
             return
         parameters = {name: each for name, each in runner.model.named_parameters() if each.requires_grad}
@@ -165,7 +165,7 @@ class ResumeStateHook(Hook):
 
 def _is_accumulating(runner) -> bool:
     wrapper = runner.optim_wrapper
-    if isinstance(runner.model, FullyShardedDataParallel):  # each rank has parts of its own: docs/distributed.md
+    if isinstance(runner.model, FullyShardedDataParallel):  # each rank has other parts: docs/distributed.md
         return False
     every = getattr(wrapper, '_accumulative_counts', 1)
     return every > 1 and not wrapper.should_update() and torch.is_grad_enabled()

@@ -1,4 +1,4 @@
-"""Samples that cannot be read: a training replaces few of them, counted and named; an evaluation names the first."""
+"""Samples that cannot be read: a training replaces a few and reports each; an evaluation stops at the first."""
 
 import multiprocessing
 import sys
@@ -13,10 +13,10 @@ _TRIES = 10
 
 
 class SkipBudget:
-    """Counts drawn and skipped samples over all data workers of a rank.
+    """Count drawn and skipped samples over all data workers of a rank.
 
     Args:
-        size: Samples of the data set: shares are of at least one pass.
+        size: Number of samples of the data set. Shares refer to at least this many samples.
     """
 
     def __init__(self, size: int):
@@ -27,14 +27,18 @@ class SkipBudget:
         return self  # the counters are shared
 
     def draw(self) -> None:
+        """Count a sample that is read."""
         with self._drawn:
             self._drawn.value += 1
 
     def skip(self, what: str) -> None:
         """Count and print a skipped sample.
 
+        Args:
+            what: Description of the sample and the error.
+
         Raises:
-            UserError: more than 1 % of the samples (of those drawn, and of the data set) were skipped.
+            UserError: More than 1 % of the samples (of those drawn, and of the data set) were skipped.
         """
         with self._skipped:
             self._skipped.value += 1
@@ -42,15 +46,16 @@ class SkipBudget:
         print(f'warning: sample left out, number {skipped}: {what}', file=sys.stderr, flush=True)
         if skipped > MOST_SKIPPED * max(self._drawn.value, self.size):
             raise UserError(f'{skipped} samples could not be read, more than {MOST_SKIPPED:.0%}; the last: {what}; '
-                            'tools/dataset/check.py lists all that are wrong')
+                            "'vitdet check' lists every problem of a data set")
 
     @property
     def skipped(self) -> int:
+        """Number of skipped samples."""
         return self._skipped.value
 
 
 class NamedItems:
-    """``dataset.__getitems__`` that names file and id of a sample that cannot be read."""
+    """Replacement for ``dataset.__getitems__`` whose errors name the file and id of the sample."""
 
     def __init__(self, dataset):
         self.dataset = dataset
@@ -60,10 +65,16 @@ class NamedItems:
 
 
 def read_sample(dataset, index: int, budget: SkipBudget | None = None) -> Any:
-    """``dataset[index]``; with a budget, another sample (drawn by NumPy's generator) in the place of a broken one.
+    """Return ``dataset[index]`` or, with a budget, another random sample if that one cannot be read.
+
+    Args:
+        dataset: Data set of mmengine.
+        index: Index of the sample.
+        budget: Counter and limit of replaced samples. Replacements are drawn from NumPy's global generator.
 
     Raises:
-        UserError: names file and id; without a budget, beyond the budget, or if others cannot be read either.
+        UserError: The sample cannot be read, and there is no budget, the budget is exceeded or the replacements cannot
+            be read either. The message names file and id.
     """
     if budget is not None:
         budget.draw()
@@ -75,19 +86,19 @@ def read_sample(dataset, index: int, budget: SkipBudget | None = None) -> Any:
         except Exception as error:  # decoders and transforms raise almost anything on broken data
             what = f'{describe(dataset, index)}: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
             if budget is None or not left:
-                raise UserError(f'{what}; tools/dataset/check.py lists all that is wrong with a data set') from error
+                raise UserError(f"{what}; 'vitdet check' lists every problem of a data set") from error
             budget.skip(what)
             index = int(np.random.randint(len(dataset)))
 
 
 def fetch(dataset, index: int) -> Any:
-    """One sample by the methods of the class, past what this module puts on the instance."""
+    """Return one sample by the methods of the class, without the ``__getitems__`` that is set on the instance."""
     of_class = getattr(type(dataset), '__getitems__', None)
     return dataset[index] if of_class is None else of_class(dataset, [index])[0]
 
 
 def describe(dataset, index: int) -> str:
-    """File and id of a sample, as far as the data set tells."""
+    """Return file and id of a sample, as far as the data set provides them."""
     try:
         info = dataset.get_data_info(int(index))
         return f'{info.get("img_path", "sample")} (id {info.get("img_id", info.get("sample_idx", int(index)))})'

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from vitdet_plugin.compat.data_loading import fetch_batches_with, replace_batch_sampler
 from vitdet_plugin.engine.data_faults import SkipBudget, read_sample
 
 _STEP, _SAMPLE = 0, 1  # separate random streams
@@ -120,6 +121,6 @@ def make_resumable(loader: DataLoader, seed: int, rank: int) -> CountedBatches |
     if isinstance(loader.dataset, IterableDataset) or getattr(loader, 'batch_sampler', None) is None:
         return None
     counted = CountedBatches(loader.batch_sampler)
-    vars(loader)['batch_sampler'] = counted  # DataLoader rejects assignment after construction
-    loader.dataset.__getitems__ = SeededItems(loader.dataset, seed, rank)
+    replace_batch_sampler(loader, counted)
+    fetch_batches_with(loader.dataset, SeededItems(loader.dataset, seed, rank))
     return counted

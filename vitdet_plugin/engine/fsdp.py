@@ -15,6 +15,7 @@ from mmengine.registry import FUNCTIONS, OPTIM_WRAPPERS, STRATEGIES
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from vitdet_plugin.compat.optim_step import clip_with
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
@@ -47,7 +48,7 @@ class BlockFSDPStrategy(FSDPStrategy):
       are flat, so a rule such as "no weight decay on vectors" would match all of them.
     * Gradients are clipped by their norm over all ranks instead of the norm of the local shard.
 
-    The train command uses this class for ``strategy=dict(type='FSDPStrategy')``.
+    ``vitdet train`` uses this class for ``strategy=dict(type='FSDPStrategy')``.
 
     Args:
         model_wrapper: Config of the model wrapper, as for ``FSDPStrategy``.
@@ -99,7 +100,7 @@ class BlockFSDPStrategy(FSDPStrategy):
         settings.setdefault('type', 'OptimWrapper')
         wrapper = OPTIM_WRAPPERS.build({**settings, 'optimizer': self._sharded_optimizer(model)})
         if wrapper.clip_grad_kwargs:
-            wrapper._clip_grad = partial(_clip_sharded, wrapper, model)
+            clip_with(wrapper, partial(_clip_sharded, wrapper, model))
         return wrapper
 
     def optim_state_dict(self) -> dict:

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.optim_step import guard_steps, watch_losses
 from vitdet_plugin.engine.checkpoint_hook import AtomicCheckpointHook
 from vitdet_plugin.errors import UserError
 
@@ -108,29 +109,21 @@ class NonFiniteLossHook(Hook):
         self._parts: dict = {}
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        wrapper, parse, update = runner.optim_wrapper, model.parse_losses, runner.optim_wrapper.update_params
-        if getattr(update, 'guarded', False):
-            return
-
-        def parse_losses(losses, *args, **kwargs):
-            total, self._parts = parse(losses, *args, **kwargs)
-            return total, self._parts
-
-        def update_params(loss, *args, **kwargs):
-            if any_rank(not bool(torch.isfinite(loss).all()), loss):
+        def is_refused(loss: torch.Tensor) -> bool:
+            refused = any_rank(not bool(torch.isfinite(loss).all()), loss)
+            if refused:
                 self._handle(runner)
-                wrapper._inner_count += 1
-                if wrapper.should_update():
-                    wrapper.zero_grad()
-                return
-            update(loss, *args, **kwargs)
+            return refused
 
-        update_params.guarded = True
-        model.parse_losses, wrapper.update_params = parse_losses, update_params
+        if guard_steps(runner.optim_wrapper, is_refused):
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            watch_losses(model, self._receive_parts)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         self._images = images_of(data_batch)
+
+    def _receive_parts(self, parts: dict) -> None:
+        self._parts = parts
 
     def _handle(self, runner) -> None:
         step = runner.iter + 1

@@ -1,4 +1,4 @@
-"""Pieces of prediction that detectors and classifiers share: pictures in, checkpoints by name, test pipelines."""
+"""Shared by detectors and classifiers in prediction: input images, checkpoints, test pipelines."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,16 +12,16 @@ from torch import nn
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
-from vitdet_plugin.datasets.image_suffixes import IMAGE_SUFFIXES, is_picture
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 
 
 def find_checkpoint(path: Path) -> Path:
-    """A file as it is; of a work directory the best checkpoint, or else the newest.
+    """Return a file unchanged; of a work directory the best checkpoint, or else the newest.
 
     Raises:
-        UserError: a folder without checkpoints.
+        UserError: A folder without checkpoints.
     """
     if not path.is_dir():
         return path
@@ -33,32 +33,32 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:
-    """A checkpoint of a backbone alone loads for training, but cannot predict.
+    """Check that every part of the model has weights; a checkpoint of a backbone alone is for training only.
 
     Raises:
-        UserError: parts of the model without any weight.
+        UserError: Parts of the model without any weight.
     """
     lacking = sorted({name.split('.')[0] for name in model.state_dict()} - {name.split('.')[0] for name in matched})
     if lacking:
-        raise UserError(f'{path} has no weights for {", ".join(lacking)}; it is a start for training, not a model that '
-                        'predicts')
+        raise UserError(f'{path} has no weights for {", ".join(lacking)}; it can initialize training, but '
+                        'not predict')
 
 
 def checkpoint_classes(content: Mapping) -> tuple[str, ...] | None:
-    """Class names that training wrote into a checkpoint, if it did."""
+    """Class names stored in a checkpoint by training, or None."""
     classes = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
     return tuple(classes) if classes else None
 
 
 def config_classes(cfg: Config) -> Sequence[str]:
-    """Class names of the test split: of its config, or else of its folders."""
+    """Class names of the test split, from its config or else from its folders."""
     for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, ''):
         return dataset_classes(dataset) or (folder_classes(dataset) if is_folder_dataset(dataset) else ())
     return ()
 
 
 def fit_classifier(cfg: Config, classes: Sequence[str] | None) -> Config:
-    """A classifier's config with as many outputs as the checkpoint has classes; its data may be elsewhere."""
+    """Return a classifier's config with as many outputs as the checkpoint has classes."""
     if not classes or not is_classifier(cfg) or cfg.model.get('head', {}).get('num_classes') in (None, len(classes)):
         return cfg
     cfg = copy.deepcopy(cfg)
@@ -69,13 +69,13 @@ def fit_classifier(cfg: Config, classes: Sequence[str] | None) -> Config:
 
 
 class TestPipeline:
-    """The test pipeline of a config without annotations, for a file or an array.
+    """The test pipeline of a config, without loading of annotations, for a file or an array.
 
     Raises:
-        UserError: a pipeline that does not start from a picture file.
+        UserError: A pipeline that does not start with loading an image file.
     """
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # not a test of pytest
 
     def __init__(self, cfg: Config) -> None:
         from mmengine.dataset import Compose
@@ -89,10 +89,10 @@ class TestPipeline:
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
 
     def __call__(self, source: Path | np.ndarray) -> dict[str, Any]:
-        """Model input of a picture.
+        """Return the model input of an image file or of an array (H, W, 3).
 
         Raises:
-            UserError: a file or array that is no picture.
+            UserError: A file or array that is not an image.
         """
         if isinstance(source, np.ndarray):
             if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
@@ -102,16 +102,16 @@ class TestPipeline:
             return self._rest(dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size))
         try:
             return self._rest(self._load(dict(img_path=str(source), img_id=0)))
-        except Exception as error:  # whatever decoder is at work
+        except Exception as error:  # any decoder's
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f'{source} cannot be read as a picture ({reason})') from error
+            raise UserError(f'{source} cannot be read as an image ({reason})') from error
 
 
 def expand(images: Any) -> Iterator[Path | np.ndarray]:
-    """Files and arrays in the order given; a folder's pictures by path, those of its subfolders included.
+    """Yield files and arrays in the given order; images of a folder and its subfolders sorted by path.
 
     Raises:
-        UserError: a path that does not exist, a folder without pictures.
+        UserError: A path that does not exist, a folder without images.
     """
     if isinstance(images, np.ndarray):
         yield images
@@ -122,18 +122,18 @@ def expand(images: Any) -> Iterator[Path | np.ndarray]:
         return
     path = Path(images)
     if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if is_picture(file) and file.is_file())
+        found = sorted(file for file in path.rglob('*') if is_image_file(file) and file.is_file())
         if not found:
-            raise UserError(f'{path} holds no pictures ({", ".join(IMAGE_SUFFIXES[:6])} …)')
+            raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
         yield from found
     elif path.is_file():
         yield path
     else:
-        raise UserError(f'{path} does not exist; give a picture or a folder of pictures')
+        raise UserError(f'{path} does not exist; give an image or a folder of images')
 
 
 def out_paths(sources: Sequence[Path | np.ndarray], out_dir: Path) -> list[Path]:
-    """One name a picture; pictures of equal names in different folders get a number."""
+    """Return one output path per image; images of equal names in different folders get a number."""
     paths: list[Path] = []
     taken = set()
     for number, source in enumerate(sources):

@@ -1,4 +1,4 @@
-"""A model with weights out of a config and a checkpoint, for prediction and for the tools that look at models."""
+"""Build a model from a config and load its weights, for prediction and analysis."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from vitdet_plugin.engine.inference import (
     fit_classifier,
 )
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.output import suppress_logs, suppress_output
 
 
 @dataclass
 class LoadedModel:
-    """A model in eval mode and what belongs to it.
+    """A model in eval mode with its config and class names.
 
     Attributes:
-        classes: names of its labels, from the checkpoint or else from the config; None if neither has them.
-        is_classifier: mmpretrain's classifier; otherwise mmdet's detector.
-        checkpoint: the file that was loaded; None: random weights.
+        classes: Names of its labels, from the checkpoint or else from the config; None if neither has them.
+        is_classifier: Whether it is a classifier of mmpretrain or a detector of mmdet.
+        checkpoint: The file that was loaded; None for random weights.
     """
 
     model: nn.Module
@@ -50,14 +51,15 @@ class LoadedModel:
         return next(self.model.parameters()).device
 
 
+@keep_files()
 def load_model(config: str | Path | Config, checkpoint: str | Path | None = None,
                device: str | torch.device | None = None, options: Sequence[str] = ()) -> LoadedModel:
     """Build the model of a config and load its weights.
 
     Args:
-        config: File, or a loaded config.
+        config: File, name of a shipped config, or a loaded config.
         checkpoint: A file of ours or of a known official format, or a work directory (its best checkpoint, or else the
-            newest). None: weights stay random.
+            newest). With None the weights are random.
         device: By default the GPU if there is one.
         options: ``KEY=VALUE`` changes to the config.
 
@@ -65,7 +67,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         UserError: Broken config, no model in it, or a checkpoint that does not fit.
     """
     device = pick_device(device)
-    cfg = config if isinstance(config, Config) else load_config(str(config), options)
+    cfg = load_config(config, options)
     if cfg.get('model') is None:
         raise UserError(f'config {cfg.filename} has no model')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
@@ -83,22 +85,22 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:
-    """The device of this name, or without one the GPU if there is one.
+    """Return the device of this name, by default the GPU if there is one.
 
     Raises:
-        UserError: No such device on this machine.
+        UserError: The device is not available on this machine.
     """
     name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
         gpus = torch.cuda.device_count()
-        raise UserError(f'device {name!r} is not there; give cpu' + (f', or cuda:0 to cuda:{gpus - 1}' if gpus else
-                                                                     ' (torch sees no GPU)')) from error
+        raise UserError(f'device {name!r} is not available; give cpu' + (f', or cuda:0 to cuda:{gpus - 1}' if gpus else
+                                                                     ' (torch finds no GPU)')) from error
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """The config's model; mmpretrain's configs write its data preprocessor beside it."""
+    """Build the config's model; configs of mmpretrain define its data preprocessor outside of ``model``."""
     if is_classifier(cfg):
         from mmpretrain.registry import MODELS
     else:
@@ -111,10 +113,10 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def build_dataset(cfg: Config, split: str = 'test') -> Any:
-    """The data set of a split, with its pipeline.
+    """Build the data set of a split, with its pipeline.
 
     Raises:
-        UserError: The config has no such split, or its data is not there.
+        UserError: The config has no such split, or its data does not exist.
     """
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
@@ -127,7 +129,7 @@ def build_dataset(cfg: Config, split: str = 'test') -> Any:
 def predict_dataset(loaded: LoadedModel, dataset: Any, batch_size: int) -> Iterator[Any]:
     """Yield the model's data sample of every sample of a data set, in order.
 
-    Ground truth is whatever the pipeline packed into the sample.
+    Ground truth is included if the pipeline packs it into the sample.
     """
     from mmengine.dataset import pseudo_collate
     for start in range(0, len(dataset), batch_size):

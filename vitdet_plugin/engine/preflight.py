@@ -1,4 +1,4 @@
-"""Checks before a run starts: everything that would stop it later, found in seconds and said in one line each."""
+"""Checks before a run starts: errors that would stop it later, found in seconds, one line each."""
 
 import copy
 import logging
@@ -42,15 +42,15 @@ _NEEDED = {'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
 def preflight(cfg: Config, splits: Sequence[str] = ('train', 'val'), resume: str | None = None) -> None:
     """Check a config, its data, weights and disk before a run; warnings are printed, errors collected.
 
-    In a distributed run rank 0 checks for all. Nothing is built but the model, on the meta device.
+    In a distributed run rank 0 checks for all. Only the model is built, on the meta device.
 
     Args:
         cfg: Complete config with ``work_dir``; not changed.
         splits: Which of train, val, test will run; ``val`` only counts if the config has it.
-        resume: Checkpoint that the run goes on from, if any.
+        resume: Checkpoint that the run resumes from, if any.
 
     Raises:
-        UserError: One text with every error in a line of its own; on every rank.
+        UserError: All errors, one per line; on every rank.
     """
     shared: list[Any] = [None]
     if get_rank() == 0:
@@ -65,7 +65,7 @@ def preflight(cfg: Config, splits: Sequence[str] = ('train', 'val'), resume: str
     if len(errors) == 1:
         raise UserError(errors[0])
     if errors:
-        raise UserError('\n'.join([f'{len(errors)} things to mend before this can run (--skip-preflight starts '
+        raise UserError('\n'.join([f'Found {len(errors)} problems to fix before this can run (--skip-preflight starts '
                                    'anyway):', *(f'  {number}. {text}' for number, text in enumerate(errors, 1))]))
 
 
@@ -86,20 +86,20 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
 def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
     name = cfg.filename or 'config'
     if 'data' in cfg and 'train_dataloader' not in cfg:
-        return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 wants '
+        return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 requires '
                                  'train_dataloader, optim_wrapper and train_cfg: start from configs/vitdet_100e.py')]
     if 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
         averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
         if averaging and 'train' in splits:
-            return [Finding('error', f'{name}: {averaging[0]} averages whole weights, of which each rank has parts '
-                                     'under FSDP; leave the hook out, or the strategy')]
+            return [Finding('error', f'{name}: {averaging[0]} averages whole weights, but under FSDP each rank has '
+                                     'only parts of them; remove the hook or the strategy')]
     needed = ['model', *(key for split in splits if split != 'val' for key in _NEEDED[split])]
     return [Finding('error', f'{name} has no {key!r}; inherit it: _base_ = [… _base_/…]')
             for key in needed if cfg.get(key) is None]
 
 
 def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list[str]]:
-    """Findings about all data sets in use, and the class names of the first of them."""
+    """Return findings about all data sets in use, and the class names of the first one."""
     findings: list[Finding] = []
     classes: list[str] = []
     for split in splits:
@@ -118,14 +118,14 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
                 continue
-            if not any(os.path.abspath(ann_file) in finding.text for finding in findings):  # else it has been said
+            if not any(os.path.abspath(ann_file) in finding.text for finding in findings):  # not reported yet
                 findings.append(Finding('error', f'{split}_evaluator.ann_file: {os.path.abspath(ann_file)} does not '
                                                  'exist; it is usually that of the data set'))
     return findings, classes
 
 
 def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
-    """num_classes of box, mask and classification heads against the data; a wrong one crashes or wastes outputs."""
+    """Compare num_classes of box, mask and classification heads with the classes of the data."""
     findings: list[Finding] = []
     mixing = bool((cfg.model.get('train_cfg') or {}).get('augments'))  # Mixup, CutMix: labels become scores
     preprocessor = (cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
@@ -148,14 +148,14 @@ def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
 
 
 def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:
-    """The model on the meta device, or what is wrong with its config; (None, []) if it only dislikes the device."""
+    """Build the model on the meta device, or return findings; (None, []) if only that device is not supported."""
     from mmengine.registry import init_default_scope
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     model_cfg = copy.deepcopy(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     try:
-        with suppress_logs(logging.WARNING):  # it comes again when the runner builds the model
+        with suppress_logs(logging.WARNING):  # the runner logs the same when it builds the model
             return build_without_memory(model_cfg), []
     except Exception as error:
         line = explain(error, cfg)
@@ -167,7 +167,7 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
     findings: list[Finding] = []
     is_test = 'train' not in splits
     files = list(weight_files(cfg))
-    if resume or is_test:  # these replace whatever init_cfg loads
+    if resume or is_test:  # load_from replaces the weights of init_cfg
         files = [entry for entry in files if entry[0] == 'load_from']
     for key, file, submodule, prefix in files:
         missing = check_file(key, file)
@@ -176,7 +176,7 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
             continue
         try:
             target = model.get_submodule(submodule)
-        except AttributeError:  # part of a wrapper that names its children differently
+        except AttributeError:  # part of a wrapper with other names of submodules
             continue
         try:
             if prefix is None or isinstance(target, Backbone) or (not resume and is_official(file)):
@@ -191,7 +191,7 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
 
 
 def check_disk(cfg: Config, model: nn.Module | None) -> list[Finding]:
-    """Compare free space at ``work_dir`` with the size of the checkpoints to come (weights and two moments each)."""
+    """Compare the free space at ``work_dir`` with the size of future checkpoints (weights and two moments each)."""
     folder = existing_folder(cfg.get('work_dir') or '.')
     if not os.access(folder, os.W_OK):
         return [Finding('error', f'work_dir: {folder} is not writable; choose another --work-dir')]

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Choose the checkpoint that a run resumes from."""
 
 import os
 from collections.abc import Mapping
@@ -7,24 +7,26 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
-from vitdet_plugin.compat.atomic_save import find_damage, write_atomically
-from vitdet_plugin.compat.safe_load import load_torch_file
+from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 
 _STARTED = '.started'
 
 
+@keep_files()
 def apply_resume(cfg: Config, resume: str | None, environ: Mapping[str, str] = os.environ) -> str | None:
     """Set ``resume``, ``load_from`` and the seed; ``auto`` takes the newest intact checkpoint of the work directory.
 
-    A worker that torchrun has restarted (``--max-restarts``) resumes by itself from what this job has saved. In a
-    distributed run the first rank looks and decides for all.
+    A worker that torchrun has restarted (``--max-restarts``) resumes by itself from a checkpoint that this job has
+    saved. In a distributed run the first rank decides for all.
 
     Returns:
-        The checkpoint's path, or None when training starts afresh (``load_from`` then stays as it is).
+        The checkpoint's path, or None when training starts from the beginning (``load_from`` is not changed then).
 
     Raises:
-        UserError: the checkpoint does not exist or is damaged.
+        UserError: The checkpoint does not exist, is damaged, or holds no training state.
     """
     restarts = int(environ.get('TORCHELASTIC_RESTART_COUNT') or 0)
     if resume is None and not restarts:
@@ -50,18 +52,22 @@ def apply_resume(cfg: Config, resume: str | None, environ: Mapping[str, str] = o
 
 
 def find_newest_checkpoint(work_dir: str) -> str | None:
-    """Path of the checkpoint that a resume in ``work_dir`` would take, or None; see :func:`newest_intact`."""
+    """Return the path of the checkpoint that a resume in ``work_dir`` takes, or None; see :func:`newest_intact`."""
     return newest_intact(work_dir)[0]
 
 
 def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, list[str]]:
-    """The checkpoint that ``last_checkpoint`` names, also after the folder was moved, if intact; else the newest.
+    """Find the checkpoint that ``last_checkpoint`` names, also in a folder that was moved, or else the newest one.
+
+    A checkpoint counts only if the checksums of all its data are right. Checking a file loads it, so within
+    ``keep_files`` a later load does not read it again.
 
     Args:
-        newer_than: Time of modification, in seconds, before which files do not count.
+        work_dir: Folder with the checkpoints.
+        newer_than: Time of modification, in seconds; older files are ignored.
 
     Returns:
-        Its path or None, and one line for each damaged file that was passed over.
+        The path or None, and one line for each damaged file that was skipped.
     """
     folder = Path(work_dir)
     candidates = []
@@ -75,11 +81,20 @@ def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, li
     for path in candidates:
         if path.stat().st_mtime < newer_than or str(path) in damaged:
             continue
-        reason = None if path.is_dir() else find_damage(path)  # sharded checkpoints are folders
+        reason = None if path.is_dir() else _find_damage(path)  # sharded checkpoints are folders
         if reason is None:
             return str(path), list(damaged.values())
-        damaged[str(path)] = f'{path} is passed over: {reason}'
+        damaged[str(path)] = f'{path} is skipped: {reason}'
     return None, list(damaged.values())
+
+
+def _find_damage(path: str | Path) -> str | None:
+    """Why a checkpoint is not intact, or None."""
+    try:
+        load_checkpoint_file(path, check=True)
+    except DamagedFileError as error:
+        return error.reason
+    return None
 
 
 def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | None] | None:
@@ -92,8 +107,8 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
         for line in damaged:
             print(f'warning: {line}', flush=True)
         if path is None and damaged and resume == 'auto':
-            raise UserError(f'--resume: no checkpoint in {cfg.work_dir} is intact ({damaged[0]}); move them away to '
-                            'start from the beginning')
+            raise UserError(f'--resume: no checkpoint in {cfg.work_dir} is intact ({damaged[0]}); move them to another '
+                            'folder to start from the beginning')
         if path is None:
             print(f'nothing to resume in {cfg.work_dir}: starting from the beginning', flush=True)
             return None
@@ -104,27 +119,27 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
             return path, None
         if not os.path.exists(path):
             raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist')
-        reason = find_damage(path)
+        reason = _find_damage(path)
         if reason:
-            raise UserError(f'--resume: {path} cannot be used: {reason}; take another, or --resume alone for the '
-                            'newest intact one of the work directory')
+            raise UserError(f'--resume: {path} cannot be used: {reason}; give another one, or --resume without a '
+                            'file for the newest intact one of the work directory')
     return path, None if os.path.isdir(path) else _seed_of(cfg, path)
 
 
 def _seed_of(cfg: Config, path: str) -> int | None:
-    """The seed that the checkpoint's run had; says so if the config names another."""
-    content = load_torch_file(path)
+    """Return the seed of the checkpoint's run; warn if the config has another one."""
+    content = load_checkpoint_file(path)
     meta = content.get('meta') if isinstance(content, dict) else None
     if not isinstance(meta, dict) or 'epoch' not in meta or 'iter' not in meta:
-        raise UserError(f'--resume: {path} holds no training state (epoch, iteration, optimiser); start from its '
+        raise UserError(f'--resume: {path} holds no training state (epoch, iteration, optimizer); start from its '
                         'weights with --load-from')
     seed, asked = meta.get('seed'), (cfg.get('randomness') or {}).get('seed')
     if None not in (seed, asked) and seed != asked:
-        print(f'warning: going on with the seed of the checkpoint, {seed}, not with {asked}', flush=True)
+        print(f'warning: using the seed of the checkpoint, {seed}, not {asked}', flush=True)
     return seed
 
 
 def _note_start(cfg: Config) -> None:
-    """Leave a mark so that restarts of this job do not take older checkpoints for its own."""
+    """Write a file whose time separates the checkpoints of this job from older ones, for restarts by torchrun."""
     if is_main_process() and 'TORCHELASTIC_RUN_ID' in os.environ:
-        write_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started afresh\n'))
+        write_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started from the beginning\n'))

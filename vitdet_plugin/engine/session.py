@@ -1,10 +1,12 @@
-"""What training and testing have in common: launcher, work directory, runner."""
+"""Shared by training and testing: launcher, work directory, runner."""
 
+import contextlib
 import os
 import warnings
-from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -12,15 +14,18 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
+from mmengine.utils import ManagerMixin
 from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
@@ -29,37 +34,48 @@ _NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecat
 _TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
 
 
-def resolve_launcher(asked: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """Return the launcher in use; None stands for "look at the environment".
+@dataclass(kw_only=True)
+class SessionOptions:
+    """Options that training and testing have in common; see :func:`vitdet_plugin.api.train`."""
+
+    work_dir: str | Path | None = None
+    cfg_options: Mapping[str, Any] | Sequence[str] = ()
+    launcher: str | None = None
+    local_rank: int | None = None
+    skip_preflight: bool = False
+
+
+def resolve_launcher(name: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the launcher to use; for None it is found by the environment variables.
 
     Raises:
-        UserError: ``none`` was asked for under a launcher, so that the ranks would overwrite each other's files.
+        UserError: The launcher is ``none``, but several ranks were started; they would overwrite each other's files.
     """
-    if asked is None:
-        return 'pytorch' if all(name in environ for name in _TORCHRUN_VARIABLES) else 'none'
+    if name is None:
+        return 'pytorch' if all(variable in environ for variable in _TORCHRUN_VARIABLES) else 'none'
     ranks = environ.get('WORLD_SIZE', '1')
-    if asked == 'none' and ranks != '1':
+    if name == 'none' and ranks != '1':
         raise UserError(f'--launcher none, but WORLD_SIZE={ranks}: {ranks} runs would write to one work directory; '
                         'leave --launcher out or write --launcher pytorch')
-    return asked
+    return name
 
 
-def load_session_config(args: Namespace) -> Config:
-    """Load the config of a command line with launcher, work directory, progress and process group settled.
+def load_session_config(config: str | Path | Config, options: SessionOptions) -> Config:
+    """Load a config and set launcher, work directory, progress display and process group.
 
     Args:
-        args: ``config``, ``cfg_options``, ``work_dir`` and ``launcher`` as the tools parse them.
+        config: File, name of a shipped config, or a loaded config, which is copied.
+        options: What to change.
 
     Raises:
         UserError: See ``load_config``, ``resolve_launcher`` and ``init_distributed``.
     """
     for message in _NOISE:
         warnings.filterwarnings('ignore', message=message)
-    launcher = resolve_launcher(args.launcher)
-    cfg = load_config(args.config, args.cfg_options)
+    launcher = resolve_launcher(options.launcher)
+    cfg = load_config(config, options.cfg_options)
     cfg.launcher = launcher
-    stem = Path(args.config.split('::')[-1]).stem
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', stem)
+    cfg.work_dir = str(options.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', config_name(cfg)))
     if not isinstance(cfg.get('default_hooks'), dict):
         cfg.default_hooks = {}
     logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
@@ -70,16 +86,21 @@ def load_session_config(args: Namespace) -> Config:
         use_strategy(cfg)
     if launcher != 'none':
         from vitdet_plugin.compat.launch import init_distributed, model_wrapper_cfg
-        init_distributed(launcher, local_rank=args.local_rank)
+        init_distributed(launcher, local_rank=options.local_rank)
         if cfg.get('strategy') is None and cfg.get('model_wrapper_cfg') is None:
             cfg.model_wrapper_cfg = model_wrapper_cfg(cfg)
     return cfg
 
 
-def use_safe_hooks(cfg: Config) -> None:
-    """Checkpoints that replace each other safely, exact resume, an orderly end on SIGTERM or a loss that is no number.
+def config_name(cfg: Config) -> str:
+    """File name of a config without its suffix; ``config`` for one that was not loaded from a file."""
+    return Path(cfg.filename).stem if cfg.filename else 'config'
 
-    Entries of ``default_hooks`` with these names and other types win.
+
+def use_safe_hooks(cfg: Config) -> None:
+    """Set hooks for atomic checkpoints, exact resume, and an orderly stop on SIGTERM or a non-finite loss.
+
+    Entries of ``default_hooks`` with these names and other types are kept.
     """
     checkpoint = dict(cfg.default_hooks.get('checkpoint') or {})
     if checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
@@ -90,7 +111,7 @@ def use_safe_hooks(cfg: Config) -> None:
 
 
 def use_strategy(cfg: Config) -> None:
-    """Let mmengine's FlexibleRunner run ``cfg.strategy``; FSDP gets what blocks, CPUs and layer decay need.
+    """Use mmengine's FlexibleRunner for ``cfg.strategy``; FSDP is set up for blocks, CPUs and layer-wise decay.
 
     Raises:
         UserError: FSDP without a launcher.
@@ -101,24 +122,29 @@ def use_strategy(cfg: Config) -> None:
         cfg.strategy.type = 'BlockFSDPStrategy'
     if 'FSDP' in str(cfg.strategy.get('type')) and cfg.launcher == 'none':
         raise UserError(f'{cfg.filename}: strategy={cfg.strategy.type} shards over ranks; start with torchrun '
-                        '--nproc-per-node N tools/train.py … (one rank is enough to try)')
+                        '--nproc-per-node N -m vitdet_plugin train … (one rank is enough to try)')
 
 
 class _Resumable:
-    """Builds this project's training loops where the config names mmengine's; names samples that cannot be read."""
+    """Builds resumable training loops for those of mmengine; errors name the samples that cannot be read."""
 
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
         if not isinstance(loader.dataset, IterableDataset):
-            loader.dataset.__getitems__ = NamedItems(loader.dataset)  # training loops put their own in its place
+            fetch_batches_with(loader.dataset, NamedItems(loader.dataset))  # training loops set their own later
         return loader
 
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 
+    def load_or_resume(self) -> None:
+        """As mmengine's; frees the files that ``keep_files`` kept until the weights are loaded."""
+        super().load_or_resume()
+        drop_kept_files()
 
-class _NoChatter:
-    """Keeps pycocotools' "creating index..." off the terminal while data sets and evaluators are built."""
+
+class _SuppressOutput:
+    """Suppresses pycocotools' output ("creating index...") while data sets and evaluators are built."""
 
     def build_dataloader(self, *args, **kwargs):
         with suppress_output():
@@ -130,18 +156,20 @@ class _NoChatter:
 
 
 @RUNNERS.register_module()
-class QuietRunner(_Resumable, _NoChatter, Runner):
-    """mmengine's ``Runner`` with a quieter start, and ``load_from`` for official checkpoints too."""
+class QuietRunner(_Resumable, _SuppressOutput, Runner):
+    """mmengine's ``Runner`` with less output at the start, and ``load_from`` for official checkpoints too."""
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
 
+    @keep_files()
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
-        """As mmengine's; weights in an official format (detectron2, EasyCV, …) are converted on the way.
+        """Load a checkpoint as mmengine does; weights in an official format (detectron2, EasyCV, …) are converted.
 
-        Into a detector, a classifier's backbone is loaded. For training, layers for other classes are drawn anew.
+        A classifier's backbone can be loaded into a detector. For training, layers for other classes are
+        re-initialized.
         """
         if self._resume or not is_official(filename):
             return super().load_checkpoint(filename, *args, **kwargs)
@@ -154,12 +182,12 @@ class QuietRunner(_Resumable, _NoChatter, Runner):
 
 
 @RUNNERS.register_module()
-class QuietFlexibleRunner(_Resumable, _NoChatter, FlexibleRunner):
-    """mmengine's ``FlexibleRunner`` with a quieter terminal; its strategy makes the logger."""
+class QuietFlexibleRunner(_Resumable, _SuppressOutput, FlexibleRunner):
+    """mmengine's ``FlexibleRunner`` with less output; its strategy creates the logger."""
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that ``runner_type`` names, or mmengine's with a quieter start."""
+    """Build the runner that ``runner_type`` names, or :class:`QuietRunner`."""
     if cfg.get('runner_type'):
         return RUNNERS.build(cfg)
     return QuietRunner.from_cfg(cfg)
@@ -172,6 +200,34 @@ def add_hook(cfg: Config, hook: dict) -> None:
 
 
 def finish() -> None:
-    """Leave the process group, so that the last rank does not warn about it."""
+    """Destroy the process group, so that the last rank does not warn about it."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def restored_process_state() -> Iterator[None]:
+    """Undo what a run of mmengine leaves behind in the process, so that another run can follow.
+
+    These are its named loggers, message hubs, visualizers and default scopes (the names have a resolution of one
+    second, so that a second run could continue the first one's logs), and the flags set by ``deterministic=True``.
+    """
+    before = {manager: set(manager._instance_dict) for manager in _subclasses(ManagerMixin)}
+    flags = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
+             torch.backends.cudnn.benchmark)
+    try:
+        yield
+    finally:
+        for manager in _subclasses(ManagerMixin):
+            for name in set(manager._instance_dict) - before.get(manager, set()):
+                instance = manager._instance_dict.pop(name)
+                for handler in getattr(instance, 'handlers', ()):
+                    handler.close()
+        torch.use_deterministic_algorithms(flags[0])
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags[1:]
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

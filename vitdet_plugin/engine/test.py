@@ -1,10 +1,10 @@
-"""``tools/test.py``: evaluate a checkpoint, write predictions and pictures."""
+"""Testing: evaluate a checkpoint, write predictions and images."""
 
 import copy
 import os
 import shutil
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,90 +15,111 @@ from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.preflight import preflight
-from vitdet_plugin.engine.session import add_hook, build_runner, finish, load_session_config
+from vitdet_plugin.engine.session import SessionOptions, add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
 _COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
-_TRAINING_HOOKS = ('EarlyStoppingHook',)  # these insist on a training loop
+_TRAINING_HOOKS = ('EarlyStoppingHook',)  # these require a training loop
 _AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
 _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 
 
-def test(args: Namespace) -> dict[str, Any]:
-    """Evaluate as ``tools/test.py`` is asked to; returns the metrics.
+@dataclass(kw_only=True)
+class TestOptions(SessionOptions):
+    """Options of an evaluation; see :func:`vitdet_plugin.api.test`."""
+
+    __test__ = False  # not a test of pytest
+
+    eval: Sequence[str] | None = None
+    out: str | Path | None = None
+    format_only: bool = False
+    show_dir: str | Path | None = None
+    show_score_thr: float = 0.3
+    show_max: int = 50
+    tta: bool = False
+
+    def __post_init__(self) -> None:
+        self.out = str(self.out) if self.out else None
+        self.show_dir = str(self.show_dir) if self.show_dir else None
+
+
+@keep_files()
+def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptions) -> dict[str, Any]:
+    """Evaluate a checkpoint and return the metrics.
 
     Raises:
-        UserError: Anything that the user can mend, in one line.
+        UserError: Anything that the user can fix, in one line.
     """
-    cfg = load_session_config(args)
+    cfg = load_session_config(config, options)
     check_output_path('--work-dir', cfg.work_dir, is_folder=True)
-    apply_test_arguments(cfg, args)
+    apply_test_options(cfg, checkpoint, options)
     with user_errors(cfg):
-        if not args.skip_preflight:
+        if not options.skip_preflight:
             preflight(cfg, ['test'])
-        if args.tta:
+        if options.tta:
             use_flip_tta(cfg)
-        if args.out or args.format_only:
-            Path(args.out or result_prefix(cfg, args)).parent.mkdir(parents=True, exist_ok=True)
+        if options.out or options.format_only:
+            Path(options.out or result_prefix(cfg, options)).parent.mkdir(parents=True, exist_ok=True)
         runner = build_runner(cfg)
-        if args.out and args.out.endswith(('.pkl', '.pickle')):
-            runner.test_evaluator.metrics.append(_dump(cfg, args.out))
+        if options.out and options.out.endswith(('.pkl', '.pickle')):
+            runner.test_evaluator.metrics.append(_dump(cfg, options.out))
         metrics = runner.test()
         barrier()
         if is_main_process():
-            _report_files(cfg, args)
+            _report_files(cfg, options)
     finish()
     return metrics
 
 
-def apply_test_arguments(cfg: Config, args: Namespace) -> None:
-    """Write the arguments into ``cfg``.
+def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions) -> None:
+    """Write the options into ``cfg``.
 
     Raises:
-        UserError: Unknown metric, wrong ending of ``--out``, or no COCO metric where one is needed.
+        UserError: Unknown metric, wrong suffix of ``--out``, or no COCO metric where one is needed.
     """
     if cfg.get('test_dataloader') is None or cfg.get('test_evaluator') is None:
         raise UserError(f'{cfg.filename} has no test_dataloader and test_evaluator: nothing to test on')
-    cfg.load_from = str(find_checkpoint(Path(args.checkpoint))) if os.path.isdir(args.checkpoint) else args.checkpoint
+    cfg.load_from = str(find_checkpoint(Path(checkpoint)) if os.path.isdir(checkpoint) else checkpoint)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
-        cfg[key] = None  # a test needs no training data on this machine
+        cfg[key] = None  # the training data need not be available
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] not in _TRAINING_HOOKS]
     if not isinstance(cfg.get('test_cfg'), dict):
         cfg.test_cfg = dict()
-    if args.eval is not None:
-        set_metrics(cfg, args.eval)
+    if options.eval is not None:
+        set_metrics(cfg, options.eval)
     endings = ('.pkl', '.pickle', '.json', '.csv') if is_classifier(cfg) else ('.pkl', '.pickle', '.json')
-    if args.out and not args.out.endswith(endings):
-        raise UserError(f'--out {args.out}: write .pkl (predictions as mmengine dumps them), .json (COCO results; of a '
-                        'classifier all scores) or, for a classifier, .csv')
-    if args.out:
-        check_output_path('--out', args.out, is_folder=False)
-    if args.show_dir:
-        check_output_path('--show-dir', args.show_dir, is_folder=True)
+    if options.out and not options.out.endswith(endings):
+        raise UserError(f'--out {options.out}: write .pkl (predictions in the format of mmengine), .json (COCO '
+                        'results; of a classifier all scores) or, for a classifier, .csv')
+    if options.out:
+        check_output_path('--out', options.out, is_folder=False)
+    if options.show_dir:
+        check_output_path('--show-dir', options.show_dir, is_folder=True)
     if is_classifier(cfg):
-        if args.format_only:
+        if options.format_only:
             raise UserError('--format-only is for detectors; a classifier writes --out FILE.csv')
-        if args.out and args.out.endswith(('.json', '.csv')):
-            cfg.test_evaluator = [*_evaluators(cfg), dict(type='ClassPredictionFile', out_file=args.out)]
-    elif args.format_only or (args.out or '').endswith('.json'):
+        if options.out and options.out.endswith(('.json', '.csv')):
+            cfg.test_evaluator = [*_evaluators(cfg), dict(type='ClassPredictionFile', out_file=options.out)]
+    elif options.format_only or (options.out or '').endswith('.json'):
         coco = _coco_evaluators(cfg)
         if not coco:
             raise UserError('--out F.json and --format-only need a CocoMetric in test_evaluator; use --out F.pkl')
-        coco[0].outfile_prefix = result_prefix(cfg, args)
-        coco[0].format_only = bool(args.format_only)
-    if args.show_dir:
-        add_hook(cfg, dict(type='PredictionImageHook', out_dir=args.show_dir, score_thr=args.show_score_thr,
-                           max_images=args.show_max))
+        coco[0].outfile_prefix = result_prefix(cfg, options)
+        coco[0].format_only = bool(options.format_only)
+    if options.show_dir:
+        add_hook(cfg, dict(type='PredictionImageHook', out_dir=options.show_dir, score_thr=options.show_score_thr,
+                           max_images=options.show_max))
 
 
 def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
     """Evaluate ``metrics`` instead of those in ``test_evaluator``; an empty list changes nothing.
 
     Raises:
-        UserError: A name that the evaluator does not know.
+        UserError: A metric that the evaluator does not support.
     """
     if not metrics:
         return
@@ -136,15 +157,17 @@ def _dump(cfg: Config, path: str):
     return DumpDetResults(out_file_path=path)
 
 
-def result_prefix(cfg: Config, args: Namespace) -> str:
-    """Path without ending of the COCO result files."""
-    return args.out[:-len('.json')] if (args.out or '').endswith('.json') else os.path.join(cfg.work_dir, 'results')
+def result_prefix(cfg: Config, options: TestOptions) -> str:
+    """Path of the COCO result files without their suffix."""
+    if (options.out or '').endswith('.json'):
+        return options.out.removesuffix('.json')
+    return os.path.join(cfg.work_dir, 'results')
 
 
 def use_flip_tta(cfg: Config) -> None:
     """Wrap the model and the test pipeline for test-time augmentation by horizontal flip.
 
-    ``tta_model`` and ``tta_pipeline`` of the config win.
+    ``tta_model`` and ``tta_pipeline`` of the config take precedence.
     """
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
@@ -180,15 +203,15 @@ def _coco_evaluators(cfg: Config) -> list[ConfigDict]:
     return [each for each in _evaluators(cfg) if 'Coco' in str(each.get('type')) or 'LVIS' in str(each.get('type'))]
 
 
-def _report_files(cfg: Config, args: Namespace) -> None:
-    if not is_classifier(cfg) and (args.format_only or (args.out or '').endswith('.json')):
-        written = [f'{result_prefix(cfg, args)}.{kind}.json' for kind in ('bbox', 'segm')]
+def _report_files(cfg: Config, options: TestOptions) -> None:
+    if not is_classifier(cfg) and (options.format_only or (options.out or '').endswith('.json')):
+        written = [f'{result_prefix(cfg, options)}.{kind}.json' for kind in ('bbox', 'segm')]
         written = [path for path in written if os.path.isfile(path)]
-        if args.out and written:  # the last one has everything: box, score, class and, if predicted, mask
-            shutil.copyfile(written[-1], args.out)
-            written.append(args.out)
+        if options.out and written:  # the last one is complete: box, score, class and, if predicted, mask
+            shutil.copyfile(written[-1], options.out)
+            written.append(options.out)
         print('results: ' + ', '.join(written), flush=True)
-    elif args.out:
-        print(f'predictions: {args.out}', flush=True)
-    if args.show_dir:
-        print(f'pictures: {os.path.abspath(args.show_dir)}', flush=True)
+    elif options.out:
+        print(f'predictions: {options.out}', flush=True)
+    if options.show_dir:
+        print(f'images: {os.path.abspath(options.show_dir)}', flush=True)

@@ -1,14 +1,12 @@
 """COCO average precision computed by faster-coco-eval."""
 
 import functools
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
 
+from vitdet_plugin.compat.patching import with_globals
 from vitdet_plugin.errors import UserError
 
 BACKENDS = ('faster_coco_eval', 'pycocotools')
@@ -52,8 +50,8 @@ class FastCocoMetric(CocoMetric):
         """
         if self.backend == 'pycocotools':
             return super().compute_metrics(results)
-        with _evaluating_with(fast_evaluation()):
-            return super().compute_metrics(results)
+        compute = with_globals(CocoMetric.compute_metrics, COCOeval=fast_evaluation())
+        return compute(self, results)
 
 
 @functools.cache
@@ -66,15 +64,3 @@ def fast_evaluation() -> type:
         summarize = COCOeval.summarize  # always reports mAP at 100 detections, also if more are allowed
 
     return FastCOCOeval
-
-
-@contextmanager
-def _evaluating_with(evaluation: type) -> Iterator[None]:
-    """mmdet's metric names its evaluation by a global of its module."""
-    module = sys.modules[CocoMetric.__module__]
-    own = module.COCOeval
-    module.COCOeval = evaluation
-    try:
-        yield
-    finally:
-        module.COCOeval = own

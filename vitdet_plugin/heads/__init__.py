@@ -1,1 +1,5 @@
 """Heads and RoI heads."""
+
+from vitdet_plugin import register_all
+
+register_all()  # these modules need the stack; see vitdet_plugin/__init__.py

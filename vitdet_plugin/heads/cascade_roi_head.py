@@ -1,8 +1,9 @@
-"""Cascade R-CNN as detectron2's ViTDet runs it (arXiv 1712.00726; ViTDet arXiv 2203.16527)."""
+"""Cascade R-CNN as in detectron2's ViTDet (arXiv 1712.00726; ViTDet arXiv 2203.16527)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
@@ -16,12 +17,12 @@ from torch import Tensor
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, factor: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.factor, None
 
 
@@ -29,17 +30,27 @@ class _ScaleGradient(torch.autograd.Function):
 class ViTDetCascadeRoIHead(CascadeRoIHead):
     """Cascade RoI head with one mask head.
 
-    What differs from mmdet's: one mask head, trained on the first stage's positive samples and applied to the last
-    stage's boxes; stage losses of equal weight; the gradient of the RoI features scaled by 1 / stages; probabilities,
-    not logits, averaged over the stages; refined ground-truth boxes kept as proposals, boxes without area dropped.
-    The later stages take every refined box: their samplers should be ``dict(type='PseudoSampler')``.
+    Differences from mmdet's ``CascadeRoIHead``:
+
+    - one mask head, trained on the positive samples of the first stage and applied to the boxes of the last stage;
+    - equal weights for the losses of all stages;
+    - the gradient of the RoI features is scaled by 1 / ``num_stages``;
+    - probabilities instead of logits are averaged over the stages;
+    - refined ground-truth boxes are kept as proposals; boxes without area are dropped.
+
+    The later stages use every refined box, so their samplers should be ``dict(type='PseudoSampler')``.
+
+    Args:
+        num_stages: Number of box heads.
+        stage_loss_weights: Weight of each stage's losses; 1 for every stage by default.
+        **kwargs: See mmdet's ``CascadeRoIHead``.
     """
 
-    def __init__(self, num_stages: int = 3, stage_loss_weights: Sequence[float] | None = None, **kwargs) -> None:
+    def __init__(self, num_stages: int = 3, stage_loss_weights: Sequence[float] | None = None, **kwargs: Any) -> None:
         super().__init__(num_stages, stage_loss_weights or [1.0] * num_stages, **kwargs)
 
     def init_mask_head(self, mask_roi_extractor: dict, mask_head: dict) -> None:
-        """One extractor and one head, whatever the number of stages."""
+        """Build one extractor and one head for all stages."""
         self.mask_roi_extractor = MMDET_MODELS.build(mask_roi_extractor)
         self.mask_head = MMDET_MODELS.build(mask_head)
 
@@ -54,11 +65,11 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return dict(mask_preds=self.mask_head(extractor(x[:extractor.num_inputs], rois)))
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> dict:
-        """Losses of all stages, ``s0.loss_cls`` ... ``s2.loss_bbox``, and ``loss_mask``."""
+        """Compute the losses of all stages, ``s0.loss_cls`` to ``s2.loss_bbox``, and ``loss_mask``."""
         gt_instances, gt_ignored, img_metas = unpack_gt_instances(batch_data_samples)
         losses, proposals = {}, rpn_results_list
         for stage in range(self.num_stages):
-            self.current_stage = stage
+            self.current_stage: int = stage
             samples = self._assign_and_sample(stage, x, proposals, gt_instances, gt_ignored)
             results = self.bbox_loss(stage, x, samples)
             for name, value in results['loss_bbox'].items():
@@ -71,7 +82,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 proposals = [InstanceData(bboxes=boxes[_has_area(boxes)]) for boxes in refined]
         return losses
 
-    def _assign_and_sample(self, stage: int, x, proposals, gt_instances, gt_ignored) -> list:
+    def _assign_and_sample(self, stage: int, x: tuple[Tensor, ...], proposals: list[InstanceData],
+                           gt_instances: list[InstanceData], gt_ignored: list[InstanceData | None]) -> list:
         samples = []
         for i, boxes in enumerate(proposals):
             boxes.priors = boxes.pop('bboxes')
@@ -87,7 +99,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     @torch.no_grad()
     def _refine(self, stage: int, rois: Tensor, results: dict, img_metas: list[dict],
                 counts: Sequence[int]) -> list[Tensor]:
-        """Boxes decoded by this stage and clipped to their images, one (n, 4) tensor an image."""
+        """Decode this stage's boxes and clip them to their images; one (n, 4) tensor per image."""
         head = self.bbox_head[stage]
         refined = []
         for boxes, scores, deltas, meta in zip(rois.split(counts), results['cls_score'].split(counts),
@@ -96,8 +108,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return refined
 
     def _refine_roi(self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict],
-                    num_proposals_per_img: Sequence[int], **kwargs) -> tuple:
-        """All stages in turn: last stage's rois and deltas, class scores of the mean probability, per image."""
+                    num_proposals_per_img: Sequence[int], **kwargs: Any) -> tuple:
+        """Run all stages; per image, the RoIs and deltas of the last stage and scores of the mean probabilities."""
         stage_probabilities = []
         for stage in range(self.num_stages):
             results = self._bbox_forward(stage, x, rois)
@@ -112,7 +124,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
 
     def predict_mask(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], results_list: list[InstanceData],
                      rescale: bool = False) -> list[InstanceData]:
-        """Adds ``masks`` (n, H, W) to every image's instances."""
+        """Add ``masks`` (n, H, W) to the instances of every image."""
         rois = bbox2roi([res.bboxes for res in results_list])
         if not len(rois):
             return empty_instances(batch_img_metas, rois.device, task_type='mask', instance_results=results_list,
@@ -121,7 +133,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return self.mask_head.predict_by_feat(preds, results_list, batch_img_metas, self.test_cfg, rescale=rescale)
 
     def forward(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> tuple:
-        """Raw outputs without post-processing: class scores, box deltas, mask logits of the refined boxes."""
+        """Return class scores, box deltas and mask logits of the refined boxes, without post-processing."""
         proposals = [res.bboxes for res in rpn_results_list]
         metas = [sample.metainfo for sample in batch_data_samples]
         rois, scores, deltas = self._refine_roi(x, bbox2roi(proposals), metas, [len(p) for p in proposals])
@@ -134,10 +146,10 @@ def _has_area(boxes: Tensor) -> Tensor:
     return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
 
-def _activate(head, scores: Tensor) -> Tensor:
+def _activate(head: Any, scores: Tensor) -> Tensor:
     return head.loss_cls.get_activation(scores) if head.custom_activation else scores.float().softmax(-1)
 
 
-def _deactivate(head, probabilities: Tensor) -> Tensor:
-    """Scores whose activation, which ``predict_by_feat`` applies, gives the probabilities back."""
+def _deactivate(head: Any, probabilities: Tensor) -> Tensor:
+    """Invert the activation that ``predict_by_feat`` applies to the scores."""
     return head.loss_cls.invert_activation(probabilities) if head.custom_activation else probabilities.log()

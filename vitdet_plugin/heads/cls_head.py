@@ -1,4 +1,4 @@
-"""Classification heads for mmpretrain's ``ImageClassifier``, over the feature maps that detectors use too."""
+"""Classification heads for mmpretrain's ``ImageClassifier`` on the feature maps that detectors use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 
 class ClassifierHead(BaseModule):
-    """Base of the classification heads: a subclass turns the backbone's maps into logits in ``forward``.
+    """Base class of the classification heads; subclasses implement ``forward``.
 
-    What mmpretrain's ``ImageClassifier`` asks of a head is here: ``loss`` and ``predict``. Targets are class indexes
-    (``gt_label``) or soft scores (``gt_score``, as Mixup and CutMix leave them).
+    Provides ``loss`` and ``predict``, which mmpretrain's ``ImageClassifier`` calls. Targets are class indices
+    (``gt_label``) or soft scores (``gt_score``, as written by Mixup and CutMix).
 
     Args:
         num_classes: Number of classes.
-        loss: Config of a loss over (logits, targets), from mmpretrain's registry. None: cross-entropy.
+        loss: Config of a loss over (logits, targets) from mmpretrain's registry; cross-entropy if None.
         init_cfg: See mmengine's ``BaseModule``.
     """
 
@@ -30,25 +30,25 @@ class ClassifierHead(BaseModule):
         self.loss_module = MODELS.build(loss) if loss else None
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
-        """The backbone's maps, each (B, C_i, H_i, W_i), to logits (B, num_classes)."""
+        """Map the backbone's maps, each (B, C_i, H_i, W_i), to logits (B, num_classes)."""
         raise NotImplementedError
 
     def loss(self, feats: Sequence[Tensor], data_samples: Sequence[Any], **kwargs: Any) -> dict[str, Tensor]:
-        """``dict(loss=scalar)`` of a batch of mmpretrain ``DataSample``."""
+        """Compute ``dict(loss=scalar)`` for a batch of mmpretrain ``DataSample``."""
         return {'loss': self.loss_of_logits(self(feats), targets_of(data_samples))}
 
     def loss_of_logits(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of (B, K) logits against (B,) indexes or (B, K) scores; in float32 also under autocast."""
+        """Mean loss of (B, K) logits and (B,) indices or (B, K) scores, in float32 also under autocast."""
         with torch.autocast(logits.device.type, enabled=False):
             if self.loss_module is None:
                 return F.cross_entropy(logits.float(), target)
             return self.loss_module(logits.float(), target, avg_factor=len(logits))
 
     def predict(self, feats: Sequence[Tensor], data_samples: Sequence[Any] | None = None) -> list[Any]:
-        """Data samples with ``pred_score`` (num_classes,), probabilities, and ``pred_label``."""
+        """Return data samples with ``pred_score`` (num_classes,), the probabilities, and ``pred_label``."""
         from mmpretrain.structures import DataSample
         scores = self(feats).float().softmax(1)
-        samples = [DataSample() for _ in scores] if data_samples is None else data_samples
+        samples = [DataSample() for _ in scores] if data_samples is None else list(data_samples)
         for sample, score in zip(samples, scores, strict=True):
             if sample is not None:
                 sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True).detach())
@@ -57,12 +57,16 @@ class ClassifierHead(BaseModule):
 
 @MODELS.register_module()
 class LayerNormClsHead(ClassifierHead):
-    """Global average of the last map, LayerNorm, linear layer: ConvNeXt's head, and ViT's after MAE's fine-tuning.
+    """Global average of the last map, LayerNorm, linear layer: the head of ConvNeXt and of ViT as fine-tuned by MAE.
 
     Args:
-        num_classes, in_channels: Sizes.
-        norm_eps: Of the LayerNorm.
-        init_std, init_scale: The linear layer starts from a truncated normal of this deviation, times the scale.
+        num_classes: Number of classes.
+        in_channels: Channels of the last map.
+        norm_eps: Epsilon of the LayerNorm.
+        init_std: Standard deviation of the truncated normal distribution that initializes the linear layer.
+        init_scale: Factor applied to the initial weights of the linear layer.
+        loss: See :class:`ClassifierHead`.
+        init_cfg: See mmengine's ``BaseModule``.
     """
 
     def __init__(self, num_classes: int, in_channels: int, norm_eps: float = 1e-6, init_std: float = 0.02,
@@ -85,7 +89,7 @@ class LayerNormClsHead(ClassifierHead):
 
 
 def targets_of(data_samples: Sequence[Any]) -> Tensor:
-    """(B,) class indexes, or (B, K) soft scores where a batch augmentation left some."""
+    """Return (B,) class indices, or (B, K) soft scores if a batch augmentation wrote them."""
     if 'gt_score' in data_samples[0]:
         return torch.stack([sample.gt_score for sample in data_samples])
     return torch.cat([sample.gt_label for sample in data_samples])

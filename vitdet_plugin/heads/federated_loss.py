@@ -1,10 +1,11 @@
-"""Sigmoid classification loss over a sample of the classes, for LVIS (federated loss, arXiv 2103.07461, section 4)."""
+"""Federated loss for LVIS: sigmoid cross-entropy over a sample of the classes (arXiv 2103.07461, section 4)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,19 +17,20 @@ from vitdet_plugin.errors import UserError
 
 @MODELS.register_module()
 class FederatedSigmoidLoss(nn.Module):
-    """Binary cross entropy over the classes present and a few absent ones, drawn in proportion to freq ** power.
+    """Binary cross-entropy over the classes present and some absent classes, sampled by frequency ** power.
 
-    LVIS images are not annotated exhaustively: a class that nobody looked for must not count as background. The box
-    head keeps ``num_classes + 1`` outputs, as detectron2's does; the last one is never read.
+    LVIS images are not annotated exhaustively, so a class that was not annotated must not count as background. The box
+    head has ``num_classes + 1`` outputs, as in detectron2; the last one is not used.
 
     Args:
-        frequencies: images per class, or an LVIS annotation file whose categories hold ``image_count``; None: every
-            class counts at every step (plain sigmoid cross entropy).
-        num_sampled: classes that count at each step.
-        power: exponent of the frequencies.
+        frequencies: Images per class, or the path of an LVIS annotation file whose categories have ``image_count``.
+            None uses every class in every step (plain sigmoid cross-entropy).
+        num_sampled: Number of classes used in each step.
+        power: Exponent of the frequencies.
+        loss_weight: Factor of the loss.
     """
 
-    # mmdet's box head asks the loss for these where it is not a softmax
+    # mmdet's box head reads these from losses other than softmax
     custom_cls_channels = True
     custom_activation = True
     custom_accuracy = True
@@ -40,30 +42,33 @@ class FederatedSigmoidLoss(nn.Module):
         self._class_weights: Tensor | None = None
 
     def get_cls_channels(self, num_classes: int) -> int:
-        """Outputs of the classifier."""
+        """Return the number of outputs of the classifier."""
         return num_classes + 1
 
     def get_activation(self, cls_score: Tensor) -> Tensor:
-        """(n, K + 1) scores -> (n, K + 1) probabilities, the background's always 0."""
+        """Map (n, K + 1) scores to (n, K + 1) probabilities; the background's is always 0."""
         return F.pad(cls_score[:, :-1].float().sigmoid(), (0, 1))
 
     def invert_activation(self, probabilities: Tensor) -> Tensor:
-        """(n, K + 1) probabilities -> scores whose activation they are."""
+        """Map (n, K + 1) probabilities to scores: the inverse of :meth:`get_activation`."""
         return probabilities.logit(eps=1e-12)
 
     def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Share of the foreground boxes (in per cent) whose highest class is right."""
+        """Return the accuracy in percent of the foreground boxes."""
         foreground = labels < cls_score.shape[1] - 1
         right = cls_score[foreground, :-1].argmax(1) == labels[foreground]
         return dict(acc_classes=100 * right.float().sum() / foreground.sum().clamp(min=1))
 
     def forward(self, cls_score: Tensor, labels: Tensor, label_weights: Tensor | None = None,
-                avg_factor: float | None = None, **kwargs) -> Tensor:
-        """Sum over the counted classes, mean over the boxes.
+                avg_factor: float | None = None, **kwargs: Any) -> Tensor:
+        """Compute the loss: the sum over the sampled classes, divided by the number of boxes.
 
         Args:
-            cls_score: (n, K + 1). labels: (n,), K standing for background. label_weights: (n,) or None.
-            avg_factor: what the sum is divided by; the number of boxes by default.
+            cls_score: (n, K + 1) logits.
+            labels: (n,) class indices; K is background.
+            label_weights: (n,) weights of the boxes.
+            avg_factor: Divisor of the sum; the number of boxes by default.
+            **kwargs: Not used.
         """
         num_classes = cls_score.shape[1] - 1
         if not len(cls_score):
@@ -77,17 +82,18 @@ class FederatedSigmoidLoss(nn.Module):
         return self.loss_weight * loss.sum() / (avg_factor or len(cls_score))
 
     def _counted_classes(self, labels: Tensor, num_classes: int) -> Tensor:
-        """(K,) of 0 and 1: the classes among ``labels`` and, up to ``num_sampled``, others drawn without return."""
+        """(K,) mask of the classes in ``labels`` and of others, up to ``num_sampled``, drawn without replacement."""
         if self._class_weights is None:
+            assert self.frequencies is not None
             self._class_weights = torch.tensor(_read_frequencies(self.frequencies)).pow(self.power)
         if len(self._class_weights) != num_classes:
             raise UserError(f'FederatedSigmoidLoss: frequencies of {len(self._class_weights)} classes were given, but '
-                            f'the box head has {num_classes}; give one figure a class')
+                            f'the box head has {num_classes}; give one number for each class')
         present = labels[labels < num_classes].unique()
         counted = torch.zeros(num_classes, device=labels.device)
         counted[present] = 1
         weights = self._class_weights.to(labels.device) * (1 - counted)
-        # background counts among the present ones, as in detectron2
+        # background counts as a present class, as in detectron2
         missing = min(self.num_sampled - len(labels.unique()), int((weights > 0).sum()))
         if missing > 0:
             counted[torch.multinomial(weights, missing)] = 1
@@ -98,14 +104,15 @@ def _read_frequencies(source: Sequence[float] | str) -> list[float]:
     if not isinstance(source, str):
         return [float(count) for count in source]
     if not Path(source).is_file():
-        raise UserError(f'FederatedSigmoidLoss: {source} does not exist; frequencies wants the LVIS training file')
+        raise UserError(f'FederatedSigmoidLoss: {source} does not exist; set frequencies to the LVIS training file')
     try:
         content = json.loads(Path(source).read_text())
     except ValueError as error:
-        raise UserError(f'FederatedSigmoidLoss: {source} is not valid JSON ({error}); fetch it again') from None
+        raise UserError(f'FederatedSigmoidLoss: {source} is not valid JSON ({error}); download it again') from None
     if not isinstance(content, dict) or not content.get('categories'):
-        raise UserError(f'FederatedSigmoidLoss: {source} has no categories; is it an LVIS file?')
+        raise UserError(f'FederatedSigmoidLoss: {source} has no categories; give an LVIS annotation file')
     categories = sorted(content['categories'], key=lambda category: category['id'])
     if not all('image_count' in category for category in categories):
-        raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; is it an LVIS file?')
+        raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; '
+                        'give an LVIS annotation file')
     return [float(category['image_count']) for category in categories]

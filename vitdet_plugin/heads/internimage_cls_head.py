@@ -1,4 +1,4 @@
-"""InternImage's classification heads: T to XL's, and the CLIP projector of H and G (arXiv 2211.05778)."""
+"""Classification heads of InternImage: T to XL, and the CLIP projector of H and G (arXiv 2211.05778)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ class InternImageClsHead(ClassifierHead):
     """1x1 convolution, BatchNorm, GELU, global average, linear layer, on the last map.
 
     Args:
-        num_classes, in_channels: Sizes; ``in_channels`` is the last level's width, 8 times InternImage's ``channels``.
-        cls_scale: Widening of the convolution.
+        num_classes: Number of classes.
+        in_channels: Channels of the last map, 8 times InternImage's ``channels``.
+        cls_scale: Ratio of the convolution's output to its input channels.
+        loss: See :class:`ClassifierHead`.
+        init_cfg: See mmengine's ``BaseModule``.
     """
 
     def __init__(self, num_classes: int, in_channels: int, cls_scale: float = 1.5, loss: dict | None = None,
@@ -31,7 +34,7 @@ class InternImageClsHead(ClassifierHead):
 
     def init_weights(self) -> None:
         super().init_weights()
-        _draw_linear(self)
+        _init_linear(self)
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """(..., (B, in_channels, H, W)) -> (B, num_classes)."""
@@ -39,7 +42,7 @@ class InternImageClsHead(ClassifierHead):
 
 
 class AttentionPool(nn.Module):
-    """(B, N, dim) -> (B, out_dim): attention of the tokens' mean over the tokens."""
+    """Attention pooling, (B, N, dim) -> (B, out_dim); the query is the mean of the tokens."""
 
     def __init__(self, dim: int, out_dim: int, num_heads: int) -> None:
         super().__init__()
@@ -58,12 +61,16 @@ class AttentionPool(nn.Module):
 
 @MODELS.register_module()
 class InternImageClipHead(ClassifierHead):
-    """Head of InternImage-H and G: the last two maps in one, attention pooling, LayerNorm, linear layer.
+    """Head of InternImage-H and G: sum of the last two maps, attention pooling, LayerNorm, linear layer.
 
     Args:
         num_classes: Number of classes.
-        in_channels: Widths of the last two maps; the backbone wants ``out_indices=(2, 3)``.
-        embed_dim, clip_dim, num_heads: Widths before and behind the pooling, and its heads.
+        in_channels: Channels of the last two maps; the backbone requires ``out_indices=(2, 3)``.
+        embed_dim: Width before the pooling.
+        clip_dim: Width after the pooling.
+        num_heads: Attention heads of the pooling.
+        loss: See :class:`ClassifierHead`.
+        init_cfg: See mmengine's ``BaseModule``.
     """
 
     def __init__(self, num_classes: int, in_channels: Sequence[int], embed_dim: int = 1024, clip_dim: int = 768,
@@ -77,7 +84,7 @@ class InternImageClipHead(ClassifierHead):
 
     def init_weights(self) -> None:
         super().init_weights()
-        _draw_linear(self)
+        _init_linear(self)
 
     def forward(self, feats: Sequence[Tensor]) -> Tensor:
         """(..., (B, C_3, H, W), (B, C_4, H / 2, W / 2)) -> (B, num_classes)."""
@@ -86,8 +93,8 @@ class InternImageClipHead(ClassifierHead):
         return self.fc(self.norm(self.pool((x4 + x3).flatten(2).transpose(1, 2))))
 
 
-def _draw_linear(module: nn.Module) -> None:
-    """Truncated normal (0.02), biases zero."""
+def _init_linear(module: nn.Module) -> None:
+    """Initialize linear layers: truncated normal (0.02), zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)

@@ -13,15 +13,16 @@ from vitdet_plugin.heads.cls_head import ClassifierHead
 
 @MODELS.register_module()
 class VisionLSTMClsHead(ClassifierHead):
-    """A linear layer over what ``VisionLSTM(pooling=...)`` leaves of its tokens, after a norm in version 2.
+    """Linear layer on the pooled tokens of ``VisionLSTM(pooling=...)``, with a norm before it in version 2.
 
-    The poolings stand in the backbone, for version 1 normalises behind them with the norm that a detector's maps use.
+    The pooling is part of the backbone, because version 1 applies the backbone's output norm after it.
 
     Args:
         num_classes: Number of classes.
-        in_channels: dim of the backbone; twice that with ``pooling='bilateral_flatten'``.
+        in_channels: ``dim`` of the backbone; twice that with ``pooling='bilateral_flatten'``.
         legacy_norm: LayerNorm before the linear layer; the published models of version 2 have it.
         loss: See :class:`ClassifierHead`.
+        init_cfg: See mmengine's ``BaseModule``.
     """
 
     def __init__(self, num_classes: int, in_channels: int, legacy_norm: bool = True, loss: dict | None = None,

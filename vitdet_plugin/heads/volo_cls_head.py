@@ -1,4 +1,4 @@
-"""VOLO's classification head: class attention, final norm, classifiers of the class token and of every place."""
+"""VOLO's classification head: class attention, final norm, classifiers of the class token and of every token."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.volo import NORM_EPS, paste_reversed
+from vitdet_plugin.backbones.volo import MIX_BOX, NORM_EPS, paste_reversed
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.cls_head import ClassifierHead, targets_of
 
-TOKEN_TARGET = 'gt_token_score'  # data samples' field of a (num_classes, h, w) map of soft labels
+TOKEN_TARGET = 'gt_token_score'  # field of data samples: soft labels (num_classes, h, w)
 LOADED = TOKEN_CLASSES, TOKEN_LOGITS, CLS_LOGITS = 'gt_token_classes', 'gt_token_logits', 'gt_cls_logits'  # from files
 
 
@@ -56,25 +56,25 @@ class ClassBlock(nn.Module):
 
 @MODELS.register_module()
 class VOLOClsHead(ClassifierHead):
-    """Class-attention blocks, LayerNorm, a classifier of the class token and, with ``dense``, one of all places.
+    """Class-attention blocks, LayerNorm, a classifier of the class token and, with ``dense``, one of all tokens.
 
-    With ``dense`` logits are ``fc(cls) + 0.5 * max over places of aux_head``, the loss is
-    ``CE(cls) + aux_weight * CE(aux)`` (token labelling, arXiv 2104.10858, equation 3). Targets of the places are the
-    data samples' ``gt_token_score``, (num_classes, h, w) on the grid of the last map, or what ``LoadTokenLabels`` left
-    (which also gives the class token's target), or else the picture's own label.
-    Where the backbone mixed tokens (``mix_token``) the places' logits are un-mixed, and the class token's target is
-    mixed by the share of the box.
+    With ``dense`` the logits are ``fc(cls) + 0.5 * max over tokens of aux_head``, the loss is
+    ``CE(cls) + aux_weight * CE(aux)`` (token labeling, arXiv 2104.10858, equation 3). Targets of the tokens are
+    ``gt_token_score`` of the data samples, (num_classes, h, w) on the grid of the last map, or the fields of
+    ``LoadTokenLabels`` (which also give the class token's target), or else the label of the image.
+    If the data samples have a ``mix_box`` (``MixTokenDataPreprocessor``), the logits of the tokens are exchanged back,
+    and the class token's target is mixed by the share of the box.
 
     Args:
-        num_classes, in_channels: sizes.
-        num_heads, mlp_ratio, qkv_bias, qk_scale: of the class-attention blocks.
-        depth: number of these blocks; 0 leaves out the class token too, and the first place stands for it.
+        num_classes, in_channels: Sizes.
+        num_heads, mlp_ratio, qkv_bias, qk_scale: Of the class-attention blocks.
+        depth: Number of these blocks; with 0 there is no class token, and the first token takes its role.
         pooling: 'token', or 'avg' for the average of all tokens (the official ``return_mean``).
-        dense: see above; the published weights need it. Default: plain classification.
-        aux_weight: of the places' loss.
-        token_smoothing: label smoothing of the targets that ``LoadTokenLabels`` gives.
-        loss: config of a loss over (logits, targets); default cross-entropy.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` takes the head's part of an official checkpoint, the
+        dense: See above; the published weights need it. Default: plain classification.
+        aux_weight: Weight of the tokens' loss.
+        token_smoothing: Label smoothing of the targets from ``LoadTokenLabels``.
+        loss: Config of a loss over (logits, targets); default cross-entropy.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` loads the head's part of an official checkpoint, the
             classifiers only where the number of classes is the same.
     """
 
@@ -108,7 +108,7 @@ class VOLOClsHead(ClassifierHead):
             nn.init.trunc_normal_(self.cls_token, std=0.02)
 
     def init_weights(self) -> None:
-        """Draw the parameters, then load ``init_cfg``'s checkpoint if there is one."""
+        """Initialize the parameters, then load the checkpoint of ``init_cfg`` if there is one."""
         self.reset_parameters()
         for cfg in [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []:
             if cfg['type'] == 'Pretrained':
@@ -122,7 +122,7 @@ class VOLOClsHead(ClassifierHead):
         return cls_logits if aux_logits is None else cls_logits + 0.5 * aux_logits.flatten(1, 2).amax(1)
 
     def both_logits(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, in_channels, h, w) -> logits of the class token (B, K), and of the places (B, h, w, K) or None."""
+        """(B, in_channels, h, w) -> logits of the class token (B, K), and of all tokens (B, h, w, K) or None."""
         tokens = x.flatten(2).transpose(1, 2)
         if self.cls_token is not None:
             tokens = torch.cat([self.cls_token.to(tokens.dtype).expand(x.shape[0], -1, -1), tokens], 1)
@@ -134,12 +134,17 @@ class VOLOClsHead(ClassifierHead):
         cls_logits = self.fc(tokens[:, 0])
         if self.aux_head is None:
             return cls_logits, None
-        places = tokens[:, 1:] if self.cls_token is None else tokens[:, 1:].unflatten(1, x.shape[2:])
-        return cls_logits, self.aux_head(places if places.ndim == 4 else places[:, None])
+        patches = tokens[:, 1:] if self.cls_token is None else tokens[:, 1:].unflatten(1, x.shape[2:])
+        return cls_logits, self.aux_head(patches if patches.ndim == 4 else patches[:, None])
 
     def loss(self, feats: Sequence[Tensor], data_samples: Sequence[Any], **kwargs: Any) -> dict[str, Tensor]:
-        """``loss`` of the class token and, with ``dense``, ``loss_aux`` of the places, weighted."""
-        x, box = (feats[-1], None) if feats[-1].ndim == 4 else feats[-2:]
+        """Compute ``loss`` of the class token and, with ``dense``, ``loss_aux`` of all tokens, weighted.
+
+        Args:
+            feats: Maps of the backbone; the last one (B, in_channels, h, w) is used.
+            data_samples: One for each image; a ``mix_box`` is the same in all of them.
+        """
+        x, box = feats[-1], data_samples[0].get(MIX_BOX)
         cls_logits, aux_logits = self.both_logits(x)
         maps = None
         if TOKEN_LOGITS in data_samples[0]:
@@ -150,7 +155,7 @@ class VOLOClsHead(ClassifierHead):
                 maps = torch.stack([sample.get(TOKEN_TARGET) for sample in data_samples]).to(x.device)
         cls_target = target
         if box is not None:
-            top, bottom, left, right = box.tolist()
+            top, bottom, left, right = box
             share = (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
             scores = target if target.ndim == 2 else F.one_hot(target, self.num_classes).to(cls_logits.dtype)
             cls_target = (1 - share) * scores + share * scores.flip(0)
@@ -158,30 +163,31 @@ class VOLOClsHead(ClassifierHead):
                 aux_logits = paste_reversed(aux_logits, top, bottom, left, right)
         losses = {'loss': self.loss_of_logits(cls_logits, cls_target)}
         if aux_logits is not None:
-            places = aux_logits.shape[1:3]
+            grid = aux_logits.shape[1:3]
             if maps is None:
-                target = target.repeat_interleave(places.numel(), 0)
+                target = target.repeat_interleave(grid.numel(), 0)
             else:
-                if maps.shape[2:] != places:
-                    raise UserError(f'token labels are on a grid of {tuple(maps.shape[2:])}, the last map has '
-                                    f'{tuple(places)} places; set LoadTokenLabels.grid to that')
+                if maps.shape[2:] != grid:
+                    raise UserError(f'token labels have a grid of {tuple(maps.shape[2:])}, but the last map has '
+                                    f'{tuple(grid)} tokens; set LoadTokenLabels.grid to that')
                 target = maps.permute(0, 2, 3, 1).flatten(0, 2)
             losses['loss_aux'] = self.aux_weight * self.loss_of_logits(aux_logits.flatten(0, 2), target)
         return losses
 
     def token_targets(self, data_samples: Sequence[Any], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Probabilities out of the logits that ``LoadTokenLabels`` left: softmax over all classes, smoothed.
+        """Compute probabilities from the logits of ``LoadTokenLabels``: softmax over all classes, smoothed.
 
         Returns:
-            (B, num_classes) of the whole pictures and (B, num_classes, h, w) of the places.
+            (B, num_classes) of the whole images and (B, num_classes, h, w) of the tokens.
         """
         rows = []
         for sample in data_samples:
-            classes, places, whole = (sample.get(name).to(device) for name in LOADED)
+            classes, patches, whole = (sample.get(name).to(device) for name in LOADED)
             if (highest := int(classes[-1])) >= self.num_classes:
-                raise UserError(f'token labels have a class {highest}, the head num_classes={self.num_classes}')
-            logits = places.new_zeros(self.num_classes, 1 + places[0].numel())
-            logits[classes] = torch.cat([whole[:, None], places.flatten(1)], 1)
+                raise UserError(f'token labels have class {highest}, but the head has num_classes={self.num_classes}; '
+                                f'set it to at least {highest + 1}')
+            logits = patches.new_zeros(self.num_classes, 1 + patches[0].numel())
+            logits[classes] = torch.cat([whole[:, None], patches.flatten(1)], 1)
             rows.append(logits)
         scores = torch.stack(rows).softmax(1) * (1 - self.token_smoothing) + self.token_smoothing / self.num_classes
         return scores[..., 0], scores[..., 1:].unflatten(2, data_samples[0].get(TOKEN_LOGITS).shape[1:])

@@ -1,4 +1,4 @@
-"""Which cells and anchors answer for which objects (YOLOv5: by shape, with up to two neighbour cells)."""
+"""Assignment of objects to anchors and cells in YOLOv5: by shape, with up to two neighbor cells."""
 
 from __future__ import annotations
 
@@ -7,51 +7,54 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NEIGHBOUR = 0.5  # a centre nearer than this to a cell's edge, in cells, also belongs to the cell beyond
+HALF_CELL = 0.5  # in cells; a center closer than this to an edge is also assigned to the neighbor cell
 
 
 class Assigned(NamedTuple):
-    """The answers wanted on one level, n of them."""
+    """The n assignments of one level."""
 
     image: Tensor  # (n,)
     anchor: Tensor  # (n,)
     row: Tensor  # (n,)
     column: Tensor  # (n,)
     label: Tensor  # (n,)
-    box: Tensor  # (n, 4) centre from the cell's corner, width, height; in cells
+    box: Tensor  # (n, 4) center relative to the cell's corner, width, height; in cells
     anchor_size: Tensor  # (n, 2) in cells
 
 
 def assign_level(targets: Tensor, anchors: Tensor, shape: tuple[int, int], stride: int,
                  max_ratio: float = 4.0) -> Assigned:
-    """Objects of one level, vectorised over images, anchors and neighbours.
+    """Assign the objects of all images to the anchors and cells of one level.
 
-    An anchor takes every object whose width and height are both within a factor ``max_ratio`` of its own, on each
-    level where one does. The cell that holds the centre answers, and the neighbours that the centre is nearest to,
-    horizontally and vertically, unless they are outside the grid. The order is that of the neighbours (own cell, left,
-    above, right, below), then anchors, then objects: where two want the same answer, the later one counts. A centre
-    exactly on a cell's left or upper edge answers twice in that cell, as in the reference.
+    An object is assigned to every anchor whose width and height both differ from its own by less than a factor of
+    ``max_ratio``. It is assigned to the cell that contains its center and to the closest horizontal and vertical
+    neighbors inside the grid. The result is ordered by neighbor (own cell, left, above, right, below), then anchor,
+    then object; of several objects with the same anchor and cell, the last one is used. A center exactly on the left or
+    upper edge of a cell is assigned to that cell twice, as in the reference.
 
     Args:
-        targets: (n, 6) image, label, centre x, centre y, width, height, in pixels.
-        anchors: (A, 2) in pixels. shape: (rows, columns) of the grid. stride: pixels a cell.
+        targets: (n, 6) image, label, center x, center y, width, height, in pixels.
+        anchors: (A, 2) in pixels.
+        shape: (rows, columns) of the grid.
+        stride: Pixels per cell.
+        max_ratio: Largest ratio of an object's side to the anchor's.
     """
     anchors = anchors.to(targets.dtype) / stride
     boxes = targets[:, 2:] / stride
     ratio = boxes[None, :, 2:] / anchors[:, None]
     fits = torch.maximum(ratio, 1 / ratio).amax(-1) < max_ratio  # (A, n)
     anchor, index = fits.nonzero(as_tuple=True)
-    centre = boxes[index, :2]
-    grid = centre.new_tensor((shape[1], shape[0]))
-    from_far_side = grid - centre
-    near_low = (centre % 1 < NEIGHBOUR) & (centre > 1)  # left, above
-    near_high = (from_far_side % 1 < NEIGHBOUR) & (from_far_side > 1)  # right, below
-    wanted = torch.cat((torch.ones_like(near_low[:, :1]), near_low, near_high), 1).T  # (5, n)
-    side, index_of = wanted.nonzero(as_tuple=True)
-    offsets = centre.new_tensor([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]) * NEIGHBOUR
-    centre, anchor, index = centre[index_of], anchor[index_of], index[index_of]
-    cell = (centre - offsets[side]).long()
-    cell = torch.minimum(cell.clamp(min=0), grid.long() - 1)  # a centre on the last edge belongs to the last cell
+    center = boxes[index, :2]
+    grid = center.new_tensor((shape[1], shape[0]))
+    from_far_side = grid - center
+    near_low = (center % 1 < HALF_CELL) & (center > 1)  # left, above
+    near_high = (from_far_side % 1 < HALF_CELL) & (from_far_side > 1)  # right, below
+    selected = torch.cat((torch.ones_like(near_low[:, :1]), near_low, near_high), 1).T  # (5, n)
+    side, index_of = selected.nonzero(as_tuple=True)
+    offsets = center.new_tensor([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]]) * HALF_CELL
+    center, anchor, index = center[index_of], anchor[index_of], index[index_of]
+    cell = (center - offsets[side]).long()
+    cell = torch.minimum(cell.clamp(min=0), grid.long() - 1)  # a center on the last edge belongs to the last cell
     return Assigned(image=targets[index, 0].long(), anchor=anchor, row=cell[:, 1], column=cell[:, 0],
-                    label=targets[index, 1].long(), box=torch.cat((centre - cell, boxes[index, 2:]), 1),
+                    label=targets[index, 1].long(), box=torch.cat((center - cell, boxes[index, 2:]), 1),
                     anchor_size=anchors[anchor])

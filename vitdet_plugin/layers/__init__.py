@@ -1,1 +1,1 @@
-"""Pure layers and tensor functions shared by the backbones."""
+"""Layers and tensor functions shared by the backbones."""

@@ -8,23 +8,28 @@ from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
-from vitdet_plugin.layers.rel_pos_attention import FORMS, rel_pos_attention
 from vitdet_plugin.layers.window import pad_with, padded_size, window_partition, window_unpartition
+from vitdet_plugin.ops.rel_pos_attention import OPERATOR, rel_pos_attention
 
 
 class WindowAttention(nn.Module):
     """Self-attention of ViTDet (arXiv 2203.16527): global, in windows, or in shifted windows.
 
     A grid that the windows do not divide is padded on the right and at the bottom (shifted windows: on all sides)
-    with tokens that take part in the softmax. The reference pads zeros before the qkv projection; padding with the
+    with tokens that take part in the softmax. detectron2 pads zeros before the qkv projection; padding with the
     projection's bias after it is the same function at less cost.
 
     Args:
-        dim: channels. num_heads: heads of ``dim / num_heads`` channels each.
+        dim: channels.
+        num_heads: number of heads, of ``dim / num_heads`` channels each.
+        qkv_bias: whether queries, keys and values have a bias.
         window_size: side of a window in tokens; 0 for global attention.
         shift: rows and columns by which the windows' grid is shifted up and left.
         rel_pos_size: side of the grid for which the relative position tables are learned; None: no tables.
-        form: see :mod:`vitdet_plugin.layers.rel_pos_attention`.
+        form: see :mod:`vitdet_plugin.ops.rel_pos_attention`.
+
+    Raises:
+        UserError: ``dim`` is not a multiple of ``num_heads``, or ``form`` is unknown.
     """
 
     def __init__(self, dim: int, num_heads: int, *, qkv_bias: bool = True, window_size: int = 0, shift: int = 0,
@@ -32,14 +37,14 @@ class WindowAttention(nn.Module):
         super().__init__()
         if dim % num_heads:
             raise UserError(f'embed_dim={dim} is not divisible by num_heads={num_heads}')
-        if form != 'auto' and form not in FORMS:
-            raise UserError(f'attention form {form!r} is unknown; choose auto or one of {", ".join(FORMS)}')
+        OPERATOR.check_name(form)
         self.num_heads, self.window_size, self.shift, self.form = num_heads, window_size, shift, form
         self.scale = (dim // num_heads) ** -0.5
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         if rel_pos_size is None:
-            self.rel_pos_h = self.rel_pos_w = None
+            self.rel_pos_h: nn.Parameter | None = None
+            self.rel_pos_w: nn.Parameter | None = None
         else:
             rows, head_dim = 2 * rel_pos_size - 1, dim // num_heads
             self.rel_pos_h = nn.Parameter(torch.zeros(rows, head_dim))
@@ -47,20 +52,23 @@ class WindowAttention(nn.Module):
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        qkv = self.qkv(x_bhwc)
-        if not self.window_size:
-            return self.proj(self._attend(qkv))
-        hw, window, shift = x_bhwc.shape[1:3], self.window_size, self.shift
-        padded_hw = tuple(padded_size(size, window, shift) for size in hw)
+        out = self._attend_in_windows(self.qkv(x_bhwc)) if self.window_size else self._attend(self.qkv(x_bhwc))
+        projected: Tensor = self.proj(out)
+        return projected
+
+    def _attend_in_windows(self, qkv: Tensor) -> Tensor:
+        """(B, H, W, 3C) -> (B, H, W, C): attention within each window, padded where needed."""
+        (h, w), window, shift = qkv.shape[1:3], self.window_size, self.shift
+        padded_hw = padded_size(h, window, shift), padded_size(w, window, shift)
         qkv = pad_with(qkv, *padded_hw, self.qkv.bias, offset=shift)
         out = window_unpartition(self._attend(window_partition(qkv, window)), padded_hw)
-        return self.proj(out[:, shift:shift + hw[0], shift:shift + hw[1]])
+        return out[:, shift:shift + h, shift:shift + w]
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """(G, H, W, 3C) -> (G, H, W, C): attention within each of G maps."""
         groups, h, w, _ = qkv.shape
         q, k, v = qkv.reshape(groups, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        if self.rel_pos_h is None:
+        if self.rel_pos_h is None or self.rel_pos_w is None:
             out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         else:
             rel_h, rel_w = decomposed_rel_pos(q, self.rel_pos_h, self.rel_pos_w, (h, w))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_WIDTH = 96  # blocks are gathered into larger, mostly zero ones up to this width: products at full speed cost less
+_WIDTH = 96  # blocks are merged into larger, mostly zero ones up to this width: one large product is faster
 
 
 class BlockDiagonalLinear(nn.Module):
     """``y = W x + b`` with W of ``dim / block`` blocks of ``block`` x ``block`` on its diagonal; output by heads.
 
     Args:
-        dim: channels in and out. heads: parts of ``dim / heads`` channels that the output is laid out by.
+        dim: channels in and out.
+        heads: number of parts of ``dim / heads`` channels; the first dimension of the output.
         block: side of the blocks.
+        bias: whether to add a bias.
     """
 
     def __init__(self, dim: int, heads: int, *, block: int = 4, bias: bool = True) -> None:
@@ -39,7 +41,7 @@ class BlockDiagonalLinear(nn.Module):
         return out.permute(0, 2, 3, 1, 4).reshape(self.heads, batch, length, -1)
 
     def _wide_blocks(self) -> Tensor:
-        """(dim / width, in, out): the transposed blocks on the diagonals of larger ones."""
+        """Return the transposed blocks on the diagonals of larger ones, (dim / width, in, out)."""
         side = self.weight.shape[-1]
         blocks = self.weight.view(-1, self.width // side, side, side)  # (wide, n, out, in)
         diagonal = torch.diag_embed(blocks.permute(0, 3, 2, 1))  # (wide, in, out, n, n)

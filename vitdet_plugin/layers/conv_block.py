@@ -1,8 +1,6 @@
-"""Residual convolutions by which windowed blocks exchange information (ViTDet, arXiv 2203.16527, section 3)."""
+"""Residual convolutions that propagate information between windows (ViTDet, arXiv 2203.16527, section 3)."""
 
 from __future__ import annotations
-
-from collections import OrderedDict
 
 from torch import Tensor, nn
 
@@ -11,7 +9,7 @@ from vitdet_plugin.layers.norm import LayerNorm2d
 
 
 def _plan(kind: str, dim: int) -> list[tuple[int, int, int]]:
-    """(in, out, kernel) of each convolution."""
+    """Return (in, out, kernel) of each convolution."""
     plans = {
         'naive': [(dim, dim, 3)],
         'basic': [(dim, dim, 3), (dim, dim, 3)],
@@ -25,32 +23,37 @@ def _plan(kind: str, dim: int) -> list[tuple[int, int, int]]:
 class ResidualConvBlock(nn.Module):
     """``x + f(x)``: one ('naive') or two ('basic') 3x3 convolutions, or a 1x1, 3x3, 1x1 'bottleneck' of half width.
 
-    Each convolution is followed by a channel LayerNorm, GELU between them. The last norm starts at zero, so a
-    pre-trained backbone computes its old function at first.
+    Each convolution is followed by a channel LayerNorm, with GELU between them. The last norm is initialized to zero:
+    the block is the identity and does not change a pre-trained backbone.
+
+    Args:
+        dim: channels in and out.
+        kind: 'naive', 'basic' or 'bottleneck'.
+
+    Raises:
+        UserError: ``kind`` is unknown.
     """
 
     def __init__(self, dim: int, kind: str = 'bottleneck') -> None:
         super().__init__()
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
         plan = _plan(kind, dim)
         for i, (width_in, width_out, kernel) in enumerate(plan, start=1):
-            layers[f'conv{i}'] = nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2, bias=False)
-            layers[f'norm{i}'] = LayerNorm2d(width_out)
+            self.add_module(f'conv{i}', nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2, bias=False))
+            self.add_module(f'norm{i}', LayerNorm2d(width_out))
             if i < len(plan):
-                layers[f'act{i}'] = nn.GELU()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
+                self.add_module(f'act{i}', nn.GELU())
         self.init_weights()
 
     def init_weights(self) -> None:
-        """He init for the convolutions, one for the norms, zero for the last norm."""
+        """Initialize the convolutions by He et al., the norms to one, the last norm to zero."""
         for layer in self.children():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode='fan_out', nonlinearity='relu')
             elif isinstance(layer, LayerNorm2d):
                 nn.init.ones_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        nn.init.zeros_(layer.weight)  # the last one
+                last_norm = layer
+        nn.init.zeros_(last_norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

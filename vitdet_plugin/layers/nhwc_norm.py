@@ -1,4 +1,4 @@
-"""Norms over the channels of maps in NHWC, by the short names that InternImage's configs use."""
+"""Norms over the channels of NHWC maps, by the short names in InternImage's configs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from vitdet_plugin.errors import UserError
 
 
 class BatchNormNHWC(nn.BatchNorm2d):
-    """Batch norm of (B, H, W, C) maps; state-dict names as those of ``BatchNorm2d``."""
+    """Batch norm of (B, H, W, C) maps, with the parameter names of ``BatchNorm2d``."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def build_nhwc_norm(kind: str, channels: int) -> nn.Module:
-    """'LN' (eps 1e-6) or 'BN' (eps 1e-5) over the last dimension of (B, H, W, channels).
+    """Build a norm over the last dimension of (B, H, W, channels).
+
+    Args:
+        kind: 'LN' (eps 1e-6) or 'BN' (eps 1e-5).
+        channels: size of the last dimension.
 
     Raises:
-        UserError: any other kind.
+        UserError: ``kind`` is unknown.
     """
     if kind == 'LN':
         return nn.LayerNorm(channels, eps=1e-6)

@@ -1,4 +1,4 @@
-"""Layer normalisation over the channels of a map."""
+"""Layer normalization over the channels of a map."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels at each place of a (B, C, H, W) map (the ``LN2d`` of ViTDet, arXiv 2203.16527).
+    """LayerNorm over the channels at each position of a (B, C, H, W) map (the ``LN2d`` of ViTDet, arXiv 2203.16527).
 
-    In a config: ``norm_cfg=dict(type='LayerNorm2d', eps=1e-6)``. The result is in ``channels_last`` order, which a
-    channels-last input reaches without a copy. Not an ``nn.LayerNorm``: detectron2's rule decays its weights.
+    In a config: ``norm_cfg=dict(type='LayerNorm2d', eps=1e-6)``. The result is in ``channels_last`` order, without a
+    copy if the input is, too. Not a subclass of ``nn.LayerNorm``: detectron2's rule applies weight decay to it.
+
+    Args:
+        num_channels: channels.
+        eps: added to the variance.
     """
 
     _abbr_ = 'ln'

@@ -8,10 +8,15 @@ from torch import Tensor, nn
 
 
 class OffsetLayerNorm(nn.Module):
-    """LayerNorm over the last dimension that multiplies by ``1 + weight``, as xLSTM's models store it.
+    """LayerNorm over the last dimension that multiplies by ``1 + weight``, as in xLSTM's checkpoints.
 
-    With ``groups`` the last dimension is normalised in that many parts of its own, each token for itself. Decaying the
-    weight pulls the factor to 1. Not an ``nn.LayerNorm``, whose weight means something else.
+    Weight decay pulls the factor to 1. Not a subclass of ``nn.LayerNorm``, whose weight is the factor itself.
+
+    Args:
+        dim: size of the last dimension.
+        bias: whether to add a bias.
+        eps: added to the variance.
+        groups: number of parts of the last dimension that are normalized separately.
     """
 
     def __init__(self, dim: int, *, bias: bool = True, eps: float = 1e-5, groups: int = 1) -> None:
@@ -21,7 +26,7 @@ class OffsetLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def reset_parameters(self) -> None:
-        """Factor 1, bias 0."""
+        """Initialize to factor 1 and bias 0."""
         nn.init.zeros_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -1,4 +1,4 @@
-"""Absolute position embeddings and relative position tables, resized to the grid at hand."""
+"""Absolute position embeddings and relative position tables, resized to the grid of the input."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool
 
     Args:
         pos_embed: (1, [1 +] S * S, C); a leading class slot is dropped.
-        hw: the grid wanted.
+        hw: rows and columns of the result.
+        has_cls_slot: whether ``pos_embed`` has a class slot.
 
     Returns:
         (1, H, W, C).
 
     Raises:
-        UserError: when the number of patch positions is no square.
+        UserError: the number of patch positions is not a square.
     """
     grid = pos_embed[:, 1:] if has_cls_slot else pos_embed
     side = round(int(grid.shape[1]) ** 0.5)  # a tensor while tracing
     if side * side != grid.shape[1]:
-        raise UserError(f'pos_embed holds {grid.shape[1]} patch positions, which is no square grid; is the class slot '
-                         f'declared rightly (has_cls_slot={has_cls_slot})?')
+        raise UserError(f'pos_embed holds {grid.shape[1]} patch positions, which is not a square grid. Check '
+                         f'has_cls_slot={has_cls_slot}: it must be True if, and only if, there is a class slot.')
     grid = grid.reshape(1, side, side, -1)
     if (side, side) == tuple(hw):
         return grid
@@ -35,21 +36,22 @@ def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool
 
 
 def fit_stored_pos_embed(value: Tensor, own: Tensor) -> Tensor | None:
-    """A checkpoint's position embedding in the size of the model's.
+    """Resize a checkpoint's position embedding to the size of the model's.
 
     Args:
         value: (1, [1 +] S * S, C), or (1, S, S, C) as SAM stores it.
-        own: (1, [1 +] S' * S', C), whose size is wanted; a class slot is added (zero) or dropped.
+        own: (1, [1 +] S' * S', C), of the model; a class slot is added (zero) or dropped.
 
     Returns:
-        (1, [1 +] S' * S', C) in float32, bicubic; None where ``value`` is no square grid or of other width.
+        (1, [1 +] S' * S', C) in float32, bicubic; None if ``value`` is not a square grid or has another number of
+        channels.
     """
     if value.ndim == 4:
         value = value.flatten(1, 2)
     if value.shape[-1] != own.shape[-1]:
         return None
     (side, slot), (own_side, own_slot) = (_square_and_slot(x.shape[1]) for x in (value, own))
-    if slot > 2:  # a class and a distillation token at most: this is no square grid
+    if slot > 2:  # there is at most a class and a distillation token, so this is not a square grid
         return None
     grid = value[:, slot:].unflatten(1, (side, side)).permute(0, 3, 1, 2).float()
     if side != own_side:
@@ -59,7 +61,7 @@ def fit_stored_pos_embed(value: Tensor, own: Tensor) -> Tensor | None:
 
 
 def _square_and_slot(positions: int) -> tuple[int, int]:
-    """Side of the grid and number of class slots of ``positions`` entries."""
+    """Return the side of the grid and the number of class slots of ``positions`` entries."""
     side = int(positions ** 0.5)
     return side, positions - side * side
 
@@ -67,11 +69,12 @@ def _square_and_slot(positions: int) -> tuple[int, int]:
 def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
     """Look up a learned table of relative positions along one axis.
 
-    The table is interpolated linearly when its length is not ``2 * max(q_size, k_size) - 1``; where query and key
-    grids differ in size, distances are measured on the finer one (MViTv2, arXiv 2112.01526, section 4.1).
+    The table is interpolated linearly if its length is not ``2 * max(q_size, k_size) - 1``; if query and key grids
+    differ in size, distances are measured on the finer one (MViTv2, arXiv 2112.01526, section 4.1).
 
     Args:
-        table: (L, d), row r standing for the distance r - (L - 1) / 2.
+        table: (L, d); row r is the distance r - (L - 1) / 2.
+        q_size, k_size: sizes of the query and key grids along the axis.
 
     Returns:
         (q_size, k_size, d).
@@ -87,11 +90,12 @@ def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
 
 
 def decomposed_rel_pos(q: Tensor, table_h: Tensor, table_w: Tensor, hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The two halves of the decomposed relative position bias, from the *unscaled* queries (MViTv2, equation 4).
+    """Return the decomposed relative position bias from the *unscaled* queries (MViTv2, equation 4).
 
     Args:
         q: (B, heads, H * W, d).
         table_h, table_w: (L_h, d), (L_w, d), shared by the heads.
+        hw: rows and columns of the grid.
 
     Returns:
         rel_h (B, heads, H * W, H) and rel_w (B, heads, H * W, W): the bias of query i and key (y, x) is

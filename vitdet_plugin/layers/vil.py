@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.block_diagonal import BlockDiagonalLinear
-from vitdet_plugin.layers.mlstm import check_form, mlstm
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
+from vitdet_plugin.ops.mlstm import OPERATOR, mlstm
 
 CONV_KINDS = ('2d', 'causal1d')
 
@@ -20,19 +20,22 @@ class MLSTMCell(nn.Module):
     """Gates, mLSTM over the tokens and a norm of each head.
 
     Args:
-        dim: channels of all heads together. heads: number of heads. form: see :mod:`vitdet_plugin.layers.mlstm`.
+        dim: channels of all heads together.
+        heads: number of heads.
+        norm_bias: whether the norm has a bias.
+        form: see :mod:`vitdet_plugin.ops.mlstm`.
     """
 
     def __init__(self, dim: int, heads: int, *, norm_bias: bool, form: str = 'auto') -> None:
         super().__init__()
-        check_form(form)
+        OPERATOR.check_name(form)
         self.heads, self.form = heads, form
         self.igate = nn.Linear(3 * dim, heads)
         self.fgate = nn.Linear(3 * dim, heads)
         self.outnorm = OffsetLayerNorm(dim, bias=norm_bias, groups=heads)
 
     def reset_parameters(self) -> None:
-        """Gates that look at nothing: memory of different length in each head."""
+        """Initialize the gates to be independent of the input, with a memory of different length in each head."""
         for gate in (self.igate, self.fgate):
             nn.init.zeros_(gate.weight)
         nn.init.normal_(self.igate.bias, std=0.1)
@@ -45,16 +48,18 @@ class MLSTMCell(nn.Module):
         with torch.autocast(q.device.type, enabled=False):
             i_gate, f_gate = self._gates(q, k, v)
         h = mlstm(q, k, v, i_gate, f_gate, valid=valid, form=self.form)
-        return self.outnorm(h.permute(1, 2, 0, 3).flatten(2))
+        out: Tensor = self.outnorm(h.permute(1, 2, 0, 3).flatten(2))
+        return out
 
     def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Linear layers over [q; k; v], in float32 at least, without writing the three side by side: (heads, B, S)."""
+        """Apply linear layers to [q; k; v] in float32 at least, without concatenating them: (heads, B, S) each."""
         wide = torch.promote_types(q.dtype, torch.float32)
         weight = torch.cat([self.igate.weight, self.fgate.weight]).to(wide)
         weight = weight.view(2 * self.heads, 3, self.heads, -1).permute(1, 2, 3, 0)  # (q k v, heads, d, gates)
-        sums = sum(torch.bmm(x.flatten(1, 2).to(wide), w).sum(0) for x, w in zip((q, k, v), weight))
-        gates = sums + torch.cat([self.igate.bias, self.fgate.bias]).to(wide)
-        return gates.T.view(2, self.heads, *q.shape[1:3]).unbind()
+        of_q, of_k, of_v = (torch.bmm(x.flatten(1, 2).to(wide), w).sum(0) for x, w in zip((q, k, v), weight))
+        gates = of_q + of_k + of_v + torch.cat([self.igate.bias, self.fgate.bias]).to(wide)
+        i_gate, f_gate = gates.T.view(2, self.heads, *q.shape[1:3]).unbind()
+        return i_gate, f_gate
 
 
 class ViLLayer(nn.Module):
@@ -62,12 +67,15 @@ class ViLLayer(nn.Module):
 
     Args:
         dim: channels in and out; twice as many inside.
-        heads: heads of the mLSTM.
-        reverse: from the bottom right token to the top left one.
-        conv_kind: '2d', a depthwise convolution over the map, or 'causal1d', over the sequence and what came before.
+        heads: number of heads of the mLSTM.
+        reverse: whether the direction is from the bottom right token to the top left one.
+        conv_kind: '2d' for a depthwise convolution over the map, 'causal1d' for one over each token and those before.
         conv_kernel_size: its side or length.
-        proj_bias, norm_bias: biases in projections and norms.
-        form: of the cell, see :mod:`vitdet_plugin.layers.mlstm`.
+        proj_bias, norm_bias: whether projections and norms have a bias.
+        form: form of the cell, see :mod:`vitdet_plugin.ops.mlstm`.
+
+    Raises:
+        UserError: an argument is unknown or does not match the others.
     """
 
     def __init__(self, dim: int, *, heads: int, reverse: bool, conv_kind: str, conv_kernel_size: int, proj_bias: bool,
@@ -79,7 +87,7 @@ class ViLLayer(nn.Module):
         if conv_kind not in CONV_KINDS:
             raise UserError(f'conv_kind={conv_kind!r} is unknown; choose one of {", ".join(CONV_KINDS)}')
         if conv_kind == '2d' and conv_kernel_size % 2 == 0:
-            raise UserError(f'conv_kernel_size={conv_kernel_size}: a convolution over the map wants an odd side')
+            raise UserError(f"conv_kernel_size={conv_kernel_size} must be odd for conv_kind='2d'")
         self.dim, self.reverse, self.conv_kind = dim, reverse, conv_kind
         self.proj_up = nn.Linear(dim, 2 * inner, bias=proj_bias)
         self.q_proj, self.k_proj, self.v_proj = (BlockDiagonalLinear(inner, heads, bias=proj_bias) for _ in range(3))
@@ -91,7 +99,7 @@ class ViLLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights, small ones into the cell (sqrt(2 / 5 dim)) and 2 / sqrt(dim) out of it, as the authors'."""
+        """Initialize as in the paper: normal weights, sqrt(2 / (5 dim)) into the cell and 2 / sqrt(dim) out of it."""
         for part in (self.proj_up, self.q_proj, self.k_proj, self.v_proj):
             nn.init.normal_(part.weight, std=math.sqrt(2 / (5 * self.dim)))
         nn.init.normal_(self.proj_down.weight, std=2 / math.sqrt(self.dim))
@@ -103,21 +111,32 @@ class ViLLayer(nn.Module):
         nn.init.ones_(self.learnable_skip)
 
     def forward(self, x: Tensor, hw: tuple[int, int], valid: Tensor | None = None) -> Tensor:
-        """Tokens (B, H * W, dim), row by row, and which of them count, (B, H * W) -> (B, H * W, dim)."""
+        """Mix tokens along the direction.
+
+        Args:
+            x: (B, H * W, dim), row by row.
+            hw: rows and columns of the map.
+            valid: (B, H * W) bool, False for padding; None if all tokens are valid.
+
+        Returns:
+            (B, H * W, dim).
+        """
         if self.reverse:  # for the convolution, a map turned by 180 degrees
             x, valid = x.flip(1), None if valid is None else valid.flip(1)
         u, z = self.proj_up(x).chunk(2, -1)
         if valid is not None:
-            u = u * valid[..., None].to(u.dtype)  # what the convolution sees beyond the picture: its own zero padding
+            u = u * valid[..., None].to(u.dtype)  # outside the image the convolution reads zeros, as in its own padding
         c = F.silu(self._convolve(u, hw))
         h = self.mlstm_cell(self.q_proj(c), self.k_proj(c), self.v_proj(u), valid)
-        out = self.proj_down(torch.addcmul(h, c, self.learnable_skip) * F.silu(z))
+        out: Tensor = self.proj_down(torch.addcmul(h, c, self.learnable_skip) * F.silu(z))
         return out.flip(1) if self.reverse else out
 
     def _convolve(self, u: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, S, C) -> (B, S, C)."""
         if self.conv_kind == '2d':
             u_bchw = u.unflatten(1, hw).permute(0, 3, 1, 2)
-            return self.conv(u_bchw).permute(0, 2, 3, 1).flatten(1, 2)
+            out_bchw: Tensor = self.conv(u_bchw)
+            return out_bchw.permute(0, 2, 3, 1).flatten(1, 2)
         before = self.conv.kernel_size[0] - 1
-        return self.conv(F.pad(u.transpose(1, 2), (before, 0))).transpose(1, 2)
+        out_bcs: Tensor = self.conv(F.pad(u.transpose(1, 2), (before, 0)))
+        return out_bcs.transpose(1, 2)

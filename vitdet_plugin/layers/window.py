@@ -1,4 +1,4 @@
-"""Windows: cutting a map of tokens into square windows and putting it together again."""
+"""Partition of a map of tokens into square windows, and its inverse."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from torch import Tensor
 
 
 def padded_size(size: int, window: int, offset: int = 0) -> int:
-    """The smallest multiple of ``window`` that holds ``offset`` leading cells and ``size`` cells."""
+    """Return the smallest multiple of ``window`` that is at least ``offset + size``."""
     return -(-(size + offset) // window) * window
 
 
 def pad_with(x_bhwc: Tensor, height: int, width: int, value_c: Tensor | None = None, offset: int = 0) -> Tensor:
-    """Grow a map to (height, width), the added cells holding zeros or the vector ``value_c``.
+    """Pad a map to (height, width) with zeros or the vector ``value_c``.
 
     Args:
         x_bhwc: (B, H, W, C).
-        value_c: (C,) or None.
-        offset: rows above and columns left of the map; what is missing after it goes below and to the right.
+        height, width: size of the result.
+        value_c: (C,); None for zeros.
+        offset: rows above and columns left of the map; the other padding is below and to the right.
 
     Returns:
-        (B, height, width, C); ``x_bhwc`` itself where nothing is missing.
+        (B, height, width, C); ``x_bhwc`` itself if it has that size.
     """
     batch, h, w, channels = x_bhwc.shape
     if (h, w) == (height, width):
@@ -37,14 +38,22 @@ def pad_with(x_bhwc: Tensor, height: int, width: int, value_c: Tensor | None = N
 
 
 def window_partition(x_bhwc: Tensor, window: int) -> Tensor:
-    """(B, H, W, C), H and W multiples of ``window`` -> (B * windows, window, window, C), windows row by row."""
+    """Partition a map into windows.
+
+    Args:
+        x_bhwc: (B, H, W, C), H and W multiples of ``window``.
+        window: side of a window.
+
+    Returns:
+        (B * windows, window, window, C), windows row by row.
+    """
     batch, h, w, channels = x_bhwc.shape
     x = x_bhwc.reshape(batch, h // window, window, w // window, window, channels)
     return x.transpose(2, 3).reshape(-1, window, window, channels)
 
 
 def window_unpartition(windows: Tensor, hw: tuple[int, int]) -> Tensor:
-    """The inverse of :func:`window_partition`: (B * windows, window, window, C) -> (B, *hw, C)."""
+    """Invert :func:`window_partition`: (B * windows, window, window, C) -> (B, *hw, C)."""
     (h, w), window, channels = hw, windows.shape[1], windows.shape[-1]
     x = windows.reshape(-1, h // window, w // window, window, window, channels)
     return x.transpose(2, 3).reshape(-1, h, w, channels)

@@ -16,28 +16,32 @@ from vitdet_plugin.errors import UserError
 
 @MODELS.register_module()
 class YOLOv5PAFPN(YOLOXPAFPN):
-    """mmdet's YOLOX neck without the convolutions behind it, and with widths of its own.
+    """mmdet's YOLOX neck without its output convolutions and with configurable widths.
 
-    Going up, level i + 1 is reduced to ``out_channels[i]``, doubled in size and joined with level i; going down, level
-    i is halved and joined with what level i + 1 was reduced to. A CSP block (C3) follows each joint.
+    Top-down, level i + 1 is reduced to ``out_channels[i]``, upsampled by 2 and concatenated with level i. Bottom-up,
+    level i is downsampled by 2 and concatenated with the reduced level i + 1. A CSP block (C3) follows each
+    concatenation.
+
+    The input is one map (B, in_channels[i], H / 2 ** i, W / 2 ** i) for each level; the output has the same sizes and
+    ``out_channels[i]`` channels.
 
     Args:
-        in_channels: of the maps, finest first; their strides double from one to the next.
-        out_channels: of the maps returned; ``in_channels`` by default, as in YOLOv5 itself.
-        num_csp_blocks: bottlenecks in each CSP block (3 times YOLOv5's depth multiple).
-        norm_cfg, act_cfg: of all convolutions.
-
-    Input one map (B, in_channels[i], H / 2 ** i, W / 2 ** i) a level, output the same with ``out_channels``.
+        in_channels: Channels of the maps, finest first. The strides double from one map to the next.
+        out_channels: Channels of the returned maps; ``in_channels`` by default, as in YOLOv5.
+        num_csp_blocks: Bottlenecks in each CSP block (3 times YOLOv5's depth multiple).
+        norm_cfg: Norm of all convolutions.
+        act_cfg: Activation of all convolutions.
+        init_cfg: See mmengine's ``BaseModule``.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: Sequence[int] | None = None, num_csp_blocks: int = 1,
                  norm_cfg: dict | None = None, act_cfg: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        BaseModule.__init__(self, init_cfg)  # the parent's own constructor makes the convolutions that YOLOX adds
+        BaseModule.__init__(self, init_cfg)  # the parent's constructor adds YOLOX's output convolutions
         out_channels = list(in_channels if out_channels is None else out_channels)
         if len(out_channels) != len(in_channels):
             raise UserError(f'YOLOv5PAFPN: out_channels={out_channels} and in_channels={list(in_channels)} differ in '
-                            'length; give one number a level')
+                            'length; give one number for each level')
         self.in_channels, self.out_channels = list(in_channels), out_channels
         common = dict(norm_cfg=norm_cfg or dict(type='BN', momentum=0.03, eps=0.001),
                       act_cfg=act_cfg or dict(type='SiLU', inplace=True))
@@ -54,4 +58,4 @@ class YOLOv5PAFPN(YOLOXPAFPN):
             width = out_channels[i]
             self.downsamples.append(ConvModule(width, width, 3, stride=2, padding=1, **common))
             self.bottom_up_blocks.append(CSPLayer(2 * width, out_channels[i + 1], **block))
-        self.out_convs = nn.ModuleList()  # none: what the parent's forward ends with
+        self.out_convs = nn.ModuleList()  # the parent's forward applies these last

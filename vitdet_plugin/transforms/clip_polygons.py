@@ -1,6 +1,6 @@
-"""Clips many polygons to a rectangle at once, with NumPy, and finds the exact box of what is left.
+"""Clip many polygons to a rectangle at once with NumPy, and compute the exact boxes of the results.
 
-Self-intersecting polygons, which annotation files do contain, are clipped as they are; libraries that repair them
+Self-intersecting polygons, which occur in annotation files, are clipped without repair; libraries that repair them
 first lose parts of them.
 """
 
@@ -11,19 +11,21 @@ _CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 
 def clip_polygons(points: np.ndarray, counts: np.ndarray, width: float, height: float
                   ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Clips polygons to [0, width] x [0, height].
+    """Clip polygons to [0, width] x [0, height].
 
-    A polygon that is cut in two stays one closed line, whose parts are joined along the rectangle's border
-    (Sutherland-Hodgman): it encloses the same area and rasterises to the same mask. The boxes do not see those joints.
+    A polygon that is cut in two stays one closed line, whose parts are joined along the border of the rectangle
+    (Sutherland-Hodgman): it encloses the same area and rasterizes to the same mask. The boxes do not include those
+    joints.
 
     Args:
-        points: (N, 2) float vertices of all polygons, one polygon after the other.
-        counts: (P,) number of vertices of each, at least 1.
-        width, height: far corner of the rectangle.
+        points: (N, 2) float vertices (x, y) of all polygons in pixels, one polygon after the other.
+        counts: (P,) number of vertices of each polygon, at least 1.
+        width: Width of the rectangle in pixels.
+        height: Height of the rectangle in pixels.
 
     Returns:
-        P arrays (n, 2) and the boxes (P, 4) as x1, y1, x2, y2 of the clipped polygons. What lies outside, or only
-        touches the rectangle, has no vertices and a box of zeros.
+        P arrays (n, 2) and the boxes (P, 4) as x1, y1, x2, y2 of the clipped polygons. A polygon outside the rectangle,
+        or one that only touches it, has no vertices and a box of zeros.
     """
     if not len(counts):
         return [], np.zeros((0, 4))
@@ -31,12 +33,12 @@ def clip_polygons(points: np.ndarray, counts: np.ndarray, width: float, height: 
     starts = ends - counts
     low, high = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
     limits = np.array([width, height], dtype=np.float64)
-    polygons = _pieces(points, ends)
+    polygons = _split_polygons(points, ends)
     boxes = np.concatenate([low, high], 1)
     overlaps = ((low < limits) & (high > 0) & (low < high)).all(1)
     if not overlaps.all():
         boxes[~overlaps] = 0
-        polygons = [polygon if there else polygon[:0] for polygon, there in zip(polygons, overlaps.tolist())]
+        polygons = [polygon if overlap else polygon[:0] for polygon, overlap in zip(polygons, overlaps.tolist())]
     crossing = np.flatnonzero(overlaps & ((low < 0) | (high > limits)).any(1))
     if len(crossing):
         parts, boxes[crossing] = _clip([polygons[index] for index in crossing], limits)
@@ -45,7 +47,7 @@ def clip_polygons(points: np.ndarray, counts: np.ndarray, width: float, height: 
     return polygons, boxes
 
 
-def _pieces(points: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+def _split_polygons(points: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
     ends = ends.tolist()
     return [points[start:end] for start, end in zip([0, *ends[:-1]], ends)]
 
@@ -57,27 +59,34 @@ def _clip(polygons: list[np.ndarray], limits: np.ndarray) -> tuple[list[np.ndarr
         distance = (points[:, axis] - limit) * sign
         if len(distance) and distance.min() < 0:
             points, owner = _clip_half_plane(points, owner, distance)
-            points[:, axis] = np.maximum(points[:, axis] * sign, limit * sign) * sign  # rounding must not leave it
+            points[:, axis] = np.maximum(points[:, axis] * sign, limit * sign) * sign  # after rounding errors
     counts = np.bincount(owner, minlength=len(polygons))
-    left = np.flatnonzero(counts)
+    remaining = np.flatnonzero(counts)
     boxes = np.zeros((len(polygons), 4))
-    if len(left):
-        starts = (np.cumsum(counts) - counts)[left]
-        boxes[left, :2], boxes[left, 2:] = np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
-    # A joint along one side stays between points of the polygon; only one around a corner can reach further.
+    if len(remaining):
+        starts = (np.cumsum(counts) - counts)[remaining]
+        boxes[remaining, :2] = np.minimum.reduceat(points, starts)
+        boxes[remaining, 2:] = np.maximum.reduceat(points, starts)
+    # A joint along one side lies between points of the polygon; only one around a corner can extend the box.
     at_corner = ((points == 0) | (points == limits)).all(1)
     for index in set(owner[at_corner].tolist()):
         boxes[index] = _box_inside(polygons[index], limits)
-    gone = (boxes[:, 2:] <= boxes[:, :2]).any(1)
-    boxes[gone] = 0
-    parts = _pieces(points, np.cumsum(counts))
-    return [part[:0] if empty else part for part, empty in zip(parts, gone.tolist())], boxes
+    is_empty = (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    boxes[is_empty] = 0
+    parts = _split_polygons(points, np.cumsum(counts))
+    return [part[:0] if empty else part for part, empty in zip(parts, is_empty.tolist())], boxes
 
 
 def _clip_half_plane(points: np.ndarray, owner: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keeps the side where ``distance`` (N,), signed, is not negative: each vertex inside, then each crossing.
+    """Keep the vertices on one side of a line and add the points where edges cross it.
 
-    ``owner`` (N,) numbers the polygon of each vertex, in order.
+    Args:
+        points: (N, 2) vertices of all polygons.
+        owner: (N,) number of the polygon of each vertex, in order.
+        distance: (N,) signed distance of each vertex from the line; not negative on the side to keep.
+
+    Returns:
+        (M, 2) vertices and (M,) polygon numbers.
     """
     count = len(owner)
     last = np.flatnonzero(owner[1:] != owner[:-1])
@@ -95,7 +104,8 @@ def _clip_half_plane(points: np.ndarray, owner: np.ndarray, distance: np.ndarray
 
 
 def _box_inside(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """(4,) box of one polygon and the rectangle intersected: from the edges inside and the corners enclosed."""
+    """Return the (4,) box of the intersection of a polygon and the rectangle, from edges inside and enclosed corners.
+    """
     step = np.concatenate([points[1:], points[:1]]) - points
     # The part [enter, leave] of each edge that lies within the rectangle (Liang-Barsky).
     flat = step == 0
@@ -112,7 +122,7 @@ def _box_inside(points: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 
 def _enclosed(points: np.ndarray, step: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """(K,) which of ``corners`` (K, 2) a polygon (n, 2) encloses, by the parity of the edges to their right."""
+    """Return (K,) which of ``corners`` (K, 2) a polygon (n, 2) encloses, by the parity of the edges to their right."""
     (x, y), (step_x, step_y) = points.T[..., None], step.T[..., None]
     above = y > corners[:, 1]
     spans = above != np.concatenate([above[1:], above[:1]])

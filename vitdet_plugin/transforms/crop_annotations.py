@@ -1,4 +1,4 @@
-"""Instance masks and boxes seen through a ``CropWindow``; boxes are recomputed from what is left of the masks."""
+"""Instance masks and boxes cropped by a ``CropWindow``; boxes are recomputed from the cropped masks."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,19 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from vitdet_plugin.transforms.clip_polygons import clip_polygons
 from vitdet_plugin.transforms.crop_window import CropWindow
 
-Pick = Callable[[np.ndarray], BitmapMasks | PolygonMasks]
+SelectMasks = Callable[[np.ndarray], BitmapMasks | PolygonMasks]
 
 
 def crop_boxes(boxes: np.ndarray, window: CropWindow) -> np.ndarray:
-    """Boxes (N, 4), x1 y1 x2 y2 in the source, clipped to the crop; those outside come out without area."""
+    """Transform boxes to the crop and clip them; boxes outside of it get no area.
+
+    Args:
+        boxes: (N, 4) as x1, y1, x2, y2 in pixels of the source.
+        window: Flip, scale and crop.
+
+    Returns:
+        (N, 4) in pixels of the crop.
+    """
     (scale_x, _, shift_x), (_, scale_y, shift_y), _ = window.matrix()
     height, width = window.size
     x = np.sort(boxes[:, 0::2] * scale_x + shift_x, axis=1).clip(0, width)
@@ -21,12 +29,16 @@ def crop_boxes(boxes: np.ndarray, window: CropWindow) -> np.ndarray:
     return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
 
 
-def crop_polygons(masks: PolygonMasks, window: CropWindow) -> tuple[np.ndarray, Pick]:
-    """Polygons in the crop.
+def crop_polygons(masks: PolygonMasks, window: CropWindow) -> tuple[np.ndarray, SelectMasks]:
+    """Transform polygons to the crop and clip them.
+
+    Args:
+        masks: Polygons of N instances.
+        window: Flip, scale and crop.
 
     Returns:
-        Boxes (N, 4) around them, zeros where nothing is left; and a function from the indices of instances to their
-        masks, in which an instance without a polygon has mmdet's placeholder, one polygon without area.
+        Boxes (N, 4) of the clipped polygons in pixels, zeros where nothing remains; and a function from the indices of
+        instances to their masks. An instance without a polygon has mmdet's placeholder, one polygon without area.
     """
     parts = [len(polygons) for polygons in masks.masks]
     flat = [polygon for polygons in masks.masks for polygon in polygons]
@@ -46,27 +58,31 @@ def crop_polygons(masks: PolygonMasks, window: CropWindow) -> tuple[np.ndarray, 
             boxes[index] = box
             kept[index].append(polygon.reshape(-1))
 
-    def pick(indices: np.ndarray) -> PolygonMasks:
+    def select(indices: np.ndarray) -> PolygonMasks:
         return PolygonMasks([kept[index] or [np.zeros(6)] for index in indices], *window.size)
 
-    return boxes, pick
+    return boxes, select
 
 
-def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[np.ndarray, Pick]:
-    """Bitmaps in the crop, each pixel from the nearest source pixel.
+def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[np.ndarray, SelectMasks]:
+    """Crop bitmaps, taking each pixel from the nearest source pixel.
 
-    Only the part of each bitmap that holds its object is read and written, and only those picked are made.
+    Only the part of each bitmap that contains its object is read and written, and only selected bitmaps are created.
+
+    Args:
+        masks: (N, H, W) bitmaps.
+        window: Flip, scale and crop.
 
     Returns:
-        Boxes (N, 4) around the objects, zeros where nothing is left; and a function from the indices of instances to
-        their masks.
+        Boxes (N, 4) of the objects in pixels, zeros where nothing remains; and a function from the indices of instances
+        to their masks.
     """
     rows, columns = window.nearest_rows_and_columns()
     top, left = rows.min(), columns.min()
-    seen = masks.masks[:, top:rows.max() + 1, left:columns.max() + 1]
+    visible = masks.masks[:, top:rows.max() + 1, left:columns.max() + 1]
     rows, columns = rows - top, columns - left
     boxes, parts = np.zeros((len(masks), 4)), {}
-    for index, source in enumerate(seen):
+    for index, source in enumerate(visible):
         x, y, width, height = cv2.boundingRect(source)
         in_rows = np.flatnonzero((rows >= y) & (rows < y + height))
         in_columns = np.flatnonzero((columns >= x) & (columns < x + width))
@@ -80,7 +96,7 @@ def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[np.ndarray, Pi
             boxes[index] = [*low, *(low + (part_width, part_height))]
             parts[index] = target, part
 
-    def pick(indices: np.ndarray) -> BitmapMasks:
+    def select(indices: np.ndarray) -> BitmapMasks:
         bitmaps = np.zeros((len(indices), *window.size), np.uint8)
         for bitmap, index in zip(bitmaps, indices):
             if index in parts:
@@ -88,4 +104,4 @@ def crop_bitmaps(masks: BitmapMasks, window: CropWindow) -> tuple[np.ndarray, Pi
                 bitmap[target] = part
         return BitmapMasks(bitmaps, *window.size)
 
-    return boxes, pick
+    return boxes, select

@@ -1,4 +1,4 @@
-"""Flip, resize and crop as one step: only the part of the picture that survives the crop is resized."""
+"""Flip, resize and crop as one step: only the part of the image inside the crop is resized."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,21 @@ import cv2
 import numpy as np
 from PIL import Image
 
-# Sampling positions may be off by this share of a source pixel, so a grey value changes by less than 0.5 along each
-# axis whatever the picture, and by at most one level after rounding.
+# Sampling positions may be off by this fraction of a source pixel, so a value changes by less than 0.5 along each axis
+# for any image, and by at most one level after rounding.
 _ALIGNMENT = 1 / 600
 
 
 @dataclass(frozen=True)
 class CropWindow:
-    """A picture is flipped (or not), resized to ``scaled``, and ``size`` pixels from ``offset`` on are kept.
+    """An optional horizontal flip, then a resize to ``scaled``, then a crop of ``size`` pixels at ``offset``.
 
-    All pairs are (y, x) or (height, width).
+    Attributes:
+        source: (height, width) of the image in pixels.
+        scaled: (height, width) after resizing.
+        offset: (y, x) of the crop in the resized image.
+        size: (height, width) of the crop.
+        flip: Whether the image is mirrored left and right first.
     """
 
     source: tuple[int, int]
@@ -30,7 +35,7 @@ class CropWindow:
         return self.scaled[0] / self.source[0], self.scaled[1] / self.source[1]
 
     def matrix(self) -> np.ndarray:
-        """3 x 3 homography from points (x, y, 1) of the source to the crop."""
+        """Return the (3, 3) homography from points (x, y, 1) of the source to the crop."""
         (factor_y, factor_x), (offset_y, offset_x) = self.factor, self.offset
         if self.flip:
             x_row = [-factor_x, 0, self.source[1] * factor_x - offset_x]
@@ -39,7 +44,7 @@ class CropWindow:
         return np.array([x_row, [0, factor_y, -offset_y], [0, 0, 1]], dtype=np.float64)
 
     def nearest_rows_and_columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """Source row of each row of the crop and source column of each column, by pixel centres (nearest)."""
+        """Return the nearest source row of each row of the crop, (h,), and source column of each column, (w,)."""
         rows, columns = (np.minimum(((np.arange(offset, offset + size) + 0.5) / factor).astype(np.intp), source - 1)
                          for offset, size, factor, source in zip(self.offset, self.size, self.factor, self.source))
         return rows, self.source[1] - 1 - columns if self.flip else columns
@@ -47,14 +52,14 @@ class CropWindow:
 
 def jitter_window(source: tuple[int, int], image_size: int, relative_scale: float, position: float, flip: bool
                   ) -> CropWindow:
-    """The window of detectron2's ``ResizeScale`` and ``FixedSizeCrop`` for given random numbers.
+    """Return the window of detectron2's ``ResizeScale`` and ``FixedSizeCrop`` for given random numbers.
 
     Args:
-        source: (height, width) of the picture.
-        image_size: side S of the square that is scaled and cropped to.
-        relative_scale: the picture, aspect kept, is fitted into a square of this times S.
-        position: in [0, 1], one number for both axes: 0 keeps the top left corner, 1 the bottom right one.
-        flip: mirror left and right first.
+        source: (height, width) of the image in pixels.
+        image_size: Side of the crop in pixels.
+        relative_scale: The image is fitted into a square of ``relative_scale * image_size``, with its aspect ratio.
+        position: In [0, 1], one number for both axes: 0 keeps the top left corner, 1 the bottom right one.
+        flip: Whether to mirror left and right first.
     """
     fit = min(image_size * relative_scale / length for length in source)
     scaled = tuple(max(round(length * fit), 1) for length in source)
@@ -63,14 +68,14 @@ def jitter_window(source: tuple[int, int], image_size: int, relative_scale: floa
 
 
 def resize_and_crop(image: np.ndarray, window: CropWindow, backend: str = 'cv2') -> np.ndarray:
-    """Pixels of the crop, bilinear.
+    """Return the pixels of the crop with bilinear interpolation.
 
     Args:
         image: uint8 (H, W, C) or (H, W).
-        window: what to keep.
-        backend: ``cv2`` samples four source pixels; ``pillow`` averages over what a target pixel covers (antialias),
-            as detectron2 does. The two only differ where the picture becomes smaller, so Pillow is called only there;
-            otherwise OpenCV's result, several times as fast, is within rounding of Pillow's.
+        window: Flip, scale and crop.
+        backend: ``cv2`` samples four source pixels; ``pillow`` averages over the area of a target pixel (antialiasing),
+            as detectron2 does. They only differ where the image becomes smaller, so Pillow is only called there;
+            otherwise the result of OpenCV, which is several times as fast, is equal up to rounding.
 
     Returns:
         uint8 (height, width, C) or (height, width).
@@ -88,7 +93,7 @@ def resize_and_crop(image: np.ndarray, window: CropWindow, backend: str = 'cv2')
 
 
 def _source_part(image: np.ndarray, window: CropWindow, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
-    """The part [rows) x [columns) of the flipped picture, so that only this part is mirrored."""
+    """Return the part [rows) x [columns) of the flipped image; only this part is mirrored."""
     if not window.flip:
         return image[rows[0]:rows[1], columns[0]:columns[1]]
     width = window.source[1]
@@ -96,13 +101,19 @@ def _source_part(image: np.ndarray, window: CropWindow, rows: tuple[int, int], c
 
 
 def _aligned_span(source: int, scaled: int, offset: int, size: int) -> tuple[int, int, int]:
-    """Smallest span of scaled pixels around the crop whose ends fall on edges of source pixels.
+    """Find the smallest span of scaled pixels around the crop whose ends fall on edges of source pixels.
 
-    Resizing the source pixels between those edges samples them where resizing the whole picture would. OpenCV cannot
-    start at a fraction of a pixel (and its warps round positions to 1/32), so the span is longer than the crop.
+    Resizing the source pixels between those edges samples at the same positions as resizing the whole image. OpenCV
+    cannot start at a fraction of a pixel (and its warps round positions to 1/32), so the span is longer than the crop.
+
+    Args:
+        source: Length of one axis of the image in pixels.
+        scaled: Length after resizing.
+        offset: Start of the crop.
+        size: Length of the crop.
 
     Returns:
-        first, last (exclusive) scaled pixel of the span, and how many of its pixels lie before the crop.
+        First and last (exclusive) scaled pixel of the span, and the number of its pixels before the crop.
     """
     if size == scaled:
         return 0, scaled, 0
@@ -117,7 +128,7 @@ def _aligned_span(source: int, scaled: int, offset: int, size: int) -> tuple[int
 
 def _pillow(image: np.ndarray, window: CropWindow) -> np.ndarray:
     (factor_y, factor_x), (top, left), (height, width) = window.factor, window.offset, window.size
-    # Only the source pixels under the filter are converted to a Pillow image; its own `box` does the exact sampling.
+    # Only the source pixels under the filter are converted to a Pillow image; the argument `box` samples exactly.
     spans = []
     for start, length, factor, source in ((top, height, factor_y, window.source[0]),
                                           (left, width, factor_x, window.source[1])):

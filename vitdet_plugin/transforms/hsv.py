@@ -12,14 +12,16 @@ from numpy import random
 
 @TRANSFORMS.register_module()
 class MultiplicativeHSV(BaseTransform):
-    """Multiplies hue, saturation and value by numbers from 1 - gain ... 1 + gain, through look-up tables.
+    """Multiply hue, saturation and value by random factors from [1 - gain, 1 + gain], with look-up tables.
 
-    mmdet's ``YOLOXHSVRandomAug`` adds instead, so that it lifts blacks and colours greys.
+    mmdet's ``YOLOXHSVRandomAug`` adds instead, so black pixels become brighter and gray ones get a color.
 
-    Required and changed key: img, (h, w, 3) uint8, BGR.
+    Required and changed key: img, (H, W, 3) uint8, BGR.
 
     Args:
-        hue, saturation, value: gains.
+        hue: Gain of the hue.
+        saturation: Gain of the saturation.
+        value: Gain of the value.
     """
 
     def __init__(self, hue: float = 0.015, saturation: float = 0.7, value: float = 0.4) -> None:
@@ -30,11 +32,11 @@ class MultiplicativeHSV(BaseTransform):
         return 1 + random.uniform(-1, 1, 3) * self.gains
 
     def transform(self, results: dict) -> dict:
-        """See the class."""
+        """Apply the transform; see the class."""
         factors = self._draw()
         levels = np.arange(256)[:, None] * factors
-        levels[:, 0] %= 180  # cv2's hue of 8 bits counts 2 degrees
-        table = levels.clip(0, 255).astype(np.uint8)[None]  # (1, 256, 3): a table a channel
-        picture = cv2.cvtColor(results['img'], cv2.COLOR_BGR2HSV)
-        results['img'] = cv2.cvtColor(cv2.LUT(picture, table), cv2.COLOR_HSV2BGR)
+        levels[:, 0] %= 180  # OpenCV's 8-bit hue is in units of 2 degrees
+        table = levels.clip(0, 255).astype(np.uint8)[None]  # (1, 256, 3): one table for each channel
+        image = cv2.cvtColor(results['img'], cv2.COLOR_BGR2HSV)
+        results['img'] = cv2.cvtColor(cv2.LUT(image, table), cv2.COLOR_HSV2BGR)
         return results

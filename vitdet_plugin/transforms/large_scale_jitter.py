@@ -1,4 +1,4 @@
-"""Large-scale jittering (arXiv 2012.07177) as detectron2's ViTDet recipe does it, in one step."""
+"""Large-scale jittering (arXiv 2012.07177) as in detectron2's ViTDet recipe, in one step."""
 
 import cv2
 import numpy as np
@@ -18,29 +18,32 @@ _BACKENDS = ('cv2', 'pillow')
 
 @TRANSFORMS.register_module()
 class LargeScaleJitter(BaseTransform):
-    """Flips, resizes by a random scale and crops to at most ``image_size`` squared, without padding.
+    """Flip, resize by a random scale and crop to at most ``image_size`` x ``image_size``, without padding.
 
-    Same distribution as detectron2's RandomFlip, ResizeScale and FixedSizeCrop in a row: the picture is fitted into
-    a square of ``image_size`` times a number from ``scale``; where it is larger than ``image_size``, the crop starts at
-    one random number (the same for both axes) times what is to spare. Boxes are recomputed from the masks, instances
-    of which nothing is left are dropped. Padding belongs after normalising: leave it to the data preprocessor.
+    The distribution is that of detectron2's RandomFlip, ResizeScale and FixedSizeCrop: the image is fitted into a
+    square of ``image_size`` times a number from ``scale``. Along an axis longer than ``image_size``, the crop starts at
+    a random fraction (the same for both axes) of the excess length. Boxes are recomputed from the masks, and instances
+    outside the crop are removed. Padding must follow normalization, so it is done by the data preprocessor.
 
-    Use it in place of mmdet's RandomResize, RandomCrop, FilterAnnotations and RandomFlip, last before PackDetInputs.
-    Masks stay what ``LoadAnnotations`` made them: polygons with ``poly2mask=False`` (fast, and mmdet ignores instances
+    Use it instead of mmdet's RandomResize, RandomCrop, FilterAnnotations and RandomFlip, last before PackDetInputs.
+    Masks keep the type from ``LoadAnnotations``: polygons with ``poly2mask=False`` (fast, and mmdet ignores instances
     that are stored as RLE, which in COCO are the crowds), otherwise bitmaps.
 
     Required keys: img. Optional: gt_bboxes, gt_bboxes_labels, gt_ignore_flags, gt_masks, gt_seg_map. Added or changed:
-    these and img_shape (h, w), scale (w, h), scale_factor (x, y), keep_ratio, flip, flip_direction, homography_matrix
-    (3, 3) float32. ``img`` comes out as (h, w, C) over channel-first memory, which makes packing it free.
+    these and img_shape (height, width), scale (width, height), scale_factor (x, y), keep_ratio, flip, flip_direction,
+    homography_matrix (3, 3) float32. ``img`` is (H, W, C) with channel-first memory, so packing does not copy it.
 
     Args:
-        image_size: side of the crop in pixels.
-        scale: smallest and largest scale relative to ``image_size``.
+        image_size: Side of the crop in pixels.
+        scale: Smallest and largest scale relative to ``image_size``.
         resize_backend: ``cv2``, or ``pillow`` for antialiasing as in detectron2 (slower).
-        flip_prob: how often the picture is mirrored left and right.
-        min_box_size: an instance stays if its box is wider and higher than this many pixels.
-        skip_empty: True returns None when no instance is left, so that the data set draws another picture; by default
-            such a picture is trained on as background.
+        flip_prob: Probability of mirroring left and right.
+        min_box_size: Instances are kept if the width and height of their box exceed this number of pixels.
+        skip_empty: Return None when no instance remains, so that the data set draws another image. By default the
+            image is used as background.
+
+    Raises:
+        UserError: An argument is invalid.
     """
 
     def __init__(self, image_size: int = 1024, scale: tuple[float, float] = (0.1, 2.0), resize_backend: str = 'cv2',
@@ -48,11 +51,11 @@ class LargeScaleJitter(BaseTransform):
         if resize_backend not in _BACKENDS:
             raise UserError(f'LargeScaleJitter: resize_backend={resize_backend!r} is unknown; use one of {_BACKENDS}')
         if not (isinstance(image_size, int) and image_size > 0):
-            raise UserError(f'LargeScaleJitter: image_size={image_size!r} must be a whole number of pixels, e.g. 1024')
+            raise UserError(f'LargeScaleJitter: image_size={image_size!r} must be a positive integer, e.g. 1024')
         if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
             raise UserError(f'LargeScaleJitter: scale={scale!r} must be (smallest, largest), e.g. (0.1, 2.0)')
         if not 0 <= flip_prob <= 1:
-            raise UserError(f'LargeScaleJitter: flip_prob={flip_prob!r} must lie in [0, 1]')
+            raise UserError(f'LargeScaleJitter: flip_prob={flip_prob!r} must be in [0, 1]')
         self.image_size = image_size
         self.scale = tuple(scale)
         self.resize_backend = resize_backend
@@ -62,10 +65,11 @@ class LargeScaleJitter(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> tuple[bool, float, float]:
-        """Flip, relative scale, crop position: three numbers from NumPy's global state, in the reference's order."""
+        """Draw flip, relative scale and crop position from NumPy's global state, in the order of the reference."""
         return np.random.uniform() < self.flip_prob, np.random.uniform(*self.scale), np.random.uniform()
 
     def transform(self, results: dict) -> dict | None:
+        """Apply the transform; see the class."""
         flip, relative_scale, position = self._draw()
         window = jitter_window(results['img'].shape[:2], self.image_size, relative_scale, position, flip)
         results['img'] = _channels_first(resize_and_crop(results['img'], window, self.resize_backend))
@@ -93,7 +97,7 @@ class LargeScaleJitter(BaseTransform):
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:
-    """The same (h, w, C) picture over (C, h, w) memory."""
+    """Return the same (H, W, C) image in (C, H, W) memory."""
     if image.ndim == 2:
         return np.ascontiguousarray(image)
     planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
@@ -102,25 +106,25 @@ def _channels_first(image: np.ndarray) -> np.ndarray:
 
 
 def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> None:
-    """Brings masks and boxes into the crop and drops, in place, the instances that are not in it."""
+    """Transform masks and boxes to the crop and remove the instances outside of it, in place."""
     if results.get('gt_bboxes') is None:
         return
     given, masks = results['gt_bboxes'], results.get('gt_masks')
     if masks is None:
         boxes = _crop_given_boxes(given, window)
     else:
-        boxes, pick = (crop_polygons if isinstance(masks, PolygonMasks) else crop_bitmaps)(masks, window)
-        # An ignored region may lack a mask (mmdet loads RLE crowds that way beside polygons): its box has to do.
+        boxes, select = (crop_polygons if isinstance(masks, PolygonMasks) else crop_bitmaps)(masks, window)
+        # An ignored region may have no mask (mmdet loads RLE crowds that way with polygons): its box is used instead.
         ignored = np.flatnonzero(results.get('gt_ignore_flags', ()))
         no_mask = [index for index in ignored if not np.any(masks.masks[index])]
         if no_mask:
             boxes[no_mask] = _crop_given_boxes(given, window)[no_mask]
     keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > min_box_size).all(1))
     if masks is not None:
-        results['gt_masks'] = pick(keep)
+        results['gt_masks'] = select(keep)
     boxes = boxes[keep].astype(np.float32)
-    wrapped = isinstance(given, HorizontalBoxes)
-    results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes), clone=False) if wrapped else boxes
+    is_wrapped = isinstance(given, HorizontalBoxes)
+    results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes), clone=False) if is_wrapped else boxes
     for key in ('gt_bboxes_labels', 'gt_ignore_flags'):
         if key in results:
             results[key] = results[key][keep]

@@ -1,4 +1,4 @@
-"""MixUp of two augmented pictures (arXiv 1710.09412), for detectors: both pictures' boxes stay."""
+"""MixUp of two augmented images (arXiv 1710.09412) for detectors: the boxes of both images are kept."""
 
 from __future__ import annotations
 
@@ -13,30 +13,33 @@ from vitdet_plugin.transforms.random_affine import put_annotations
 
 @TRANSFORMS.register_module()
 class MosaicMixUp(BaseTransform):
-    """Blends the picture with a second of the data set below, boxes of both are kept.
+    """Blend the image with a second one from the wrapped data set and keep the boxes of both.
 
-    Around a data set that makes mosaics (mmdet's ``MultiImageMixDataset`` twice), two mosaics are mixed, as in YOLOv5;
-    mmdet's ``MixUp`` is YOLOX's, which mixes a mosaic with a single picture. Both pictures must be of one size.
+    Around a data set that creates mosaics (two nested ``MultiImageMixDataset`` of mmdet), two mosaics are mixed, as in
+    YOLOv5; mmdet's ``MixUp`` follows YOLOX and mixes a mosaic with a single image. Both images must have the same size.
+
+    Required keys: img (H, W, 3) uint8, gt_bboxes, gt_bboxes_labels, gt_ignore_flags, mix_results (none or one with the
+    same keys). Changed: the first four.
 
     Args:
-        prob: how often.
-        beta: the share is drawn from Beta(beta, beta): 32 keeps it near one half.
+        prob: Probability of mixing.
+        beta: The weight of the first image is drawn from Beta(beta, beta); with 32 it is close to one half.
     """
 
     def __init__(self, prob: float = 0.1, beta: float = 32.0) -> None:
         self.prob, self.beta = prob, beta
 
     def get_indexes(self, dataset) -> list[int]:
-        """One more picture, or none: nothing is loaded in vain."""
+        """Return the index of one more image, or no index where images are not mixed, so that none is loaded."""
         return [random.randint(0, len(dataset))] if random.uniform() < self.prob else []
 
     def transform(self, results: dict) -> dict:
-        """See the class."""
+        """Apply the transform; see the class."""
         if not results.get('mix_results'):
             return results
         other, = results['mix_results']
-        share = random.beta(self.beta, self.beta)
-        results['img'] = cv2.addWeighted(results['img'], share, other['img'], 1 - share, 0)
+        weight = random.beta(self.beta, self.beta)
+        results['img'] = cv2.addWeighted(results['img'], weight, other['img'], 1 - weight, 0)
         boxes = np.concatenate([each['gt_bboxes'].tensor.numpy() for each in (results, other)])
         labels, ignored = (np.concatenate([results[key], other[key]]) for key in ('gt_bboxes_labels',
                                                                                  'gt_ignore_flags'))

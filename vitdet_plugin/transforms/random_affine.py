@@ -1,4 +1,4 @@
-"""Random affine transformation about the centre, and which boxes survive it (YOLOv5's augmentation)."""
+"""Random affine transformation about the center with a filter for boxes, as in YOLOv5."""
 
 from __future__ import annotations
 
@@ -16,35 +16,49 @@ from numpy import random
 
 def draw_matrix(in_size: tuple[int, int], out_size: tuple[int, int], degrees: float, translate: float, scale: float,
                 shear: float) -> tuple[np.ndarray, float]:
-    """A 3 x 3 matrix from input to output pixels, and its scale.
+    """Draw a random affine transformation.
 
-    The input's centre moves to the origin, is rotated by up to ``degrees``, scaled by 1 - scale ... 1 + scale, sheared
-    by up to ``shear`` degrees along each axis, and put down at the output's centre, off by up to ``translate`` of its
-    size. All draws are uniform. Sizes are (width, height).
+    The image is rotated, scaled and sheared about its center, and the center is moved to that of the output plus a
+    random translation. All draws are uniform.
+
+    Args:
+        in_size: (width, height) of the input in pixels.
+        out_size: (width, height) of the output in pixels.
+        degrees: Largest rotation in degrees.
+        translate: Largest translation along each axis, as a fraction of ``out_size``.
+        scale: The scale is drawn from [1 - scale, 1 + scale].
+        shear: Largest shear along each axis in degrees.
+
+    Returns:
+        (3, 3) matrix from input to output pixels, and its scale.
     """
-    centre = np.array([[1, 0, -in_size[0] / 2], [0, 1, -in_size[1] / 2], [0, 0, 1]])
+    center = np.array([[1, 0, -in_size[0] / 2], [0, 1, -in_size[1] / 2], [0, 0, 1]])
     angle = math.radians(random.uniform(-degrees, degrees))
     factor = random.uniform(1 - scale, 1 + scale)
     cosine, sine = factor * math.cos(angle), factor * math.sin(angle)
-    turn = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+    rotation = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
     skew_x, skew_y = (math.tan(math.radians(random.uniform(-shear, shear))) for _ in range(2))
     skew = np.array([[1, skew_x, 0], [skew_y, 1, 0], [0, 0, 1]])
     shift = np.array([[1, 0, random.uniform(0.5 - translate, 0.5 + translate) * out_size[0]],
                       [0, 1, random.uniform(0.5 - translate, 0.5 + translate) * out_size[1]], [0, 0, 1]])
-    return shift @ skew @ turn @ centre, factor
+    return shift @ skew @ rotation @ center, factor
 
 
 def transform_boxes(boxes: np.ndarray, matrix: np.ndarray, scale: float, out_size: tuple[int, int], min_side: float = 2,
                     max_aspect: float = 100, min_area: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Upright boxes around the transformed ones, clipped to the output, and which of them are still worth learning.
+    """Transform boxes, clip them to the output, and determine which of them to keep.
 
     Args:
-        boxes: (n, 4) x1, y1, x2, y2 of the input. matrix: 3 x 3. scale: the matrix's, for comparing areas.
-        min_side: pixels that width and height must exceed. max_aspect: the longer side over the shorter stays below it.
-        min_area: share of the (scaled) area that must be left.
+        boxes: (N, 4) as x1, y1, x2, y2 in pixels of the input.
+        matrix: (3, 3) from input to output pixels.
+        scale: Scale of the matrix, to compare areas.
+        out_size: (width, height) of the output in pixels.
+        min_side: Width and height of a box to keep exceed this number of pixels.
+        max_aspect: The ratio of its longer to its shorter side is below this.
+        min_area: Its area exceeds this fraction of the (scaled) area before.
 
     Returns:
-        (n, 4) boxes and (n,) flags.
+        (N, 4) axis-aligned boxes in pixels of the output, and (N,) flags.
     """
     corners = np.ones((len(boxes), 4, 3))
     corners[..., :2] = boxes[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2)
@@ -62,25 +76,30 @@ def transform_boxes(boxes: np.ndarray, matrix: np.ndarray, scale: float, out_siz
 
 
 def put_annotations(results: dict, boxes: np.ndarray, labels: np.ndarray, ignored: np.ndarray) -> None:
-    """Write boxes (n, 4), labels (n,) and ignore flags (n,) as mmdet's transforms pass them on."""
+    """Write boxes (N, 4), labels (N,) and ignore flags (N,) to ``results`` in the types that mmdet's transforms use."""
     results['gt_bboxes'] = HorizontalBoxes(torch.from_numpy(boxes.astype(np.float32)))
     results['gt_bboxes_labels'], results['gt_ignore_flags'] = labels, ignored
 
 
-@TRANSFORMS.register_module()
-class CentredRandomAffine(BaseTransform):
-    """Rotation, scale, shear and translation about the centre, with a filter for boxes of which little is left.
+@TRANSFORMS.register_module(name=['CenteredRandomAffine', 'CentredRandomAffine'])  # the second is the former name
+class CenteredRandomAffine(BaseTransform):
+    """Rotate, scale, shear and translate about the center, and remove boxes of which little remains.
 
-    mmdet's ``RandomAffine`` turns about the upper left corner and keeps every box; this is YOLOv5's.
+    As in YOLOv5. mmdet's ``RandomAffine`` rotates about the upper left corner and keeps every box.
 
-    Required keys: img, gt_bboxes, gt_bboxes_labels, gt_ignore_flags. Changed: these and img_shape.
+    Required keys: img (H, W, 3) uint8, gt_bboxes, gt_bboxes_labels, gt_ignore_flags. Changed: these and img_shape.
 
     Args:
-        degrees, translate, scale, shear: see :func:`draw_matrix`.
-        border: (height, width) added on each side to the input's size for the output's: minus half the tile's size
-            behind mmdet's ``Mosaic``.
-        min_side, max_aspect, min_area: see :func:`transform_boxes`.
-        fill: grey value outside the picture.
+        degrees: See :func:`draw_matrix`.
+        translate: Likewise.
+        scale: Likewise.
+        shear: Likewise.
+        border: (height, width) in pixels to add on each side of the input for the size of the output; after mmdet's
+            ``Mosaic`` it is minus half the size of a tile.
+        min_side: See :func:`transform_boxes`.
+        max_aspect: Likewise.
+        min_area: Likewise.
+        fill: Gray value outside the image.
     """
 
     def __init__(self, degrees: float = 0.0, translate: float = 0.1, scale: float = 0.5, shear: float = 0.0,
@@ -95,7 +114,7 @@ class CentredRandomAffine(BaseTransform):
         return draw_matrix(in_size, out_size, **self.geometry)
 
     def transform(self, results: dict) -> dict:
-        """See the class."""
+        """Apply the transform; see the class."""
         height, width = results['img'].shape[:2]
         out_size = width + 2 * self.border[1], height + 2 * self.border[0]
         matrix, scale = self._draw((width, height), out_size)

@@ -1,1 +1,1 @@
-"""Helpers without a domain of their own: terminal output, progress, paths, text."""
+"""Helpers for terminal output, progress, paths and text."""

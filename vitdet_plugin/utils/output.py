@@ -1,4 +1,4 @@
-"""Context managers that keep the messages of libraries off the terminal."""
+"""Context managers that suppress the messages of libraries."""
 
 import contextlib
 import io
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 
 def suppress_output() -> contextlib.redirect_stdout:
-    """Return a context that discards what is printed: pycocotools and the OpenMMLab forks report every step."""
+    """Return a context that discards printed text; pycocotools and the OpenMMLab packages print every step."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
 @contextlib.contextmanager
 def suppress_logs(level: int = logging.INFO) -> Iterator[None]:
-    """Discard log messages up to ``level``, which configs and constructors write about themselves."""
+    """Discard log messages up to ``level``, such as those of config files and constructors."""
     before = logging.root.manager.disable
     logging.disable(level)
     try:

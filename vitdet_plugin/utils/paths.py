@@ -1,4 +1,4 @@
-"""Places to write to, looked at before the work whose results go there."""
+"""Checks of output paths before the work starts, and hints for missing paths."""
 
 import os
 from pathlib import Path
@@ -7,32 +7,32 @@ from vitdet_plugin.errors import UserError
 
 
 def check_output_path(option: str, path: str | Path, is_folder: bool) -> None:
-    """Refuse a place at which no file, or no folder, could be made; nothing is written.
+    """Check that a file or folder can be created at a path, without writing anything.
 
     Args:
-        option: Where the path comes from, ``--out``.
-        path: It may exist; writing into an existing folder, or over a file, is up to the caller.
-        is_folder: Whether a folder is wanted there.
+        option: Option that the path comes from, such as ``--out``.
+        path: It may exist; whether to overwrite it is up to the caller.
+        is_folder: Whether a folder is to be created, not a file.
 
     Raises:
-        UserError: Names the option and what stands in the way.
+        UserError: Names the option and the reason.
     """
-    wanted = Path(path).absolute()
-    found = wanted
+    target = Path(path).absolute()
+    found = target
     while not os.path.lexists(found):
         found = found.parent
-    if found == wanted and not is_folder:
+    if found == target and not is_folder:
         if found.is_dir():
-            raise UserError(f'{option} {path}: is a folder; name a file')
+            raise UserError(f'{option} {path}: is a folder; give the path of a file')
         found = found.parent
     if not found.is_dir():
-        raise UserError(f'{option} {path}: {found} is a file; choose another place')
+        raise UserError(f'{option} {path}: {found} is not a folder; choose another path')
     if not os.access(found, os.W_OK | os.X_OK):
-        raise UserError(f'{option} {path}: {found} is not writable; choose another place')
+        raise UserError(f'{option} {path}: {found} is not writable; choose another path')
 
 
 def existing_folder(path: str | Path) -> Path:
-    """The folder itself, or the lowest one above it that exists."""
+    """Return the folder itself or its closest parent that exists."""
     folder = Path(path).absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -40,7 +40,7 @@ def existing_folder(path: str | Path) -> Path:
 
 
 def nearest_folder(path: str) -> str:
-    """The lowest folder on the way to a missing path that exists, and what it holds."""
+    """Describe the closest existing parent of a missing path and what it contains."""
     folder = existing_folder(Path(path).absolute().parent)
     inside = sorted(entry.name for entry in folder.iterdir())[:5]
     return f'{folder} exists and holds {", ".join(inside) or "nothing"}'

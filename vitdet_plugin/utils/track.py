@@ -1,4 +1,4 @@
-"""Progress of work outside of training: a bar on a terminal, now and then a line elsewhere."""
+"""Progress outside of training: a bar on a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -13,9 +13,9 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     """Yield ``items`` and show on standard error how many of ``total`` are done.
 
     Args:
-        items: What is worked on.
-        total: How many there are.
-        what: Name of the work.
+        items: The items to process.
+        total: Their number.
+        what: Name of the items or the work.
     """
     if sys.stderr.isatty():
         from rich.console import Console

@@ -1,7 +1,7 @@
 """Class activation maps of classifiers and of the boxes of detectors, computed by pytorch-grad-cam.
 
-The backbone selects the layer and converts its output to a feature map
-(:meth:`vitdet_plugin.backbones.base.Backbone.cam_layer`); the default is the last feature map that it returns.
+The explained layer, and how its output becomes a feature map, depend on the backbone
+(:func:`vitdet_plugin.visualization.cam_layers.cam_layer`); the default is the last feature map that it returns.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.visualization.cam_layers import cam_layer
 
 DEFAULT = 'centered'
 # Names of classes of pytorch-grad-cam. Methods with a gradient per location (HiResCAM, LayerCAM) distinguish objects of
@@ -230,7 +230,7 @@ def _target_layer(backbone: nn.Module, image_hw: tuple[int, int],
 
     The module is the one selected by the backbone, or a :class:`_MapConcat` inserted after the backbone.
     """
-    chosen = backbone.cam_layer() if isinstance(backbone, Backbone) and not every_map else None
+    chosen = None if every_map else cam_layer(backbone)
     if chosen is not None:
         module, as_map = chosen
         yield [module], lambda activation: as_map(activation, tuple(image_hw))

@@ -1,4 +1,4 @@
-"""Training pipeline with sides of 480 to 800 pixels; half of the pictures are cropped between two resizings (DETR)."""
+"""Training pipeline with sides of 480 to 800 pixels; half of the images are cropped between two resizes (DETR)."""
 
 _sides = [(side, 1333) for side in range(480, 801, 32)]
 multiscale_crop_pipeline = [

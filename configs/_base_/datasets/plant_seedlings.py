@@ -1,16 +1,19 @@
-"""A folder of classes, <root>/{train,val}/<class>/<picture>: 12 kinds of plant seedlings, small pictures.
+"""A folder of classes, <root>/{train,val}/<class>/<image>: 12 species of plant seedlings, small images.
 
-The set is looked for in $PLANT_SEEDLINGS_ROOT, by default ../shared/data/plant_seedlings. The classes are those of the
-folders, sorted by name: labels count in that order.
+Data: Aarhus University's plant seedlings (arXiv 1711.05458) or Kaggle's copy of them, sorted into train/ and val/.
+Searched for in $PLANT_SEEDLINGS_ROOT, else in $VITDET_DATA/plant_seedlings (default data/plant_seedlings). The classes
+are the names of the folders, sorted; labels are numbered in that order.
 """
 
+import os
+
 image_size = 128
-data_root = '{{$PLANT_SEEDLINGS_ROOT:../shared/data/plant_seedlings}}/'
+data_root = os.environ.get('PLANT_SEEDLINGS_ROOT', '{{$VITDET_DATA:data}}/plant_seedlings') + '/'
 classes = ('Black-grass', 'Charlock', 'Cleavers', 'Common Chickweed', 'Common wheat', 'Fat Hen', 'Loose Silky-bent',
            'Maize', 'Scentless Mayweed', 'Shepherds Purse', 'Small-flowered Cranesbill', 'Sugar beet')
-batch_size = 16  # of few pictures: twice the steps of 32 in the same time
+batch_size = 16  # few images: twice as many steps as with 32, in the same time
 suffixes = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-mean, std = [83.8, 73.8, 52.8], [26.6, 27.5, 31.9]  # of R, G and B: tools/dataset/mean_std.py
+mean, std = [83.8, 73.8, 52.8], [26.6, 27.5, 31.9]  # of R, G and B, from tools/dataset/mean_std.py
 
 model = dict(data_preprocessor=dict(type='ClsDataPreprocessor', mean=mean, std=std, to_rgb=True,
                                     num_classes=len(classes)))
@@ -18,7 +21,8 @@ model = dict(data_preprocessor=dict(type='ClsDataPreprocessor', mean=mean, std=s
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=image_size, crop_ratio_range=(0.4, 1.0), interpolation='bicubic'),
-    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),  # from above
+    # the plants are photographed from above
+    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, backend='cv2'),
     dict(type='RandomErasing', erase_prob=0.25, mode='const', fill_color=mean[::-1]),
     dict(type='PackInputs'),

@@ -1,4 +1,4 @@
-"""What turns a Mask R-CNN into ViTDet's Cascade Mask R-CNN, under names that leaf configs put into ``model``."""
+"""ViTDet's Cascade Mask R-CNN as changes of a Mask R-CNN: ``model = _base_.cascade_model`` in a config."""
 
 _box_head = dict(
     type='Shared4Conv1FCBBoxHead',
@@ -11,7 +11,7 @@ _box_head = dict(
     reg_class_agnostic=True,
     loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     loss_bbox=dict(type='L1Loss', loss_weight=1.0))
-# deltas are divided by these: detectron2's weights (10, 5), (20, 10), (30, 15)
+# regression targets are divided by these: detectron2's weights (10, 5), (20, 10), (30, 15)
 _stage_stds = [[1 / w, 1 / w, 2 / w, 2 / w] for w in (10, 20, 30)]
 cascade_box_heads = [
     dict(bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds), **_box_head) for stds in _stage_stds]
@@ -26,3 +26,8 @@ cascade_train_cfg = [
          pos_weight=-1,
          debug=False) for iou in (0.5, 0.6, 0.7)
 ]
+
+cascade_model = dict(
+    type='CascadeRCNN',
+    roi_head=dict(type='ViTDetCascadeRoIHead', num_stages=3, bbox_head=cascade_box_heads),
+    train_cfg=dict(rcnn=cascade_train_cfg))

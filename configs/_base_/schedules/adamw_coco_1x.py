@@ -1,4 +1,4 @@
-"""Schedule of InternImage and ConvNeXt on COCO: AdamW, 12 epochs of 16 images a step, the rate divided by 10 twice."""
+"""Schedule of InternImage and ConvNeXt on COCO: AdamW, 12 epochs, 16 images per step, rate / 10 at epochs 8 and 11."""
 
 # Schedule: 12 ep = 12 x 118,000 images = 88,500 it x 16 images
 epochs, images, batch = 12, 118_000, 16  # 8 GPUs x 2 images

@@ -1,4 +1,4 @@
-"""AdamW for 300 epochs: 20 of linear warm-up, then a half cosine; the rate is set anew every iteration."""
+"""AdamW for 300 epochs: 20 epochs of linear warm-up, then half a cosine; the rate changes in every iteration."""
 
 epochs, warmup, batch = 300, 20, 1024  # batch: 8 GPUs x 128 images
 

@@ -1,4 +1,4 @@
-// DCNv3 on the CPU: how the work is cut and shared among threads. The arithmetic is in dcnv3_kernel.h.
+// DCNv3 on the CPU: how the work is split among threads. The arithmetic is in dcnv3_kernel.h.
 #include "../dcnv3.h"
 
 #include <ATen/Dispatch.h>
@@ -16,9 +16,9 @@ namespace vitdet_plugin {
 
 namespace {
 
-// Some output pixels of one row, some groups.
+// A range of output pixels of one row and of groups.
 struct Block {
-  int64_t first, pixels; // pixels of the whole batch, counted through
+  int64_t first, pixels; // pixel index within the whole batch
   int64_t group, groups;
   int32_t height, width; // of the input
   int64_t start_x, start_y; // column and row of the first output pixel, times the stride
@@ -27,7 +27,7 @@ struct Block {
 #define KERNEL_FILE "dcnv3_kernel.h"
 #include "each_isa.h"
 
-constexpr int64_t kPoints = 512; // of a block, about: what step 1 leaves behind stays in the first cache
+constexpr int64_t kPoints = 512; // approximate size of a block; the results of step 1 fit the L1 cache
 
 int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -39,7 +39,7 @@ struct Tiling {
   Tiling(const Geometry& geometry, int64_t available_groups, int64_t out_width)
       : groups(std::clamp<int64_t>(kPoints / geometry.taps(), 1, available_groups)),
         pixels(std::clamp<int64_t>(kPoints / (geometry.taps() * groups), 1, out_width)) {}
-  // Odd number of cache lines, so that the arrays of points do not fall onto the same lines of the cache.
+  // An odd number of cache lines, so that the arrays of points do not map to the same cache sets.
   int64_t capacity(const Geometry& geometry) const {
     return ceil_div(pixels * groups * geometry.taps(), 32) * 32 + 16;
   }
@@ -86,9 +86,9 @@ void forward(const Geometry& geometry, const at::Tensor& input, const at::Tensor
   });
 }
 
-// Units of work are (image, some groups): their slices of all three gradients are their own, so no two threads write
-// to one place and sums have one order. Where there are fewer units than threads, rows are cut into bands as well, each
-// with an input gradient of its own; these are added in their order.
+// Units of work are (image, range of groups): their slices of all three gradients are disjoint, so no two threads write
+// to the same address and sums have a fixed order. If there are fewer units than threads, rows are split into bands as
+// well, each with a separate input gradient; these are added in order.
 template <class T>
 void backward(const Geometry& geometry, const at::Tensor& grad, const at::Tensor& input, const at::Tensor& offset,
               const at::Tensor& mask, at::Tensor& grad_input, const at::Tensor& grad_offset,
@@ -172,7 +172,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dcnv3_backward_cpu(
   TORCH_CHECK_VALUE(
       grad.sizes() == at::IntArrayRef({input.size(0), offset.size(1), offset.size(2), input.size(3)}) &&
           grad.scalar_type() == input.scalar_type(),
-      "dcnv3: the output's gradient does not fit");
+      "dcnv3: the shape or type of the output's gradient does not match");
   const auto sum_type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   auto grad_input = at::zeros(input.sizes(), input.options().dtype(sum_type));
   auto grad_offset = at::empty(offset.sizes(), offset.options());

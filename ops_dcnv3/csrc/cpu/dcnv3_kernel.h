@@ -1,10 +1,10 @@
 // DCNv3 on channels-last tensors for one instruction set; compiled several times by each_isa.h.
 //
-// Work is cut into blocks: some output pixels of one row, some groups. Step 1 turns offsets and modulation of a block
-// into addresses and weights, one lane per sampling point; step 2 goes through the points, one lane per channel.
-// Corners outside the input get the weight 0 and the address of the corner inside, so no other pixel is read.
+// Work is split into blocks: a range of output pixels of one row and of groups. Step 1 turns offsets and modulation of
+// a block into addresses and weights, one lane per sampling point; step 2 iterates over the points, one lane per
+// channel. Corners outside the input get the weight 0 and the address of a corner inside, so no other pixel is read.
 
-// What step 1 leaves behind for each sampling point of a block.
+// The results of step 1 for each sampling point of a block.
 template <class S>
 struct Points {
   S* x;          // offsets, as loaded
@@ -27,7 +27,7 @@ struct Points {
                       &weight[0], &weight[1], &weight[2], &weight[3], &origin_x, &origin_y, &dots}) {
       *array = numbers, numbers += capacity;
     }
-    auto* indices = reinterpret_cast<int32_t*>(numbers + 3 * capacity); // behind the dot products
+    auto* indices = reinterpret_cast<int32_t*>(numbers + 3 * capacity); // after the dot products
     for (auto& array : corner) {
       array = indices, indices += capacity;
     }
@@ -65,14 +65,14 @@ inline void load_points(const Points<S>& points, const T* offset, const T* mask,
   }
 }
 
-// One axis: weights of the near and far corners (0 outside) and their indices (those inside, even then). A position
-// that is not a number counts, and its weights are not numbers either.
+// One axis: weights of the near and far corners (0 outside) and their indices (clamped to the input). A NaN position
+// counts as inside, and its weights are NaN.
 template <class S>
 struct Axis {
   using V = Vec<S, kLanes<S>>;
   using I = Vec<std::conditional_t<sizeof(S) == 4, int32_t, int64_t>, kLanes<S>>;
   V near, far, near_inside, far_inside;
-  I near_index, far_index, counts;
+  I near_index, far_index, reaches;
 
   inline __attribute__((always_inline)) Axis(V position, int32_t size) {
     const V zero{}, one = zero + S(1), limit = zero + S(size);
@@ -89,11 +89,11 @@ struct Axis {
     far = fraction * far_inside;
     near_index = floor & near_in;
     far_index = far_in ? floor + 1 : I{} + (size - 1);
-    counts = (number > -one) & (number < limit);
+    reaches = (number > -one) & (number < limit);
   }
 };
 
-// Step 1 for `count` points whose offsets and modulation have been loaded; arrays are filled up to whole registers.
+// Step 1 for `count` points whose offsets and modulation have been loaded; arrays are padded to whole registers.
 template <bool Backward, class S>
 inline void place_points(
     const Points<S>& points, int64_t count, S start_x, S start_y, S scale, int32_t height, int32_t width) {
@@ -113,7 +113,7 @@ inline void place_points(
     put(points.weight[2], far * x.near);
     put(points.weight[3], far * x.far);
     const auto above = y.near_index * width, below = y.far_index * width;
-    put_index(points.corner[0], (above + x.near_index) | ~(x.counts & y.counts)); // -1 where all are outside
+    put_index(points.corner[0], (above + x.near_index) | ~(x.reaches & y.reaches)); // -1 where all are outside
     put_index(points.corner[1], above + x.far_index);
     put_index(points.corner[2], below + x.near_index);
     put_index(points.corner[3], below + x.far_index);
@@ -160,8 +160,8 @@ inline __attribute__((always_inline)) void gather(
 // Step 2 backward: dot products of the output gradient with the corners, and its weighted copies into theirs.
 template <int Chunk, class T, class S>
 inline __attribute__((always_inline)) void scatter(
-    const Points<S>& points, int64_t e, int64_t taps, int64_t channels, const T* input, const T* grad_out, S* grad_input,
-    bool first) {
+    const Points<S>& points, int64_t e, int64_t taps, int64_t channels, const T* input, const T* grad_out,
+    S* grad_input, bool first) {
   constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
   Vec<S, kWidth> grad[kVecs];
   for (int i = 0; i < kVecs; ++i) {
@@ -212,7 +212,7 @@ inline void reduce_points(
   }
 }
 
-// Calls body(integral constant, first channel) for chunks of 32, 16, 8, 4 and 1 channels that make up a group.
+// Calls body(integral constant, first channel) for the chunks of 32, 16, 8, 4 and 1 channels of a group.
 template <class Body>
 inline __attribute__((always_inline)) void for_chunks(int64_t channels, const Body& body) {
   int64_t c = 0;
@@ -236,7 +236,7 @@ inline __attribute__((always_inline)) void for_chunks(int64_t channels, const Bo
   }
 }
 
-// Output of the pixels [pixel, pixel + pixels) of one row and the groups [group, group + groups).
+// Output of a block.
 template <class T>
 void forward_block(
     const Points<typename Compute<T>::type>& points, const Geometry& geometry, const Block& block, const T* image,
@@ -265,7 +265,7 @@ void forward_block(
   }
 }
 
-// Gradients of such a block. grad_image is added to; offsets' and modulation's gradients are written.
+// Gradients of a block. grad_image is accumulated into; the gradients of offsets and modulation are written.
 template <class T>
 void backward_block(
     const Points<typename Compute<T>::type>& points, const Geometry& geometry, const Block& block, const T* image,

@@ -1,7 +1,8 @@
 // DCNv3 on CUDA devices. Compiled with nvcc for sm_80 and sm_90, but not yet run on a GPU.
 //
-// One thread computes one output number (or its share of the gradients); neighbouring threads are neighbouring channels,
-// so that corners are read in whole cache lines. Numbers are stored as scalar_t and computed in float (double for double).
+// One thread computes one output number (or its share of the gradients); neighboring threads are neighboring channels,
+// so that corners are read in whole cache lines. Values are stored as scalar_t and computed in float (double for
+// double).
 #include "../dcnv3.h"
 
 #include <ATen/Dispatch.h>
@@ -19,23 +20,23 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// What a kernel needs to know of the geometry, in plain numbers.
-struct Places {
+// The geometry as a kernel needs it.
+struct KernelGeometry {
   int height, width, rows, columns; // input, output
   int kernel_h, stride_h, stride_w, dilation_h, dilation_w;
   int group, group_channels, taps;
-  int middle; // tap left out in columns-first order, or a number no tap has
+  int middle; // index of the tap left out, in columns-first order; the number of cells if there is none
   float first_x, first_y; // of tap 0 for output pixel (0, 0); multiples of half a pixel times the scale
   float scale;
   double first_x_exact, first_y_exact, scale_exact;
 };
 
-Places places_of(const Geometry& geometry, const at::Tensor& input, const at::Tensor& offset) {
+KernelGeometry kernel_geometry(const Geometry& geometry, const at::Tensor& input, const at::Tensor& offset) {
   const double scale = geometry.offset_scale;
   const double first_x = ((geometry.dilation_w * (geometry.kernel_w - 1)) >> 1) * (1 - scale) - geometry.pad_w;
   const double first_y = ((geometry.dilation_h * (geometry.kernel_h - 1)) >> 1) * (1 - scale) - geometry.pad_h;
   const int64_t cells = geometry.kernel_h * geometry.kernel_w;
-  return Places{
+  return KernelGeometry{
       static_cast<int>(input.size(1)), static_cast<int>(input.size(2)), static_cast<int>(offset.size(1)),
       static_cast<int>(offset.size(2)), static_cast<int>(geometry.kernel_h), static_cast<int>(geometry.stride_h),
       static_cast<int>(geometry.stride_w), static_cast<int>(geometry.dilation_h),
@@ -49,30 +50,30 @@ template <class S>
 struct Scalars;
 template <>
 struct Scalars<float> {
-  static __device__ float first_x(const Places& p) { return p.first_x; }
-  static __device__ float first_y(const Places& p) { return p.first_y; }
-  static __device__ float scale(const Places& p) { return p.scale; }
+  static __device__ float first_x(const KernelGeometry& p) { return p.first_x; }
+  static __device__ float first_y(const KernelGeometry& p) { return p.first_y; }
+  static __device__ float scale(const KernelGeometry& p) { return p.scale; }
 };
 template <>
 struct Scalars<double> {
-  static __device__ double first_x(const Places& p) { return p.first_x_exact; }
-  static __device__ double first_y(const Places& p) { return p.first_y_exact; }
-  static __device__ double scale(const Places& p) { return p.scale_exact; }
+  static __device__ double first_x(const KernelGeometry& p) { return p.first_x_exact; }
+  static __device__ double first_y(const KernelGeometry& p) { return p.first_y_exact; }
+  static __device__ double scale(const KernelGeometry& p) { return p.scale_exact; }
 };
 
 // A sampling point: fractions, which corners are inside the input, and the pixel of the upper left one.
 template <class S>
 struct Sample {
   S right, lower; // fractions
-  bool near_x, far_x, near_y, far_y; // corners inside; all false if the point does not count
+  bool near_x, far_x, near_y, far_y; // corners inside; all false if the point is outside
   int64_t pixel;
 
-  __device__ Sample(const Places& p, int row, int column, int tap, S offset_x, S offset_y) {
+  __device__ Sample(const KernelGeometry& p, int row, int column, int tap, S offset_x, S offset_y) {
     const int cell = tap >= p.middle ? tap + 1 : tap;
     const S scale = Scalars<S>::scale(p);
     const S x = Scalars<S>::first_x(p) + column * p.stride_w + (cell / p.kernel_h * p.dilation_w + offset_x) * scale;
     const S y = Scalars<S>::first_y(p) + row * p.stride_h + (cell % p.kernel_h * p.dilation_h + offset_y) * scale;
-    // written so that not-a-number counts and reaches the result
+    // written so that NaN is not outside and propagates to the result
     const bool outside = x <= S(-1) || x >= S(p.width) || y <= S(-1) || y >= S(p.height);
     const S left = x == x && !outside ? ::floor(x) : S(0), upper = y == y && !outside ? ::floor(y) : S(0);
     right = outside ? S(0) : x - left;
@@ -88,15 +89,15 @@ struct Sample {
   __device__ bool inside(int corner) const { return (corner & 1 ? far_x : near_x) && (corner & 2 ? far_y : near_y); }
   __device__ S weight_x(int corner) const { return corner & 1 ? right : 1 - right; }
   __device__ S weight_y(int corner) const { return corner & 2 ? lower : 1 - lower; }
-  __device__ int64_t at(int corner, const Places& p) const {
+  __device__ int64_t at(int corner, const KernelGeometry& p) const {
     return pixel + (corner & 1) + (corner & 2 ? p.width : 0);
   }
 };
 
 template <class T, class S>
 __global__ void __launch_bounds__(kThreads) forward_kernel(
-    int64_t total, Places p, const T* __restrict__ input, const T* __restrict__ offset, const T* __restrict__ mask,
-    T* __restrict__ out) {
+    int64_t total, KernelGeometry p, const T* __restrict__ input, const T* __restrict__ offset,
+    const T* __restrict__ mask, T* __restrict__ out) {
   const int channels = p.group * p.group_channels;
   for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < total;
        i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
@@ -128,8 +129,9 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(
 // The input's gradient is added up by atomic operations, so its last bits may differ from run to run.
 template <class T, class S>
 __global__ void __launch_bounds__(kThreads) backward_kernel(
-    int64_t total, Places p, const T* __restrict__ grad, const T* __restrict__ input, const T* __restrict__ offset,
-    const T* __restrict__ mask, S* __restrict__ grad_input, T* __restrict__ grad_offset, T* __restrict__ grad_mask) {
+    int64_t total, KernelGeometry p, const T* __restrict__ grad, const T* __restrict__ input,
+    const T* __restrict__ offset, const T* __restrict__ mask, S* __restrict__ grad_input,
+    T* __restrict__ grad_offset, T* __restrict__ grad_mask) {
   const int channels = p.group * p.group_channels, lane = threadIdx.x;
   for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y; i < total;
        i += static_cast<int64_t>(gridDim.x) * blockDim.y) {
@@ -192,7 +194,7 @@ at::Tensor dcnv3_cuda(
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "dcnv3_cuda", [&] {
     using S = at::opmath_type<scalar_t>;
     forward_kernel<scalar_t, S><<<blocks_for(total, kThreads), kThreads, 0, at::cuda::getCurrentCUDAStream()>>>(
-        total, places_of(geometry, input, offset), values.const_data_ptr<scalar_t>(),
+        total, kernel_geometry(geometry, input, offset), values.const_data_ptr<scalar_t>(),
         offsets.const_data_ptr<scalar_t>(), masks.const_data_ptr<scalar_t>(), out.mutable_data_ptr<scalar_t>());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
@@ -209,7 +211,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dcnv3_backward_cuda(
   TORCH_CHECK_VALUE(
       grad.sizes() == at::IntArrayRef({input.size(0), offset.size(1), offset.size(2), input.size(3)}) &&
           grad.scalar_type() == input.scalar_type() && grad.device() == input.device(),
-      "dcnv3: the output's gradient does not fit");
+      "dcnv3: the shape or type of the output's gradient does not match");
   at::globalContext().alertNotDeterministic("dcnv3_backward_cuda");
   const auto sum_type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   auto grad_input = at::zeros(input.sizes(), input.options().dtype(sum_type));
@@ -223,7 +225,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dcnv3_backward_cuda(
     AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, input.scalar_type(), "dcnv3_backward_cuda", [&] {
       using S = at::opmath_type<scalar_t>;
       backward_kernel<scalar_t, S><<<blocks_for(total, threads.y), threads, 0, at::cuda::getCurrentCUDAStream()>>>(
-          total, places_of(geometry, input, offset), grads.const_data_ptr<scalar_t>(),
+          total, kernel_geometry(geometry, input, offset), grads.const_data_ptr<scalar_t>(),
           values.const_data_ptr<scalar_t>(), offsets.const_data_ptr<scalar_t>(), masks.const_data_ptr<scalar_t>(),
           grad_input.mutable_data_ptr<S>(), grad_offset.mutable_data_ptr<scalar_t>(),
           grad_mask.mutable_data_ptr<scalar_t>());

@@ -1,3 +1,3 @@
-"""The same small set and config as for the engine."""
+"""The small data set and config of the tests of the engine."""
 
 from tests.engine.conftest import tiny_config, tiny_set, write_mae  # noqa: F401

@@ -18,33 +18,33 @@ def check(ann_file, tiny_set):
         img=str(tiny_set / 'images')), metainfo=dict(classes=('apple', 'lime', 'plum'))), True)
 
 
-def test_a_sound_file(content):
+def test_a_valid_file(content):
     assert check_annotations(content) == []
 
 
 @pytest.mark.parametrize('name', FAULTS)
 def test_each_fault_is_found_once_and_named(content, name):
-    spoil, level, says = FAULTS[name]
-    spoilt = copy.deepcopy(content)
-    spoil(spoilt)
-    problems = [problem for problem in check_annotations(spoilt) if problem.level == level and says in problem.kind]
+    break_content, level, text = FAULTS[name]
+    broken = copy.deepcopy(content)
+    break_content(broken)
+    problems = [problem for problem in check_annotations(broken) if problem.level == level and text in problem.kind]
     assert len(problems) == 1 and len(problems[0].where) >= 1
     assert any(character.isdigit() for character in str(problems[0]))  # an id or a number
 
 
 def test_images_without_objects_and_with_crowds_only_are_notes(content):
-    spoilt = copy.deepcopy(content)
-    spoilt['annotations'] = [each for each in spoilt['annotations'] if each['image_id'] != 1]
-    for each in spoilt['annotations']:
+    broken = copy.deepcopy(content)
+    broken['annotations'] = [each for each in broken['annotations'] if each['image_id'] != 1]
+    for each in broken['annotations']:
         each['iscrowd'] = int(each['image_id'] == 2)
-    assert {(each.level, str(each)) for each in check_annotations(spoilt)} == {
+    assert {(each.level, str(each)) for each in check_annotations(broken)} == {
         ('note', 'images without usable annotations: image 1'), ('note', 'images with crowd regions only: image 2')}
 
 
-def test_masks_are_missed_only_where_they_are_loaded(content, tiny_set, tmp_path):
-    spoilt = copy.deepcopy(content)
-    spoilt['annotations'][0]['segmentation'] = []
-    (tmp_path / 'coco.json').write_text(json.dumps(spoilt))
+def test_masks_are_required_only_where_they_are_loaded(content, tiny_set, tmp_path):
+    broken = copy.deepcopy(content)
+    broken['annotations'][0]['segmentation'] = []
+    (tmp_path / 'coco.json').write_text(json.dumps(broken))
     cfg = dict(type='CocoDataset', ann_file=str(tmp_path / 'coco.json'), data_prefix=dict(img=str(tiny_set / 'images')),
                metainfo=dict(classes=('apple', 'lime', 'plum')))
     assert check_dataset('train', cfg, True) == []
@@ -53,21 +53,21 @@ def test_masks_are_missed_only_where_they_are_loaded(content, tiny_set, tmp_path
 
 
 @pytest.mark.parametrize('many, level', [(1, 'error'), (200, 'warning')])
-def test_the_preflight_stops_where_more_than_one_percent_is_left_out(content, tiny_set, tmp_path, many, level):
-    spoilt = copy.deepcopy(content)
+def test_more_than_one_percent_of_skipped_annotations_is_an_error(content, tiny_set, tmp_path, many, level):
+    broken = copy.deepcopy(content)
     for number in range(many):
-        spoilt['annotations'].append({**spoilt['annotations'][0], 'id': 1000 + number})
-    spoilt['annotations'][0]['category_id'] = 9
-    (tmp_path / 'coco.json').write_text(json.dumps(spoilt))
+        broken['annotations'].append({**broken['annotations'][0], 'id': 1000 + number})
+    broken['annotations'][0]['category_id'] = 9
+    (tmp_path / 'coco.json').write_text(json.dumps(broken))
     (found,) = check(tmp_path / 'coco.json', tiny_set)
     assert found.level == level and 'annotation 1 of image 1' in found.text and '\n' not in found.text
-    assert dropped_share(check_annotations(spoilt), len(spoilt['annotations']))[0] == 1
+    assert dropped_share(check_annotations(broken), len(broken['annotations']))[0] == 1
 
 
-def test_file_names_may_not_leave_their_folder(content, tiny_set, tmp_path):
+def test_file_names_must_stay_in_the_image_folder(content, tiny_set, tmp_path):
     for name in ('../images/001.jpg', '/etc/passwd', 'a/../../x.jpg'):
-        spoilt = copy.deepcopy(content)
-        spoilt['images'][0]['file_name'] = name
-        (tmp_path / 'coco.json').write_text(json.dumps(spoilt))
+        broken = copy.deepcopy(content)
+        broken['images'][0]['file_name'] = name
+        (tmp_path / 'coco.json').write_text(json.dumps(broken))
         (found,) = check(tmp_path / 'coco.json', tiny_set)
-        assert found.level == 'error' and 'leave the image folder' in found.text and name in found.text
+        assert found.level == 'error' and 'point outside the image folder' in found.text and name in found.text

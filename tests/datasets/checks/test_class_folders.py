@@ -42,18 +42,18 @@ def check(cfg, is_training=True):
     return check_folder_dataset('train_dataloader.dataset', cfg, is_training)
 
 
-def test_kinds():
+def test_types_of_data_sets():
     assert is_folder_dataset(dict(type='ImageNet')) and is_folder_dataset(dict(type='mmpretrain.CustomDataset'))
     assert not is_folder_dataset(dict(type='CocoDataset')) and not is_folder_dataset(dict(type='Nothing'))
 
 
-def test_a_sound_set_has_no_findings(root):
+def test_a_valid_set_has_no_findings(root):
     assert check(config(root)) == []
     assert check(config(root, metainfo=None)) == []
     assert folder_classes(config(root)) == list(CLASSES)
 
 
-@pytest.mark.parametrize('changes, says', [
+@pytest.mark.parametrize('changes, message', [
     (dict(data_prefix='training'), 'holds train, val'),
     (dict(data_root='/no/such/place'), '/ exists and holds'),
     (dict(data_prefix='train/Maize'), 'no class folders'),
@@ -63,15 +63,16 @@ def test_a_sound_set_has_no_findings(root):
     (dict(metainfo=dict(classes=CLASSES[:2])), "folders: ['Black-grass', 'Fat Hen', 'Maize']"),
     (dict(type='ImageNet', metainfo=None, data_prefix='', split='train'),
      "has 3 class folders (['Black-grass', 'Fat Hen', 'Maize'])"),
-    (dict(extensions=('.jpg',)), 'it holds 1 a.PNG, but only .jpg count'),
+    (dict(extensions=('.jpg',)), 'it holds 1 a.PNG, but only .jpg are read'),
     (dict(ann_file='train.txt'), 'train.txt does not exist'),
 ])
-def test_mistakes(root, changes, says):
+def test_mistakes_in_the_config(root, changes, message):
     found = [finding for finding in check(config(root, **changes)) if finding.level == 'error']
-    assert says in found[0].text and found[0].text.startswith('train_dataloader.dataset') and '\n' not in found[0].text
+    text = found[0].text
+    assert message in text and text.startswith('train_dataloader.dataset') and '\n' not in text
 
 
-def test_an_empty_class_stops_training_only(root):
+def test_an_empty_class_is_an_error_only_for_training(root):
     (root / 'train/Fat Hen/1 a.PNG').unlink()
     error, = check(config(root))
     warning, = check(config(root), is_training=False)
@@ -83,22 +84,24 @@ def test_hidden_folders_count_as_classes_in_mmpretrain(root):
     assert "hidden folder ['.ipynb_checkpoints']" in check(config(root))[0].text
 
 
-@pytest.mark.parametrize('lines, says', [
+@pytest.mark.parametrize('lines, message', [
     ('Fat Hen/1 a.PNG 1\nMaize/1 a.PNG 3', 'line 2: label 3, but metainfo.classes has 3'),
-    ('Fat Hen/1 a.PNG 1\nMaize/1 a.PNG', 'line 2: expected "<picture> <label>"'),
-    ('Fat Hen/2.PNG 1', '1 of 1 pictures looked for are not in'),
+    ('Fat Hen/1 a.PNG 1\nMaize/1 a.PNG', 'line 2: expected "path label"'),
+    ('Fat Hen/2.PNG 1', '1 of the 1 images checked are not in'),
+    ('Fat Hen/1 a.PNG 1\n\nMaize/1 a.PNG 2', 'line 2: expected "path label"'),  # mmpretrain stops there
+    ('Fat Hen/1 a.PNG ²', 'line 1: expected "path label"'),
     ('', 'is empty'),
     ('Fat Hen/1 a.PNG 1\nMaize/1 a.PNG 2', None),
 ])
-def test_list_files(root, lines, says):
+def test_list_files(root, lines, message):
     (root / 'list.txt').write_text(lines)
     found = check(config(root, ann_file='list.txt'))
-    assert says in found[0].text if says else found == []
+    assert message in found[0].text if message else found == []
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=6, unique=True), st.lists(st.text(min_size=1), max_size=6))
-def test_only_equal_lists_pass(found, wanted):
-    assert (compare_folders(wanted, sorted(found)) == []) == (wanted == sorted(found))
+def test_only_equal_lists_pass(found, required):
+    assert (compare_folders(required, sorted(found)) == []) == (required == sorted(found))
 
 
 def test_counts_and_splits_in_a_whole_config(root):

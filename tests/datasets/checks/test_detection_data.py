@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.datasets.checks import detection_data
-from vitdet_plugin.datasets.checks.detection_data import check_dataset, compare_classes, read_coco_index
+from vitdet_plugin.datasets.checks.detection_data import check_dataset, compare_classes, summarize_coco
+from vitdet_plugin.errors import UserError
 
 CLASSES = ('apple', 'lime', 'plum')
 
@@ -28,11 +29,11 @@ def only(findings, level='error'):
     return found.text
 
 
-def test_a_sound_set_has_no_findings(folder):
+def test_a_valid_set_has_no_findings(folder):
     assert check_dataset('train', config(folder), True) == []
 
 
-@pytest.mark.parametrize('changes, says', [
+@pytest.mark.parametrize('changes, message', [
     (dict(ann_file='coko.json'), 'coko.json does not exist'),
     (dict(data_root='/no/such/place'), '/ exists and holds'),
     (dict(data_prefix=dict(img='image/')), 'holds coco.json, images'),
@@ -42,10 +43,10 @@ def test_a_sound_set_has_no_findings(folder):
     (dict(metainfo=dict(classes=('lime', 'apple', 'plum'))), 'another order'),
     (dict(metainfo=dict(classes=('apple', 'lime', 'pear'))), "no category ['pear']"),
 ])
-def test_mistakes_in_the_config(folder, changes, says):
+def test_mistakes_in_the_config(folder, changes, message):
     texts = [finding.text for finding in check_dataset('train_dataloader.dataset', config(folder, **changes), True)
              if finding.level == 'error']
-    assert says in texts[0] and texts[0].startswith('train_dataloader.dataset')
+    assert message in texts[0] and texts[0].startswith('train_dataloader.dataset')
 
 
 def test_both_class_lists_are_printed(folder):
@@ -58,20 +59,20 @@ def test_a_subset_of_the_classes_is_a_warning(folder):
                               'warning')
 
 
-def test_the_classes_of_the_type_count_if_metainfo_has_none(folder):
+def test_the_classes_of_the_type_are_the_default(folder):
     assert 'person' in only(check_dataset('train', config(folder, metainfo=None), True))
 
 
-@pytest.mark.parametrize('content, says', [
+@pytest.mark.parametrize('content, message', [
     ('{"images": [],\n "categories": [}', 'line 2, column 17'),
     ('', 'is empty'),
     ('[1, 2]', 'found a list'),
     ('{"images": [{"id": 1}]}', "a list 'categories'"),
     ('{"images": [], "categories": [{"id": 1, "name": "apple"}]}', "'images' is empty"),
 ])
-def test_a_broken_annotation_file(folder, content, says):
+def test_a_broken_annotation_file(folder, content, message):
     (folder / 'coco.json').write_text(content)
-    assert says in only(check_dataset('train', config(folder), True))
+    assert message in only(check_dataset('train', config(folder), True))
 
 
 def test_missing_images_are_named(folder):
@@ -79,7 +80,7 @@ def test_missing_images_are_named(folder):
     assert '003.jpg' in only(check_dataset('train', config(folder), True))
 
 
-def test_lvis_names_its_images_by_url(folder):
+def test_images_of_lvis_are_found_by_their_url(folder):
     content = json.loads((folder / 'coco.json').read_text())
     for image in content['images']:
         image['coco_url'] = f'http://images.cocodataset.org/images/{image.pop("file_name")}'
@@ -94,17 +95,23 @@ def test_training_without_annotations(folder):
     assert check_dataset('test', config(folder), False) == []
 
 
-def test_large_files_are_read_in_part(folder, monkeypatch):
-    whole = read_coco_index(str(folder / 'coco.json'))
+def test_of_large_files_only_images_and_categories_are_decoded(folder, monkeypatch):
+    whole = summarize_coco(str(folder / 'coco.json'))
     monkeypatch.setattr(detection_data, 'FULL_PARSE_BYTES', 100)
     content = json.loads((folder / 'coco.json').read_text())
-    info = dict(note='an "images": [1] that is none', categories='nor these')
+    info = dict(note='a text with "images": [1]', categories='a text')
     (folder / 'large.json').write_text(json.dumps(dict(info=info, **content), indent=1))
-    part = read_coco_index(str(folder / 'large.json'))
+    part = summarize_coco(str(folder / 'large.json'))
     assert part.classes == whole.classes and part.file_names == whole.file_names and part.annotations is None
     (folder / 'cut.json').write_text(json.dumps(content)[:-40])
-    with pytest.raises(ValueError, match='ends in the middle'):
-        read_coco_index(str(folder / 'cut.json'))
+    with pytest.raises(UserError, match='ends in the middle'):
+        summarize_coco(str(folder / 'cut.json'))
+
+
+@pytest.mark.parametrize('prefix, folder', [(dict(img='a'), 'root/a'), (dict(img_path='b'), 'root/b'), (None, 'root'),
+                                            (dict(img='/c'), '/c')])
+def test_the_image_folder_of_a_config(prefix, folder):
+    assert detection_data.image_folder(dict(data_root='root', data_prefix=prefix)) == folder
 
 
 def test_wrapped_data_sets_are_found():
@@ -118,9 +125,9 @@ def test_wrapped_data_sets_are_found():
 
 
 @given(st.permutations(['a', 'b', 'c', 'd']), st.lists(st.sampled_from('abcde'), unique=True, min_size=1))
-def test_only_classes_in_the_order_of_the_file_pass(file, wanted):
-    """mmdet numbers labels by the file's order: right names need a subsequence of it."""
-    numbered = [name for name in file if name in wanted]  # label -> name as mmdet sees it
-    levels = [level for level, _ in compare_classes(wanted, file)]
-    assert ('error' in levels) == (numbered != wanted)
-    assert (levels == []) == (list(file) == wanted)
+def test_only_classes_in_the_order_of_the_file_pass(file, required):
+    """mmdet numbers labels in the order of the file: names are right only if they are a subsequence of it."""
+    numbered = [name for name in file if name in required]  # label -> name in mmdet
+    levels = [level for level, _ in compare_classes(required, file)]
+    assert ('error' in levels) == (numbered != required)
+    assert (levels == []) == (list(file) == required)

@@ -1,24 +1,34 @@
-"""What is wrong inside a COCO annotation file: what would stop a training, and what mmdet drops without a word."""
+"""Faults inside a COCO annotation file: those that would stop a training, and those that mmdet skips silently."""
 
-import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from vitdet_plugin.datasets.coco import (
+    MAX_PIXELS,
+    annotation_box,
+    image_file_name,
+    image_size,
+    index_by_id,
+    is_crowd,
+    is_id,
+    is_number,
+)
+
 MOST_DROPPED = 0.01  # share of the annotations; more than that is an error
-NO_MASK = 'annotations without a mask (they stop a training of masks)'
+NO_MASK = 'annotations without a mask (they stop a training with masks)'
 _SHOWN = 3
-_LARGEST = 1e6  # pixels
+_LEVELS = ('error', 'drop', 'note')
 
 
 @dataclass
-class Problem:
+class AnnotationFault:
     """One kind of fault in a file.
 
     Attributes:
-        level: 'error' (a training would stop or learn nonsense), 'drop' (mmdet leaves the annotation out), 'note'.
-        kind: what is wrong.
-        where: ids of the images or annotations concerned.
+        level: 'error' (a training would stop or learn wrong labels), 'drop' (mmdet skips the annotation), 'note'.
+        kind: What is wrong.
+        where: The images or annotations concerned, by id.
     """
 
     level: str
@@ -30,110 +40,103 @@ class Problem:
         return f'{self.kind}: {", ".join(self.where[:_SHOWN])}{more}'
 
 
-def check_annotations(content: dict) -> list[Problem]:
-    """Look at every image, annotation and category of a parsed COCO file, errors first.
+class _Faults(dict):
+    """Faults by level and kind."""
+
+    def add(self, level: str, kind: str, where: str) -> None:
+        self.setdefault((level, kind), AnnotationFault(level, kind)).where.append(where)
+
+
+def check_annotations(content: dict) -> list[AnnotationFault]:
+    """Check every image, annotation and category of a COCO file.
 
     The rules for 'drop' are those by which mmdet's ``CocoDataset`` skips annotations: no overlap with the image, a side
-    under one pixel, no area, an unknown category or image, ``ignore``.
+    below one pixel, no area, an unknown category or image, ``ignore``.
+
+    Args:
+        content: From :func:`vitdet_plugin.datasets.coco.read_coco`.
+
+    Returns:
+        Faults, errors first.
     """
-    found: dict[tuple[str, str], Problem] = {}
-
-    def add(level: str, kind: str, where: str) -> None:
-        found.setdefault((level, kind), Problem(level, kind)).where.append(where)
-
-    annotations = content.get('annotations', [])
-    if not isinstance(annotations, list):
-        return [Problem('error', "'annotations' is no list", [type(annotations).__name__])]
-    categories = _index(content['categories'], 'category', add)
-    images = _index(content['images'], 'image', add)
+    faults = _Faults()
+    indices = []
+    for what, entries in (('category', content['categories']), ('image', content['images'])):
+        index, problems = index_by_id(entries, what)
+        indices.append(index)
+        for kind, where in problems:
+            faults.add('error', kind, where)
+    categories, images = indices
+    for number, category in enumerate(content['categories']):
+        if not isinstance(category.get('name'), str):
+            faults.add('error', 'categories without a name', f'number {number}')
     for key, image in images.items():
-        for fault in _image_faults(image):
-            add('error', fault, f'image {key}')
+        for kind in _image_faults(image):
+            faults.add('error', kind, f'image {key}')
+    crowds = _check_each_annotation(content['annotations'], images, categories, faults)
+    for key in images:
+        if key not in crowds:
+            faults.add('note', 'images without usable annotations', f'image {key}')
+        elif all(crowds[key]):
+            faults.add('note', 'images with crowd regions only', f'image {key}')
+    return sorted(faults.values(), key=lambda fault: _LEVELS.index(fault.level))
+
+
+def dropped_share(faults: list[AnnotationFault], annotations: int) -> tuple[int, float]:
+    """Return the number and share of the ``annotations`` that mmdet would skip."""
+    count = sum(len(fault.where) for fault in faults if fault.level == 'drop')
+    return count, count / max(1, annotations)
+
+
+def _check_each_annotation(annotations: list, images: dict, categories: dict, faults: _Faults) -> dict[Any, list[bool]]:
+    """Add the faults of all annotations; return for each image whether its usable annotations are crowds."""
     ids: set = set()
-    with_objects: dict[Any, list[bool]] = {}
+    crowds: dict[Any, list[bool]] = {}
     for number, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):
-            add('error', 'annotations that are no objects', f'number {number}')
+            faults.add('error', 'annotations that are not objects', f'number {number}')
             continue
         where = f'annotation {annotation.get("id", f"number {number}")} of image {annotation.get("image_id", "?")}'
         key = annotation.get('id')
-        if not _is_id(key):
-            add('error', 'annotations without an id', where)
+        if not is_id(key):
+            faults.add('error', 'annotations without an id', where)
         elif key in ids:
-            add('error', 'annotation ids that occur twice (pycocotools keeps one of them)', where)
+            faults.add('error', 'annotation ids that occur twice (pycocotools keeps one of them)', where)
         else:
             ids.add(key)
         fault = _annotation_fault(annotation, images, categories)
         if fault:
-            add(*fault, where)
-        else:
-            if not annotation.get('segmentation'):
-                add('note', NO_MASK, where)
-            with_objects.setdefault(annotation['image_id'], []).append(bool(annotation.get('iscrowd')))
-    for key in images:
-        if key not in with_objects:
-            add('note', 'images without usable annotations', f'image {key}')
-        elif all(with_objects[key]):
-            add('note', 'images with crowd regions only', f'image {key}')
-    order = ('error', 'drop', 'note')
-    return sorted(found.values(), key=lambda problem: order.index(problem.level))
-
-
-def dropped_share(problems: list[Problem], annotations: int) -> tuple[int, float]:
-    """Number and share of the annotations that would be left out."""
-    count = sum(len(problem.where) for problem in problems if problem.level == 'drop')
-    return count, count / max(1, annotations)
-
-
-def _index(entries: list, what: str, add) -> dict:
-    index: dict = {}
-    for number, entry in enumerate(entries):
-        key = entry.get('id')
-        if not _is_id(key):
-            add('error', f'{what} entries without an id', f'number {number}')
-        elif key in index:
-            add('error', f'{what} ids that occur twice', f'{what} {key}')
-        else:
-            index[key] = entry
-        if what == 'category' and not isinstance(entry.get('name'), str):
-            add('error', 'categories without a name', f'number {number}')
-    return index
-
-
-def _is_id(key: Any) -> bool:
-    return isinstance(key, (int, str)) and not isinstance(key, bool) and isinstance(key, Hashable)
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # JSON's integers have no limit
-        return False
+            faults.add(*fault, where)
+            continue
+        if not annotation.get('segmentation'):
+            faults.add('note', NO_MASK, where)
+        crowds.setdefault(annotation['image_id'], []).append(is_crowd(annotation))
+    return crowds
 
 
 def _image_faults(image: dict) -> Iterator[str]:
-    if not isinstance(image.get('file_name', image.get('coco_url')), str):
+    if image_file_name(image) is None:
         yield 'images without a file_name'
-    if not all(_is_number(image.get(side)) and 1 <= image[side] <= _LARGEST for side in ('width', 'height')):
+    if image_size(image) is None:
         yield 'images without a width and height in pixels'
 
 
 def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple[str, str] | None:
-    """(level, kind) of the first thing that is wrong with an annotation, or None."""
+    """Level and kind of the first fault of an annotation, or None."""
     box, area = annotation.get('bbox'), annotation.get('area')
     if not isinstance(box, (list, tuple)) or len(box) != 4:
         return 'error', 'annotations without a bbox [x, y, width, height]'
-    if not all(_is_number(value) for value in box):
-        return 'error', 'boxes with NaN, infinite or other values that are no numbers'
-    if max(abs(value) for value in box) > _LARGEST:
-        return 'error', f'boxes with values above {_LARGEST:.0f} pixels'
-    if not _is_number(area):
+    if annotation_box(annotation) is None:
+        return 'error', 'boxes with values that are NaN, infinite or not numbers'
+    if max(abs(value) for value in box) > MAX_PIXELS:
+        return 'error', f'boxes with values above {MAX_PIXELS:.0f} pixels'
+    if not is_number(area):
         return 'error', 'annotations without an area that is a number'
     mask_fault = _mask_fault(annotation.get('segmentation'))
     if mask_fault:
         return 'error', mask_fault
     image_id, category = annotation.get('image_id'), annotation.get('category_id')
-    if not _is_id(image_id) or not _is_id(category):
+    if not is_id(image_id) or not is_id(category):
         return 'error', 'annotations without an image_id and a category_id'
     if image_id not in images:
         return 'drop', 'annotations of images that the file does not list'
@@ -144,29 +147,28 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
     if box[2] < 0 or box[3] < 0:
         return 'drop', 'boxes of negative width or height'
     if box[2] < 1 or box[3] < 1 or area <= 0:
-        return 'drop', 'boxes or areas that are empty, or sides under one pixel'
-    image = images[image_id]
-    if not list(_image_faults(image)):
-        inside = [min(box[axis] + box[axis + 2], image[side]) - max(box[axis], 0)
-                  for axis, side in ((0, 'width'), (1, 'height'))]
+        return 'drop', 'boxes or areas that are empty, or sides below one pixel'
+    size = image_size(images[image_id])
+    if size is not None:
+        inside = [min(box[axis] + box[axis + 2], size[axis]) - max(box[axis], 0) for axis in (0, 1)]
         if min(inside) <= 0:
             return 'drop', 'boxes outside their image'
     return None
 
 
 def _mask_fault(mask: Any) -> str | None:
-    """Polygons that are too short are ignored by mmdet as a region without a mask; anything else has to be sound."""
+    """Return what is wrong with a mask. mmdet ignores instances with polygons that are too short; they are no fault."""
     if not mask:
         return None
     if isinstance(mask, list):
-        if not all(isinstance(polygon, list) and all(_is_number(value) for value in polygon) for polygon in mask):
-            return 'masks that are no lists of polygons of numbers'
+        if not all(isinstance(polygon, list) and all(is_number(value) for value in polygon) for polygon in mask):
+            return 'masks that are not lists of polygons of numbers'
         return None
     if isinstance(mask, dict):
         size, counts = mask.get('size'), mask.get('counts')
-        if not (isinstance(size, list) and len(size) == 2 and all(_is_number(side) and side >= 1 for side in size)):
+        if not (isinstance(size, list) and len(size) == 2 and all(is_number(side) and side >= 1 for side in size)):
             return 'RLE masks without a size'
-        if isinstance(counts, list) and all(_is_number(count) and count >= 0 for count in counts):
+        if isinstance(counts, list) and all(is_number(count) and count >= 0 for count in counts):
             return None if sum(counts) == size[0] * size[1] else 'RLE masks whose counts do not fill their size'
         return None if isinstance(counts, str) else 'RLE masks without counts'
     return 'masks that are neither polygons nor RLE'

@@ -1,4 +1,4 @@
-"""What every check returns."""
+"""The result of a check before a run, and the check of class names that all data sets share."""
 
 import os
 from collections.abc import Sequence
@@ -8,25 +8,31 @@ _NAMES_SHOWN = 100
 
 
 class Finding(NamedTuple):
-    """One line of the pre-flight; an ``error`` stops the run, a ``warning`` does not."""
+    """One line of the pre-flight check; an ``error`` stops the run, a ``warning`` does not."""
 
     level: str
     text: str
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in quotes and brackets, with their number where they are many."""
+    """Return names in quotes and brackets, with their number if there are more than three."""
     shown = ', '.join(repr(name) for name in names[:_NAMES_SHOWN])
     return f'[{shown}{", …" if len(names) > _NAMES_SHOWN else ""}] ({len(names)})' if len(names) > 3 else f'[{shown}]'
 
 
 def check_metainfo(path: str, cfg: dict) -> list[Finding]:
-    """Spellings of ``metainfo.classes`` that mmdet would take for something else."""
+    """Check for forms of ``metainfo.classes`` that mmdet interprets in an unexpected way.
+
+    Args:
+        path: Key of the data set in the config, for the findings.
+        cfg: Config of the data set.
+    """
     metainfo = cfg.get('metainfo') or {}
     if 'classes' not in metainfo and 'CLASSES' in metainfo:
-        return [Finding('error', f"{path}.metainfo: 'CLASSES' is mmdet 2's spelling, without effect; write 'classes'")]
+        return [Finding('error', f"{path}.metainfo: 'CLASSES' is the key of mmdet 2 and has no effect; write "
+                                 "'classes'")]
     classes = metainfo.get('classes')
     if isinstance(classes, str) and not os.path.isfile(classes):
-        return [Finding('error', f'{path}.metainfo.classes is the text {classes!r}, not a list of names; one class is '
-                                 f'written ({classes!r},) with the comma')]
+        return [Finding('error', f'{path}.metainfo.classes is the text {classes!r}, not a list of names; write a '
+                                 f'single class as ({classes!r},) with the comma')]
     return []

@@ -1,14 +1,13 @@
-"""What is wrong with image files: all of them are opened and decoded."""
+"""Findings about image files: all of them are opened and decoded."""
 
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
-_ORIENTATION = 0x0112  # EXIF tag
-_TRANSPOSING = (5, 6, 7, 8)
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, probe_image, suppress_pillow_warnings
+
+_SERIAL = 64  # up to this number of images, starting processes takes longer than it saves
 
 
 class ImageFault(NamedTuple):
@@ -23,75 +22,53 @@ class ImageFault(NamedTuple):
         return f'{self.path}: {self.kind}' + (f' ({self.detail})' if self.detail else '')
 
 
-def inspect_image(path: str, size: tuple[int, int] | None = None) -> list[ImageFault]:
+def check_image(path: str, size: tuple[float, float] | None = None) -> list[ImageFault]:
     """Open and decode a file.
 
     Args:
-        size: (width, height) that the annotations give, if any.
+        path: Image file.
+        size: (width, height) in pixels that the annotations state, if any.
 
-    Errors: missing, empty, cut off or not decodable, another size than annotated, implausibly large. Warnings: an EXIF
-    orientation (OpenCV and so mmcv turn the picture, Pillow does not), CMYK and 16-bit (reduced to 8-bit BGR). Notes:
-    greyscale, palette and alpha (read as BGR without loss or without the alpha).
+    Returns:
+        Errors: missing, empty, truncated or not decodable, another size than annotated, implausibly large. Warnings:
+        an EXIF orientation (OpenCV and so mmcv apply it, Pillow does not), CMYK and 16 bits (reduced to 8-bit BGR).
+        Notes: grayscale, palette and alpha (read as BGR without loss, or without the alpha channel).
     """
-    from PIL import Image, UnidentifiedImageError
-    if not os.path.isfile(path):
-        return [ImageFault('error', 'is missing', path)]
-    if os.path.getsize(path) == 0:
-        return [ImageFault('error', 'is empty', path)]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                faults = list(_faults_of(image, path, size))
-                image.load()
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        return [ImageFault('error', 'is implausibly large', path)]
-    except UnidentifiedImageError:
-        return [ImageFault('error', 'is no image', path)]
-    except Exception as error:  # decoders raise almost anything on damaged data
-        return [ImageFault('error', 'cannot be decoded to its end', path, ' '.join(str(error).split())[:80])]
-    return faults
+    with suppress_pillow_warnings():
+        probe = probe_image(path)
+    if isinstance(probe, UnreadableImage):
+        return [ImageFault('error', probe.kind, path, probe.detail)]
+    return list(_probe_faults(probe, path, size))
 
 
-def inspect_images(paths_and_sizes: list[tuple[str, tuple[int, int] | None]], jobs: int = 1) -> Iterator[ImageFault]:
-    """Findings about many files, in their order, from ``jobs`` processes."""
-    if jobs <= 1 or len(paths_and_sizes) < 64:
-        for path, size in paths_and_sizes:
-            yield from inspect_image(path, size)
-        return
+def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None], jobs: int = 1) -> list[ImageFault]:
+    """Return the findings about many files in their order, with up to ``jobs`` processes."""
+    if jobs <= 1 or len(paths) < _SERIAL:
+        return [fault for path, size in zip(paths, sizes) for fault in check_image(path, size)]
     with ProcessPoolExecutor(jobs) as pool:
-        for faults in pool.map(inspect_image, *zip(*paths_and_sizes), chunksize=32):
-            yield from faults
+        return [fault for faults in pool.map(check_image, paths, sizes, chunksize=32) for fault in faults]
 
 
-def leaves_folder(name: str) -> bool:
-    """Whether a file name of an annotation file points outside the image folder: absolute, or climbing by ``..``."""
-    if os.path.isabs(name) or '\\' in name and ':' in name:
-        return True
-    depth = 0
-    for part in Path(name).parts:
-        depth += -1 if part == '..' else 1
-        if depth < 0:
-            return True
-    return False
+def check_sample(folder: str, names: Sequence[str]) -> tuple[list[str], list[ImageFault]]:
+    """Return which of a few images are missing and, if none is, the errors in the files."""
+    missing = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
+    if missing:
+        return missing, []
+    faults = [fault for name in names for fault in check_image(os.path.join(folder, name))]
+    return [], [fault for fault in faults if fault.level == 'error']
 
 
-def _faults_of(image, path: str, size: tuple[int, int] | None) -> Iterator[ImageFault]:
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    read = image.size[::-1] if orientation in _TRANSPOSING else image.size  # as mmcv reads it
-    if size is not None and tuple(size) != read:
-        detail = f'{read[0]} x {read[1]}, annotated {size[0]} x {size[1]}'
-        if tuple(size) == image.size:
-            detail += '; the file has an EXIF orientation that readers apply: turn the pixels for good'
-        yield ImageFault('error', 'has another size than annotated', path, detail)
-    elif orientation not in (0, 1):
-        yield ImageFault('warning', 'has an EXIF orientation', path, f'value {orientation}')
-    mode = image.mode
+def _probe_faults(probe: ImageProbe, path: str, size: tuple[float, float] | None) -> Iterator[ImageFault]:
+    if size is not None and (difference := probe.compare_size(size)):
+        yield ImageFault('error', 'has another size than annotated', path, difference)
+    elif probe.is_rotated:
+        yield ImageFault('warning', 'has an EXIF orientation', path, f'value {probe.orientation}')
+    mode = probe.mode
     if mode in ('CMYK', 'YCCK'):
         yield ImageFault('warning', 'is CMYK', path)
     elif mode.startswith('I') or mode == 'F':
-        yield ImageFault('warning', 'has more than 8 bits a channel', path, mode)
+        yield ImageFault('warning', 'has more than 8 bits per channel', path, mode)
     elif mode in ('1', 'L', 'LA'):
-        yield ImageFault('note', 'is greyscale', path)
-    elif mode != 'RGB' and mode != 'YCbCr':
-        yield ImageFault('note', f'is {mode}, read as colours without alpha', path)
+        yield ImageFault('note', 'is grayscale', path)
+    elif mode not in ('RGB', 'YCbCr'):
+        yield ImageFault('note', f'is {mode}, read as color without alpha', path)

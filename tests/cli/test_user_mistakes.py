@@ -1,0 +1,143 @@
+"""Every command with every mistake that its arguments allow: one line that names it, status 2, nothing written."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command_lines import COMMAND_NAMES, LINES, TOOLS, discover_tools, write_files, write_spoilt
+from tests.end_to_end.tiny_set import load_tool
+from vitdet_plugin.cli import make_demo_set, pretrain_demo
+from vitdet_plugin.cli.main import command_module, main
+
+MISSING = 'no_such_{}'
+BUILD_MODELS = ('cam', 'flops', 'report', 'token-labels', 'export', 'predict', 'test', 'train', 'demo pretrain',
+                'convert')
+WITH_LINES = [name for name in COMMAND_NAMES if LINES.get(name)]
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    return write_files(tmp_path_factory.mktemp('good'))
+
+
+@pytest.fixture(scope='module')
+def spoilt(good, tmp_path_factory):
+    return write_spoilt(tmp_path_factory.mktemp('spoilt'), good)
+
+
+@pytest.fixture
+def fails(good, tmp_path, monkeypatch, capsys):
+    """Run a command line in an empty folder and check how it fails."""
+    def fails(command, line, expected, spoilt=None, more=()):
+        monkeypatch.setenv('TINY_SET', good['folder'])
+        monkeypatch.chdir(tmp_path)
+        names = {**good, 'out': str(tmp_path / 'out'), **(spoilt or {})}
+        words = [word.format(**names) for word in line.split()] + list(more)
+        before = _files(good, tmp_path)
+        capsys.readouterr()
+        try:
+            status = main([command, *words])
+        except SystemExit as error:
+            status = error.code
+        shown = capsys.readouterr()
+        errors = [each for each in shown.err.splitlines() if re.match(r'(vitdet [\w -]+: )?error: ', each)]
+        assert len(errors) == 1, f'vitdet {command} {" ".join(words)}: {shown.err or shown.out}'
+        assert expected in shown.err[shown.err.index('error: '):] and 'Traceback' not in shown.err
+        assert 'tools/' not in shown.err  # an installed package has no such scripts
+        assert status == 2
+        assert _files(good, tmp_path) == before
+    return fails
+
+
+def _files(good, folder):
+    return {path: path.stat().st_mtime_ns for root in (folder, Path(good['weights']).parent)
+            for path in root.rglob('*') if path.is_file() or path.is_dir() and root == folder}
+
+
+def cases():
+    """(command, line, name in braces) of every input file of every command line."""
+    for command in WITH_LINES:
+        for line in LINES[command]:
+            for name in dict.fromkeys(re.findall(r'{(\w+)}', line)):
+                yield command, line, name
+
+
+def test_every_command_has_lines():
+    """A new command needs an entry in tests/cli/command_lines.py."""
+    assert sorted(LINES) == COMMAND_NAMES
+
+
+def test_every_tool_runs_a_command():
+    assert sorted(TOOLS) == discover_tools()
+
+
+@pytest.mark.parametrize('tool', sorted(TOOLS))
+def test_a_tool_is_its_command(tool):
+    name, _, part = TOOLS[tool].partition(' ')
+    main_of_tool = load_tool(tool).main
+    function = getattr(main_of_tool, 'func', main_of_tool)
+    module = {'make-set': make_demo_set, 'pretrain': pretrain_demo}.get(part) or command_module(name)
+    if tool == 'dataset/convert':
+        from vitdet_plugin.cli import convert_dataset as module
+    assert function is module.main
+
+
+def _lines(*names):
+    return [pytest.param(command, line, name, id=f'{command}-{name}-{line}') for command, line, name in cases()
+            if name in names or not names and name != 'out']
+
+
+@pytest.mark.parametrize('command, line, name', _lines())
+def test_wrong_path(command, line, name, fails):
+    fails(command, line, expected := MISSING.format(name),
+          {name: f'{expected}.py' if name == 'config' else expected})
+
+
+@pytest.mark.parametrize('command', WITH_LINES)
+def test_unknown_option(command, fails):
+    fails(command, LINES[command][0], '--no-such-option', more=['--no-such-option'])
+
+
+@pytest.mark.parametrize('command', WITH_LINES)
+def test_wrong_key_of_the_config_and_wrong_device(command, fails):
+    shown = command_module(command).build_parser().format_help()
+    if '--cfg-options' in shown:
+        fails(command, LINES[command][0], 'did you mean model', more=['--cfg-options', 'modle.x=1'])
+        fails(command, LINES[command][0], 'expected KEY=VALUE', more=['--cfg-options', 'model'])
+        if '--device' in shown:
+            fails(command, LINES[command][0], "device 'gpu' is not available", more=['--device', 'gpu'])
+    else:
+        assert '{config}' not in LINES[command][0] or command == 'demo'
+
+
+@pytest.mark.parametrize('mistake', [
+    'config with a syntax error', 'unregistered name', 'missing import', 'config without a model'])
+@pytest.mark.parametrize('command, line, name', _lines('config'))
+def test_wrong_config(command, line, name, mistake, spoilt, fails):
+    if mistake in ('unregistered name', 'missing import') and not f'{command} {line}'.startswith(BUILD_MODELS):
+        return  # these read the data only
+    _, path, expected = spoilt[mistake]
+    fails(command, line, expected, {name: path})
+
+
+@pytest.mark.parametrize('mistake', [
+    'truncated checkpoint', 'empty checkpoint', 'checkpoint that is a text file', 'checkpoint of another model'])
+@pytest.mark.parametrize('command, line, name', _lines('weights', 'state'))
+def test_wrong_checkpoint(command, line, name, mistake, spoilt, fails):
+    _, path, expected = spoilt[mistake]
+    fails(command, line, expected, {name: path})
+
+
+@pytest.mark.parametrize('mistake', ['broken json', 'json of another type', 'empty json'])
+@pytest.mark.parametrize('command, line, name', [each for each in _lines('coco') if each.values[0] != 'check'])
+def test_wrong_annotations(command, line, name, mistake, spoilt, fails):
+    """``vitdet check`` reports such files as findings, with status 1 (test_dataset_check.py)."""
+    _, path, expected = spoilt[mistake]
+    fails(command, line, expected, {name: path})
+
+
+@pytest.mark.parametrize('command, line, name', _lines('out'))
+def test_unwritable_output(command, line, name, good, fails):
+    """The folder to write to lies below a file."""
+    fails(command, line, 'coco.json', {name: f'{good["coco"]}/out'})

@@ -1,0 +1,38 @@
+"""Build, run and load every backbone; run by tests/test_imports.py where the stack is not importable."""
+
+from pathlib import Path
+
+import torch
+from mmengine.registry import MODELS
+
+from tests.backbones.small_configs import SMALL, small_cfg
+
+
+def import_backbones() -> None:
+    """Import every backbone as a user does who needs nothing else."""
+    from vitdet_plugin.backbones.convnext import ConvNeXtBackbone  # noqa: F401
+    from vitdet_plugin.backbones.internimage import InternImage  # noqa: F401
+    from vitdet_plugin.backbones.vision_lstm import VisionLSTM  # noqa: F401
+    from vitdet_plugin.backbones.vitdet import ViTDet  # noqa: F401
+    from vitdet_plugin.backbones.volo import VOLO  # noqa: F401
+
+
+def check(folder: str) -> None:
+    """Print the names of the backbones that work.
+
+    Args:
+        folder: For checkpoints.
+    """
+    import_backbones()
+    for name in sorted(SMALL):
+        cls = MODELS.get(name)
+        cfg = small_cfg(cls)
+        model, path = cls(**cfg).eval(), Path(folder) / f'{name}.pth'
+        side = 2 * model.out_strides[-1]
+        x = torch.randn(1, 3, side, side)
+        torch.save(dict(state_dict={f'backbone.{key}': value for key, value in model.state_dict().items()}), path)
+        other = cls(**cfg, init_cfg=dict(type='Pretrained', checkpoint=str(path))).eval()
+        other.init_weights()
+        for a, b in zip(model(x), other(x), strict=True):
+            assert torch.equal(a, b), name
+        print(name)

@@ -1,0 +1,200 @@
+"""Prediction: models by name, images in, plain Python and NumPy out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from pycocotools import mask as mask_utils
+from torch import nn
+
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.names import shipped_configs
+from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.engine.inference import TestPipeline, expand, out_paths
+from vitdet_plugin.engine.load_model import load_model
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.track import track
+from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
+from vitdet_plugin.visualization.draw_classes import draw_classification
+from vitdet_plugin.visualization.image_hook import predicted_objects
+
+
+@dataclass
+class Detections:
+    """Objects detected in one image, sorted by score, in pixels of the original image.
+
+    Attributes:
+        path: Image file; None for an array.
+        boxes: (N, 4) float32, x1, y1, x2, y2 in pixels.
+        scores: (N,) float32 in [0, 1].
+        labels: (N,) int64, indices of the class names.
+        names: N class names.
+        masks: (N, H, W) bool; None for a model without masks.
+    """
+
+    path: str | None
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a dictionary for ``json.dump``; masks are in COCO's compressed RLE."""
+        plain = dict(path=self.path, boxes=self.boxes.tolist(), scores=self.scores.tolist(),
+                     labels=self.labels.tolist(), names=self.names)
+        if self.masks is not None:
+            codes = mask_utils.encode(np.asfortranarray(self.masks.transpose(1, 2, 0).astype(np.uint8)))
+            plain['masks'] = [dict(size=code['size'], counts=code['counts'].decode()) for code in codes]
+        return plain
+
+
+@dataclass
+class Classification:
+    """The classes of one image, sorted by score.
+
+    Attributes:
+        path: Image file; None for an array.
+        scores: (K,) float32 probabilities that sum to 1.
+        labels: (K,) int64, indices of the class names.
+        names: K class names.
+    """
+
+    path: str | None
+    scores: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+
+    @property
+    def name(self) -> str:
+        """Name of the most likely class."""
+        return self.names[0]
+
+    @property
+    def score(self) -> float:
+        """Score of the most likely class."""
+        return float(self.scores[0])
+
+    def as_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return a dictionary for ``json.dump`` with the ``top`` most likely classes, or all."""
+        return dict(path=self.path, names=self.names[:top], scores=self.scores[:top].tolist(),
+                    labels=self.labels[:top].tolist())
+
+
+class Inferencer:
+    """A detector or classifier with its weights and its test pipeline, ready to predict.
+
+    Attributes:
+        model: The model, in eval mode.
+        classes: Names of its labels.
+        is_classifier: Whether :meth:`predict` returns :class:`Classification` or :class:`Detections`.
+    """
+
+    def __init__(self, model: nn.Module, cfg: Config, classes: Sequence[str]) -> None:
+        self.model, self.cfg, self.classes = model.eval(), cfg, tuple(classes)
+        self.is_classifier = is_classifier(cfg)
+        self._pipeline = TestPipeline(cfg)
+
+    @staticmethod
+    def list_models() -> list[str]:
+        """Return the names of the shipped configs, which :meth:`load` accepts."""
+        return sorted(shipped_configs())
+
+    @classmethod
+    def load(cls, config: str | Path | Config, checkpoint: str | Path | None = None,
+             device: str | torch.device | None = None, options: Mapping[str, Any] | Sequence[str] = ()) -> Inferencer:
+        """Build a model and load its weights.
+
+        Args:
+            config: Name of a shipped config (:meth:`list_models`), config file, or a loaded config. Configs are
+                programs: use only those that you would run.
+            checkpoint: A file in a format of this project or an official one (detectron2's ``.pkl``, mmdet's,
+                EasyCV's), or a work directory: its best checkpoint, or else the newest. With None the weights are
+                random, for measuring speed. Class names are those stored in the checkpoint, or else the config's.
+            device: By default the GPU if there is one.
+            options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
+
+        Raises:
+            UserError: Unknown name, broken config, or a checkpoint that does not fit.
+        """
+        cfg = load_config(config, options)
+        if cfg.get('model') is None or cfg.get('test_dataloader') is None:
+            raise UserError(f'config {cfg.filename} has no model or no test_dataloader; give the config of a detector '
+                            'or classifier')
+        loaded = load_model(cfg, checkpoint, device)
+        return cls(loaded.model, loaded.cfg, loaded.classes or ())
+
+    @torch.no_grad()
+    def predict(self, images: str | Path | np.ndarray | Sequence[str | Path | np.ndarray], score_thr: float = 0.3,
+                out_dir: str | Path | None = None, progress: bool = False) -> list[Detections] | list[Classification]:
+        """Detect objects in images, or classify them.
+
+        Args:
+            images: A file, a folder (its images and those of its subfolders, sorted by path), an array (H, W, 3) uint8
+                in OpenCV's BGR order, or a list of these.
+            score_thr: Lowest score of a detection; the config's own threshold applies too. A classifier returns all
+                classes.
+            out_dir: Folder for drawn images, ``<name>.jpg`` (arrays: ``image_<number>.jpg``).
+            progress: Whether to show the progress on standard error.
+
+        Returns:
+            One :class:`Detections` or :class:`Classification` per image, in the given order.
+
+        Raises:
+            UserError: A path that does not exist, a folder without images, a file or array that is not an image.
+        """
+        sources = list(expand(images))
+        targets = out_paths(sources, Path(out_dir)) if out_dir is not None else [None] * len(sources)
+        run = self._classify if self.is_classifier else self._detect
+        pairs = zip(sources, targets)
+        return [run(source, score_thr, target)
+                for source, target in (track(pairs, len(sources), 'images') if progress else pairs)]
+
+    def _test_step(self, source: Path | np.ndarray) -> Any:
+        data = self._pipeline(source)
+        return self.model.test_step(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]))[0]
+
+    def _detect(self, source: Path | np.ndarray, score_thr: float, out_path: Path | None) -> Detections:
+        sample = self._test_step(source)
+        found = predicted_objects(sample, tuple(sample.ori_shape[:2]))
+        best_first = np.argsort(-found.scores, kind='stable')
+        kept = Objects(found.boxes[best_first], found.labels[best_first], found.scores[best_first],
+                       None if found.masks is None else found.masks[best_first]).above(score_thr)
+        if out_path is not None:
+            _write(out_path, draw_predictions_and_ground_truth(_rgb(source), kept, None, self.classes, score_thr))
+        return Detections(_path_of(source), kept.boxes, kept.scores, kept.labels, self._names(kept.labels), kept.masks)
+
+    def _classify(self, source: Path | np.ndarray, score_thr: float, out_path: Path | None) -> Classification:
+        scores = self._test_step(source).pred_score.float().cpu().numpy()
+        labels = np.argsort(-scores, kind='stable')
+        if out_path is not None:
+            _write(out_path, draw_classification(_rgb(source), scores, self.classes))
+        return Classification(_path_of(source), scores[labels], labels, self._names(labels))
+
+    def _names(self, labels: np.ndarray) -> list[str]:
+        return [self.classes[i] if i < len(self.classes) else f'class {i}' for i in labels]
+
+
+def _path_of(source: Path | np.ndarray) -> str | None:
+    return None if isinstance(source, np.ndarray) else str(source)
+
+
+def _rgb(source: Path | np.ndarray) -> np.ndarray:
+    image = source if isinstance(source, np.ndarray) else cv2.imread(str(source), cv2.IMREAD_COLOR)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _write(path: Path, figure: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
+        raise UserError(f'cannot write {path}; choose another folder')

@@ -1,0 +1,1 @@
+"""The ``vitdet`` command: one module per subcommand, and ``main``, which selects it."""

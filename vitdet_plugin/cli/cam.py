@@ -1,0 +1,62 @@
+"""``vitdet cam CONFIG CHECKPOINT IMAGE… --out DIR``: draw class activation maps."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description='Draw class activation maps (Grad-CAM and related methods) over images: of the '
+                               'predicted class of a classifier, of each detected box of a detector.')
+    add_model_arguments(parser)
+    parser.add_argument('inputs', nargs='+', metavar='IMAGE', help='images and folders of images')
+    parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn images')
+    parser.add_argument('--classes', nargs='+', metavar='NAME',
+                        help='classifiers: explain these classes (names or numbers) instead of the predicted one')
+    parser.add_argument('--method', help='hirescam, gradcam, gradcam++, layercam, xgradcam, eigengradcam (default: '
+                                         'HiResCAM of the difference from the mean over locations)')
+    parser.add_argument('--most', type=int, default=5, metavar='N', help='detectors: boxes per image (default: 5)')
+    parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
+                        help='detectors: lowest score (default: 0.3)')
+    add_config_options(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    return run(parse(build_parser(prog), argv), cam_command)
+
+
+def cam_command(args: argparse.Namespace) -> None:
+    import cv2
+
+    from vitdet_plugin.engine.inference import expand, out_paths
+    from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.utils.track import track
+    from vitdet_plugin.visualization.cam import DEFAULT, CamExplainer
+    from vitdet_plugin.visualization.heat import draw_heat_maps
+    check_output_path('--out', args.out, is_folder=True)
+    paths = list(expand(args.inputs))
+    loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
+    labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]
+    explainer, out = CamExplainer(loaded, args.method or DEFAULT), Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    targets = out_paths(paths, out)
+    for path, target in zip(paths, track(targets, len(targets), 'images')):
+        image, heat_maps = explainer(path, labels, args.most, args.score_thr)
+        drawn = draw_heat_maps(image, heat_maps, loaded.classes, f'{path.parent.name}/{path.name}')
+        cv2.imwrite(str(target), drawn[..., ::-1])
+    print(f'{len(paths)} images in {out}')
+
+
+def _label(name: str, classes: Sequence[str]) -> int:
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.text import suggest
+    if name in classes:
+        return list(classes).index(name)
+    if name.isdigit() and (not classes or int(name) < len(classes)):
+        return int(name)
+    raise UserError(f'--classes {name}: no such class{suggest(name, classes)}; there are {", ".join(classes)}')

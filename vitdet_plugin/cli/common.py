@@ -1,0 +1,169 @@
+"""What the subcommands share: common arguments, parsing, early checks of input files, one-line errors.
+
+Nothing here imports torch or mmengine, so that ``--help`` and errors in arguments answer immediately.
+"""
+
+import argparse
+import atexit
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+# arguments that name existing files -> what to give instead of a missing one
+_INPUT_FILES = {
+    'checkpoint': 'give a checkpoint file or a work directory',
+    'load_from': 'give a checkpoint file',
+    'source': 'give a checkpoint file',
+    'inputs': 'give an image or a folder of images',
+    'folder': 'give the folder of the images',
+    'ann': 'give an annotation file',
+    'path': 'give an annotation file or a folder of classes',
+    'logs': 'give a work directory or a scalars.json file',
+}
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that train and test have in common, including those of older toolboxes."""
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument('--launcher', choices=LAUNCHERS,
+                        help='how the ranks were started (default: pytorch under torchrun, otherwise none)')
+    parser.add_argument('--cfg-options', '--options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+                        help='change keys of the config: optim_wrapper.optimizer.lr=1e-4 model.backbone.depth=4 '
+                             'classes="[a,b]"')
+    parser.add_argument('--skip-preflight', action='store_true',
+                        help='do not check data, classes, checkpoint and disk before starting')
+    parser.add_argument('--local-rank', type=int, help='given by python -m torch.distributed.launch')
+    for old in ('--gpus', '--gpu-ids', '--gpu-id'):
+        parser.add_argument(old, nargs='+', help=argparse.SUPPRESS)
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the positional config."""
+    parser.add_argument('config', help='config file, name of a shipped config (vitdet_demo), or PACKAGE::CONFIG '
+                                       '(mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py)')
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add config and checkpoint, for commands that run a trained model."""
+    add_config_argument(parser)
+    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+
+
+def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
+    """Add ``--cfg-options`` and, unless ``device`` is False, ``--device``."""
+    if device:
+        parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+                        help='change keys of the config: model.test_cfg.rcnn.max_per_img=20')
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
+          optional_values: dict[str, Callable[[str], bool]] | None = None) -> argparse.Namespace:
+    """Parse a command line in which ``--work_dir`` and ``--work-dir`` mean the same.
+
+    Args:
+        parser: The command's parser.
+        argv: Arguments without the program's name; ``sys.argv[1:]`` by default.
+        optional_values: For options with an optional value (``--amp [fp16]``), a function that returns whether the
+            word after it is that value; otherwise the word is left to the positional arguments.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    normalized = []
+    for index, word in enumerate(words):
+        if word.startswith('--'):
+            name, equals, value = word.partition('=')
+            word = name.replace('_', '-') + equals + value
+            is_value = (optional_values or {}).get(word)
+            following = words[index + 1] if index + 1 < len(words) else None
+            if is_value and following is not None and not following.startswith('--') and not is_value(following):
+                word += '=auto'
+        normalized.append(word)
+    args = parser.parse_args(normalized)
+    _apply_old_arguments(args)
+    return args
+
+
+def _apply_old_arguments(args: argparse.Namespace) -> None:
+    for old in ('gpus', 'gpu_ids', 'gpu_id'):
+        if getattr(args, old, None):
+            warn(f'--{old.replace("_", "-")} has no effect: CUDA_VISIBLE_DEVICES selects devices and '
+                 'torchrun --nproc-per-node N starts N ranks')
+    if getattr(args, 'local_rank', None) is not None:
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error, on the first rank only."""
+    if is_first_rank():
+        print(f'warning: {line}', file=sys.stderr)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the first rank, by the variables of the launchers."""
+    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+
+
+def check_inputs(args: argparse.Namespace) -> None:
+    """Check that the config and the input files exist, before anything slow is imported.
+
+    Raises:
+        UserError: Names the first file that does not exist.
+    """
+    from vitdet_plugin.config.names import find_config
+    from vitdet_plugin.errors import UserError
+    for config in _paths(args, 'config') + _paths(args, 'configs'):
+        if '::' not in config:  # finding another package's configs imports mmengine
+            find_config(config)
+    for name, advice in _INPUT_FILES.items():
+        for path in _paths(args, name):
+            if '://' not in path and not os.path.exists(path):
+                raise UserError(f'{path} does not exist; {advice}')
+
+
+def _paths(args: argparse.Namespace, name: str) -> list[str]:
+    value = getattr(args, name, None)
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [str(each) for each in values if each]
+
+
+def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | None]) -> int:
+    """Run ``action(args)``; a ``UserError`` becomes one ``error:`` line and status 2.
+
+    With ``VITDET_DEBUG=1`` the traceback is shown instead.
+
+    Args:
+        args: Parsed arguments; input files that they name are checked first.
+        action: Returns the exit status, or None for 0.
+    """
+    from vitdet_plugin.errors import UserError
+    try:
+        check_inputs(args)
+        return action(args) or 0
+    except UserError as error:
+        if os.environ.get('VITDET_DEBUG') == '1':
+            raise
+        sys.stdout.flush()
+        rank = ''
+        if not is_first_rank():  # an error common to all ranks is printed by the first, whose exit ends the others
+            time.sleep(3)
+            rank = f'rank {os.environ.get("RANK")}: '
+        print(f'error: {rank}{error}', file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt:
+        print('stopped', file=sys.stderr)
+        return 130
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with ``status`` after its exit handlers, without finalizing the interpreter.
+
+    For commands that run as ranks: if a thread of gloo releases a tensor while Python is finalized, the process aborts,
+    and a rank that has done all its work would count as failed.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

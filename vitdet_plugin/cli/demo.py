@@ -1,0 +1,120 @@
+"""``vitdet demo``: write the demo set, train a small model on it, evaluate, draw results."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from vitdet_plugin.cli import make_demo_set, pretrain_demo
+from vitdet_plugin.cli.common import parse, run
+
+DATA = Path('data/demo')
+METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
+PARTS = {'make-set': make_demo_set, 'pretrain': pretrain_demo}
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description='Create a small data set, train a model on it, evaluate it and draw the results: '
+                               'data/demo and work_dirs/ in the current folder (about 9 minutes on 2 cores).',
+        epilog='parts of the demo: vitdet demo make-set --help, vitdet demo pretrain --help')
+    parser.add_argument('config', nargs='?', default='vitdet_demo',
+                        help='a config for the demo set, file or name of a shipped one (default: %(default)s)')
+    parser.add_argument('--ranks', type=int, default=min(2, os.cpu_count() or 1),
+                        help='processes that train together, one thread each (default: %(default)s)')
+    parser.add_argument('--out', type=Path, default=Path(), metavar='DIR',
+                        help='folder for data/demo and work_dirs/ (default: the current one)')
+    parser.add_argument('--data-only', action='store_true', help='only write the data set')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in PARTS:
+        return PARTS[words[0]].main(words[1:], prog=f'{prog or "demo"} {words[0]}')
+    return run(parse(build_parser(prog), words), demo_command)
+
+
+def demo_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.config.names import find_config
+    from vitdet_plugin.utils.paths import check_output_path
+    check_output_path('--out', args.out, is_folder=True)
+    config = os.path.abspath(find_config(args.config))
+    if args.data_only:
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_set(args.out)
+    else:
+        train_and_test(config, args.ranks, args.out)
+
+
+def write_set(out: Path) -> None:
+    """Write the demo set below ``out``, unless it exists."""
+    if (out / DATA / 'annotations' / 'val.json').is_file():
+        print(f'{out / DATA} exists already')
+    else:
+        vitdet('demo', 'make-set', '--out', DATA, cwd=out)
+
+
+def train_and_test(config: str, ranks: int, out: Path) -> None:
+    """Run the demo in the folder ``out``, whose ``data/demo`` the config names.
+
+    Raises:
+        UserError: The batch size of the config cannot be divided by the number of ranks.
+    """
+    from vitdet_plugin.config.loading import load_config
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.visualization.curves import plot_curves
+    cfg = load_config(config)
+    if 'batch_size' not in (cfg.get('train_dataloader') or {}):
+        raise UserError(f'{config} has no train_dataloader.batch_size; is it a config for the demo set?')
+    batch, work = cfg.train_dataloader.batch_size, Path('work_dirs') / Path(config).stem
+    if batch % ranks:
+        raise UserError(f'{config}: train_dataloader.batch_size={batch} is not divisible by {ranks} ranks; set --ranks')
+    start = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    write_set(out)
+    # one thread per rank: the per-image work of a detector is Python, which threads do not share
+    os.environ['OMP_NUM_THREADS'] = '1'
+    options = ['--no-validate', '--work-dir', work,  # the evaluation follows
+               '--cfg-options', f'train_dataloader.batch_size={batch // ranks}']
+    if cfg.get('bf16_pays', True) and has_bf16_units():
+        options = ['--amp', 'bf16', *options]
+    written = time.monotonic()
+    vitdet('train', config, '--launcher', 'pytorch' if ranks > 1 else 'none', *options, cwd=out, ranks=ranks)
+    trained = time.monotonic()
+    checkpoint = work / (out / work / 'last_checkpoint').read_text().strip().rsplit('/', 1)[-1]
+    images, curves = work / 'images', work / 'curves.png'
+    vitdet('test', config, checkpoint, '--show-dir', images, '--work-dir', work / 'test', cwd=out)
+    newest = max((out / work / 'test').glob('*/*.json'), key=lambda path: path.stat().st_mtime)
+    metrics = json.loads(newest.read_text().splitlines()[-1])
+    (out / work / 'metrics.json').write_text(json.dumps(metrics, indent=1))
+    scalars = max((out / work).glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime)
+    plot_curves(scalars, out / curves, f'{work.name} on the demo set')
+    print(f'trained in {(trained - written) / 60:.1f} minutes, {(time.monotonic() - start) / 60:.1f} minutes in total')
+    print(f'checkpoint: {out / checkpoint}\nimages, predictions next to ground truth: {out / images}\n'
+          f'curves: {out / curves}')
+    scores = [f'{name} AP50={metrics[key]:.2f}' for name, key in METRICS.items() if key in metrics]
+    print(f'demo: {" ".join(scores)}')
+
+
+def has_bf16_units() -> bool:
+    """Whether bfloat16 is faster than float32 on this processor; without such units it is slower."""
+    import torch
+    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
+    return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
+
+
+def vitdet(*words: object, cwd: Path, ranks: int = 1) -> None:
+    """Run a subcommand in a new process; if it fails, it has printed why, and its status ends the demo."""
+    launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}'] if ranks > 1 else []
+    package = Path(str(resources.files('vitdet_plugin'))).parent  # a checkout need not be on PYTHONPATH
+    paths = os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))
+    status = subprocess.run([sys.executable, *launcher, '-m', 'vitdet_plugin', *map(str, words)], cwd=cwd,
+                            env={**os.environ, 'PYTHONPATH': paths}).returncode
+    if status:
+        sys.exit(status)

@@ -1,0 +1,38 @@
+"""``vitdet export CONFIG CHECKPOINT --out FILE.onnx``: export a model to ONNX."""
+
+import argparse
+from collections.abc import Sequence
+
+from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description='Write a classifier or a detector as an ONNX file that includes the normalization, and '
+                               'compare ONNX Runtime with PyTorch.')
+    add_model_arguments(parser)
+    parser.add_argument('--out', required=True, metavar='FILE.onnx', help='file to write')
+    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
+                        help="input size in pixels (default: the output size of the config's test pipeline)")
+    parser.add_argument('--features', action='store_true', help='export only backbone and neck of a detector')
+    parser.add_argument('--opset', type=int, default=18, metavar='N', help='opset version (default: 18)')
+    add_config_options(parser, device=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    return run(parse(build_parser(prog), argv), export_command)
+
+
+def export_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.evaluation.complexity import input_shape
+    from vitdet_plugin.export.onnx import export_onnx
+    from vitdet_plugin.utils.paths import check_output_path
+    check_output_path('--out', args.out, is_folder=False)
+    loaded = load_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
+    shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)
+    difference = export_onnx(loaded, args.out, shape, args.opset, args.features)
+    part = 'classifier' if loaded.is_classifier else 'backbone and neck' if args.features else 'detector'
+    print(f'{args.out}: {part}, input 1 x 3 x {shape[0]} x {shape[1]} (RGB, 0 to 255), ONNX Runtime within '
+          f'{difference:.1e} of PyTorch')

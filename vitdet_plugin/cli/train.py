@@ -1,0 +1,54 @@
+"""``vitdet train CONFIG``: train a detector or classifier."""
+
+import argparse
+from collections.abc import Sequence
+
+from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, parse, run
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description='Train a detector or classifier from a config file.')
+    add_config_argument(parser)
+    add_common_arguments(parser)
+    parser.add_argument('--amp', nargs='?', const='auto', choices=('auto', 'fp16', 'bf16'),
+                        help='mixed precision; without a value fp16 on a GPU and bf16 on a CPU')
+    parser.add_argument('--fp16', action='store_const', const='fp16', dest='amp', help='the same as --amp fp16')
+    parser.add_argument('--resume', '--resume-from', nargs='?', const='auto', metavar='PATH',
+                        help='continue from PATH, or from the newest checkpoint in the work directory')
+    parser.add_argument('--load-from', metavar='PATH', help='start from these weights (overrides load_from)')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help="scale the learning rate by batch size / the config's auto_scale_lr.base_batch_size")
+    parser.add_argument('--seed', type=int, help='seed of all random number generators')
+    parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms only')
+    parser.add_argument('--eval', nargs='*', metavar='METRIC',
+                        help='after training, evaluate the best (or else the last) checkpoint on the test split')
+    parser.add_argument('--no-validate', action='store_true', help='no evaluation during training')
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
+    """Parse a command line of ``vitdet train``; ``--amp`` and ``--resume`` do not consume the config after them."""
+    return parse(build_parser(prog), argv, {
+        '--amp': lambda word: word in ('auto', 'fp16', 'bf16'),
+        '--resume': _is_checkpoint,
+        '--resume-from': _is_checkpoint,
+    })
+
+
+def _is_checkpoint(word: str) -> bool:
+    if word.endswith('.py') or '::' in word:
+        return False
+    from vitdet_plugin.config.names import shipped_configs
+    return word not in shipped_configs()
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    return run(parse_args(argv, prog), train_command)
+
+
+def train_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.api import train
+    train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from, amp=args.amp,
+          seed=args.seed, deterministic=args.deterministic, auto_scale_lr=args.auto_scale_lr,
+          validate=not args.no_validate, eval=args.eval, cfg_options=args.cfg_options, launcher=args.launcher,
+          local_rank=args.local_rank, skip_preflight=args.skip_preflight)

@@ -1,0 +1,63 @@
+"""Watch the losses of a training and decide about its optimizer steps, on the instances of that training only."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+
+from vitdet_plugin.compat.patching import Patch
+
+_PARSE = Patch('mmengine.model.BaseModel', 'parse_losses', upstream='mmengine 0.10',
+               why='no hook receives the parts of a loss before the optimizer step (one model)')
+_UPDATE = Patch('mmengine.optim.OptimWrapper', 'update_params', upstream='mmengine 0.10',
+                why='no hook can leave a step out after its loss is known (one optimizer wrapper)')
+_CLIP = Patch('mmengine.optim.OptimWrapper', '_clip_grad', upstream='mmengine 0.10',
+              why="clips by the norm of one rank's shard under FSDP (one optimizer wrapper)")
+
+
+def watch_losses(model: nn.Module, receive: Callable[[dict[str, Any]], None]) -> None:
+    """Call ``receive`` with the parts of each loss that ``model.parse_losses`` returns."""
+
+    def wrap(parse: Callable) -> Callable:
+        def parse_losses(losses, *args, **kwargs):
+            total, parts = parse(losses, *args, **kwargs)
+            receive(parts)
+            return total, parts
+
+        return parse_losses
+
+    _PARSE.install(wrap, model)
+
+
+def guard_steps(optim_wrapper: OptimWrapper, is_refused: Callable[[Tensor], bool]) -> bool:
+    """Leave out the steps whose loss ``is_refused``: gradients accumulated so far are dropped with them.
+
+    Args:
+        optim_wrapper: The one of the training.
+        is_refused: Called with each loss before its backward pass.
+
+    Returns:
+        False if the steps of ``optim_wrapper`` are guarded already; nothing is changed then.
+    """
+    if _UPDATE.is_on(optim_wrapper.update_params):
+        return False
+
+    def wrap(update: Callable) -> Callable:
+        def update_params(loss, *args, **kwargs):
+            if is_refused(loss):
+                optim_wrapper._inner_count += 1
+                if optim_wrapper.should_update():
+                    optim_wrapper.zero_grad()
+                return
+            update(loss, *args, **kwargs)
+
+        return update_params
+
+    _UPDATE.install(wrap, optim_wrapper)
+    return True
+
+
+def clip_with(optim_wrapper: OptimWrapper, clip: Callable[[], None]) -> None:
+    """Clip the gradients of ``optim_wrapper`` by calling ``clip``."""
+    _CLIP.install(lambda original: clip, optim_wrapper)

@@ -1,0 +1,227 @@
+"""COCO annotation files: open and validate one, and read the fields of its entries.
+
+Conversions, checks, statistics and data sets all read COCO files through this module, so that they agree on what is
+valid. :func:`read_coco` validates the structure of the file. The other functions read one entry each and return None
+for an invalid value; the caller decides whether that is an error, a finding or an entry to skip.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vitdet_plugin.errors import UserError
+
+MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
+
+
+def read_coco(path: str | Path, needs_annotations: bool = True, is_partial: bool = False) -> dict:
+    """Read a COCO file and validate its structure.
+
+    Args:
+        path: JSON file.
+        needs_annotations: Whether a file without the key ``annotations`` is an error, as for conversions; files of
+            test sets have none.
+        is_partial: Decode only the lists of images and categories, for a quick look at a large file.
+
+    Returns:
+        Its content. ``images`` and ``categories`` are non-empty lists of dicts. ``annotations`` is a list of unchecked
+        entries, empty if the file has none; it is absent with ``is_partial``.
+
+    Raises:
+        UserError: The file does not exist, is not JSON (with line and column), or is not COCO.
+    """
+    content = _decode(path, _read_text(path), is_partial)
+    for key in ('images', 'categories'):
+        if not isinstance(content.get(key), list) or not all(isinstance(each, dict) for each in content[key]):
+            raise UserError(f'{path}: not a COCO file: it needs a list {key!r} of objects')
+        if not content[key]:
+            raise UserError(f'{path}: the list {key!r} is empty')
+    if is_partial:
+        return content
+    if 'annotations' not in content and not needs_annotations:
+        content['annotations'] = []
+    if not isinstance(content.get('annotations'), list):
+        raise UserError(f"{path}: not a COCO file: it needs a list 'annotations'")
+    return content
+
+
+def index_by_id(entries: Sequence[dict], what: str) -> tuple[dict[int | str, dict], list[tuple[str, str]]]:
+    """Map the ids of images or categories to their entries, in the order of the file.
+
+    Args:
+        entries: Images or categories.
+        what: 'image' or 'category', for the faults.
+
+    Returns:
+        The map, and ``(kind, where)`` of every entry that is not in it: no valid id, or an id that occurred before.
+    """
+    index: dict[int | str, dict] = {}
+    faults = []
+    for number, entry in enumerate(entries):
+        key = entry.get('id')
+        if not is_id(key):
+            faults.append((f'{what} entries without an id', f'number {number}'))
+        elif key in index:
+            faults.append((f'{what} ids that occur twice', f'{what} {key}'))
+        else:
+            index[key] = entry
+    return index, faults
+
+
+def require_index(entries: Sequence[dict], what: str, path: str | Path) -> dict[int | str, dict]:
+    """Map ids to entries as :func:`index_by_id` does, for callers that need all of them.
+
+    Raises:
+        UserError: An entry has no valid id, or an id occurs twice.
+    """
+    index, faults = index_by_id(entries, what)
+    if faults:
+        kind, where = faults[0]
+        raise UserError(f"{path}: {kind}: {where}; 'vitdet check' lists every problem of the file")
+    return index
+
+
+def require_class_names(categories: Sequence[dict], path: str | Path) -> list[str]:
+    """Return the names of the categories in the order of the file.
+
+    Raises:
+        UserError: A category has no name, or its name is not a text.
+    """
+    for number, category in enumerate(categories):
+        if not isinstance(category.get('name'), str):
+            raise UserError(f'{path}: categories without a name: number {number}; add "name" to the entry')
+    return [category['name'] for category in categories]
+
+
+def image_file_name(image: dict) -> str | None:
+    """Return the path of an image below the image folder, or None if the entry has no valid one.
+
+    LVIS has no ``file_name``; the last two parts of ``coco_url`` are used: ``train2017/000000000001.jpg``.
+    """
+    key = 'file_name' if 'file_name' in image else 'coco_url'
+    name = image.get(key)
+    if not isinstance(name, str) or not name or '\0' in name:
+        return None
+    return name if key == 'file_name' else '/'.join(name.split('/')[-2:])
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a file name points outside the image folder: an absolute path, or too many ``..``."""
+    if os.path.isabs(name) or '\\' in name and ':' in name:
+        return True
+    depth = 0
+    for part in PurePosixPath(name).parts:
+        depth += -1 if part == '..' else 1
+        if depth < 0:
+            return True
+    return False
+
+
+def image_size(image: dict) -> tuple[float, float] | None:
+    """Return the annotated (width, height) of an image in pixels, or None if one is missing or not plausible."""
+    size = image.get('width'), image.get('height')
+    return size if all(is_number(side) and 1 <= side <= MAX_PIXELS for side in size) else None
+
+
+def annotation_box(annotation: dict) -> tuple[float, float, float, float] | None:
+    """Return the box of an annotation as (x, y, width, height) in pixels, or None if it is not four finite numbers."""
+    box = annotation.get('bbox')
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(is_number(value) for value in box):
+        return None
+    return tuple(box)
+
+
+def is_crowd(annotation: dict) -> bool:
+    """Whether an annotation is a region of many objects, which is not trained on."""
+    return bool(annotation.get('iscrowd'))
+
+
+def find_bad_reference(annotation: Any, images: dict, categories: dict) -> str | None:
+    """Return why an annotation belongs to no image or no category of the file, or None if it does.
+
+    Args:
+        annotation: Entry of ``annotations``.
+        images: Images by id.
+        categories: Categories by id.
+    """
+    if not isinstance(annotation, dict):
+        return f'expected an object, found {type(annotation).__name__}'
+    for key, known in (('image_id', images), ('category_id', categories)):
+        value = annotation.get(key)
+        if not is_id(value) or value not in known:
+            return f'{key} {value} is not in the file'
+    return None
+
+
+def describe_annotation(annotation: Any, number: int) -> str:
+    """Return the name of an annotation for messages: its id or, without one, its position in the list."""
+    key = annotation.get('id') if isinstance(annotation, dict) else None
+    return f'annotation {key}' if is_id(key) else f'annotation number {number}'
+
+
+def is_id(key: Any) -> bool:
+    """Whether a value can be an id: an integer or a text."""
+    return isinstance(key, (int, str)) and not isinstance(key, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # integers in JSON have no limit
+        return False
+
+
+def _read_text(path: str | Path) -> str:
+    try:
+        text = Path(path).read_text(encoding='utf-8')
+    except FileNotFoundError:
+        raise UserError(f'{path} does not exist; give a COCO annotation file (.json)') from None
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path}: not valid JSON: not UTF-8 text ({error.reason} at byte {error.start})') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read ({error.strerror}); give a COCO annotation file (.json)') from None
+    if not text.strip():
+        raise UserError(f'{path}: the file is empty')
+    return text
+
+
+def _decode(path: str | Path, text: str, is_partial: bool) -> dict:
+    if is_partial and not text[-64:].rstrip().endswith('}'):
+        raise UserError(f'{path}: the file ends in the middle; download or copy it again')
+    try:
+        if is_partial:
+            return {key: _decode_list(text, key) for key in ('images', 'categories')}
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or deeply nested lists
+        raise UserError(f'{path}: not valid JSON: {str(error).splitlines()[0]}') from None
+    if not isinstance(content, dict):
+        raise UserError(f'{path}: not a COCO file: expected an object with images, annotations and categories, found a '
+                        f'{type(content).__name__}')
+    return content
+
+
+def _decode_list(text: str, key: str) -> list | None:
+    """Decode the list after ``"key":``. The same text may occur inside other values, so try every occurrence."""
+    start, decoder = 0, json.JSONDecoder()
+    while (start := text.find(f'"{key}"', start)) >= 0:
+        start += len(key) + 2
+        colon = start
+        while text[colon:colon + 1].isspace():
+            colon += 1
+        if text[colon:colon + 1] != ':':
+            continue
+        colon += 1
+        while text[colon:colon + 1].isspace():
+            colon += 1
+        value, _ = decoder.raw_decode(text, colon)
+        if isinstance(value, list):
+            return value
+    return None

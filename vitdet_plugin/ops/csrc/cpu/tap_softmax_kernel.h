@@ -1,0 +1,61 @@
+// Softmax over short runs of values for one instruction set; compiled several times by each_isa.h. As many runs as a
+// register has lanes are computed at once, because a run of 9 is too short to be split into registers.
+
+// exp(x) for x <= 0; 0 below -87. 2^n times a Taylor polynomial of the remainder.
+template <class S, class V>
+inline V exp_of_nonpositive(V x) {
+  if constexpr (std::is_same_v<S, double>) {
+    for (int lane = 0; lane < kLanes<S>; ++lane) {
+      x[lane] = std::exp(x[lane]);
+    }
+    return x;
+  } else {
+    using I = Vec<int32_t, kLanes<S>>;
+    const V zero{}, lowest = zero - 87.0f;
+    const V bounded = x < lowest ? lowest : x;
+    const V number = bounded == bounded ? bounded : zero;
+    const I power = __builtin_convertvector(number * 1.44269504f - 0.5f, I); // rounds to nearest, as it is negative
+    const V whole = __builtin_convertvector(power, V);
+    const V r = bounded - whole * 0.693359375f + whole * 2.12194440e-4f; // ln 2 in two parts
+    V sum = r * (1.0f / 5040) + 1.0f / 720;
+    for (const float factor : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+      sum = sum * r + factor;
+    }
+    const V result = sum * (V)((power + 127) << 23);
+    return x < lowest ? zero : result;
+  }
+}
+
+// Softmax of each of `count` runs of `taps` values; scratch holds taps registers.
+template <class T>
+void softmax_runs(
+    const T* from, T* to, int64_t count, int64_t taps, typename Compute<T>::type* scratch) {
+  using S = typename Compute<T>::type;
+  constexpr int kWidth = kLanes<S>;
+  using V = Vec<S, kWidth>;
+  for (int64_t start = 0; start < count; start += kWidth, from += kWidth * taps, to += kWidth * taps) {
+    const int64_t lanes = std::min<int64_t>(kWidth, count - start);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        scratch[tap * kWidth + lane] = static_cast<S>(from[lane * taps + tap]);
+      }
+    }
+    V largest = load<kWidth>(scratch), sum{};
+    for (int64_t tap = 1; tap < taps; ++tap) {
+      const V value = load<kWidth>(scratch + tap * kWidth);
+      largest = value > largest ? value : largest;
+    }
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      const V value = exp_of_nonpositive<S, V>(load<kWidth>(scratch + tap * kWidth) - largest);
+      store<kWidth, S, S>(scratch + tap * kWidth, value);
+      sum += value;
+    }
+    S factors[kWidth];
+    store<kWidth, S, S>(factors, S(1) / sum);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        to[lane * taps + tap] = static_cast<T>(scratch[tap * kWidth + lane] * factors[lane]);
+      }
+    }
+  }
+}

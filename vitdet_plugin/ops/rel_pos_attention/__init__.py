@@ -1,0 +1,46 @@
+"""Softmax attention with decomposed relative position bias, in interchangeable exact forms.
+
+All forms compute ``softmax(scale * q k^T + rel_h + rel_w) v`` and its gradients; they differ in time and memory.
+In the shapes below G = batch (and windows), N = heads, Q = queries, K = H * W keys, d = head dim.
+
+==========  ================  ======================================================================================
+form        module            description
+==========  ================  ======================================================================================
+chunked     ``chunked.py``    blocks of scores that fit the CPU's cache, recomputed in the backward pass (CPU)
+folded      ``folded.py``     bias folded into longer queries and keys, one call of PyTorch's fused attention (GPU)
+flex        ``flex.py``       ``flex_attention`` with the bias as score modifier (GPU, compiled there)
+dense       ``reference.py``  materializes a Q x K tensor for each head; used for ONNX
+==========  ================  ======================================================================================
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.ops.dispatch import Operator
+from vitdet_plugin.ops.rel_pos_attention import chunked, flex, folded, reference
+
+OPERATOR = Operator('rel_pos_attention', [chunked.BACKEND, folded.BACKEND, flex.BACKEND, reference.BACKEND])
+
+
+def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float,
+                      form: str | None = 'auto') -> Tensor:
+    """Attention with the bias ``rel_h[i, y] + rel_w[i, x]`` for query i and key (y, x).
+
+    Args:
+        q: (G, N, Q, d).
+        k, v: (G, N, H * W, d).
+        rel_h: (G, N, Q, H).
+        rel_w: (G, N, Q, W).
+        scale: factor of the scores ``q k^T``; the bias is not scaled.
+        form: form to use; None or 'auto': chunked on the CPU, folded elsewhere, dense while exporting.
+
+    Returns:
+        (G, N, Q, d).
+
+    Raises:
+        BackendError: ``form`` is unknown.
+    """
+    out: Tensor = OPERATOR.choose(case_of(q), form).run(q, k, v, rel_h, rel_w, scale)
+    return out

@@ -1,0 +1,52 @@
+"""Softmax over runs of the last dimension by the compiled CPU kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.native import STATUS
+
+
+def tap_softmax_cpu(logits: Tensor, taps: int) -> Tensor:
+    """(..., runs * taps) -> (..., runs * taps)."""
+    out: Tensor = torch.ops.vitdet_plugin.tap_softmax(logits, taps)
+    return out
+
+
+def _why_not(case: Case) -> str | None:
+    if reason := STATUS['cpu']:
+        return reason
+    if case.device != 'cpu':
+        return f'serves tensors on the CPU, not on {case.device}'
+    return 'cannot be exported to ONNX' if case.exporting and not case.named else None
+
+
+def _register() -> None:
+    """Register shapes for tracing, and the derivative."""
+    def like_logits(logits: Tensor, taps: int) -> Tensor:
+        return logits.new_empty(logits.shape)
+
+    def like_result(grad: Tensor, result: Tensor, taps: int) -> Tensor:
+        return result.new_empty(result.shape)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.taps = inputs[1]
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return torch.ops.vitdet_plugin.tap_softmax_backward(grad, *ctx.saved_tensors, ctx.taps), None
+
+    torch.library.register_fake(f'{NAMESPACE}::tap_softmax', like_logits)
+    torch.library.register_fake(f'{NAMESPACE}::tap_softmax_backward', like_result)
+    torch.library.register_autograd(f'{NAMESPACE}::tap_softmax', backward, setup_context=setup_context)
+
+
+if STATUS['cpu'] is None:
+    _register()
+
+BACKEND = Backend('cpu', tap_softmax_cpu, _why_not)

@@ -169,7 +169,7 @@ class Inferencer:
         found = predicted_objects(sample, tuple(sample.ori_shape[:2]))
         best_first = np.argsort(-found.scores, kind='stable')
         kept = Objects(found.boxes[best_first], found.labels[best_first], found.scores[best_first],
-                       None if found.masks is None else found.masks[best_first]).above(score_thr)
+                       None if found.masks is None else found.masks[best_first]).filter_by_score(score_thr)
         if out_path is not None:
             _write(out_path, draw_predictions_and_ground_truth(_rgb(source), kept, None, self.classes, score_thr))
         return Detections(_path_of(source), kept.boxes, kept.scores, kept.labels, self._names(kept.labels), kept.masks)

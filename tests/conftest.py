@@ -3,6 +3,10 @@
 import pytest
 from mmengine.registry import DefaultScope
 
+import vitdet_plugin
+
+vitdet_plugin.register_all()  # in every test, in whatever order the test files are imported
+
 
 @pytest.fixture(autouse=True, scope='module')
 def reset_default_scope():

@@ -4,10 +4,11 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-import vitdet_plugin  # noqa: F401  registers
+import vitdet_plugin
 from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.base import Backbone
 
+vitdet_plugin.register_all()
 BACKBONES = sorted({cls for cls in MODELS.module_dict.values() if isinstance(cls, type) and issubclass(cls, Backbone)},
                    key=lambda cls: cls.__name__)
 

@@ -140,8 +140,8 @@ def test_the_configs_pipeline_feeds_the_loss(tmp_path):
     whole = smooth(roi_align(maps, rois, (1, 1))[..., 0, 0])
     torch.testing.assert_close(losses['loss'], F.cross_entropy(cls_logits, whole))
     torch.testing.assert_close(losses['loss_aux'], 0.5 * F.cross_entropy(aux_logits.permute(0, 3, 1, 2), places))
-    with pytest.raises(UserError, match=r'grid of \(2, 3\), the last map has \(3, 3\)'):
+    with pytest.raises(UserError, match=r'grid of \(2, 3\), but the last map has \(3, 3\)'):
         head.loss((torch.randn(3, 32, 3, 3),), samples)
     head.num_classes = 2
-    with pytest.raises(UserError, match='have a class 2, the head num_classes=2'):
+    with pytest.raises(UserError, match='have class 2, but the head has num_classes=2'):
         head.loss((x,), samples)

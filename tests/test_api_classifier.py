@@ -13,7 +13,7 @@ from vitdet_plugin.api import Inferencer
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
 
-NEW = 'set/new pictures/9 b.png'  # language: ok
+NEW = 'set/new images/9 b.png'
 
 
 @pytest.fixture(scope='module')

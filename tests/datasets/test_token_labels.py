@@ -1,4 +1,4 @@
-"""Token-label files: read, cut, flipped and turned into the loss's targets as the formulas say."""
+"""Token-label files: reading, cropping, flipping, and the targets of the loss."""
 
 import copy
 from pathlib import Path
@@ -33,7 +33,7 @@ def scope():
 
 
 def write_labels(file: Path, rows: int = 6, columns: int = 6, classes: int = 3, top: int = 2, seed: int = 0):
-    """An official-looking file, and the (classes, rows, columns) map that it stands for."""
+    """Write a file in the official format and return its dense map (classes, rows, columns)."""
     logits = torch.randn(classes, rows, columns, generator=torch.Generator().manual_seed(seed)).half()
     values, indices = logits.topk(top, dim=0)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def write_labels(file: Path, rows: int = 6, columns: int = 6, classes: int = 3, 
     return torch.zeros(classes, rows, columns).scatter_(0, indices, values.float())
 
 
-def test_a_file_is_the_map_with_zeros_for_the_other_classes(tmp_path):
+def test_classes_that_are_not_in_the_file_are_zero(tmp_path):
     expected = write_labels(tmp_path / 'a.pt', classes=9, top=3)
     classes, maps = dense_map(read_token_labels(tmp_path / 'a.pt'))
     assert classes.dtype == torch.int64 and classes.tolist() == sorted(set(classes.tolist()))
@@ -50,7 +50,7 @@ def test_a_file_is_the_map_with_zeros_for_the_other_classes(tmp_path):
     assert torch.equal(found, expected)
 
 
-def test_whole_cells_are_taken_as_they_are():
+def test_pooling_of_whole_cells_is_exact():
     maps = torch.randn(3, 4, 8)
     torch.testing.assert_close(pool(maps, (0, 0, 1, 1), (4, 8)), maps)
     torch.testing.assert_close(pool(maps, (2 / 8, 1 / 4, 6 / 8, 3 / 4), (2, 4)), maps[:, 1:3, 2:6])
@@ -59,8 +59,8 @@ def test_whole_cells_are_taken_as_they_are():
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.1, 0.5), st.floats(0.1, 0.5), st.floats(0.2, 0.4), st.floats(0.2, 0.4))
-def test_places_of_the_crop_have_the_values_of_the_same_places_of_the_picture(x, y, width, height):
-    """On a map that grows linearly, every cell's average is the value at its centre."""
+def test_the_crop_is_pooled_at_the_right_positions(x, y, width, height):
+    """On a map that grows linearly, the average of a cell is the value at its center."""
     columns, rows = torch.meshgrid((torch.arange(20) + 0.5) / 20, (torch.arange(10) + 0.5) / 10, indexing='xy')
     found = pool(torch.stack([columns, rows]), (x, y, x + width, y + height), (5, 4))
     torch.testing.assert_close(found[0], (x + width * (torch.arange(4) + 0.5) / 4).expand(5, 4), atol=1e-5, rtol=0)
@@ -68,23 +68,23 @@ def test_places_of_the_crop_have_the_values_of_the_same_places_of_the_picture(x,
                                rtol=0)
 
 
-def test_the_crop_is_mmpretrains_and_says_where_it_is():
+def test_the_crop_equals_that_of_mmpretrain_and_returns_its_box():
     from mmpretrain.datasets.transforms import RandomResizedCrop
     columns, rows = np.meshgrid(np.arange(200), np.arange(100))
-    picture = np.stack([columns, rows, 0 * rows], 2).astype(np.uint8)
+    image = np.stack([columns, rows, 0 * rows], 2).astype(np.uint8)
     kwargs = dict(scale=(30, 40), backend='pillow', interpolation='bicubic')
     for seed in range(5):
         np.random.seed(seed)
-        found = RandomResizedCropWithBox(**kwargs)(dict(img=picture))
+        found = RandomResizedCropWithBox(**kwargs)(dict(img=image))
         np.random.seed(seed)
-        assert np.array_equal(found['img'], RandomResizedCrop(**kwargs)(dict(img=picture))['img'])
+        assert np.array_equal(found['img'], RandomResizedCrop(**kwargs)(dict(img=image))['img'])
         x1, y1, x2, y2 = found['crop_box']
         middle = found['img'][14:16, 19:21, :2].mean((0, 1)) + 0.5  # pixel i reaches from i to i + 1
         assert np.allclose(middle, (100 * (x1 + x2), 50 * (y1 + y2)), atol=1.5)
 
 
 @pytest.mark.parametrize('direction, axes', [('horizontal', 2), ('vertical', 1), ('diagonal', (1, 2))])
-def test_labels_are_flipped_with_the_picture(tmp_path, direction, axes):
+def test_labels_are_flipped_with_the_image(tmp_path, direction, axes):
     write_labels(tmp_path / 'Maize' / '1.pt')
     load, box = LoadTokenLabels(str(tmp_path), 4), (0.1, 0.2, 0.8, 0.7)
     plain = load(dict(img_path='train/Maize/1.png', crop_box=box, flip=False, flip_direction=None))
@@ -93,7 +93,7 @@ def test_labels_are_flipped_with_the_picture(tmp_path, direction, axes):
     assert torch.equal(flipped['gt_cls_logits'], plain['gt_cls_logits'])
 
 
-def test_mistakes_name_the_file(tmp_path):
+def test_errors_name_the_file(tmp_path):
     load = LoadTokenLabels(str(tmp_path), 4)
     with pytest.raises(UserError, match='RandomResizedCropWithBox before it'):
         load(dict(img_path='a/b.png'))
@@ -106,7 +106,7 @@ def test_mistakes_name_the_file(tmp_path):
 
 
 def test_the_configs_pipeline_feeds_the_loss(tmp_path):
-    """A batch through the config's own pipeline; targets by the formula over all classes, written out anew."""
+    """Targets of a batch from the config's own pipeline equal the formula over all classes."""
     root = write_class_folders(tmp_path / 'train', per_class=1, suffixes=('.png',))
     expected = {name: write_labels(tmp_path / 'labels' / name / '00.pt', seed=i) for i, name in enumerate(CLASSES)}
     cfg = load_config(str(ROOT / 'configs/classification/volo-d1_310e_imagenet-token-labels.py'))
@@ -134,12 +134,12 @@ def test_the_configs_pipeline_feeds_the_loss(tmp_path):
     corners = torch.tensor([[x1 * 6, y1 * 6, x2 * 6, y2 * 6] for (x1, y1, x2, y2), _ in boxes]) - 0.5
     rois, maps = torch.cat([torch.arange(3.0)[:, None], corners], 1), torch.stack(list(expected.values()))
     smooth = lambda logits: 0.9 * logits.softmax(1) + 0.1 / 3  # noqa: E731
-    places = smooth(roi_align(maps, rois, (2, 3)))
-    places = torch.stack([each.flip(2) if flip else each for each, (_, flip) in zip(places, boxes)])
+    targets = smooth(roi_align(maps, rois, (2, 3)))
+    targets = torch.stack([each.flip(2) if flip else each for each, (_, flip) in zip(targets, boxes)])
     assert {flip for _, flip in boxes} == {True, False}
     whole = smooth(roi_align(maps, rois, (1, 1))[..., 0, 0])
     torch.testing.assert_close(losses['loss'], F.cross_entropy(cls_logits, whole))
-    torch.testing.assert_close(losses['loss_aux'], 0.5 * F.cross_entropy(aux_logits.permute(0, 3, 1, 2), places))
+    torch.testing.assert_close(losses['loss_aux'], 0.5 * F.cross_entropy(aux_logits.permute(0, 3, 1, 2), targets))
     with pytest.raises(UserError, match=r'grid of \(2, 3\), but the last map has \(3, 3\)'):
         head.loss((torch.randn(3, 32, 3, 3),), samples)
     head.num_classes = 2

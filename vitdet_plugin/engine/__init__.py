@@ -1,4 +1,4 @@
-"""Training machinery: optimiser groups, hooks, loops, resuming, launch."""
+"""Runner, loops, hooks, optimizer groups, resuming, and distributed training."""
 
 from vitdet_plugin import register_all
 

@@ -26,7 +26,7 @@ from vitdet_plugin.errors import UserError
 PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]
 TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*.py') if path.name != '_checkout.py')
 COMMAND_LINES = [f'vitdet {name}' for name in COMMANDS]
-MODULES = ('benchmarks', 'ops_dcnv3.build')
+MODULES = ('benchmarks', 'ops_dcnv3.build', 'vitdet_plugin.ops.build')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 MAKEFILE = (ROOT / 'Makefile').read_text()
 OURS = re.compile(r'(?:^|\s)(?:vitdet [a-z-]+|tools/[\w/]+\.(?:py|sh)|make|'

@@ -155,10 +155,11 @@ class Inferencer:
         """
         sources = list(expand(images))
         targets = out_paths(sources, Path(out_dir)) if out_dir is not None else [None] * len(sources)
-        run = self._classify if self.is_classifier else self._detect
         pairs = zip(sources, targets)
-        return [run(source, score_thr, target)
-                for source, target in (track(pairs, len(sources), 'images') if progress else pairs)]
+        steps = track(pairs, len(sources), 'images') if progress else pairs
+        if self.is_classifier:
+            return [self._classify(source, target) for source, target in steps]
+        return [self._detect(source, score_thr, target) for source, target in steps]
 
     def _test_step(self, source: Path | np.ndarray) -> Any:
         data = self._pipeline(source)
@@ -167,6 +168,7 @@ class Inferencer:
     def _detect(self, source: Path | np.ndarray, score_thr: float, out_path: Path | None) -> Detections:
         sample = self._test_step(source)
         found = predicted_objects(sample, tuple(sample.ori_shape[:2]))
+        assert found.scores is not None  # only ground truth has no scores
         best_first = np.argsort(-found.scores, kind='stable')
         kept = Objects(found.boxes[best_first], found.labels[best_first], found.scores[best_first],
                        None if found.masks is None else found.masks[best_first]).filter_by_score(score_thr)
@@ -174,7 +176,7 @@ class Inferencer:
             _write(out_path, draw_predictions_and_ground_truth(_rgb(source), kept, None, self.classes, score_thr))
         return Detections(_path_of(source), kept.boxes, kept.scores, kept.labels, self._names(kept.labels), kept.masks)
 
-    def _classify(self, source: Path | np.ndarray, score_thr: float, out_path: Path | None) -> Classification:
+    def _classify(self, source: Path | np.ndarray, out_path: Path | None) -> Classification:
         scores = self._test_step(source).pred_score.float().cpu().numpy()
         labels = np.argsort(-scores, kind='stable')
         if out_path is not None:

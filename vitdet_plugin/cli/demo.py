@@ -82,7 +82,7 @@ def train_and_test(config: str, ranks: int, out: Path) -> None:
     os.environ['OMP_NUM_THREADS'] = '1'
     options = ['--no-validate', '--work-dir', work,  # the evaluation follows
                '--cfg-options', f'train_dataloader.batch_size={batch // ranks}']
-    if cfg.get('bf16_pays', True) and has_bf16_units():
+    if has_bf16_units():
         options = ['--amp', 'bf16', *options]
     written = time.monotonic()
     vitdet('train', config, '--launcher', 'pytorch' if ranks > 1 else 'none', *options, cwd=out, ranks=ranks)

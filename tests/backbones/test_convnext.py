@@ -48,7 +48,8 @@ def test_equals_timm(arch, tmp_path):
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         outs = backbone(x)
-        for ours, theirs in zip(outs, model.forward_intermediates(x, intermediates_only=True), strict=True):
+        stages = model.forward_intermediates(x, intermediates_only=True)[-4:]  # older versions of timm add the stem
+        for ours, theirs in zip(outs, stages, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(head(outs), model(x), atol=1e-4, rtol=1e-4)
 

@@ -43,7 +43,7 @@ def test_pickle_of_numpy_1_and_an_ordered_dict(tmp_path):
     """The published files were written with NumPy 1, whose internals had another name."""
     raw = pickle.dumps({'model': collections.OrderedDict(as_numpy(WEIGHTS))}, 2)
     old = raw.replace(b'numpy._core.multiarray', b'numpy.core.multiarray')
-    assert old != raw
+    assert b'numpy.core.multiarray' in old
     path = tmp_path / 'model.pkl'
     path.write_bytes(old)
     assert_same(load_state_dict_file(path))

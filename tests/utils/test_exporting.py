@@ -6,7 +6,7 @@ from torch import nn
 from vitdet_plugin.utils.exporting import is_exporting
 
 
-class Doubled(nn.Module):
+class Multiplied(nn.Module):
     """2 x, or 3 x while it is exported."""
 
     def forward(self, x):
@@ -14,15 +14,12 @@ class Doubled(nn.Module):
 
 
 def test_an_export_is_detected():
-    model, x = Doubled(), torch.ones(2)
+    model, x = Multiplied(), torch.ones(2)
     assert not is_exporting()
-    assert model(x).tolist() == [2, 2]
-    assert torch.export.export(model, (x,)).module()(x).tolist() == [3, 3]
+    assert torch.export.export(model, (x,), strict=False).module()(x).tolist() == [3, 3]
     assert not is_exporting()
 
 
-def test_torch_without_is_exporting_treats_compilation_as_export(monkeypatch):
-    monkeypatch.delattr(torch.compiler, 'is_exporting', raising=False)
-    assert not is_exporting()
-    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
-    assert is_exporting()
+def test_compilation_is_not_an_export():
+    model, x = Multiplied(), torch.ones(2)
+    assert torch.compile(model, backend='eager', fullgraph=True)(x).tolist() == [2, 2]

@@ -4,9 +4,9 @@ import torch
 
 
 def is_exporting() -> bool:
-    """Whether ``torch.onnx.export`` or ``torch.export`` is running.
-
-    torch before 2.7 has no ``torch.compiler.is_exporting``; compilation counts as an export there.
-    """
-    exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
-    return bool(torch.onnx.is_in_onnx_export() or exporting())
+    """Whether ``torch.onnx.export`` or ``torch.export`` is running."""
+    if hasattr(torch.compiler, 'is_exporting'):
+        exporting = torch.compiler.is_exporting()
+    else:  # torch 2.6: torch.export(strict=False) sets this flag, torch.compile does not
+        exporting = torch.compiler._is_compiling_flag
+    return bool(torch.onnx.is_in_onnx_export() or exporting)

@@ -75,6 +75,10 @@ def setup_options() -> dict[str, Any]:
     from torch.utils.cpp_extension import BuildExtension
 
     class OptionalBuild(BuildExtension):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # ninja would stop at the first extension that fails
+            super().__init__(*args, **{**kwargs, 'use_ninja': False})
+
         def build_extension(self, ext: Any) -> None:
             try:
                 super().build_extension(ext)
@@ -82,10 +86,9 @@ def setup_options() -> dict[str, Any]:
                 print(f'{ext.name} is left out: {error}', file=sys.stderr)
 
     skipped = () if should_build_cuda() else ('cuda',)
-    # without ninja, which would stop at the first extension that fails
     return dict(ext_modules=[extension(each, kind) for each in map(load_library, library.MODULES)
                              for kind in each.kinds if kind not in skipped],
-                cmdclass={'build_ext': OptionalBuild.with_options(use_ninja=False)})  # type: ignore[no-untyped-call]
+                cmdclass={'build_ext': OptionalBuild})
 
 
 def compile_kind(which: Library, kind: str, folder: Path) -> Path:
@@ -124,9 +127,11 @@ def _compile(name: str, kind: str, work: str) -> None:
     """Run setuptools, in a separate process, as it and the compilers write to the standard output."""
     from setuptools import setup
     from torch.utils.cpp_extension import BuildExtension
-    ninja = shutil.which('ninja') is not None
-    setup(name=f'{name}_native', packages=[], ext_modules=[extension(load_library(name), kind)],
-          cmdclass={'build_ext': BuildExtension.with_options(use_ninja=ninja)},
+    which = load_library(name)
+    built = extension(which, kind)
+    built.sources = [str(which.root / source) for source in built.sources]
+    os.chdir(work)  # setuptools reads the pyproject.toml of the current folder
+    setup(name=f'{name}_native', packages=[], ext_modules=[built], cmdclass={'build_ext': BuildExtension},
           script_args=['build_ext', '--build-lib', work, '--build-temp', f'{work}/objects'])
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vitdet_plugin.ops.dispatch import Case
-
-
-def is_exporting() -> bool:
-    """Whether a graph for ONNX or ``torch.export`` is being traced."""
-    return bool(torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting())
+from vitdet_plugin.utils.exporting import is_exporting
 
 
 def case_of(tensor: Tensor, **options: Any) -> Case:

@@ -85,7 +85,7 @@ def setup_options() -> dict[str, Any]:
     # without ninja, which would stop at the first extension that fails
     return dict(ext_modules=[extension(each, kind) for each in map(load_library, library.MODULES)
                              for kind in each.kinds if kind not in skipped],
-                cmdclass={'build_ext': OptionalBuild.with_options(use_ninja=False)})  # type: ignore[no-untyped-call]
+                cmdclass={'build_ext': OptionalBuild.with_options(use_ninja=False)})
 
 
 def compile_kind(which: Library, kind: str, folder: Path) -> Path:

@@ -63,7 +63,7 @@ class DenseSet:
                 classes[n, k] = 1 + label[annotation['category_id']]
                 x, y, width, height = annotation['bbox']
                 boxes[n, k] = x, y, x + width, y + height
-        return cls(*(torch.from_numpy(array) for array in (images, objects, classes, boxes)), len(label))
+        return cls(*(torch.from_numpy(array) for array in (images, objects, classes, boxes)), num_classes=len(label))
 
     def batch(self, count: int, crop: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Sample images, crops and flips: images (B, 3, c, c), classes (B, c, c), boxes (B, c, c, 4) of each pixel."""

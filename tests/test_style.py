@@ -26,7 +26,7 @@ def test_mypy_finds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(('path', 'source', 'code'), [
-    ('vitdet_plugin/necks/a.py', 'def f(x):\n    return x\n', '[no-untyped-def]'),
+    ('vitdet_plugin/backbones/a.py', 'def f(x):\n    return x\n', '[no-untyped-def]'),
     ('vitdet_plugin/heads/a.py', 'def f(x: int | None) -> int:\n    return x + 1\n', '[operator]'),
     ('vitdet_plugin/utils/a.py', 'def f(x: int) -> int:\n    return x\n\n\nf(1, 2)\n', '[call-arg]'),
 ])

@@ -86,6 +86,15 @@ def test_patches_of_14_become_16_and_their_grid_follows(tmp_path):
     assert torch.equal(there.patch_embed.proj.weight, here.patch_embed.proj.weight)
 
 
+def test_positions_that_are_not_a_square_are_not_resized(tmp_path):
+    state = official_names.mae(models.backbone(1).state_dict())
+    state |= {'patch_embed.proj.weight': torch.randn(16, 3, 14, 14), 'pos_embed': torch.randn(1, 250, 16)}
+    source = save(tmp_path / 'in.pth', state)
+    with pytest.raises(UserError, match=r'in\.pth: pos_embed of shape \(1, 250, 16\) .* --patch-size 0'):
+        convert_checkpoint(source, tmp_path / 'out.pth')
+    assert not convert_checkpoint(source, tmp_path / 'out.pth', patch_size=None).resized
+
+
 def test_scaled_rel_pos_is_given_by_name(tmp_path):
     group_norm = dict(type='GN', num_groups=1)
     state = models.detector(1, group_norm).state_dict()

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from pycocotools import mask as mask_utils
-from torch import nn
 
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.names import shipped_configs
@@ -100,7 +100,7 @@ class Inferencer:
         is_classifier: Whether :meth:`predict` returns :class:`Classification` or :class:`Detections`.
     """
 
-    def __init__(self, model: nn.Module, cfg: Config, classes: Sequence[str]) -> None:
+    def __init__(self, model: BaseModel, cfg: Config, classes: Sequence[str]) -> None:
         self.model, self.cfg, self.classes = model.eval(), cfg, tuple(classes)
         self.is_classifier = is_classifier(cfg)
         self._pipeline = TestPipeline(cfg)
@@ -172,6 +172,7 @@ class Inferencer:
         best_first = np.argsort(-found.scores, kind='stable')
         kept = Objects(found.boxes[best_first], found.labels[best_first], found.scores[best_first],
                        None if found.masks is None else found.masks[best_first]).filter_by_score(score_thr)
+        assert kept.scores is not None
         if out_path is not None:
             _write(out_path, draw_predictions_and_ground_truth(_rgb(source), kept, None, self.classes, score_thr))
         return Detections(_path_of(source), kept.boxes, kept.scores, kept.labels, self._names(kept.labels), kept.masks)
@@ -193,6 +194,8 @@ def _path_of(source: Path | np.ndarray) -> str | None:
 
 def _rgb(source: Path | np.ndarray) -> np.ndarray:
     image = source if isinstance(source, np.ndarray) else cv2.imread(str(source), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f'{source} cannot be read as an image; check the file')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.registry import MODELS
@@ -79,21 +80,22 @@ class ConvNeXtBackbone(Backbone):
         self.frozen_stages, self.drop_path_rate = frozen_stages, drop_path_rate
         self.layer_scale_init_value = layer_scale_init_value
 
-        def norm_layer(channels: int, **kwargs) -> nn.Module:
+        def norm_layer(channels: int, **kwargs: Any) -> nn.Module:
             return LayerNorm2d(channels, eps=norm_eps)
 
-        def norm_layer_cl(channels: int, **kwargs) -> nn.Module:
+        def norm_layer_cl(channels: int, **kwargs: Any) -> nn.Module:
             return nn.LayerNorm(channels, eps=norm_eps)
 
         self.stem = nn.Sequential(nn.Conv2d(in_channels, dims[0], kernel_size=4, stride=4), norm_layer(dims[0]))
         rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(depths)
         self.stages = nn.ModuleList()
         for i in range(stages):
-            self.stages.append(ConvNeXtStage(
+            stage = ConvNeXtStage(
                 dims[max(i - 1, 0)], dims[i], stride=1 if i == 0 else 2, depth=depths[i],
                 drop_path_rates=rates[i].tolist(), ls_init_value=layer_scale_init_value or None, use_grn=use_grn,
-                norm_layer=norm_layer, norm_layer_cl=norm_layer_cl))
-            for block in self.stages[-1].blocks if not use_grn else ():  # GRN needs the whole map
+                norm_layer=norm_layer, norm_layer_cl=norm_layer_cl)
+            self.stages.append(stage)
+            for block in stage.blocks if not use_grn else ():  # GRN needs the whole map
                 block.mlp = Mlp(dims[i], 4 * dims[i])
         self.with_cp = with_cp
         for i in out_indices if out_norms else ():
@@ -109,6 +111,7 @@ class ConvNeXtBackbone(Backbone):
     @with_cp.setter
     def with_cp(self, value: bool) -> None:
         self._with_cp = value
+        stage: ConvNeXtStage
         for stage in self.stages:
             stage.grad_checkpointing = value
 
@@ -117,7 +120,8 @@ class ConvNeXtBackbone(Backbone):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, (nn.LayerNorm, LayerNorm2d)):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from mmengine.registry import MODELS
@@ -35,8 +36,9 @@ ARCHS = {
 }
 _LETTERS = dict(t='tiny', s='small', b='base', l='large', xl='xlarge', h='huge', g='giant')
 _SIZES = ('channels', 'depths', 'groups')
-_VARIANT = dict(layer_scale=False, offset_scale=1.0, post_norm=False, res_post_norm=False, center_feature_scale=False,
-                remove_center=False, dw_kernel_size=None, level2_post_norm_block_ids=())
+_VARIANT: dict[str, Any] = dict(
+    layer_scale=False, offset_scale=1.0, post_norm=False, res_post_norm=False, center_feature_scale=False,
+    remove_center=False, dw_kernel_size=None, level2_post_norm_block_ids=())
 _ACTIVATIONS = dict(GELU=nn.GELU, ReLU=nn.ReLU, SiLU=nn.SiLU)
 
 
@@ -104,7 +106,7 @@ class Block(nn.Module):
     def _branch(self, x: Tensor, function: nn.Module, norm: nn.Module, gamma: Tensor | None,
                 branch_norm: nn.Module | None) -> Tensor:
         x = norm(function(x)) if self.post_norm else function(norm(x))
-        if self.has_branch_norm:
+        if branch_norm is not None and self.has_branch_norm:
             x = branch_norm(x)
         return x if gamma is None else gamma * x
 
@@ -113,7 +115,7 @@ class Level(nn.Module):
     """The blocks of one resolution, (B, H, W, channels) in and out; ``downsample`` leads to the next level."""
 
     def __init__(self, channels: int, group: int, variant: dict, drop_paths: Sequence[float], *, norm: str,
-                 post_norm_ids: Sequence[int], downsample: bool, **options) -> None:
+                 post_norm_ids: Sequence[int], downsample: bool, **options: Any) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([
             Block(channels, group, variant, drop_path=rate, norm=norm, **options) for rate in drop_paths])
@@ -198,9 +200,10 @@ class InternImage(Backbone):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d)):
                 module.reset_parameters()
-            elif isinstance(module, Block) and module.gamma1 is not None:
-                nn.init.constant_(module.gamma1, module.layer_scale)
-                nn.init.constant_(module.gamma2, module.layer_scale)
+            elif isinstance(module, Block):
+                for gamma in (module.gamma1, module.gamma2):
+                    if gamma is not None:
+                        nn.init.constant_(gamma, module.layer_scale)
         for module in self.modules():  # last: offsets and masks start at zero, unlike other linear layers
             if isinstance(module, DCNv3):
                 module.reset_parameters()
@@ -209,9 +212,10 @@ class InternImage(Backbone):
         """(B, in_channels, H, W) -> one map (B, C_i, H_i, W_i) for each of ``out_indices``, channels-last in memory."""
         x = self.pos_drop(self.patch_embed(x))
         maps = {}
-        for i, level in enumerate(self.levels[:max(self.out_indices) + 1]):
+        for i in range(max(self.out_indices) + 1):
+            level = self._level(i)
             x = maps[i] = level(x, self.with_cp)
-            if i < max(self.out_indices):
+            if i < max(self.out_indices) and level.downsample is not None:
                 x = level.downsample(x)
         return tuple(maps[i].permute(0, 3, 1, 2) for i in self.out_indices)
 
@@ -232,7 +236,7 @@ class InternImage(Backbone):
         if parts[2] == 'blocks':
             return 1 + before + int(parts[3])
         if parts[2] == 'post_norms':
-            return 1 + before + self.levels[level].post_norm_ids[int(parts[3])]
+            return 1 + before + self._level(level).post_norm_ids[int(parts[3])]
         return 1 + before + self.depths[level]
 
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
@@ -247,6 +251,9 @@ class InternImage(Backbone):
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the stem and the first ``frozen_stages`` levels, each with its downsampling."""
         return [self.patch_embed, *self.levels[:self.frozen_stages]]
+
+    def _level(self, index: int) -> Level:
+        return cast(Level, self.levels[index])  # ModuleList has no type parameter
 
     def _after_last_map(self) -> list[nn.Module]:
         last = max(self.out_indices)

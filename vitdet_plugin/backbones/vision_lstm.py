@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,7 @@ from vitdet_plugin.utils.exporting import is_exporting
 # Table 1 of the paper; depth counts blocks of one direction. Any other size is given as a dict with the same keys.
 ARCHS = {'tiny': dict(dim=192, depth=24), 'small': dict(dim=384, depth=24), 'base': dict(dim=768, depth=24)}
 # Differences of the two published versions, apart from the pooling.
-VERSIONS = {
+VERSIONS: dict[int, dict[str, Any]] = {
     1: dict(conv_kind='causal1d', conv_kernel_size=4, proj_bias=False, norm_bias=False),
     2: dict(conv_kind='2d', conv_kernel_size=3, proj_bias=True, norm_bias=True),
 }
@@ -73,7 +74,7 @@ class ConvStem(nn.Sequential):
 class Block(nn.Module):
     """``x + drop_path(layer(norm(x)))`` over tokens (B, H * W, dim)."""
 
-    def __init__(self, dim: int, *, drop_path: float, norm_bias: bool, **layer: object) -> None:
+    def __init__(self, dim: int, *, drop_path: float, norm_bias: bool, **layer: Any) -> None:
         super().__init__()
         self.norm = OffsetLayerNorm(dim, bias=norm_bias)
         self.layer = ViLLayer(dim, norm_bias=norm_bias, **layer)
@@ -131,7 +132,7 @@ class VisionLSTM(Backbone):
 
         self.embed_dim, self.patch_size, self.stride, self.version = dim, patch_size, stride, version
         self.frozen_stages, self.with_cp, self.mask_padding = frozen_stages, with_cp, mask_padding
-        self.out_indices, self.pooling = out_indices, pooling
+        self.out_indices, self.pooling, self.conv_kind = out_indices, pooling, kind['conv_kind']
         pooled_dim = 2 * dim if pooling == 'bilateral_flatten' else dim
         self.out_channels = (dim,) * len(out_indices) if pooling is None else (pooled_dim,)
         self.out_strides = (stride,) * len(self.out_channels)
@@ -175,9 +176,10 @@ class VisionLSTM(Backbone):
         if sizes is None and self.mask_padding and not is_exporting():
             sizes = unpadded_sizes(x)
         x = self.patch_embed(x)
-        hw = tuple(x.shape[1:3])
-        grids = None if sizes is None else [tuple(min(full, max(1, -(-side // self.stride)))
-                                                  for side, full in zip(size, hw)) for size in sizes]
+        h, w = x.shape[1:3]
+        hw = h, w
+        grids = None if sizes is None else [(self._tokens(height, h), self._tokens(width, w))
+                                            for height, width in sizes]
         if grids is None or all(grid == hw for grid in grids):
             x, valid, order = (x + self._positions(hw)).flatten(1, 2), None, None
         else:
@@ -191,6 +193,10 @@ class VisionLSTM(Backbone):
             if i in self.out_indices and self.pooling is None:
                 maps.append(self._to_map(self._normalize(i, x), hw, order))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
+
+    def _tokens(self, pixels: int, most: int) -> int:
+        """Return the number of tokens along a side of an image, at least 1 and at most ``most``."""
+        return min(most, max(1, -(-pixels // self.stride)))
 
     def _positions(self, hw: tuple[int, int]) -> Tensor:
         """Return ``pos_embed`` for a grid, (1, H, W, dim), bicubic."""
@@ -221,7 +227,7 @@ class VisionLSTM(Backbone):
         heights, widths = torch.tensor(grids, device=x.device).unbind(1)
         rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
         valid = ((rows < heights[:, None])[:, :, None] & (columns < widths[:, None])[:, None, :]).flatten(1)
-        if self.blocks[0].layer.conv_kind == '2d':
+        if self.conv_kind == '2d':
             return x, valid, None
         order = valid.int().argsort(stable=True, dim=1, descending=True)
         return x.gather(1, order[..., None].expand_as(x)), valid.gather(1, order), order

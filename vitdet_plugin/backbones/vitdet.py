@@ -99,7 +99,7 @@ class ViTDet(Backbone):
         if not -1 <= frozen_stages <= depth:
             raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {depth} of a backbone of {depth} blocks')
         if propagation_indexes is None:
-            propagation_indexes = {max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)}
+            propagation_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
                  'conv': set(residual_block_indexes)}
         if propagation != 'none':
@@ -138,9 +138,10 @@ class ViTDet(Backbone):
                 module.reset_parameters()
             elif isinstance(module, ResidualConvBlock):
                 module.init_weights()
-            elif isinstance(module, WindowAttention) and module.rel_pos_h is not None:
-                nn.init.zeros_(module.rel_pos_h)
-                nn.init.zeros_(module.rel_pos_w)
+            elif isinstance(module, WindowAttention):
+                for table in (module.rel_pos_h, module.rel_pos_w):
+                    if table is not None:
+                        nn.init.zeros_(table)
         self.patch_embed.proj.reset_parameters()
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -152,7 +153,7 @@ class ViTDet(Backbone):
                              'set pad_size_divisor in the data_preprocessor')
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            x = x + self._abs_pos(x.shape[1:3])
+            x = x + self._abs_pos(self.pos_embed, x.shape[1:3])
         for block in self.blocks:
             if self.with_cp and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
@@ -160,17 +161,18 @@ class ViTDet(Backbone):
                 x = block(x)
         return (x.permute(0, 3, 1, 2),)
 
-    def _abs_pos(self, hw: tuple[int, int]) -> Tensor:
-        """Return the position embedding of a grid, (1, H, W, C); cached between calls in eval mode."""
+    def _abs_pos(self, pos_embed: Tensor, hw: tuple[int, ...]) -> Tensor:
+        """Return ``pos_embed`` resized to a grid, (1, H, W, C); cached between calls in eval mode."""
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._resized_pos = None
-            return resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot)
+            return resize_abs_pos(pos_embed, hw, has_cls_slot=self.has_cls_slot)
         # Comparing values is cheap; version counters and addresses miss writes of averaging hooks through ``.data``.
         known = self._resized_pos
-        if known is None or known[1].shape[1:3] != hw or not _equal(known[0], self.pos_embed):
-            self._resized_pos = (self.pos_embed.detach().clone(),
-                                 resize_abs_pos(self.pos_embed, hw, has_cls_slot=self.has_cls_slot).clone())
-        return self._resized_pos[1]
+        if known is None or known[1].shape[1:3] != hw or not _equal(known[0], pos_embed):
+            known = (pos_embed.detach().clone(),
+                     resize_abs_pos(pos_embed, hw, has_cls_slot=self.has_cls_slot).clone())
+            self._resized_pos = known
+        return known[1]
 
     @property
     def num_layers(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +78,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(*qkv.unbind(0), scale=self.scale)  # (B, heads, H * W, C / heads)
+        q, k, v = qkv.unbind(0)  # (B, heads, H * W, C / heads) each
+        out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 
@@ -156,7 +157,8 @@ class VOLO(Backbone):
         for stage, depth in enumerate(layers):
             blocks = nn.Sequential()
             for i in range(done, done + depth):
-                common = dict(qkv_bias=qkv_bias, scale=qk_scale)
+                common: dict[str, Any] = dict(qkv_bias=qkv_bias, scale=qk_scale)
+                attn: nn.Module
                 if outlook_attention[stage]:
                     attn = OutlookAttention(dims[stage], sizes['num_heads'][stage], **common, **outlook or {})
                 else:
@@ -204,20 +206,21 @@ class VOLO(Backbone):
         Returns:
             Maps (B, C_i, H / stride_i, W / stride_i), sizes rounded up.
         """
-        x, box = x if isinstance(x, MixedImages) else (x, None)
-        x = self.patch_embed(F.pad(x, (0, -x.shape[-1] % self.divisor, 0, -x.shape[-2] % self.divisor)))
+        images, box = (x.images, x.box) if isinstance(x, MixedImages) else (x, None)
+        tokens: Tensor = self.patch_embed(F.pad(images, (0, -images.shape[-1] % self.divisor,
+                                                         0, -images.shape[-2] % self.divisor)))
         if box is not None:
-            x = paste_reversed(x, *(self._ratio * edge for edge in box))
+            tokens = paste_reversed(tokens, *(self._ratio * edge for edge in box))
         maps = []
         for index, part in enumerate(self.network):
             if index == 2:
-                x = x + self._positions(x.shape[1:3])
-            x = self._run(part, x)
+                tokens = tokens + self._positions(tokens.shape[1:3])
+            tokens = self._run(part, tokens)
             if index == 0:
-                maps.append(x)
-        maps.append(x)
+                maps.append(tokens)
+        maps.append(tokens)
         if 2 in self.out_indices:
-            maps.append(self._coarser(x))
+            maps.append(self._coarser(tokens))
         outs = [maps[i] for i in self.out_indices]
         if self.out_norms is not None:
             outs = [norm(out) for norm, out in zip(self.out_norms, outs)]
@@ -226,11 +229,11 @@ class VOLO(Backbone):
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and torch.is_grad_enabled()) or isinstance(part, Downsample):
             return part(x)
-        for block in part:
+        for block in part.children():
             x = checkpoint(block, x, use_reentrant=False)
         return x
 
-    def _positions(self, hw: tuple[int, int]) -> Tensor:
+    def _positions(self, hw: tuple[int, ...]) -> Tensor:
         if tuple(hw) == tuple(self.pos_embed.shape[1:3]):
             return self.pos_embed
         return _resize(self.pos_embed, hw)
@@ -286,7 +289,7 @@ def paste_reversed(x: Tensor, top: int, bottom: int, left: int, right: int) -> T
     return mixed
 
 
-def _resize(pos_embed: Tensor, hw: tuple[int, int]) -> Tensor:
+def _resize(pos_embed: Tensor, hw: tuple[int, ...]) -> Tensor:
     """(1, H', W', C) -> (1, H, W, C), bicubic."""
     resized = F.interpolate(pos_embed.permute(0, 3, 1, 2), size=tuple(hw), mode='bicubic', align_corners=False)
     return resized.permute(0, 2, 3, 1)

@@ -96,9 +96,13 @@ def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> 
     slot = pos.ndim == 3 and int(pos.shape[1] ** 0.5) ** 2 != pos.shape[1]
     grid = int((pos.shape[1] - slot) ** 0.5) if pos.ndim == 3 else pos.shape[1]
     target = torch.empty(1, (grid * before // size) ** 2 + slot, pos.shape[-1])
+    resized_pos = fit_stored_pos_embed(pos, target)
+    if resized_pos is None:
+        raise UserError(f'{report.source}: pos_embed of shape {tuple(pos.shape)} is not a square grid and cannot be '
+                        'resized; keep the patches at their size with --patch-size 0')
     new = {'backbone.patch_embed.proj.weight': F.interpolate(kernel.float(), (size, size), mode='bicubic',
                                                              align_corners=False).to(kernel.dtype),
-           'backbone.pos_embed': fit_stored_pos_embed(pos, target).to(pos.dtype)}
+           'backbone.pos_embed': resized_pos.to(pos.dtype)}
     for name, value in new.items():
         report.resized[name] = f'{tuple(state[name].shape)} to {tuple(value.shape)}'
         state[name] = value

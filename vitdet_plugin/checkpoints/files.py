@@ -6,7 +6,7 @@ import io
 import pickle
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import read_once
 
 
-def _array_from_buffer(buffer, dtype, shape, order, axes=None) -> np.ndarray:
+def _array_from_buffer(buffer: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Literal['C', 'F'],
+                       axes: tuple[int, ...] | None = None) -> np.ndarray:
     """Rebuild an array of a pickle of protocol 5."""
     array = np.frombuffer(buffer, dtype=dtype)
     return array.reshape(shape).transpose(axes) if axes is not None else array.reshape(shape, order=order)

@@ -67,8 +67,13 @@ class Format:
         names = list(names)
         if any(map(self._compiled_without.match, names) if self.without else ()):
             return []
-        found = [next((name for name in names if pattern.match(name)), None) for pattern in self._compiled_keys]
-        return found if None not in found else []
+        found = []
+        for pattern in self._compiled_keys:
+            name = next((name for name in names if pattern.match(name)), None)
+            if name is None:
+                return []
+            found.append(name)
+        return found
 
     def is_narrower_than(self, other: Format) -> bool:
         """Whether every file of this format matches ``other`` as well, but not the other way round."""
@@ -80,11 +85,12 @@ class Format:
         compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
         result = Conversion(may_miss=self.may_miss)
         for name, value in state.items():
-            match, target = next(((match, target) for pattern, target in compiled
-                                  if (match := pattern.fullmatch(name))), (None, None))
-            if match is None:
+            found = next(((match, target) for pattern, target in compiled if (match := pattern.fullmatch(name))), None)
+            if found is None:
                 result.unknown.append(name)
-            elif isinstance(target, Drop):
+                continue
+            match, target = found
+            if isinstance(target, Drop):
                 result.dropped[name] = target.reason
             else:
                 # a group that did not take part (the stage index of a head without cascade) expands to nothing

@@ -77,7 +77,7 @@ class LoadReport:
 
 def known_formats() -> list[Format]:
     """Return the formats of every family in this package."""
-    formats = []
+    formats: list[Format] = []
     for module in pkgutil.iter_modules(checkpoints.__path__, f'{checkpoints.__name__}.'):
         formats += getattr(importlib.import_module(module.name), 'FORMATS', [])
     return formats

@@ -9,7 +9,7 @@ from torch import Tensor
 _ROWS = 512  # tokens in a chunk: enough for fast products, few enough that the hidden features fit the cache
 
 
-class Mlp(timm.layers.Mlp):  # type: ignore[misc, name-defined]
+class Mlp(timm.layers.Mlp):
     """timm's MLP (parameters ``fc1.*``, ``fc2.*``) for any number of dimensions before the channels.
 
     Without gradients, in float32 on a CPU, the hidden features of at most 512 tokens are computed at a time.
@@ -36,7 +36,7 @@ class Mlp(timm.layers.Mlp):  # type: ignore[misc, name-defined]
 
 
 def _should_chunk(x: Tensor) -> bool:
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     # with autocast or 16-bit types every chunk would convert the weights again
     plain = x.dtype == torch.float32 and x.device.type == 'cpu' and not torch.is_autocast_enabled('cpu')

@@ -9,7 +9,7 @@ from torch import Tensor
 from vitdet_plugin.errors import UserError
 
 
-def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, int], *, has_cls_slot: bool) -> Tensor:
+def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, ...], *, has_cls_slot: bool) -> Tensor:
     """Resize a square grid of absolute position embeddings (bicubic, ``align_corners=False``).
 
     Args:

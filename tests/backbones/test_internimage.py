@@ -171,6 +171,7 @@ def test_mistakes_are_named(options, word):
         small(**options)
 
 
+@pytest.mark.filterwarnings('ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning')
 def test_onnx_runtime_agrees_on_other_sizes_too(tmp_path):
     runtime = pytest.importorskip('onnxruntime', reason='ONNX Runtime is not installed')
     pytest.importorskip('onnxscript', reason='onnxscript is not installed')

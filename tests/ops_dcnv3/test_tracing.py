@@ -63,6 +63,7 @@ def test_exported_programs_contain_no_custom_operator_by_default():
     assert not [node.target for node in program.graph.nodes if 'vitdet_plugin' in str(node.target)]
 
 
+@pytest.mark.filterwarnings('ignore:You are using the legacy TorchScript-based ONNX export:DeprecationWarning')
 @pytest.mark.parametrize('dynamo', [True, False])
 def test_onnx(tmp_path, dynamo):
     """With the default backend, the PyTorch form is exported."""

@@ -80,5 +80,5 @@ def test_command(work_dir, tmp_path, capsys):
     assert command([str(work_dir), str(work_dir), '--names', 'one', 'two', '--out', str(tmp_path / 'a b.png')]) == 0
     assert cv2.imread(str(tmp_path / 'a b.png')).std() > 5
     assert command([str(tmp_path / 'none'), '--out', 'x.png']) == 2
-    assert 'scalars.json not found' in capsys.readouterr().err
+    assert 'give a work directory or a scalars.json file' in capsys.readouterr().err
     assert command([str(work_dir), '--names', 'one', 'two', '--out', 'x.png']) == 2

@@ -26,8 +26,8 @@ class DCNv3(nn.Module):
 
     Args:
         channels: channels in and out; a multiple of ``group``.
-        kernel_size, stride, pad, dilation: of the deformable convolution, the same for height and width.
-        dw_kernel_size: of the depthwise convolution; ``kernel_size`` by default.
+        kernel_size, stride, pad, dilation: parameters of the deformable convolution, for both height and width.
+        dw_kernel_size: kernel size of the depthwise convolution; ``kernel_size`` by default.
         group: number of groups that share offsets and modulation.
         offset_scale: factor of the dilation grid and the offsets.
         act_layer: 'GELU', 'ReLU' or 'SiLU'.

@@ -107,7 +107,7 @@ SAM = Format(
 )
 
 # EasyCV's first version and ViTAE scale the queries before the relative positions; detectron2 and this project do not.
-# The names are the same, so this format has to be asked for by name.
+# The names are the same, so this format must be selected by name.
 EASYCV_V1 = replace(
     EASYCV, name='EasyCV ViTDet, scaled rel_pos', keys=(),
     adapt=lambda name, value: value * value.shape[-1] ** -0.5 if 'rel_pos' in name else value)

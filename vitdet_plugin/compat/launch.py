@@ -186,7 +186,7 @@ def _need(name: str, launcher: str) -> str:
 def _integer(name: str, launcher: str) -> int:
     value = _need(name, launcher)
     if not value.isdecimal():
-        raise UserError(f'launcher {launcher}: {name}={value} is not a number')
+        raise UserError(f'launcher {launcher}: {name}={value} is not a number; correct or unset the variable')
     return int(value)
 
 

@@ -41,7 +41,7 @@ def is_keeping() -> bool:
 
 
 def read_once(path: str | os.PathLike, read: Callable[[], Any], is_checked: bool = False) -> Any:
-    """Return ``read()``, or within :func:`keep_files` what it returned for the same, unchanged file before.
+    """Return ``read()``, or within :func:`keep_files` its earlier result for the same unchanged file.
 
     Args:
         path: Existing file.

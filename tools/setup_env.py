@@ -89,7 +89,7 @@ def find_python() -> tuple:
         if numbers[:2] >= OLDEST:
             found.append((f'python{numbers[0]}.{numbers[1]}' not in TESTED, command, version))
     if not found:
-        where = f'PYTHON={named} is not' if named else 'looked for python3, ' + ', '.join(TESTED)
+        where = f'PYTHON={named} is older or not Python' if named else 'looked for python3, ' + ', '.join(TESTED)
         raise SetupError(f'Python 3.11 or newer is required ({where}); install it, or select one: make PYTHON=PATH')
     _, command, version = min(found, key=lambda item: item[0])  # the first one of a tested version
     return command, version

@@ -1,4 +1,4 @@
-"""Ways to import the package, each in a process of its own: ``python -m tests.imports.scenarios`` prints what happened.
+"""Ways to import the package, each in its own process: ``python -m tests.imports.scenarios`` prints what happened.
 
 torch, timm and mmengine are imported once; each scenario runs in a fork of that process.
 """
@@ -153,7 +153,7 @@ def without_the_stack() -> dict:
 
 
 def stack_without_a_dependency() -> str:
-    """mmdet is installed and a package that it needs is not: an error, no silent skip."""
+    """mmdet is installed, but a package that it needs is not: this is an error."""
     block('terminaltables')
     try:
         import vitdet_plugin  # noqa: F401

@@ -41,7 +41,8 @@ def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> 
             raise UserError(f'{path}: {name} is {tuple(value.shape)}, the head requires {shape or "none"}; '
                             'check that the config describes this model')
     if not state:
-        raise UserError(f'{path} ({report.recognized_as}) holds no weights for {type(head).__name__}')
+        raise UserError(f'{path} ({report.recognized_as}) has no weights for {type(head).__name__}; give '
+                        'a checkpoint of a classifier')
     report.matched, report.missing = list(state), [name for name in own if name not in state]
     head.load_state_dict(state, strict=False)
     return report

@@ -64,7 +64,7 @@ def is_official(file: str) -> bool:
     """Whether a local file has to be converted: another format (detectron2, MAE, …), or a classifier of this project.
 
     Raises:
-        UserError: The file is damaged or holds anything but data.
+        UserError: The file is damaged or contains objects other than data.
     """
     if '://' in file or not os.path.isfile(file):
         return False

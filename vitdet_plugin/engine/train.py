@@ -94,7 +94,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     if options.eval is not None:
         if cfg.get('test_dataloader') is None:
-            raise UserError(f'--eval: {cfg.filename} has no test_dataloader')
+            raise UserError(f'--eval: {cfg.filename} has no test_dataloader; add it or omit --eval')
         set_metrics(cfg, options.eval)
     return apply_resume(cfg, 'auto' if options.resume is True else str(options.resume) if options.resume else None)
 
@@ -111,7 +111,7 @@ def use_amp(cfg: Config, dtype: str) -> None:
         dtype = 'fp16' if torch.cuda.is_available() and cfg.get('strategy') is None else 'bf16'
     wrapper = cfg.get('optim_wrapper')
     if wrapper is None:
-        raise UserError(f'--amp: {cfg.filename} has no optim_wrapper')
+        raise UserError(f'--amp: {cfg.filename} has no optim_wrapper; add one')
     if dtype not in ('fp16', 'bf16'):
         raise UserError(f'--amp {dtype}: choose from auto, fp16, bf16')
     kind = wrapper.get('type', 'OptimWrapper')

@@ -75,7 +75,7 @@ class _StackFinder(MetaPathFinder):
 
 
 class _StackLoader(Loader):
-    """Delegates to the real loader of a package and takes no further part once the package is loaded."""
+    """Delegates to the real loader of a package, which replaces this one once the package is loaded."""
 
     def __init__(self, loader: Loader, finder: _StackFinder) -> None:
         self._loader, self._finder = loader, finder

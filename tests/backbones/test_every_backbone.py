@@ -180,7 +180,7 @@ def test_activation_checkpointing_changes_nothing(cls):
     results = []
     for model in (plain, lean):
         x = image(model).requires_grad_()
-        torch.manual_seed(3)  # stochastic depth draws alike
+        torch.manual_seed(3)  # equal random numbers for stochastic depth
         outs = model(x)
         sum(out.square().sum() for out in outs).backward()
         results.append([*outs, x.grad, *(p.grad for p in model.parameters())])

@@ -225,7 +225,7 @@ def test_initial_weights():
     (dict(stem='conv', stride=12), 'stride=12: a convolutional stem requires a power of two'),
     (dict(alternation='random'), "alternation='random' is unknown"),
     (dict(conv_kind='3d'), "conv_kind='3d' is unknown; choose one of 2d, causal1d"),
-    (dict(conv_kernel_size=4), 'conv_kernel_size=4: a convolution over the map'),
+    (dict(conv_kernel_size=4), 'conv_kernel_size=4 must be odd'),
     (dict(stride=7), 'patch_size=16 and stride=7: their difference must be even'),
     (dict(mlstm='serial'), "mlstm: 'serial' is unknown; choose auto or one of chunkwise, parallel, recurrent"),
     (dict(pooling='max'), "pooling='max' is unknown"),

@@ -30,7 +30,7 @@ PATCHED = (mmengine.dist.utils, mmengine.model, mmengine.model.MMDistributedData
 
 
 def is_registered() -> bool:
-    """Whether every class of the package is registered; looks at what was imported and imports nothing."""
+    """Whether every class of the package is registered; inspects imported modules and imports nothing."""
     from vitdet_plugin.utils.registering import registering_modules
     return all(name in sys.modules for name in registering_modules())
 
@@ -101,7 +101,7 @@ def config_later() -> bool:
 
 
 def unpickled_transform() -> bool:
-    """What a spawned data worker does first."""
+    """Unpickle a transform, as a spawned data worker does first."""
     pickle.loads(b'cvitdet_plugin.transforms.large_scale_jitter\nLargeScaleJitter\n.')
     return is_registered()
 

@@ -54,7 +54,7 @@ def install() -> bool:
 
 
 def report() -> list[PatchRecord]:
-    """List every patch of the stack: what it replaces, why, for which upstream versions, whether it is installed."""
+    """List every patch of the stack with its target, reason, upstream versions, and whether it is installed."""
     for name in _MODULES:
         _module(name)
     return records()

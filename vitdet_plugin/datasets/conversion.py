@@ -74,7 +74,7 @@ def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = Fals
         slack: Rounding error to accept, in pixels.
 
     Returns:
-        The box within the image, and what is wrong with it or None.
+        The box within the image, and its fault or None.
     """
     width, height = size
     if not all(math.isfinite(value) for value in box):

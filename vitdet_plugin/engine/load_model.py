@@ -93,7 +93,7 @@ def pick_device(name: str | torch.device | None) -> torch.device:
     name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         gpus = torch.cuda.device_count()
         raise UserError(f'device {name!r} is not available; give cpu' + (f', or cuda:0 to cuda:{gpus - 1}' if gpus else
                                                                      ' (torch finds no GPU)')) from error

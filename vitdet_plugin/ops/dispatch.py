@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.errors import UserError
 
-#: Operator -> module that defines it as ``OPERATOR``. DCNv3 is a package of its own, built on this one.
+#: Operator -> module that defines it as ``OPERATOR``. DCNv3 is a separate package that uses this one.
 MODULES = {
     'rel_pos_attention': 'vitdet_plugin.ops.rel_pos_attention',
     'mlstm': 'vitdet_plugin.ops.mlstm',

@@ -31,7 +31,7 @@ def keep_files() -> Iterator[None]:
 
 
 def drop_kept_files() -> None:
-    """Free what was kept and keep nothing more until the current block ends: call it once the weights are loaded."""
+    """Free the kept content and keep nothing until the current block ends: call it once the weights are loaded."""
     _kept.set(None)
 
 

@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot express: where configs and demo are installed, and the optional compiled operators."""
+"""Options that pyproject.toml cannot express: folders of configs and demo, optional compiled operators."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def optional_extensions() -> dict:
-    """Options for compiled operators, or none without PyTorch (``--no-build-isolation``) or a compiler; never fails."""
+    """Return options for compiled operators; empty without PyTorch (``--no-build-isolation``) or a compiler."""
     sys.path.insert(0, str(ROOT))
     try:
         from vitdet_plugin.ops.build import setup_options

@@ -153,7 +153,7 @@ def compose(rng: np.random.Generator, photograph: np.ndarray, size: int) -> tupl
 def _background(rng: np.random.Generator, photograph: np.ndarray, width: int, height: int) -> np.ndarray:
     """Return a random part of the photograph, float32 (height, width, 3) in [0, 1], with color jitter.
 
-    Half of them have their hues rotated: with so few photographs a detector would learn their colors as classes.
+    The hues are rotated with probability 0.5, so that a detector does not learn the colors of the few photographs.
     """
     full_height, full_width = photograph.shape[:2]
     zoom = min(full_width / width, full_height / height) * rng.uniform(0.4, 1.0)

@@ -1,4 +1,4 @@
-"""Which backend of DCNv3 serves which device. The choice itself is :mod:`vitdet_plugin.ops.dispatch`'s."""
+"""Report the backend of DCNv3 for each device; :mod:`vitdet_plugin.ops.dispatch` makes the choice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ops_dcnv3.native import STATUS
 
 
 def backend_info() -> dict[str, Any]:
-    """Report which backend serves which device, and why another does not.
+    """Report the backend of each device type, and why the others are not available.
 
     Returns:
         ``active``: device type -> backend used when none is named; ``cpu``, ``cuda``, ``pytorch``: 'available', or

@@ -24,8 +24,8 @@ def dcnv3(input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: 
         input: (N, H, W, C), C = group * group_channels; float32, float64, float16 or bfloat16.
         offset: (N, Ho, Wo, group * P * 2) in units of ``offset_scale`` pixels, (x, y) per tap; P taps, the kernel's
             columns being the outer loop. Ho = (H + 2 pad_h - (dilation_h (kernel_h - 1) + 1)) // stride_h + 1.
-        mask: (N, Ho, Wo, group * P); the module applies softmax over P before.
-        kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w: of the convolution.
+        mask: (N, Ho, Wo, group * P); the module applies a softmax over P first.
+        kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w: parameters of the convolution.
         group: number of groups that share offsets and mask.
         group_channels: channels of each group.
         offset_scale: factor of the dilation grid and the offsets.
@@ -73,8 +73,8 @@ def check_tensors(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometr
                          f'{geometry.group} * {geometry.group_channels}')
     out_h, out_w = geometry.out_size(height, width)
     if height < 1 or width < 1 or out_h < 1 or out_w < 1:
-        raise ValueError(f'dcnv3: an input of {height}x{width} gives an output of {out_h}x{out_w}; it must be larger, '
-                         'or the kernel smaller')
+        raise ValueError(f'dcnv3: an input of {height}x{width} gives an output of {out_h}x{out_w}; use a larger '
+                         'input or a smaller kernel')
     points = geometry.group * geometry.num_taps
     for name, last in (('offset', points * 2), ('mask', points)):
         expected = (batch, out_h, out_w, last)

@@ -26,8 +26,8 @@ class DCNv3(nn.Module):
 
     Args:
         channels: channels in and out; a multiple of ``group``.
-        kernel_size, stride, pad, dilation: of the deformable convolution, the same for height and width.
-        dw_kernel_size: of the depthwise convolution; ``kernel_size`` by default.
+        kernel_size, stride, pad, dilation: parameters of the deformable convolution, for both height and width.
+        dw_kernel_size: kernel size of the depthwise convolution; ``kernel_size`` by default.
         group: number of groups that share offsets and modulation.
         offset_scale: factor of the dilation grid and the offsets.
         act_layer: 'GELU', 'ReLU' or 'SiLU'.
@@ -105,7 +105,7 @@ class DCNv3(nn.Module):
         value = self.input_proj(x)
         features = self.dw_conv(x.permute(0, 3, 1, 2))
         offset = self.offset(features)
-        softmax_backend = 'pytorch' if self.backend == 'cuda' else self.backend  # no kernel of its own for CUDA
+        softmax_backend = 'pytorch' if self.backend == 'cuda' else self.backend  # there is no CUDA kernel
         mask = tap_softmax(self.mask(features), self.taps, backend=softmax_backend)
         k, s, p, d = self.kernel_size, self.stride, self.pad, self.dilation
         out = dcnv3(value, offset, mask, k, k, s, s, p, p, d, d, self.group, self.group_channels, self.offset_scale,

@@ -1,4 +1,4 @@
-"""DCNv3 by the compiled kernels. Importing this loads what is compiled and never fails."""
+"""DCNv3 by the compiled kernels. Importing this module loads the available libraries and never fails."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_an_official_checkpoint_gives_the_same_detections(files, detector, tmp_p
     np.testing.assert_array_equal(found.scores, expected.scores)
 
 
-def test_a_work_directory_means_its_best_checkpoint(files, tmp_path):
+def test_a_work_directory_selects_its_best_checkpoint(files, tmp_path):
     state = torch.load(files / 'ours.pth', weights_only=True)
     for name, classes in (('best_coco_bbox_mAP_iter_2.pth', 'xyz'), ('iter_4.pth', 'abc')):
         torch.save({**state, 'meta': dict(dataset_meta=dict(classes=tuple(classes)))}, tmp_path / name)
@@ -134,7 +134,7 @@ def test_options_change_the_config(files, options):
     assert len(detector.predict(files / 'wide.png', score_thr=0)[0]) == 2
 
 
-def test_mistakes_are_one_line(files, detector, tmp_path):
+def test_errors_are_one_line(files, detector, tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'not an image')
     (tmp_path / 'empty').mkdir()
     backbone = {k: v for k, v in torch.load(files / 'ours.pth', weights_only=True)['state_dict'].items()

@@ -1,4 +1,4 @@
-"""``train`` and ``test`` of the API: several runs in one process, results, errors, no global state left behind."""
+"""``train`` and ``test`` of the API: several runs in one process, results, errors, unchanged global state."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def tiny_set(tmp_path_factory):
 
 
 def process_state():
-    """What a run could leave behind: flags of torch, signal handlers, named objects of mmengine."""
+    """State that a run could change: flags of torch, signal handlers, named objects of mmengine."""
     return (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark,
             signal.getsignal(signal.SIGTERM), set(MMLogger._instance_dict), set(MessageHub._instance_dict),
             set(DefaultScope._instance_dict))
@@ -94,7 +94,7 @@ def test_shipped_configs_as_base(tmp_path):
     (lambda folder: test(CONFIG, folder / 'none.pth', work_dir=folder), 'none.pth'),
     (lambda folder: test(CONFIG, folder, work_dir=folder), 'holds no checkpoint'),
 ])
-def test_mistakes_are_errors_with_one_line(call, expected, tmp_path):
+def test_errors_are_one_line(call, expected, tmp_path):
     loggers = set(MMLogger._instance_dict)
     with pytest.raises(UserError, match=expected):
         call(tmp_path)

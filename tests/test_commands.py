@@ -32,7 +32,7 @@ MAKEFILE = (ROOT / 'Makefile').read_text()
 OURS = re.compile(r'(?:^|\s)(?:vitdet [a-z-]+|tools/[\w/]+\.(?:py|sh)|make|'
                   rf'python -m (?:vitdet_plugin|{"|".join(MODULES)}))(?:\s|$)')
 SYNOPSIS = re.compile(r'[\[…|<]|\.\.\.')  # [optional], a|b, <name>, and so on
-FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of habits
+FOREIGN = ('tools/eval.py',)  # EasyCV's, in the table of other codebases
 SCRIPTS = {'tools/dist_train.sh': ('tools/train.py', 1, 2), 'tools/dist_test.sh': ('tools/test.py', 2, 3)}
 
 
@@ -94,7 +94,7 @@ def split_command(line: str) -> tuple[str, list[str]]:
 
 
 def checkout_of(page: str, folder: Path) -> Path:
-    """The checkout; if the page writes files into it, a copy made of links below ``folder`` that has these too."""
+    """The checkout; if the page writes files into it, a copy of links below ``folder`` with these files."""
     written = re.findall(r"^cat > \"(.+)\" <<'END'\n(.*?)^END$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     for path, text in written:
         for parent in reversed(Path(path).parents):

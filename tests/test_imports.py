@@ -1,4 +1,4 @@
-"""What importing the package does: a bare backbone, registration, and registration that follows later."""
+"""Effects of importing the package: a bare backbone, registration, and later registration."""
 
 import json
 import os

@@ -1,11 +1,11 @@
-"""Make the pinned Python environment once, outside the checkout, and print its interpreter.
+"""Create the pinned Python environment once, outside the checkout, and print the path of its interpreter.
 
     python3 tools/setup_env.py [default|upstream]
 
 Every checkout with the same requirement files shares one environment, under
-``${XDG_CACHE_HOME:-~/.cache}/vitdet_plugin/envs/``. It counts as made only when its marker file is there; a lock keeps
-two set-ups apart, and what an interrupted one left behind is recreated. Only the standard library is used, and the
-path goes to stdout alone, so that ``$(make -s which-python)`` works.
+``${XDG_CACHE_HOME:-~/.cache}/vitdet_plugin/envs/``. An environment is complete if it contains a marker file. A lock
+prevents concurrent set-ups, and an incomplete environment is created again. The script uses only the standard library
+and prints only the path to stdout, so that ``$(make -s which-python)`` works.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MARKER = '.complete'
 
 
 class SetupError(Exception):
-    """One line for the user."""
+    """An error with a one-line message for the user."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def environment(row: str) -> Path:
-    """Interpreter of the environment for this row, which is made if need be."""
+    """Return the interpreter of the environment, which is created if it does not exist."""
     base, version = find_python()
     files = [REQUIREMENTS / name for name in (f'{row}.txt', f'{row}-no-deps.txt', 'common.txt', 'dev.txt',
                                               'docs.txt', 'constraints.txt')]
@@ -65,7 +65,7 @@ def environment(row: str) -> Path:
     home.parent.mkdir(parents=True, exist_ok=True)
     with open(f'{home}.lock', 'w') as lock:
         wait_for(lock)
-        if not usable(home, python):  # else another set-up made it while we waited
+        if not usable(home, python):  # not created by another process in the meantime
             make(base, home, row)
     return python
 
@@ -76,7 +76,7 @@ def cache_home() -> Path:
 
 
 def find_python() -> tuple:
-    """Command and version of the interpreter to build on: $PYTHON, or python3 and its kin, tested versions first."""
+    """Return command and version of the base interpreter: $PYTHON, or the first suitable one, tested versions first."""
     named = os.environ.get('PYTHON')
     found = []
     for command in [named] if named else [sys.executable, 'python3', *TESTED]:
@@ -89,8 +89,8 @@ def find_python() -> tuple:
         if numbers[:2] >= OLDEST:
             found.append((f'python{numbers[0]}.{numbers[1]}' not in TESTED, command, version))
     if not found:
-        where = f'PYTHON={named} is not one' if named else 'looked for python3, ' + ', '.join(TESTED)
-        raise SetupError(f'Python 3.11 or newer is needed ({where}): install it, or name one: make PYTHON=PATH')
+        where = f'PYTHON={named} is older or not Python' if named else 'looked for python3, ' + ', '.join(TESTED)
+        raise SetupError(f'Python 3.11 or newer is required ({where}); install it, or select one: make PYTHON=PATH')
     _, command, version = min(found, key=lambda item: item[0])  # the first one of a tested version
     return command, version
 
@@ -98,7 +98,7 @@ def find_python() -> tuple:
 def usable(home: Path, python: Path) -> bool:
     if not (home / MARKER).is_file():
         return False
-    try:  # the interpreter below it may have been removed since
+    try:  # its base interpreter may have been removed
         return subprocess.run([str(python), '-c', ''], capture_output=True).returncode == 0
     except OSError:
         return False
@@ -115,28 +115,29 @@ def wait_for(lock) -> None:
 def make(base: str, home: Path, row: str) -> None:
     free = shutil.disk_usage(home.parent).free
     if free < NEEDED_BYTES:
-        raise SetupError(f'{home.parent} has {free / 2**30:.1f} GiB free, the environment needs '
-                         f'{NEEDED_BYTES >> 30}: free some disk space, or set XDG_CACHE_HOME to another disk')
+        raise SetupError(f'{home.parent} has {free / 2**30:.1f} GiB free, but the environment requires '
+                         f'{NEEDED_BYTES >> 30} GiB; free some disk space, or set XDG_CACHE_HOME to another disk')
     log = Path(f'{home}.log')
     say(f'setting up the {row} environment in {home} (once; about 6 GB, some minutes; log: {log})')
     shutil.rmtree(home, ignore_errors=True)
     with open(log, 'w') as out:
-        run([base, '-m', 'venv', str(home)], out, 'is the venv module missing? (Debian: apt install python3-venv)')
+        run([base, '-m', 'venv', str(home)], out, 'check that the venv module is installed; Debian: apt install '
+            'python3-venv;')
         pip = [str(home / 'bin' / 'python'), '-m', 'pip', '--disable-pip-version-check', 'install', '--no-input',
                '--progress-bar=off']
         run([*pip, '-r', str(REQUIREMENTS / f'{row}.txt'), '-r', str(REQUIREMENTS / 'dev.txt'), '-c',
-             str(REQUIREMENTS / 'constraints.txt')], out, 'is the package index within reach?')
+             str(REQUIREMENTS / 'constraints.txt')], out, 'check that the package index can be reached;')
         no_deps = REQUIREMENTS / f'{row}-no-deps.txt'
         if no_deps.is_file():
-            run([*pip, '--no-deps', '-r', str(no_deps)], out, 'is the package index within reach?')
+            run([*pip, '--no-deps', '-r', str(no_deps)], out, 'check that the package index can be reached;')
     (home / MARKER).touch()
     say('environment ready')
 
 
 def run(command: list, log, hint: str) -> None:
-    """Run a command with its output in the log and, on a terminal, its latest line in sight."""
+    """Run a command, write its output to the log, and show its last line on a terminal."""
     env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX')}
-    # builds of source packages obey the pins too, under either name that pip has had for this
+    # source packages are also built with pinned versions; pip has used both names for this variable
     pins = (REQUIREMENTS / 'constraints.txt').as_uri()
     env.update(PIP_USER='0', PYTHONNOUSERSITE='1', PIP_CONSTRAINT=pins, PIP_BUILD_CONSTRAINT=pins)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env,

@@ -75,7 +75,7 @@ class _StackFinder(MetaPathFinder):
 
 
 class _StackLoader(Loader):
-    """Delegates to the real loader of a package and takes no further part once the package is loaded."""
+    """Delegates to the real loader of a package, which replaces this one once the package is loaded."""
 
     def __init__(self, loader: Loader, finder: _StackFinder) -> None:
         self._loader, self._finder = loader, finder
@@ -94,8 +94,9 @@ class _StackLoader(Loader):
 def _is_submodule_import() -> bool:
     """Whether this package is being imported as the parent of one of its submodules.
 
-    Python imports the parent inside its look-up of the submodule, whose name is a local variable of that frame
-    (importlib's for an import, runpy's for ``python -m``). Where no such frame is found, the package was named itself.
+    Python imports a parent package while it looks up the submodule, and the name of the submodule is a local variable
+    of the calling frame (in importlib for an import, in runpy for ``python -m``). Without such a frame, the package
+    itself is being imported.
     """
     variables = {'<frozen importlib._bootstrap>': 'name', '<frozen runpy>': 'mod_name'}
     frame = sys._getframe()

@@ -3,5 +3,5 @@
 from vitdet_plugin import compat
 from vitdet_plugin.utils.registering import import_registering_modules
 
-# without mmcv or mmdet: backbones and whatever else does not need them
+# without mmcv or mmdet: backbones and other modules that do not need them
 import_registering_modules(skip_incomplete=not compat.install())

@@ -1,4 +1,4 @@
-"""A small Mask R-CNN on the demo set, for a CPU: everything but the backbone, ``neck.in_channels`` and the length."""
+"""A small Mask R-CNN on the demo set, for a CPU: all but backbone, ``neck.in_channels`` and the schedule's length."""
 
 _base_ = ['models/mask-rcnn_sfp_tiny.py', 'datasets/demo_lsj.py', 'schedules/demo.py', 'runtime.py']
 

@@ -8,7 +8,7 @@ batch, max_iters, warmup = 2, 1500, 100
 milestones = [round(max_iters * part) for part in (8 / 12, 11 / 12)]
 
 model = dict(
-    backbone=dict(init_cfg=None),  # official weights are the better start
+    backbone=dict(init_cfg=None),  # starting from official weights gives better results
     # boxes of up to 56 pixels are pooled from stride 4, of up to 112 from stride 8, …
     rpn_head=dict(anchor_generator=dict(scales=[4])),
     roi_head=dict(bbox_roi_extractor=dict(finest_scale=28), mask_roi_extractor=dict(finest_scale=28)),

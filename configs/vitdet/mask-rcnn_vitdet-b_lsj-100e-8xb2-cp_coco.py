@@ -19,4 +19,4 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)
 default_hooks = dict(checkpoint=dict(interval=val_interval))
-auto_scale_lr = dict(base_batch_size=gpus * batch_size)  # images per iteration: the rate fits this batch as it is
+auto_scale_lr = dict(base_batch_size=gpus * batch_size)  # images per iteration, for which the rate is set

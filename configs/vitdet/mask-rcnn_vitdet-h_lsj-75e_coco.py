@@ -4,7 +4,7 @@ _base_ = ['../vitdet_100e.py', '../_base_/models/vitdet_sizes.py']
 
 model = dict(backbone=dict(drop_path_rate=0.5, **_base_.vit_huge), neck=dict(in_channels=_base_.huge_dim))
 
-# Schedule: 75 ep = 3/4 of 184,375 it = 138,281 it x 64 images; the milestones are scaled alike
+# Schedule: 75 ep = 3/4 of 184,375 it = 138,281 it x 64 images; milestones are scaled by the same factor
 max_iters = _base_.max_iters * 3 // 4
 milestones = [milestone * 3 // 4 for milestone in _base_.milestones]  # 122,916 and 133,159
 

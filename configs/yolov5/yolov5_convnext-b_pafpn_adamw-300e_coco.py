@@ -1,4 +1,4 @@
-"""ConvNeXt-B; one mosaic in ten is mixed with another."""
+"""ConvNeXt-B in YOLOv5, COCO; one mosaic in ten is mixed with another."""
 
 _base_ = 'yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 

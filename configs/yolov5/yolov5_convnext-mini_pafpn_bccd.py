@@ -12,7 +12,7 @@ _base_ = 'yolov5_convnext-mini_pafpn_demo.py'
 data_root = os.environ.get('BCCD_ROOT', '{{$VITDET_DATA:data}}/bccd') + '/'
 train_file, val_file = 'annotations/trainval.json', 'annotations/test.json'
 metainfo = dict(classes=('Platelets', 'RBC', 'WBC'))
-img_size = 320  # half the images' 640 x 480
+img_size = 320  # half of the images' size of 640 x 480
 batch, max_iters = 8, 800  # 800 it x 8 images, all ranks together: 22 times the 292 images
 
 model = dict(bbox_head=dict(num_classes=len(metainfo['classes']), img_size=img_size))

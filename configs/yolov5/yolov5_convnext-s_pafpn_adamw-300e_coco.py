@@ -1,4 +1,4 @@
-"""ConvNeXt-S: a deeper third stage."""
+"""ConvNeXt-S in YOLOv5, COCO: a deeper third stage."""
 
 _base_ = 'yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 

@@ -1,4 +1,4 @@
-"""The same with SGD: YOLOv5's own recipe."""
+"""ConvNeXt-T in YOLOv5, COCO, 300 epochs of mosaics, SGD: YOLOv5's own recipe."""
 
 _base_ = 'yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 

@@ -16,7 +16,7 @@ model = dict(
     neck=[pyramid, pafpn],
     bbox_head=dict(in_channels=[width] * 3))
 
-# layer i of L = 12: learning rate x 0.7 ** (13 - i); biases are in no group of their own, so their warm-up is left out
+# layer i of L = 12: learning rate x 0.7 ** (13 - i); biases have no separate group, so they have no warm-up
 optim_wrapper = dict(
     constructor='LayerWiseDecayConstructor', paramwise_cfg=dict(layer_decay_rate=0.7, no_decay='plain'),
     optimizer=dict(lr=2e-4))

@@ -1,4 +1,4 @@
-"""Every registered backbone of this project, from the registry: a new one is tested without an entry in a list."""
+"""All backbones of this project in the registry; new ones are tested without an entry in a list."""
 
 import torch
 from mmengine.registry import MODELS

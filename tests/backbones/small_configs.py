@@ -25,6 +25,6 @@ SMALL = {
 def small_cfg(cls: type) -> dict:
     """Return a copy of the arguments for ``cls``.
 
-    A backbone without an entry is tested with the defaults of its constructor: more slowly, but with nothing to add.
+    A backbone without an entry is tested with the defaults of its constructor, which is slower.
     """
     return copy.deepcopy(SMALL.get(cls.__name__, {}))

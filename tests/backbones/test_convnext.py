@@ -1,4 +1,4 @@
-"""What is ConvNeXt's own: the published sizes, equality with timm, stages that are left out, layer ids."""
+"""Tests of ConvNeXt alone: published sizes, equality with timm, omitted stages, layer ids."""
 
 import pytest
 import timm
@@ -54,7 +54,7 @@ def test_equals_timm(arch, tmp_path):
         torch.testing.assert_close(head(outs), model(x), atol=1e-4, rtol=1e-4)
 
 
-def test_stages_above_the_last_map_are_not_made():
+def test_stages_after_the_last_map_are_not_built():
     model = tiny(ConvNeXtBackbone, out_indices=(0, 2))
     assert len(model.stages) == 3 and model.out_channels == (8, 24) and model.out_strides == (4, 16)
     assert [name for name, _ in model.named_children()] == ['stem', 'stages', 'norm0', 'norm2']
@@ -110,14 +110,14 @@ def test_drop_path_rises_over_all_stages():
     (dict(out_indices=(2, 1)), r'out_indices=\(2, 1\) of ConvNeXtBackbone must be ascending'),
     (dict(out_indices=(1, 4)), 'must be ascending numbers from 0 to 3'),
     (dict(out_indices=()), 'must be ascending numbers from 0 to 3'),
-    (dict(frozen_stages=5), 'frozen_stages=5 is outside -1 ... 4'),
+    (dict(frozen_stages=5), 'frozen_stages=5 must be from -1 to 4'),
 ])
-def test_bad_arguments_give_one_clear_line(kwargs, message):
+def test_invalid_arguments_are_one_line_errors(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
         ConvNeXtBackbone(**{**small_cfg(ConvNeXtBackbone), **kwargs})
     assert '\n' not in str(caught.value)
 
 
-def test_a_size_that_the_strides_do_not_divide_is_explained():
+def test_an_input_size_not_divisible_by_the_stride_is_an_error():
     with pytest.raises(UserError, match=r'\(48, 64\) pixels is not a multiple of 32; set pad_size_divisor=32'):
         tiny(ConvNeXtBackbone)(torch.zeros(1, 3, 48, 64))

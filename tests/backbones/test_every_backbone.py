@@ -21,7 +21,7 @@ def test_discovery_finds_the_backbones():
 
 @every_backbone
 @pytest.mark.parametrize(('rows', 'columns'), [(2, 2), (3, 5), (4, 1), (7, 2)])
-def test_maps_have_the_channels_and_strides_promised(cls, rows, columns):
+def test_maps_have_the_declared_channels_and_strides(cls, rows, columns):
     model = tiny(cls).eval()
     x = image(model, rows, columns)
     outs = model(x)
@@ -119,7 +119,7 @@ def test_deepcopy_and_saving_the_whole_module(cls):
 
 @every_backbone
 def test_meta_device_then_reset_parameters(cls):
-    """As sharded training builds large models: without memory first, initialized later."""
+    """Sharded training builds large models in this way: first without memory, initialized later."""
     with torch.device('meta'):
         model = cls(**small_cfg(cls))
     assert all(p.is_meta for p in model.parameters())
@@ -180,7 +180,7 @@ def test_activation_checkpointing_changes_nothing(cls):
     results = []
     for model in (plain, lean):
         x = image(model).requires_grad_()
-        torch.manual_seed(3)  # stochastic depth draws alike
+        torch.manual_seed(3)  # equal random numbers for stochastic depth
         outs = model(x)
         sum(out.square().sum() for out in outs).backward()
         results.append([*outs, x.grad, *(p.grad for p in model.parameters())])

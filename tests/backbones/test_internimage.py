@@ -1,4 +1,4 @@
-"""What is special about InternImage: its sizes, where norms stand, what is frozen, how weights start, layer ids."""
+"""Tests of InternImage alone: sizes, positions of norms, freezing, initialization, layer ids."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_official_sizes(arch):
     assert all(p.is_meta for p in backbone.parameters())
 
 
-def test_letters_name_the_sizes():
+def test_sizes_have_letters_as_aliases():
     with torch.device('meta'):
         assert InternImage('T').depths == InternImage('tiny').depths == (4, 4, 18, 4)
         assert count(InternImage('XL')) == count(InternImage('xlarge'))
@@ -56,7 +56,7 @@ def test_letters_name_the_sizes():
     (dict(res_post_norm=True), lambda x, f, norm, behind, g: x + behind(f(norm(x)))),
     (dict(), lambda x, f, norm, behind, g: x + f(norm(x))),
 ])
-def test_where_the_norms_stand(options, formula):
+def test_positions_of_the_norms(options, formula):
     layer = disturb(small(**options)).levels[1].blocks[0].eval()
     assert (layer.res_post_norm1 is not None) == options.get('res_post_norm', False)  # as in the official state dicts
     x = torch.randn(1, 5, 6, 32)
@@ -74,7 +74,7 @@ def test_norm_at_the_end_of_a_level(options, has_norm):
     assert [level.norm is not None for level in small(**options).levels] == [has_norm] * 4
 
 
-def test_norms_behind_blocks_of_level_2():
+def test_blocks_of_level_2_can_have_an_additional_norm():
     model = disturb(small(level2_post_norm_block_ids=(1,))).eval()
     level, x = model.levels[2], torch.randn(1, 4, 4, 64)
     assert [len(level.post_norms) for level in model.levels] == [0, 0, 1, 0]
@@ -104,7 +104,7 @@ def test_freezing_includes_the_stem(stages, frozen):
         assert p.requires_grad != name.startswith(frozen), name
 
 
-def test_levels_behind_the_last_map_keep_their_weights_without_gradients():
+def test_unused_levels_keep_their_weights_without_gradients():
     whole, part = disturb(small()).eval(), small(out_indices=(0, 2)).eval()
     part.load_state_dict(whole.state_dict())
     x = torch.randn(1, 3, 64, 96)
@@ -147,7 +147,7 @@ def test_batch_norm_and_other_activations():
     assert torch.equal(model.eval()(x)[3], model(x)[3])
 
 
-def test_a_full_kernels_offsets_and_masks_without_the_middle():
+def test_resize_weight_drops_the_center_of_a_full_kernel():
     model = small(remove_center=True)
     dcn = 'levels.1.blocks.0.dcn.'
     own = dict(model.named_parameters())
@@ -166,7 +166,7 @@ def test_a_full_kernels_offsets_and_masks_without_the_middle():
     (dict(level2_post_norm_block_ids=(2,)), 'level2'), (dict(act_layer='Tanh'), 'Tanh'),
     (dict(drop_path_type='cosine'), 'cosine'), (dict(arch={**SMALL, 'groups': (3, 2, 4, 8)}), 'groups'),
     (dict(arch={**SMALL, 'depth': 1}), 'depth'), (dict(arch={**SMALL, 'depths': (1, 1, 1)}), 'four')])
-def test_mistakes_are_named(options, word):
+def test_invalid_arguments_are_reported(options, word):
     with pytest.raises(UserError, match=word):
         small(**options)
 

@@ -1,4 +1,4 @@
-"""What is Vision-LSTM's own: sizes, directions, convolutions, grids, padding, taps, poolings, arguments."""
+"""Tests of Vision-LSTM alone: sizes, directions, convolutions, grids, padding, taps, poolings, arguments."""
 
 import pytest
 import torch
@@ -229,19 +229,19 @@ def test_initial_weights():
     (dict(stride=7), 'patch_size=16 and stride=7: their difference must be even'),
     (dict(mlstm='serial'), "mlstm: 'serial' is unknown; choose auto or one of chunkwise, parallel, recurrent"),
     (dict(pooling='max'), "pooling='max' is unknown"),
-    (dict(legacy_norm=True), 'legacy_norm=True belongs to version 1'),
+    (dict(legacy_norm=True), 'legacy_norm=True is for version 1'),
     (dict(out_indices=(1, 2)), r'out_indices=\(1, 2\) must ascend from 0 or more to the last block, 3'),
     (dict(out_indices=()), r'out_indices=\(\) must ascend'),
     (dict(pooling='bilateral_avg', out_indices=(1, 3)), 'pooling is for classifiers'),
-    (dict(frozen_stages=5), 'frozen_stages=5 is outside -1 ... 4'),
+    (dict(frozen_stages=5), 'frozen_stages=5 must be from -1 to 4'),
 ])
-def test_bad_arguments_give_one_clear_line(kwargs, message):
+def test_invalid_arguments_are_one_line_errors(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
         VisionLSTM(**{**small_cfg(VisionLSTM), **kwargs})
     assert '\n' not in str(caught.value)
 
 
-def test_inputs_that_do_not_fit_are_explained():
+def test_inputs_that_do_not_fit_are_an_error():
     with pytest.raises(UserError, match=r'\(40, 64\) pixels is not a multiple of the stride 16; set pad_size_divisor'):
         vil()(torch.zeros(1, 3, 40, 64))
     with pytest.raises(UserError, match='pooling requires images of one size'):

@@ -1,4 +1,4 @@
-"""What is ViTDet's own: propagation, position embeddings, drop path, arguments."""
+"""Tests of ViTDet alone: propagation, position embeddings, drop path, arguments."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ EXPECTED_BLOCKS = {'none': WINDOWED, 'global': (0, 0, False), 'shifted': (4, 2, 
 
 
 @pytest.mark.parametrize('propagation', PROPAGATIONS)
-def test_propagation_stands_in_the_last_block_of_each_quarter(propagation):
+def test_propagation_is_in_the_last_block_of_each_quarter(propagation):
     model = vit(**PLAIN, propagation=propagation, arch=dict(embed_dim=8, depth=8, num_heads=2))
     kinds = block_kinds(model)
     assert kinds[::2] == [WINDOWED] * 4
@@ -83,7 +83,7 @@ def test_class_slot_of_the_position_embedding_is_not_used(with_slot):
         assert torch.equal(model(x)[0], other(x)[0])
 
 
-def test_without_position_embeddings_places_are_alike():
+def test_without_position_embeddings_all_positions_are_equal():
     model = vit(**PLAIN, use_abs_pos=False, use_rel_pos=False, propagation='global').eval()
     assert model.pos_embed is None and not any('pos' in name for name in model.state_dict())
     x = torch.ones(1, 3, 128, 128)
@@ -127,7 +127,7 @@ CHANGES = {
 
 @pytest.mark.parametrize('change', CHANGES)
 @torch.no_grad()
-def test_remembered_position_embedding_follows_the_weights(change):
+def test_cached_position_embedding_follows_the_weights(change):
     model = vit().eval()
     x = image(model, 3, 5)
     before = model(x)[0]
@@ -140,7 +140,7 @@ def test_remembered_position_embedding_follows_the_weights(change):
 
 
 @torch.no_grad()
-def test_remembered_position_embedding_follows_size_and_dtype():
+def test_cached_position_embedding_follows_size_and_dtype():
     model = vit().eval()
     small, large = image(model, 2, 3), image(model, 5, 4)
     first = model(small)[0]
@@ -172,14 +172,14 @@ def test_position_embedding_is_resized_once_in_eval_mode(monkeypatch):
     (dict(global_block_indexes=[2]), r'blocks \[2\] are both global and shifted'),
     (dict(residual_block='wide'), "residual block 'wide' is unknown"),
     (dict(attention='fast'), "rel_pos_attention: 'fast' is unknown"),
-    (dict(frozen_stages=5), 'frozen_stages=5 is outside .* 4 blocks'),
+    (dict(frozen_stages=5), 'frozen_stages=5 must be from -1 to 4, the number of blocks'),
 ])
-def test_bad_arguments_give_one_clear_line(kwargs, message):
+def test_invalid_arguments_are_one_line_errors(kwargs, message):
     with pytest.raises(UserError, match=message) as caught:
         vit(**kwargs)
     assert '\n' not in str(caught.value)
 
 
-def test_a_size_that_patches_do_not_divide_is_explained():
+def test_an_input_size_not_divisible_by_the_patch_size_is_an_error():
     with pytest.raises(UserError, match=r'\(33, 48\) pixels is not a multiple of patch_size=16; set pad_size_divisor'):
         vit()(torch.zeros(1, 3, 33, 48))

@@ -76,7 +76,7 @@ def test_compare_reports_a_wrong_result_as_not_reached():
     assert row.reached is False
 
 
-def test_a_row_that_is_not_selected_is_not_even_built():
+def test_a_row_that_is_not_selected_is_not_built():
     harness.select_rows(['selected'])
     try:
         assert compare('other', 'r', None, None, tolerance=0) is None

@@ -1,4 +1,4 @@
-"""The converter: names, bit-equal round trips, leftovers, classes by name, and the command line."""
+"""The converter: names, bit-equal round trips, unexpected weights, classes by name, and the command line."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_half_precision_and_shared_tensors_are_kept(tmp_path):
     assert torch.equal(found['backbone.blocks.1.norm1.weight'], state['blocks.0.norm1.weight'])
 
 
-def test_leftovers_are_errors_unless_allowed_by_name(tmp_path):
+def test_unexpected_weights_are_errors_unless_allowed_by_name(tmp_path):
     source = save(tmp_path / 'in.pth', {**official_names.mae(models.backbone(1).state_dict()), 'probe.weight':
                                         torch.zeros(1), 'probe.bias': torch.zeros(1)})
     with pytest.raises(UserError, match='has 2 weights that the model lacks .probe.weight, probe.bias'):

@@ -71,7 +71,7 @@ def test_a_detectron2_detector_from_its_pickle(tmp_path):
 
 @pytest.mark.parametrize(('suffix', 'zipped'), [
     ('.pth', True), ('.pth', False), ('.bin', True), ('.bin', False), ('.pkl', True)])
-def test_torch_files_old_and_new_whatever_their_suffix(tmp_path, suffix, zipped):
+def test_old_and_new_torch_files_with_any_suffix(tmp_path, suffix, zipped):
     path = tmp_path / f'x{suffix}'
     torch.save({'state_dict': WEIGHTS, 'meta': {'epoch': 3}}, path, _use_new_zipfile_serialization=zipped)
     assert_same(load_state_dict_file(path))
@@ -123,7 +123,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path, name, write):
 
 
 @pytest.mark.parametrize('callee', [eval, exec, os.system, getattr, np.load, torch.load])
-def test_pickles_may_name_nothing_but_arrays(tmp_path, callee):
+def test_pickles_may_contain_only_arrays(tmp_path, callee):
     class Call:
         def __reduce__(self):
             return callee, ('1',)
@@ -166,7 +166,7 @@ def test_another_kind_of_file(tmp_path, name):
     refusal(path)
 
 
-def test_no_file_and_no_weights(tmp_path):
+def test_a_missing_file_and_a_file_without_weights(tmp_path):
     assert 'does not exist' in refusal(tmp_path / 'x.pth')
     assert 'does not exist' in refusal(tmp_path)  # a directory
     torch.save([1, 2], tmp_path / 'list.pth')

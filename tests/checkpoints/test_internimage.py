@@ -1,4 +1,4 @@
-"""InternImage's files in every naming scheme and wrapping; which weights may be missing or left over."""
+"""InternImage's files in every naming scheme and wrapping; which weights may be missing or unexpected."""
 
 import pytest
 import torch
@@ -108,7 +108,7 @@ def test_any_other_missing_weight_is_an_error(tmp_path, lost):
 @pytest.mark.parametrize(('theirs', 'ours', 'word'), [
     (LIKE_S, PLAIN, 'gamma1'), (PLAIN, LIKE_S, 'levels.0.norm.weight'),
     (dict(res_post_norm=True), PLAIN, 'res_post_norm')])
-def test_a_left_over_weight_is_an_error(tmp_path, theirs, ours, word):
+def test_an_unexpected_weight_is_an_error(tmp_path, theirs, ours, word):
     path = save(tmp_path / 'x.pth', {'model': rename.official(classifier(0, **theirs).state_dict())})
     with pytest.raises(UserError, match=word):
         load_official(classifier(1, **ours).backbone, path)

@@ -1,4 +1,4 @@
-"""Loading: resizing to the model at hand, reports that can be read, one line for a checkpoint that does not fit."""
+"""Loading: resizing weights to the model, short reports, one-line errors for checkpoints that do not fit."""
 
 import re
 

@@ -28,7 +28,7 @@ def names_of_every_format():
     yield None, list(plain)
 
 
-def test_the_order_of_formats_has_no_influence():
+def test_the_order_of_formats_does_not_matter():
     formats = known_formats()
     for case, names in names_of_every_format():
         results = [find_format(order, names, 'x.pth') for order in (formats, formats[::-1])]
@@ -36,7 +36,7 @@ def test_the_order_of_formats_has_no_influence():
         assert (results[0] is None) == (case is None), case
 
 
-def test_the_narrower_of_two_formats_is_taken():
+def test_the_narrower_of_two_formats_is_selected():
     state = convnext(1, False).state_dict()
     mmdet = [*renamed(state, OPENMMLAB), 'backbone.norm0.weight']
     matching = [form.name for form in known_formats() if form.matched_keys(mmdet)]
@@ -90,7 +90,7 @@ def test_preflight_reports_an_ambiguous_file(tmp_path):
     assert finding.level == 'error' and 'fit several formats' in finding.text
 
 
-def test_an_unknown_file_names_what_was_looked_for(tmp_path):
+def test_an_unknown_format_lists_the_expected_names(tmp_path):
     path = tmp_path / 'x.pth'
     torch.save({'conv1.weight': torch.zeros(1)}, path)
     with pytest.raises(UserError) as caught:
@@ -111,7 +111,7 @@ def test_the_reason_is_in_the_report(tmp_path):
     assert report.reason.startswith("'backbone.pos_embed' and ")
 
 
-def test_every_format_has_keys_or_is_asked_for_by_name():
+def test_every_format_has_keys_or_is_selected_by_name():
     assert [form.name for form in known_formats() if not form.keys] == ['EasyCV ViTDet, scaled rel_pos']
     assert len({form.name for form in known_formats()}) == len(known_formats())
     assert official.OURS[0] not in {form.name for form in known_formats()}

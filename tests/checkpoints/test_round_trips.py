@@ -1,4 +1,4 @@
-"""Classifiers' published files through the converter, to both kinds of files and back: every weight bit-equal.
+"""Round trips of published classifier files through the converter, for both kinds of files, are bit-equal.
 
 Detectors and plain ViTs are in test_converter.py.
 """

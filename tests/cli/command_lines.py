@@ -1,4 +1,4 @@
-"""Command lines of every subcommand, with names of valid files in braces; test_user_mistakes.py spoils one at a time.
+"""Command lines of every subcommand, with names of valid files in braces; test_user_mistakes.py replaces one at a time.
 
 A new subcommand needs an entry in LINES; the test that discovers the commands requires it.
 """
@@ -83,7 +83,7 @@ def write_files(folder: Path) -> dict[str, str]:
                 names=str(folder / 'names.txt'), table=str(folder / 'table.csv'))
 
 
-def write_spoilt(folder: Path, good: dict[str, str]) -> dict[str, tuple[str, str, str]]:
+def write_invalid(folder: Path, good: dict[str, str]) -> dict[str, tuple[str, str, str]]:
     """Write invalid files; returns mistake -> (its name in braces, the invalid file, text that the message has)."""
     config, weights = Path(good['config']).read_text(), Path(good['weights']).read_bytes()
     texts = {'syntax': f'{config}\nmodel = dict(\n', 'near': config.replace("'ViTDet'", "'ViTDett'"),

@@ -132,7 +132,7 @@ def test_the_old_launcher_puts_its_argument_first(monkeypatch):
     assert main(['--local-rank=3', 'train', 'c.py']) == 3
 
 
-def test_a_mistake_is_one_line_and_status_2(tmp_path):
+def test_an_error_is_one_line_and_status_2(tmp_path):
     result = run_tool('train.py', CONFIG, '--cfg-options', 'modle.x=1', cwd=tmp_path)
     assert result.returncode == 2
     lines = result.stderr.splitlines()

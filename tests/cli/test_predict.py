@@ -32,7 +32,7 @@ def test_draws_and_records(folder, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith('2 images in')
 
 
-def test_a_mistake_is_one_line(folder, capsys):
+def test_an_error_is_one_line(folder, capsys):
     status = predict.main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'none'), '--out', 'x'])
     assert status == 2
     assert capsys.readouterr().err == f'error: {folder}/none does not exist; give an image or a folder of images\n'

@@ -29,7 +29,7 @@ def setup(tmp_path, monkeypatch):
         if command[1:3] == ['-m', 'venv']:
             venv.create(command[3], symlinks=True)
             module.made.append(Path(command[3]))
-            time.sleep(0.3)  # long enough for a second set-up to come in between
+            time.sleep(0.3)  # so long that a second set-up starts in the meantime
 
     monkeypatch.setattr(module, 'run', run)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -38,7 +38,7 @@ def setup(tmp_path, monkeypatch):
     return module
 
 
-def test_it_is_made_once_and_its_path_is_all_of_stdout(setup, capsys):
+def test_environment_is_created_once_and_only_its_path_is_on_stdout(setup, capsys):
     assert setup.main() == 0
     first = capsys.readouterr()
     python = Path(first.out.removesuffix('\n'))
@@ -50,7 +50,7 @@ def test_it_is_made_once_and_its_path_is_all_of_stdout(setup, capsys):
     assert (second.out, second.err, len(setup.made)) == (first.out, '', 1)
 
 
-def test_two_at_a_time_make_it_once(setup, capsys):
+def test_concurrent_set_ups_create_it_once(setup, capsys):
     threads = [threading.Thread(target=setup.main) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -62,7 +62,7 @@ def test_two_at_a_time_make_it_once(setup, capsys):
     assert len(set(captured.out.split())) == 1
 
 
-def test_an_interrupted_one_is_recreated(setup):
+def test_an_incomplete_environment_is_recreated(setup):
     home = setup.environment('default').parents[1]
     (home / '.complete').unlink()
     (home / 'stray').touch()
@@ -71,7 +71,7 @@ def test_an_interrupted_one_is_recreated(setup):
     assert not (home / 'stray').exists()
 
 
-def test_one_whose_interpreter_has_gone_is_recreated(setup):
+def test_an_environment_without_its_interpreter_is_recreated(setup):
     python = setup.environment('default')
     python.unlink()
     assert setup.environment('default') == python
@@ -103,10 +103,10 @@ def test_a_failing_command_names_its_log_and_leaves_no_marker(setup, monkeypatch
 
 @pytest.mark.parametrize(('argument', 'python', 'message'), [
     ('nonsense', sys.executable, 'usage: setup_env.py [default|upstream]'),
-    ('default', '/nowhere/python', 'Python 3.11 or newer is needed (PYTHON=/nowhere/python is not one)'),
-    ('default', '/bin/false', 'Python 3.11 or newer is needed'),
+    ('default', '/nowhere/python', 'Python 3.11 or newer is required (PYTHON=/nowhere/python is older or not Python)'),
+    ('default', '/bin/false', 'Python 3.11 or newer is required'),
 ])
-def test_mistakes_are_one_line(setup, monkeypatch, capsys, argument, python, message):
+def test_errors_are_one_line(setup, monkeypatch, capsys, argument, python, message):
     monkeypatch.setenv('PYTHON', python)
     monkeypatch.setattr(sys, 'argv', ['setup_env.py', argument])
     assert setup.main() == 1
@@ -116,7 +116,7 @@ def test_mistakes_are_one_line(setup, monkeypatch, capsys, argument, python, mes
     assert captured.err.count('\n') == 1
 
 
-def test_a_full_disk_is_named_before_anything_is_made(setup, capsys):
+def test_a_full_disk_is_reported_before_the_set_up(setup, capsys):
     setup.NEEDED_BYTES = 1 << 60
     assert setup.main() == 1
     assert 'free some disk space, or set XDG_CACHE_HOME' in capsys.readouterr().err

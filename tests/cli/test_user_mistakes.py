@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command_lines import COMMAND_NAMES, LINES, TOOLS, discover_tools, write_files, write_spoilt
+from tests.cli.command_lines import COMMAND_NAMES, LINES, TOOLS, discover_tools, write_files, write_invalid
 from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
 from vitdet_plugin.cli.main import command_module, main
@@ -22,17 +22,17 @@ def good(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def spoilt(good, tmp_path_factory):
-    return write_spoilt(tmp_path_factory.mktemp('spoilt'), good)
+def invalid(good, tmp_path_factory):
+    return write_invalid(tmp_path_factory.mktemp('invalid'), good)
 
 
 @pytest.fixture
 def fails(good, tmp_path, monkeypatch, capsys):
     """Run a command line in an empty folder and check how it fails."""
-    def fails(command, line, expected, spoilt=None, more=()):
+    def fails(command, line, expected, invalid=None, more=()):
         monkeypatch.setenv('TINY_SET', good['folder'])
         monkeypatch.chdir(tmp_path)
-        names = {**good, 'out': str(tmp_path / 'out'), **(spoilt or {})}
+        names = {**good, 'out': str(tmp_path / 'out'), **(invalid or {})}
         words = [word.format(**names) for word in line.split()] + list(more)
         before = _files(good, tmp_path)
         capsys.readouterr()
@@ -73,7 +73,7 @@ def test_every_tool_runs_a_command():
 
 
 @pytest.mark.parametrize('tool', sorted(TOOLS))
-def test_a_tool_is_its_command(tool):
+def test_a_tool_runs_the_same_code_as_its_command(tool):
     name, _, part = TOOLS[tool].partition(' ')
     main_of_tool = load_tool(tool).main
     function = getattr(main_of_tool, 'func', main_of_tool)
@@ -114,26 +114,26 @@ def test_wrong_key_of_the_config_and_wrong_device(command, fails):
 @pytest.mark.parametrize('mistake', [
     'config with a syntax error', 'unregistered name', 'missing import', 'config without a model'])
 @pytest.mark.parametrize('command, line, name', _lines('config'))
-def test_wrong_config(command, line, name, mistake, spoilt, fails):
+def test_wrong_config(command, line, name, mistake, invalid, fails):
     if mistake in ('unregistered name', 'missing import') and not f'{command} {line}'.startswith(BUILD_MODELS):
         return  # these read the data only
-    _, path, expected = spoilt[mistake]
+    _, path, expected = invalid[mistake]
     fails(command, line, expected, {name: path})
 
 
 @pytest.mark.parametrize('mistake', [
     'truncated checkpoint', 'empty checkpoint', 'checkpoint that is a text file', 'checkpoint of another model'])
 @pytest.mark.parametrize('command, line, name', _lines('weights', 'state'))
-def test_wrong_checkpoint(command, line, name, mistake, spoilt, fails):
-    _, path, expected = spoilt[mistake]
+def test_wrong_checkpoint(command, line, name, mistake, invalid, fails):
+    _, path, expected = invalid[mistake]
     fails(command, line, expected, {name: path})
 
 
 @pytest.mark.parametrize('mistake', ['broken json', 'json of another type', 'empty json'])
 @pytest.mark.parametrize('command, line, name', [each for each in _lines('coco') if each.values[0] != 'check'])
-def test_wrong_annotations(command, line, name, mistake, spoilt, fails):
+def test_wrong_annotations(command, line, name, mistake, invalid, fails):
     """``vitdet check`` reports such files as findings, with status 1 (test_dataset_check.py)."""
-    _, path, expected = spoilt[mistake]
+    _, path, expected = invalid[mistake]
     fails(command, line, expected, {name: path})
 
 

@@ -1,4 +1,4 @@
-"""The operators once more, written from their definitions with loops in numpy, to test the stand-ins against."""
+"""Reference implementations of the operators with loops in NumPy, to test the stand-ins."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def iou(a, b, offset=0):
 
 
 def nms(boxes, scores, threshold, offset=0):
-    """Indices kept, by falling score."""
+    """Return the indices of kept boxes, by descending score."""
     kept = []
     for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
         if all(iou(boxes[i], boxes[k], offset) <= threshold for k in kept):

@@ -81,6 +81,6 @@ def test_resuming_in_another_dtype(saved, resumed):
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(dtype='int8'), "mixed precision in 'int8': choose bf16 or fp16"),
     (dict(dtype='fp16', loss_scale='static'), "loss_scale='static': give")])
-def test_mistakes_are_named(kwargs, message):
+def test_invalid_arguments_are_reported(kwargs, message):
     with pytest.raises(UserError, match=message):
         amp.AutocastOptimWrapper(optimizer=torch.optim.SGD([parameter()], lr=1.0), **kwargs)

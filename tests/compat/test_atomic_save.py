@@ -9,7 +9,7 @@ from vitdet_plugin.compat.atomic_save import find_damage, remove_unfinished, wri
 from vitdet_plugin.errors import UserError
 
 
-def test_mmengine_saves_through_it(tmp_path):
+def test_mmengine_saves_atomically(tmp_path):
     from mmengine.runner import checkpoint, runner
     assert runner.save_checkpoint is checkpoint.save_checkpoint is atomic_save.save_checkpoint
     checkpoint.save_checkpoint(dict(a=torch.arange(3)), str(tmp_path / 'deep' / 'a.pth'))
@@ -37,21 +37,21 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_reads_back_otherwise_does_not_take_the_name(tmp_path, monkeypatch):
+def test_a_file_that_fails_verification_does_not_replace_the_target(tmp_path, monkeypatch):
     path = tmp_path / 'a.pth'
     path.write_bytes(b'old')
 
-    def spoil(stream):
+    def damage(stream):
         torch.save(dict(a=torch.ones(100)), stream)
         stream.seek(stream.tell() // 2)
-        stream.write(b'spoilt')
+        stream.write(b'damaged')
 
     with pytest.raises(UserError, match='could not be saved: .* when read back'):
-        write_atomically(path, spoil, check=True)
+        write_atomically(path, damage, check=True)
     assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
 
 
-def test_no_right_to_write_is_one_line(tmp_path):
+def test_missing_write_permission_is_a_one_line_error(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='could not be saved'):
         write_atomically(tmp_path / 'file' / 'a.pth', lambda file: file.write(b'x'))
@@ -80,7 +80,7 @@ def test_the_old_format_is_read_to_the_end(tmp_path):
     assert find_damage(path)
 
 
-def test_leftovers_of_killed_processes_are_removed(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     for name in ('.iter_1.pth.77.unfinished', 'iter_1.pth', '.other'):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path)

@@ -25,7 +25,7 @@ class Net(BaseModel):
 
 
 def join_and_step(launcher, local_rank=None):
-    """Join the group, wrap a model and back-propagate a gradient that equals the rank; what the rank holds then."""
+    """Join the group, wrap a model and back-propagate a gradient equal to the rank; return the rank's state."""
     launch.init_distributed(launcher, local_rank=local_rank)
     model = MODEL_WRAPPERS.build(dict(launch.model_wrapper_cfg({}), module=Net()))
     model(torch.full((1, 2), float(dist.get_rank())), mode='tensor').backward()
@@ -35,7 +35,7 @@ def join_and_step(launcher, local_rank=None):
 
 
 def join_through_mmengine(launcher):
-    """What a foreign tool does: mmengine's own init_dist, with its default of nccl, and its own DDP arguments."""
+    """Join as a tool without this plugin does: with mmengine's init_dist (nccl by default) and its DDP arguments."""
     from mmengine.dist import init_dist
 
     init_dist(launcher, backend='nccl', timeout=60)
@@ -63,13 +63,13 @@ def step_with_sync_bn():
 
 
 def clean(**values):
-    """This process's environment without what launchers set, and with ``values``."""
+    """Return the environment of this process without the variables of launchers, plus ``values``."""
     dropped = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_', 'SLURM_', 'OMPI_', 'VITDET_')
     return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | values
 
 
 def start(function, *args, **env):
-    """Run a function in a fork, which need not import the stack again; gives the end of a pipe with its result."""
+    """Run a function in a fork, which need not import the stack again; return a pipe that receives its result."""
     ours, theirs = multiprocessing.Pipe()
 
     def child():
@@ -137,7 +137,7 @@ def test_mmengine_itself_starts_on_the_cpu(launcher):
 
 @cpu_only
 @pytest.mark.parametrize('rank', '01')
-def test_a_missing_peer_fails_in_time(rank):
+def test_a_missing_peer_ends_with_a_timeout(rank):
     env = VARIABLES['pytorch'](rank) | dict(MASTER_PORT=free_port(), VITDET_DIST_TIMEOUT='2')
     begin = time.monotonic()
     message = result(start(join_and_step, 'pytorch', **clean(**env)))
@@ -156,13 +156,13 @@ def test_a_missing_peer_fails_in_time(rank):
     ('pytorch', dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='a', MASTER_PORT='1',
                      VITDET_DIST_TIMEOUT='soon'), 'VITDET_DIST_TIMEOUT=soon: give a number'),
 ])
-def test_mistakes_are_named(monkeypatch, launcher, env, message):
+def test_invalid_arguments_are_reported(monkeypatch, launcher, env, message):
     monkeypatch.setattr(os, 'environ', clean(**env))
     with pytest.raises(UserError, match=message):
         launch.init_distributed(launcher)
 
 
-def test_none_needs_nothing():
+def test_launcher_none_requires_no_environment():
     launch.init_distributed('none')
 
 
@@ -172,7 +172,7 @@ def test_first_host_of_a_slurm_list(nodes, first):
     assert launch.first_host(nodes) == first
 
 
-def test_model_wrapper_keeps_what_the_config_says():
+def test_model_wrapper_keeps_the_settings_of_the_config():
     mine = dict(type='MMFullyShardedDataParallel', use_orig_params=True)
     assert launch.model_wrapper_cfg(dict(model_wrapper_cfg=mine)) == mine
     ddp = launch.model_wrapper_cfg(dict(find_unused_parameters=True))

@@ -14,7 +14,7 @@ from vitdet_plugin.errors import UserError
 pytestmark = pytest.mark.skipif(not mmcv_ext.is_stand_in(), reason='this mmcv has compiled operators')
 
 
-def test_a_missing_operator_is_named_when_called():
+def test_a_missing_operator_is_reported_when_called():
     from mmcv.ops import RoIPool
 
     with pytest.raises(UserError, match=r'mmcv\._ext\.roi_pool_forward is not available.*build mmcv') as caught:
@@ -22,7 +22,7 @@ def test_a_missing_operator_is_named_when_called():
     assert '\n' not in str(caught.value)
 
 
-def test_it_looks_like_a_module():
+def test_stand_in_has_the_attributes_of_a_module():
     ext = importlib.import_module('mmcv._ext')
     assert ext is mmcv._ext
     assert ext.__spec__.name == 'mmcv._ext'

@@ -1,4 +1,4 @@
-"""mmdet's own inferencer does with the plugin what it does without it."""
+"""mmdet's own inferencer behaves the same with and without the plugin."""
 
 import json
 import subprocess

@@ -14,7 +14,7 @@ def test_priors_are_exact_in_bf16(generator):
     wide = generator.grid_priors([(8, 256)], device='cpu')[0]
     low = generator.grid_priors([(8, 256)], dtype=torch.bfloat16, device='cpu')[0]
     assert torch.equal(low, wide)
-    assert not torch.equal(wide.bfloat16().float(), wide)  # what mmdet would have made of them
+    assert not torch.equal(wide.bfloat16().float(), wide)  # the result of mmdet without the patch
     assert generator.grid_priors([(2, 2)], dtype=torch.float64, device='cpu')[0].dtype == torch.float64
 
 

@@ -41,7 +41,7 @@ def test_a_pair_at_the_threshold_is_kept():
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
-def test_nms_serves_other_dtypes(dtype):
+def test_nms_supports_other_dtypes(dtype):
     boxes, scores = (torch.from_numpy(t) for t in some_boxes(3, integers=True))
     boxes, scores = boxes.to(dtype), scores.to(dtype)
     _, expected = nms(boxes.float(), scores.float(), 0.5)
@@ -74,7 +74,7 @@ def test_soft_nms(seed, method, offset, threshold):
                                   dict(type='nms', iou_threshold=0.5, split_thr=5),
                                   dict(type='nms', iou_threshold=0.5, max_num=4)])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_batched_nms_keeps_classes_apart(kind, dtype):
+def test_batched_nms_separates_classes(kind, dtype):
     if 'split_thr' in kind and dtype == torch.bfloat16 and digit_version(mmcv.__version__) < digit_version('2.3'):
         pytest.skip('upstream batched_nms cannot split boxes whose scores are of another dtype')
     boxes, scores = some_boxes(7)

@@ -1,4 +1,4 @@
-"""Patches are installed once, listed, and fail with one line where upstream moved what they replace."""
+"""Patches are installed once, listed, and fail with one line if upstream has moved the replaced attribute."""
 
 import functools
 import re

@@ -12,7 +12,7 @@ CASES = dict(seed=st.integers(0, 10_000), ratio=st.sampled_from([0, 1, 2]), alig
 
 
 def some_rois(seed, dtype=torch.float64):
-    """Two images of two channels, 5 x 6 cells, and three RoIs of which some stick out."""
+    """Two images of two channels, 5 x 6 cells, and three RoIs, some partly outside the image."""
     random = np.random.default_rng(seed)
     feature = random.normal(size=(2, 2, 5, 6))
     corner = random.uniform(-3, 7, (3, 2))

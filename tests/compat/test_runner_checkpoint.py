@@ -1,4 +1,4 @@
-"""A checkpoint that mmengine's Runner saved, with all that it puts there, loads and resumes."""
+"""A checkpoint saved by mmengine's Runner, with all of its entries, loads and resumes."""
 
 import pytest
 import torch

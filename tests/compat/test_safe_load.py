@@ -34,7 +34,7 @@ class Touch:
 
 
 class GetAttribute:
-    """Asks for an attribute when unpickled, as a route to things that no list allows."""
+    """Requests an attribute when unpickled, which could be a function that is not allowed."""
 
     def __init__(self, *args):
         self.args = args
@@ -72,7 +72,7 @@ def site(tmp_path, monkeypatch):
     server.shutdown()
 
 
-def test_downloads_are_as_safe(tmp_path, site):
+def test_downloads_are_loaded_safely(tmp_path, site):
     folder, url = site
     torch.save({'state_dict': {'x': Touch(tmp_path / 'executed')}}, folder / 'evil.pth')
     torch.save({'state_dict': {'x': torch.ones(2)}, 'history': HistoryBuffer([1.0], [1])}, folder / 'good.pth')
@@ -87,7 +87,7 @@ def test_downloads_are_as_safe(tmp_path, site):
 
 
 @pytest.mark.parametrize('args', [(HistoryBuffer, '__init__'), (np.ndarray, 'tofile'), (dict, 'fromkeys')])
-def test_getattr_reaches_nothing_but_statistics(tmp_path, args):
+def test_getattr_is_limited_to_statistics(tmp_path, args):
     path = tmp_path / 'evil.pth'
     torch.save({'x': GetAttribute(*args)}, path)
     with pytest.raises(UserError, match='refused'):
@@ -109,7 +109,7 @@ def legacy(content):
     return buffer.getvalue()
 
 
-def test_environment_cannot_switch_it_off(tmp_path, monkeypatch):
+def test_environment_variables_cannot_disable_safe_loading(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     torch.save({'x': Touch(tmp_path / 'executed')}, tmp_path / 'evil.pth')
     with pytest.raises(UserError):
@@ -136,7 +136,7 @@ def test_a_zip_bomb_is_refused_before_unpacking(tmp_path):
         safe_load.load_torch_file(path)
 
 
-def test_plain_data_passes(tmp_path):
+def test_plain_data_is_loaded(tmp_path):
     history = HistoryBuffer([1.0, 2.0], [1, 1])
     content = dict(
         tensor=torch.arange(3.), half=torch.ones(2, dtype=torch.bfloat16), array=np.arange(4, dtype=np.int16),
@@ -174,7 +174,7 @@ def test_a_config_inside_a_checkpoint_is_not_executed(tmp_path):
     assert not (tmp_path / 'executed').exists()
 
 
-def test_trusted_is_the_only_way_and_ends_with_its_block(tmp_path):
+def test_trusted_allows_full_unpickling_within_its_block_only(tmp_path):
     for name in ('first', 'second'):
         torch.save({'x': Touch(tmp_path / f'{name}.ran')}, tmp_path / f'{name}.pth')
     with safe_load.trusted():

@@ -44,6 +44,6 @@ def test_json_errors_keep_line_and_column(tiny_config):
         json.loads('{"a": 1,\n')
 
 
-def test_errors_of_the_program_pass_unchanged(tiny_config):
+def test_program_errors_are_not_changed(tiny_config):
     with pytest.raises(ZeroDivisionError), user_errors(tiny_config):
         1 / 0  # noqa: B018

@@ -47,7 +47,7 @@ def test_a_wrong_option_is_named_with_similar_keys(tiny_config, word, says):
 @pytest.mark.parametrize('word', ['find_unused_parameters=True', 'train_dataloader.dataset.indices=10',
                                   'model.backbone.with_cp=True', 'optim_wrapper.accumulative_counts=2',
                                   'default_hooks.checkpoint.max_keep_ckpts=1', 'train_dataloader.prefetch_factor=3'])
-def test_keys_that_something_reads_may_be_new(tiny_config, word):
+def test_new_keys_that_are_read_are_accepted(tiny_config, word):
     apply_options(tiny_config, parse_options([word]))
 
 

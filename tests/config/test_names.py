@@ -47,7 +47,7 @@ def test_only_rank_0_prints_the_notice(monkeypatch, capsys):
     assert capsys.readouterr().err == ''
 
 
-def test_a_config_that_never_was_in_a_moved_folder():
+def test_an_unknown_config_in_a_moved_folder_is_an_error():
     with pytest.raises(UserError, match='does not exist'):
         find_config('configs/convnext_yolov5/no_such.py')
 

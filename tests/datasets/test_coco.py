@@ -1,4 +1,4 @@
-"""The one reader of COCO files; the rules hold for checks, statistics and conversions alike."""
+"""The reader of COCO files; checks, statistics and conversions follow the same rules."""
 
 import json
 
@@ -54,7 +54,7 @@ READERS = (read_for_conversion, read_for_statistics)
 
 
 def problem_texts(path):
-    """What a conversion lists."""
+    """Return the problems that a conversion lists."""
     return [problem.text for problem in read_for_conversion(path)[2]]
 
 
@@ -135,7 +135,7 @@ def test_categories_need_names(path, content):
     (dict(image_id=[1]), r'annotation 1: image_id \[1\] is not in the file'),
     (dict(category_id=1), 'annotation 1: category_id 1 is not in the file'),
     (None, 'annotation number 0: expected an object, found NoneType')])
-def test_annotations_that_belong_to_nothing(path, content, change, text):
+def test_annotations_without_a_valid_image_or_category(path, content, change, text):
     content['annotations'][0] = change and {**content['annotations'][0], **change}
     write(path, content)
     with pytest.raises(UserError, match=text):

@@ -219,7 +219,7 @@ def test_nothing_is_overwritten(tmp_path, convert):
     (lambda c: c['annotations'][0].pop('bbox'), 'annotation 1: bbox None'),
     (lambda c: c['images'][0].update(file_name='../../a.jpg'), "image 1: file_name '../../a.jpg' points outside")])
 @pytest.mark.parametrize('kind', ['voc', 'yolo'])
-def test_what_the_other_format_cannot_represent(tmp_path, convert, kind, change, reason):
+def test_objects_without_an_equivalent_in_the_other_format_are_listed(tmp_path, convert, kind, change, reason):
     content = dict(images=[dict(id=1, file_name='a.jpg', width=10, height=10)], categories=[dict(id=1, name='x')],
                    annotations=[dict(id=1, image_id=1, category_id=1, bbox=[1, 2, 3, 4], iscrowd=0)])
     change(content)
@@ -233,7 +233,7 @@ def test_what_the_other_format_cannot_represent(tmp_path, convert, kind, change,
     (['yolo-to-coco', '.', '--classes', 'a,a'], 'a name occurs twice'),
     (['voc-to-coco', 'nowhere'], 'holds no .xml files'),
     (['coco-to-yolo', 'nowhere.json', '--out', 'x'], 'nowhere.json does not exist')])
-def test_a_mistake_is_reported_in_one_line(tmp_path, monkeypatch, convert, arguments, message):
+def test_an_error_is_one_line(tmp_path, monkeypatch, convert, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, _, err = convert(*arguments)
     assert code == 2 and len(err) == 1 and message in err[0]

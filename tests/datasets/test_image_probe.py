@@ -1,4 +1,4 @@
-"""The one probe of image files that checks, statistics and conversions use."""
+"""The probe of image files that checks, statistics and conversions use."""
 
 import shutil
 import warnings

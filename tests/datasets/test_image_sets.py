@@ -64,14 +64,14 @@ def test_coco(tmp_path):
     ('{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "x"}], "annotations": '
      '[{"category_id": 5, "image_id": 1}]}', 'annotation number 0: category_id 5 is not in the file'),
     ('{"images": [{"id": 1, "file_name": "001.jpg"}], "categories": [{"id": 1, "name": "x"}]}', 'it is in .*images')])
-def test_mistakes_in_coco_files(tmp_path, text, message):
+def test_invalid_coco_files_are_reported(tmp_path, text, message):
     write_tiny_set(tmp_path, images=1)
     (tmp_path / 'bad.json').write_text(text)
     with pytest.raises(UserError, match=message):
         open_image_sets(tmp_path, [tmp_path / 'bad.json'])
 
 
-def test_other_mistakes(tmp_path):
+def test_other_invalid_inputs_are_reported(tmp_path):
     with pytest.raises(UserError, match='is not a folder'):
         open_image_sets(tmp_path / 'none')
     with pytest.raises(UserError, match='no folders'):

@@ -63,7 +63,7 @@ def wrapper(model, paramwise=None, **optimizer):
 
 
 @pytest.mark.parametrize(('rule', 'column'), [('d2', 1), ('plain', 2)])
-def test_rates_and_decay_of_named_parameters(rule, column):
+def test_learning_rates_and_weight_decay_of_parameters(rule, column):
     model = detector()
     groups = by_name(parameter_groups(model, lr=LR, weight_decay=DECAY, rate=RATE, rule=rule))
     assert set(groups) == {name for name, _ in model.named_parameters()}

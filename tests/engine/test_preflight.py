@@ -14,7 +14,7 @@ def texts(findings, level='error'):
     return [finding.text for finding in findings if finding.level == level]
 
 
-def test_a_sound_config_passes_silently(tiny_config, capsys):
+def test_a_valid_config_passes_without_output(tiny_config, capsys):
     preflight(tiny_config, ['train', 'val', 'test'])
     assert capsys.readouterr().out == ''
 

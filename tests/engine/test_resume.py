@@ -47,7 +47,7 @@ def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
         apply_resume(cfg, str(tmp_path / 'b.pth'))
 
 
-@pytest.mark.parametrize('damage, message', [(cut, 'cut off'), (flip, 'checksum of its record')])
+@pytest.mark.parametrize('damage, message', [(cut, 'truncated'), (flip, 'checksum of its record')])
 def test_a_damaged_file_is_refused_by_name(cfg, tmp_path, damage, message):
     path = save(tmp_path / 'a.pth')
     damage(tmp_path / 'a.pth')

@@ -47,7 +47,7 @@ def test_the_default_logger_becomes_the_progress_line_with_its_settings():
     assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)
 
 
-def test_safe_hooks_take_their_places_and_leave_others(tmp_path):
+def test_safe_hooks_are_set_and_others_are_kept(tmp_path):
     cfg = load(cfg_options=['default_hooks.checkpoint.interval=3'])
     assert cfg.default_hooks.checkpoint == dict(type='AtomicCheckpointHook', interval=3)
     assert [cfg.default_hooks[name].type for name in ('resume_state', 'nonfinite_loss', 'stop')] == [

@@ -13,14 +13,14 @@ def test_training_parts_are_dropped(tiny_config):
 
 @pytest.mark.parametrize('changes, says', [
     (dict(eval=['mask']), '--eval mask: choose from bbox, segm'), (dict(out='found.txt'), '.pkl')])
-def test_mistakes_are_one_line(tiny_config, changes, says):
+def test_errors_are_one_line(tiny_config, changes, says):
     with pytest.raises(UserError, match=says):
         apply_test_options(tiny_config, 'weights.pth', TestOptions(**changes))
 
 
 def test_a_config_without_a_test_split(tiny_config):
     tiny_config.test_dataloader = None
-    with pytest.raises(UserError, match='nothing to test on'):
+    with pytest.raises(UserError, match='has no test_dataloader and test_evaluator'):
         apply_test_options(tiny_config, 'weights.pth', TestOptions())
 
 

@@ -41,7 +41,7 @@ def test_box_deltas_are_class_agnostic_with_smaller_stds_in_later_stages():
     assert stds == [pytest.approx([1 / w, 1 / w, 2 / w, 2 / w]) for w in (10, 20, 30)]
 
 
-def test_training_losses_are_named_finite_and_reach_every_parameter():
+def test_training_losses_are_finite_and_every_parameter_has_a_gradient():
     head = cascade()
     x = features()
     losses = head.loss(x, proposals(30, 30), samples(3, 2))

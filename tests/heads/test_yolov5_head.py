@@ -197,6 +197,6 @@ def test_boxes_are_rescaled_to_the_original_image():
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(strides=(8, 16)), '3 levels of anchors, 3 of in_channels and 2 strides'),
     (dict(gains=dict(bbox=1)), 'gains has no bbox; it takes box, cls and obj')])
-def test_bad_arguments(kwargs, message):
+def test_invalid_arguments_are_an_error(kwargs, message):
     with pytest.raises(UserError, match=message):
         head(**kwargs)

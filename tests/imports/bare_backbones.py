@@ -9,7 +9,7 @@ from tests.backbones.small_configs import SMALL, small_cfg
 
 
 def import_backbones() -> None:
-    """Import every backbone as a user does who needs nothing else."""
+    """Import every backbone alone, as a user of backbones does."""
     from vitdet_plugin.backbones.convnext import ConvNeXtBackbone  # noqa: F401
     from vitdet_plugin.backbones.internimage import InternImage  # noqa: F401
     from vitdet_plugin.backbones.vision_lstm import VisionLSTM  # noqa: F401

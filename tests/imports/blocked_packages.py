@@ -1,4 +1,4 @@
-"""Make packages look as if they were not installed; for the subprocesses of tests/test_imports.py."""
+"""Simulate that packages are not installed; for the subprocesses of tests/test_imports.py."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Ways to import the package, each in a process of its own: ``python -m tests.imports.scenarios`` prints what happened.
+"""Ways to import the package, each in its own process: ``python -m tests.imports.scenarios`` prints what happened.
 
 torch, timm and mmengine are imported once; each scenario runs in a fork of that process.
 """
@@ -30,7 +30,7 @@ PATCHED = (mmengine.dist.utils, mmengine.model, mmengine.model.MMDistributedData
 
 
 def is_registered() -> bool:
-    """Whether every class of the package is registered; looks at what was imported and imports nothing."""
+    """Whether every class of the package is registered; inspects imported modules and imports nothing."""
     from vitdet_plugin.utils.registering import registering_modules
     return all(name in sys.modules for name in registering_modules())
 
@@ -101,7 +101,7 @@ def config_later() -> bool:
 
 
 def unpickled_transform() -> bool:
-    """What a spawned data worker does first."""
+    """Unpickle a transform, as a spawned data worker does first."""
     pickle.loads(b'cvitdet_plugin.transforms.large_scale_jitter\nLargeScaleJitter\n.')
     return is_registered()
 
@@ -153,7 +153,7 @@ def without_the_stack() -> dict:
 
 
 def stack_without_a_dependency() -> str:
-    """mmdet is installed and a package that it needs is not: an error, no silent skip."""
+    """mmdet is installed, but a package that it needs is not: this is an error."""
     block('terminaltables')
     try:
         import vitdet_plugin  # noqa: F401

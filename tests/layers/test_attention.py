@@ -130,6 +130,6 @@ def test_autocast_stays_close_to_float32(window):
     (dict(dim=10, num_heads=3), 'embed_dim=10 is not divisible by num_heads=3'),
     (dict(dim=12, num_heads=3, form='fast'), "'fast' is unknown; choose auto or one of chunked, folded, flex, dense"),
 ])
-def test_bad_arguments_are_named(kwargs, message):
+def test_invalid_arguments_are_reported(kwargs, message):
     with pytest.raises(UserError, match=message):
         WindowAttention(**kwargs)

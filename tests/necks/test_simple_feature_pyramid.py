@@ -94,7 +94,7 @@ def test_built_by_name_in_every_dtype():
     (dict(scale_factors=(0,)), 'contains 0, which is not a power of two'),
     (dict(in_channels=[8, 8]), 'has 2 entries for 4 scale factors'),
 ])
-def test_bad_arguments(kwargs, message):
+def test_invalid_arguments_are_an_error(kwargs, message):
     with pytest.raises(UserError, match=message):
         pyramid(**kwargs)
 

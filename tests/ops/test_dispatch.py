@@ -103,7 +103,7 @@ def test_backend_info_covers_every_operator_device_and_backend():
 
 @pytest.mark.parametrize('name', REFERENCES)
 def test_backend_info_agrees_with_what_runs(name, monkeypatch):
-    expected = 'parallel' if name == 'mlstm' else backend_info()[name]['cpu']['backend']  # 5 tokens are few
+    expected = 'parallel' if name == 'mlstm' else backend_info()[name]['cpu']['backend']  # used for 5 tokens
     operator, used = dispatch.load_operator(name), []
     choose = operator.choose
     monkeypatch.setattr(operator, 'choose', lambda *args: used.append(choose(*args).name) or choose(*args))

@@ -184,7 +184,7 @@ def test_errors_give_the_reasons(monkeypatch):
 
 
 @needs_native
-def test_native_names_what_it_does_not_serve():
+def test_native_reports_unsupported_calls():
     v, a = inputs(kernel_size=5, padding=2)
     with pytest.raises(UserError, match='serves kernel_size=3 without dropout, not 5 with 0.1'):
         outlook_attention(v, a, 2, kernel_size=5, padding=2, dropout=0.1, form='native')

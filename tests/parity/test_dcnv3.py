@@ -41,5 +41,5 @@ def test_a_case_with_another_offset_scale_fails(tmp_path):
     assert not run_case(written_case(tmp_path, offset_scale=1.9)).passed
 
 
-def test_kernels_may_be_pairs(tmp_path):
+def test_kernel_arguments_can_be_pairs(tmp_path):
     assert run_case(written_case(tmp_path, kernel=[3, 3], stride=[2, 2])).passed

@@ -157,7 +157,7 @@ def compare_detections(verdict: Verdict, name: str, found: InstanceData, certain
         score_errors.append(abs(found.scores[best] - score).item())
         mask = expected['masks'][k].bool()
         ious.append(_iou(mask & found.masks[best] | certain_masks[best], mask))
-    # unlike Python's max, torch's propagates NaN
+    # unlike Python's max, torch's max propagates NaN
     verdict.add(f'{name}.boxes_px', torch.tensor(box_errors).max().item(), BOX_TOLERANCE)
     verdict.add(f'{name}.scores', torch.tensor(score_errors).max().item(), SCORE_TOLERANCE)
     if ious:

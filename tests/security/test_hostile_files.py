@@ -110,7 +110,7 @@ def test_names_in_an_archive_are_not_paths(hostile, tmp_path, monkeypatch):
     assert sorted(path for path in tmp_path.rglob('*')) == before
 
 
-def test_only_the_converter_can_trust_a_file(hostile, tmp_path):
+def test_only_the_converter_can_load_trusted_files(hostile, tmp_path):
     """Full unpickling is used by the converter's --trust only, and runs the code in the file."""
     users = [path.relative_to(ROOT).as_posix() for folder in ('vitdet_plugin', 'tools', 'benchmarks')
              for path in (ROOT / folder).rglob('*.py')
@@ -126,8 +126,8 @@ def test_only_the_converter_can_trust_a_file(hostile, tmp_path):
         marker.rmdir()
 
 
-def test_our_own_checkpoints_pass(tmp_path):
-    """Checkpoints saved by training can be loaded with the same allow-list."""
+def test_checkpoints_of_this_project_can_be_loaded(tmp_path):
+    """Checkpoints saved by training can be loaded with the list of allowed types."""
     from tests.faults.rig import EPOCHS, train_here, write_config
     data = write_tiny_set(tmp_path / 'set', images=2)
     train_here(write_config(tmp_path / 'c.py', data, EPOCHS.format(1)), tmp_path / 'w')

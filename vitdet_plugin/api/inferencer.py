@@ -1,4 +1,4 @@
-"""Prediction: models by name, images in, plain Python and NumPy out."""
+"""Prediction with models by name; results are plain Python and NumPy objects."""
 
 from __future__ import annotations
 
@@ -117,10 +117,11 @@ class Inferencer:
 
         Args:
             config: Name of a shipped config (:meth:`list_models`), config file, or a loaded config. Configs are
-                programs: use only those that you would run.
+                programs: use only configs that you trust.
             checkpoint: A file in a format of this project or an official one (detectron2's ``.pkl``, mmdet's,
-                EasyCV's), or a work directory: its best checkpoint, or else the newest. With None the weights are
-                random, for measuring speed. Class names are those stored in the checkpoint, or else the config's.
+                EasyCV's), or a work directory, whose best checkpoint (or else the newest) is loaded. With None the
+                weights are random, for measuring speed. Class names are those stored in the checkpoint, or else the
+                config's.
             device: By default the GPU if there is one.
             options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
 

@@ -1,4 +1,4 @@
-"""``train`` and ``test``: whole runs as functions."""
+"""Functions that perform a whole run: ``train`` and ``test``."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
 
     Args:
         config: Config file, name of a shipped config (``vitdet_demo``), ``PACKAGE::CONFIG``, or a loaded config, which
-            is copied. Configs are programs: use only those that you would run.
+            is copied. Configs are programs: use only configs that you trust.
         work_dir: Folder for logs and checkpoints; by default ``work_dir`` of the config, or else
             ``work_dirs/<name of the config>``.
         resume: A checkpoint to continue from; True for the newest one in the work directory.
@@ -86,12 +86,12 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
 
     Args:
         config: As for :func:`train`.
-        checkpoint: A file in a format of this project or an official one, or a work directory: its best checkpoint,
-            or else the newest.
+        checkpoint: A file in a format of this project or an official one, or a work directory, whose best checkpoint
+            (or else the newest) is used.
         work_dir: Folder for logs; the same default as in :func:`train`.
-        eval: Metrics instead of those of the config: ``'bbox'``, ``'segm'``, or of a classifier ``'accuracy'``,
+        eval: Metrics instead of those of the config: ``'bbox'``, ``'segm'``, or for a classifier ``'accuracy'``,
             ``'f1-score'``, ….
-        out: File for the predictions: ``.pkl`` (in the format of mmengine), ``.json`` (COCO results; of a classifier
+        out: File for the predictions: ``.pkl`` (in the format of mmengine), ``.json`` (COCO results; for a classifier
             all scores) or ``.csv`` (classifiers).
         format_only: Whether to write COCO result files without computing metrics, for test servers.
         show_dir: Folder for images of predictions next to ground truth.
@@ -117,7 +117,7 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
         return run_test(config, checkpoint, options)
 
 
-test.__test__ = False  # type: ignore[attr-defined]  # not a test of pytest
+test.__test__ = False  # type: ignore[attr-defined]  # not a pytest test
 
 
 def _names(metrics: str | Sequence[str] | None) -> Sequence[str] | None:

@@ -1,1 +1,1 @@
-"""Backbones: one family a file, named after its paper."""
+"""Backbones: one file for each family, named after its paper."""

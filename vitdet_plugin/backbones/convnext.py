@@ -57,7 +57,8 @@ class ConvNeXtBackbone(Backbone):
         with_cp: Recompute the blocks in the backward pass to save memory.
 
     Input (B, in_channels, H, W), H and W multiples of the last stride; output one map (B, dims[i], H / s, W / s) for
-    each i of ``out_indices``, s = 4 * 2 ** i. The name ``ConvNeXt`` is mmpretrain's.
+    each i of ``out_indices``, s = 4 * 2 ** i. mmpretrain registers the name ``ConvNeXt``, hence the suffix
+    ``Backbone``.
     """
 
     def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
@@ -71,7 +72,7 @@ class ConvNeXtBackbone(Backbone):
             raise UserError(f'out_indices={out_indices} of ConvNeXtBackbone must be ascending numbers from 0 to 3')
         stages = out_indices[-1] + 1
         if not -1 <= frozen_stages <= stages:
-            raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {stages}, the stages of this backbone')
+            raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {stages}, the number of stages')
         if layer_scale_init_value is None:
             layer_scale_init_value = 0.0 if use_grn else 1e-6
         self.depths, self.dims, self.out_indices = depths[:stages], dims[:stages], out_indices

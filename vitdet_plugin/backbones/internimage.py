@@ -74,9 +74,9 @@ class Downsample(nn.Module):
 class Block(nn.Module):
     """DCNv3 and MLP with residual connections, on maps (B, H, W, channels).
 
-    The options place the norms (f is DCNv3 or the MLP, g the layer scale; the first match applies):
-    ``layer_scale`` and ``post_norm``: x + g norm(f(x)); ``layer_scale``: x + g f(norm(x)); ``post_norm``:
-    x + norm(f(x)); ``res_post_norm``: x + norm'(f(norm(x))); otherwise x + f(norm(x)).
+    The options determine the positions of the norms (f is DCNv3 or the MLP, g the layer scale; the first match
+    applies): ``layer_scale`` and ``post_norm``: x + g norm(f(x)); ``layer_scale``: x + g f(norm(x)); ``post_norm``: x +
+    norm(f(x)); ``res_post_norm``: x + norm'(f(norm(x))); otherwise x + f(norm(x)).
     """
 
     def __init__(self, channels: int, group: int, variant: dict, *, mlp_ratio: float, drop: float, drop_path: float,
@@ -144,9 +144,10 @@ class InternImage(Backbone):
             fit, but receive no gradients.
         layer_scale, offset_scale, post_norm, res_post_norm, center_feature_scale, remove_center, dw_kernel_size,
         level2_post_norm_block_ids: None for the value of ``arch``. ``layer_scale`` is the initial value, False for
-            none; ``post_norm`` and ``res_post_norm`` place the norms (:class:`Block`); ``offset_scale`` multiplies the
-            sampling offsets; ``remove_center`` omits the center of the kernel; ``dw_kernel_size`` is the size of the
-            depthwise convolution that precedes the offsets; the given blocks of level 2 are followed by another norm.
+            none; ``post_norm`` and ``res_post_norm`` set the positions of the norms (:class:`Block`); ``offset_scale``
+            multiplies the sampling offsets; ``remove_center`` omits the center of the kernel; ``dw_kernel_size`` is the
+            size of the depthwise convolution that precedes the offsets; the given blocks of level 2 are followed by
+            another norm.
         drop_path_rate: Stochastic depth. With ``drop_path_type`` 'linear' it rises from 0 to this rate, with 'uniform'
             it is the same for all blocks.
         drop_rate: Dropout after the stem and in the MLPs.
@@ -225,7 +226,7 @@ class InternImage(Backbone):
         return sum(self.depths)
 
     def get_layer_id(self, name: str) -> int:
-        """Return 0 for the stem, 1 + the number of blocks before; the end of a level counts with the next level."""
+        """Return 0 for the stem, else 1 + the number of preceding blocks; the end of a level counts as the next."""
         if name.startswith('patch_embed.'):
             return 0
         parts = name.split('.')
@@ -262,7 +263,7 @@ class InternImage(Backbone):
 
 
 def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
-    """Sizes and variant of a name or dict, with what the caller gave (not None) on top."""
+    """Return sizes and options for a name or dict; values given by the caller (not None) take precedence."""
     if isinstance(arch, str):
         name = _LETTERS.get(arch.lower(), arch.lower())
         if name not in ARCHS:
@@ -293,9 +294,9 @@ def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], v
     if not model.out_indices or not set(model.out_indices) <= set(range(4)):
         raise UserError(f'out_indices={model.out_indices} requires one or more of the levels 0, 1, 2, 3')
     if not -1 <= model.frozen_stages <= 4:
-        raise UserError(f'frozen_stages={model.frozen_stages} is outside -1 ... 4')
+        raise UserError(f'frozen_stages={model.frozen_stages} must be from -1 to 4')
     if wrong := [i for i in variant['level2_post_norm_block_ids'] if not 0 <= i < depths[2]]:
-        raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2 of {depths[2]} blocks')
+        raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2; choose from 0 to {depths[2] - 1}')
     if act not in _ACTIVATIONS:
         raise UserError(f'act_layer={act!r} is unknown; choose one of {", ".join(_ACTIVATIONS)}')
     if drop_path_type not in ('linear', 'uniform'):

@@ -316,11 +316,11 @@ def _check(version: int, stem: str, alternation: str, pooling: str | None, legac
         if value not in known:
             raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(map(str, known))}')
     if legacy_norm and version != 1:
-        raise UserError('legacy_norm=True belongs to version 1; in version 2 the head has it')
+        raise UserError('legacy_norm=True is for version 1; remove it, as in version 2 the norm is part of the head')
     if list(out_indices) != sorted(set(out_indices)) or out_indices[:1] < (0,) or out_indices[-1] != depth - 1:
         raise UserError(f'out_indices={out_indices} must ascend from 0 or more to the last block, {depth - 1}; for '
                         'fewer blocks set a smaller depth')
     if pooling is not None and len(out_indices) > 1:
         raise UserError('pooling is for classifiers, several out_indices are for detectors; set one of them')
     if not -1 <= frozen_stages <= depth:
-        raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {depth} of a backbone of {depth} blocks')
+        raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {depth}, the number of blocks')

@@ -97,7 +97,7 @@ class ViTDet(Backbone):
         if propagation not in PROPAGATIONS:
             raise UserError(f'propagation={propagation!r} is unknown; choose one of {", ".join(PROPAGATIONS)}')
         if not -1 <= frozen_stages <= depth:
-            raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {depth} of a backbone of {depth} blocks')
+            raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {depth}, the number of blocks')
         if propagation_indexes is None:
             propagation_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),

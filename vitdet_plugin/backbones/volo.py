@@ -43,7 +43,7 @@ class MixedImages(NamedTuple):
 
     Attributes:
         images: (B, C, H, W).
-        box: In cells of the backbone's map of stride 16. Tokens in it are those of the reversed batch.
+        box: Box in cells of the map of stride 16; its tokens are those of the reversed batch.
     """
 
     images: Tensor
@@ -119,14 +119,14 @@ class VOLO(Backbone):
         img_size: Side(s) in pixels for which ``pos_embed`` is learned. Inputs may have any size: it is resized to
             their grid, and zero pixels are appended to a multiple of 16.
         patch_size: Side of the patches in pixels.
-        out_indices: Which maps to return: 0 of the outlookers (stride 8), 1 of the last stage (stride 16), 2 a map of
-            stride 32 made from that. Classifiers use (1,), detectors (0, 1, 2).
+        out_indices: Maps to return: 0 from the outlookers (stride 8), 1 from the last stage (stride 16), 2 of stride
+            32, computed from map 1. Classifiers use (1,), detectors (0, 1, 2).
         out_norm: Whether each map has a LayerNorm. Default: True, unless the last stage's is the only map, which the
             classification head normalizes.
-        extra_level: How map 2 is made: 'pool' (average of 2 x 2) or 'conv' (2 x 2, stride 2).
+        extra_level: How map 2 is computed: 'pool' (average of 2 x 2) or 'conv' (2 x 2, stride 2).
         downsamples, outlook_attention: For each stage, whether a downsampling follows, and the kind of its blocks.
         outlook: Arguments of :class:`vitdet_plugin.layers.outlook.OutlookAttention`, e.g. ``dict(form='plain')``.
-        qkv_bias, qk_scale: Of all attention layers; ``qk_scale`` None is (channels per head) ** -0.5.
+        qkv_bias, qk_scale: Parameters of all attention layers; ``qk_scale`` None is (channels per head) ** -0.5.
         drop_path_rate: Stochastic depth, rising linearly over all blocks; none in outlookers, as in the official code.
         mix_token: Not supported any more; use ``MixTokenDataPreprocessor``.
         norm_eval: Keep the stem's BatchNorm in eval mode, for small batches and pre-trained weights.
@@ -184,10 +184,10 @@ class VOLO(Backbone):
         out_norm = self.out_indices != (1,) if out_norm is None else out_norm
         self.out_norms = nn.ModuleList(nn.LayerNorm(n, eps=NORM_EPS) for n in self.out_channels) if out_norm else None
         self.reset_parameters()
-        self.train()  # freezes: optimizers and DDP read requires_grad before training starts
+        self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
     def reset_parameters(self) -> None:
-        """Truncated normal (0.02) for linear weights and ``pos_embed``, zero biases; PyTorch's own for the rest."""
+        """Truncated normal (0.02) for linear weights and ``pos_embed``, zero biases, else PyTorch's defaults."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -261,7 +261,7 @@ class VOLO(Backbone):
         return sum(self.layers)
 
     def get_layer_id(self, name: str) -> int:
-        """0 for stem and ``pos_embed``, i + 1 for block i of all; a downsampling has the id of the block after it."""
+        """Return 0 for stem and ``pos_embed``, i + 1 for block i; a downsampling has the id of the next block."""
         if name.startswith(('patch_embed.', 'pos_embed')):
             return 0
         if not name.startswith('network.'):
@@ -277,7 +277,7 @@ class VOLO(Backbone):
         return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
-        """Stem, ``pos_embed`` and the first ``frozen_stages`` stages."""
+        """Return the stem, ``pos_embed`` and the first ``frozen_stages`` stages."""
         parts = self._stage_ends[self.frozen_stages - 1] if self.frozen_stages > 0 else 0
         return [self.patch_embed, self.pos_embed, *self.network[:parts]]
 
@@ -312,6 +312,6 @@ def _check(layers: Sequence[int], out_indices: Sequence[int], extra_level: str, 
     if extra_level not in ('pool', 'conv'):
         raise UserError(f"extra_level={extra_level!r} is unknown; choose 'pool' or 'conv'")
     if not -1 <= frozen_stages <= len(layers):
-        raise UserError(f'frozen_stages={frozen_stages} is outside -1 ... {len(layers)}')
+        raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {len(layers)}, the number of stages')
     if patch_size % 2:
         raise UserError(f'patch_size={patch_size} must be even: the first convolution has stride 2')

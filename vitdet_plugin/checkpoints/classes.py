@@ -32,11 +32,12 @@ def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: 
     for what, each in (('the file', names), ('the data set', target_names)):
         repeated = sorted({name for name in each if list(each).count(name) > 1})
         if repeated:
-            raise UserError(f'class names of {what} repeat: {", ".join(repeated[:4])}')
+            raise UserError(f'class names of {what} repeat: {", ".join(repeated[:4])}; make them unique')
     index_of = {name: index for index, name in enumerate(names)}
     absent = [name for name in target_names if name not in index_of]
     if absent:
-        raise UserError(f'{len(absent)} classes are not among those of the checkpoint: {", ".join(absent[:4])}')
+        raise UserError(f'{len(absent)} classes are not among those of the checkpoint: {", ".join(absent[:4])}; '
+                        'compare the class names')
     order, done = torch.tensor([index_of[name] for name in target_names]), {}
     for name, value in state.items():
         layer = name.split('.')[-2] if '.' in name else ''

@@ -28,7 +28,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         to: 'mmdet' (a ``.pth`` with ``state_dict``, which mmengine loads) or 'safetensors'; by default from the
             suffix of ``target``.
         model: A detector, classifier or backbone to fit the weights to: weights are resized, and weights that the model
-            lacks are an error. Without one only names change, and patches of another size.
+            lacks are an error. Without a model only the names and the patch size change.
         form: Name of the format, instead of recognizing it by the weights' names.
         allow_unexpected: Names, or patterns with ``*``, of weights that no rule covers and that may be left out.
         patch_size: Without a model, resize patch embeddings of plain ViTs in other formats (14 in MAE's ViT-H) to this;
@@ -36,11 +36,11 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         classes: Class names in the file and class names of the result, to reorder the rows of the last layers by name.
 
     Returns:
-        The report; without a model nothing can be missing.
+        The report; without a model it lists no missing weights.
 
     Raises:
-        UserError: Unknown or ambiguous format, leftovers, weights that do not fit, or a file that cannot be read or
-            written.
+        UserError: Unknown or ambiguous format, unexpected weights, weights that do not fit, or a file that cannot be
+            read or written.
     """
     source, target = Path(source), Path(target)
     to = to or ('safetensors' if target.suffix == '.safetensors' else 'mmdet')

@@ -66,7 +66,7 @@ def _openmmlab(name: str, keys: tuple[str, ...], last_norm: list) -> Format:
         (block + r'gamma', r'backbone.stages.\1.blocks.\2.gamma'),
         *last_norm,
         (r'(head\.fc\..*)', r'\1'),
-        (r'data_preprocessor\..*', Drop('the data preprocessor holds mean and std')),
+        (r'data_preprocessor\..*', Drop('the data preprocessor has mean and std')),
         _HEADS,
     ], adapt=_shape)
 

@@ -56,7 +56,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
     outlive it.
 
     Raises:
-        UserError: The file is missing, damaged, of an unknown kind, or holds anything but data.
+        UserError: The file is missing, damaged, of an unknown kind, or contains objects other than data.
     """
     path = Path(path)
     if not path.is_file():
@@ -69,7 +69,7 @@ def load_file(path: str | Path) -> dict[str, Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f'{path} is damaged or not a checkpoint ({reason}); download it again') from None
     if not isinstance(content, dict):
-        raise UserError(f'{path} holds a {type(content).__name__}, not a dict of weights')
+        raise UserError(f'{path} holds a {type(content).__name__}, not a dict of weights; give a checkpoint of a model')
     return content
 
 

@@ -46,13 +46,13 @@ class Format:
     Attributes:
         name: Shown to the user.
         keys: Patterns of weight names, all of which a file of this format has. ``*`` stands for any characters, ``|``
-            separates alternatives. Empty: the format is used only when it is asked for by name.
+            separates alternatives. Empty: the format is used only if it is selected by name.
         without: Patterns of weight names, none of which such a file has.
         rules: (regular expression for a whole name, replacement or Drop); the first match counts. New names are
             those of a whole detector (``backbone.``, ``neck.``, ...).
         may_miss: Given the missing and the found names (this project's), which of the missing weights may keep their
             initial values; None: all. The others are an error.
-        adapt: For values that differ, not only names: takes the new name and the tensor, returns the tensor.
+        adapt: Function of the new name and the tensor that returns the converted tensor; None if only names differ.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Format:
         return found
 
     def is_narrower_than(self, other: Format) -> bool:
-        """Whether every file of this format matches ``other`` as well, but not the other way round."""
+        """Whether every file of this format also matches ``other``, but not vice versa."""
         return set(other.keys) <= set(self.keys) and set(other.without) <= set(self.without) and \
             (set(other.keys), set(other.without)) != (set(self.keys), set(self.without))
 
     def convert(self, state: dict[str, Tensor]) -> Conversion:
-        """Rename every weight, keeping the tensors as they are unless the format has to adapt them."""
+        """Rename every weight; tensors are unchanged unless the format has ``adapt``."""
         compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
         result = Conversion(may_miss=self.may_miss)
         for name, value in state.items():
@@ -93,7 +93,7 @@ class Format:
             if isinstance(target, Drop):
                 result.dropped[name] = target.reason
             else:
-                # a group that did not take part (the stage index of a head without cascade) expands to nothing
+                # an unmatched group (the stage index of a head without cascade) expands to an empty string
                 new = match.expand(target)
                 result.state[new] = self.adapt(new, value) if self.adapt else value
                 result.origins[new] = name

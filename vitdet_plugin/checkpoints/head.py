@@ -19,8 +19,8 @@ def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> 
     """Load the weights of a classification head from a checkpoint of any known format.
 
     Args:
-        classifiers: Names of the head's final layers. They keep their values where the checkpoint's have another
-            shape, that is, other classes; those that the head does not have are left out.
+        classifiers: Names of the head's final layers. A layer keeps its values if the checkpoint's has another shape
+            (another number of classes); layers that the head does not have are ignored.
 
     Raises:
         UserError: The checkpoint has no weights of a head, or another weight that does not fit.
@@ -41,7 +41,8 @@ def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> 
             raise UserError(f'{path}: {name} is {tuple(value.shape)}, the head requires {shape or "none"}; '
                             'check that the config describes this model')
     if not state:
-        raise UserError(f'{path} ({report.recognized_as}) holds no weights for {type(head).__name__}')
+        raise UserError(f'{path} ({report.recognized_as}) has no weights for {type(head).__name__}; give '
+                        'a checkpoint of a classifier')
     report.matched, report.missing = list(state), [name for name in own if name not in state]
     head.load_state_dict(state, strict=False)
     return report

@@ -1,6 +1,6 @@
 """Published names of InternImage's weights: OpenGVLab's files, Hugging Face's, mmpretrain's project.
 
-The official norms are in sequences with changes of layout, so their names end in an index; here they do not.
+The official norms are part of sequences with changes of layout, so their names end in an index, unlike here.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def _head_rules(prefix: str) -> list[tuple[str, str | Drop]]:
 
 
 def _optional_layer_scales(missing: Set[str], found: Set[str]) -> Set[str]:
-    """Layer scales, if the file has none at all: InternImage-T's files have no layer scale."""
+    """Return the missing layer scales if the file has none, as for InternImage-T."""
     if any(name.endswith(('gamma1', 'gamma2')) for name in found):
         return set()
     return {name for name in missing if name.endswith(('gamma1', 'gamma2'))}
 
 
 def _first_mask(*prefixes: str) -> str:
-    """Pattern of the first operator's mask weight below one of ``prefixes``."""
+    """Return a pattern for the mask weight of the first operator under any of ``prefixes``."""
     return '|'.join(f'{prefix}.0.*blocks.0.dcn.mask.weight' for prefix in prefixes)
 
 
@@ -67,7 +67,7 @@ MMPRETRAIN = Format(
     "mmpretrain's InternImage",
     keys=(_first_mask('layers', 'backbone.layers'),),
     rules=_rules('(?:backbone\\.)?', 'layers', r'layers\.0\.0', r'layers\.1', ('0', '1', '3', '4')),
-    # q . (k + b) shifts all scores equally: mmpretrain leaves the bias of the keys out
+    # the bias of the keys shifts all scores q . (k + b) equally, so mmpretrain omits it
     may_miss=lambda missing, found: _optional_layer_scales(missing, found) | (missing & {'head.pool.k.bias'}))
 
 HUGGING_FACE = Format(

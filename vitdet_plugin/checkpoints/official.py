@@ -88,7 +88,7 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
     """Recognize the format of ``state`` and rename its weights to those of a whole detector.
 
     Args:
-        names_here: State-dict names of the model that takes the weights; files of this project are recognized by them.
+        names_here: State-dict names of the model that receives the weights, which identify files of this project.
         source: File name for messages.
         form: Name of the format, instead of recognizing it.
 
@@ -135,7 +135,7 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
         allow_missing: False makes every missing weight an error.
         form: Name of the format (:func:`known_formats`), instead of recognizing it.
         allow_unexpected: Names, or patterns with ``*``, of weights in the file that may be left out.
-        other_classes: Where the last layers are for another number of classes, keep the model's own.
+        other_classes: Keep the model's last layers if the checkpoint's have another number of classes.
 
     Raises:
         UserError: Unknown or ambiguous format, a weight that cannot be resized, or weights that the model lacks.

@@ -1,7 +1,7 @@
 """Published names of Vision-LSTM weights: versions 1 and 2, as published and as the training code saves them.
 
-Version 2 counts its blocks in pairs, a pair holding one block of each direction by name; here, as in version 1 and in
-the training code, every block has a number of its own.
+Version 2 numbers its blocks in pairs, with one named block for each direction. Here, as in version 1 and in the
+training code, every block has its own number.
 """
 
 from __future__ import annotations

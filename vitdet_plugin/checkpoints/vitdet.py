@@ -33,7 +33,7 @@ DETECTRON2 = Format(
     'detectron2 ViTDet',
     keys=('net.blocks.*|backbone.net.blocks.*',),
     rules=[
-        (r'pixel_(mean|std)', Drop('the data preprocessor holds mean and std')),
+        (r'pixel_(mean|std)', Drop('the data preprocessor has mean and std')),
         (r'(?:backbone\.)?net\.(.*)', r'backbone.\1'),
         # pyramid: deconvolutions first, then a 1x1 and a 3x3 convolution at different indexes on each level
         (r'(?:backbone\.)?simfp_2\.([013])\.(weight|bias)', r'neck.levels.0.resize.\1.\2'),
@@ -76,7 +76,7 @@ MMDET_PROJECT = Format(
         (r'neck\.fpn_convs\.(\d)\.(?:norm_layer|ln)\.(.*)', r'neck.levels.\1.output.ln.\2'),
         (r'((?:roi_head|rpn_head)\..*)\.norm_layer\.(.*)', r'\1.ln.\2'),
         (r'((?:backbone|rpn_head|roi_head)\..*)', r'\1'),
-        (r'data_preprocessor\..*', Drop('the data preprocessor holds mean and std')),
+        (r'data_preprocessor\..*', Drop('the data preprocessor has mean and std')),
     ],
 )
 
@@ -107,7 +107,7 @@ SAM = Format(
 )
 
 # EasyCV's first version and ViTAE scale the queries before the relative positions; detectron2 and this project do not.
-# The names are the same, so this format has to be asked for by name.
+# The names are the same, so this format must be selected by name.
 EASYCV_V1 = replace(
     EASYCV, name='EasyCV ViTDet, scaled rel_pos', keys=(),
     adapt=lambda name, value: value * value.shape[-1] ** -0.5 if 'rel_pos' in name else value)

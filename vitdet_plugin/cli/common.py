@@ -1,6 +1,6 @@
-"""What the subcommands share: common arguments, parsing, early checks of input files, one-line errors.
+"""Shared by the subcommands: common arguments, parsing, early checks of input files, one-line errors.
 
-Nothing here imports torch or mmengine, so that ``--help`` and errors in arguments answer immediately.
+Nothing here imports torch or mmengine, so that ``--help`` and errors in arguments are fast.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
 
 
 def leave(status: int) -> NoReturn:
-    """End the process with ``status`` after its exit handlers, without finalizing the interpreter.
+    """Run the exit handlers and end the process with ``status``, without finalizing the interpreter.
 
     For commands that run as ranks: if a thread of gloo releases a tensor while Python is finalized, the process aborts,
     and a rank that has done all its work would count as failed.

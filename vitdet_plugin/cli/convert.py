@@ -21,7 +21,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('target', metavar='OUT', help='file to write')
     parser.add_argument('--to', choices=('mmdet', 'safetensors'),
                         help='mmdet: a .pth that mmengine loads; default: by the suffix of OUT')
-    parser.add_argument('--config', help="fit the weights to this config's model: sizes, and no weights left over")
+    parser.add_argument('--config', help="adapt the weights to this config's model; unexpected weights are an error")
     parser.add_argument('--as', dest='form', metavar='FORMAT',
                         help="read as this format, for example 'EasyCV ViTDet, scaled rel_pos' (its first version)")
     parser.add_argument('--allow', nargs='+', default=[], metavar='NAME',
@@ -54,7 +54,7 @@ def convert_command(args: argparse.Namespace) -> None:
         raise UserError('--classes-from and --classes-to belong together: give both or none')
     names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None
     model = load_model(args.config, device='cpu').model if args.config else None
-    with trusted() if args.trust else contextlib.nullcontext():  # nowhere else can a file be trusted
+    with trusted() if args.trust else contextlib.nullcontext():  # the only caller of trusted()
         print(convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
                                  allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names))
     print(f'written: {args.target}')

@@ -31,7 +31,7 @@ def curves_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.visualization.curves import plot_curves
     if args.names and len(args.names) != len(args.logs):
-        raise UserError(f'--names: {len(args.names)} names for {len(args.logs)} logs')
+        raise UserError(f'--names: {len(args.names)} names for {len(args.logs)} logs; give one name for each log')
     if Path(args.out).suffix not in ('.png', '.svg', '.pdf', '.jpg'):
         raise UserError(f'--out {args.out}: write a .png, .svg, .pdf or .jpg')
     check_output_path('--out', args.out, is_folder=False)

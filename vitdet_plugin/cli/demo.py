@@ -61,7 +61,7 @@ def write_set(out: Path) -> None:
 
 
 def train_and_test(config: str, ranks: int, out: Path) -> None:
-    """Run the demo in the folder ``out``, whose ``data/demo`` the config names.
+    """Run the demo in the folder ``out``; the config reads ``data/demo`` in it.
 
     Raises:
         UserError: The batch size of the config cannot be divided by the number of ranks.
@@ -110,7 +110,7 @@ def has_bf16_units() -> bool:
 
 
 def vitdet(*words: object, cwd: Path, ranks: int = 1) -> None:
-    """Run a subcommand in a new process; if it fails, it has printed why, and its status ends the demo."""
+    """Run a subcommand in a new process. If it fails, exit with its status; it has printed the error."""
     launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}'] if ranks > 1 else []
     package = Path(str(resources.files('vitdet_plugin'))).parent  # a checkout need not be on PYTHONPATH
     paths = os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))

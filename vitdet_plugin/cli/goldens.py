@@ -33,7 +33,7 @@ def goldens_command(args: argparse.Namespace) -> int:
     from tests.parity.goldens import find_cases
     cases = list(find_cases(args.root))
     if not cases:
-        raise UserError(f'{args.root} holds no case (a folder with case.json)')
+        raise UserError(f'{args.root} holds no case; give a folder with case.json, or a folder of such folders')
     failures = 0
     for path in cases:
         verdict, line = check(path, args.skip_unknown)

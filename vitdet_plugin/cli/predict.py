@@ -16,7 +16,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('checkpoint', help='checkpoint file (ours, detectron2 .pkl, mmdet, EasyCV) or a work directory')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images and folders of images')
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR',
-                        help='folder for the drawn images and predictions.json, of a classifier predictions.csv too')
+                        help='folder for the drawn images and predictions.json; for a classifier also predictions.csv')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S', help='lowest score kept (default: 0.3)')
     parser.add_argument('--top', type=int, default=5, metavar='N',
                         help='classes per image in predictions.json of a classifier (default: 5)')

@@ -49,7 +49,7 @@ def pretrain_demo_command(args: argparse.Namespace) -> None:
 
     cfg = load_config(args.config)
     if 'backbone' not in (cfg.get('model') or {}):
-        raise UserError(f'config {args.config} has no model with a backbone')
+        raise UserError(f'config {args.config} has no model with a backbone; give the config of a detector')
     check_output_path('--data', args.data, is_folder=True)
     check_output_path('--out', args.out, is_folder=False)
     torch.manual_seed(args.seed)

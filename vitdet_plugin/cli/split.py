@@ -18,9 +18,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='fraction of each split, 0 for none (default: 0.7 0.15 0.15)')
     parser.add_argument('--seed', type=int, default=0, help='the same seed gives the same split (default: 0)')
     parser.add_argument('--group-pattern', metavar='REGEX',
-                        help='images for which this finds the same text in the path stay together: "(plant\\d+)_"')
+                        help='images with the same match in their paths stay together: "(plant\\d+)_"')
     parser.add_argument('--groups', metavar='FILE.csv',
-                        help='the same from a table with the columns file (path in the folder) and group')
+                        help='table with the columns file (path in the folder) and group, instead of --group-pattern')
     parser.add_argument('--mode', choices=('list', 'link', 'copy'), default='list',
                         help='write lists for mmpretrain (default), or folders of symbolic links or of copies')
     return parser

@@ -11,7 +11,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add_model_arguments(parser)
     add_common_arguments(parser)
     parser.add_argument('--eval', nargs='*', metavar='METRIC',
-                        help="metrics instead of the config's: bbox segm, or of a classifier accuracy f1-score …")
+                        help="metrics instead of the config's: bbox segm, or for a classifier accuracy f1-score …")
     parser.add_argument('--out', metavar='FILE',
                         help='write the predictions: FILE.pkl (in the format of mmengine), FILE.json (COCO results; of '
                              'a classifier all scores) or FILE.csv (classifiers)')

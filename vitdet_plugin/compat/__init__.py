@@ -1,4 +1,4 @@
-"""What the OpenMMLab stack needs in order to run here. No other subpackage patches anything.
+"""Patches that adapt the OpenMMLab stack to this machine. No other subpackage patches anything.
 
 =====================  ================================================================================
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
@@ -10,7 +10,7 @@
 ``packaged_configs``   ``vitdet_plugin::NAME`` in ``_base_``
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
-``versions``           one clear line where installed versions cannot work together; less output at import
+``versions``           one-line errors if installed versions are incompatible; less output at import
 ``patching``           how a patch is installed and listed
 =====================  ================================================================================
 
@@ -54,7 +54,7 @@ def install() -> bool:
 
 
 def report() -> list[PatchRecord]:
-    """List every patch of the stack: what it replaces, why, for which upstream versions, whether it is installed."""
+    """List every patch of the stack with its target, reason, upstream versions, and whether it is installed."""
     for name in _MODULES:
         _module(name)
     return records()

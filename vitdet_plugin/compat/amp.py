@@ -85,6 +85,6 @@ def _checked(dtype: str | torch.dtype, device_type: str) -> torch.dtype:
     if cast == torch.bfloat16 and device_type == 'cuda' and not torch.cuda.is_bf16_supported():
         raise UserError(f'{torch.cuda.get_device_name()} cannot compute in bf16: use fp16')
     with torch.autocast(device_type, cast):
-        if not torch.is_autocast_enabled(device_type):  # torch warns and goes on in float32
+        if not torch.is_autocast_enabled(device_type):  # torch warns and continues in float32
             raise UserError(f'torch {torch.__version__} has no mixed precision in {dtype} on {device_type}: use bf16')
     return cast

@@ -38,18 +38,18 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], chec
             try:
                 write(stream)
             except Exception as error:
-                raise (stream.error or error) from None  # torch says "unexpected pos" for a full disk
+                raise (stream.error or error) from None  # torch reports "unexpected pos" for a full disk
             file.flush()
             os.fsync(file.fileno())
         damage = find_damage(temporary) if check else None
         if damage:
-            raise UserError(f'{path} could not be saved: {damage} when read back; check the disk. What was there '
-                            'before is untouched')
+            raise UserError(f'{path} could not be saved: {damage} when read back; check the disk. An existing '
+                            'file was not changed')
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise UserError(f'{path} could not be saved: {error.strerror or error}; what was there before is untouched. '
-                        'Free some space or choose another --work-dir, then go on with --resume') from error
+        raise UserError(f'{path} could not be saved: {error.strerror or error}; an existing file was not changed. '
+                        'Free some space or choose another --work-dir, then continue with --resume') from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -70,7 +70,7 @@ def find_damage(path: str | Path) -> str | None:
         try:
             load_torch_file(path)
         except UserError:
-            return 'it is cut off or no checkpoint'
+            return 'it is truncated or not a checkpoint'
         return None
     try:
         with zipfile.ZipFile(path) as archive:

@@ -66,7 +66,7 @@ class CheckedFile(io.BufferedReader):
 
 
 def is_archive(path: str | os.PathLike) -> bool:
-    """As ``zipfile.is_zipfile``, which raises for some damaged archives; those count as archives."""
+    """Like ``zipfile.is_zipfile``, but damaged archives for which that raises count as archives."""
     try:
         return zipfile.is_zipfile(path)
     except zipfile.BadZipFile:

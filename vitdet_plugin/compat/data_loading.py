@@ -13,7 +13,7 @@ _BATCHES = Patch('torch.utils.data.DataLoader', 'batch_sampler', upstream='torch
 
 
 def fetch_batches_with(dataset: Dataset, fetch: Callable[[Sequence[int]], list]) -> None:
-    """Let torch's loaders read samples of ``dataset`` by ``fetch``, in place of what was set before.
+    """Let torch's loaders read samples of ``dataset`` by ``fetch``, instead of an earlier function.
 
     Args:
         dataset: Receives ``fetch`` as its ``__getitems__``, which loaders prefer to ``__getitem__``.

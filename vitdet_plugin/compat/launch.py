@@ -101,7 +101,7 @@ _DDP = Patch('mmengine.model.MMDistributedDataParallel', '__init__', upstream='m
 
 
 def install() -> None:
-    """Let mmengine itself, and thereby other tools, start and wrap on the CPU; unchanged where there is a GPU."""
+    """Patch mmengine so that launching and model wrapping work on the CPU, also for other tools; GPUs as before."""
     for launcher, patch in _STARTS.items():
         patch.install(functools.partial(_without_gpu, launcher=launcher))
     _DDP.install(_without_device_ids)
@@ -186,7 +186,7 @@ def _need(name: str, launcher: str) -> str:
 def _integer(name: str, launcher: str) -> int:
     value = _need(name, launcher)
     if not value.isdecimal():
-        raise UserError(f'launcher {launcher}: {name}={value} is not a number')
+        raise UserError(f'launcher {launcher}: {name}={value} is not a number; correct or unset the variable')
     return int(value)
 
 

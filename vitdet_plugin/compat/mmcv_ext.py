@@ -79,7 +79,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return StandIn()
 
     def exec_module(self, module) -> None:
-        """Nothing to run: the stand-in is complete when created."""
+        """Do nothing: the module is complete when it is created."""
 
 
 _PATCH = Patch('mmcv', '_ext', upstream='mmcv 2.1, onedl-mmcv 2.3',

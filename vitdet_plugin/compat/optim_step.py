@@ -1,4 +1,4 @@
-"""Watch the losses of a training and decide about its optimizer steps, on the instances of that training only."""
+"""Observe the losses and control the optimizer steps of one training run; only its own objects are patched."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from vitdet_plugin.compat.patching import Patch
 _PARSE = Patch('mmengine.model.BaseModel', 'parse_losses', upstream='mmengine 0.10',
                why='no hook receives the parts of a loss before the optimizer step (one model)')
 _UPDATE = Patch('mmengine.optim.OptimWrapper', 'update_params', upstream='mmengine 0.10',
-                why='no hook can leave a step out after its loss is known (one optimizer wrapper)')
+                why='no hook can skip a step after its loss is computed (one optimizer wrapper)')
 _CLIP = Patch('mmengine.optim.OptimWrapper', '_clip_grad', upstream='mmengine 0.10',
               why="clips by the norm of one rank's shard under FSDP (one optimizer wrapper)")
 
@@ -31,10 +31,10 @@ def watch_losses(model: nn.Module, receive: Callable[[dict[str, Any]], None]) ->
 
 
 def guard_steps(optim_wrapper: OptimWrapper, is_refused: Callable[[Tensor], bool]) -> bool:
-    """Leave out the steps whose loss ``is_refused``: gradients accumulated so far are dropped with them.
+    """Skip the steps whose loss ``is_refused``, and drop the gradients accumulated so far.
 
     Args:
-        optim_wrapper: The one of the training.
+        optim_wrapper: Optimizer wrapper of the training run.
         is_refused: Called with each loss before its backward pass.
 
     Returns:

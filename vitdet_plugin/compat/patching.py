@@ -1,4 +1,4 @@
-"""Replace attributes of other packages: once each, listed by `vitdet_plugin.compat.report`, never by a silent miss."""
+"""Patch attributes of other packages: each once, listed by `vitdet_plugin.compat.report`; a missing one is an error."""
 
 import sys
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.errors import UserError
 
-_SENTINEL = '_vitdet_plugin_patches'  # attribute of a replacement: targets of the patches that it serves
+_SENTINEL = '_vitdet_plugin_patches'  # attribute of a replacement: targets of the patches that it implements
 _PATCHES: list['Patch'] = []
 
 
 class PatchRecord(NamedTuple):
     """One entry of `vitdet_plugin.compat.report`."""
 
-    target: str  # dotted name of what is replaced
+    target: str  # dotted name of the replaced attribute
     why: str
     upstream: str  # versions for which the patch is written
     installed: bool  # whether it has been applied in this process
@@ -68,7 +68,7 @@ class Patch:
         return replacement
 
     def moved(self) -> UserError:
-        """Return the error for an upstream version that does not have what is replaced."""
+        """Return the error for an upstream version that lacks the replaced attribute."""
         package = self.owner.partition('.')[0]
         return UserError(f'{package} {_version(package)} has no {self.target}, which vitdet_plugin replaces '
                          f'({self.why}): install a version for which the patch is written ({self.upstream})')

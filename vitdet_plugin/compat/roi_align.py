@@ -57,7 +57,7 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 
 def _sample_axes(roi: Tensor, height: int, width: int, spatial_scale: float, sampling_ratio: int,
                  aligned: bool) -> tuple[Tensor, Tensor]:
-    """Rows (height, S) and columns (width, T), in cells, at which the bins of one RoI (5,) are sampled."""
+    """Return rows (height, S) and columns (width, T), in cells, at which the bins of one RoI (5,) are sampled."""
     x1, y1, x2, y2 = (roi[1:] * spatial_scale - (0.5 if aligned else 0.0)).unbind()
     roi_h, roi_w = y2 - y1, x2 - x1
     if not aligned:

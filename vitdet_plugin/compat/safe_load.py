@@ -33,7 +33,7 @@ _SLACK = 1 << 20
 
 
 class DamagedFileError(UserError):
-    """A checkpoint that is cut off or whose checksums are wrong; ``reason`` is the message without the path."""
+    """A checkpoint that is truncated or whose checksums are wrong; ``reason`` is the message without the path."""
 
     def __init__(self, path, reason: str) -> None:
         super().__init__(os.fspath(path), reason)
@@ -56,7 +56,7 @@ def load_checkpoint_file(path, map_location='cpu', check: bool = False, mmap: bo
         The content. Its containers are copies and may be changed; tensors may be shared with later calls.
 
     Raises:
-        DamagedFileError: With ``check``: the file is missing, empty, cut off, or a checksum is wrong.
+        DamagedFileError: With ``check``: the file is missing, empty or truncated, or a checksum is wrong.
         UserError: See :func:`load_torch_file`.
     """
     read = functools.partial(_load_checked, path) if check else functools.partial(load_torch_file, path, mmap=mmap)
@@ -75,8 +75,8 @@ def load_torch_file(file, map_location='cpu', mmap: bool = False):
         mmap: Map the tensors of a file on the CPU instead of copying them, where the file allows it.
 
     Raises:
-        UserError: The file is damaged, or contains anything but tensors, plain containers, NumPy arrays and mmengine's
-            own records. Nothing from the file has been executed.
+        UserError: The file is damaged, or contains objects other than tensors, plain containers, NumPy arrays and
+            mmengine's own records. Nothing from the file has been executed.
     """
     name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', 'checkpoint stream')
     can_map = _check_archive(file, name)
@@ -92,18 +92,18 @@ def load_torch_file(file, map_location='cpu', mmap: bool = False):
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [''])[0]
         raise UserError(f'{name}: cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
-                        'if it is damaged or cut off, use another one') from error
+                        'if it is damaged or truncated, use another one') from error
 
 
 def _load_checked(path, map_location='cpu'):
-    """As :func:`load_torch_file`, and raise `DamagedFileError` if a byte of the file is not as it was written."""
+    """As :func:`load_torch_file`, and raise `DamagedFileError` if a checksum does not match."""
     if not os.path.isfile(path) or os.path.getsize(path) == 0:
         raise DamagedFileError(path, 'it is empty' if os.path.isfile(path) else 'it does not exist')
     if not is_archive(path):  # torch's format before 1.6 has no checksums
         try:
             return load_torch_file(path, map_location)
         except UserError as error:
-            raise DamagedFileError(path, 'it is cut off or not a checkpoint') from error
+            raise DamagedFileError(path, 'it is truncated or not a checkpoint') from error
     try:
         file = CheckedFile(path)
     except ARCHIVE_ERRORS as error:
@@ -251,7 +251,7 @@ def _check_archive(file, name: str) -> bool:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
     except zipfile.BadZipFile as error:
-        raise UserError(f'{name}: cannot be read as a checkpoint ({error}); if it is damaged or cut off, use another '
+        raise UserError(f'{name}: cannot be read as a checkpoint ({error}); if it is damaged or truncated, use another '
                         'one') from error
     unpacked = sum(record.file_size for record in records)
     if unpacked > 2 * os.path.getsize(file) + _SLACK:

@@ -1,4 +1,4 @@
-"""Import the stack with one clear error line where it cannot work, and without misleading output."""
+"""Import the stack with one-line errors for incompatible versions, and without misleading output."""
 
 import contextlib
 import importlib

@@ -63,7 +63,7 @@ def explain(error: BaseException, cfg: Config) -> str | None:
                 f'({text[-100:]}). Check its output. The timeout is VITDET_DIST_TIMEOUT seconds; --resume continues '
                 'from the last checkpoint')
     if isinstance(error, OSError) and error.errno == 28:
-        return f'no space left on the disk of {cfg.get("work_dir")}. Free some or choose another --work-dir'
+        return f'no space left on the disk of {cfg.get("work_dir")}. Free some space or choose another --work-dir'
     if 'out of memory' in text and type(error).__name__ in ('OutOfMemoryError', 'RuntimeError'):
         return ('out of GPU memory. Try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '
                 'checkpointing (model.backbone.with_cp=True) or FSDP (docs/distributed.md)')

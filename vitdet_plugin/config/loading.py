@@ -73,7 +73,7 @@ def _describe_config_error(error: Exception, path: str) -> str:
 
 
 def _config_file_being_read(error: Exception) -> str | None:
-    """Return the file being read, the config or one of its ``_base_``, from mmengine's frames: its message lacks it."""
+    """Return the config or ``_base_`` file being read, from mmengine's stack frames; its message does not name it."""
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = frame.f_locals.get('filename')

@@ -10,7 +10,7 @@ from vitdet_plugin.compat.packaged_configs import PREFIX, find_packaged_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
-# Former folder under configs/ -> present one. Old paths work until the next release.
+# Former folder under configs/ -> current one. Old paths work until the next release.
 MOVED_FOLDERS = {'convnext_yolov5': 'yolov5'}
 
 
@@ -60,7 +60,7 @@ def find_config(path: str) -> str:
 
 
 def moved_config(path: str) -> str | None:
-    """Return the present file of a config that ``path`` named in the last release, or None."""
+    """Return the current file of a config that ``path`` named in the last release, or None."""
     old = Path(path).expanduser()
     folder = MOVED_FOLDERS.get(old.parent.name)
     if folder is None:

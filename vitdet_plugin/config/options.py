@@ -63,9 +63,9 @@ def _check_option(cfg: Config, key: str, value: Any) -> None:
         elif node is None:
             return  # None means "not set" and is replaced by merging
         else:
-            raise UserError(f'--cfg-options {key}: {here} is {node!r} and has no keys')
+            raise UserError(f'--cfg-options {key}: {here} is {node!r} and has no keys; set it as a whole')
     if isinstance(value, str) and isinstance(node, (int, float)):
-        raise UserError(f'--cfg-options {key}={value}: the config has a number here ({node!r})')
+        raise UserError(f'--cfg-options {key}={value}: the config has a number here ({node!r}); give a number')
 
 
 def _check_new_key(node: dict, part: str, here: str, key: str, is_last: bool, depth: int) -> None:

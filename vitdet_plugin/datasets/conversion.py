@@ -33,7 +33,7 @@ class Content:
         images: Entries of COCO: id, file_name, width, height.
         annotations: Entries of COCO.
         problems: What could not be converted.
-        notes: What else was done, in counts.
+        notes: Other remarks, with counts.
     """
 
     classes: list[str]
@@ -57,7 +57,7 @@ class Content:
 
 
 def read_image_size(path: Path) -> tuple[int, int] | str:
-    """Return (width, height) in pixels as training reads the file, from its header, or what is wrong with it."""
+    """Return (width, height) in pixels as training reads the file, from its header, or the error."""
     with suppress_pillow_warnings():
         found = probe_image(path, decode=False)
     return f'the image {found}' if isinstance(found, UnreadableImage) else found.size_as_read
@@ -74,7 +74,7 @@ def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = Fals
         slack: Rounding error to accept, in pixels.
 
     Returns:
-        The box within the image, and what is wrong with it or None.
+        The box within the image, and its fault or None.
     """
     width, height = size
     if not all(math.isfinite(value) for value in box):

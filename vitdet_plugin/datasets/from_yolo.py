@@ -83,7 +83,7 @@ def _rows(content: Content, file: Path, image: dict, clip: bool) -> None:
 
 
 def _row(content: Content, image: dict, values: list[float], clip: bool) -> str | None:
-    """Add one object, or return what is wrong."""
+    """Add one object, or return the reason why it is invalid."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         return (f'{len(values)} numbers; a box has 5 (class, center x, center y, width, height), a polygon 7, 9, 11 '
                 '... (class and corners)')

@@ -1,4 +1,4 @@
-"""Which files in a folder are images, by their suffix. A file that is named explicitly is read whatever its suffix."""
+"""Recognize image files in folders by their suffix. A file that is named explicitly may have any suffix."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ _FORMAT_OF = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.jpe': 'JPEG', '.jfif': 'JPEG', 
 
 
 class UnreadableImage(NamedTuple):
-    """Why an image file cannot be read.
+    """Reason why an image file cannot be read.
 
     Attributes:
         kind: One of a few phrases that continue "the image …".
@@ -88,7 +88,7 @@ def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = Fals
     Pillow warns about odd EXIF entries and large images; use :func:`suppress_pillow_warnings` around a series of calls.
 
     Args:
-        path: The file, whatever its suffix.
+        path: Image file with any suffix.
         decode: Decode all pixels. This finds truncated files, which OpenCV fills with gray. Otherwise only the header
             is read.
         fingerprints: Also compute ``digest`` and ``bits``; needs ``decode``.
@@ -115,7 +115,7 @@ def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = Fals
 
 @contextlib.contextmanager
 def suppress_pillow_warnings() -> Iterator[None]:
-    """Discard warnings. The filter belongs to the process, so enter this once around all threads, not in each."""
+    """Discard warnings. The filter applies to the whole process: enter this once around all threads, not in each."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield

@@ -1,4 +1,4 @@
-"""Sets of images in the layouts people use: a folder of classes, a list file or a COCO json, with or without splits."""
+"""Sets of images in common layouts: a folder of classes, a list file or a COCO json, with or without splits."""
 
 from __future__ import annotations
 

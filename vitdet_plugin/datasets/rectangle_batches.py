@@ -17,7 +17,7 @@ class RectangleBatches:
     """A data set sorted by aspect ratio that gives :class:`LetterBox` the rectangle of each batch.
 
     Rectangles have fewer padded pixels than squares: about a quarter less for the images of COCO. Use it with
-    ``DefaultSampler`` without shuffling. With several ranks, their batches of one step share a shape.
+    ``DefaultSampler`` without shuffling. With several ranks, their batches of one step have the same shape.
 
     Args:
         dataset: Data set of mmdet, or its config, with ``LetterBox`` in the pipeline.

@@ -35,7 +35,7 @@ class SplitStats:
         sizes: (N, 2) width and height in pixels of the readable images as stored.
         box_sizes: (M, 2) width and height in pixels of the boxes without crowds; None for a classification set.
         objects_in_image: Number of objects of each image; empty for a classification set.
-        broken: Unreadable files and why.
+        broken: Unreadable files and the reasons.
         odd_boxes: ``file: annotation id`` of boxes without area or beyond the image by more than a pixel.
         wrong_sizes: Files whose size as read differs from the annotated one, with both sizes.
         other_formats: Files whose suffix is that of another format, and their actual format.

@@ -68,7 +68,7 @@ def _divide_groups(labels: np.ndarray, fractions: list[float], seed: int, groups
     splits = sum(fraction > 0 for fraction in fractions)
     most = min(_MOST_FOLDS, int(names.max()) + 1)
     if most < splits:
-        raise UserError(f'{most} groups cannot be divided into {splits} splits')
+        raise UserError(f'{most} groups cannot be divided into {splits} splits; use more groups or fewer splits')
     shares = {count: _whole_shares(fractions, count) for count in range(splits, most + 1)}
     miss = {count: max(abs(share / count - fraction) for share, fraction in zip(shares[count], fractions))
             for count in shares}
@@ -102,7 +102,7 @@ def groups_by_pattern(files: Sequence[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(f'--group-pattern {pattern}: not a regular expression: {error}') from error
+        raise UserError(f'--group-pattern {pattern}: not a regular expression ({error}); correct it') from error
     found = []
     for name in files:
         match = expression.search(name)

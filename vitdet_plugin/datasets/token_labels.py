@@ -34,7 +34,7 @@ class RandomResizedCropWithBox(BaseTransform):
         self.kwargs, self._crop = kwargs, None
 
     def transform(self, results: dict) -> dict:
-        """See the class."""
+        """Apply the transform; see the class."""
         if self._crop is None:
             from mmpretrain.datasets.transforms import RandomResizedCrop
             self._crop = RandomResizedCrop(**self.kwargs)
@@ -72,7 +72,7 @@ class LoadTokenLabels(BaseTransform):
         self.grid = (grid, grid) if isinstance(grid, int) else tuple(grid)
 
     def transform(self, results: dict) -> dict:
-        """See the class."""
+        """Apply the transform; see the class."""
         if 'crop_box' not in results:
             raise UserError('LoadTokenLabels needs crop_box; use RandomResizedCropWithBox before it in the pipeline')
         image = Path(results['img_path'])

@@ -64,7 +64,7 @@ def is_official(file: str) -> bool:
     """Whether a local file has to be converted: another format (detectron2, MAE, …), or a classifier of this project.
 
     Raises:
-        UserError: The file is damaged or holds anything but data.
+        UserError: The file is damaged or contains objects other than data.
     """
     if '://' in file or not os.path.isfile(file):
         return False
@@ -91,7 +91,7 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
     """Compare a checkpoint's keys with a module's.
 
     Args:
-        key: Where the config names the file.
+        key: Key of the config that names the file.
         file: Local checkpoint; directories (sharded checkpoints) and remote files are not checked.
         module: Whole model or submodule that receives the weights.
         prefix: Part of the file's names that is removed first.
@@ -125,7 +125,7 @@ def compare_keys(what: str, expected: dict[str, tuple], found: dict[str, tuple],
         name = reshaped[0]
         text += f'; other shape: {group_names(reshaped)}, e.g. {name} {found[name]} for {expected[name]}'
     if fitting == 0:
-        return [Finding('error', f'{text}. Is it a checkpoint of this model? Official formats load through '
+        return [Finding('error', f'{text}. Check that it is a checkpoint of this model. Official formats load through '
                                  "init_cfg=dict(type='OfficialCheckpoint', checkpoint=…)")]
     if must_fit and (missing or reshaped):
         return [Finding('error', f'{text}. Use the config that the checkpoint was trained with')]

@@ -1,4 +1,4 @@
-"""Checkpoints that replace each other safely, with the state that an exact resume needs beyond mmengine's."""
+"""Atomic checkpoints, with the additional state that an exact resume requires."""
 
 import os
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ _INTERRUPTED = 'interrupted_ckpt'
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """``CheckpointHook`` that removes an old checkpoint, or the former best, only after the new one is safe.
+    """``CheckpointHook`` that removes an old checkpoint, or the former best, only after the new one is complete.
 
-    The order is: new file, ``last_checkpoint``, removal of outdated files. The tools use it in place of
+    The order is: new file, ``last_checkpoint``, removal of outdated files. The tools use it instead of
     ``CheckpointHook``; its arguments are the same.
     """
 
@@ -165,7 +165,7 @@ class ResumeStateHook(Hook):
 
 def _is_accumulating(runner) -> bool:
     wrapper = runner.optim_wrapper
-    if isinstance(runner.model, FullyShardedDataParallel):  # each rank has other parts: docs/distributed.md
+    if isinstance(runner.model, FullyShardedDataParallel):  # each rank has different parts: docs/distributed.md
         return False
     every = getattr(wrapper, '_accumulative_counts', 1)
     return every > 1 and not wrapper.should_update() and torch.is_grad_enabled()

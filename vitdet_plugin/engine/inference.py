@@ -18,7 +18,7 @@ from vitdet_plugin.errors import UserError
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return a file unchanged; of a work directory the best checkpoint, or else the newest.
+    """Return a file unchanged, or the best (else the newest) checkpoint of a work directory.
 
     Raises:
         UserError: A folder without checkpoints.
@@ -28,7 +28,8 @@ def find_checkpoint(path: Path) -> Path:
     best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
     newest = best[-1] if best else find_newest_checkpoint(str(path))
     if newest is None:
-        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); has training written one?')
+        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); '
+                        'train first, or give another folder')
     return Path(newest)
 
 
@@ -75,7 +76,7 @@ class TestPipeline:
         UserError: A pipeline that does not start with loading an image file.
     """
 
-    __test__ = False  # not a test of pytest
+    __test__ = False  # not a pytest test
 
     def __init__(self, cfg: Config) -> None:
         from mmengine.dataset import Compose
@@ -102,9 +103,10 @@ class TestPipeline:
             return self._rest(dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size))
         try:
             return self._rest(self._load(dict(img_path=str(source), img_id=0)))
-        except Exception as error:  # any decoder's
+        except Exception as error:  # any error of a decoder
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f'{source} cannot be read as an image ({reason})') from error
+            raise UserError(f'{source} cannot be read as an image ({reason}); replace it or give another '
+                            'file') from error
 
 
 def expand(images: Any) -> Iterator[Path | np.ndarray]:

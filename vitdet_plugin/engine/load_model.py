@@ -58,8 +58,8 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
 
     Args:
         config: File, name of a shipped config, or a loaded config.
-        checkpoint: A file of ours or of a known official format, or a work directory (its best checkpoint, or else the
-            newest). With None the weights are random.
+        checkpoint: A file of this project or in a known official format, or a work directory (its best checkpoint, or
+            else the newest). With None the weights are random.
         device: By default the GPU if there is one.
         options: ``KEY=VALUE`` changes to the config.
 
@@ -69,7 +69,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
     device = pick_device(device)
     cfg = load_config(config, options)
     if cfg.get('model') is None:
-        raise UserError(f'config {cfg.filename} has no model')
+        raise UserError(f'config {cfg.filename} has no model; give the config of a detector or classifier')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     path = find_checkpoint(Path(checkpoint)) if checkpoint is not None else None
     classes = checkpoint_classes(load_file(path)) if path else None
@@ -93,7 +93,7 @@ def pick_device(name: str | torch.device | None) -> torch.device:
     name = name or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
         gpus = torch.cuda.device_count()
         raise UserError(f'device {name!r} is not available; give cpu' + (f', or cuda:0 to cuda:{gpus - 1}' if gpus else
                                                                      ' (torch finds no GPU)')) from error
@@ -120,7 +120,7 @@ def build_dataset(cfg: Config, split: str = 'test') -> Any:
     """
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
-        raise UserError(f'config {cfg.filename} has no {split}_dataloader')
+        raise UserError(f'config {cfg.filename} has no {split}_dataloader; add it or choose another split')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     with user_errors(cfg), suppress_output():
         return DATASETS.build(loader.dataset)

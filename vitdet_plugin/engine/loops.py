@@ -115,7 +115,8 @@ class _EndlessBatches:
         left = count
         while (skipped := self._batches.skip(left)) < left:
             if not skipped:
-                raise RuntimeError('the batch sampler of train_dataloader yields no batches')
+                raise RuntimeError('the batch sampler of train_dataloader yields no batches; check the data set and '
+                                   'batch_size')
             left -= skipped
             self._next_pass()
         self._batches.next_batch = count

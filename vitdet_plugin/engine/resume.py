@@ -46,7 +46,7 @@ def apply_resume(cfg: Config, resume: str | None, environ: Mapping[str, str] = o
         return None
     path, seed = shared[0]
     cfg.resume, cfg.load_from = True, path
-    if seed is not None:  # the data order follows from it
+    if seed is not None:  # the data order depends on it
         cfg.randomness = {**(cfg.get('randomness') or {}), 'seed': seed}
     return path
 
@@ -89,7 +89,7 @@ def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, li
 
 
 def _find_damage(path: str | Path) -> str | None:
-    """Why a checkpoint is not intact, or None."""
+    """Return the reason why a checkpoint is not intact, or None."""
     try:
         load_checkpoint_file(path, check=True)
     except DamagedFileError as error:
@@ -118,7 +118,8 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
         if '://' in path or os.path.isdir(path):
             return path, None
         if not os.path.exists(path):
-            raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist')
+            raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist; give another one, '
+                        'or --resume without a file')
         reason = _find_damage(path)
         if reason:
             raise UserError(f'--resume: {path} cannot be used: {reason}; give another one, or --resume without a '

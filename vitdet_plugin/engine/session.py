@@ -126,7 +126,7 @@ def use_strategy(cfg: Config) -> None:
 
 
 class _Resumable:
-    """Builds resumable training loops for those of mmengine; errors name the samples that cannot be read."""
+    """Replaces mmengine's training loops by resumable ones; errors name the samples that cannot be read."""
 
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
@@ -138,7 +138,7 @@ class _Resumable:
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 
     def load_or_resume(self) -> None:
-        """As mmengine's; frees the files that ``keep_files`` kept until the weights are loaded."""
+        """Load or resume as mmengine does, then free the files kept by ``keep_files``."""
         super().load_or_resume()
         drop_kept_files()
 
@@ -207,10 +207,11 @@ def finish() -> None:
 
 @contextlib.contextmanager
 def restored_process_state() -> Iterator[None]:
-    """Undo what a run of mmengine leaves behind in the process, so that another run can follow.
+    """Restore the global state of the process that a run of mmengine changes, so that another run can follow.
 
-    These are its named loggers, message hubs, visualizers and default scopes (the names have a resolution of one
-    second, so that a second run could continue the first one's logs), and the flags set by ``deterministic=True``.
+    This state consists of its named loggers, message hubs, visualizers and default scopes (the names have a resolution
+    of one second, so that a second run could continue the first one's logs), and the flags set by
+    ``deterministic=True``.
     """
     before = {manager: set(manager._instance_dict) for manager in _subclasses(ManagerMixin)}
     flags = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,

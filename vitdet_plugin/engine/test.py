@@ -31,7 +31,7 @@ _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 class TestOptions(SessionOptions):
     """Options of an evaluation; see :func:`vitdet_plugin.api.test`."""
 
-    __test__ = False  # not a test of pytest
+    __test__ = False  # not a pytest test
 
     eval: Sequence[str] | None = None
     out: str | Path | None = None
@@ -81,7 +81,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
         UserError: Unknown metric, wrong suffix of ``--out``, or no COCO metric where one is needed.
     """
     if cfg.get('test_dataloader') is None or cfg.get('test_evaluator') is None:
-        raise UserError(f'{cfg.filename} has no test_dataloader and test_evaluator: nothing to test on')
+        raise UserError(f'{cfg.filename} has no test_dataloader and test_evaluator; add them')
     cfg.load_from = str(find_checkpoint(Path(checkpoint)) if os.path.isdir(checkpoint) else checkpoint)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
@@ -94,7 +94,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     endings = ('.pkl', '.pickle', '.json', '.csv') if is_classifier(cfg) else ('.pkl', '.pickle', '.json')
     if options.out and not options.out.endswith(endings):
         raise UserError(f'--out {options.out}: write .pkl (predictions in the format of mmengine), .json (COCO '
-                        'results; of a classifier all scores) or, for a classifier, .csv')
+                        'results; for a classifier all scores) or, for a classifier, .csv')
     if options.out:
         check_output_path('--out', options.out, is_folder=False)
     if options.show_dir:

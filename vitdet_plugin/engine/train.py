@@ -1,4 +1,4 @@
-"""Training: options into the config, checks before the start, run, evaluation at the end."""
+"""Training: apply the options, check the config, train, and evaluate at the end."""
 
 import os
 from collections.abc import Sequence
@@ -78,8 +78,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         use_amp(cfg, 'auto' if options.amp is True else options.amp)
     if options.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
-            raise UserError(f'--auto-scale-lr: {cfg.filename} does not state the batch size that its learning rate '
-                            'belongs to; add auto_scale_lr=dict(base_batch_size=64)')
+            raise UserError(f'--auto-scale-lr: {cfg.filename} does not state the batch size for its learning '
+                            'rate; add auto_scale_lr=dict(base_batch_size=64)')
         cfg.auto_scale_lr.enable = True
     if options.seed is not None or options.deterministic:
         randomness = dict(cfg.get('randomness') or {})
@@ -94,7 +94,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     if options.eval is not None:
         if cfg.get('test_dataloader') is None:
-            raise UserError(f'--eval: {cfg.filename} has no test_dataloader')
+            raise UserError(f'--eval: {cfg.filename} has no test_dataloader; add it or omit --eval')
         set_metrics(cfg, options.eval)
     return apply_resume(cfg, 'auto' if options.resume is True else str(options.resume) if options.resume else None)
 
@@ -111,12 +111,12 @@ def use_amp(cfg: Config, dtype: str) -> None:
         dtype = 'fp16' if torch.cuda.is_available() and cfg.get('strategy') is None else 'bf16'
     wrapper = cfg.get('optim_wrapper')
     if wrapper is None:
-        raise UserError(f'--amp: {cfg.filename} has no optim_wrapper')
+        raise UserError(f'--amp: {cfg.filename} has no optim_wrapper; add one')
     if dtype not in ('fp16', 'bf16'):
         raise UserError(f'--amp {dtype}: choose from auto, fp16, bf16')
     kind = wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
-        raise UserError(f'--amp: optim_wrapper.type={kind} cannot be replaced; set its own mixed precision')
+        raise UserError(f'--amp: optim_wrapper.type={kind} cannot be replaced; configure mixed precision in it')
     if dtype == 'fp16' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
         # only the scaler of this wrapper combines the ranks
         wrapper.type, wrapper.dtype, wrapper.use_fsdp = 'AmpOptimWrapper', 'float16', True

@@ -66,9 +66,10 @@ class VOLOClsHead(ClassifierHead):
     and the class token's target is mixed by the share of the box.
 
     Args:
-        num_classes, in_channels: Sizes.
-        num_heads, mlp_ratio, qkv_bias, qk_scale: Of the class-attention blocks.
-        depth: Number of these blocks; with 0 there is no class token, and the first token takes its role.
+        num_classes: Number of classes.
+        in_channels: Channels of the last map.
+        num_heads, mlp_ratio, qkv_bias, qk_scale: Parameters of the class-attention blocks.
+        depth: Number of these blocks; with 0 the first token is used instead of a class token.
         pooling: 'token', or 'avg' for the average of all tokens (the official ``return_mean``).
         dense: See above; the published weights need it. Default: plain classification.
         aux_weight: Weight of the tokens' loss.

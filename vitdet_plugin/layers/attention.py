@@ -16,8 +16,8 @@ class WindowAttention(nn.Module):
     """Self-attention of ViTDet (arXiv 2203.16527): global, in windows, or in shifted windows.
 
     A grid that the windows do not divide is padded on the right and at the bottom (shifted windows: on all sides)
-    with tokens that take part in the softmax. detectron2 pads zeros before the qkv projection; padding with the
-    projection's bias after it is the same function at less cost.
+    with tokens that take part in the softmax. detectron2 pads zeros before the qkv projection; padding with the bias
+    after the projection computes the same function faster.
 
     Args:
         dim: channels.

@@ -17,10 +17,11 @@ class OutlookAttention(nn.Module):
     Args:
         dim: channels.
         num_heads: number of heads; divides ``dim``.
-        kernel_size, stride, padding: of the windows; the pooled grid must have the size of the windows' grid.
+        kernel_size, stride, padding: parameters of the windows; the pooled grid must have the size of the windows'
+            grid.
         qkv_bias: whether the values have a bias.
         scale: factor of the scores; default ``(dim / num_heads) ** -0.5``.
-        dropout: of the attention weights, in training.
+        dropout: dropout rate of the attention weights.
         form: see :mod:`vitdet_plugin.ops.outlook_attention`.
 
     Raises:

@@ -70,7 +70,7 @@ class ViLLayer(nn.Module):
         heads: number of heads of the mLSTM.
         reverse: whether the direction is from the bottom right token to the top left one.
         conv_kind: '2d' for a depthwise convolution over the map, 'causal1d' for one over each token and those before.
-        conv_kernel_size: its side or length.
+        conv_kernel_size: side or length of the convolution's kernel.
         proj_bias, norm_bias: whether projections and norms have a bias.
         form: form of the cell, see :mod:`vitdet_plugin.ops.mlstm`.
 

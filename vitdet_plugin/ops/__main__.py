@@ -1,4 +1,4 @@
-"""Print which backend serves each operator and why each other one does not: python -m vitdet_plugin.ops."""
+"""Print the backend of each operator, and why the others are not used: python -m vitdet_plugin.ops."""
 
 from vitdet_plugin.ops.dispatch import backend_info, format_info
 

@@ -1,7 +1,8 @@
 """One dispatch for all operators: the first backend that can serve a call, or the one that the caller names.
 
-An operator lists its backends, fastest first. Each backend states why it cannot serve a call, or None if it can. To add
-a backend, write one module next to the operator's others with a ``BACKEND`` and put it into the operator's list::
+An operator lists its backends, fastest first. ``why_not`` of a backend returns the reason why it cannot serve a call,
+or None. To add a backend, write a module with a ``BACKEND`` next to the others of the operator, and add it to the
+operator's list::
 
     BACKEND = Backend('triton', run=attention_triton, why_not=lambda case: None if case.device == 'cuda' else '...')
 
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.errors import UserError
 
-#: Operator -> module that defines it as ``OPERATOR``. DCNv3 is a package of its own, built on this one.
+#: Operator -> module that defines it as ``OPERATOR``. DCNv3 is a separate package that uses this one.
 MODULES = {
     'rel_pos_attention': 'vitdet_plugin.ops.rel_pos_attention',
     'mlstm': 'vitdet_plugin.ops.mlstm',
@@ -42,7 +43,7 @@ class Case(NamedTuple):
         exporting: whether the call is traced for ONNX or by ``torch.export``.
         named: whether the caller, or the environment, names the backend. Reasons that are a preference (slower, not
             exportable to ONNX) do not count then.
-        options: further properties, by operator; a missing one is not known.
+        options: further properties, by operator; a missing one is unknown.
     """
 
     device: str
@@ -114,7 +115,7 @@ class Operator:
         return backend
 
     def why_not(self, case: Case) -> dict[str, str | None]:
-        """For every backend by name, why it does not serve a case unless it is named; None if it does."""
+        """Return for every backend the reason why it does not serve a case (unless it is named), or None."""
         return {name: backend.why_not(case) for name, backend in self.backends.items()}
 
     def info(self, device: str) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def load_operator(name: str) -> Operator:
 
 
 def backend_info() -> dict[str, dict[str, dict[str, Any]]]:
-    """For every operator and device type, report the backend that serves and why each other one does not.
+    """Report the backend for every operator and device type, and why the others are not used.
 
     Returns:
         operator -> device type ('cpu', 'cuda') -> ``{'backend': name or None, 'rejected': {name: reason}}``, for the

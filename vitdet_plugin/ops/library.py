@@ -1,4 +1,4 @@
-"""Libraries of compiled operators: where they are, and which one belongs to the sources and PyTorch at hand.
+"""Find and load the libraries of compiled operators that match the sources and the installed PyTorch.
 
 Nothing is compiled here, see :mod:`vitdet_plugin.ops.build`. Libraries are looked for in their package (installed with
 it) and then in a cache outside the checkout, which all checkouts with the same sources share. File names carry
@@ -19,7 +19,7 @@ import torch
 
 OPS = Path(__file__).resolve().parent
 HEADERS = OPS / 'csrc' / 'include'  #: shared by all libraries
-OPT_OUT = ('VITDET_OPS_NATIVE', 'OPS_DCNV3_NATIVE')  #: one set to 0: compiled operators are neither built nor loaded
+OPT_OUT = ('VITDET_OPS_NATIVE', 'OPS_DCNV3_NATIVE')  #: if one is 0, compiled operators are not built or loaded
 # no errno and no floating point traps: loops with floor and selection can be vectorized
 FLAGS = ('-O3', '-g0', '-fno-math-errno', '-fno-trapping-math')  #: of the C++ compiler
 NAMESPACE = 'vitdet_plugin'  #: of ``torch.ops``
@@ -91,7 +91,7 @@ class Library:
         return f'not compiled; build it: {command}'
 
     def load(self) -> dict[str, str | None]:
-        """Load what is compiled. Never raises.
+        """Load the available library files. Never raises.
 
         Returns:
             kind -> None if it is loaded, else the reason why not.
@@ -107,7 +107,7 @@ class Library:
             return self.why_not_found(kind)
         try:
             torch.ops.load_library(path)
-        except Exception as error:  # any type, from a broken or foreign library
+        except Exception as error:  # a broken library can raise any exception
             return f'{path} does not load: {" ".join(str(error).split())}'
         return None
 

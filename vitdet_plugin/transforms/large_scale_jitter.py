@@ -25,7 +25,7 @@ class LargeScaleJitter(BaseTransform):
     a random fraction (the same for both axes) of the excess length. Boxes are recomputed from the masks, and instances
     outside the crop are removed. Padding must follow normalization, so it is done by the data preprocessor.
 
-    Use it instead of mmdet's RandomResize, RandomCrop, FilterAnnotations and RandomFlip, last before PackDetInputs.
+    Use it instead of mmdet's RandomResize, RandomCrop, FilterAnnotations and RandomFlip, directly before PackDetInputs.
     Masks keep the type from ``LoadAnnotations``: polygons with ``poly2mask=False`` (fast, and mmdet ignores instances
     that are stored as RLE, which in COCO are the crowds), otherwise bitmaps.
 

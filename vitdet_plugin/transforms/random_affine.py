@@ -83,7 +83,7 @@ def put_annotations(results: dict, boxes: np.ndarray, labels: np.ndarray, ignore
 
 @TRANSFORMS.register_module(name=['CenteredRandomAffine', 'CentredRandomAffine'])  # the second is the former name
 class CenteredRandomAffine(BaseTransform):
-    """Rotate, scale, shear and translate about the center, and remove boxes of which little remains.
+    """Rotate, scale, shear and translate about the center, and remove boxes whose visible part is small.
 
     As in YOLOv5. mmdet's ``RandomAffine`` rotates about the upper left corner and keeps every box.
 

@@ -31,7 +31,7 @@ def keep_files() -> Iterator[None]:
 
 
 def drop_kept_files() -> None:
-    """Free what was kept and keep nothing more until the current block ends: call it once the weights are loaded."""
+    """Free the kept content and keep nothing until the current block ends: call it once the weights are loaded."""
     _kept.set(None)
 
 
@@ -41,7 +41,7 @@ def is_keeping() -> bool:
 
 
 def read_once(path: str | os.PathLike, read: Callable[[], Any], is_checked: bool = False) -> Any:
-    """Return ``read()``, or within :func:`keep_files` what it returned for the same, unchanged file before.
+    """Return ``read()``, or within :func:`keep_files` its earlier result for the same unchanged file.
 
     Args:
         path: Existing file.

@@ -29,13 +29,13 @@ def cam_layer(backbone: nn.Module) -> CamLayer | None:
 
 @cam_layer.register(ViTDet)
 def _vitdet(backbone: ViTDet) -> CamLayer:
-    """The end of the first third of the blocks: later tokens also carry content of other positions."""
+    """Return the end of the first third of the blocks; later tokens also contain information about other positions."""
     return _block_at_a_third(backbone.blocks), lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
 
 
 @cam_layer.register(VisionLSTM)
 def _vision_lstm(backbone: VisionLSTM) -> CamLayer | None:
-    """With ``pooling`` the end of the first third: at the last block only the end tokens receive a gradient."""
+    """Return the end of the first third of the blocks if pooled: only the end tokens of the last have a gradient."""
     if backbone.pooling is None:
         return None
 

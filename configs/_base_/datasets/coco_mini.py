@@ -1,7 +1,7 @@
 """Location of a small set with COCO's layout and 80 classes, images of up to 320 pixels.
 
-Searched for in $COCO_MINI_ROOT, else in $VITDET_DATA/coco_mini_320 (default data/coco_mini_320). Not for download: make
-it from a part of COCO (annotations/, train2017/, val2017/, see data/README.md).
+Searched for in $COCO_MINI_ROOT, else in $VITDET_DATA/coco_mini_320 (default data/coco_mini_320). It cannot be
+downloaded; create it from a part of COCO (annotations/, train2017/, val2017/, see data/README.md).
 """
 
 import os

@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// The geometry as a kernel needs it.
+// Geometry arguments of a kernel.
 struct KernelGeometry {
   int height, width, rows, columns; // input, output
   int kernel_h, stride_h, stride_w, dilation_h, dilation_w;

@@ -66,7 +66,7 @@ def test_a_valid_set_has_no_findings(root):
     (dict(extensions=('.jpg',)), 'it holds 1 a.PNG, but only .jpg are read'),
     (dict(ann_file='train.txt'), 'train.txt does not exist'),
 ])
-def test_mistakes_in_the_config(root, changes, message):
+def test_invalid_configs_are_reported(root, changes, message):
     found = [finding for finding in check(config(root, **changes)) if finding.level == 'error']
     text = found[0].text
     assert message in text and text.startswith('train_dataloader.dataset') and '\n' not in text

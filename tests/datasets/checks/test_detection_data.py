@@ -43,7 +43,7 @@ def test_a_valid_set_has_no_findings(folder):
     (dict(metainfo=dict(classes=('lime', 'apple', 'plum'))), 'another order'),
     (dict(metainfo=dict(classes=('apple', 'lime', 'pear'))), "no category ['pear']"),
 ])
-def test_mistakes_in_the_config(folder, changes, message):
+def test_invalid_configs_are_reported(folder, changes, message):
     texts = [finding.text for finding in check_dataset('train_dataloader.dataset', config(folder, **changes), True)
              if finding.level == 'error']
     assert message in texts[0] and texts[0].startswith('train_dataloader.dataset')
@@ -95,7 +95,7 @@ def test_training_without_annotations(folder):
     assert check_dataset('test', config(folder), False) == []
 
 
-def test_of_large_files_only_images_and_categories_are_decoded(folder, monkeypatch):
+def test_only_images_and_categories_of_large_files_are_decoded(folder, monkeypatch):
     whole = summarize_coco(str(folder / 'coco.json'))
     monkeypatch.setattr(detection_data, 'FULL_PARSE_BYTES', 100)
     content = json.loads((folder / 'coco.json').read_text())

@@ -157,7 +157,7 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
 
 
 def _mask_fault(mask: Any) -> str | None:
-    """Return what is wrong with a mask. mmdet ignores instances with polygons that are too short; they are no fault."""
+    """Return the fault of a mask, or None. Polygons that are too short are not a fault, since mmdet ignores them."""
     if not mask:
         return None
     if isinstance(mask, list):

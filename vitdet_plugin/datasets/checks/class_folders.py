@@ -162,7 +162,8 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
     if missing:
         shown = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
         return [Finding('error', f'{path}: {len(missing)} of the {len(sample)} images checked are not in '
-                                 f'{os.path.abspath(folder)}: {shown}; does data_prefix match the lines of {file}?')]
+                                 f'{os.path.abspath(folder)}: {shown}; check that data_prefix matches '
+                                 f'the lines of {file}')]
     return []
 
 

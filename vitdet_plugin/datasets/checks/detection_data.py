@@ -19,11 +19,11 @@ from vitdet_plugin.datasets.coco import image_file_name, leaves_folder, read_coc
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.paths import nearest_folder
 
-FULL_PARSE_BYTES = 64 * 2**20  # above this only categories and images are decoded; mmdet decodes the rest anyway
+FULL_PARSE_BYTES = 64 * 2**20  # of larger files only categories and images are decoded; mmdet decodes the rest later
 
 
 class CocoSummary(NamedTuple):
-    """What the check before a run needs of a COCO file.
+    """Content of a COCO file that the check before a run uses.
 
     Attributes:
         classes: Names of the categories in the order of the file.
@@ -66,7 +66,7 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
         findings += [Finding(level, f'{path}: {text} ({ann_file})')
                      for level, text in compare_classes(required, summary.classes)]
     if is_training and summary.annotations == 0:
-        findings.append(Finding('error', f'{path}.ann_file: {ann_file} has no annotations: nothing to learn from'))
+        findings.append(Finding('error', f'{path}.ann_file: {ann_file} has no annotations; give an annotated split'))
     findings += _check_entries(path, cfg, summary, ann_file)
     return findings + _check_image_files(path, cfg, summary, ann_file)
 

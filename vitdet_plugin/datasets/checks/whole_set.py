@@ -78,7 +78,7 @@ def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str]]:
     cfg = load_config(config)
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
-        raise UserError(f'{config} has no {split}_dataloader')
+        raise UserError(f'{config} has no {split}_dataloader; choose another --split')
     for _, dataset in leaf_datasets(loader.dataset, ''):
         if class_folders.is_folder_dataset(dataset):
             yield None, class_folders.image_folder(dataset)

@@ -11,7 +11,7 @@ and its gradients; they differ in time and memory. Shapes: (..., S, d) for q, k,
 ==========  =================  =====================================================================================
 form        module             description
 ==========  =================  =====================================================================================
-chunkwise   ``chunkwise.py``   chunks of L tokens with the memory between them: time and memory linear in S. The
+chunkwise   ``chunkwise.py``   chunks of L tokens, connected by the memory: time and memory linear in S. The
                                backward pass recomputes the rest from inputs and output.
 parallel    ``reference.py``   materializes several S x S tensors for each head; used for short sequences and ONNX
 recurrent   ``recurrent.py``   one token after the other, with a d x d memory; for tests

@@ -37,7 +37,7 @@ def chunk_length(length: int, dim: int, device: str = 'cpu') -> int:
 
     Chunks of L tokens cost S * (L + dim) * dim * 2 products for each head, and S / L memories of dim x dim. L is about
     the head dimension, so that all memories together take no more space than the tokens; a length that divides S is
-    preferred, as it needs no padding. A sequence of hardly more than two such chunks is one chunk.
+    preferred, as it needs no padding. A sequence that is not much longer than two such chunks is one chunk.
     """
     aim = min(256, max(64, 1 << (dim - 1).bit_length() - 1))
     if length <= max(200, 2 * aim):

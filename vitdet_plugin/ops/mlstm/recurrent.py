@@ -10,7 +10,7 @@ from vitdet_plugin.ops.mlstm.reference import EPS, lower_bound
 
 
 def recurrent(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None = None) -> Tensor:
-    """Token by token: memory C (..., d, d) and normalizer n (..., d), both in float32 at least.
+    """Process one token at a time, with memory C (..., d, d) and normalizer n (..., d) in float32 at least.
 
     Arguments as :func:`vitdet_plugin.ops.mlstm.reference.parallel`.
     """

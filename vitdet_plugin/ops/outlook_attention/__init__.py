@@ -32,7 +32,7 @@ def outlook_attention(v: Tensor, a: Tensor, num_heads: int, *, kernel_size: int 
         v: (B, H, W, C), values.
         a: (B, h, w, num_heads * k^4), scores; for each head a k^2 x k^2 matrix, one row for each output position.
         num_heads: number of heads; divides C.
-        kernel_size, stride, padding: of the windows.
+        kernel_size, stride, padding: parameters of the windows.
         scale: factor of the scores.
         dropout: fraction of the weights set to zero; the native form requires 0.
         form: form to use; None or 'auto' for the compiled kernel where it can serve the call.

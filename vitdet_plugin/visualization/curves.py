@@ -171,4 +171,4 @@ def _add_legend(axes) -> None:
 
     style_axes(axes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(fontsize=8, facecolor='white', edgecolor='none', framealpha=0.8)  # readable over the curves

@@ -52,7 +52,7 @@ def explain(error: BaseException, cfg: Config) -> str | None:
         return f'{name}: {_owner(match["where"])} needs {match["keys"]}, missing in the config. Add it'
     if isinstance(error, FileNotFoundError):
         missing = error.filename or text
-        return f'{name}: {missing} does not exist. Check data_root, ann_file and data_prefix (or load_from)'
+        return f'{name}: {missing} does not exist. Check data_root, ann_file, data_prefix, VITDET_DATA or load_from'
     if isinstance(error, JSONDecodeError):
         return f'annotation file is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}'
     if isinstance(error, ValueError) and 'need at least one array to concatenate' in text:

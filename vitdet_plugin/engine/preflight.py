@@ -142,8 +142,8 @@ def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
                 queue.append((here, value))
             elif key == 'num_classes' and here.split('.')[-2] != 'data_preprocessor' and value != len(classes):
                 if any(part in ('bbox_head', 'mask_head') for part in here.split('.')) or path == 'model.head':
-                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes, '
-                                                     f'{listed(classes)}; set it to {len(classes)}'))
+                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes; '
+                                                     f'set it to {len(classes)}'))
     return findings
 
 

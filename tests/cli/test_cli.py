@@ -222,3 +222,12 @@ def test_a_rank_leaves_with_its_status_while_threads_of_gloo_hold_tensors(tmp_pa
     outputs = [rank.communicate(timeout=240) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [3, 3], outputs
     assert all(output == 'done\nhandlers ran\n' for output, _ in outputs)
+
+
+def test_the_demo_names_the_folder_of_its_data_as_given(monkeypatch, tmp_path):
+    from vitdet_plugin.cli import demo
+    started = []
+    monkeypatch.setattr(demo, 'vitdet', lambda *words, cwd: started.append((words, cwd)))
+    demo.write_set(tmp_path / 'out')
+    (((*words, folder), cwd),) = started
+    assert words == ['demo', 'make-set', '--out'] and cwd / folder == folder == tmp_path / 'out/data/demo'

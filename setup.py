@@ -1,6 +1,7 @@
 """Options that pyproject.toml cannot express: folders of configs and demo, optional compiled operators."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -20,6 +21,9 @@ def optional_extensions() -> dict:
         return {}
 
 
+# a new folder for every build: modules that an older version left in build/lib would go into the wheel
+build_folder = tempfile.TemporaryDirectory()
+
 # configs/ and demo/ are folders of the checkout, and vitdet_plugin/configs and vitdet_plugin/demo in a wheel;
 # in the checkout these are symbolic links
 setup(
@@ -30,5 +34,6 @@ setup(
     package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors', 'py.typed', 'csrc/**/*'],
                   'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
                   'ops_dcnv3': ['README.md']},
+    options={'build': {'build_base': build_folder.name}},
     **optional_extensions(),
 )

@@ -1,4 +1,4 @@
-"""The demo: a small ViTDet Mask R-CNN for the CPU, trained on the demo set in minutes (`make demo`)."""
+"""The demo: a small ViTDet Mask R-CNN for the CPU, trained on the demo set in minutes (`vitdet demo`)."""
 
 _base_ = '_base_/mask-rcnn_demo.py'
 
@@ -16,7 +16,7 @@ model = dict(
         drop_path_rate=0.0,
         pretrain_img_size=image_size,
         pretrain_use_cls_token=False,
-        # made by tools/pretrain_demo.py from other images; the full recipe starts from MAE in the same way
+        # made by vitdet demo pretrain from other images; the full recipe starts from MAE in the same way
         init_cfg=dict(type='Pretrained', checkpoint='{{ fileDirname }}/../demo/vitdet_demo_pretrained.safetensors')),
     neck=dict(in_channels=dim))
 

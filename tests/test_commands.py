@@ -8,6 +8,7 @@ The code blocks and the `commands within sentences` are checked. A word is
   writes (`cat > "FILE" <<'END'`) exist.
 """
 
+import ast
 import importlib
 import re
 import shlex
@@ -197,3 +198,21 @@ def test_help(name, capsys):
     unexplained = [action.dest for each in [parser, *(sub for action in commands for sub in action.choices.values())]
                    for action in each._actions if not action.help and action not in commands]
     assert not unexplained
+
+
+def checkout_files_in_strings(source: str) -> list[str]:
+    """Strings, except docstrings, that name a file of the checkout which is not in the wheel."""
+    tree = ast.parse(source)
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            and id(node) not in statements and re.search(r'\.md\b|\.sh\b|\b(docs|tools|tests|configs)/', node.value)]
+
+
+def test_messages_name_no_file_of_the_checkout():
+    allowed = ['vitdet goldens needs a source checkout: the installed package does not contain tests/parity']
+    paths = [path for folder in ('vitdet_plugin', 'ops_dcnv3') for path in (ROOT / folder).rglob('*.py')]
+    found = {path.name: named for path in paths if (named := checkout_files_in_strings(path.read_text()))}
+    assert found == {'goldens.py': allowed}
+    configs = [path for path in (ROOT / 'configs').rglob('*.py') if re.search(r'tools/|make demo', path.read_text())]
+    assert not configs
+    assert checkout_files_in_strings('"""See docs/a.md."""\nfail(f"{path}: see docs/a.md")') == [': see docs/a.md']

@@ -5,6 +5,7 @@ import shutil
 import site
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from importlib.util import find_spec
@@ -14,25 +15,39 @@ import pytest
 
 from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, write_tiny_set
 
-SOURCES = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'vitdet_plugin', 'ops_dcnv3', 'configs', 'demo')
+SOURCES = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'vitdet_plugin', 'ops_dcnv3', 'configs',
+           'demo')
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    """The wheel, built offline from a copy of the sources without compiled operators."""
+def source(tmp_path_factory):
+    """A copy of the sources, with what a checkout may contain in addition: tests, and an old build."""
     pytest.importorskip('setuptools', reason='setuptools, which builds the wheel, is not installed')
-    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
+    source = tmp_path_factory.mktemp('source')
     for name in SOURCES:
         path = ROOT / name
         if path.is_dir():
             shutil.copytree(path, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__', '*.so'))
         else:
             shutil.copy(path, source / name)
-    build = 'import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))'
-    run([sys.executable, '-c', build, str(out)], source, OPS_DCNV3_NATIVE='0')
-    (path,) = out.glob('*.whl')
+    for name in ('tests/test_api.py', 'build/lib/vitdet_plugin/of_the_last_version.py'):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).touch()
+    return source
+
+
+def build(source, out, kind):
+    """Build ``'wheel'`` or ``'sdist'`` offline, without compiled operators."""
+    program = f'import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])'
+    run([sys.executable, '-c', program, str(out)], source, OPS_DCNV3_NATIVE='0')
+    (path,) = out.iterdir()
     return path
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory):
+    return build(source, tmp_path_factory.mktemp('wheel'), 'wheel')
 
 
 @pytest.fixture(scope='module')
@@ -75,7 +90,18 @@ def test_the_wheel_holds_configs_demo_and_type_marker(wheel):
     assert sources and {path.relative_to(ROOT).as_posix() for path in sources} <= names
     folders = {name.split('/')[0] for name in names if '.dist-info/' not in name}
     assert folders == {'vitdet_plugin', 'ops_dcnv3'}
-    assert not any('__pycache__' in name or name.startswith('vitdet_plugin/tests') for name in names)
+    assert not [name for name in names if '__pycache__' in name or 'tests' in name.split('/') or 'last_version' in name]
+
+
+def test_the_source_distribution_gives_the_same_wheel_and_holds_no_tests(source, wheel, tmp_path):
+    (tmp_path / 'sdist').mkdir()
+    (tmp_path / 'wheel').mkdir()
+    with tarfile.open(build(source, tmp_path / 'sdist', 'sdist')) as archive:
+        archive.extractall(tmp_path, filter='data')
+    (unpacked,) = tmp_path.glob('vitdet_plugin-*')
+    assert not (unpacked / 'tests').exists() and not (unpacked / 'build').exists()
+    again = build(unpacked, tmp_path / 'wheel', 'wheel')
+    assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_command_and_the_module_answer(bin_folder, folder):

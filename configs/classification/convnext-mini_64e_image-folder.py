@@ -14,7 +14,7 @@ data_root = os.environ.get('IMAGE_FOLDER_ROOT', '{{$VITDET_DATA:data}}/images') 
 classes = tuple(sorted(path.name for path in pathlib.Path(data_root).glob('train/*')
                        if path.is_dir() and not path.name.startswith('.')))
 
-mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's; yours: tools/dataset/mean_std.py
+mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's; yours: vitdet mean-std
 
 model = dict(data_preprocessor=dict(num_classes=len(classes), mean=mean, std=std), head=dict(num_classes=len(classes)))
 common = dict(data_root=data_root, metainfo=dict(classes=classes))

@@ -1,6 +1,6 @@
 """A small InternImage Mask R-CNN for the CPU, trained from scratch on the demo set.
 
-make demo ARGS=configs/internimage/mask-rcnn_internimage-nano_fpn_1500it_demo.py
+vitdet demo mask-rcnn_internimage-nano_fpn_1500it_demo
 """
 
 _base_ = '../_base_/mask-rcnn_demo.py'

@@ -1,6 +1,6 @@
 """EasyCV's recipe: GroupNorm over all channels and positions, no layer-wise decay, steps at epochs 88 and 96 of 100.
 
-EasyCV's ViTDet checkpoints load into it: ``tools/test.py THIS_FILE epoch_100.pth``.
+EasyCV's ViTDet checkpoints load into it: ``vitdet test THIS_FILE epoch_100.pth``.
 """
 
 _base_ = '../vitdet_100e.py'

@@ -1,4 +1,4 @@
-"""A small VOLO Mask R-CNN for the CPU, trained from scratch on the demo set (`make demo ARGS=THIS_FILE`)."""
+"""A small VOLO Mask R-CNN for the CPU, trained from scratch on the demo set (`vitdet demo THIS_FILE`)."""
 
 _base_ = '../_base_/mask-rcnn_demo.py'
 

@@ -1,8 +1,8 @@
 """The small ConvNeXt in YOLOv5 on a custom data set: blood cells (BCCD), with annotations in VOC's XML.
 
 Copy it and change the folder, the files and the class names, in the order of the annotation file. The data are
-https://github.com/Shenggan/BCCD_Dataset; tools/dataset/convert.py makes the JSON files (see README.md in this folder),
-also from YOLO's format. Searched for in $BCCD_ROOT, else in $VITDET_DATA/bccd (default data/bccd).
+https://github.com/Shenggan/BCCD_Dataset. The JSON files are made by vitdet convert voc-to-coco, or yolo-to-coco (see
+README.md in this folder). Searched for in $BCCD_ROOT, else in $VITDET_DATA/bccd (default data/bccd).
 """
 
 import os

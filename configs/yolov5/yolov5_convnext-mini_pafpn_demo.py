@@ -1,6 +1,6 @@
 """A small ConvNeXt in YOLOv5 for the CPU, trained from scratch on the demo set in minutes.
 
-make demo ARGS=configs/yolov5/yolov5_convnext-mini_pafpn_demo.py
+vitdet demo yolov5_convnext-mini_pafpn_demo
 """
 
 _base_ = ['../_base_/yolov5_300e_coco.py', '../_base_/datasets/demo_set.py', '../_base_/models/convnext_mini.py']

@@ -66,7 +66,8 @@ def test_help_imports_nothing_heavy(command):
 
 
 def test_an_error_in_arguments_imports_nothing_heavy():
-    for words in (['train', 'vitdet_demoo'], ['test', 'vitdet_demo', 'none.pth'], ['stats', 'nowhere']):
+    for words in (['train', 'vitdet_demoo'], ['test', 'vitdet_demo', 'none.pth'], ['stats', 'nowhere'],
+                  ['train', 'vitdet_demo', '--cfg-options', 'seed', '=', '1'], ['flops', 'c', '--cfg-options', 'a=[1']):
         result = vitdet(*words, python=('-X', 'importtime'))
         assert result.returncode == 2 and result.stderr.splitlines()[-1].startswith('error: ')
         assert ' torch\n' not in result.stderr
@@ -109,17 +110,24 @@ def test_goldens_need_a_checkout(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().err.startswith('error: vitdet goldens needs a source checkout')
 
 
-def test_completion_offers_commands_and_options(monkeypatch):
+def test_completion_offers_commands_options_and_names(monkeypatch):
     """With a replacement for argcomplete, which need not be installed."""
     from types import SimpleNamespace
 
     from vitdet_plugin.cli.main import complete
     parsers = []
-    monkeypatch.setitem(sys.modules, 'argcomplete', SimpleNamespace(autocomplete=parsers.append))
+    monkeypatch.setitem(sys.modules, 'argcomplete', SimpleNamespace(
+        autocomplete=parsers.append, FilesCompleter=lambda: lambda prefix, **kwargs: [f'{prefix}.py']))
     complete()
     (choices,) = [action.choices for action in parsers[0]._actions if action.choices]
     assert sorted(choices) == COMMAND_NAMES
     assert '--load-from' in choices['train'].format_help()
+    for command, dest, prefix, expected in (
+            ('train', 'config', 'vitdet_d', ['vitdet_demo']), ('check', 'config', 'vitdet_d', ['vitdet_demo']),
+            ('flops', 'configs', 'vitdet_d', ['vitdet_demo']), ('demo', 'config', 'make', ['make-set']),
+            ('convert', 'source', 'voc', ['voc-to-coco'])):
+        (action,) = [action for action in choices[command]._actions if action.dest == dest]
+        assert action.completer(prefix, parsed_args=None) == [*expected, f'{prefix}.py']
     monkeypatch.setitem(sys.modules, 'argcomplete', None)
     complete()  # not installed: nothing happens
 
@@ -214,3 +222,12 @@ def test_a_rank_leaves_with_its_status_while_threads_of_gloo_hold_tensors(tmp_pa
     outputs = [rank.communicate(timeout=240) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [3, 3], outputs
     assert all(output == 'done\nhandlers ran\n' for output, _ in outputs)
+
+
+def test_the_demo_names_the_folder_of_its_data_as_given(monkeypatch, tmp_path):
+    from vitdet_plugin.cli import demo
+    started = []
+    monkeypatch.setattr(demo, 'vitdet', lambda *words, cwd: started.append((words, cwd)))
+    demo.write_set(tmp_path / 'out')
+    (((*words, folder), cwd),) = started
+    assert words == ['demo', 'make-set', '--out'] and cwd / folder == folder == tmp_path / 'out/data/demo'

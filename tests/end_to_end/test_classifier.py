@@ -65,6 +65,7 @@ def test_evaluation_with_other_metrics_writes_files_and_images(trained, data, tm
         output = capsys.readouterr().out
         assert re.search(r'test  top1 [\d.]+  top2 [\d.]+  (recall [\d.]+  )?f1-score [\d.]+', output)
         assert ('recall' in output) == (name == 'found.csv')
+        assert 'prefix is not set' not in output
     rows = list(csv.DictReader(open(tmp_path / 'found.csv')))
     assert len(rows) == 9 and [row['file'] for row in rows] == sorted(row['file'] for row in rows)
     assert [row['truth'] for row in rows] == [name for name in CLASSES for _ in range(3)]

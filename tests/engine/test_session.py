@@ -28,10 +28,21 @@ def test_the_launcher_is_found_in_the_environment():
         resolve_launcher('none', TORCHRUN)
 
 
-def test_a_launcher_without_its_environment_is_an_error(monkeypatch):
+def test_the_launcher_pytorch_without_torchrun_is_one_process_with_a_warning(monkeypatch, capsys):
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match='torchrun'):
+    assert load(launcher='pytorch').launcher == 'none'
+    assert 'torchrun --nproc-per-node N' in capsys.readouterr().err
+    assert resolve_launcher('pytorch', TORCHRUN) == 'pytorch' and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize('environ', [dict(WORLD_SIZE='2'), dict(SLURM_PROCID='1'), dict(OMPI_COMM_WORLD_RANK='0')])
+def test_an_incomplete_environment_of_the_launcher_is_an_error(environ, monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match='RANK is not set; start with torchrun'):
         load(launcher='pytorch')
 
 

@@ -109,3 +109,5 @@ def test_each_level_from_its_own_map():
         assert [not torch.equal(a, b) for a, b in zip(outs, changed)][:4] == [i == level for i in range(4)]
     with pytest.raises(UserError, match='the backbone returns 1 maps, but in_channels has 4 entries'):
         several(maps[:1])
+    with pytest.raises(UserError, match='a map of 7 channels, but the neck has in_channels=16; set .* to 7'):
+        pyramid()([torch.rand(1, 7, 4, 4)])

@@ -107,12 +107,13 @@ def is_first_rank() -> bool:
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """Check that the config and the input files exist, before anything slow is imported.
+    """Check that the config and the input files exist and ``--cfg-options`` can be read, before any slow import.
 
     Raises:
-        UserError: Names the first file that does not exist.
+        UserError: Names the first file that does not exist, or the word that is not KEY=VALUE.
     """
     from vitdet_plugin.config.names import find_config
+    from vitdet_plugin.config.option_words import split_options
     from vitdet_plugin.errors import UserError
     for config in _paths(args, 'config') + _paths(args, 'configs'):
         if '::' not in config:  # finding another package's configs imports mmengine
@@ -121,6 +122,7 @@ def check_inputs(args: argparse.Namespace) -> None:
         for path in _paths(args, name):
             if '://' not in path and not os.path.exists(path):
                 raise UserError(f'{path} does not exist; {advice}')
+    split_options(getattr(args, 'cfg_options', ()))
 
 
 def _paths(args: argparse.Namespace, name: str) -> list[str]:

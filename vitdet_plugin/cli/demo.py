@@ -57,7 +57,7 @@ def write_set(out: Path) -> None:
     if (out / DATA / 'annotations' / 'val.json').is_file():
         print(f'{out / DATA} exists already')
     else:
-        vitdet('demo', 'make-set', '--out', DATA, cwd=out)
+        vitdet('demo', 'make-set', '--out', out / DATA, cwd=Path())
 
 
 def train_and_test(config: str, ranks: int, out: Path) -> None:

@@ -4,7 +4,8 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NoReturn
 
 # command -> one line for `vitdet --help`; its module has the same name, with _ instead of -
@@ -94,7 +95,19 @@ def complete() -> None:
     parser = argparse.ArgumentParser(prog='vitdet')
     parser.add_argument('--version', action='store_true')
     commands = parser.add_subparsers()
+    files = argcomplete.FilesCompleter()
+    names = [*importlib.import_module('vitdet_plugin.config.names').shipped_configs()]
+    parts = {'convert': ('source', command_module('convert_dataset').CONVERSIONS),
+             'demo': ('config', [*names, *command_module('demo').PARTS])}
     for name, summary in COMMANDS.items():
-        commands.add_parser(name, help=summary, parents=[command_module(name).build_parser(f'vitdet {name}')],
-                            add_help=False)
+        command = commands.add_parser(name, help=summary, add_help=False,
+                                      parents=[command_module(name).build_parser(f'vitdet {name}')])
+        words = {'config': names, 'configs': names, **dict([parts[name]] if name in parts else [])}
+        for action in command._actions:
+            if action.dest in words:
+                action.completer = partial(_words_and_files, words[action.dest], files)
     argcomplete.autocomplete(parser)
+
+
+def _words_and_files(words: Sequence[str], files: Callable[..., Iterable[str]], prefix: str, **kwargs) -> list[str]:
+    return [*(word for word in words if word.startswith(prefix)), *files(prefix, **kwargs)]

@@ -52,7 +52,7 @@ def explain(error: BaseException, cfg: Config) -> str | None:
         return f'{name}: {_owner(match["where"])} needs {match["keys"]}, missing in the config. Add it'
     if isinstance(error, FileNotFoundError):
         missing = error.filename or text
-        return f'{name}: {missing} does not exist. Check data_root, ann_file and data_prefix (or load_from)'
+        return f'{name}: {missing} does not exist. Check data_root, ann_file, data_prefix, VITDET_DATA or load_from'
     if isinstance(error, JSONDecodeError):
         return f'annotation file is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}'
     if isinstance(error, ValueError) and 'need at least one array to concatenate' in text:
@@ -66,7 +66,7 @@ def explain(error: BaseException, cfg: Config) -> str | None:
         return f'no space left on the disk of {cfg.get("work_dir")}. Free some space or choose another --work-dir'
     if 'out of memory' in text and type(error).__name__ in ('OutOfMemoryError', 'RuntimeError'):
         return ('out of GPU memory. Try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '
-                'checkpointing (model.backbone.with_cp=True) or FSDP (docs/distributed.md)')
+                'checkpointing (model.backbone.with_cp=True) or FSDP (as in mask-rcnn_vitdet-h_lsj-75e-fsdp_coco)')
     return None
 
 

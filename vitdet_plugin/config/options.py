@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 
+from vitdet_plugin.config.option_words import split_options
 from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
@@ -21,15 +22,7 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: A string has no ``=``, or brackets do not match.
     """
-    options = {}
-    for word in words:
-        key, equals, value = word.partition('=')
-        if not equals or not key:
-            raise UserError(f'--cfg-options {word}: expected KEY=VALUE without spaces around "="')
-        if any(value.count(opening) != value.count(closing) for opening, closing in ('[]', '()')):
-            raise UserError(f'--cfg-options {word}: brackets do not match')
-        options[key] = DictAction._parse_iterable(value)
-    return options
+    return {key: DictAction._parse_iterable(value) for key, value in split_options(words).items()}
 
 
 def apply_options(cfg: Config, options: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
     name = cfg.filename or 'config'
     if 'data' in cfg and 'train_dataloader' not in cfg:
         return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 requires '
-                                 'train_dataloader, optim_wrapper and train_cfg: start from configs/vitdet_100e.py')]
+                                 'train_dataloader, optim_wrapper and train_cfg: start from the config vitdet_100e')]
     if 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
         averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
         if averaging and 'train' in splits:
@@ -142,8 +142,8 @@ def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
                 queue.append((here, value))
             elif key == 'num_classes' and here.split('.')[-2] != 'data_preprocessor' and value != len(classes):
                 if any(part in ('bbox_head', 'mask_head') for part in here.split('.')) or path == 'model.head':
-                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes, '
-                                                     f'{listed(classes)}; set it to {len(classes)}'))
+                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes; '
+                                                     f'set it to {len(classes)}'))
     return findings
 
 

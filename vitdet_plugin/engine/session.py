@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from vitdet_plugin.utils.output import suppress_output
 _NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match',
           'FSDP.state_dict_type')
 _TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
+_RANK_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 @dataclass(kw_only=True)
@@ -48,6 +50,8 @@ class SessionOptions:
 def resolve_launcher(name: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """Return the launcher to use; for None it is found by the environment variables.
 
+    ``pytorch`` without any variable of a launcher becomes ``none`` with a warning: one process was started.
+
     Raises:
         UserError: The launcher is ``none``, but several ranks were started; they would overwrite each other's files.
     """
@@ -57,6 +61,10 @@ def resolve_launcher(name: str | None, environ: Mapping[str, str] = os.environ) 
     if name == 'none' and ranks != '1':
         raise UserError(f'--launcher none, but WORLD_SIZE={ranks}: {ranks} runs would write to one work directory; '
                         'leave --launcher out or write --launcher pytorch')
+    if name == 'pytorch' and not any(variable in environ for variable in _RANK_VARIABLES):
+        print('warning: --launcher pytorch, but torchrun did not start this process: it runs alone. '
+              'torchrun --nproc-per-node N starts N ranks', file=sys.stderr)
+        return 'none'
     return name
 
 

@@ -22,6 +22,8 @@ class ClassPredictionFile(BaseMetric):
         **kwargs: Arguments of mmengine's ``BaseMetric``.
     """
 
+    default_prefix = 'predictions'
+
     def __init__(self, out_file: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.out_file = Path(out_file)

@@ -43,6 +43,7 @@ class SimpleFeaturePyramid(BaseModule):
         if len(widths) != len(scale_factors):
             raise UserError(f'in_channels={in_channels} has {len(widths)} entries for {len(scale_factors)} '
                             'scale factors; give one entry for each scale factor')
+        self.widths = list(widths)
         self.levels = nn.ModuleList(
             _Level(width, out_channels, scale, norm_cfg) for width, scale in zip(widths, scale_factors))
 
@@ -59,7 +60,12 @@ class SimpleFeaturePyramid(BaseModule):
         if not self.from_last and len(inputs) != len(self.levels):
             raise UserError(f'the backbone returns {len(inputs)} maps, but in_channels has {len(self.levels)} entries; '
                             "set the backbone's out_indices or in_channels")
-        outs = [level(inputs[-1] if self.from_last else inputs[i]) for i, level in enumerate(self.levels)]
+        maps = [inputs[-1]] * len(self.levels) if self.from_last else inputs
+        for x, width in zip(maps, self.widths):
+            if x.shape[1] != width:
+                raise UserError(f'the backbone returns a map of {x.shape[1]} channels, but the neck has '
+                                f"in_channels={width}; set the neck's in_channels to {x.shape[1]}")
+        outs = [level(x) for level, x in zip(self.levels, maps)]
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
         return tuple(outs)

@@ -170,5 +170,5 @@ def _add_legend(axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     style_axes(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.legend(frameon=False, fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    axes.legend(fontsize=8, facecolor='white', edgecolor='none', framealpha=0.8)  # readable over the curves

@@ -1,4 +1,4 @@
-"""Location and classes of the demo set. `make demo` or tools/dataset/make_demo_set.py writes it to data/demo."""
+"""Location and classes of the demo set. `vitdet demo --data-only` writes it to data/demo."""
 
 demo_root = 'data/demo/'
 demo_classes = ('ball', 'ring', 'star', 'brick', 'leaf')

@@ -13,7 +13,7 @@ classes = ('Black-grass', 'Charlock', 'Cleavers', 'Common Chickweed', 'Common wh
            'Maize', 'Scentless Mayweed', 'Shepherds Purse', 'Small-flowered Cranesbill', 'Sugar beet')
 batch_size = 16  # few images: twice as many steps as with 32, in the same time
 suffixes = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-mean, std = [83.8, 73.8, 52.8], [26.6, 27.5, 31.9]  # of R, G and B, from tools/dataset/mean_std.py
+mean, std = [83.8, 73.8, 52.8], [26.6, 27.5, 31.9]  # of R, G and B, from vitdet mean-std
 
 model = dict(data_preprocessor=dict(type='ClsDataPreprocessor', mean=mean, std=std, to_rgb=True,
                                     num_classes=len(classes)))

@@ -54,7 +54,8 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
         return findings
     if not os.path.isfile(ann_file):
         return findings + [Finding('error', f'{path}.ann_file: {os.path.abspath(ann_file)} does not exist; set '
-                                            f'data_root / ann_file, see data/README.md ({nearest_folder(ann_file)})')]
+                                            'data_root / ann_file, or VITDET_DATA for the data of shipped configs '
+                                            f'({nearest_folder(ann_file)})')]
     if not ann_file.endswith('.json'):
         return findings
     try:

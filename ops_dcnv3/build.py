@@ -1,4 +1,4 @@
-"""Compile DCNv3 into a cache outside the checkout: python -m ops_dcnv3.build [--cuda] [--quiet]."""
+"""Compile DCNv3 into a cache outside the checkout: ``python -m ops_dcnv3.build [--cuda] [--quiet]``."""
 
 from __future__ import annotations
 

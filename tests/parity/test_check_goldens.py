@@ -1,26 +1,21 @@
 """``tools/check_goldens.py``: one line per case, and the exit status."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests.end_to_end.tiny_set import load_tool
 from tests.parity.cases import write_case, write_folder
-
-TOOL = Path(__file__).parents[2] / 'tools/check_goldens.py'
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
     """Return a function that runs the tool in this process: ``(exit status, lines)``."""
-    spec = importlib.util.spec_from_file_location('check_goldens', TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool('check_goldens')
 
     def run(*args):
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, args)])
+        monkeypatch.setattr(sys, 'argv', ['check_goldens.py', *map(str, args)])
         code = tool.main()
         captured = capsys.readouterr()
         return code, (captured.out + captured.err).splitlines()
@@ -74,4 +69,5 @@ def test_a_broken_case_is_not_skipped(tmp_path, run):
 def test_a_folder_without_cases(tmp_path, run):
     for root in (tmp_path, tmp_path / 'nowhere'):
         code, lines = run(root)
-        assert code == 2 and lines == [f'error: {root} holds no case (a folder with case.json)']
+        assert code == 2
+        assert lines == [f'error: {root} holds no case; give a folder with case.json, or a folder of such folders']

@@ -1,4 +1,4 @@
-"""Compile the operators into a cache outside the checkout: python -m vitdet_plugin.ops.build [--cuda] [--quiet]."""
+"""Compile the operators into a cache outside the checkout: ``python -m vitdet_plugin.ops.build [--cuda] [--quiet]``."""
 
 from __future__ import annotations
 

@@ -95,9 +95,9 @@ def test_without_the_stack_the_rest_is_registered(results):
 
 
 def test_an_incomplete_stack_is_an_error(results):
-    assert results['stack_without_a_dependency'] == (
-        'vitdet_plugin.evaluation.coco_metric needs the package terminaltables, which is not installed: '
-        'pip install terminaltables')
+    # the part that needs it first depends on the version of mmdet
+    assert results['stack_without_a_dependency'].endswith(
+        ' needs the package terminaltables, which is not installed: pip install terminaltables')
 
 
 def test_modules_that_register_are_found_by_their_source():

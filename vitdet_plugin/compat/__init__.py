@@ -45,6 +45,7 @@ def install() -> bool:
         _module('mmcv_ext').install()  # before anything imports mmcv.ops
     if has_stack:
         versions.require('mmdet.datasets')
+        versions.require('mmdet.models')
         _module('mmdet_precision').install()
     for name in _OF_MMENGINE:
         # mmengine.runner imports OpenCV and matplotlib, which a bare environment may lack

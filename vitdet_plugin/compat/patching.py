@@ -113,8 +113,8 @@ def with_globals(function: FunctionType, **replaced: Any) -> FunctionType:
         if name not in function.__code__.co_names:
             package = function.__module__.partition('.')[0]
             raise UserError(f'{package} {_version(package)}: {function.__module__}.{function.__qualname__} no longer '
-                            f'uses {name}, which vitdet_plugin replaces there: install the version that '
-                            'requirements/default.txt lists')
+                            f'uses {name}, which vitdet_plugin replaces there: install a version that '
+                            'vitdet-plugin[openmmlab] requires')
     copy = FunctionType(function.__code__, {**function.__globals__, **replaced}, function.__name__,
                         function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__

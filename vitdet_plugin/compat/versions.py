@@ -49,4 +49,4 @@ def require(module: str) -> None:
         raise UserError(f'{package} is not installed: pip install {_INSTALL[package]}') from error
     except AssertionError as error:
         raise UserError(f'{package} cannot work with the other installed packages: {error} '
-                        'requirements/default.txt lists versions that work together') from error
+                        'pip install "vitdet-plugin[openmmlab]" installs versions that work together') from error

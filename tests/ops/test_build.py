@@ -101,7 +101,7 @@ def test_a_failing_compiler_is_reported_and_leaves_no_files(tmp_path, monkeypatc
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     monkeypatch.setattr(Library, 'find', lambda self, kind: None)
     compiler = tmp_path / 'c++'
-    compiler.write_text('#!/bin/sh\ncase "$1" in -*ersion) exec g++ "$@";; esac\n'
+    compiler.write_text('#!/bin/sh\ncase "$1" in -v|-*ersion) exec g++ "$@";; esac\n'
                         'echo "error: this compiler never succeeds" >&2\nexit 1\n')
     compiler.chmod(0o755)
     monkeypatch.setenv('CXX', str(compiler))

@@ -108,7 +108,8 @@ class Operator:
             raise BackendError(f'{self.name}: {name!r}{source} is unknown; choose auto or one of '
                                f'{", ".join(self.backends)} ({self._reasons(case)})')
         backend = self.backends[name]
-        reason = backend.why_not(case._replace(named=True))
+        # not _replace(), which torch.compile of torch 2.6 cannot trace
+        reason = backend.why_not(Case(case.device, case.dtype, case.exporting, named=True, options=case.options))
         if reason is not None:
             raise BackendError(f'{self.name}: {name!r}{source} cannot serve this call: {reason}. Choose auto or '
                                f'another backend ({self._reasons(case)})')

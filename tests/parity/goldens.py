@@ -132,6 +132,16 @@ def load_official_weights(model: nn.Module, case: Case) -> dict[str, str]:
     return {theirs: ours for ours, theirs in converted.origins.items()}
 
 
+def compare_model(model: nn.Module, case: Case, outputs: dict[str, Tensor], inputs: dict[str, Tensor],
+                  official_names: dict[str, str]) -> Verdict:
+    """Compare the outputs of a model, and its gradients as :func:`compare_gradients` does."""
+    verdict = Verdict()
+    for name, out in outputs.items():
+        verdict.compare(f'out.{name}', out, case.expected[f'out.{name}'])
+    compare_gradients(verdict, model, case, outputs, inputs, official_names)
+    return verdict
+
+
 def compare_gradients(verdict: Verdict, model: nn.Module, case: Case, outputs: dict[str, Tensor],
                       inputs: dict[str, Tensor], official_names: dict[str, str]) -> None:
     """Run backward with the cotangents of the case and compare the gradients.

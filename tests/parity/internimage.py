@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
+from tests.parity.goldens import Case, Verdict, compare_model, load_official_weights, register_kind
 
 # constructor arguments with the same name in the reference and in this project
 _SAME = ('offset_scale', 'post_norm', 'res_post_norm', 'center_feature_scale', 'remove_center', 'dw_kernel_size',
@@ -60,8 +60,4 @@ def run_internimage(case: Case) -> Verdict:
     else:
         official_names = {theirs: ours.removeprefix('backbone.') for theirs, ours in official_names.items()}
         outputs = dict(zip(names, model(image), strict=True))
-    verdict = Verdict()
-    for name, out in outputs.items():
-        verdict.compare(f'out.{name}', out, case.expected[f'out.{name}'])
-    compare_gradients(verdict, model, case, outputs, {'input0': image}, official_names)
-    return verdict
+    return compare_model(model, case, outputs, {'input0': image}, official_names)

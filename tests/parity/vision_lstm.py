@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
+from tests.parity.goldens import Case, Verdict, compare_model, load_official_weights, register_kind
 from vitdet_plugin.errors import UserError
 
 _POOLED = {'bilateral_avg': 1, 'bilateral_flatten': 2}  # number of tokens in the pooled features
@@ -63,10 +63,7 @@ def _run(case: Case, version: int) -> Verdict:
     model = Model(case, version).to(image.dtype).eval()
     official_names = load_official_weights(model, case)
     out = model(image)
-    verdict = Verdict()
-    verdict.compare('out.out', out, case.expected['out.out'])
-    compare_gradients(verdict, model, case, {'out': out}, {'input0': image}, official_names)
-    return verdict
+    return compare_model(model, case, {'out': out}, {'input0': image}, official_names)
 
 
 @register_kind('vil1')

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
+from tests.parity.goldens import Case, Verdict, compare_model, load_official_weights, register_kind
 from vitdet_plugin.errors import UserError
 
 BOX_TOLERANCE, SCORE_TOLERANCE = 0.01, 1e-4  # pixels; probability
@@ -53,11 +53,7 @@ def _run_pyramid(case: Case, norm_cfg: dict) -> Verdict:
     model = _BackboneAndNeck(case.config, norm_cfg, len(names)).to(image.dtype).eval()
     official_names = load_official_weights(model, case)
     outputs = dict(zip(names, model(image), strict=True))
-    verdict = Verdict()
-    for name, out in outputs.items():
-        verdict.compare(f'out.{name}', out, case.expected[f'out.{name}'])
-    compare_gradients(verdict, model, case, outputs, {'input0': image}, official_names)
-    return verdict
+    return compare_model(model, case, outputs, {'input0': image}, official_names)
 
 
 @register_kind('vitdet_d2')

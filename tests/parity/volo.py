@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from tests.parity.goldens import Case, Verdict, compare_gradients, load_official_weights, register_kind
+from tests.parity.goldens import Case, Verdict, compare_model, load_official_weights, register_kind
 from vitdet_plugin.errors import UserError
 
 # Official arguments without effect in eval mode, derived from others, or describing the case.
@@ -65,7 +65,4 @@ def run_volo(case: Case) -> Verdict:
     model = Classifier(case.config).to(image.dtype).eval()
     official_names = load_official_weights(model, case)
     outputs = {'out': model(image)}
-    verdict = Verdict()
-    verdict.compare('out.out', outputs['out'], case.expected['out.out'])
-    compare_gradients(verdict, model, case, outputs, {'input0': image}, official_names)
-    return verdict
+    return compare_model(model, case, outputs, {'input0': image}, official_names)

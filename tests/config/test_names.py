@@ -1,8 +1,9 @@
 import pytest
 
+from vitdet_plugin.compat.packaged_configs import config_dir, shipped_configs
 from vitdet_plugin.config import names
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.config.names import MOVED_FOLDERS, config_dir, find_config, shipped_configs
+from vitdet_plugin.config.names import MOVED_FOLDERS, find_config
 from vitdet_plugin.errors import UserError
 
 MINI = 'yolov5_convnext-mini_pafpn_demo'

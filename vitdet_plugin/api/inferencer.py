@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from pycocotools import mask as mask_utils
 
+from vitdet_plugin.compat.packaged_configs import shipped_configs
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.config.names import shipped_configs
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline, expand, out_paths
 from vitdet_plugin.engine.load_model import load_model

@@ -96,7 +96,7 @@ def complete() -> None:
     parser.add_argument('--version', action='store_true')
     commands = parser.add_subparsers()
     files = argcomplete.FilesCompleter()
-    names = [*importlib.import_module('vitdet_plugin.config.names').shipped_configs()]
+    names = [*importlib.import_module('vitdet_plugin.compat.packaged_configs').shipped_configs()]
     parts = {'convert': ('source', command_module('convert_dataset').CONVERSIONS),
              'demo': ('config', [*names, *command_module('demo').PARTS])}
     for name, summary in COMMANDS.items():

@@ -38,7 +38,7 @@ def parse_args(argv: Sequence[str] | None = None, prog: str | None = None) -> ar
 def _is_checkpoint(word: str) -> bool:
     if word.endswith('.py') or '::' in word:
         return False
-    from vitdet_plugin.config.names import shipped_configs
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
     return word not in shipped_configs()
 
 

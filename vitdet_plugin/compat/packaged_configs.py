@@ -13,6 +13,18 @@ _GET_PATH = Patch('mmengine.config.Config', '_get_cfg_path', upstream='mmengine 
                   why="vitdet_plugin:: names this package's configs; mmengine has a fixed list of packages")
 
 
+def config_dir() -> Path:
+    """Return the folder of the shipped configs, in a checkout or in an installed wheel."""
+    return Path(str(resources.files('vitdet_plugin'))) / 'configs'
+
+
+@functools.cache
+def shipped_configs() -> dict[str, Path]:
+    """Map the name (file name without ``.py``) of every shipped config to its file."""
+    folder = config_dir().resolve()
+    return {path.stem: path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.parts}
+
+
 def find_packaged_config(name: str) -> Path:
     """File of a config of this package.
 
@@ -22,11 +34,10 @@ def find_packaged_config(name: str) -> Path:
     Raises:
         UserError: There is no such config; names similar ones.
     """
-    folder = (Path(str(resources.files('vitdet_plugin'))) / 'configs').resolve()
-    path = folder / (name if name.endswith('.py') else f'{name}.py')
+    path = config_dir().resolve() / (name if name.endswith('.py') else f'{name}.py')
     if path.is_file():
         return path
-    known = {each.stem: each for each in folder.rglob('*.py') if '_base_' not in each.parts}
+    known = shipped_configs()
     if path.stem in known:
         return known[path.stem]
     raise UserError(f'config {PREFIX}{name} does not exist{suggest(path.stem, known)}')

@@ -3,27 +3,14 @@
 import os
 import sys
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
-from vitdet_plugin.compat.packaged_configs import PREFIX, find_packaged_config
+from vitdet_plugin.compat.packaged_configs import PREFIX, config_dir, find_packaged_config, shipped_configs
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
 # Former folder under configs/ -> current one. Old paths work until the next release.
 MOVED_FOLDERS = {'convnext_yolov5': 'yolov5'}
-
-
-def config_dir() -> Path:
-    """Return the folder of the shipped configs, in a checkout or in an installed wheel."""
-    return Path(str(resources.files('vitdet_plugin'))) / 'configs'
-
-
-@cache
-def shipped_configs() -> dict[str, Path]:
-    """Map the name (file name without ``.py``) of every shipped config to its file."""
-    folder = config_dir().resolve()
-    return {path.stem: path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.parts}
 
 
 def find_config(path: str) -> str:

@@ -69,6 +69,7 @@ def test_load_from(trained, data, tmp_path, reads, write_mae, weights):
     reads.clear()
     train('--work-dir', str(tmp_path / 'work'), '--load-from', path)
     assert reads.count(os.path.basename(path)) == 1
+    assert (tmp_path / 'work/epoch_2.pth').is_file() and 'epoch_2.pth' not in reads  # verified when it was saved
 
 
 @pytest.mark.parametrize('name', ['auto', 'given'])

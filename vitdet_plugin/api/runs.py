@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from vitdet_plugin.engine.resume import find_newest_checkpoint
+from vitdet_plugin.engine.resume import list_checkpoints
 from vitdet_plugin.engine.session import restored_process_state
 from vitdet_plugin.engine.test import TestOptions
 from vitdet_plugin.engine.test import test as run_test
@@ -129,5 +129,6 @@ def _result(runner: Runner) -> TrainResult:
     split = 'test/' if any(name.startswith('test/') for name in scalars) else 'val/'
     metrics = {name.removeprefix(split): float(scalars[name].current()) for name in scalars if name.startswith(split)
                and not name.endswith(('/time', '/data_time'))}
-    last, best = find_newest_checkpoint(runner.work_dir), runner.message_hub.runtime_info.get('best_ckpt')
-    return TrainResult(Path(runner.work_dir), Path(last) if last else None, Path(best) if best else None, metrics)
+    last = next(iter(list_checkpoints(runner.work_dir)), None)  # was verified when it was saved
+    best = runner.message_hub.runtime_info.get('best_ckpt')
+    return TrainResult(Path(runner.work_dir), last, Path(best) if best else None, metrics)

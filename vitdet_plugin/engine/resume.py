@@ -56,8 +56,22 @@ def find_newest_checkpoint(work_dir: str) -> str | None:
     return newest_intact(work_dir)[0]
 
 
+def list_checkpoints(work_dir: str | Path) -> list[Path]:
+    """Return the checkpoints in ``work_dir`` from newest to oldest, the one that ``last_checkpoint`` names first.
+
+    The files are not read. One that was moved together with the folder is found, too.
+    """
+    folder, note = Path(work_dir), Path(work_dir) / 'last_checkpoint'
+    checkpoints = []
+    if note.is_file():
+        named = Path(note.read_text(errors='replace').strip())
+        checkpoints = [path for path in (folder / named.name, named) if named.name and path.exists()][:1]
+    files = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
+    return checkpoints + sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
 def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, list[str]]:
-    """Find the checkpoint that ``last_checkpoint`` names, also in a folder that was moved, or else the newest one.
+    """Find the first of :func:`list_checkpoints` that is intact.
 
     A checkpoint counts only if the checksums of all its data are right. Checking a file loads it, so within
     ``keep_files`` a later load does not read it again.
@@ -69,16 +83,8 @@ def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, li
     Returns:
         The path or None, and one line for each damaged file that was skipped.
     """
-    folder = Path(work_dir)
-    candidates = []
-    note = folder / 'last_checkpoint'
-    if note.is_file():
-        named = Path(note.read_text(errors='replace').strip())
-        candidates = [path for path in (folder / named.name, named) if named.name and path.exists()][:1]
-    files = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
-    candidates += sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
     damaged = {}
-    for path in candidates:
+    for path in list_checkpoints(work_dir):
         if path.stat().st_mtime < newer_than or str(path) in damaged:
             continue
         reason = None if path.is_dir() else _find_damage(path)  # sharded checkpoints are folders

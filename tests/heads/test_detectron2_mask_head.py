@@ -20,7 +20,8 @@ def rectangle(x1, y1, x2, y2):
 
 def targets(masks, boxes, matched):
     head = Detectron2MaskHead(num_convs=1, in_channels=4, conv_out_channels=4, num_classes=2)
-    sampled = SimpleNamespace(pos_priors=torch.tensor(boxes).reshape(-1, 4), pos_assigned_gt_inds=torch.tensor(matched).long())
+    sampled = SimpleNamespace(pos_priors=torch.tensor(boxes).reshape(-1, 4),
+                              pos_assigned_gt_inds=torch.tensor(matched).long())
     return head.get_targets([sampled], [InstanceData(masks=masks)], CFG)
 
 

@@ -39,8 +39,9 @@ class Detectron2MaskHead(FCNMaskHead):
         for result, objects in zip(sampling_results, batch_gt_instances, strict=True):
             boxes, matched, masks = result.pos_priors, result.pos_assigned_gt_inds, objects.masks
             if isinstance(masks, PolygonMasks):
-                inside = polygons_in_boxes(masks, boxes.cpu().numpy(), matched.tolist(), rcnn_train_cfg.mask_size)
-                targets.append(torch.from_numpy(inside).to(boxes))
+                inside = polygons_in_boxes(masks, boxes.float().cpu().numpy(), matched.tolist(),
+                                           rcnn_train_cfg.mask_size)
+                targets.append(torch.from_numpy(inside).to(boxes.device, torch.float32))
             else:
                 targets.append(mask_target([boxes], [matched], [masks], rcnn_train_cfg))
         return torch.cat(targets)

@@ -70,6 +70,19 @@ def test_easycv_warms_up_from_its_own_factor():
     assert found[250:] == pytest.approx([1] * 10)
 
 
+@pytest.mark.parametrize(('name', 'length'), [
+    ('internimage/mask-rcnn_internimage-t_fpn_1x_coco', 500), ('internimage/mask-rcnn_internimage-t_fpn_3x_coco', 500),
+    ('internimage/cascade-mask-rcnn_internimage-l_fpn_3x_coco', 500),
+    ('convnext/mask-rcnn_convnext-t_fpn_3x_coco', 1000)])
+def test_recipes_of_mmcv_1_warm_up_for_as_many_iterations(name, length):
+    """``lr_config=dict(warmup='linear', warmup_iters=length, warmup_ratio=0.001)``."""
+    cfg = load(name)
+    factors = [rate / cfg.optim_wrapper.optimizer.lr for rate in
+               rates(cfg.param_scheduler, length + 2, lr=cfg.optim_wrapper.optimizer.lr)]
+    assert factors[:length] == pytest.approx([1 - (1 - step / length) * 0.999 for step in range(length)])
+    assert factors[length:] == pytest.approx([1, 1])
+
+
 @pytest.mark.parametrize(('begin', 'end'), [(0, 4), (3, 7), (0, 3.5), (2, 2.5)])
 def test_factors(begin, end):
     found = rates([dict(type='WarmupLR', start_factor=0.1, by_epoch=False, begin=begin, end=end)], 12, lr=2.0)
@@ -86,11 +99,13 @@ def test_epochs_are_converted_to_iterations():
 def test_the_state_continues_a_warm_up():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = WarmupLR(optimizer, start_factor=0.1, end=10, by_epoch=False)
+    optimizer.step()
     for _ in range(4):
         scheduler.step()
     resumed = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     resumed.load_state_dict(optimizer.state_dict())
     other = WarmupLR(resumed, start_factor=0.1, end=10, by_epoch=False)
+    resumed.step()
     resumed.load_state_dict(optimizer.state_dict())
     other.load_state_dict(scheduler.state_dict())
     for _ in range(8):

@@ -8,7 +8,10 @@ from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmdet.models.task_modules.prior_generators import AnchorGenerator
 from mmengine.structures import InstanceData
 
+from vitdet_plugin.heads import detectron2_assigner
 from vitdet_plugin.heads.detectron2_assigner import Detectron2Assigner
+
+pairwise_iou = detectron2_assigner._pairwise_iou
 
 
 def iou(a, b):
@@ -91,12 +94,23 @@ def test_float16_boxes_are_compared_in_their_own_type_of_anchors():
     assert Detectron2Assigner(0.7, 0.3).assign(anchors, objects).gt_inds.tolist() == [1, -1]
 
 
-def test_the_recipe_matches_as_many_anchors_whatever_the_limit_of_memory():
+def test_the_limit_of_memory_does_not_change_the_result(monkeypatch):
     anchors = torch.cat(AnchorGenerator(scales=[8], ratios=[0.5, 1.0, 2.0], strides=[8, 16, 32]).grid_priors(
         [(32, 32), (16, 16), (8, 8)], device='cpu'))
     generator = torch.Generator().manual_seed(0)
     corner, side = torch.rand(40, 2, generator=generator) * 200, torch.rand(40, 2, generator=generator) * 50 + 3
     objects = InstanceData(bboxes=torch.cat((corner, corner + side), 1), labels=torch.arange(40))
-    found = [Detectron2Assigner(0.7, 0.3, max_elements=limit).assign(InstanceData(priors=anchors), objects).gt_inds
-             for limit in (None, 1, 7 * len(anchors))]
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    at_once = []
+
+    def counted(some, corners):
+        at_once.append(len(some))
+        return pairwise_iou(some, corners)
+
+    monkeypatch.setattr(detectron2_assigner, '_pairwise_iou', counted)
+    found = {limit: Detectron2Assigner(0.7, 0.3, max_elements=limit).assign(InstanceData(priors=anchors), objects)
+             for limit in (40 * len(anchors), 7 * len(anchors), 1)}
+    assert at_once == [40] + [7] * 5 + [5] + [1] * 40
+    first, *others = found.values()
+    assert (first.gt_inds > 0).any()
+    for other in others:
+        assert torch.equal(other.gt_inds, first.gt_inds) and torch.equal(other.max_overlaps, first.max_overlaps)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import PolygonMasks
@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from tests.parity.goldens import Case, load_official_weights, register_kind
 from tests.parity.train_verdict import compare
 from tests.parity.vitdet import detector_config, published_config
-from vitdet_plugin.heads.detectron2_mask_head import polygons_in_boxes
 
 LSJ_SIDE = 1024  # pixels; the canvas of the boxes lsj*
 
@@ -60,7 +59,7 @@ def observe(case: Case) -> dict[str, Any]:
     official_names = load_official_weights(model, case)
     data = model.data_preprocessor(_batch(case), True)
     seen = _observe_real_rpn(model, published, data, official_names)
-    seen |= _observe_large_images(model, published, case) | _observe_narrow_objects(case)
+    seen |= _observe_large_images(model, published, case) | _observe_narrow_objects(model, published, case)
     logger = MMLogger.get_current_instance()
     logger.setLevel('WARNING')  # the constructor reports its groups
     optimizer = build_optim_wrapper(model, _optimizer_config(published, case.config['optimizer']))
@@ -237,13 +236,17 @@ def _observe_large_images(model: nn.Module, published: ConfigDict, case: Case) -
     return seen
 
 
-def _observe_narrow_objects(case: Case) -> dict[str, Tensor]:
+def _observe_narrow_objects(model: nn.Module, published: ConfigDict, case: Case) -> dict[str, Tensor]:
+    """Mask targets of objects in their own boxes."""
     if 'narrow.boxes' not in case.inputs:
         return {}
-    boxes = case.inputs['narrow.boxes'].numpy()
+    boxes = case.inputs['narrow.boxes']
     polygons = [[case.inputs[f'narrow.polygon{k}'].numpy()] for k in range(len(boxes))]
-    drawn = polygons_in_boxes(PolygonMasks(polygons, LSJ_SIDE, LSJ_SIDE), boxes, np.arange(len(boxes)).tolist(), 28)
-    return {'narrow.mask_target': torch.from_numpy(drawn)}
+    objects = InstanceData(masks=PolygonMasks(polygons, LSJ_SIDE, LSJ_SIDE))
+    sampled = SimpleNamespace(pos_priors=boxes, pos_assigned_gt_inds=torch.arange(len(boxes)))
+    stages = published.model.train_cfg.rcnn
+    drawn = model.roi_head.mask_head.get_targets([sampled], [objects], stages[0] if case.config['cascade'] else stages)
+    return {'narrow.mask_target': drawn.to(torch.uint8)}
 
 
 def _optimizer_config(published: ConfigDict, settings: dict) -> dict:

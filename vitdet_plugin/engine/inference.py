@@ -1,7 +1,7 @@
 """Shared by detectors and classifiers in prediction: input images, checkpoints, test pipelines."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,6 @@ def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:
     if lacking:
         raise UserError(f'{path} has no weights for {", ".join(lacking)}; it can initialize training, but '
                         'not predict')
-
-
-def checkpoint_classes(content: Mapping) -> tuple[str, ...] | None:
-    """Class names stored in a checkpoint by training, or None."""
-    classes = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
-    return tuple(classes) if classes else None
 
 
 def config_classes(cfg: Config) -> Sequence[str]:

@@ -77,7 +77,7 @@ class LVISDetMetric(CocoMetric):
                                      print_function=MMLogger.get_current_instance().info)
         evaluation.params.maxDets = [self.max_dets]
         evaluation.params.catIds = sorted(self.cat_ids)
-        evaluation.params.imgIds = sorted(truth.imgs)
+        evaluation.params.imgIds = sorted(truth.imgs if self.img_ids is None else self.img_ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -78,7 +78,8 @@ def test_reordered_heads_give_the_same_scores_by_name(name):
 
 
 def test_averaged_weights_and_other_shapes():
-    rows = find_class_rows({'head.fc.weight': (3, 2), 'head.norm': (2,)}, {'head.fc.weight': (4, 2), 'head.norm': (2,)}, 3)
+    shapes = [{'head.fc.weight': (classes, 2), 'head.norm': (2,)} for classes in (3, 4)]
+    rows = find_class_rows(*shapes, 3)
     weight = torch.arange(6.).view(3, 2)
     state, changed = reorder_classes({'module.head.fc.weight': weight, 'head.fc.weight': torch.zeros(7, 2), 'steps': 3},
                                      rows, ORDER)
@@ -94,8 +95,9 @@ def test_an_unknown_layout_is_refused(here, there):
 
 @pytest.mark.parametrize('content, names', [
     (dict(meta=dict(dataset_meta=dict(classes=('a', 'b')))), ('a', 'b')),
-    (dict(meta=dict(dataset_meta=dict(CLASSES=['a', 'b']))), ('a', 'b')), (dict(meta=dict(CLASSES=('a', 1))), ('a', '1')),
-    (dict(meta=dict(CLASSES='cell')), ('cell',)), (dict(meta=dict(Classes={1: 'b', 0: 'a'})), ('a', 'b')),
+    (dict(meta=dict(dataset_meta=dict(CLASSES=['a', 'b']))), ('a', 'b')),
+    (dict(meta=dict(CLASSES=('a', 1))), ('a', '1')), (dict(meta=dict(CLASSES='cell')), ('cell',)),
+    (dict(meta=dict(Classes={1: 'b', 0: 'a'})), ('a', 'b')),
     (dict(meta=dict(dataset_meta=None)), None), (dict(state_dict={}), None), (dict(meta=3), None)])
 def test_names_stored_in_checkpoints(content, names):
     assert stored_classes(content) == names

@@ -82,6 +82,6 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path, capsys):
         assert record['classes'] == list(CLASSES)
         confusions.append(np.array(record['confusion']))
     np.testing.assert_array_equal(confusions[1], confusions[0][:, ::-1])  # the same weights, other names
-    captured = capsys.readouterr()
-    assert 'classes matched by name' in captured.out
-    assert status == 2 and "its classes are not those of the data set" in captured.err and "'x', 'y', 'z'" in captured.err
+    output, error = capsys.readouterr()
+    assert 'classes matched by name' in output
+    assert status == 2 and 'its classes are not those of the data set' in error and "'x', 'y', 'z'" in error

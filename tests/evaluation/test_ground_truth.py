@@ -111,6 +111,13 @@ def test_predictions_without_masks_stop_after_the_first_batch(folder):
     EvaluatedFilesHook().after_test_iter(runner, 0, outputs=[sample])
 
 
+def test_training_and_validation_have_the_same_classes():
+    train, val = (SimpleNamespace(evaluator=SimpleNamespace(metrics=[]), dataloader=SimpleNamespace(
+        dataset=SimpleNamespace(metainfo=dict(classes=names)))) for names in ('ab', 'ba'))
+    with pytest.raises(UserError, match=r"val: \['b', 'a'\]; train: \['a', 'b'\]"):
+        EvaluatedFilesHook().before_train(SimpleNamespace(_train_loop=train, _val_loop=val, cfg={}))
+
+
 def test_a_test_without_masks_reports_boxes_alone(folder, tmp_path, monkeypatch, capsys):
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope

@@ -113,7 +113,8 @@ class Inferencer:
         if not isinstance(model, torch.nn.Module) or cfg is None:
             raise UserError('Inferencer(model, cfg, classes) takes a model that is built and loaded; write '
                             'Inferencer.load(config, checkpoint)')
-        self.model, self.cfg, self.classes = model.eval(), cfg, tuple(classes)
+        self.model: BaseModel = model.eval()
+        self.cfg, self.classes = cfg, tuple(classes)
         self.is_classifier = is_classifier(cfg)
         self._pipeline = TestPipeline(cfg)
 
@@ -132,8 +133,8 @@ class Inferencer:
                 programs: use only configs that you trust.
             checkpoint: A file in a format of this project or an official one (detectron2's ``.pkl``, mmdet's,
                 EasyCV's), or a work directory, whose best checkpoint (or else the newest) is loaded. With None the
-                weights are random, for measuring speed, which is a warning. Class names are those stored in the checkpoint, or else the
-                config's.
+                weights are random, for measuring speed, which is a warning. Class names are those stored in the
+                checkpoint, or else the config's.
             device: By default the GPU if there is one.
             options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
 
@@ -171,7 +172,7 @@ class Inferencer:
             UserError: A path that does not exist, a folder without images, or another file or object that is not an
                 image.
         """
-        return list(self.predict_each(images, score_thr, out_dir, progress))
+        return list(self.predict_each(images, score_thr, out_dir, progress))  # type: ignore[return-value]
 
     def predict_each(self, images: Any, score_thr: float = 0.3, out_dir: str | Path | None = None,
                      progress: bool = False, on_fault: Callable[[str], None] | None = None

@@ -31,7 +31,7 @@ class ClassRows(NamedTuple):
     per_class: int
     after: int
 
-    def index(self, order: Sequence[int]) -> Tensor:
+    def reordered(self, order: Sequence[int]) -> Tensor:
         """Return the index of every entry after reordering; class ``i`` of the result is class ``order[i]``."""
         size = self.before + len(order) * self.per_class + self.after
         classes = self.before + torch.tensor(list(order))[:, None] * self.per_class + torch.arange(self.per_class)
@@ -111,7 +111,7 @@ def reorder_classes(state: Mapping[str, Tensor], rows: Mapping[str, ClassRows],
         layout = rows.get(re.sub(r'^(module\.)+', '', name))
         if layout is None or not isinstance(value, Tensor) or value.ndim <= layout.dim:
             continue
-        index = layout.index(order)
+        index = layout.reordered(order)
         if len(index) == value.shape[layout.dim]:
             result[name] = value.index_select(layout.dim, index.to(value.device))
             changed.append(name)

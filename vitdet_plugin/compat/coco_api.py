@@ -33,7 +33,7 @@ def install() -> None:
 
 def _in_order_of_names(get_cat_ids):
     @functools.wraps(get_cat_ids)
-    def ordered(self, cat_names=[], sup_names=[], cat_ids=[]):
+    def ordered(self, cat_names=(), sup_names=(), cat_ids=()):
         found = get_cat_ids(self, cat_names=cat_names, sup_names=sup_names, cat_ids=cat_ids)
         names = [cat_names] if isinstance(cat_names, str) else list(cat_names)
         if not names or len(set(names)) != len(names):

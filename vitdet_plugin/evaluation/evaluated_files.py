@@ -9,6 +9,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from vitdet_plugin.datasets.checks.findings import listed
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.ground_truth import check_has_masks, fit_metric
 
 
@@ -48,6 +50,11 @@ class EvaluatedFilesHook(Hook):
             check_has_masks(_metrics(runner.test_loop), outputs[0])
 
     def _fit(self, runner, split: str, loop: Any) -> None:
+        trained = _classes(runner._train_loop)
+        if trained and (own := _classes(loop)) and own != trained:
+            raise UserError(f'{split}_dataloader.dataset has other classes, or another order of them, than '
+                            f'train_dataloader.dataset; give both the same metainfo.classes. {split}: {listed(own)}; '
+                            f'train: {listed(trained)}')
         files = runner.cfg.get(f'{split}_evaluator') or {}
         files = files if isinstance(files, (list, tuple)) else [files]
         for index, metric in enumerate(_metrics(loop)):
@@ -59,6 +66,11 @@ class EvaluatedFilesHook(Hook):
                                    else None):
                 if is_main_process():
                     print(f'warning: {line}', flush=True)
+
+
+def _classes(loop: Any) -> list[str]:
+    dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+    return list((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
 
 
 def _metrics(loop: Any) -> Sequence[Any]:

@@ -75,8 +75,8 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
 def compare_classes(required: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
     """Compare the class names of a config with the categories of a file.
 
-    Labels are numbered in the order of the config, whatever the order in the file. Names that the file does not have are
-    ignored by mmdet, which gives wrong labels without any message.
+    Labels are numbered in the order of the config, whatever the order in the file. mmdet ignores names that the file
+    does not have, which gives wrong labels without any message.
 
     Args:
         required: Names in the config.

@@ -74,12 +74,18 @@ def test_labels_follow_the_names_of_the_config(write, ids):
     assert ['cab'[each['bbox_label']] for each in dataset.get_data_info(0)['instances']] == truth
 
 
-@pytest.mark.parametrize('kind', METRICS)
+@pytest.mark.parametrize('kind', [*METRICS, lambda **kwargs: CocoMetric(use_mp_eval=True, **kwargs)])
 def test_per_class_results_have_the_names_of_their_classes(write, kind):
     path, content = write((3, 1, 2), 'abc')
     metrics = evaluate(kind, path, perfect(content, 'bca', found='a'), 'bca', classwise=True)
     assert [metrics[f'{name}_precision'] for name in 'abc'] == [1, 0, 0]
     assert metrics['bbox_mAP'] == metrics['segm_mAP'] == 0.333
+
+
+def test_names_that_are_numbers(write):
+    path, _ = write((4, 5, 6), (2, 0, 1))
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert COCO(str(path)).get_cat_ids(cat_names=('0', '1', '2')) == [5, 6, 4]
 
 
 def test_a_root_category_of_the_same_name_is_left_out(write):

@@ -11,7 +11,10 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from tests.datasets.tiny_classes import CLASSES as FOLDERS
+from tests.datasets.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CLASSES, CONFIG
+from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.api import Inferencer, test
 from vitdet_plugin.engine.class_order import ClassOrderHook, check_labels, reorder_checkpoint
 from vitdet_plugin.errors import UserError
@@ -154,6 +157,19 @@ def test_labels_that_would_be_mixed_up():
     with pytest.raises(UserError, match='set: the classes are in another order than the sorted folders'):
         check_labels(folders)
     check_labels(SimpleNamespace(metainfo=dict(classes=('a', 'b')), cat_ids=[7, 2]))
+
+
+def test_a_classifier_gives_each_class_its_name(tmp_path):
+    root = write_class_folders(tmp_path / 'set', per_class=2)
+    config, checkpoint = write_classifier(tmp_path, root, classes=FOLDERS[::-1])
+    test(config, checkpoint, work_dir=tmp_path / 'work', out=tmp_path / 'out.json',
+         cfg_options=['test_evaluator.topk=1'])
+    model = Inferencer.load(config, checkpoint, 'cpu')
+    record = json.loads((tmp_path / 'out.json').read_text())
+    assert record['classes'] == list(FOLDERS) and model.classes == FOLDERS[::-1]
+    for row in record['predictions']:
+        found, = model.predict(row['file'])
+        assert found.name == row['class'] and found.score == pytest.approx(row['score'], abs=1e-4)
 
 
 def test_the_weights_of_a_classifier_are_reordered():

@@ -66,6 +66,14 @@ def test_other_category_ids_and_folders_of_images_pass(folder):
     assert fit_metric(metric, dataset) == []
 
 
+def test_files_of_equal_names_in_two_folders(folder):
+    change(folder, 'coco.json', images=lambda i, e: e.update(file_name=f'{i % 2}/a.jpg' if i < 2 else e['file_name']))
+    assert fit_metric(*reversed(dataset_and_metric(folder))) == []
+    path = change(folder, images=lambda i, e: e.update(file_name=f'{1 - i % 2}/a.jpg' if i < 2 else e['file_name']))
+    with pytest.raises(UserError, match='2 of 4 differ: id 1 is a.jpg and 1/a.jpg'):
+        fit_metric(*reversed(dataset_and_metric(folder, path)), path)
+
+
 @pytest.mark.parametrize('kind', [CocoMetric, FastCocoMetric])
 def test_a_part_of_the_images_is_evaluated_alone(folder, kind):
     dataset, metric = dataset_and_metric(folder, indices=[0, 2], kind=kind, metric=['bbox'])

@@ -28,19 +28,18 @@ def install() -> None:
     _CATEGORIES.install(_in_order_of_names)
     _RESULTS.install(_accept_no_results)
     for patch in _EVALUATIONS:
-        patch.install(evaluation_for_any_file)
+        patch.install(functools.partial(evaluation_for_any_file, module=_METRIC))
 
 
 def _in_order_of_names(get_cat_ids):
     @functools.wraps(get_cat_ids)
     def ordered(self, cat_names=(), sup_names=(), cat_ids=()):
-        found = get_cat_ids(self, cat_names=cat_names, sup_names=sup_names, cat_ids=cat_ids)
-        names = [cat_names] if isinstance(cat_names, str) else list(cat_names)
+        names = [str(name) for name in ([cat_names] if isinstance(cat_names, str) else cat_names)]
         if not names or len(set(names)) != len(names):
-            return found
+            return get_cat_ids(self, cat_names=cat_names, sup_names=sup_names, cat_ids=cat_ids)
         ids: dict[str, list] = {}
-        for key in found:
-            ids.setdefault(self.cats[key]['name'], []).append(key)
+        for key in get_cat_ids(self, sup_names=sup_names, cat_ids=cat_ids):
+            ids.setdefault(str(self.cats[key].get('name')), []).append(key)  # some files have numbers as names
         return [key for name in names for key in _with_objects(self, ids.get(name, []))]
 
     return ordered
@@ -65,12 +64,16 @@ def _accept_no_results(load):
     return loaded
 
 
-def evaluation_for_any_file(base: type) -> type:
+def evaluation_for_any_file(base: type, module: str = __name__) -> type:
     """Return a subclass of an evaluation class of pycocotools or faster-coco-eval for annotations of any origin.
 
     ``iscrowd`` is 0 where it is missing. With masks, objects without one are ignored: they are neither missed nor
     does a detection in their box count as wrong. The per-class results of ``eval`` are in the order of
     ``params.catIds`` as given, which pycocotools sorts.
+
+    Args:
+        base: The class.
+        module: Module that has the subclass under the name of ``base``, where pickle looks for it.
     """
 
     class AnyFileEvaluation(base):
@@ -93,6 +96,7 @@ def evaluation_for_any_file(base: type) -> type:
                     self.eval[name] = np.take(values, order, axis)
 
     AnyFileEvaluation.__name__ = AnyFileEvaluation.__qualname__ = base.__name__
+    AnyFileEvaluation.__module__ = module
     return AnyFileEvaluation
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from mmdet.evaluation import CocoMetric
 
 from vitdet_plugin.compat.coco_api import has_mask
 from vitdet_plugin.datasets.checks.findings import listed
@@ -28,12 +31,12 @@ def fit_metric(metric: Any, dataset: Any, ann_file: str | None = None) -> list[s
         UserError: The file has other images or classes than the data set, or nothing is left to measure.
     """
     api = getattr(metric, '_coco_api', None)
-    if api is None:
+    if api is None or not isinstance(metric, CocoMetric):
         return []
     own_file = str(getattr(dataset, 'ann_file', '') or 'the data set')
     source = str(ann_file or getattr(metric, 'ann_file', None) or "the metric's annotation file")
     classes = list((getattr(dataset, 'metainfo', None) or {}).get('classes') or ())
-    if missing := [name for name in classes if name not in {each.get('name') for each in api.cats.values()}]:
+    if missing := [name for name in classes if str(name) not in {str(each.get('name')) for each in api.cats.values()}]:
         raise UserError(f'the evaluator reads {source}, which has no category {listed(missing)} of the data set '
                         f'{own_file}; set ann_file of the evaluator to the file of the data set')
     ids = _check_images(api, dataset, source, own_file)
@@ -72,13 +75,15 @@ def _check_images(api: Any, dataset: Any, source: str, own_file: str) -> list | 
     if not hasattr(dataset, 'get_data_info'):
         return None
     ids, different = [], []
+    names = Counter(Path(image_file_name(image) or '').name for image in api.imgs.values())
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
-        key, name = info.get('img_id'), Path(info.get('img_path') or '').name
+        key, path = info.get('img_id'), Path(info.get('img_path') or '')
         ids.append(key)
-        there = image_file_name(api.imgs[key]) if key in api.imgs else None
-        if there is None or name and Path(there).name != name:
-            different.append(f'id {key} is {name}' + (f' and {there}' if there else ' and absent'))
+        there = Path(image_file_name(api.imgs[key]) or '') if key in api.imgs else None
+        if there is None or path.name and (path.name != there.name or names[path.name] > 1 and
+                                           path.parts[-len(there.parts):] != there.parts):
+            different.append(f'id {key} is {path.name}' + (f' and {there}' if there else ' and absent'))
     if different:
         raise UserError(f'the evaluator reads {source}, which has other images or image ids than the data set '
                         f'{own_file} ({len(different)} of {len(ids)} differ: {different[0]}); set ann_file of the '

@@ -46,6 +46,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_predicted(folder, tm
     assert 'y/cut.jpg cannot be read as an image' in errors and 'y/._im.jpg cannot be read' in errors
     assert errors.splitlines()[-1] == '2 of 4 images were left out: they cannot be read'
     assert predict.main([*words, str(tmp_path / 'y' / 'cut.jpg')]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f'error: {tmp_path}/y/cut.jpg cannot be read')
     assert predict.main([*words, str(tmp_path / 'y' / '*cut.jpg'), str(tmp_path / 'y' / '._im.jpg')]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == 'error: none of the 2 images can be read'
 

@@ -38,17 +38,17 @@ def predict_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.paths import check_output_path
     check_output_path('--out', args.out, is_folder=True)
     model = Inferencer.load(args.config, args.checkpoint, args.device, args.cfg_options)
-    out, faults = Path(args.out), []
-
-    def note(fault: str) -> None:
-        faults.append(fault)
-        print(f'left out: {fault}', file=sys.stderr, flush=True)
-
-    results = model.predict_each(args.inputs, args.score_thr, None if args.no_images else out, True, note)
+    out = Path(args.out)
+    faults: list[str] = []
+    results = model.predict_each(args.inputs, args.score_thr, None if args.no_images else out, True, faults.append)
     record = record_classes if model.is_classifier else record_objects
     count = record(results, out, args.top)
+    if len(faults) == 1 and not count:
+        raise UserError(faults[0])
+    for fault in faults:
+        print(f'left out: {fault}', file=sys.stderr)
     if faults and not count:
-        raise UserError(faults[0] if len(faults) == 1 else f'none of the {len(faults)} images can be read')
+        raise UserError(f'none of the {len(faults)} images can be read')
     if faults:
         print(f'{len(faults)} of {count + len(faults)} images were left out: they cannot be read', file=sys.stderr)
     return 1 if faults else 0

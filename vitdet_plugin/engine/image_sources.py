@@ -147,7 +147,10 @@ def _files(name: str | bytes) -> Iterator[ImageSource]:
                               frame=frame)
     elif path.is_file():
         yield ImageSource(str(path), PurePath(path.stem), path)
-    elif glob.has_magic(name) and (matches := sorted(glob.glob(str(path), recursive=True))):
+    elif glob.has_magic(name):
+        matches = sorted(glob.glob(str(path), recursive=True))
+        if not matches:
+            raise UserError(f'{path} matches no file; give another pattern, an image or a folder of images')
         for match in matches:
             yield from _files(match)
     else:

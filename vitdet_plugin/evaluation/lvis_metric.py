@@ -70,7 +70,10 @@ class LVISDetMetric(CocoMetric):
         from faster_coco_eval import COCO, COCOeval_faster
         if not detections:
             return dict.fromkeys(_NAMES, 0.0)
-        truth = COCO(self.ann_file)
+        truth = COCO()
+        content = self._coco_api.dataset
+        truth.dataset = {**content, 'annotations': [dict(each) for each in content['annotations']]}
+        truth.createIndex()
         if metric == 'segm':  # without bbox, faster-coco-eval takes the object size from the mask
             detections = [{key: value for key, value in each.items() if key != 'bbox'} for each in detections]
         evaluation = COCOeval_faster(truth, truth.loadRes(detections), metric, lvis_style=True,

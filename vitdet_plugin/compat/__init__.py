@@ -3,6 +3,7 @@
 =====================  ================================================================================
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
+``coco_api``           labels follow the class names; evaluation of files without masks, ``iscrowd`` or results
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
 ``safe_load``          checkpoints are read without executing anything from them
@@ -23,7 +24,7 @@ from importlib import import_module
 from vitdet_plugin.compat.patching import PatchRecord, records
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
-_MODULES = ('mmcv_ext', 'mmdet_precision', *_OF_MMENGINE, 'data_loading', 'optim_step')
+_MODULES = ('mmcv_ext', 'mmdet_precision', 'coco_api', *_OF_MMENGINE, 'data_loading', 'optim_step')
 
 
 def install() -> bool:
@@ -47,6 +48,7 @@ def install() -> bool:
         versions.require('mmdet.datasets')
         versions.require('mmdet.models')
         _module('mmdet_precision').install()
+        _module('coco_api').install()
     for name in _OF_MMENGINE:
         # mmengine.runner imports OpenCV and matplotlib, which a bare environment may lack
         with contextlib.nullcontext() if has_stack else contextlib.suppress(ModuleNotFoundError):

@@ -86,7 +86,7 @@ def test_two_prefixes_that_fit_equally_need_a_choice(tmp_path):
     state = {f'{name}.backbone.{key}': value for name, model in (('student', student), ('teacher', teacher))
              for key, value in model.state_dict().items()}
     path = save(tmp_path / 'x.pth', state)
-    with pytest.raises(UserError, match=r"under 'student.backbone.' and under 'teacher.backbone.' fit equally"):
+    with pytest.raises(UserError, match=r"under 'student.' and under 'teacher.' fit equally"):
         load_official(models.backbone(2), path)
     target = models.backbone(2, init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='teacher.backbone.'))
     target.init_weights()
@@ -130,7 +130,7 @@ def test_a_partial_backbone_is_refused_and_a_few_missing_weights_are_reported(tm
     few = {name: value for name, value in state.items() if name != 'blocks.1.norm1.bias'}
     assert load_official(models.backbone(2), save(tmp_path / 'x.pth', few)).missing == ['blocks.1.norm1.bias']
     part = {name: value for name, value in state.items() if 'mlp' not in name}
-    with pytest.raises(UserError, match=r'lacks 12 of 40 weights of the backbone \(blocks.0.mlp.fc1.weight, .* 8 more\)'):
+    with pytest.raises(UserError, match=r'lacks 12 of 45 weights of the backbone \(blocks.0.mlp.fc1.weight, .* 8 more\)'):
         load_official(models.backbone(2), save(tmp_path / 'x.pth', part))
 
 

@@ -91,7 +91,7 @@ def test_two_prefixes_that_fit_equally_need_a_choice(tmp_path):
     target = models.backbone(2, init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='teacher.backbone.'))
     target.init_weights()
     assert_equal_weights(target, teacher)
-    with pytest.raises(UserError, match=r"no weights under prefix='neck.'; its names start with 'student.', 'teacher.'"):
+    with pytest.raises(UserError, match=r"no weights under prefix='neck.'; its names start with 'student.', 'teach"):
         load_official(target, path, prefix='neck')
     with pytest.raises(UserError, match=r"has 'a.w' both with and without the prefix"):
         load_state_dict_file(save(tmp_path / 'y.pth', {'a.w': torch.ones(1), 'module.a.w': torch.ones(1)}))
@@ -119,7 +119,7 @@ def test_another_depth_is_refused(tmp_path, cls):
     for kind in (state, more):
         target = tiny(cls, 2)
         before = {name: value.clone() for name, value in target.state_dict().items()}
-        with pytest.raises(UserError, match=r'\d+ \w+ in backbone\.\S+, the model has \d+|lacks|has \d+ weights') as caught:
+        with pytest.raises(UserError, match=r'has \d+ \w+ in backbone\.\S+, the model has \d+') as caught:
             load_official(target, save(tmp_path / 'x.pth', kind))
         assert '\n' not in str(caught.value)
         assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
@@ -130,7 +130,7 @@ def test_a_partial_backbone_is_refused_and_a_few_missing_weights_are_reported(tm
     few = {name: value for name, value in state.items() if name != 'blocks.1.norm1.bias'}
     assert load_official(models.backbone(2), save(tmp_path / 'x.pth', few)).missing == ['blocks.1.norm1.bias']
     part = {name: value for name, value in state.items() if 'mlp' not in name}
-    with pytest.raises(UserError, match=r'lacks 12 of 45 weights of the backbone \(blocks.0.mlp.fc1.weight, .* 8 more\)'):
+    with pytest.raises(UserError, match=r'lacks 12 of 45 weights of the backbone \(blocks.0.mlp.fc1.*and 8 more\)'):
         load_official(models.backbone(2), save(tmp_path / 'x.pth', part))
 
 

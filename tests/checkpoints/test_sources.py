@@ -123,7 +123,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize('suffix', ['.pth', '.safetensors', '.pth.tar'])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 @pytest.mark.parametrize('kind', WRONG)
 def test_files_that_are_not_checkpoints(tmp_path, kind, suffix):
     write, says = WRONG[kind]

@@ -75,6 +75,15 @@ def test_a_backbone_alone(source, tiny_config, tmp_path):
     assert all(torch.equal(state[name], value) for name, value in source.backbone.state_dict().items())
 
 
+def test_init_cfg_of_the_whole_model(source, tiny_config, tmp_path):
+    WRITERS['compiled'](tmp_path / 'w.pth', source.state_dict())
+    tiny_config.model.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'w.pth'))
+    runner = build_runner(tiny_config)
+    runner._init_model_weights()
+    state = runner.model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in source.state_dict().items())
+
+
 def test_options_of_init_cfg_reach_the_pre_flight(tmp_path):
     from vitdet_plugin.engine.check_weights import weight_files
     init = dict(type='Pretrained', checkpoint='a.pth', prefix='x.', key='model', map_location='cpu')

@@ -60,12 +60,14 @@ class Weights:
 
     Attributes:
         state: Weights by the names in the file, without the prefix that was asked for.
-        path: Local file.
+        path: The file, as it was given.
+        key: Where in the file they are; empty for its top.
         note: Which of several sets of weights was read, or empty.
     """
 
     state: dict[str, Tensor]
     path: str
+    key: str = ''
     note: str = ''
 
 
@@ -106,10 +108,10 @@ def read_weights(path: str | Path, key: str | None = None, prefix: str | None = 
     Raises:
         UserError: See :func:`load_file`; or the file holds no weights there.
     """
-    state, note = find_weights(load_file(path), str(path), key)
+    state, chosen, note = find_weights(load_file(path), str(path), key)
     if not state:
         raise UserError(f'{path} holds no tensors under {key or "its top"}; give a checkpoint of a model')
-    return Weights(select_prefix(state, prefix, str(path)) if prefix else state, str(path), note)
+    return Weights(select_prefix(state, prefix, str(path)) if prefix else state, str(path), chosen, note)
 
 
 def load_state_dict_file(path: str | Path, key: str | None = None) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from vitdet_plugin.errors import UserError
 
 CHECK = 'check that the config describes this model'
 # containers of the blocks and stages of backbones, those of mmdet included
-_CONTAINER = re.compile(r'(?:^|(?<=\.))(blocks|levels|stages|network|layers)\.(\d+)(?=\.)')
+_CONTAINER = re.compile(r'(?:^|(?<=\.))(blocks|levels|stages|layers|network(?:\.\d+)?)\.(\d+)(?=\.)')
 FEW = 3  # weights of a backbone that a file may lack
 
 
@@ -87,15 +87,22 @@ def find_depth_mismatch(found: Iterable[str], own: Iterable[str]) -> str | None:
         own: Names of the model.
 
     Returns:
-        'has 2 blocks in backbone.blocks, the model has 4' for the first difference, or None. Containers that the file
-        lacks altogether are not compared.
+        'has 2 blocks in backbone.blocks, the model has 4' for the first difference, or None. Kinds of containers that
+        the file lacks altogether are not compared.
     """
     theirs, ours = _count_blocks(found), _count_blocks(own)
+    kinds = {_kind(container) for container in theirs}
     for container in sorted(ours, key=lambda each: each.count('.')):
-        if container in theirs and theirs[container] != ours[container]:
-            kind = 'parts' if container.endswith('network') else container.split('.')[-1]
-            return (f'has {len(theirs[container])} {kind} in {container}, the model has {len(ours[container])}')
+        inside = theirs.get(container, set())
+        if _kind(container) in kinds and inside != ours[container]:
+            name = container.split('.')[-1]
+            what = name if name in ('blocks', 'levels', 'stages', 'layers') else 'blocks'
+            return f'has {len(inside)} {what} in {container}, the model has {len(ours[container])}'
     return None
+
+
+def _kind(container: str) -> str:
+    return re.sub(r'\.\d+', '.#', container)
 
 
 def check_backbone(missing: Sequence[str], found: Iterable[str], model: nn.Module, source: str) -> None:
@@ -111,8 +118,9 @@ def check_backbone(missing: Sequence[str], found: Iterable[str], model: nn.Modul
     if not isinstance(backbone, Backbone):
         return
     prefix = '' if backbone is model else 'backbone.'
-    lacking = [name for name in missing if name.startswith(prefix) and not any(
-        fnmatchcase(name.removeprefix(prefix), pattern) for pattern in backbone.optional_weights)]
+    optional = (*backbone.optional_weights, '*.num_batches_tracked')
+    lacking = [name for name in missing if name.startswith(prefix)
+               and not any(fnmatchcase(name.removeprefix(prefix), pattern) for pattern in optional)]
     count = sum(name.startswith(prefix) for name in found)
     if count and len(lacking) > FEW:
         more = f' and {len(lacking) - 4} more' if len(lacking) > 4 else ''

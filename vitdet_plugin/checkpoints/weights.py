@@ -25,8 +25,8 @@ _TRAINING_STATE = re.compile(
 _MAX_DEPTH = 4
 
 
-def find_weights(content: Mapping, source: str, key: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """Return the state dict in a checkpoint's content, and a note if the file has several.
+def find_weights(content: Mapping, source: str, key: str | None = None) -> tuple[dict[str, Tensor], str, str]:
+    """Return the state dict in a checkpoint's content, its key (empty: the top), and a note if the file has several.
 
     Args:
         content: Content of the file.
@@ -43,7 +43,7 @@ def find_weights(content: Mapping, source: str, key: str | None = None) -> tuple
     else:
         chosen = _choose(content, found, source)
     state = {str(name): value for name, value in _as_tensors(found.get(chosen, content)).items()}
-    return state, _note(chosen, found)
+    return state, chosen, _note(chosen, found)
 
 
 def _under_key(content: Mapping, found: dict[str, Mapping], key: str, source: str) -> str:

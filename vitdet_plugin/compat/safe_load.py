@@ -80,7 +80,7 @@ def load_torch_file(file, map_location='cpu', mmap: bool = False):
             mmengine's own records. Nothing from the file has been executed.
     """
     name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', 'checkpoint stream')
-    if name.endswith('.safetensors') and isinstance(file, (str, os.PathLike)) and is_archive(file):
+    if isinstance(file, (str, os.PathLike)) and name.endswith('.safetensors') and is_archive(file):
         with open(file, 'rb') as stream:  # torch >= 2.14 reads a path by its suffix; a stream by its content
             return load_torch_file(stream, map_location)
     can_map = _check_archive(file, name)

@@ -96,17 +96,15 @@ def is_official(file: str, model: nn.Module | None = None) -> bool:
     """
     if is_remote(file) or not os.path.isfile(local_path(file)):
         return False
-    from vitdet_plugin.checkpoints.files import is_torch_file, load_file, read_weights
+    from vitdet_plugin.checkpoints.files import is_torch_file, read_weights
     from vitdet_plugin.checkpoints.prefixes import bare_name
     from vitdet_plugin.checkpoints.recognition import known_formats
     file = str(local_path(file))
-    weights = read_weights(file).state
-    content = load_file(file)
-    names = list(weights)
-    if not is_torch_file(file) or any(bare_name(name) != name.removeprefix('module.') for name in names) or \
-            not (weights.keys() <= content.get('state_dict', content).keys()):
+    found = read_weights(file)
+    if not is_torch_file(file) or found.key not in ('', 'state_dict') or \
+            any(bare_name(name) != name.removeprefix('module.') for name in found.state):
         return True
-    weights = {bare_name(name): value for name, value in weights.items()}
+    weights = {bare_name(name): value for name, value in found.state.items()}
     is_classifier = {name.split('.')[0] for name in weights} == {'backbone', 'head'}
     if is_classifier or any(form.matched_keys(weights) for form in known_formats()):
         return True

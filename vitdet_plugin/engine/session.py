@@ -178,6 +178,18 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         quieten(logger)
         return logger
 
+    def _init_model_weights(self) -> None:
+        """Initialize the model as mmengine does; a file that its ``init_cfg`` names is read like ``load_from``."""
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        init = getattr(model, 'init_cfg', None)
+        if not isinstance(init, dict) or init.get('type') != 'Pretrained' or not is_official(init['checkpoint'], model):
+            super()._init_model_weights()
+            return
+        model.init_cfg = None
+        super()._init_model_weights()
+        options = {name: init[name] for name in ('key', 'prefix') if name in init}
+        self.logger.info(str(load_official(model, init['checkpoint'], other_classes=True, **options)))
+
     @keep_files()
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load a checkpoint as mmengine does; weights in an official format (detectron2, EasyCV, …) are converted.

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from vitdet_plugin.utils.output import is_first_rank, warn
+
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {
@@ -95,17 +97,6 @@ def _apply_old_arguments(args: argparse.Namespace) -> None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
 
-def warn(line: str) -> None:
-    """Print a warning to standard error, on the first rank only."""
-    if is_first_rank():
-        print(f'warning: {line}', file=sys.stderr)
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the first rank, by the variables of the launchers."""
-    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
-
-
 def check_inputs(args: argparse.Namespace) -> None:
     """Check that the config and the input files exist and ``--cfg-options`` can be read, before any slow import.
 
@@ -122,7 +113,10 @@ def check_inputs(args: argparse.Namespace) -> None:
         for path in _paths(args, name):
             if '://' not in path and not os.path.exists(path):
                 raise UserError(f'{path} does not exist; {advice}')
-    split_options(getattr(args, 'cfg_options', ()))
+    options = split_options(getattr(args, 'cfg_options', None) or ())
+    if options and getattr(args, 'config', None) and '::' not in args.config:
+        from vitdet_plugin.config.overrides import check_option_keys
+        check_option_keys(find_config(args.config), options)
 
 
 def _paths(args: argparse.Namespace, name: str) -> list[str]:

@@ -38,8 +38,8 @@ class Scripted(BaseMetric):
 def train(work_dir, scores, *, resume=None, save_best='ap', keep=2):
     """Train one epoch for each score, after those of ``resume``; returns the names of the checkpoints."""
     done = load_torch_file(resume)['meta']['epoch'] if resume else 0
-    loader = dict(batch_size=2, dataset=Points(serialize_data=False), sampler=dict(type='DefaultSampler', shuffle=False),
-                  collate_fn=dict(type='default_collate'))
+    loader = dict(batch_size=2, dataset=Points(serialize_data=False), collate_fn=dict(type='default_collate'),
+                  sampler=dict(type='DefaultSampler', shuffle=False))
     torch.manual_seed(0)
     runner = Runner(
         Predicting(), str(work_dir), experiment_name=f'folders{next(NUMBERS)}',

@@ -11,7 +11,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add_config_argument(parser)
     add_common_arguments(parser)
     parser.add_argument('--amp', nargs='?', const='auto', choices=('auto', 'fp16', 'bf16'),
-                        help='mixed precision; without a value fp16 on a GPU and bf16 on a CPU')
+                        help='mixed precision; without a value fp16 on a GPU; on a CPU bf16 if the processor has '
+                             'instructions for it, otherwise float32')
     parser.add_argument('--fp16', action='store_const', const='fp16', dest='amp', help='the same as --amp fp16')
     parser.add_argument('--resume', '--resume-from', nargs='?', const='auto', metavar='PATH',
                         help='continue from PATH, or from the newest checkpoint in the work directory')

@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
@@ -82,6 +83,7 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
         warnings.filterwarnings('ignore', message=message)
     launcher = resolve_launcher(options.launcher)
     cfg = load_config(config, options.cfg_options)
+    repair_loaders(cfg)
     cfg.launcher = launcher
     cfg.work_dir = str(options.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', config_name(cfg)))
     if not isinstance(cfg.get('default_hooks'), dict):
@@ -138,9 +140,14 @@ class _Resumable:
 
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
+        check_batches(self._loader_name(*args, **kwargs), loader)
         if not isinstance(loader.dataset, IterableDataset):
             fetch_batches_with(loader.dataset, NamedItems(loader.dataset))  # training loops set their own later
         return loader
+
+    def _loader_name(self, dataloader, *args, **kwargs) -> str:
+        names = [name for name in ('train', 'val', 'test') if getattr(self, f'_{name}_dataloader', None) is dataloader]
+        return f'{names[0]}_dataloader' if names else 'dataloader'
 
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)

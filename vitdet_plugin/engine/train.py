@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from vitdet_plugin.config.explain import user_errors
+from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
 from vitdet_plugin.engine.guards import Stopped
 from vitdet_plugin.engine.precision import apply_precision
 from vitdet_plugin.engine.preflight import preflight
@@ -75,6 +76,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     """
     if options.load_from:
         cfg.load_from = str(options.load_from)
+    drop_idle_schedulers(cfg)
     apply_precision(cfg, 'auto' if options.amp is True else options.amp or None)
     if options.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
@@ -96,7 +98,10 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         if cfg.get('test_dataloader') is None:
             raise UserError(f'--eval: {cfg.filename} has no test_dataloader; add it or omit --eval')
         set_metrics(cfg, options.eval)
-    return apply_resume(cfg, 'auto' if options.resume is True else str(options.resume) if options.resume else None)
+    resume = options.resume
+    if not resume and cfg.get('resume'):  # as in mmengine: from load_from, or else from the work directory
+        resume = cfg.get('load_from') or True
+    return apply_resume(cfg, 'auto' if resume is True else str(resume) if resume else None)
 
 
 def evaluate_best(runner) -> None:

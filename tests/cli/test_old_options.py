@@ -24,7 +24,8 @@ def test_names_that_work(line, name, value, monkeypatch, capsys):
 
 @pytest.mark.parametrize('command, line', [
     ('train', 'c.py --gpus 2'), ('train', 'c.py --gpu_ids 0 1'), ('train', '--gpus 2 c.py'),
-    ('train', 'c.py --validate'), ('test', 'c.py x.pth --gpu-id 0'), ('test', 'c.py x.pth --gpu-collect'), ('test', '--tmpdir t c.py x.pth'),
+    ('train', 'c.py --validate'),
+    ('test', 'c.py x.pth --gpu-id 0'), ('test', 'c.py x.pth --gpu-collect'), ('test', '--tmpdir t c.py x.pth'),
     ('test', 'c.py x.pth --fuse-conv-bn'), ('test', 'c.py x.pth --fp16')])
 def test_options_without_effect(command, line, capsys):
     assert parse(command, line).config == 'c.py'

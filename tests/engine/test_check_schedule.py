@@ -49,6 +49,7 @@ def test_the_type_of_the_loop_follows_from_its_length():
 
 @pytest.mark.parametrize('optimizer, wrapper, says', [
     (dict(type='SGD', lr=-0.1), {}, 'error: optim_wrapper.optimizer.lr=-0.1'),
+    (dict(type='Adamm', lr=1), {}, 'error: optim_wrapper.optimizer.type=Adamm: there is no such optimizer (did you'),
     (dict(type='SGD', lr='fast'), {}, "error: optim_wrapper.optimizer.lr='fast'"),
     (dict(type='SGD', lr=None), {}, 'error: optim_wrapper.optimizer.lr=None'),
     (dict(type='SGD', lr=float('nan')), {}, 'error: optim_wrapper.optimizer.lr=nan'),

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from tests.compat.test_runner_checkpoint import Points, Regression
 from vitdet_plugin.compat.safe_load import load_torch_file
+from vitdet_plugin.errors import UserError
 
 NUMBERS = itertools.count()
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -35,7 +36,7 @@ class Scripted(BaseMetric):
         return dict(ap=score, other=-score)
 
 
-def train(work_dir, scores, *, resume=None, save_best='ap', keep=2):
+def train(work_dir, scores, *, resume=None, save_best='ap', keep=2, optimizer='SGD'):
     """Train one epoch for each score, after those of ``resume``; returns the names of the checkpoints."""
     done = load_torch_file(resume)['meta']['epoch'] if resume else 0
     loader = dict(batch_size=2, dataset=Points(serialize_data=False), collate_fn=dict(type='default_collate'),
@@ -45,10 +46,12 @@ def train(work_dir, scores, *, resume=None, save_best='ap', keep=2):
         Predicting(), str(work_dir), experiment_name=f'folders{next(NUMBERS)}',
         train_dataloader=loader, val_dataloader=loader, val_cfg=dict(), val_evaluator=[Scripted(scores)],
         train_cfg=dict(by_epoch=True, max_epochs=done + len(scores)),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), load_from=str(resume) if resume else None,
+        optim_wrapper=dict(optimizer=dict(type=optimizer, lr=0.1)), load_from=str(resume) if resume else None,
         resume=resume is not None,
-        default_hooks=dict(checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=keep,
-                                           save_best=save_best, rule='greater')), log_level='ERROR')
+        log_level='ERROR', default_hooks=dict(
+            state=dict(type='ResumeStateHook'),
+            checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=keep, save_best=save_best,
+                            rule='greater')))
     runner.train()
     return files(work_dir)
 
@@ -113,3 +116,9 @@ def test_the_interrupted_checkpoint_of_another_run_is_kept(tmp_path):
     assert path.exists()
     (tmp_path / 'a').rename(tmp_path / 'c')
     assert 'iter_1' not in train(tmp_path / 'c', [0.5], resume=tmp_path / 'c' / 'iter_1.pth')
+
+
+def test_the_state_of_another_optimizer_is_refused(tmp_path):
+    train(tmp_path / 'a', [0.5])
+    with pytest.raises(UserError, match='epoch_1.pth is not that of AdamW: amsgrad, betas, .* --load-from'):
+        train(tmp_path / 'a', [0.5], resume=tmp_path / 'a' / 'epoch_1.pth', optimizer='AdamW')

@@ -1,5 +1,7 @@
 import pytest
 
+from tests.end_to_end.tiny_set import CONFIG
+from vitdet_plugin.engine.session import SessionOptions, load_session_config
 from vitdet_plugin.engine.train import TrainOptions, apply_train_options
 from vitdet_plugin.errors import UserError
 
@@ -24,3 +26,20 @@ def test_metrics_of_the_final_evaluation(tiny_config):
     assert tiny_config.test_evaluator.metric == ['bbox']
     with pytest.raises(UserError, match='did you mean bbox'):
         apply_train_options(tiny_config, TrainOptions(eval=['box']))
+
+
+def test_resume_in_the_config_is_an_exact_resume(tiny_config, monkeypatch):
+    asked = []
+    monkeypatch.setattr('vitdet_plugin.engine.train.apply_resume', lambda cfg, resume: asked.append(resume))
+    tiny_config.resume = True
+    apply_train_options(tiny_config, TrainOptions())
+    apply_train_options(tiny_config, TrainOptions(resume='b.pth'))
+    tiny_config.load_from = 'a.pth'
+    apply_train_options(tiny_config, TrainOptions())
+    assert asked == ['auto', 'b.pth', 'a.pth']
+
+
+def test_the_launcher_is_not_part_of_a_config():
+    for options in (['launcher=pytorch'], dict(launcher='pytorch')):
+        with pytest.raises(UserError, match='use --launcher'):
+            load_session_config(str(CONFIG), SessionOptions(cfg_options=options))

@@ -100,6 +100,9 @@ def checked_option(cfg: Config, key: str, value: Any) -> Any:
             return value  # None means "not set"
         else:
             raise UserError(f'--cfg-options {key}: {here} is {node!r} and has no keys; set it as a whole')
+    if depth == 0 and parts[0] in READ_KEYS and isinstance(node, dict) and isinstance(value, (str, int, float)):
+        raise UserError(f'--cfg-options {key}={value}: the config has a section here; set its keys, such as {key}.'
+                        f'{next(iter(node), "KEY")}=…')
     if isinstance(value, str) and isinstance(node, (int, float)):
         number = parse_value(value)
         if isinstance(number, (int, float)):

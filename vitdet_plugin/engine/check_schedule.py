@@ -4,10 +4,12 @@ import numbers
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS
 
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.engine.check_loaders import check_whole_number
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.text import suggest
 
 _LENGTHS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
 _OURS = {'ResumableEpochLoop': 'EpochBasedTrainLoop', 'ResumableIterLoop': 'IterBasedTrainLoop'}
@@ -97,6 +99,10 @@ def _check_optimizer(wrapper: Any, iterations: int | None) -> list[Finding]:
     optimizer = wrapper.get('optimizer')
     if optimizer is None and 'constructor' not in wrapper:  # a constructor can use other keys
         return [Finding('error', "optim_wrapper has no 'optimizer'; add dict(type='AdamW', lr=1e-4)")]
+    kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        findings.append(Finding('error', f'optim_wrapper.optimizer.type={kind}: there is no such optimizer'
+                                         f'{suggest(kind, OPTIMIZERS.module_dict)}'))
     for key in ('lr', 'weight_decay') if isinstance(optimizer, dict) else ():
         value = optimizer.get(key)
         if key in optimizer and (not _is_number(value) or not 0 <= value < float('inf')):

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from vitdet_plugin.compat.atomic_save import remove_unfinished, write_atomically
+from vitdet_plugin.errors import UserError
 
 _INTERRUPTED = 'interrupted_ckpt'
 
@@ -208,6 +210,7 @@ class ResumeStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
+        _check_optimizer(runner, checkpoint)
         meta = checkpoint['meta']
         if 'position' in checkpoint and hasattr(runner.train_loop, 'load_state_dict'):
             runner.train_loop.load_state_dict(checkpoint['position'], meta['epoch'], meta['iter'])
@@ -218,6 +221,28 @@ class ResumeStateHook(Hook):
         for name, parameter in runner.model.named_parameters() if gradients else ():
             if name in gradients:
                 parameter.grad = gradients[name].to(parameter)
+
+
+def _check_optimizer(runner, checkpoint: dict) -> None:
+    """Check that the saved state belongs to an optimizer of this kind with these parameter groups.
+
+    Raises:
+        UserError: It does not; torch would fail at the first step, or load it in part.
+    """
+    wrapper, state = runner.optim_wrapper, checkpoint.get('optimizer')
+    if not isinstance(wrapper, OptimWrapper) or not isinstance(state, dict) or 'param_groups' not in state:
+        return
+    groups, saved = wrapper.optimizer.param_groups, state['param_groups']
+    missing = sorted({key for group in groups[:1] for key in group} - {key for group in saved[:1] for key in group})
+    kind = type(wrapper.optimizer).__name__
+    if missing:
+        what = f'is not that of {kind}: {", ".join(missing)} are missing'
+    elif [len(group['params']) for group in groups] != [len(group['params']) for group in saved]:
+        what = f'has other parameter groups ({len(saved)}) than the config ({len(groups)})'
+    else:
+        return
+    raise UserError(f'--resume: the optimizer state in {runner._load_from} {what}; use the optim_wrapper of that run, '
+                    'or start from its weights with --load-from')
 
 
 def _is_accumulating(runner) -> bool:

@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.option_words import split_options
 from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
@@ -82,6 +83,9 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
     for message in _NOISE:
         warnings.filterwarnings('ignore', message=message)
     launcher = resolve_launcher(options.launcher)
+    if 'launcher' in (options.cfg_options if isinstance(options.cfg_options, Mapping)
+                      else split_options(options.cfg_options)):
+        raise UserError('--cfg-options launcher: use --launcher, which is not part of a config')
     cfg = load_config(config, options.cfg_options)
     repair_loaders(cfg)
     cfg.launcher = launcher

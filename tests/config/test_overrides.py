@@ -79,6 +79,8 @@ def test_sections_are_merged_and_take_precedence(child):
 @pytest.mark.parametrize('option, says', [
     ('unused=4', "nothing in .*child.py is computed from 'unused'"),
     ('max_itres=4', 'did you mean max_iters'),
+    ('lr_mult=4', "no key 'lr_mult'"),
+    ('batch_size=4', "no key 'batch_size'; set the keys that are used: val_dataload"),
     ('max_iters=four', 'a number here'),
     ('max_iters=None', "max_iters: config .*base.py, line 8: TypeError: '>' not supported"),
     ('total_epochs=3', r'\(in mmdet 3: train_cfg.max_epochs\)')])
@@ -126,6 +128,16 @@ def test_a_loaded_config_is_evaluated_again_only_if_it_is_unchanged(child):
     with pytest.raises(UserError, match="'max_iters' was read when the config was loaded"):
         load_config(cfg, {'max_iters': 9})
     assert load_config(cfg, {'train_cfg.max_iters': 9}).val_evaluator.ann_file == 'y.json'
+
+
+def test_the_documented_example():
+    cfg = load_config('mask-rcnn_vitdet-tiny_lsj-500it_fruits-nuts', [
+        'data_root=data/pets/', 'max_iters=200', 'metainfo.classes=[cat,dog]'])
+    assert cfg.train_dataloader.dataset.data_root == cfg.test_dataloader.dataset.data_root == 'data/pets/'
+    assert cfg.val_evaluator.ann_file.startswith('data/pets/')
+    assert cfg.train_dataloader.dataset.metainfo.classes == ['cat', 'dog']
+    assert cfg.model.roi_head.bbox_head.num_classes == cfg.model.roi_head.mask_head.num_classes == 2
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[1].end == cfg.default_hooks.checkpoint.interval == 200
 
 
 def test_environment_variables_and_custom_imports(child, tmp_path, monkeypatch):

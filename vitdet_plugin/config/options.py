@@ -72,7 +72,20 @@ def check_top_level(cfg: Config, keys: Collection[str], variables: Collection[st
         if root not in cfg and root not in variables and root not in READ_KEYS:
             hint = f' (in mmdet 3: {_OLD_KEYS[root]})' if root in _OLD_KEYS else suggest(
                 root, {*cfg, *READ_KEYS, *variables})
-            raise UserError(f'--cfg-options {key}: the config has no key {root!r}{hint}')
+            raise UserError(f'--cfg-options {key}: the config has no key {root!r}{hint}{similar_keys(cfg, key)}')
+
+
+def similar_keys(cfg: Config, key: str) -> str:
+    """Return a hint with up to three keys of the sections that end with the same names as ``key``, or an empty text."""
+    found = []
+    queue: list[tuple[str, Any]] = [(name, value) for name, value in cfg._cfg_dict.items() if name in READ_KEYS]
+    while queue and len(found) < 3:
+        path, node = queue.pop(0)
+        if path.endswith(f'.{key}'):
+            found.append(path)
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+        queue += [(f'{path}.{name}', value) for name, value in items]
+    return f'; set the keys that are used: {", ".join(found)}' if found else ''
 
 
 def checked_option(cfg: Config, key: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vitdet_plugin.compat import packaged_configs
-from vitdet_plugin.config.options import READ_KEYS, check_top_level, checked_option
+from vitdet_plugin.config.options import READ_KEYS, check_top_level, checked_option, similar_keys
 from vitdet_plugin.config.variables import Variables, evaluate_config, with_option
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs, warn
@@ -66,8 +66,8 @@ def override_variables(cfg: Config, options: Mapping[str, Any], is_changed: bool
     changing = [key for key, value in named.items() if _changes(cfg, key, value)]
     for key in changing:
         if _root(key) not in variables.used | READ_KEYS:
-            raise UserError(f'--cfg-options {key}: {_why_unused(cfg, key, is_lazy, is_changed)}; set the keys that are '
-                            f'used{_similar_keys(cfg, key)}')
+            raise UserError(f'--cfg-options {key}: {_why_unused(cfg, key, is_lazy, is_changed)}'
+                            f'{similar_keys(cfg, key) or "; set the keys that are used"}')
     if not changing or not can_evaluate:
         return cfg, dict(options)
     with suppress_logs():
@@ -109,16 +109,3 @@ def _why_unused(cfg: Config, key: str, is_lazy: bool, is_changed: bool) -> str:
     if is_changed:
         return f'{_root(key)!r} was read when the config was loaded'
     return f'nothing in {cfg.filename} is computed from {_root(key)!r}'
-
-
-def _similar_keys(cfg: Config, key: str) -> str:
-    """List up to three keys of the sections that end with the same names as ``key``."""
-    found = []
-    queue: list[tuple[str, Any]] = [(name, value) for name, value in cfg._cfg_dict.items() if name in READ_KEYS]
-    while queue and len(found) < 3:
-        path, node = queue.pop(0)
-        if path.endswith(f'.{key}'):
-            found.append(path)
-        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
-        queue += [(f'{path}.{name}', value) for name, value in items]
-    return f': {", ".join(found)}' if found else ''

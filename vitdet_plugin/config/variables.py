@@ -142,7 +142,7 @@ class _Rewriter:
                 (line,) = ast.parse(f'{name} = {_SET}({name!r}, {name})').body
                 extended += [ast.copy_location(line, statement)]
             if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                for owner in [statement, *getattr(statement, 'handlers', ())]:
+                for owner in [statement, *getattr(statement, 'handlers', ()), *getattr(statement, 'cases', ())]:
                     for block in ('body', 'orelse', 'finalbody'):
                         if getattr(owner, block, None):
                             setattr(owner, block, self._with_overrides(getattr(owner, block)))

@@ -2,6 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from tests.faults.rig import STEPS, train_here, write_config
+from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.check_schedule import check_schedule, drop_idle_schedulers
 from vitdet_plugin.engine.loops import resumable_loop
 
@@ -82,6 +83,7 @@ def test_schedulers(train_cfg, scheduler, says):
 @pytest.mark.parametrize('hooks, says', [
     (dict(checkpoint=dict(interval=10)), 'warning: default_hooks.checkpoint counts epochs, the default'),
     (dict(checkpoint=dict(by_epoch=False, interval=500, save_last=False)), 'save no checkpoint in a training of 100'),
+    (dict(logger=dict(interval=float('nan'))), 'error: default_hooks.logger.interval=nan'),
     (dict(checkpoint=dict(by_epoch=False, interval='all')), "error: default_hooks.checkpoint.interval='all'"),
     (dict(logger=dict(interval=0.5)), 'error: default_hooks.logger.interval=0.5'),
     (dict(checkpoint=dict(by_epoch=False, interval=500), logger=dict(interval=500)), None)])
@@ -108,3 +110,9 @@ def test_the_last_iteration_is_saved_evaluated_and_printed(tiny_set, tmp_path):
     assert 'val/coco/bbox_mAP' in runner.message_hub.log_scalars
     log = next((tmp_path / 'run').rglob('*.log')).read_text()
     assert 'train 2/2' in log and 'val @ iteration 2' in log
+
+
+def test_optimizers_of_other_scopes_are_accepted():
+    import_scope('mmpretrain')
+    assert findings(ITER, optimizer=dict(type='Lamb', lr=0.1)) == []
+    assert findings(ITER, optimizer=dict(type='mmpretrain.Adan', lr=0.1)) == []

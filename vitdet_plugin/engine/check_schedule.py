@@ -4,8 +4,8 @@ import numbers
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import OPTIMIZERS
 
+from vitdet_plugin.config.registry import all_registries
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.engine.check_loaders import check_whole_number
 from vitdet_plugin.utils.output import warn
@@ -100,9 +100,10 @@ def _check_optimizer(wrapper: Any, iterations: int | None) -> list[Finding]:
     if optimizer is None and 'constructor' not in wrapper:  # a constructor can use other keys
         return [Finding('error', "optim_wrapper has no 'optimizer'; add dict(type='AdamW', lr=1e-4)")]
     kind = optimizer.get('type') if isinstance(optimizer, dict) else None
-    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+    known = {name for registry in all_registries() if registry.name == 'optimizer' for name in registry.module_dict}
+    if isinstance(kind, str) and '.' not in kind and kind not in known:  # with a scope it may not be imported yet
         findings.append(Finding('error', f'optim_wrapper.optimizer.type={kind}: there is no such optimizer'
-                                         f'{suggest(kind, OPTIMIZERS.module_dict)}'))
+                                         f'{suggest(kind, known)}'))
     for key in ('lr', 'weight_decay') if isinstance(optimizer, dict) else ():
         value = optimizer.get(key)
         if key in optimizer and (not _is_number(value) or not 0 <= value < float('inf')):
@@ -142,7 +143,7 @@ def _check_hooks(hooks: dict, length: int, by_epoch: bool | None) -> list[Findin
     findings: list[Finding] = []
     for name in ('checkpoint', 'logger'):
         interval = (hooks.get(name) or {}).get('interval', 1)
-        if not _is_number(interval) or interval != int(interval):
+        if not _is_number(interval) or interval % 1 != 0:
             findings.append(Finding('error', f'default_hooks.{name}.interval={interval!r}: give a whole number'))
     checkpoint = hooks.get('checkpoint') or {}
     interval, own = checkpoint.get('interval', -1), checkpoint.get('by_epoch', True)

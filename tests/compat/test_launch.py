@@ -178,3 +178,15 @@ def test_model_wrapper_keeps_the_settings_of_the_config():
     ddp = launch.model_wrapper_cfg(dict(find_unused_parameters=True))
     assert ddp['type'] == 'MMDistributedDataParallel'
     assert ddp['find_unused_parameters'] is True
+
+
+def test_a_port_in_use_is_one_line(monkeypatch):
+    with socket.socket() as other:
+        other.bind(('127.0.0.1', 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1',
+                                MASTER_PORT=port).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError, match=f'^port {port} of 127.0.0.1 is in use.*--master-port'):
+            launch.init_distributed('pytorch', timeout=60)

@@ -29,6 +29,14 @@ def test_unknown_and_missing_arguments(tiny_config):
         MODELS.build(dict(type='SimpleFeaturePyramid'))
 
 
+@pytest.mark.parametrize('hook, says', [
+    (dict(type='CheckpointHook', save_best='foo'), 'CheckpointHook: Cannot infer the rule for key foo'),
+    (dict(type='CheckpointHook', save_best=5), 'CheckpointHook: "save_best" should be a str')])
+def test_arguments_that_a_constructor_refuses(tiny_config, hook, says):
+    with pytest.raises(UserError, match=says), user_errors(tiny_config):
+        HOOKS.build(hook)
+
+
 @pytest.mark.parametrize('error, says', [
     (FileNotFoundError(2, 'No such file', '/data/coco/x.json'), '/data/coco/x.json does not exist'),
     (ValueError('need at least one array to concatenate'), 'metainfo.classes'),

@@ -32,6 +32,7 @@ def test_options_are_parsed_and_merged(tiny_config):
     ('optim_wrapper.optimizer.lrr=3', 'did you mean lr'),
     ('train_dataloader.batch_size=two', 'a number here (2)'),
     ('train_dataloader.batch_size.x=2', 'has no keys'),
+    ('train_cfg=5', 'the config has a section here; set its keys, such as train_cfg.type='),
     ('param_scheduler.7.end=3', 'list of 1'),
     ('model', 'expected KEY=VALUE'),
     ('work_dir=[a', 'brackets'),

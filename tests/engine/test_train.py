@@ -1,34 +1,9 @@
 import pytest
 
-from vitdet_plugin.engine.train import TrainOptions, apply_train_options, use_amp
+from tests.end_to_end.tiny_set import CONFIG
+from vitdet_plugin.engine.session import SessionOptions, load_session_config
+from vitdet_plugin.engine.train import TrainOptions, apply_train_options
 from vitdet_plugin.errors import UserError
-
-
-@pytest.mark.parametrize('dtype, expected', [('auto', 'bf16'), ('bf16', 'bf16'), ('fp16', 'fp16')])
-def test_mixed_precision_keeps_the_other_settings_of_the_wrapper(tiny_config, monkeypatch, dtype, expected):
-    monkeypatch.setattr('torch.cuda.is_available', lambda: False)
-    tiny_config.optim_wrapper.constructor = 'LayerWiseDecayConstructor'
-    tiny_config.optim_wrapper.paramwise_cfg = dict(layer_decay_rate=0.7)
-    before = tiny_config.optim_wrapper.to_dict()
-    use_amp(tiny_config, dtype)
-    assert tiny_config.optim_wrapper.to_dict() == {**before, 'type': 'AutocastOptimWrapper', 'dtype': expected}
-
-
-def test_mixed_precision_on_a_gpu_and_with_sharding(tiny_config, monkeypatch):
-    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
-    use_amp(tiny_config, 'auto')
-    assert tiny_config.optim_wrapper.dtype == 'fp16'
-    tiny_config.strategy = dict(type='BlockFSDPStrategy')
-    use_amp(tiny_config, 'auto')
-    assert tiny_config.optim_wrapper.dtype == 'bf16'
-    use_amp(tiny_config, 'fp16')  # only mmengine's wrapper has a gradient scaler that synchronizes ranks
-    assert (tiny_config.optim_wrapper.type, tiny_config.optim_wrapper.use_fsdp) == ('AmpOptimWrapper', True)
-
-
-def test_mixed_precision_rejects_unknown_wrappers(tiny_config):
-    tiny_config.optim_wrapper.type = 'ApexOptimWrapper'
-    with pytest.raises(UserError, match='ApexOptimWrapper'):
-        use_amp(tiny_config, 'bf16')
 
 
 def test_seed_scaling_and_validation(tiny_config):
@@ -51,3 +26,20 @@ def test_metrics_of_the_final_evaluation(tiny_config):
     assert tiny_config.test_evaluator.metric == ['bbox']
     with pytest.raises(UserError, match='did you mean bbox'):
         apply_train_options(tiny_config, TrainOptions(eval=['box']))
+
+
+def test_resume_in_the_config_is_an_exact_resume(tiny_config, monkeypatch):
+    asked = []
+    monkeypatch.setattr('vitdet_plugin.engine.train.apply_resume', lambda cfg, resume: asked.append(resume))
+    tiny_config.resume = True
+    apply_train_options(tiny_config, TrainOptions())
+    apply_train_options(tiny_config, TrainOptions(resume='b.pth'))
+    tiny_config.load_from = 'a.pth'
+    apply_train_options(tiny_config, TrainOptions())
+    assert asked == ['auto', 'b.pth', 'a.pth']
+
+
+def test_the_launcher_is_not_part_of_a_config():
+    for options in (['launcher=pytorch'], dict(launcher='pytorch')):
+        with pytest.raises(UserError, match='use --launcher'):
+            load_session_config(str(CONFIG), SessionOptions(cfg_options=options))

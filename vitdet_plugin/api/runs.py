@@ -50,7 +50,8 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
             ``work_dirs/<name of the config>``.
         resume: A checkpoint to continue from; True for the newest one in the work directory.
         load_from: Weights to start from, in a format of this project or an official one.
-        amp: Mixed precision: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU and bf16 on a CPU.
+        amp: Mixed precision: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU. On a CPU bf16 is used if the processor
+            has instructions for it, otherwise float32.
         seed: Seed of all random number generators.
         deterministic: Whether to use deterministic algorithms only.
         auto_scale_lr: Whether to scale the learning rate by batch size / ``auto_scale_lr.base_batch_size``.

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
+from vitdet_plugin.utils.output import is_first_rank
+
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {
@@ -26,19 +29,22 @@ _INPUT_FILES = {
 }
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that train and test have in common, including those of older toolboxes."""
+def add_common_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the arguments that train and test have in common, including those of older toolboxes.
+
+    Args:
+        parser: Parser of the command.
+        command: ``train`` or ``test``.
+    """
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument('--launcher', choices=LAUNCHERS,
                         help='how the ranks were started (default: pytorch under torchrun, otherwise none)')
-    parser.add_argument('--cfg-options', '--options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config: optim_wrapper.optimizer.lr=1e-4 model.backbone.depth=4 '
-                             'classes="[a,b]"')
+    add_key_values(parser, 'change variables and keys of the config: max_iters=500 metainfo.classes="[a,b]" '
+                           'optim_wrapper.optimizer.lr=1e-4')
     parser.add_argument('--skip-preflight', action='store_true',
                         help='do not check data, classes, checkpoint and disk before starting')
     parser.add_argument('--local-rank', type=int, help='given by python -m torch.distributed.launch')
-    for old in ('--gpus', '--gpu-ids', '--gpu-id'):
-        parser.add_argument(old, nargs='+', help=argparse.SUPPRESS)
+    add_old_options(parser, command)
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +63,7 @@ def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> 
     """Add ``--cfg-options`` and, unless ``device`` is False, ``--device``."""
     if device:
         parser.add_argument('--device', help='cpu, cuda, cuda:1 … (default: a GPU if there is one)')
-    parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
-                        help='change keys of the config: model.test_cfg.rcnn.max_per_img=20')
+    add_key_values(parser, 'change variables and keys of the config: model.test_cfg.rcnn.max_per_img=20')
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
@@ -82,29 +87,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
             if is_value and following is not None and not following.startswith('--') and not is_value(following):
                 word += '=auto'
         normalized.append(word)
+    refuse_replaced(parser, normalized)
     args = parser.parse_args(normalized)
-    _apply_old_arguments(args)
-    return args
-
-
-def _apply_old_arguments(args: argparse.Namespace) -> None:
-    for old in ('gpus', 'gpu_ids', 'gpu_id'):
-        if getattr(args, old, None):
-            warn(f'--{old.replace("_", "-")} has no effect: CUDA_VISIBLE_DEVICES selects devices and '
-                 'torchrun --nproc-per-node N starts N ranks')
+    report_old_options(args)
     if getattr(args, 'local_rank', None) is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-
-
-def warn(line: str) -> None:
-    """Print a warning to standard error, on the first rank only."""
-    if is_first_rank():
-        print(f'warning: {line}', file=sys.stderr)
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the first rank, by the variables of the launchers."""
-    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+    return args
 
 
 def check_inputs(args: argparse.Namespace) -> None:
@@ -124,7 +112,10 @@ def check_inputs(args: argparse.Namespace) -> None:
             is_pattern = name == 'inputs' and glob.has_magic(path)
             if '://' not in path and not is_pattern and not os.path.exists(path):
                 raise UserError(f'{path} does not exist; {advice}')
-    split_options(getattr(args, 'cfg_options', ()))
+    options = split_options(getattr(args, 'cfg_options', None) or ())
+    if options and getattr(args, 'config', None) and '::' not in args.config:
+        from vitdet_plugin.config.overrides import check_option_keys
+        check_option_keys(find_config(args.config), options)
 
 
 def _paths(args: argparse.Namespace, name: str) -> list[str]:

@@ -9,14 +9,17 @@ from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description='Train a detector or classifier from a config file.')
     add_config_argument(parser)
-    add_common_arguments(parser)
+    add_common_arguments(parser, 'train')
     parser.add_argument('--amp', nargs='?', const='auto', choices=('auto', 'fp16', 'bf16'),
-                        help='mixed precision; without a value fp16 on a GPU and bf16 on a CPU')
+                        help='mixed precision; without a value fp16 on a GPU; on a CPU bf16 if the processor has '
+                             'instructions for it, otherwise float32')
     parser.add_argument('--fp16', action='store_const', const='fp16', dest='amp', help='the same as --amp fp16')
     parser.add_argument('--resume', '--resume-from', nargs='?', const='auto', metavar='PATH',
                         help='continue from PATH, or from the newest checkpoint in the work directory')
+    parser.add_argument('--auto-resume', action='store_const', const='auto', dest='resume', help=argparse.SUPPRESS)
+    parser.add_argument('--pretrain', '--pretrained', dest='load_from', metavar='PATH', help=argparse.SUPPRESS)
     parser.add_argument('--load-from', metavar='PATH', help='start from these weights (overrides load_from)')
-    parser.add_argument('--auto-scale-lr', action='store_true',
+    parser.add_argument('--auto-scale-lr', '--autoscale-lr', action='store_true',
                         help="scale the learning rate by batch size / the config's auto_scale_lr.base_batch_size")
     parser.add_argument('--seed', type=int, help='seed of all random number generators')
     parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms only')

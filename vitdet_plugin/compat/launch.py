@@ -58,6 +58,10 @@ def init_distributed(launcher: str, timeout: float | None = None, local_rank: in
             dist.init_process_group(backend, timeout=wait)
     except (dist.DistError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [''])[0]
+        if 'EADDRINUSE' in reason or 'address already in use' in reason.lower():
+            raise UserError(f'port {os.environ["MASTER_PORT"]} of {os.environ["MASTER_ADDR"]} is in use, by another '
+                            'run or an earlier one that has not ended; choose another: --master-port of torchrun, or '
+                            'MASTER_PORT') from error
         raise UserError(
             f'rank {rank} of {world_size}: the processes did not connect at {os.environ["MASTER_ADDR"]}:'
             f'{os.environ["MASTER_PORT"]} within {wait.total_seconds():g} s; check that every node was started, with '

@@ -2,6 +2,7 @@
 
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json import JSONDecodeError
@@ -17,6 +18,8 @@ _LOST_PEER = re.compile(r'Timed out waiting \d+ms|Connection (?:closed|reset) by
                         r'NCCL.*(?:timeout|remote process)|Application timeout caused pair closure')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
 _MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
+
+_BUILT_FROM_CONFIGS = ('mmengine', 'mmdet', 'mmpretrain', 'mmcv', 'torch')
 
 
 @contextmanager
@@ -64,9 +67,22 @@ def explain(error: BaseException, cfg: Config) -> str | None:
                 'from the last checkpoint')
     if isinstance(error, OSError) and error.errno == 28:
         return f'no space left on the disk of {cfg.get("work_dir")}. Free some space or choose another --work-dir'
+    if isinstance(error, (ValueError, TypeError, AssertionError)) and text and (owner := _constructor(error)):
+        return f'{name}: {owner}: {text}'
     if 'out of memory' in text and type(error).__name__ in ('OutOfMemoryError', 'RuntimeError'):
         return ('out of GPU memory. Try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '
                 'checkpointing (model.backbone.with_cp=True) or FSDP (as in mask-rcnn_vitdet-h_lsj-75e-fsdp_coco)')
+    return None
+
+
+def _constructor(error: BaseException) -> str | None:
+    """Return the class of the OpenMMLab packages or torch whose constructor refused an argument, or None."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    for frame, _ in reversed(frames[-3:]):
+        module = frame.f_globals.get('__name__', '')
+        is_built = module.split('.')[0] in _BUILT_FROM_CONFIGS and not module.startswith('torch.nn')
+        if frame.f_code.co_name == '__init__' and is_built:
+            return type(frame.f_locals.get('self')).__name__
     return None
 
 

@@ -13,6 +13,7 @@ from vitdet_plugin import register_all
 from vitdet_plugin.compat.versions import require_scope
 from vitdet_plugin.config.names import find_config, moved_config
 from vitdet_plugin.config.options import apply_options, parse_options
+from vitdet_plugin.config.overrides import override_variables
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.config.upgrade import upgrade_config
 from vitdet_plugin.errors import UserError
@@ -32,11 +33,22 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
     """
     real_path = None if isinstance(path, Config) else find_config(str(path))  # before the slow import
     register_all()
+    changes = dict(options) if isinstance(options, Mapping) else parse_options(options)
     cfg = copy.deepcopy(path) if real_path is None else _read_config(real_path)
+    if changes:
+        try:
+            cfg, changes = override_variables(cfg, changes, is_changed=real_path is None and _is_changed(cfg))
+        except UserError:
+            raise
+        except Exception as error:
+            why = _describe_config_error(error, cfg.filename)
+            raise UserError(f'--cfg-options {", ".join(changes)}: {why}') from error
     scope = cfg.get('default_scope') or 'mmdet'
     require_scope(scope)
     import_scope(scope)
-    apply_options(cfg, dict(options) if isinstance(options, Mapping) else parse_options(options))
+    apply_options(cfg, changes)
+    if any(key.split('.')[0] == 'custom_imports' for key in changes) and cfg.custom_imports:
+        _import_modules(cfg)
     upgrade_config(cfg)
     return cfg
 
@@ -49,6 +61,21 @@ def _read_config(path: str) -> Config:
         raise
     except Exception as error:  # a config is a program: it can raise anything
         raise UserError(_describe_config_error(error, path)) from error
+
+
+def _import_modules(cfg: Config) -> None:
+    from mmengine.utils import import_modules_from_strings
+    try:
+        import_modules_from_strings(**cfg.custom_imports)
+    except (ImportError, TypeError) as error:
+        raise UserError(f'--cfg-options custom_imports: {error}') from error
+
+
+def _is_changed(cfg: Config) -> bool:
+    """Whether a loaded config differs from its file."""
+    if not cfg.filename or not Path(cfg.filename).is_file():
+        return True
+    return str(_read_config(cfg.filename)._cfg_dict) != str(cfg._cfg_dict)
 
 
 def _describe_config_error(error: Exception, path: str) -> str:

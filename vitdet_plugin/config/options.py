@@ -1,45 +1,100 @@
 """``--cfg-options``: change a config from the command line, with checks of the keys."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from vitdet_plugin.config.option_words import split_options
+from vitdet_plugin.config.option_words import parse_value, split_options
 from vitdet_plugin.config.registry import find_registered
+from vitdet_plugin.config.variables import with_option
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
+# Top-level keys that mmengine's Runner reads; written down because its import takes seconds.
+_RUNNER_KEYS = frozenset({
+    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
+    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
+    'visualizer', 'default_scope', 'randomness', 'experiment_name', 'cfg'})
 # Optional top-level keys that a runner or a tool reads.
-_RUNNER_KEYS = ('compile', 'sync_bn', 'find_unused_parameters', 'efficient_conv_bn_eval', 'activation_checkpointing',
-                'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports')
+_TOOL_KEYS = frozenset({
+    'compile', 'sync_bn', 'find_unused_parameters', 'efficient_conv_bn_eval', 'activation_checkpointing',
+    'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports', 'fp16'})
+READ_KEYS = _RUNNER_KEYS | _TOOL_KEYS
+# Keys of mmdet 2 -> those of mmdet 3.
+_OLD_KEYS = {'optimizer': 'optim_wrapper.optimizer', 'optimizer_config': 'optim_wrapper',
+             'lr_config': 'param_scheduler', 'data': 'train_dataloader',
+             'evaluation': 'val_evaluator, train_cfg.val_interval and default_hooks.checkpoint',
+             'total_epochs': 'train_cfg.max_epochs', 'runner': 'train_cfg', 'seed': 'randomness.seed',
+             'checkpoint_config': 'default_hooks.checkpoint', 'log_config': 'default_hooks.logger',
+             'resume_from': '--resume', 'gpu_ids': 'CUDA_VISIBLE_DEVICES', 'deterministic': 'randomness.deterministic'}
 
 
 def parse_options(words: Sequence[str]) -> dict[str, Any]:
-    """Turn ``['a.b=1', 'c=[x,y]']`` into ``{'a.b': 1, 'c': ['x', 'y']}``; values are parsed by mmengine's DictAction.
+    """Turn ``['a.b=1', 'c=[x,y]']`` into ``{'a.b': 1, 'c': ['x', 'y']}``; see :func:`parse_value`.
 
     Raises:
         UserError: A string has no ``=``, or brackets do not match.
     """
-    return {key: DictAction._parse_iterable(value) for key, value in split_options(words).items()}
+    return {key: parse_value(value) for key, value in split_options(words).items()}
 
 
-def apply_options(cfg: Config, options: dict[str, Any]) -> None:
+def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
     """Merge options into ``cfg`` in place. A key that nothing reads is an error.
 
     Raises:
         UserError: Unknown key (with similar ones), list index out of range, or text instead of a number.
     """
     for key, value in options.items():
-        _check_option(cfg, key, value)
+        value = checked_option(cfg, key, value)
+        root, *parts = key.split('.')
         try:
-            cfg.merge_from_dict({key: value})
-        except (KeyError, TypeError, IndexError) as error:
+            cfg[root] = with_option(cfg._cfg_dict.get(root), parts, value)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise UserError(f'--cfg-options {key}: {" ".join(str(error).split())}') from error
 
 
-def _check_option(cfg: Config, key: str, value: Any) -> None:
+def check_top_level(cfg: Config, keys: Collection[str], variables: Collection[str] = ()) -> None:
+    """Check the first part of option keys.
+
+    Args:
+        cfg: Config that is to be changed.
+        keys: Dotted keys.
+        variables: Names that are accepted although the config has no such key.
+
+    Raises:
+        UserError: There is no such key; names similar ones.
+    """
+    for key in keys:
+        root = key.split('.')[0]
+        if root not in cfg and root not in variables and root not in READ_KEYS:
+            hint = f' (in mmdet 3: {_OLD_KEYS[root]})' if root in _OLD_KEYS else suggest(
+                root, {*cfg, *READ_KEYS, *variables})
+            raise UserError(f'--cfg-options {key}: the config has no key {root!r}{hint}{similar_keys(cfg, key)}')
+
+
+def similar_keys(cfg: Config, key: str) -> str:
+    """Return a hint with up to three keys of the sections that end with the same names as ``key``, or an empty text."""
+    found = []
+    queue: list[tuple[str, Any]] = [(name, value) for name, value in cfg._cfg_dict.items() if name in READ_KEYS]
+    while queue and len(found) < 3:
+        path, node = queue.pop(0)
+        if path.endswith(f'.{key}'):
+            found.append(path)
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+        queue += [(f'{path}.{name}', value) for name, value in items]
+    return f'; set the keys that are used: {", ".join(found)}' if found else ''
+
+
+def checked_option(cfg: Config, key: str, value: Any) -> Any:
+    """Return the value for ``cfg``, text converted to the number that the config has there.
+
+    Raises:
+        UserError: Unknown key (with similar ones), list index out of range, or text instead of a number.
+    """
+    check_top_level(cfg, [key])
     node: Any = cfg._cfg_dict
     parts = key.split('.')
     for depth, part in enumerate(parts):
@@ -50,30 +105,33 @@ def _check_option(cfg: Config, key: str, value: Any) -> None:
             node = node[int(part)]
         elif isinstance(node, dict):
             if part not in node:
-                _check_new_key(node, part, here, key, is_last=depth == len(parts) - 1, depth=depth)
-                return
+                if depth:
+                    _check_new_key(node, part, here, key, is_last=depth == len(parts) - 1)
+                return value
             node = node[part]
         elif node is None:
-            return  # None means "not set" and is replaced by merging
+            return value  # None means "not set"
         else:
             raise UserError(f'--cfg-options {key}: {here} is {node!r} and has no keys; set it as a whole')
+    if depth == 0 and parts[0] in READ_KEYS and isinstance(node, dict) and isinstance(value, (str, int, float)):
+        raise UserError(f'--cfg-options {key}={value}: the config has a section here; set its keys, such as {key}.'
+                        f'{next(iter(node), "KEY")}=…')
     if isinstance(value, str) and isinstance(node, (int, float)):
+        number = parse_value(value)
+        if isinstance(number, (int, float)):
+            return number
         raise UserError(f'--cfg-options {key}={value}: the config has a number here ({node!r}); give a number')
+    return value
 
 
-def _check_new_key(node: dict, part: str, here: str, key: str, is_last: bool, depth: int) -> None:
-    accepted = _accepted_keys(node, here) if depth else _top_level_keys()
+def _check_new_key(node: dict, part: str, here: str, key: str, is_last: bool) -> None:
+    accepted = _accepted_keys(node, here)
     if part == '_delete_' or part in (accepted or ()):
         return
     strict = accepted is not None and '**' not in accepted
     hint = suggest(part, set(node) | set(accepted or ()), cutoff=0.6 if strict else 0.7)
     if strict or hint or not is_last:
         raise UserError(f'--cfg-options {key}: {here} has no key {part!r}{hint}')
-
-
-def _top_level_keys() -> dict[str, Any]:
-    from mmengine.runner import Runner
-    return dict.fromkeys([*inspect.signature(Runner.__init__).parameters, *_RUNNER_KEYS], True)
 
 
 def _accepted_keys(node: dict, here: str) -> dict[str, Any] | None:

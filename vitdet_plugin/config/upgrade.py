@@ -1,11 +1,17 @@
 """Old config keys that still work, with a notice."""
 
+import re
+from typing import Any
+
 from mmengine.config import Config
+
+_NUMBER = re.compile(r'[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?')
 
 
 def upgrade_config(cfg: Config) -> None:
     """Replace old keys in place and print one line for each."""
     _move_mix_token(cfg)
+    _read_numbers(cfg)
 
 
 def _move_mix_token(cfg: Config) -> None:
@@ -20,3 +26,27 @@ def _move_mix_token(cfg: Config) -> None:
         holder['data_preprocessor']['type'] = 'MixTokenDataPreprocessor'
         print("note: model.backbone.mix_token is deprecated; set type='MixTokenDataPreprocessor' in data_preprocessor",
               flush=True)
+
+
+def _read_numbers(cfg: Config) -> None:
+    """Convert numbers that are text: YAML reads ``1e-4`` as text, JSON files are often written with quotes."""
+    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr'):
+        if isinstance(cfg.get(key), (dict, list)):
+            cfg[key] = _with_numbers(cfg[key])
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        for key in ('batch_size', 'num_workers', 'prefetch_factor') if isinstance(loader, dict) else ():
+            if key in loader:
+                loader[key] = _with_numbers(loader[key])
+
+
+def _with_numbers(node: Any) -> Any:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key != 'type':
+                node[key] = _with_numbers(value)
+    elif isinstance(node, (list, tuple)):
+        return type(node)(map(_with_numbers, node))
+    elif isinstance(node, str) and _NUMBER.fullmatch(node.strip()):
+        return float(node) if re.search(r'[.eE]', node) else int(node)
+    return node

@@ -1,16 +1,19 @@
 """Atomic checkpoints, with the additional state that an exact resume requires."""
 
 import os
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_reduce, is_main_process
+from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from vitdet_plugin.compat.atomic_save import remove_unfinished, write_atomically
+from vitdet_plugin.errors import UserError
 
 _INTERRUPTED = 'interrupted_ckpt'
 
@@ -19,14 +22,76 @@ _INTERRUPTED = 'interrupted_ckpt'
 class AtomicCheckpointHook(CheckpointHook):
     """``CheckpointHook`` that removes an old checkpoint, or the former best, only after the new one is complete.
 
-    The order is: new file, ``last_checkpoint``, removal of outdated files. The tools use it instead of
-    ``CheckpointHook``; its arguments are the same.
+    The order is: new file, ``last_checkpoint``, removal of outdated files. Files outside of the run's folder are never
+    removed: a run that resumes from a checkpoint in another folder starts to count checkpoints and the best metric
+    again. The tools use it instead of ``CheckpointHook``; its arguments are the same.
     """
 
     def before_train(self, runner) -> None:
+        hub = runner.message_hub
+        steps = hub.runtime_info.pop('keep_ckpt_ids', None) or []  # mmengine would remove files by these numbers
         super().before_train(runner)
+        if runner._resume:
+            self._find_own_files(runner, steps)
         if is_main_process() and os.path.isdir(self.out_dir):
             remove_unfinished(self.out_dir)
+
+    def _find_own_files(self, runner, steps: list[int]) -> None:
+        """Look in the run's folder for the files that the resumed state names; the first rank decides for all.
+
+        Args:
+            runner: Runner with the resumed state.
+            steps: Numbers of the regular checkpoints to keep.
+        """
+        hub = runner.message_hub
+        names = [name for name in hub.runtime_info if name.startswith('best_ckpt')]
+        stored = {name: hub.runtime_info[name] for name in (*names, _INTERRUPTED) if hub.runtime_info.get(name)}
+        found: list = [None]
+        if is_main_process():
+            is_own = not runner._load_from or self._is_own(runner._load_from)
+            found = [{name: self._in_own_folder(path) if is_own else None for name, path in
+                      {**stored, **{step: self.filename_tmpl.format(step) for step in steps}}.items()}]
+        broadcast_object_list(found)
+        for name in names:
+            self._set_best(hub, name, found[0].get(name))
+        self.best_ckpt_path = hub.runtime_info.get('best_ckpt')
+        for key in getattr(self, 'best_ckpt_path_dict', ()):
+            self.best_ckpt_path_dict[key] = hub.runtime_info.get(f'best_ckpt_{key}')
+        hub.update_info(_INTERRUPTED, found[0].get(_INTERRUPTED))
+        if self.max_keep_ckpts > 0:
+            kept = [step for step in steps if found[0][step]]
+            self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
+            hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+            for step in kept[:-self.max_keep_ckpts] if is_main_process() else ():
+                self._remove(found[0][step])
+
+    def _set_best(self, hub, name: str, path: str | None) -> None:
+        """Store the path of the best checkpoint in this folder; without one, forget its score, too."""
+        if path:
+            hub.update_info(name, path)
+            return
+        stored = hub.runtime_info.pop(name)
+        score = hub.runtime_info.pop(name.replace('best_ckpt', 'best_score'), None)
+        if stored and is_main_process():
+            print(f'note: the best checkpoint so far, {stored} ({score}), is not in {self.out_dir}: it is left as it '
+                  'is, and the best one is determined again from here on', flush=True)
+
+    def _in_own_folder(self, path: str) -> str | None:
+        """Path of a file with this name in the run's folder, which may have been renamed; None if there is none."""
+        here = self.file_backend.join_path(self.out_dir, os.path.basename(path))
+        return here if self.file_backend.isfile(here) or self.file_backend.isdir(here) else None
+
+    def _is_own(self, path: str) -> bool:
+        folder, own = os.path.dirname(path.rstrip('/')), str(self.out_dir).rstrip('/')
+        return folder == own if '://' in path else os.path.realpath(folder) == os.path.realpath(own)
+
+    def _remove(self, path: str) -> None:
+        if not self._is_own(path):
+            return
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # sharded checkpoints
+            self.file_backend.rmtree(path)
 
     def save_now(self, runner) -> str:
         """Save between two regular checkpoints, after the current step; return the path."""
@@ -56,7 +121,7 @@ class AtomicCheckpointHook(CheckpointHook):
         self._save_as(runner, self.filename_tmpl.format(step), meta, self.by_epoch)
         if is_main_process():
             for path in outdated:
-                _remove(self.file_backend, path)
+                self._remove(path)
 
     def _save_as(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
         for hook in runner.hooks:
@@ -80,12 +145,13 @@ class AtomicCheckpointHook(CheckpointHook):
         backend, self.file_backend = self.file_backend, _RemovesLater(self.file_backend)
         try:
             yield
-            outdated, best = self.file_backend.outdated, getattr(self, 'best_ckpt_path', None)
+            outdated = self.file_backend.outdated
         finally:
             self.file_backend = backend
+        kept = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
         for path in outdated:
-            if path != best:
-                _remove(backend, path)
+            if path not in kept:
+                self._remove(path)
 
 
 class _RemovesLater:
@@ -102,13 +168,6 @@ class _RemovesLater:
 
     def __getattr__(self, name: str):
         return getattr(self._backend, name)
-
-
-def _remove(backend, path: str) -> None:
-    if backend.isfile(path):
-        backend.remove(path)
-    elif backend.isdir(path):  # sharded checkpoints
-        backend.rmtree(path)
 
 
 @HOOKS.register_module()
@@ -151,6 +210,7 @@ class ResumeStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
+        _check_optimizer(runner, checkpoint)
         meta = checkpoint['meta']
         if 'position' in checkpoint and hasattr(runner.train_loop, 'load_state_dict'):
             runner.train_loop.load_state_dict(checkpoint['position'], meta['epoch'], meta['iter'])
@@ -161,6 +221,28 @@ class ResumeStateHook(Hook):
         for name, parameter in runner.model.named_parameters() if gradients else ():
             if name in gradients:
                 parameter.grad = gradients[name].to(parameter)
+
+
+def _check_optimizer(runner, checkpoint: dict) -> None:
+    """Check that the saved state belongs to an optimizer of this kind with these parameter groups.
+
+    Raises:
+        UserError: It does not; torch would fail at the first step, or load it in part.
+    """
+    wrapper, state = runner.optim_wrapper, checkpoint.get('optimizer')
+    if not isinstance(wrapper, OptimWrapper) or not isinstance(state, dict) or 'param_groups' not in state:
+        return
+    groups, saved = wrapper.optimizer.param_groups, state['param_groups']
+    missing = sorted({key for group in groups[:1] for key in group} - {key for group in saved[:1] for key in group})
+    kind = type(wrapper.optimizer).__name__
+    if missing:
+        what = f'is not that of {kind}: {", ".join(missing)} are missing'
+    elif [len(group['params']) for group in groups] != [len(group['params']) for group in saved]:
+        what = f'has other parameter groups ({len(saved)}) than the config ({len(groups)})'
+    else:
+        return
+    raise UserError(f'--resume: the optimizer state in {runner._load_from} {what}; use the optim_wrapper of that run, '
+                    'or start from its weights with --load-from')
 
 
 def _is_accumulating(runner) -> bool:

@@ -6,7 +6,9 @@ from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from vitdet_plugin.engine.check_loaders import no_batches
 from vitdet_plugin.engine.data_order import CountedBatches, make_resumable, seed_step
+from vitdet_plugin.errors import UserError
 
 
 @LOOPS.register_module()
@@ -33,8 +35,11 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             self._batches.skip(done)
         elif done:
             _warn_inexact()
+        index = done - 1
         for index, batch in enumerate(self.dataloader, done):
             self.run_iter(index, batch)
+        if index < 0:
+            raise _no_batches(self.dataloader)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
@@ -108,15 +113,17 @@ class _EndlessBatches:
         except StopIteration:
             self._next_pass()
             self._iterator = iter(self._loader)
-            return next(self._iterator)
+            batch = next(self._iterator, None)
+            if batch is None:
+                raise _no_batches(self._loader) from None
+            return batch
 
     def skip_iter(self, count: int) -> None:
         """Skip the first ``count`` batches; called at most once, before iteration starts."""
         left = count
         while (skipped := self._batches.skip(left)) < left:
             if not skipped:
-                raise RuntimeError('the batch sampler of train_dataloader yields no batches; check the data set and '
-                                   'batch_size')
+                raise _no_batches(self._loader)
             left -= skipped
             self._next_pass()
         self._batches.next_batch = count
@@ -133,6 +140,8 @@ def resumable_loop(cfg: dict) -> dict:
     """Return ``train_cfg`` with mmengine's loop type replaced by the resumable one; other types are kept."""
     cfg = dict(cfg)
     by_epoch = cfg.pop('by_epoch', None)
+    if by_epoch is None and 'type' not in cfg and ('max_epochs' in cfg) != ('max_iters' in cfg):
+        by_epoch = 'max_epochs' in cfg
     if by_epoch is not None:
         cfg.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
     kind = cfg.get('type')
@@ -141,6 +150,12 @@ def resumable_loop(cfg: dict) -> dict:
     if kind in (EpochBasedTrainLoop, IterBasedTrainLoop) or isinstance(kind, str):
         cfg['type'] = ours.get(name.removeprefix('mmengine.'), kind)
     return cfg
+
+
+def _no_batches(loader) -> UserError:
+    batches = loader.batch_sampler
+    return no_batches('train_dataloader', len(loader.dataset), getattr(batches, 'batch_size', None),
+                      getattr(batches, 'drop_last', False))
 
 
 def _warn_inexact() -> None:

@@ -24,6 +24,8 @@ from vitdet_plugin.datasets.checks.class_folders import (
 from vitdet_plugin.datasets.checks.detection_data import check_dataset
 from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
+from vitdet_plugin.engine.check_loaders import check_loaders
+from vitdet_plugin.engine.check_schedule import check_schedule
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
     check_file,
@@ -76,7 +78,9 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings = _check_sections(cfg, splits)
     if findings:
         return findings
-    findings, classes = _check_data(cfg, splits)
+    findings = check_loaders(cfg, splits) + (check_schedule(cfg) if 'train' in splits else [])
+    data_findings, classes = _check_data(cfg, splits)
+    findings += data_findings
     findings += _check_class_counts(cfg, classes)
     model, model_findings = _build(cfg)
     findings += model_findings + _check_masks(cfg, model, splits) + _check_weights(cfg, model, splits, resume)

@@ -23,6 +23,8 @@ from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.compat.remote_files import STORES, fetch_checkpoint, scheme_of
 from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.option_words import split_options
+from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.class_order import check_labels
 from vitdet_plugin.engine.console import quieten
@@ -84,7 +86,11 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
     for message in _NOISE:
         warnings.filterwarnings('ignore', message=message)
     launcher = resolve_launcher(options.launcher)
+    if 'launcher' in (options.cfg_options if isinstance(options.cfg_options, Mapping)
+                      else split_options(options.cfg_options)):
+        raise UserError('--cfg-options launcher: use --launcher, which is not part of a config')
     cfg = load_config(config, options.cfg_options)
+    repair_loaders(cfg)
     cfg.launcher = launcher
     cfg.work_dir = str(options.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', config_name(cfg)))
     if not isinstance(cfg.get('default_hooks'), dict):
@@ -149,9 +155,14 @@ class _Resumable:
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
         check_labels(loader.dataset)
+        check_batches(self._loader_name(*args, **kwargs), loader)
         if not isinstance(loader.dataset, IterableDataset):
             fetch_batches_with(loader.dataset, NamedItems(loader.dataset))  # training loops set their own later
         return loader
+
+    def _loader_name(self, dataloader, *args, **kwargs) -> str:
+        names = [name for name in ('train', 'val', 'test') if getattr(self, f'_{name}_dataloader', None) is dataloader]
+        return f'{names[0]}_dataloader' if names else 'dataloader'
 
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)

@@ -10,7 +10,9 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from vitdet_plugin.config.explain import user_errors
+from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
 from vitdet_plugin.engine.guards import Stopped
+from vitdet_plugin.engine.precision import apply_precision
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
@@ -74,8 +76,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     """
     if options.load_from:
         cfg.load_from = str(options.load_from)
-    if options.amp:
-        use_amp(cfg, 'auto' if options.amp is True else options.amp)
+    drop_idle_schedulers(cfg)
+    apply_precision(cfg, 'auto' if options.amp is True else options.amp or None)
     if options.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(f'--auto-scale-lr: {cfg.filename} does not state the batch size for its learning '
@@ -96,34 +98,10 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         if cfg.get('test_dataloader') is None:
             raise UserError(f'--eval: {cfg.filename} has no test_dataloader; add it or omit --eval')
         set_metrics(cfg, options.eval)
-    return apply_resume(cfg, 'auto' if options.resume is True else str(options.resume) if options.resume else None)
-
-
-def use_amp(cfg: Config, dtype: str) -> None:
-    """Enable autocast in the config's optimizer wrapper; constructor, groups and gradient clipping are kept.
-
-    Args:
-        cfg: Changed in place.
-        dtype: ``fp16``, ``bf16``, or ``auto``: fp16 on a GPU, bf16 on a CPU and with a strategy.
-    """
-    import torch
-    if dtype == 'auto':
-        dtype = 'fp16' if torch.cuda.is_available() and cfg.get('strategy') is None else 'bf16'
-    wrapper = cfg.get('optim_wrapper')
-    if wrapper is None:
-        raise UserError(f'--amp: {cfg.filename} has no optim_wrapper; add one')
-    if dtype not in ('fp16', 'bf16'):
-        raise UserError(f'--amp {dtype}: choose from auto, fp16, bf16')
-    kind = wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper'):
-        raise UserError(f'--amp: optim_wrapper.type={kind} cannot be replaced; configure mixed precision in it')
-    if dtype == 'fp16' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
-        # only the scaler of this wrapper combines the ranks
-        wrapper.type, wrapper.dtype, wrapper.use_fsdp = 'AmpOptimWrapper', 'float16', True
-        return
-    wrapper.type = 'AutocastOptimWrapper'
-    wrapper.dtype = dtype
-    wrapper.pop('use_fsdp', None)
+    resume = options.resume
+    if not resume and cfg.get('resume'):  # as in mmengine: from load_from, or else from the work directory
+        resume = cfg.get('load_from') or True
+    return apply_resume(cfg, 'auto' if resume is True else str(resume) if resume else None)
 
 
 def evaluate_best(runner) -> None:

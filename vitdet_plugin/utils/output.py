@@ -1,8 +1,10 @@
-"""Context managers that suppress the messages of libraries."""
+"""Suppress the messages of libraries; print warnings."""
 
 import contextlib
 import io
 import logging
+import os
+import sys
 from collections.abc import Iterator
 
 
@@ -20,3 +22,14 @@ def suppress_logs(level: int = logging.INFO) -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the first rank, by the variables of the launchers."""
+    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+
+
+def warn(line: str) -> None:
+    """Print a warning to standard error, on the first rank only."""
+    if is_first_rank():
+        print(f'warning: {line}', file=sys.stderr, flush=True)

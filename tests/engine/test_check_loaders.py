@@ -1,0 +1,90 @@
+import pytest
+from mmengine.config import ConfigDict
+
+from tests.end_to_end.tiny_set import CONFIG
+from tests.faults.rig import STEPS, train_here, write_config
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.engine.check_loaders import check_loaders, repair_loaders
+from vitdet_plugin.engine.preflight import inspect_config
+from vitdet_plugin.errors import UserError
+
+
+def texts(cfg, level='error', splits=('train', 'val')):
+    return [finding.text for finding in check_loaders(cfg, splits) if finding.level == level]
+
+
+@pytest.mark.parametrize('key, value', [('persistent_workers', True), ('prefetch_factor', 2), ('timeout', 5),
+                                        ('multiprocessing_context', 'spawn')])
+def test_options_of_data_workers_without_workers_are_removed_with_a_line(tiny_config, capsys, key, value):
+    tiny_config.train_dataloader[key] = tiny_config.val_dataloader[key] = value
+    tiny_config.val_dataloader.num_workers = 1
+    repair_loaders(tiny_config)
+    assert key not in tiny_config.train_dataloader and tiny_config.val_dataloader[key] == value
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'warning: train_dataloader.{key}={value}: ignored, because it requires num_workers')
+
+
+@pytest.mark.parametrize('key, value', [
+    ('batch_size', 0), ('batch_size', -2), ('batch_size', 1.5), ('batch_size', 'two'), ('batch_size', True),
+    ('batch_size', None), ('num_workers', -1), ('num_workers', 'auto')])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_numbers(tiny_config, split, key, value):
+    tiny_config[f'{split}_dataloader'][key] = value
+    assert texts(tiny_config) == [f'{split}_dataloader.{key}={value!r}: give a whole number of at least '
+                                  f'{int(key == "batch_size")}']
+    assert texts(tiny_config) == [each.text for each in inspect_config(tiny_config, ['train', 'val'])]
+
+
+def test_warnings(tiny_config):
+    tiny_config.train_dataloader.num_workers = 4000
+    tiny_config.val_dataloader.drop_last = True
+    first, second = texts(tiny_config, 'warning')
+    assert first.startswith('train_dataloader.num_workers=4000, but this machine has')
+    assert second.startswith('val_dataloader.drop_last=True: the images of the last incomplete batch are not evaluated')
+
+
+def test_samplers_that_never_end(tiny_config):
+    endless = dict(type='InfiniteSampler', shuffle=True)
+    tiny_config.train_dataloader.sampler = tiny_config.val_dataloader.sampler = ConfigDict(endless)
+    first, second = texts(tiny_config)
+    assert 'the evaluation would never end' in first and 'the first epoch would not end' in second
+    tiny_config.train_cfg = dict(by_epoch=False, max_iters=2)
+    assert len(texts(tiny_config)) == 1
+
+
+def test_missing_parts(tiny_config):
+    tiny_config.train_dataloader.pop('sampler')
+    tiny_config.val_evaluator = None
+    first, second = texts(tiny_config)
+    assert "train_dataloader has no 'sampler'" in first
+    assert 'has val_dataloader and val_cfg, but no val_evaluator' in second
+
+
+@pytest.mark.parametrize('loader, rest, says', [
+    ("drop_last=True, batch_size=8, sampler=dict(type='DefaultSampler', shuffle=True)", '',
+     'no batch of 8 from 6 images; drop_last=True leaves out incomplete batches'),
+    ("batch_size=8, batch_sampler=dict(type='AspectRatioBatchSampler', drop_last=True), "
+     "sampler=dict(type='DefaultSampler', shuffle=True)", STEPS.format(2), 'no batch of 8 from 6 images'),
+])
+def test_a_loader_without_batches_is_one_line(tiny_set, tmp_path, loader, rest, says):
+    config = write_config(tmp_path / 'c.py', tiny_set, rest, loader=loader)
+    with pytest.raises(UserError, match=f'^train_dataloader: {says}'):
+        train_here(config, tmp_path / 'run')
+
+
+def test_an_endless_sampler_draws_whole_batches_from_fewer_images(tiny_set, tmp_path):
+    config = write_config(tmp_path / 'c.py', tiny_set, STEPS.format(1), loader='drop_last=True, batch_size=8, '
+                          "sampler=dict(type='InfiniteSampler', shuffle=True)")
+    assert train_here(config, tmp_path / 'run', validate=False).iter == 1
+
+
+def test_numbers_that_are_text_are_read(tiny_set, tmp_path, monkeypatch):
+    monkeypatch.setenv('TINY_SET', str(tiny_set))
+    (tmp_path / 'c.yaml').write_text(
+        '_base_: ' + str(CONFIG) + '\n'
+        'optim_wrapper: {optimizer: {lr: 1e-4, betas: ["0.9", 0.99]}}\ntrain_dataloader: {batch_size: "4"}\n'
+        'train_cfg: {max_epochs: "3"}\nparam_scheduler: [{type: LinearLR, start_factor: 1e-3, end: 4}]\n')
+    cfg = load_config(tmp_path / 'c.yaml', ['optim_wrapper.optimizer.weight_decay="1e-2"'])
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, betas=[0.9, 0.99], weight_decay=1e-2)
+    assert (cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs) == (4, 3)
+    assert cfg.param_scheduler[0].start_factor == 1e-3

@@ -4,11 +4,14 @@ import json
 import os
 import random
 import signal
+import time
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+
+from vitdet_plugin.utils.stop_signals import stop_signals
 
 
 @HOOKS.register_module()
@@ -106,3 +109,20 @@ class EarlySignalHook(Hook):
 
     def before_train_epoch(self, runner):
         os.kill(os.getpid(), self.number)
+
+
+@HOOKS.register_module()
+class AgentSignalHook(Hook):
+    """Send SIGTERM to the torchrun agent of one rank after step ``step``, and wait until it has passed it on."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, step, rank):
+        self.step, self.on_rank = step, rank
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.step and runner.rank == self.on_rank:
+            os.kill(os.getppid(), signal.SIGTERM)
+            with stop_signals() as signals:
+                while signals.received is None:
+                    time.sleep(0.01)

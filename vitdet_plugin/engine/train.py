@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
@@ -65,12 +66,14 @@ def _train(config: str | Path | Config, options: TrainOptions) -> Runner:
         try:
             runner.train()
         except Stopped as stopped:
-            if stopped.number == signal.SIGINT:
-                finish()
-                raise Interrupted(str(stopped)) from None
-            if is_main_process():
-                print(stopped, flush=True)
+            is_first = is_main_process()
             finish()
+            if is_first:
+                release_agents()
+            if stopped.number == signal.SIGINT:
+                raise Interrupted(str(stopped)) from None
+            if is_first:
+                print(stopped, flush=True)
             return runner
         if options.eval is not None:
             evaluate_best(runner)

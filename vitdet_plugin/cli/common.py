@@ -147,9 +147,11 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
             rank = f'rank {os.environ.get("RANK")}: '
         print(f'error: {rank}{error}', file=sys.stderr, flush=True)
         return 2
-    except KeyboardInterrupt:
-        print('stopped', file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        sys.stdout.flush()
+        if is_first_rank():
+            print(str(interrupt) or 'stopped', file=sys.stderr, flush=True)
+        return getattr(interrupt, 'status', 130)
 
 
 def leave(status: int) -> NoReturn:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, parse, run
+from vitdet_plugin.utils.stop_signals import stop_signals
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -46,7 +47,9 @@ def _is_checkpoint(word: str) -> bool:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    return run(parse_args(argv, prog), train_command)
+    with stop_signals() as signals:  # from here on, as the imports take seconds
+        signals.situation = ' before the first iteration; nothing was saved'
+        return run(parse_args(argv, prog), train_command)
 
 
 def train_command(args: argparse.Namespace) -> None:

@@ -27,10 +27,13 @@ class AtomicCheckpointHook(CheckpointHook):
     again. The tools use it instead of ``CheckpointHook``; its arguments are the same.
     """
 
+    _saved: int | None = None  # steps finished at the last checkpoint of this run
+
     def before_train(self, runner) -> None:
         hub = runner.message_hub
         steps = hub.runtime_info.pop('keep_ckpt_ids', None) or []  # mmengine would remove files by these numbers
         super().before_train(runner)
+        self._saved = None
         if runner._resume:
             self._find_own_files(runner, steps)
         if is_main_process() and os.path.isdir(self.out_dir):
@@ -93,13 +96,15 @@ class AtomicCheckpointHook(CheckpointHook):
         elif self.file_backend.isdir(path):  # sharded checkpoints
             self.file_backend.rmtree(path)
 
-    def save_now(self, runner) -> str:
-        """Save between two regular checkpoints, after the current step; return the path."""
-        meta = dict(epoch=runner.epoch, iter=runner.iter + 1)
-        if not self.by_epoch:
-            self._save_checkpoint_with_step(runner, runner.iter + 1, meta)
+    def save_now(self, runner, finished: int) -> str:
+        """Save the state after ``finished`` steps, unless that was done already; return the path."""
+        if self._saved == finished:
             return self.last_ckpt
-        name = f'iter_{runner.iter + 1}.pth'
+        meta = dict(epoch=runner.epoch, iter=finished)
+        if not self.by_epoch:
+            self._save_checkpoint_with_step(runner, finished, meta)
+            return self.last_ckpt
+        name = f'iter_{finished}.pth'
         path = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info(_INTERRUPTED, path)
         self._save_as(runner, name, meta, by_epoch=False)  # FlexibleRunner uses the same for iterations
@@ -135,6 +140,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             note = self.last_ckpt.encode()
             write_atomically(Path(runner.work_dir) / 'last_checkpoint', lambda file: file.write(note))
+        self._saved = meta['iter']
 
     def _save_best_checkpoint(self, runner, metrics) -> None:
         with self._removing_later():

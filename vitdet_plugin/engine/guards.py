@@ -1,25 +1,19 @@
-"""Hooks that stop training early: on SIGTERM and on non-finite losses."""
+"""A hook that stops training, or skips the step, when the loss is not finite."""
 
 import json
 import logging
 import os
-import signal
 from collections.abc import Sequence
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank, is_distributed, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
 from vitdet_plugin.compat.atomic_save import write_atomically
 from vitdet_plugin.compat.optim_step import guard_steps, watch_losses
-from vitdet_plugin.engine.checkpoint_hook import AtomicCheckpointHook
 from vitdet_plugin.errors import UserError
-
-
-class Stopped(Exception):
-    """Raised after training was stopped by a signal and its state was saved; the message contains the path."""
 
 
 def any_rank(flag: bool, like: torch.Tensor | None = None) -> bool:
@@ -34,55 +28,6 @@ def any_rank(flag: bool, like: torch.Tensor | None = None) -> bool:
     value = torch.tensor([float(flag)], device='cpu' if like is None else like.device)
     all_reduce(value, 'max')
     return bool(value.item())
-
-
-@HOOKS.register_module()
-class StopHook(Hook):
-    """Finish the current step on SIGTERM (SLURM preemption, ``kill``, torchrun), save, and raise :class:`Stopped`.
-
-    With gradient accumulation the hook waits for the next optimizer step. A second signal ends the process immediately.
-    """
-
-    priority = 'LOWEST'  # after the regular checkpoint of the same step
-
-    def __init__(self):
-        self._asked = False
-        self._before = None
-
-    def before_train(self, runner) -> None:
-        try:
-            self._before = signal.signal(signal.SIGTERM, self._on_signal)
-        except ValueError:  # not in the main thread: the calling program handles signals
-            self._before = None
-
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if not any_rank(self._asked, next(runner.model.parameters())):
-            return
-        if hasattr(runner.optim_wrapper, 'should_update') and not runner.optim_wrapper.should_update():
-            return
-        hook = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), None)
-        if isinstance(hook, AtomicCheckpointHook):
-            path = hook.save_now(runner)
-        else:
-            name = f'iter_{runner.iter + 1}.pth'
-            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
-            path = os.path.join(runner.work_dir, name)
-        self._restore()
-        raise Stopped(f'stopped by SIGTERM after iteration {runner.iter + 1}; saved {path}. Continue with --resume.')
-
-    def after_train(self, runner) -> None:
-        self._restore()
-
-    def _on_signal(self, number, frame) -> None:
-        if self._asked:
-            self._restore()
-            signal.raise_signal(signal.SIGTERM)
-        self._asked = True
-
-    def _restore(self) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
 
 
 @HOOKS.register_module()

@@ -42,6 +42,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             raise _no_batches(self.dataloader)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+        self._epoch_begin = self._iter  # for a checkpoint during the validation
 
     def run_iter(self, idx, data_batch) -> None:
         """Seed the generators for this step and run it."""

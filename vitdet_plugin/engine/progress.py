@@ -78,6 +78,12 @@ class ProgressHook(LoggerHook):
         self._finish_eval(runner, 'val', f'val{where}  {describe_metrics(scalars)}')
         runner.visualizer.add_scalars(scalars, step=step, file_path=self.json_log_path)
 
+    def leave_validation(self) -> None:
+        """Restore standard output and remove the bar of a validation that ends early."""
+        self._restore_stdout()
+        if self._bar:
+            self._bar.close()
+
     def after_test_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         scalars, _ = runner.log_processor.get_log_after_epoch(
             runner, len(runner.test_dataloader), 'test', with_non_scalar=True)
@@ -102,9 +108,12 @@ class ProgressHook(LoggerHook):
         if due:
             self._write_line(runner, f'{mode} {done:>{len(str(total))}}/{total}  {text}')
 
-    def _finish_eval(self, runner, mode: str, line: str) -> None:
+    def _restore_stdout(self) -> None:
         if self._stdout is not None:
             sys.stdout, self._stdout = self._stdout, None
+
+    def _finish_eval(self, runner, mode: str, line: str) -> None:
+        self._restore_stdout()
         if self._bar:
             self._bar.remove(mode)
         runner.logger.info(line)

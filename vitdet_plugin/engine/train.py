@@ -1,6 +1,7 @@
 """Training: apply the options, check the config, train, and evaluate at the end."""
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,19 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
-from vitdet_plugin.engine.guards import Stopped
 from vitdet_plugin.engine.precision import apply_precision
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
+from vitdet_plugin.engine.stopping import Stopped
 from vitdet_plugin.engine.test import set_metrics
-from vitdet_plugin.errors import UserError
+from vitdet_plugin.errors import Interrupted, UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
+from vitdet_plugin.utils.stop_signals import stop_signals
 
 
 @dataclass(kw_only=True)
@@ -36,13 +39,20 @@ class TrainOptions(SessionOptions):
     eval: Sequence[str] | None = None
 
 
-@keep_files()
 def train(config: str | Path | Config, options: TrainOptions) -> Runner:
-    """Train a model and return the runner.
+    """Train a model and return the runner; after SIGTERM, when the state of the last step is saved.
 
     Raises:
         UserError: Anything that the user can fix, in one line.
+        Interrupted: After Ctrl-C, when the state is saved; on both signals before the first step, or after training.
     """
+    with stop_signals() as signals:
+        signals.situation = ' before the first iteration; nothing was saved'
+        return _train(config, options)
+
+
+@keep_files()
+def _train(config: str | Path | Config, options: TrainOptions) -> Runner:
     cfg = load_session_config(config, options)
     check_output_path('--work-dir', cfg.work_dir, is_folder=True)
     resumed = apply_train_options(cfg, options)
@@ -58,9 +68,14 @@ def train(config: str | Path | Config, options: TrainOptions) -> Runner:
         try:
             runner.train()
         except Stopped as stopped:
-            if is_main_process():
-                print(stopped, flush=True)
+            is_first = is_main_process()
             finish()
+            if is_first:
+                release_agents()
+            if stopped.number == signal.SIGINT:
+                raise Interrupted(str(stopped)) from None
+            if is_first:
+                print(stopped, flush=True)
             return runner
         if options.eval is not None:
             evaluate_best(runner)

@@ -14,6 +14,7 @@ from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS, lower_bound
 
 SHORT = 64  #: tokens up to which the parallel form is faster
 _PART = 64  # minimum number of rows of a chunk for which separate products are worthwhile
+_SUMMED = 1 << 17  # elements converted to float64 at once on a CPU; they fit into its cache
 
 
 def chunkwise(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None = None) -> Tensor:
@@ -50,12 +51,12 @@ def chunk_length(length: int, dim: int, device: str = 'cpu') -> int:
 
 
 def _chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Compute all that depends on the gates alone, with sums in float64, as they run over the whole sequence.
+    """Compute all that depends on the gates alone, in float64, as the sums run over the whole sequence.
 
     Returns:
         key (G, N, L): u_j - top, query (G, N, L): max_{j<=t} u_j - top, before (G, N): the maximum before the chunk -
-        top, where top is the maximum at the chunk's end; all at most 0. floor (G, S): exp(-m_t). index (G, S): the j
-        where u is largest so far.
+        top, where top is the maximum at the chunk's end; all at most 0 and in float64. floor (G, S): exp(-m_t) in
+        ``dtype``. index (G, S): the j where u is largest so far.
     """
     decay = log_f.double().cumsum(-1)
     u = i_gate.double() - decay
@@ -64,7 +65,7 @@ def _chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) 
     u, highest = u.unflatten(-1, (-1, chunk)), highest.unflatten(-1, (-1, chunk))
     top = highest[..., -1:]
     before = torch.cat([highest[:, :1, :1], top[:, :-1]], 1)  # none before the first chunk: any finite value
-    return (u - top).to(dtype), (highest - top).to(dtype), (before - top).squeeze(-1).to(dtype), floor, index
+    return u - top, highest - top, (before - top).squeeze(-1), floor, index
 
 
 def _parts(chunk: int) -> list[slice]:
@@ -74,9 +75,20 @@ def _parts(chunk: int) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
 
 
-def _within(key: Tensor, query: Tensor, rows: slice) -> Tensor:
-    """Return exp(u_j - max_{j<=t} u_j), (G * N, rows, rows.stop), zero for j > t."""
-    exponents = key.flatten(0, 1)[:, None, :rows.stop] - query.flatten(0, 1)[:, rows, None]
+def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return ``x`` (G, N, L) rounded to ``dtype`` and the rest, each (G * N, L)."""
+    rounded = x.flatten(0, 1).to(dtype)
+    return rounded, (x.flatten(0, 1) - rounded).to(dtype)
+
+
+def _within(key: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], rows: slice) -> Tensor:
+    """Return exp(u_j - max_{j<=t} u_j), (G * N, rows, rows.stop), zero for j > t; arguments from :func:`_split`.
+
+    The larger a term, the coarser its rounding, which would remain in the difference of two nearly equal ones.
+    """
+    exponents = key[0][:, None, :rows.stop] - query[0][:, rows, None]
+    if exponents.dtype != torch.float64:
+        exponents.add_(key[1][:, None, :rows.stop]).sub_(query[1][:, rows, None])
     return exponents.clamp_(max=0).exp_().tril_(rows.start)
 
 
@@ -105,10 +117,11 @@ class _Chunkwise(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             key, query, before, floor, _ = _chunk_gates(i_gate, log_f, chunk, wide)
             qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
+            exponents = _split(key, wide), _split(query, wide)
             totals, outs = [], []
             for rows in _parts(chunk):
                 weights = _scaled_bmm(qc[:, rows], kc[:, :rows.stop].transpose(1, 2), dim ** -0.5).to(wide)
-                weights.mul_(_within(key, query, rows))
+                weights.mul_(_within(*exponents, rows))
                 totals.append(weights.sum(-1))
                 outs.append(torch.bmm(weights.to(v.dtype), vc[:, :rows.stop]))
                 del weights
@@ -116,7 +129,7 @@ class _Chunkwise(torch.autograd.Function):
             del outs
             if length > chunk:
                 entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
-                memory, normalizer = _memories(kc * entered, vc, before.exp())
+                memory, normalizer = _memories(kc * entered, vc, before.exp().to(wide))
                 reached = (before[..., None] - query).exp_().mul_(dim ** -0.5).flatten(0, 1)[..., None]
                 q_reached = qc * reached.to(q.dtype)
                 total += torch.bmm(q_reached, normalizer.to(q.dtype)[..., None]).squeeze(-1)
@@ -143,7 +156,14 @@ def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
               grad_out: Tensor, chunk: int) -> tuple[Tensor, ...]:
-    """Return the gradients of q, k, v and the gates; symbols in comments are those of the package's docstring."""
+    """Return the gradients of q, k, v and the gates; symbols in comments are those of the package's docstring.
+
+    With E_tj the gradient of the exponent of A_tj, i~_j has the gradient sum_t E_tj, and log f_s the sum of E_tj over
+    j < s <= t. The sums over all rows and columns from s on have this difference, but with open gates or long
+    sequences nearly all of it cancels. Here only the pairs within a chunk are summed so, in float64; the other pairs
+    have (t, j) = (own chunk, before), (after, own chunk) and (after, before), and are added without a difference:
+    through q_t dq_t, k_j dk_j, and the product of the memory with its gradient.
+    """
     groups, length, dim = q.shape
     wide, scale = total.dtype, dim ** -0.5
     grad_out = grad_out.contiguous()  # the gradients of the heads are often interleaved in memory
@@ -156,42 +176,80 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ou
     grad_m = (-EPS) * along / bound
 
     qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
-    grad_q, grad_k, grad_v = _gradients_within(qc, kc, vc, key, query, grad_n, grad_total)
+    grad_q, grad_k, grad_v, rows, columns = _gradients_within(qc, kc, vc, _split(key, wide), _split(query, wide),
+                                                                grad_n, grad_total)
+    grad_log_f = _suffix_sums(rows - columns)
     if length > chunk:
-        keep = before.exp()
+        keep = before.exp().to(wide)
         entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
         reached = (before[..., None] - query).exp_().mul_(scale).flatten(0, 1)[..., None].to(q.dtype)
-        memory, normalizer = (x.to(q.dtype) for x in _memories(kc * entered, vc, keep))
-        through = torch.bmm(grad_n, memory.transpose(1, 2))
-        through += grad_total[..., None].to(q.dtype) * normalizer[:, None, :]
-        grad_q += through * reached
-        del memory, normalizer, through
+        memory, normalizer = _memories(kc * entered, vc, keep)
+        part_q = torch.bmm(grad_n, memory.to(q.dtype).transpose(1, 2))
+        part_q.add_(grad_total[..., None].to(q.dtype) * normalizer.to(q.dtype)[:, None, :]).mul_(reached)
+        grad_q += part_q
+        grad_log_f += _suffix_sums((qc * part_q).sum(-1, dtype=wide).double())
+        del part_q
         grad_memory, grad_normalizer = _memory_gradients(qc * reached, grad_n, grad_total, keep)
+        passing = memory.mul_(grad_memory).sum((1, 2)) + normalizer.mul_(grad_normalizer).sum(1)
+        grad_log_f += (passing * keep.flatten())[:, None]
+        del memory, normalizer
         grad_memory, grad_normalizer = grad_memory.to(q.dtype), grad_normalizer.to(q.dtype)
-        grad_k += (torch.bmm(vc, grad_memory.transpose(1, 2)) + grad_normalizer[:, None, :]) * entered
+        part_k = torch.bmm(vc, grad_memory.transpose(1, 2)).add_(grad_normalizer[:, None, :]).mul_(entered)
+        grad_k += part_k
         grad_v += torch.bmm(kc * entered, grad_memory)
+        part = (kc * part_k).sum(-1, dtype=wide).double()
+        columns += part
+        grad_log_f[:, 1:] += part.cumsum(-1)[:, :-1]
     grad_q, grad_k, grad_v = (x.view(groups, length, dim) for x in (grad_q, grad_k, grad_v))
-    # the exponent P_t + u_j - m_t multiplies q_t k_j, so its gradient summed over j is q_t dq_t, over t k_j dk_j
-    rows = (q * grad_q).sum(-1, dtype=wide) + grad_m
-    columns = (k * grad_k).sum(-1, dtype=wide).scatter_add_(1, index, grad_m)
-    difference = (rows - columns).double()
-    grad_log_f = difference.flip(-1).cumsum(-1).flip(-1)
-    return grad_q, grad_k, grad_v, columns.to(i_gate.dtype), grad_log_f.to(log_f.dtype)
+    grad_m = grad_m.double()
+    grad_largest = torch.zeros_like(grad_m).scatter_add_(1, index, grad_m)
+    grad_i = columns.view(groups, length) + grad_largest
+    grad_log_f = grad_log_f.view(groups, length) + _suffix_sums(grad_m - grad_largest)
+    return grad_q, grad_k, grad_v, grad_i.to(i_gate.dtype), grad_log_f.to(log_f.dtype)
 
 
-def _gradients_within(qc: Tensor, kc: Tensor, vc: Tensor, key: Tensor, query: Tensor, grad_n: Tensor,
-                      grad_total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q, k, v (G * N, L, d) through the tokens of their own chunk."""
+def _suffix_sums(x: Tensor) -> Tensor:
+    """Return the sum of each element and all after it in the last dimension."""
+    return x.flip(-1).cumsum(-1).flip(-1)
+
+
+def _exact_sums(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of ``x`` (N, rows, columns) over columns and over rows, in float64."""
+    if x.is_cuda or torch.compiler.is_compiling():  # converts while summing
+        return x.sum(-1, dtype=torch.float64), x.sum(1, dtype=torch.float64)
+    some = x.split(max(1, _SUMMED // (x.shape[1] * x.shape[2])))
+    sums = [(wide.sum(-1), wide.sum(1)) for wide in map(Tensor.double, some)]
+    over_columns, over_rows = zip(*sums, strict=True)
+    return torch.cat(over_columns), torch.cat(over_rows)
+
+
+def _gradients_within(qc: Tensor, kc: Tensor, vc: Tensor, key: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor],
+                      grad_n: Tensor, grad_total: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients through the tokens of their own chunk.
+
+    Returns:
+        Those of q, k, v (G * N, L, d), and the sums over j and over t of the gradient of the exponent of A_tj, (G * N,
+        L). The sums are in float64, because most of them cancels in their difference.
+    """
     wide, scale = grad_total.dtype, qc.shape[-1] ** -0.5
     grad_q = torch.empty_like(qc)
+    row_sums = torch.empty_like(grad_total, dtype=torch.float64)
+    column_sums = torch.zeros_like(row_sums)
     grad_k: Tensor | None = None
     grad_v: Tensor | None = None
     for rows in reversed(_parts(qc.shape[1])):  # the last rows depend on all columns
         columns = slice(rows.stop)
         weights = _within(key, query, rows)
         grad_scores = torch.bmm(grad_n[:, rows], vc[:, columns].transpose(1, 2)).to(wide)
-        grad_scores = grad_scores.add_(grad_total[:, rows, None]).mul_(weights).to(qc.dtype)
-        weights.mul_(_scaled_bmm(qc[:, rows], kc[:, columns].transpose(1, 2), scale))
+        grad_scores = grad_scores.add_(grad_total[:, rows, None]).mul_(weights)
+        scores = _scaled_bmm(qc[:, rows], kc[:, columns].transpose(1, 2), scale).to(wide)
+        weights.mul_(scores)
+        scores.mul_(grad_scores)
+        over_columns, over_rows = _exact_sums(scores)
+        row_sums[:, rows] = over_columns
+        column_sums[:, columns] += over_rows
+        del scores
+        grad_scores = grad_scores.to(qc.dtype)
         grad_q[:, rows] = _scaled_bmm(grad_scores, kc[:, columns], scale)
         part_k = _scaled_bmm(grad_scores.transpose(1, 2), qc[:, rows], scale)
         part_v = torch.bmm(weights.to(vc.dtype).transpose(1, 2), grad_n[:, rows])
@@ -201,7 +259,7 @@ def _gradients_within(qc: Tensor, kc: Tensor, vc: Tensor, key: Tensor, query: Te
             grad_k[:, columns] += part_k
             grad_v[:, columns] += part_v
     assert grad_k is not None and grad_v is not None
-    return grad_q, grad_k, grad_v
+    return grad_q, grad_k, grad_v, row_sums, column_sums
 
 
 def _memory_gradients(q_reached: Tensor, grad_n: Tensor, grad_total: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:

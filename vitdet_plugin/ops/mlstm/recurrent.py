@@ -10,11 +10,11 @@ from vitdet_plugin.ops.mlstm.reference import EPS, lower_bound
 
 
 def recurrent(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None = None) -> Tensor:
-    """Process one token at a time, with memory C (..., d, d) and normalizer n (..., d) in float32 at least.
+    """Process one token at a time, with memory C (..., d, d) and normalizer n (..., d) in float64.
 
     Arguments as :func:`vitdet_plugin.ops.mlstm.reference.parallel`.
     """
-    dtype, wide = q.dtype, torch.promote_types(q.dtype, i_gate.dtype)
+    dtype, wide = q.dtype, torch.float64
     q, k, v, i_gate, log_f = (x.to(wide) for x in (q * q.shape[-1] ** -0.5, k, v, i_gate, log_f))
     memory, normalizer = k.new_zeros(*k.shape[:-2], k.shape[-1], v.shape[-1]), torch.zeros_like(k[..., 0, :])
     m, outs = torch.full_like(i_gate[..., 0], -torch.inf), []

@@ -28,6 +28,7 @@ from vitdet_plugin.layers.timm_blocks import (
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
 OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
+_MODULES = ('vision_transformer', 'deit', 'eva', 'beit')  # of timm.models, with these classes:
 _FAMILIES = {'VisionTransformer': vision_transformer.VisionTransformer, 'Eva': eva.Eva, 'Beit': beit.Beit}
 
 
@@ -167,8 +168,8 @@ class TimmViTDet(Backbone):
         x = self._embed(x, hw)
         ropes = self._ropes(hw, len(x))
         outs = []
-        for i, block in enumerate(net.blocks):
-            args = (x, i, hw, ropes[i])
+        for i, rope in enumerate(ropes):
+            args = (x, i, hw, rope)
             if self.with_cp and torch.is_grad_enabled():
                 x = checkpoint(self._run_block, *args, use_reentrant=False)
             else:
@@ -295,6 +296,8 @@ def _build(model: str | dict, args: dict[str, Any]) -> nn.Module:
                             + (f'; similar names: {", ".join(similar)}' if similar else ''))
         create, what = partial(timm.create_model, model), model
         module = timm.model_entrypoint(model).__module__.rsplit('.', 1)[-1]
+        if module not in _MODULES:
+            raise _not_plain(what)
         accepted = inspect.signature(beit.Beit if module == 'beit' else eva.Eva).parameters
     if 'dynamic_img_size' in accepted:
         args['dynamic_img_size'] = True  # rotary embeddings for any grid
@@ -303,12 +306,16 @@ def _build(model: str | dict, args: dict[str, Any]) -> nn.Module:
     except TypeError as error:
         raise UserError(f'model {what}: {error}') from error
     if not isinstance(net, tuple(_FAMILIES.values())) or not hasattr(net.patch_embed, 'proj'):
-        raise UserError(f'{what} is a {type(net).__name__}, not a plain ViT of timm ({", ".join(_FAMILIES)}); '
-                        "for SAM's image encoder use type='ViTDet'")
+        raise _not_plain(what)
     if getattr(net, 'rel_pos_bias', None) is not None:
         raise UserError(f'{what}: shared relative positions of BEiT pre-training are not supported; use one table per '
                         'block')
     return net
+
+
+def _not_plain(what: str) -> UserError:
+    return UserError(f"model: {what} is not a plain ViT ({', '.join(_FAMILIES)} of timm); for SAM's image encoder use "
+                     "type='ViTDet'")
 
 
 def _grid_size(net: nn.Module) -> tuple[int, int]:

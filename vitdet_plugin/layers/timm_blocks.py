@@ -142,8 +142,8 @@ def _beit_bias(attn: beit.Attention, hw: tuple[int, int]) -> Tensor:
     if (h, w) != (own_h, own_w):
         rows, columns = (_resampling(own, new).to(grid) for own, new in ((own_h, h), (own_w, w)))
         grid = rows @ grid @ columns.T
-    distance_y, distance_x = (torch.arange(n, device=table.device)[:, None] - torch.arange(n, device=table.device) + n - 1
-                              for n in hw)
+    distance_y, distance_x = (positions[:, None] - positions + len(positions) - 1
+                              for positions in (torch.arange(n, device=table.device) for n in hw))
     bias = grid[:, distance_y[:, None, :, None], distance_x[None, :, None, :]].flatten(3).flatten(1, 2)
     from_class, to_class, between = extra.unbind(1)  # class to patches, patches to class, class to class
     above = torch.cat([between[:, None, None], from_class[:, None, None].expand(-1, 1, h * w)], 2)

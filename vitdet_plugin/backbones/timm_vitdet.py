@@ -73,6 +73,9 @@ class TimmViTDet(Backbone):
         UserError: The model is unknown or not a plain ViT, or an argument is not valid.
     """
 
+    net: Any  # VisionTransformer, Eva or Beit of timm
+    num_prefix: int  # class and register tokens
+
     def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
                  patch_size: int | None = None, in_channels: int = 3, window_size: int = 14,
                  global_block_indexes: Sequence[int] | None = None, prefix_tokens: str = 'keep',
@@ -224,7 +227,7 @@ class TimmViTDet(Backbone):
         attend = self._attention(block, (window, window), rope)
         return run_block(block, x, lambda tokens: attend_in_windows(attend, tokens, hw, window, self.num_prefix))
 
-    def _attention(self, block: nn.Module, hw: tuple[int, int], rope: Tensor | None) -> Callable[[Tensor], Tensor]:
+    def _attention(self, block: Any, hw: tuple[int, int], rope: Tensor | None) -> Callable[[Tensor], Tensor]:
         if isinstance(block, beit.Block):
             return partial(beit_attention, block.attn, hw=hw, num_prefix=self.num_prefix)
         return block.attn if rope is None else partial(block.attn, rope=rope)
@@ -280,7 +283,8 @@ def resize_positions(grid: Tensor, old_hw: tuple[int, int], hw: tuple[int, int],
     return maps.flatten(2).transpose(1, 2).to(grid.dtype)
 
 
-def _build(model: str | dict, args: dict[str, Any]) -> nn.Module:
+def _build(model: str | dict, args: dict[str, Any]) -> Any:
+    create: Callable[..., Any]
     if isinstance(model, dict):
         spec = dict(model)
         family = spec.pop('family', None)
@@ -302,7 +306,7 @@ def _build(model: str | dict, args: dict[str, Any]) -> nn.Module:
     if 'dynamic_img_size' in accepted:
         args['dynamic_img_size'] = True  # rotary embeddings for any grid
     try:
-        net = create(num_classes=0, **args)
+        net: Any = create(num_classes=0, **args)
     except TypeError as error:
         raise UserError(f'model {what}: {error}') from error
     if not isinstance(net, tuple(_FAMILIES.values())) or not hasattr(net.patch_embed, 'proj'):
@@ -318,13 +322,13 @@ def _not_plain(what: str) -> UserError:
                      "type='ViTDet'")
 
 
-def _grid_size(net: nn.Module) -> tuple[int, int]:
+def _grid_size(net: Any) -> tuple[int, int]:
     """Return the rows and columns of the table of absolute positions."""
     rows, columns = net.patch_embed.grid_size
     return rows, columns
 
 
-def _default_positions(model: str | dict, net: nn.Module) -> str:
+def _default_positions(model: str | dict, net: Any) -> str:
     is_dinov2 = isinstance(model, str) and 'dinov2' in model
     return 'offset' if is_dinov2 and getattr(net, 'reg_token', None) is None and 'reg' not in model else 'antialias'
 

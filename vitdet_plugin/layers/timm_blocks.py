@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ def check_block(block: nn.Module) -> None:
         raise UserError(f'blocks of type {type(block).__name__} cannot be run in windows; supported are {known}')
 
 
-def run_block(block: nn.Module, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+def run_block(block: Any, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
     """Run a block of timm with another function in place of its attention.
 
     Args:
@@ -50,7 +51,7 @@ def run_block(block: nn.Module, x: Tensor, attend: Callable[[Tensor], Tensor]) -
     return x + block.drop_path2(_layer_scale(block, 2, block.mlp(block.norm2(x))))
 
 
-def _layer_scale(block: nn.Module, branch: int, x: Tensor) -> Tensor:
+def _layer_scale(block: Any, branch: int, x: Tensor) -> Tensor:
     scale = getattr(block, f'ls{branch}', None)
     if scale is not None:
         return scale(x)
@@ -111,14 +112,14 @@ def partition_rope(table: Tensor, hw: tuple[int, int], window: int, batch: int) 
     return windows.transpose(0, 1).repeat(batch, 1, 1, 1)
 
 
-def beit_attention(attn: beit.Attention, x: Tensor, hw: tuple[int, int], num_prefix: int) -> Tensor:
+def beit_attention(attn: Any, x: Tensor, hw: tuple[int, int], num_prefix: int) -> Tensor:
     """Attention of BEiT (arXiv 2106.08254) with its relative position table fitted to a grid.
 
     timm's module keeps a table and an index for one grid; here the table is fitted to each grid, without changing the
     module.
 
     Args:
-        attn: timm's module.
+        attn: ``Attention`` of timm's ``beit`` module.
         x: (B, num_prefix + H * W, C).
         hw: H and W.
         num_prefix: 1 with the class token, otherwise 0.
@@ -134,7 +135,7 @@ def beit_attention(attn: beit.Attention, x: Tensor, hw: tuple[int, int], num_pre
     return attn.proj_drop(attn.proj(out.transpose(1, 2).flatten(2)))
 
 
-def _beit_bias(attn: beit.Attention, hw: tuple[int, int]) -> Tensor:
+def _beit_bias(attn: Any, hw: tuple[int, int]) -> Tensor:
     """Return (heads, 1 + H * W, 1 + H * W) for the class token and a grid."""
     table = attn.relative_position_bias_table
     (h, w), (own_h, own_w) = hw, attn.window_size

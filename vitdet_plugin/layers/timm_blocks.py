@@ -169,9 +169,9 @@ def _resampling(size: int, new_size: int) -> Tensor:
             low = ratio
     steps = torch.cumsum(ratio ** torch.arange(size - 1, dtype=torch.float64), 0)
     known = torch.cat([-steps.flip(0), torch.zeros(1, dtype=torch.float64), steps])
-    wanted = torch.arange(1 - new_size, new_size, dtype=torch.float64)
-    right = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
-    share = ((wanted - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
-    matrix = torch.zeros(len(wanted), len(known), dtype=torch.float64)
+    distances = torch.arange(1 - new_size, new_size, dtype=torch.float64)
+    right = torch.searchsorted(known, distances).clamp(1, len(known) - 1)
+    share = ((distances - known[right - 1]) / (known[right] - known[right - 1])).clamp(0, 1)
+    matrix = torch.zeros(len(distances), len(known), dtype=torch.float64)
     matrix.scatter_(1, right[:, None] - 1, 1 - share[:, None]).scatter_(1, right[:, None], share[:, None])
     return matrix

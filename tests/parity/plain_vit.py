@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from tests.parity.goldens import Case, Verdict, compare_model, register_kind
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
-from vitdet_plugin.checkpoints.official import convert
-from vitdet_plugin.checkpoints.plain_vit import to_timm_names
+from vitdet_plugin.checkpoints.official import convert, load_official
 
 
 def _dinov2(config: dict) -> TimmViTDet:
@@ -73,8 +72,7 @@ def run_dino(case: Case) -> Verdict:
     """Compare Meta's DINOv2 and DINOv3; outputs ``feat{i}``, ``cls{i}``, ``reg{i}``, without and with the norm."""
     image = case.inputs['input0'].clone().requires_grad_()
     model = (_dinov2 if case.kind == 'dinov2' else _dinov3)(case.config).to(image.dtype).eval()
-    state = to_timm_names({name: value.clone() for name, value in case.weights.items()}, model.net)
-    model.net.load_state_dict(state)
+    load_official(model, case.path / 'weights.safetensors', allow_missing=False)
     names = {key.removeprefix('out.') for key in case.expected if key.startswith('out.')}
     outputs = {name: value for name, value in _features(model, image).items() if name in names}
     wrapped = _OfficialGradients(model, case)

@@ -11,7 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from timm.layers import RotaryEmbeddingDinoV3
+from timm.layers import RotaryEmbeddingDinoV3, resample_patch_embed
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -74,6 +74,7 @@ class TimmViTDet(Backbone):
     """
 
     net: Any  # VisionTransformer, Eva or Beit of timm
+    depth: int  # blocks of the model; those behind the last output are removed
     num_prefix: int  # class and register tokens
 
     def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
@@ -91,7 +92,7 @@ class TimmViTDet(Backbone):
         given = dict(img_size=img_size, patch_size=patch_size)
         self.net = _build(model, dict(in_chans=in_channels, drop_path_rate=drop_path_rate, **(model_args or {}),
                                       **{key: value for key, value in given.items() if value is not None}))
-        depth = len(self.net.blocks)
+        self.depth = depth = len(self.net.blocks)
         for block in self.net.blocks:
             check_block(block)
         if not -1 <= frozen_stages <= depth:
@@ -250,6 +251,24 @@ class TimmViTDet(Backbone):
         if name.startswith('blocks.'):
             return int(name.split('.')[1]) + 1
         return self.num_layers + 1 if name.startswith('norm.') else 0
+
+    @property
+    def stem_weight(self) -> str:
+        """Name of the weight with the input channels."""
+        return 'net.patch_embed.proj.weight'
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """Resize the table of absolute positions and the patch kernel (FlexiViT, arXiv 2212.08013, section 3.4)."""
+        if name == self.stem_weight and value.shape[:2] == own.shape[:2]:
+            return resample_patch_embed(value.float(), list(own.shape[2:]))
+        if name == 'net.pos_embed' and value.shape[2] == own.shape[2]:
+            rows, columns = _grid_size(self.net)
+            slots = own.shape[1] - rows * columns
+            side = round((value.shape[1] - slots) ** 0.5)
+            if slots + side * side == value.shape[1]:
+                grid = resize_positions(value[:, slots:], (side, side), (rows, columns), 'antialias')
+                return torch.cat([value[:, :slots], grid], 1)
+        return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the embeddings and the first ``frozen_stages`` blocks."""

@@ -49,7 +49,8 @@ class TimmViTDet(Backbone):
         model: Name of a model of timm, or ``dict(family='VisionTransformer' | 'Eva' | 'Beit', **arguments)`` with the
             arguments of that class of timm.
         model_args: Further arguments for the model, such as ``dict(patch_size=16)``.
-        img_size: Side in pixels of the table of absolute positions; None: that of the model. Inputs may have any size.
+        img_size: Side in pixels of the table of absolute positions; None: the grid of the model. Inputs may have any
+            size.
         patch_size: Patch size; None: that of the model. Weights of another patch size are resampled on loading.
         in_channels: Channels of the input.
         window_size: Side of the windows in tokens; 0: all blocks attend globally.
@@ -325,6 +326,10 @@ def _build(model: str | dict, args: dict[str, Any]) -> Any:
     if 'dynamic_img_size' in accepted:
         args['dynamic_img_size'] = True  # rotary embeddings for any grid
     try:
+        if 'patch_size' in args and 'img_size' not in args:  # the same grid of positions for another patch size
+            with torch.device('meta'):
+                grid = _grid_size(create(num_classes=0, **{key: args[key] for key in args if key != 'patch_size'}))
+            args['img_size'] = tuple(side * args['patch_size'] for side in grid)
         net: Any = create(num_classes=0, **args)
     except TypeError as error:
         raise UserError(f'model {what}: {error}') from error

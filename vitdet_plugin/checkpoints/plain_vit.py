@@ -1,7 +1,7 @@
 """Read the weights of any plain ViT (DINOv2, DINOv3, EVA-02, CLIP, …) into a backbone that timm builds.
 
-The names are converted by timm's own functions, which its authors keep up to date. EVA-02's detectors are the exception:
-they have a table of names in :mod:`vitdet_plugin.checkpoints.eva02`.
+The names are converted by timm's own functions, which its authors keep up to date. EVA-02's detectors are the
+exception: they have a table of names in :mod:`vitdet_plugin.checkpoints.eva02`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def recognize_plain_vit(state: dict[str, Tensor], backbone: TimmViTDet, names_he
         return recognize(state, names_here, source)
     found = [each for prefix, names in without_prefixes(state) if (each := _convert(names, backbone, prefix))]
     if not found:
-        raise UserError(f'{source}: none of its weights belong to a {type(backbone.net).__name__} of timm (first names: '
-                        f'{", ".join(sorted(state)[:4])}); give a checkpoint of this plain ViT')
+        names = ', '.join(sorted(state)[:4])
+        raise UserError(f'{source}: none of its weights belong to a {type(backbone.net).__name__} of timm (first '
+                        f'names: {names}); give a checkpoint of this plain ViT')
     best = max(found, key=lambda each: len(each.conversion.state))  # the first, with the shortest prefix, of equal ones
     left = [name for name in state if not name.startswith(best.prefix)]
     best.conversion.dropped.update(dict.fromkeys(left, f"not under '{best.prefix}'"))

@@ -10,6 +10,11 @@ SMALL = {
     'InternImage': dict(arch=dict(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8)), res_post_norm=True,
                         center_feature_scale=True, dw_kernel_size=5, level2_post_norm_block_ids=(0,),
                         drop_path_rate=0.1),
+    # class and register tokens, absolute and rotary positions, LayerScale, a windowed and a global block
+    'TimmViTDet': dict(model=dict(family='Eva', embed_dim=32, depth=2, num_heads=2, num_reg_tokens=2, init_values=1.0,
+                                  use_rot_pos_emb=True, rope_type='dinov3', rope_rotate_half=True, swiglu_mlp=True,
+                                  global_pool='token'),
+                       img_size=64, patch_size=16, window_size=2, global_block_indexes=[1]),
     # 6 x 6 tokens, which the windows do not divide; windowed, global, shifted and convolutional blocks
     'ViTDet': dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=96, window_size=4, pretrain_img_size=64,
                    propagation='none', global_block_indexes=[1], shifted_block_indexes=[2],

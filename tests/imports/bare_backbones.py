@@ -1,5 +1,6 @@
 """Build, run and load every backbone; run by tests/test_imports.py where the stack is not importable."""
 
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -10,11 +11,9 @@ from tests.backbones.small_configs import SMALL, small_cfg
 
 def import_backbones() -> None:
     """Import every backbone alone, as a user of backbones does."""
-    from vitdet_plugin.backbones.convnext import ConvNeXtBackbone  # noqa: F401
-    from vitdet_plugin.backbones.internimage import InternImage  # noqa: F401
-    from vitdet_plugin.backbones.vision_lstm import VisionLSTM  # noqa: F401
-    from vitdet_plugin.backbones.vitdet import ViTDet  # noqa: F401
-    from vitdet_plugin.backbones.volo import VOLO  # noqa: F401
+    from vitdet_plugin.utils.registering import registering_modules
+    for name in registering_modules('backbones'):
+        import_module(name)
 
 
 def check(folder: str) -> None:

@@ -1,9 +1,10 @@
-"""Comparison of this project with reference outputs of the official implementations."""
+"""Comparison with reference outputs of official implementations; importing this package registers all kinds of cases."""
 
 from tests.parity import (  # noqa: F401  registers kinds
     convnext,
     dcnv3,
     internimage,
+    plain_vit,
     vision_lstm,
     vitdet,
     vitdet_train,

@@ -12,7 +12,7 @@ from tests.parity.goldens import Verdict, find_cases, run_case
 from vitdet_plugin.errors import UserError
 
 SHARED = Path(__file__).parents[3] / 'shared/goldens'
-REFERENCE_CASES = sorted(SHARED.glob('vitdet_*'))
+REFERENCE_CASES = [*sorted(SHARED.glob('vitdet_*')), *find_cases(SHARED.with_name('goldens_plain_vit'))]
 
 
 @pytest.mark.parametrize('path', REFERENCE_CASES, ids=lambda path: path.name)

@@ -15,9 +15,11 @@ from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, find_depth_mismatch, fit_weight
 from vitdet_plugin.checkpoints.formats import Conversion
+from vitdet_plugin.checkpoints.plain_vit import recognize_plain_vit
 from vitdet_plugin.checkpoints.recognition import OURS, known_formats, recognize  # noqa: F401  used by other modules
 from vitdet_plugin.errors import UserError
 
@@ -75,14 +77,15 @@ class LoadReport:
                             f'lacks ({_short(self.unexpected)}); {CHECK}')
 
 
-def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
-            form: str | None = None) -> tuple[LoadReport, Conversion]:
+def convert(state: dict[str, Tensor], names_here: Set[str], source: str, form: str | None = None,
+            backbone: nn.Module | None = None) -> tuple[LoadReport, Conversion]:
     """Recognize the format of ``state`` and rename its weights to those of a whole detector.
 
     Args:
         names_here: State-dict names of the model that receives the weights, which identify files of this project.
         source: File name for messages.
         form: Name of the format, instead of recognizing it.
+        backbone: Backbone that receives the weights, if it decides on their names.
 
     Returns:
         A report with the format, the reason for it, and the weights that were dropped or that no rule covers; and the
@@ -91,7 +94,10 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
     Raises:
         UserError: The format is unknown, or several formats match.
     """
-    found = recognize(state, names_here, source, form)
+    if form is None and isinstance(backbone, TimmViTDet):
+        found = recognize_plain_vit(state, backbone, names_here, source)
+    else:
+        found = recognize(state, names_here, source, form)
     converted = found.conversion
     reason = f"{found.reason}, without the prefix '{found.prefix}'" if found.prefix else found.reason
     report = LoadReport(source, found.name, reason, dropped=converted.dropped, unexpected=list(converted.unknown))
@@ -124,7 +130,7 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
     own = model.state_dict()
     is_detector = any(name.startswith('backbone.') for name in own)
     names_here = set(own) if is_detector else {f'backbone.{name}' for name in own}
-    report, converted = convert(weights.state, names_here, source, form)
+    report, converted = convert(weights.state, names_here, source, form, getattr(model, 'backbone', model))
     report.note = weights.note
     if mismatch := find_depth_mismatch(filter(_in_backbone, converted.state), filter(_in_backbone, names_here)):
         raise UserError(f'{source} ({report.recognized_as}) {mismatch}; {CHECK}')

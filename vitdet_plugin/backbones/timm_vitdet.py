@@ -1,0 +1,363 @@
+"""Any plain vision transformer of timm as a detection backbone, with windowed attention (arXiv 2203.16527)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from timm.layers import RotaryEmbeddingDinoV3, resample_patch_embed
+from timm.models import beit, eva, vision_transformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.timm_blocks import (
+    attend_in_windows,
+    beit_attention,
+    check_block,
+    partition_rope,
+    run_block,
+)
+
+POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
+OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
+_MODULES = ('vision_transformer', 'deit', 'eva', 'beit')  # of timm.models, with these classes:
+_FAMILIES = {'VisionTransformer': vision_transformer.VisionTransformer, 'Eva': eva.Eva, 'Beit': beit.Beit}
+
+
+@MODELS.register_module()
+class TimmViTDet(Backbone):
+    """Plain ViT of timm (DINOv2, DINOv3, EVA-02, BEiT, CLIP, SigLIP, DeiT-3, MAE, …) as a detection backbone.
+
+    The network is built by timm and keeps timm's parameter names below ``net.``. Most blocks attend within windows; the
+    others attend globally. With ``window_size=0`` the result equals timm's ``forward_intermediates``.
+
+    Prefix tokens (class, registers) take part in the global blocks as usual. A windowed block copies them to every
+    window and averages their results over the windows. ``prefix_tokens='drop'`` removes them.
+
+    Rotary embeddings in windows: with ``rope_in_windows='restart'`` every window has the embeddings of a grid of the
+    window's size, as in the detectors of EVA-02 (arXiv 2303.11331); with 'global' the tokens keep those of the image.
+
+    Args:
+        model: Name of a model of timm, or ``dict(family='VisionTransformer' | 'Eva' | 'Beit', **arguments)`` with the
+            arguments of that class of timm.
+        model_args: Further arguments for the model, such as ``dict(patch_size=16)``.
+        img_size: Side in pixels of the table of absolute positions; None: the grid of the model. Inputs may have any
+            size.
+        patch_size: Patch size; None: that of the model. Weights of another patch size are resampled on loading.
+        in_channels: Channels of the input.
+        window_size: Side of the windows in tokens; 0: all blocks attend globally.
+        global_block_indexes: Blocks that attend globally; None: the last block of each quarter of the depth.
+        prefix_tokens: 'keep' or 'drop'.
+        rope_in_windows: 'global' or 'restart'.
+        positions: How absolute positions are resized to another grid: 'antialias' (bicubic, as timm), 'bicubic'
+            (without antialiasing, as detectron2), 'offset' (as DINOv2 without registers), or 'auto': 'offset' for
+            timm's models of that kind, otherwise 'antialias'.
+        drop_path_rate: Stochastic depth, rising linearly from 0 to this rate.
+        out_indices: Blocks of the returned maps; negative numbers count from the end.
+        out_type: 'featmap' for maps, or for classifiers 'cls_token', 'avg_featmap', 'cls_avg' (both concatenated).
+        final_norm: Whether the last norm is applied to the outputs; None: only for ``out_type`` other than 'featmap'.
+        frozen_stages: -1 for none; 0 for the embeddings; n for the first n blocks as well.
+        with_cp: Recompute the blocks in the backward pass to save memory.
+
+    Input (B, in_channels, H, W), H and W multiples of the patch size; output one map (B, C, H / patch, W / patch) for
+    each of ``out_indices``, or vectors (B, C), with 'cls_avg' (B, 2 * C).
+
+    Raises:
+        UserError: The model is unknown or not a plain ViT, or an argument is not valid.
+    """
+
+    net: Any  # VisionTransformer, Eva or Beit of timm
+    depth: int  # blocks of the model; those behind the last output are removed
+    num_prefix: int  # class and register tokens
+
+    def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
+                 patch_size: int | None = None, in_channels: int = 3, window_size: int = 14,
+                 global_block_indexes: Sequence[int] | None = None, prefix_tokens: str = 'keep',
+                 rope_in_windows: str = 'global', positions: str = 'auto', drop_path_rate: float = 0.0,
+                 out_indices: Sequence[int] = (-1,), out_type: str = 'featmap', final_norm: bool | None = None,
+                 frozen_stages: int = -1, with_cp: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(init_cfg)
+        for name, value, choices in (('prefix_tokens', prefix_tokens, ('keep', 'drop')),
+                                     ('rope_in_windows', rope_in_windows, ('global', 'restart')),
+                                     ('positions', positions, POSITIONS), ('out_type', out_type, OUTPUTS)):
+            if value not in choices:
+                raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(choices)}')
+        given = dict(img_size=img_size, patch_size=patch_size)
+        self.net = _build(model, dict(in_chans=in_channels, drop_path_rate=drop_path_rate, **(model_args or {}),
+                                      **{key: value for key, value in given.items() if value is not None}))
+        self.depth = depth = len(self.net.blocks)
+        for block in self.net.blocks:
+            check_block(block)
+        if not -1 <= frozen_stages <= depth:
+            raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {depth}, the number of blocks')
+        if global_block_indexes is None:
+            global_block_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
+        self.global_blocks = frozenset(range(depth) if not window_size else
+                                       _indexes('global_block_indexes', global_block_indexes, depth))
+        self.out_indices = tuple(_indexes('out_indices', out_indices, depth))
+        self.num_prefix = self._drop_prefix() if prefix_tokens == 'drop' else self.net.num_prefix_tokens
+        if out_type in ('cls_token', 'cls_avg') and (not self.num_prefix or self.net.cls_token is None):
+            raise UserError(f'out_type={out_type!r} requires a class token; choose avg_featmap')
+        if final_norm is None:
+            final_norm = out_type != 'featmap'
+        self.positions = positions if positions != 'auto' else _default_positions(model, self.net)
+        self.window_size, self.rope_in_windows, self.out_type = window_size, rope_in_windows, out_type
+        self.frozen_stages, self.with_cp = frozen_stages, with_cp
+        self.embed_dim = self.net.embed_dim
+        self.patch_size = self.net.patch_embed.patch_size[0]
+        channels = 2 * self.embed_dim if out_type == 'cls_avg' else self.embed_dim
+        self.out_channels = (channels,) * len(self.out_indices)
+        self.out_strides = (self.patch_size,) * len(self.out_indices)
+        self._remove_unused(final_norm)
+        if isinstance(getattr(self.net, 'rope', None), RotaryEmbeddingDinoV3):
+            # published periods are rounded to bfloat16: keep those of the checkpoint instead of computing them again
+            self.net.rope.register_buffer('periods', self.net.rope.periods, persistent=True)
+        self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
+
+    def _drop_prefix(self) -> int:
+        """Remove the class and register tokens; return the number that is left."""
+        for name in ('cls_token', 'reg_token', 'dist_token'):
+            if getattr(self.net, name, None) is not None:
+                setattr(self.net, name, None)
+        for block in self.net.blocks:
+            if hasattr(block.attn, 'num_prefix_tokens'):
+                block.attn.num_prefix_tokens = 0
+        return 0
+
+    def _remove_unused(self, final_norm: bool) -> None:
+        """Remove parameters that the outputs do not depend on; DDP requires a gradient for every parameter."""
+        for name in ('head', 'head_dist', 'fc_norm', 'attn_pool'):
+            if getattr(self.net, name, None) is not None:
+                setattr(self.net, name, nn.Identity())
+        if not final_norm:
+            self.net.norm = nn.Identity()
+        elif isinstance(self.net.norm, nn.Identity):  # the model pools before its norm
+            raise UserError('final_norm=True, but this model has no norm after its blocks; set final_norm=False or '
+                            "model_args=dict(global_pool='token')")
+        last = max(self.out_indices)
+        if last + 1 < len(self.net.blocks):
+            self.net.blocks = self.net.blocks[:last + 1]
+
+    def reset_parameters(self) -> None:
+        """Initialize as timm does."""
+        self.net.init_weights()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_channels, H, W) -> one map (B, C, H / patch, W / patch), or vector (B, C), per output."""
+        tokens, hw = self.forward_tokens(x)
+        return tuple(self._output(self.net.norm(each), hw) for each in tokens)
+
+    def forward_tokens(self, x: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """Return the tokens after each block of ``out_indices``, before the last norm.
+
+        Args:
+            x: (B, in_channels, H, W).
+
+        Returns:
+            Tensors (B, num_prefix + H / patch * W / patch, C), and the grid (H / patch, W / patch).
+        """
+        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
+            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of patch_size={self.patch_size}; '
+                            'set pad_size_divisor in the data_preprocessor')
+        net = self.net
+        x = net.patch_embed.norm(net.patch_embed.proj(x).permute(0, 2, 3, 1))
+        hw = (x.shape[1], x.shape[2])
+        x = self._embed(x, hw)
+        ropes = self._ropes(hw, len(x))
+        outs = []
+        for i, rope in enumerate(ropes):
+            args = (x, i, hw, rope)
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(self._run_block, *args, use_reentrant=False)
+            else:
+                x = self._run_block(*args)
+            if i in self.out_indices:
+                outs.append(x)
+        return outs, hw
+
+    def _embed(self, x_bhwc: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(B, H, W, C) -> (B, prefix + H * W, C) with the absolute positions and the prefix tokens."""
+        net, x = self.net, x_bhwc.flatten(1, 2)
+        prefix = [token.expand(len(x), -1, -1) for name in ('cls_token', 'dist_token', 'reg_token')
+                  if (token := getattr(net, name, None)) is not None]
+        if net.pos_embed is not None:
+            slots = net.pos_embed.shape[1] - _grid_size(net)[0] * _grid_size(net)[1]
+            x = x + resize_positions(net.pos_embed[:, slots:], _grid_size(net), hw, self.positions)
+            if prefix and slots:
+                prefix = [torch.cat(prefix, 1) + net.pos_embed[:, :slots]]
+        x = net.pos_drop(torch.cat([*prefix, x], 1) if prefix else x)
+        return net.norm_pre(x) if hasattr(net, 'norm_pre') else x
+
+    def _ropes(self, hw: tuple[int, int], batch: int) -> list[Tensor | None]:
+        """Return the table of rotary embeddings of each block, in windows where the block has windows."""
+        net = self.net
+        if getattr(net, 'rope', None) is None:
+            return [None] * len(net.blocks)
+        per_block = bool(getattr(net, 'rope_mixed', False))
+        whole = net.rope.get_embed(shape=list(hw))
+        if self.rope_in_windows == 'restart' and self.window_size:
+            windowed = net.rope.get_embed(shape=[self.window_size, self.window_size])
+        known: dict[bool, Tensor] = {}
+        ropes: list[Tensor | None] = []
+        for i in range(len(net.blocks)):
+            is_global = i in self.global_blocks
+            if not per_block and is_global in known:
+                ropes.append(known[is_global])
+                continue
+            table = whole[i] if per_block else whole
+            if not is_global:
+                if self.rope_in_windows == 'restart':
+                    table = windowed[i] if per_block else windowed
+                else:
+                    table = partition_rope(table, hw, self.window_size, batch)
+            known[is_global] = table
+            ropes.append(table)
+        return ropes
+
+    def _run_block(self, x: Tensor, index: int, hw: tuple[int, int], rope: Tensor | None) -> Tensor:
+        block, window = self.net.blocks[index], self.window_size
+        if index in self.global_blocks:
+            return run_block(block, x, self._attention(block, hw, rope))
+        attend = self._attention(block, (window, window), rope)
+        return run_block(block, x, lambda tokens: attend_in_windows(attend, tokens, hw, window, self.num_prefix))
+
+    def _attention(self, block: Any, hw: tuple[int, int], rope: Tensor | None) -> Callable[[Tensor], Tensor]:
+        if isinstance(block, beit.Block):
+            return partial(beit_attention, block.attn, hw=hw, num_prefix=self.num_prefix)
+        return block.attn if rope is None else partial(block.attn, rope=rope)
+
+    def _output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
+        patches = x[:, self.num_prefix:]
+        if self.out_type == 'featmap':
+            return patches.transpose(1, 2).unflatten(2, hw)
+        parts = {'cls_token': [x[:, 0]], 'avg_featmap': [patches.mean(1)], 'cls_avg': [x[:, 0], patches.mean(1)]}
+        return torch.cat(parts[self.out_type], 1)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of blocks."""
+        return len(self.net.blocks)
+
+    def get_layer_id(self, name: str) -> int:
+        """Return 0 for the embeddings, i + 1 for block i and depth + 1 for the last norm."""
+        name = name.removeprefix('net.')
+        if name.startswith('blocks.'):
+            return int(name.split('.')[1]) + 1
+        return self.num_layers + 1 if name.startswith('norm.') else 0
+
+    @property
+    def stem_weight(self) -> str:
+        """Name of the weight with the input channels."""
+        return 'net.patch_embed.proj.weight'
+
+    def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
+        """Resize the table of absolute positions and the patch kernel (FlexiViT, arXiv 2212.08013, section 3.4)."""
+        if name == self.stem_weight and value.shape[:2] == own.shape[:2]:
+            return resample_patch_embed(value.float(), list(own.shape[2:]))
+        if name == 'net.pos_embed' and value.shape[2] == own.shape[2]:
+            rows, columns = _grid_size(self.net)
+            slots = own.shape[1] - rows * columns
+            side = round((value.shape[1] - slots) ** 0.5)
+            if slots + side * side == value.shape[1]:
+                grid = resize_positions(value[:, slots:], (side, side), (rows, columns), 'antialias')
+                return torch.cat([value[:, :slots], grid], 1)
+        return None
+
+    def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
+        """Return the embeddings and the first ``frozen_stages`` blocks."""
+        net = self.net
+        parts = [getattr(net, name, None) for name in ('patch_embed', 'pos_embed', 'cls_token', 'dist_token',
+                                                       'reg_token', 'norm_pre', 'rope')]
+        return [*(part for part in parts if part is not None), *net.blocks[:self.frozen_stages]]
+
+
+def resize_positions(grid: Tensor, old_hw: tuple[int, int], hw: tuple[int, int], how: str) -> Tensor:
+    """Resize a grid of absolute positions.
+
+    Args:
+        grid: (1, old H * old W, C).
+        old_hw: old H and W.
+        hw: H and W of the result.
+        how: 'antialias', 'bicubic' or 'offset', see :class:`TimmViTDet`. The code of DINOv2 without registers passes
+            ``(H + 0.1) / old H`` to the interpolation as scale factor, which then enters the sampling positions.
+
+    Returns:
+        (1, H * W, C).
+    """
+    if tuple(old_hw) == tuple(hw):
+        return grid
+    maps = grid.unflatten(1, old_hw).permute(0, 3, 1, 2).to(torch.promote_types(grid.dtype, torch.float32))
+    if how == 'offset':
+        factors = tuple((new + 0.1) / old for new, old in zip(hw, old_hw))
+        maps = F.interpolate(maps, scale_factor=factors, mode='bicubic', recompute_scale_factor=False)
+    else:
+        maps = F.interpolate(maps, size=hw, mode='bicubic', antialias=how == 'antialias')
+    return maps.flatten(2).transpose(1, 2).to(grid.dtype)
+
+
+def _build(model: str | dict, args: dict[str, Any]) -> Any:
+    create: Callable[..., Any]
+    if isinstance(model, dict):
+        spec = dict(model)
+        family = spec.pop('family', None)
+        if family not in _FAMILIES:
+            raise UserError(f'model: family={family!r} is unknown; choose one of {", ".join(_FAMILIES)}')
+        create, what = _FAMILIES[family], family
+        args = {**spec, **args}
+        accepted = inspect.signature(create).parameters
+    else:
+        if not timm.is_model(model):
+            similar = timm.list_models(f'*{model.split("_")[-1]}*')[:5] if isinstance(model, str) else []
+            raise UserError(f'model={model!r} is not a model of timm {timm.__version__}'
+                            + (f'; similar names: {", ".join(similar)}' if similar else ''))
+        create, what = partial(timm.create_model, model), model
+        module = timm.model_entrypoint(model).__module__.rsplit('.', 1)[-1]
+        if module not in _MODULES:
+            raise _not_plain(what)
+        accepted = inspect.signature(beit.Beit if module == 'beit' else eva.Eva).parameters
+    if 'dynamic_img_size' in accepted:
+        args['dynamic_img_size'] = True  # rotary embeddings for any grid
+    try:
+        if 'patch_size' in args and 'img_size' not in args:  # the same grid of positions for another patch size
+            with torch.device('meta'):
+                grid = _grid_size(create(num_classes=0, **{key: args[key] for key in args if key != 'patch_size'}))
+            args['img_size'] = tuple(side * args['patch_size'] for side in grid)
+        net: Any = create(num_classes=0, **args)
+    except TypeError as error:
+        raise UserError(f'model {what}: {error}') from error
+    if not isinstance(net, tuple(_FAMILIES.values())) or not hasattr(net.patch_embed, 'proj'):
+        raise _not_plain(what)
+    if getattr(net, 'rel_pos_bias', None) is not None:
+        raise UserError(f'{what}: shared relative positions of BEiT pre-training are not supported; use one table per '
+                        'block')
+    return net
+
+
+def _not_plain(what: str) -> UserError:
+    return UserError(f"model: {what} is not a plain ViT ({', '.join(_FAMILIES)} of timm); for SAM's image encoder use "
+                     "type='ViTDet'")
+
+
+def _grid_size(net: Any) -> tuple[int, int]:
+    """Return the rows and columns of the table of absolute positions."""
+    rows, columns = net.patch_embed.grid_size
+    return rows, columns
+
+
+def _default_positions(model: str | dict, net: Any) -> str:
+    is_dinov2 = isinstance(model, str) and 'dinov2' in model
+    return 'offset' if is_dinov2 and getattr(net, 'reg_token', None) is None and 'reg' not in model else 'antialias'
+
+
+def _indexes(name: str, indexes: Sequence[int], depth: int) -> list[int]:
+    if wrong := [i for i in indexes if not -depth <= i < depth]:
+        raise UserError(f'{name}: {wrong} are outside a backbone of {depth} blocks')
+    return [i % depth for i in indexes]

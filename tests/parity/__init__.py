@@ -1,4 +1,4 @@
-"""Comparison with reference outputs of official implementations; importing this package registers all kinds of cases."""
+"""Comparison of this project with reference outputs of the official implementations."""
 
 from tests.parity import (  # noqa: F401  registers kinds
     convnext,

@@ -13,7 +13,7 @@ from vitdet_plugin.utils.text import suggest
 
 _LENGTHS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
 _OURS = {'ResumableEpochLoop': 'EpochBasedTrainLoop', 'ResumableIterLoop': 'IterBasedTrainLoop'}
-_WARM_UPS = ('LinearLR', 'ConstantLR', 'LinearParamScheduler', 'ConstantParamScheduler')
+_WARM_UPS = ('LinearLR', 'ConstantLR', 'WarmupLR', 'LinearParamScheduler', 'ConstantParamScheduler')
 
 
 def drop_idle_schedulers(cfg: Config) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from PIL import Image
 from pycocotools import mask as mask_utils
 
 from tests.end_to_end.tiny_set import CLASSES, CONFIG, write_tiny_set
@@ -134,6 +135,30 @@ def test_options_change_the_config(files, options):
     assert len(detector.predict(files / 'wide.png', score_thr=0)[0]) == 2
 
 
+def test_images_in_memory(files, detector):
+    array = cv2.imread(str(files / 'wide.png'))
+    expected, *others = detector.predict([array, Image.open(files / 'wide.png'), (files / 'wide.png').read_bytes(),
+                                          torch.from_numpy(array[..., ::-1].copy()).permute(2, 0, 1)], score_thr=0)
+    for found in others:
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+    assert detector.predict([]) == []
+
+
+def test_a_broken_file_in_a_folder_is_a_warning(files, detector, tmp_path):
+    (tmp_path / 'good.png').write_bytes((files / 'wide.png').read_bytes())
+    (tmp_path / 'bad.png').write_bytes((files / 'wide.png').read_bytes()[:100])
+    with pytest.warns(UserWarning, match='left out: .*bad.png cannot be read'):
+        found, = detector.predict(tmp_path)
+    assert found.path == str(tmp_path / 'good.png')
+
+
+def test_random_weights_are_a_warning():
+    with pytest.warns(UserWarning, match='no checkpoint was given: the weights of the model are random'):
+        Inferencer.load(CONFIG, device='cpu')
+    with pytest.raises(UserError, match='Inferencer.load'):
+        Inferencer('vitdet_demo')
+
+
 def test_errors_are_one_line(files, detector, tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'not an image')
     (tmp_path / 'empty').mkdir()
@@ -149,7 +174,7 @@ def test_errors_are_one_line(files, detector, tmp_path):
         (lambda: detector.predict(tmp_path / 'nothing.jpg'), 'nothing.jpg does not exist'),
         (lambda: detector.predict(tmp_path / 'empty'), 'holds no images'),
         (lambda: detector.predict(tmp_path / 'broken.jpg'), 'broken.jpg cannot be read'),
-        (lambda: detector.predict(np.zeros((4, 4), np.uint8)), 'image array: expected (H, W, 3)'),
+        (lambda: detector.predict(np.zeros((4, 4, 2), np.uint8)), 'image array: expected (H, W, 3)'),
     ]:
         with pytest.raises(UserError, match=re.escape(words)) as caught:
             call()

@@ -64,8 +64,9 @@ def test_files_folders_and_arrays(files, classifier, tmp_path):
     np.testing.assert_array_equal(results[0].scores, results[1].scores)
     assert [found.path for found in results] == [str(path), None, *(str(files / 'set/val' / name / '0.png')
                                                                     for name in CLASSES)]
-    assert sorted(path.name for path in (tmp_path / 'o u t').iterdir()) == [
-        '0.jpg', '0_2.jpg', '0_3.jpg', '9 b.jpg', 'image_1.jpg']
+    out = tmp_path / 'o u t'
+    assert sorted(str(path.relative_to(out)) for path in out.rglob('*.jpg')) == sorted([
+        '9 b.jpg', 'image_1.jpg', *(f'{name}/0.jpg' for name in CLASSES)])
 
 
 def test_names_of_the_checkpoint_of_the_config_and_none(files):

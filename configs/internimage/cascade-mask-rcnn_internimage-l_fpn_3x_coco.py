@@ -13,7 +13,7 @@ train_dataloader = dict(dataset=dict(pipeline=_base_.multiscale_crop_pipeline))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=2e-4))
 auto_scale_lr = dict(base_batch_size=batch)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)

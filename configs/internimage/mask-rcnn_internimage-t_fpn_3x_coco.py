@@ -9,7 +9,7 @@ milestones = [max_iters * epoch // epochs for epoch in (27, 33)]
 
 train_dataloader = dict(dataset=dict(pipeline=_base_.multiscale_crop_pipeline))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
+    dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters)

@@ -13,7 +13,7 @@ val_interval = _base_.val_interval * accumulate
 train_dataloader = dict(batch_size=batch_size)
 optim_wrapper = dict(accumulative_counts=accumulate)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup * accumulate),
+    dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup * accumulate),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)

@@ -14,7 +14,7 @@ model = dict(backbone=dict(with_cp=True))  # activations are computed again in t
 train_dataloader = dict(batch_size=batch_size)
 optim_wrapper = dict(type='AutocastOptimWrapper', dtype='bf16', accumulative_counts=accumulate)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup * accumulate),
+    dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup * accumulate),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=val_interval)

@@ -38,7 +38,7 @@ test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup),
+    dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=_base_.warmup),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=30_000)

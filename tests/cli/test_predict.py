@@ -29,7 +29,35 @@ def test_draws_and_records(folder, capsys):
     record = json.loads((folder / 'out' / 'predictions.json').read_text())
     assert [len(found['boxes']) for found in record] == [len(found['masks']) for found in record]
     assert all(score >= 0.1 for found in record for score in found['scores'])
-    assert capsys.readouterr().out.splitlines()[-1].startswith('2 images in')
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f'2 images in {folder}/out, boxes and masks in {folder}/out/predictions.json')
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_predicted(folder, tmp_path, capsys):
+    for name, content in [('x/im.jpg', None), ('y/im.jpg', None), ('y/cut.jpg', 300), ('y/._im.jpg', 9)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((folder / 'set/images/001.jpg').read_bytes()[:content])
+    out = tmp_path / 'out'
+    words = [str(CONFIG), str(folder / 'w.pth'), '--device', 'cpu', '--out', str(out)]
+    assert predict.main([*words, str(tmp_path)]) == 1
+    assert sorted(str(file.relative_to(out)) for file in out.rglob('*.jpg')) == ['x/im.jpg', 'y/im.jpg']
+    assert len(json.loads((out / 'predictions.json').read_text())) == 2
+    errors = capsys.readouterr().err
+    assert 'y/cut.jpg cannot be read as an image' in errors and 'y/._im.jpg cannot be read' in errors
+    assert errors.splitlines()[-1] == '2 of 4 images were left out: they cannot be read'
+    assert predict.main([*words, str(tmp_path / 'y' / 'cut.jpg')]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f'error: {tmp_path}/y/cut.jpg cannot be read')
+    assert predict.main([*words, str(tmp_path / 'y' / '*cut.jpg'), str(tmp_path / 'y' / '._im.jpg')]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == 'error: none of the 2 images can be read'
+
+
+def test_only_what_the_model_predicts_is_announced(folder, tmp_path, capsys):
+    options = ['model.type=FasterRCNN', 'model.roi_head.mask_head=None', 'model.roi_head.mask_roi_extractor=None']
+    state = torch.load(folder / 'w.pth', weights_only=True)['state_dict']
+    torch.save({name: value for name, value in state.items() if 'mask_head' not in name}, tmp_path / 'boxes.pth')
+    assert predict.main([str(CONFIG), str(tmp_path / 'boxes.pth'), str(folder / 'set/images/001.jpg'), '--out',
+                         str(tmp_path / 'out'), '--cfg-options', *options]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f'boxes in {tmp_path}/out/predictions.json')
 
 
 def test_an_error_is_one_line(folder, capsys):

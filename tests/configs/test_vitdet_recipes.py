@@ -1,8 +1,10 @@
 """The ViTDet configs equal the recipes of the references."""
 
 import pytest
+from mmdet.registry import TASK_UTILS
 
-from tests.configs.loading import built, groups_of, load
+from tests.configs.loading import NAMES, built, groups_of, load
+from vitdet_plugin.config.loading import load_config
 
 COCO_100EP = (163_889, 177_546), 184_375
 COCO_75EP = (122_916, 133_159), 138_281
@@ -75,3 +77,36 @@ def test_boxes_without_masks():
     assert not built('vitdet/faster-rcnn_vitdet-b_lsj-100e_coco').roi_head.with_mask
     assert not any(step.get('with_mask') for step in cfg.train_dataloader.dataset.pipeline)
     assert cfg.val_evaluator.metric == cfg.test_evaluator.metric == 'bbox'
+
+
+def test_weight_decay_as_in_each_recipe():
+    """detectron2 exempts LayerNorm and ``pos_embed`` for B and L, but nothing for H."""
+    for name in RECIPES:
+        exempt = [n for group in groups_of(load(name), built(name)) if not group['weight_decay']
+                  for n in group['param_names']]
+        if 'vitdet-h' in name:
+            assert not exempt, name
+        else:
+            assert 'backbone.pos_embed' in exempt and 'backbone.blocks.0.norm1.weight' in exempt, name
+            assert not any('rel_pos' in n or n.startswith(('neck.', 'roi_head.')) for n in exempt), name
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if 'mask-rcnn' in name or name.startswith('vitdet')])
+def test_anchors_are_matched_as_in_the_source_of_each_recipe(name):
+    model = load(name).model
+    assigner, sampler = model.train_cfg.rpn.assigner, model.train_cfg.rpn.sampler
+    if ('_fpn_' in name and 'demo' not in name) or 'easycv' in name:
+        assert (assigner.type, assigner.min_pos_iou, sampler.type) == ('MaxIoUAssigner', 0.3, 'RandomSampler')
+    else:
+        assert (assigner.type, sampler.type) == ('Detectron2Assigner', 'Detectron2Sampler')
+    assert (assigner.pos_iou_thr, assigner.neg_iou_thr, assigner.match_low_quality) == (0.7, 0.3, True)
+    if model.roi_head.get('mask_head'):
+        expected = 'Detectron2MaskHead' if assigner.type == 'Detectron2Assigner' else 'FCNMaskHead'
+        assert model.roi_head.mask_head.type == expected
+
+
+def test_the_convention_of_mmdet_by_options():
+    cfg = load_config('vitdet_100e', ['model.train_cfg.rpn.assigner.type=MaxIoUAssigner',
+                                      'model.train_cfg.rpn.assigner.min_pos_iou=0.3'])
+    assigner = TASK_UTILS.build(cfg.model.train_cfg.rpn.assigner)
+    assert type(assigner).__name__ == 'MaxIoUAssigner' and assigner.min_pos_iou == 0.3

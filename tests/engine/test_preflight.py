@@ -122,3 +122,18 @@ def test_official_weights_are_loaded_into_the_model(tiny_config, write_mae, key)
 
     assert use(write_mae()[0]) == []
     assert 'mae_16.pth' in texts(use(write_mae(width=16)[0]))[0]
+
+
+def test_masks_of_a_model_without_masks_and_the_metric_of_the_best_checkpoint(tiny_config):
+    tiny_config.default_hooks.checkpoint.save_best = 'coco/segm_mAP'
+    tiny_config.custom_hooks = [dict(type='EarlyStoppingHook', monitor='coco/segm_mAP')]
+    assert texts(inspect_config(tiny_config, ['train', 'val'])) == []
+    tiny_config.val_evaluator.metric = 'bbox'
+    best, stopping = texts(inspect_config(tiny_config, ['train', 'val']))
+    assert best.startswith('default_hooks.checkpoint.save_best=coco/segm_mAP, but segm is not evaluated')
+    assert stopping.startswith('custom_hooks[0].monitor=coco/segm_mAP')
+    tiny_config.model.type = 'FasterRCNN'
+    tiny_config.model.roi_head.mask_head = tiny_config.model.roi_head.mask_roi_extractor = None
+    tiny_config.test_evaluator.metric = ['bbox', 'segm']
+    text, = texts(inspect_config(tiny_config, ['test']))
+    assert text.startswith('test_evaluator: the model predicts no masks, so segm cannot be evaluated; use --eval bbox')

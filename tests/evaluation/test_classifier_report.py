@@ -72,8 +72,16 @@ def test_command_agrees_with_mmpretrain(tmp_path, capsys):
     assert 'has no val_dataloader' in capsys.readouterr().err
 
 
-def test_another_order_of_classes_is_an_error(tmp_path, capsys):
-    root = write_class_folders(tmp_path / 'set', per_class=1)
-    config, weights = write_classifier(tmp_path, root, classes=CLASSES[::-1])
-    assert load_tool('analysis/report').main([config, weights, '--out', str(tmp_path / 'out')]) == 2
-    assert 'in the same order' in capsys.readouterr().err
+def test_classes_in_another_order_are_matched_by_name(tmp_path, capsys):
+    root = write_class_folders(tmp_path / 'set', per_class=2)
+    confusions = []
+    for names in (CLASSES, CLASSES[::-1], ['x', 'y', 'z']):
+        config, weights = write_classifier(tmp_path, root, classes=names)
+        status = load_tool('analysis/report').main([config, weights, '--out', str(tmp_path / 'out')])
+        record = json.loads((tmp_path / 'out' / 'report.json').read_text())
+        assert record['classes'] == list(CLASSES)
+        confusions.append(np.array(record['confusion']))
+    np.testing.assert_array_equal(confusions[1], confusions[0][:, ::-1])  # the same weights, other names
+    output, error = capsys.readouterr()
+    assert 'classes matched by name' in output
+    assert status == 2 and 'its classes are not those of the data set' in error and "'x', 'y', 'z'" in error

@@ -73,7 +73,10 @@ def test_nothing_found(found):
     nothing = [(truth, dict(img_id=truth['img_id'], bboxes=np.zeros((0, 4)), scores=np.zeros(0),
                             labels=np.zeros(0, int))) for truth, _ in found[1]]
     for kind in (FastCocoMetric, CocoMetric):
-        assert evaluate(kind, (found[0], nothing), metric='bbox') == {}
+        metrics = evaluate(kind, (found[0], nothing), metric='bbox')
+        assert metrics['bbox_mAP'] == metrics['bbox_mAP_50'] == 0
+        assert metrics.keys() == evaluate(kind, found, metric='bbox').keys()
+        assert evaluate(kind, (found[0], nothing), metric='proposal')['AR@100'] == 0
 
 
 def test_the_metric_of_mmdet_is_not_changed(found):

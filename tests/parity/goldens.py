@@ -174,4 +174,6 @@ def compare_gradients(verdict: Verdict, model: nn.Module, case: Case, outputs: d
 
 
 def _ratio(error: float, tolerance: float) -> float:
-    return float('inf') if error != error else error / tolerance
+    if error != error or not tolerance:
+        return float('inf') if error else 0.0
+    return error / tolerance

@@ -69,12 +69,21 @@ def run_easycv(case: Case) -> Verdict:
     return _run_pyramid(case, norm)
 
 
-def detector_config(config: dict) -> dict:
-    """Return the model of the published config (Mask or Cascade Mask R-CNN) with the sizes of the case."""
+def published_config(config: dict) -> Config:
+    """Return the published config, Mask or Cascade Mask R-CNN.
+
+    Raises:
+        UserError: If the configs are not installed.
+    """
     path = _CONFIGS / _PARENTS[config['cascade']]
     if not path.is_file():
         raise UserError(f'{path} does not exist. Run the cases of complete detectors from a checkout.')
-    model = Config.fromfile(path).model
+    return Config.fromfile(path)
+
+
+def detector_config(config: dict) -> dict:
+    """Return the model of the published config with the sizes of the case."""
+    model = published_config(config).model
     width, classes, rpn, test = config['out_channels'], config['num_classes'], config['rpn'], config['test']
     model.backbone = backbone_config(config)
     model.neck.update(in_channels=config['embed_dim'], out_channels=width)

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from tests.backbones.registered import BACKBONES, image, tiny
-from tests.datasets.tiny_classes import write_class_folders
+from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
@@ -180,8 +180,9 @@ def test_command_on_a_classifier(tmp_path, capsys):
     command = load_tool('analysis/cam').main
     out = tmp_path / 'the maps'
     assert command([config, weights, str(root), '--out', str(out), '--classes', 'Maize', '0', '--device', 'cpu']) == 0
-    assert sorted(path.name for path in out.iterdir()) == ['00.jpg', '00_2.jpg', '00_3.jpg']
-    assert cv2.imread(str(out / '00_3.jpg')).std() > 10
+    assert sorted(str(path.relative_to(out)) for path in out.rglob('*.jpg')) == sorted(
+        f'{name}/00.jpg' for name in CLASSES)
+    assert cv2.imread(str(out / CLASSES[2] / '00.jpg')).std() > 10
     assert command([config, weights, str(root), '--out', str(out), '--classes', 'Mais']) == 2
     assert 'did you mean Maize' in capsys.readouterr().err
 

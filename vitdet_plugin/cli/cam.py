@@ -1,6 +1,7 @@
 """``vitdet cam CONFIG CHECKPOINT IMAGE… --out DIR``: draw class activation maps."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         prog=prog, description='Draw class activation maps (Grad-CAM and related methods) over images: of the '
                                'predicted class of a classifier, of each detected box of a detector.')
     add_model_arguments(parser)
-    parser.add_argument('inputs', nargs='+', metavar='IMAGE', help='images and folders of images')
+    parser.add_argument('inputs', nargs='+', metavar='IMAGE', help='images, folders of images, patterns and videos')
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn images')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='classifiers: explain these classes (names or numbers) instead of the predicted one')
@@ -29,27 +30,38 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     return run(parse(build_parser(prog), argv), cam_command)
 
 
-def cam_command(args: argparse.Namespace) -> None:
+def cam_command(args: argparse.Namespace) -> int:
     import cv2
 
-    from vitdet_plugin.engine.inference import expand, out_paths
+    from vitdet_plugin.engine.image_sources import find_images, out_paths
     from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import track
     from vitdet_plugin.visualization.cam import DEFAULT, CamExplainer
     from vitdet_plugin.visualization.heat import draw_heat_maps
     check_output_path('--out', args.out, is_folder=True)
-    paths = list(expand(args.inputs))
+    sources = find_images(args.inputs)
     loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
     labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]
     explainer, out = CamExplainer(loaded, args.method or DEFAULT), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    targets = out_paths(paths, out)
-    for path, target in zip(paths, track(targets, len(targets), 'images')):
-        image, heat_maps = explainer(path, labels, args.most, args.score_thr)
-        drawn = draw_heat_maps(image, heat_maps, loaded.classes, f'{path.parent.name}/{path.name}')
+    faults = []
+    for source, target in track(zip(sources, out_paths(sources, out)), len(sources), 'images'):
+        try:
+            image, heat_maps = explainer(source.content(), labels, args.most, args.score_thr)
+        except UserError as error:
+            if len(sources) == 1:
+                raise
+            faults.append(source.name)
+            print(f'left out: {error}', file=sys.stderr, flush=True)
+            continue
+        title = source.name if source.path is None else f'{source.path.parent.name}/{source.path.name}'
+        drawn = draw_heat_maps(image, heat_maps, loaded.classes, title)
+        target.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(target), drawn[..., ::-1])
-    print(f'{len(paths)} images in {out}')
+    print(f'{len(sources) - len(faults)} images in {out}')
+    return 1 if faults else 0
 
 
 def _label(name: str, classes: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ Nothing here imports torch or mmengine, so that ``--help`` and errors in argumen
 
 import argparse
 import atexit
+import glob
 import os
 import sys
 import time
@@ -120,7 +121,8 @@ def check_inputs(args: argparse.Namespace) -> None:
             find_config(config)
     for name, advice in _INPUT_FILES.items():
         for path in _paths(args, name):
-            if '://' not in path and not os.path.exists(path):
+            is_pattern = name == 'inputs' and glob.has_magic(path)
+            if '://' not in path and not is_pattern and not os.path.exists(path):
                 raise UserError(f'{path} does not exist; {advice}')
     split_options(getattr(args, 'cfg_options', ()))
 

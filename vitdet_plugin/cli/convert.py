@@ -53,7 +53,7 @@ def convert_command(args: argparse.Namespace) -> None:
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')
     names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None
-    model = load_model(args.config, device='cpu').model if args.config else None
+    model = load_model(args.config, device='cpu', expects_random=True).model if args.config else None
     with trusted() if args.trust else contextlib.nullcontext():  # the only caller of trusted()
         print(convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
                                  allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names))

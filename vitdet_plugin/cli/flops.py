@@ -39,8 +39,8 @@ def flops_command(args: argparse.Namespace) -> None:
     shape = tuple((args.shape * 2)[:2]) if args.shape else None
     records = []
     for config in args.configs:
-        found = measure(load_model(config, None, args.device, args.cfg_options), shape, args.repeats,
-                        not args.no_trace)
+        found = measure(load_model(config, None, args.device, args.cfg_options, expects_random=True), shape,
+                        args.repeats, not args.no_trace)
         found.name = config
         records.append(found.as_dict())
         print(found, end='\n\n', flush=True)

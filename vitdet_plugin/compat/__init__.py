@@ -5,6 +5,7 @@
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
 ``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
 ``resize``             images are resized to at least one pixel
+``coco_api``           labels follow the class names; evaluation of files without masks, ``iscrowd`` or results
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
 ``safe_load``          checkpoints are read without executing anything from them
@@ -25,7 +26,7 @@ from importlib import import_module
 from vitdet_plugin.compat.patching import PatchRecord, records
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
-_OF_MMDET = ('mmdet_precision', 'coco_files', 'resize')
+_OF_MMDET = ('mmdet_precision', 'coco_files', 'coco_api', 'resize')
 _MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step')
 
 

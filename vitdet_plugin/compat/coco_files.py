@@ -3,8 +3,6 @@
 import functools
 import json
 
-import numpy as np
-
 from vitdet_plugin.compat.coco_content import number_annotations, prepare_coco
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
@@ -16,7 +14,6 @@ _API = 'mmdet.datasets.api_wrappers.COCO'
 _READ = Patch(_API, '__init__', upstream=_UPSTREAM,
               why='text ids, missing keys, repeated category names and annotation id 0 give errors or wrong results')
 _RESULTS = Patch(_API, 'loadRes', upstream=_UPSTREAM, why='results refer to ids as the file has them, also as text')
-_TO_RLE = Patch(_API, 'annToRLE', upstream=_UPSTREAM, why='an annotation without a mask is an IndexError or KeyError')
 _WRITE = Patch('mmdet.evaluation.metrics.CocoMetric', 'results2json', upstream=_UPSTREAM,
                why='predictions are written with the ids of the file')
 _MASKS = Patch('mmdet.datasets.transforms.LoadAnnotations', '_process_masks', upstream=_UPSTREAM,
@@ -29,7 +26,6 @@ def install() -> None:
     """Replace how mmdet reads COCO files, loads masks and writes predictions, once."""
     _READ.install(_read_prepared)
     _RESULTS.install(_load_results)
-    _TO_RLE.install(_mask_or_empty)
     _WRITE.install(_write_original_ids)
     _MASKS.install(_process_any_mask)
     _CLASSES.install(_read_clean_names)
@@ -75,18 +71,6 @@ def _load_results(load):
         return load(self, results)
 
     return load_any_ids
-
-
-def _mask_or_empty(to_rle):
-    @functools.wraps(to_rle)
-    def encode(self, annotation):
-        if annotation.get('segmentation'):
-            return to_rle(self, annotation)
-        from pycocotools import mask as operations
-        image = self.imgs[annotation['image_id']]
-        return operations.encode(np.zeros((image['height'], image['width']), np.uint8, order='F'))
-
-    return encode
 
 
 def _write_original_ids(results2json):

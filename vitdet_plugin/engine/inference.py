@@ -1,7 +1,7 @@
-"""Shared by detectors and classifiers in prediction: input images, checkpoints, test pipelines."""
+"""Shared by detectors and classifiers in prediction: checkpoints and test pipelines."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
-from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
+from vitdet_plugin.engine.image_sources import bgr_array, is_cut_jpeg
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 
@@ -43,12 +43,6 @@ def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:
     if lacking:
         raise UserError(f'{path} has no weights for {", ".join(lacking)}; it can initialize training, but '
                         'not predict')
-
-
-def checkpoint_classes(content: Mapping) -> tuple[str, ...] | None:
-    """Class names stored in a checkpoint by training, or None."""
-    classes = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
-    return tuple(classes) if classes else None
 
 
 def config_classes(cfg: Config) -> Sequence[str]:
@@ -90,60 +84,20 @@ class TestPipeline:
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
 
     def __call__(self, source: Path | np.ndarray) -> dict[str, Any]:
-        """Return the model input of an image file or of an array (H, W, 3).
+        """Return the model input of an image file or of an array (H, W, 3) in BGR order.
 
         Raises:
             UserError: A file or array that is not an image.
         """
         if isinstance(source, np.ndarray):
-            if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
-                raise UserError(f'image array: expected (H, W, 3) uint8 in BGR order, got {source.shape} '
-                                f'{source.dtype}')
+            source = bgr_array(source)
             size = source.shape[:2]
             return self._rest(dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size))
         try:
+            if is_cut_jpeg(Path(source)):
+                raise ValueError('the file ends early')
             return self._rest(self._load(dict(img_path=str(source), img_id=0)))
         except Exception as error:  # any error of a decoder
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(f'{source} cannot be read as an image ({reason}); replace it or give another '
                             'file') from error
-
-
-def expand(images: Any) -> Iterator[Path | np.ndarray]:
-    """Yield files and arrays in the given order; images of a folder and its subfolders sorted by path.
-
-    Raises:
-        UserError: A path that does not exist, a folder without images.
-    """
-    if isinstance(images, np.ndarray):
-        yield images
-        return
-    if not isinstance(images, (str, Path)):
-        for each in images:
-            yield from expand(each)
-        return
-    path = Path(images)
-    if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if is_image_file(file) and file.is_file())
-        if not found:
-            raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
-        yield from found
-    elif path.is_file():
-        yield path
-    else:
-        raise UserError(f'{path} does not exist; give an image or a folder of images')
-
-
-def out_paths(sources: Sequence[Path | np.ndarray], out_dir: Path) -> list[Path]:
-    """Return one output path per image; images of equal names in different folders get a number."""
-    paths: list[Path] = []
-    taken = set()
-    for number, source in enumerate(sources):
-        stem = f'image_{number}' if isinstance(source, np.ndarray) else source.stem
-        name, count = stem, 1
-        while name in taken:
-            count += 1
-            name = f'{stem}_{count}'
-        taken.add(name)
-        paths.append(out_dir / f'{name}.jpg')
-    return paths

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
+from vitdet_plugin.checkpoints.class_order import stored_classes
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.registry import is_classifier
-from vitdet_plugin.engine.inference import (
-    check_complete,
-    checkpoint_classes,
-    config_classes,
-    find_checkpoint,
-    fit_classifier,
-)
+from vitdet_plugin.engine.class_order import both, check_labels, order_of_data
+from vitdet_plugin.engine.inference import check_complete, config_classes, find_checkpoint, fit_classifier
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.output import suppress_logs, suppress_output
@@ -53,15 +51,17 @@ class LoadedModel:
 
 @keep_files()
 def load_model(config: str | Path | Config, checkpoint: str | Path | None = None,
-               device: str | torch.device | None = None, options: Sequence[str] = ()) -> LoadedModel:
+               device: str | torch.device | None = None, options: Sequence[str] = (),
+               expects_random: bool = False) -> LoadedModel:
     """Build the model of a config and load its weights.
 
     Args:
         config: File, name of a shipped config, or a loaded config.
         checkpoint: A file of this project or in a known official format, or a work directory (its best checkpoint, or
-            else the newest). With None the weights are random.
+            else the newest). With None the weights are random, which is a warning.
         device: By default the GPU if there is one.
         options: ``KEY=VALUE`` changes to the config.
+        expects_random: Whether the caller expects random weights and no warning is needed.
 
     Raises:
         UserError: Broken config, no model in it, or a checkpoint that does not fit.
@@ -72,10 +72,13 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         raise UserError(f'config {cfg.filename} has no model; give the config of a detector or classifier')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     path = find_checkpoint(Path(checkpoint)) if checkpoint is not None else None
-    classes = checkpoint_classes(load_file(path)) if path else None
+    classes = stored_classes(load_file(path)) if path else None
     cfg = fit_classifier(cfg, classes)
     with user_errors(cfg):
         model = build_model(cfg)
+    if path is None and not expects_random:
+        warnings.warn('no checkpoint was given: the weights of the model are random, and so are its predictions',
+                      stacklevel=3)
     if path is not None:
         report = load_official(model, path, allow_missing=False)
         check_complete(model, report.matched, path)
@@ -116,14 +119,40 @@ def build_dataset(cfg: Config, split: str = 'test') -> Any:
     """Build the data set of a split, with its pipeline.
 
     Raises:
-        UserError: The config has no such split, or its data does not exist.
+        UserError: The config has no such split, its data does not exist, or its labels would be mixed up.
     """
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
         raise UserError(f'config {cfg.filename} has no {split}_dataloader; add it or choose another split')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     with user_errors(cfg), suppress_output():
-        return DATASETS.build(loader.dataset)
+        dataset = DATASETS.build(loader.dataset)
+    check_labels(dataset)
+    return dataset
+
+
+def labels_by_name(loaded: LoadedModel, targets: Sequence[str], split: str) -> np.ndarray | None:
+    """Return the label in a data set of each class of the model, of shape ``(K,)``; None if they are the same.
+
+    Args:
+        loaded: A model with the class names of its checkpoint.
+        targets: Class names of the data set.
+        split: Name of the split for messages.
+
+    Raises:
+        UserError: The classes are not the same.
+    """
+    names = loaded.classes
+    if not names or not targets or list(names) == list(targets):
+        return None
+    order = order_of_data(names, targets, str(loaded.checkpoint), f'give a {split} split with the classes of the '
+                                                                  'checkpoint')
+    labels = np.argsort(order)
+    if (labels == np.arange(len(labels))).all():
+        return None
+    print(f'{loaded.checkpoint}: classes matched by name with those of the {split} split. {both(names, targets)}',
+          flush=True)
+    return labels
 
 
 def predict_dataset(loaded: LoadedModel, dataset: Any, batch_size: int) -> Iterator[Any]:

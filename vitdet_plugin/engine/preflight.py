@@ -22,6 +22,7 @@ from vitdet_plugin.datasets.checks.class_folders import (
     is_folder_dataset,
 )
 from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_slash
+from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
@@ -78,7 +79,7 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings, classes = _check_data(cfg, splits)
     findings += _check_class_counts(cfg, classes)
     model, model_findings = _build(cfg)
-    findings += model_findings + _check_weights(cfg, model, splits, resume)
+    findings += model_findings + _check_masks(cfg, model, splits) + _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
         findings += check_disk(cfg, model)
     return list(dict.fromkeys(findings))
@@ -115,6 +116,8 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
                                                  f'{listed(own)}; first: {listed(classes)}'))
         evaluators = cfg.get(f'{split}_evaluator') or []
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
+        leaves = list(leaf_datasets((loader or {}).get('dataset'), f'{split}_dataloader.dataset'))
+        findings += check_evaluators(split, evaluators, leaves, _selecting(cfg) if split == 'val' else ())
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
@@ -126,6 +129,25 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
                                                  f'{"is a folder" if os.path.isdir(ann_file) else "does not exist"}; '
                                                  f'{hint}'))
     return findings + check_across_splits(cfg, splits), classes
+
+
+def _selecting(cfg: Config) -> list[tuple[str, str]]:
+    """Return (key in the config, metric) of the hooks that read a metric."""
+    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or ()
+    found = [('default_hooks.checkpoint.save_best', each) for each in ([best] if isinstance(best, str) else best)]
+    found += [(f'custom_hooks[{index}].monitor', hook['monitor']) for index, hook in
+              enumerate(cfg.get('custom_hooks') or ()) if isinstance(hook, dict) and hook.get('monitor')]
+    return [(key, each) for key, each in found if isinstance(each, str)]
+
+
+def _check_masks(cfg: Config, model: nn.Module | None, splits: Sequence[str]) -> list[Finding]:
+    """Report evaluators of masks if no part of the model predicts masks."""
+    if model is None or any('mask' in name.lower() or 'mask' in type(part).__name__.lower()
+                            for name, part in model.named_modules() if name):
+        return []
+    return [Finding('error', f'{split}_evaluator: the model predicts no masks, so segm cannot be evaluated; use --eval '
+                             f"bbox in a test, or set {split}_evaluator.metric to 'bbox'")
+            for split in splits if evaluates_masks(cfg.get(f'{split}_evaluator'))]
 
 
 def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:

@@ -18,10 +18,12 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from mmengine.utils import ManagerMixin
 from torch.utils.data import IterableDataset
 
+from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import is_official
+from vitdet_plugin.engine.class_order import check_labels
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
@@ -90,7 +92,7 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
     logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
     if logger.get('type') == 'LoggerHook':
         cfg.default_hooks.logger = {**logger, 'type': 'ProgressHook'}
-    use_safe_hooks(cfg)
+    use_safe_hooks(cfg, strict=not options.skip_preflight)
     if cfg.get('strategy') is not None:
         use_strategy(cfg)
     if launcher != 'none':
@@ -106,10 +108,15 @@ def config_name(cfg: Config) -> str:
     return Path(cfg.filename).stem if cfg.filename else 'config'
 
 
-def use_safe_hooks(cfg: Config) -> None:
-    """Set hooks for atomic checkpoints, exact resume, and an orderly stop on SIGTERM or a non-finite loss.
+def use_safe_hooks(cfg: Config, strict: bool = True) -> None:
+    """Set hooks for atomic checkpoints, exact resume, an orderly stop on SIGTERM or a non-finite loss, and for the
+    classes of checkpoints and the files of evaluators.
 
     Entries of ``default_hooks`` with these names and other types are kept.
+
+    Args:
+        cfg: Changed in place.
+        strict: Whether a checkpoint of other classes than those of the data is an error.
     """
     checkpoint = dict(cfg.default_hooks.get('checkpoint') or {})
     if checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
@@ -117,6 +124,8 @@ def use_safe_hooks(cfg: Config) -> None:
     cfg.default_hooks.setdefault('resume_state', dict(type='ResumeStateHook'))
     cfg.default_hooks.setdefault('nonfinite_loss', dict(type='NonFiniteLossHook'))
     cfg.default_hooks.setdefault('stop', dict(type='StopHook'))
+    cfg.default_hooks.setdefault('class_order', dict(type='ClassOrderHook', strict=strict))
+    cfg.default_hooks.setdefault('evaluated_files', dict(type='EvaluatedFilesHook'))
 
 
 def use_strategy(cfg: Config) -> None:
@@ -139,6 +148,7 @@ class _Resumable:
 
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
+        check_labels(loader.dataset)
         if not isinstance(loader.dataset, IterableDataset):
             require_objects(loader.dataset)
             fetch_batches_with(loader.dataset, NamedItems(loader.dataset))  # training loops set their own later
@@ -184,10 +194,14 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         if self._resume or not is_official(filename):
             return super().load_checkpoint(filename, *args, **kwargs)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        self.logger.info(str(load_official(model, filename, other_classes=self._train_loop is not None)))
+        report = load_official(model, filename, other_classes=self._train_loop is not None)
+        self.logger.info(str(report))
         self._has_loaded = True
-        checkpoint = dict(state_dict=model.state_dict(), meta={})
+        has_head = any(not name.startswith('backbone.') for name in report.matched)
+        meta = load_file(filename).get('meta') if has_head else None
+        checkpoint = dict(state_dict=model.state_dict(), meta=meta if isinstance(meta, dict) else {})
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # averaged weights start from these too
+        model.load_state_dict(checkpoint['state_dict'])  # reordered if the file has its classes in another order
         return checkpoint
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, predict_dataset
+from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
@@ -83,7 +83,8 @@ def classifier_report(loaded: LoadedModel, split: str = 'test', batch_size: int 
         UserError: If the split does not exist, is empty, has no labels, or has other classes than the checkpoint.
     """
     dataset = build_dataset(loaded.cfg, split)
-    classes = loaded.classes or list(dataset.metainfo.get('classes') or ())
+    classes = list(dataset.metainfo.get('classes') or loaded.classes or ())
+    label_of = labels_by_name(loaded, classes, split)
     truth, scores, files = [], [], []
     for index, sample in enumerate(track(predict_dataset(loaded, dataset, batch_size), len(dataset), 'images')):
         if 'gt_label' not in sample or sample.gt_label.numel() != 1:
@@ -94,12 +95,8 @@ def classifier_report(loaded: LoadedModel, split: str = 'test', batch_size: int 
         files.append(str(sample.get('img_path', index)))
     if not truth:
         raise UserError(f'{split}_dataloader: the dataset has no images. Check its paths.')
-    dataset_classes = list(dataset.metainfo.get('classes') or ())
-    if classes and dataset_classes and classes != dataset_classes:
-        raise UserError(f'the checkpoint was trained with the classes {", ".join(classes)}, but the {split} split has '
-                        f'{", ".join(dataset_classes)}. Use a dataset with the classes of the checkpoint, in the same '
-                        'order.')
-    return build_report(np.array(truth), np.stack(scores), classes, files)
+    columns = slice(None) if label_of is None else np.argsort(label_of)
+    return build_report(np.array(truth), np.stack(scores)[:, columns], classes, files)
 
 
 def build_report(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str] = (),

@@ -6,8 +6,10 @@ import numpy as np
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
 
+from vitdet_plugin.compat.coco_api import evaluation_for_any_file
 from vitdet_plugin.compat.patching import with_globals
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.evaluation.ground_truth import drop_unmeasured
 
 BACKENDS = ('faster_coco_eval', 'pycocotools')
 
@@ -37,6 +39,7 @@ class FastCocoMetric(CocoMetric):
             raise UserError("FastCocoMetric: use_mp_eval=True requires backend='pycocotools'. Remove use_mp_eval or "
                             'set the backend.')
         self.backend = backend
+        self.ann_file = kwargs.get('ann_file', args[0] if args else None)
         self.iou_thrs = np.atleast_1d(self.iou_thrs)  # CocoMetric compares the thresholds elementwise
 
     def compute_metrics(self, results: list) -> dict[str, float]:
@@ -46,8 +49,13 @@ class FastCocoMetric(CocoMetric):
             results: Pairs (ground truth, prediction), one per image, as collected by ``CocoMetric.process``.
 
         Returns:
-            Metric names and values, as from ``CocoMetric``.
+            Metric names and values, as from ``CocoMetric``; those of masks only if the annotation file has masks.
+
+        Raises:
+            UserError: ``segm`` is the only metric, and the annotation file has no masks.
         """
+        if self._coco_api is not None and not self.format_only:
+            drop_unmeasured(self)
         if self.backend == 'pycocotools':
             return super().compute_metrics(results)
         compute = with_globals(CocoMetric.compute_metrics, COCOeval=fast_evaluation())
@@ -63,4 +71,4 @@ def fast_evaluation() -> type:
     class FastCOCOeval(COCOeval_faster):
         summarize = COCOeval.summarize  # always reports mAP at 100 detections, also if more are allowed
 
-    return FastCOCOeval
+    return evaluation_for_any_file(FastCOCOeval)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, predict_dataset
+from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.box_errors import ERRORS, Boxes, match_boxes
 from vitdet_plugin.utils.output import suppress_output
@@ -82,13 +82,15 @@ def detector_report(loaded: LoadedModel, split: str = 'test', score_thr: float =
         score_thr: Lowest score of boxes in the confusion matrix and the error types; AP uses all boxes.
 
     Raises:
-        UserError: If the split does not exist or has no annotated objects.
+        UserError: If the split does not exist, has no annotated objects, or has other classes than the checkpoint.
     """
     cfg = loaded.cfg.copy()
     if split != 'test' and cfg.get('test_dataloader') is not None:
         for_split, for_test = _leaf(cfg[f'{split}_dataloader'].dataset), _leaf(cfg.test_dataloader.dataset)
         for_split.pipeline, for_split.test_mode = for_test.pipeline, True
     dataset = build_dataset(cfg, split)
+    classes = list(dataset.metainfo.get('classes') or loaded.classes or ())
+    label_of = labels_by_name(loaded, classes, split)
     truth = [boxes_of_instances(dataset.get_data_info(index).get('instances', [])) for index in range(len(dataset))]
     files = [dataset.get_data_info(index).get('img_path', str(index)) for index in range(len(dataset))]
     if not any(len(each) for each in truth):
@@ -97,8 +99,9 @@ def detector_report(loaded: LoadedModel, split: str = 'test', score_thr: float =
     for sample in track(predict_dataset(loaded, dataset, batch_size=1), len(dataset), 'images'):
         result = sample.pred_instances
         boxes = result.bboxes.tensor if hasattr(result.bboxes, 'tensor') else result.bboxes
-        found.append(Boxes(boxes.cpu().numpy(), result.labels.cpu().numpy(), result.scores.cpu().numpy()))
-    classes = loaded.classes or list(dataset.metainfo['classes'])
+        labels = result.labels.cpu().numpy()
+        found.append(Boxes(boxes.cpu().numpy(), labels if label_of is None else label_of[labels],
+                           result.scores.cpu().numpy()))
     return build_report(truth, found, classes, files, score_thr)
 
 

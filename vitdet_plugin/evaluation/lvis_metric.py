@@ -70,14 +70,17 @@ class LVISDetMetric(CocoMetric):
         from faster_coco_eval import COCO, COCOeval_faster
         if not detections:
             return dict.fromkeys(_NAMES, 0.0)
-        truth = COCO(self.ann_file)
+        truth = COCO()
+        content = self._coco_api.dataset
+        truth.dataset = {**content, 'annotations': [dict(each) for each in content['annotations']]}
+        truth.createIndex()
         if metric == 'segm':  # without bbox, faster-coco-eval takes the object size from the mask
             detections = [{key: value for key, value in each.items() if key != 'bbox'} for each in detections]
         evaluation = COCOeval_faster(truth, truth.loadRes(detections), metric, lvis_style=True,
                                      print_function=MMLogger.get_current_instance().info)
         evaluation.params.maxDets = [self.max_dets]
         evaluation.params.catIds = sorted(self.cat_ids)
-        evaluation.params.imgIds = sorted(truth.imgs)
+        evaluation.params.imgIds = sorted(truth.imgs if self.img_ids is None else self.img_ids)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

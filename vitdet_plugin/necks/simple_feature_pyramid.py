@@ -93,6 +93,8 @@ class _Level(nn.Module):
         self.resize = nn.Sequential(*resize)
         self.lateral = ConvModule(width, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
         self.output = ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
+        for module in (self.lateral, self.output):
+            module.conv.reset_parameters()  # detectron2 keeps PyTorch's initial weights, ConvModule draws larger ones
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output(self.lateral(self.resize(x)))

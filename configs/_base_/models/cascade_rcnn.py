@@ -9,6 +9,9 @@ _box_head = dict(
     num_classes=80,
     norm_cfg=dict(type='LayerNorm2d', eps=1e-6),
     reg_class_agnostic=True,
+    init_cfg=[dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+              dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
+              dict(type='Caffe2Xavier', override=dict(name='shared_fcs'))],
     loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
     loss_bbox=dict(type='L1Loss', loss_weight=1.0))
 # regression targets are divided by these: detectron2's weights (10, 5), (20, 10), (30, 15)

@@ -39,6 +39,10 @@ model = dict(
             num_classes=80,
             norm_cfg=norm_cfg,
             bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=[0.1, 0.1, 0.2, 0.2]),
+            # detectron2's initial weights; mmdet's differ in shared_fcs
+            init_cfg=[dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+                      dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
+                      dict(type='Caffe2Xavier', override=dict(name='shared_fcs'))],
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
             loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
         mask_roi_extractor=dict(
@@ -47,7 +51,7 @@ model = dict(
             out_channels=256,
             featmap_strides=[4, 8, 16, 32]),
         mask_head=dict(
-            type='FCNMaskHead',
+            type='Detectron2MaskHead',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
@@ -56,9 +60,9 @@ model = dict(
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
     train_cfg=dict(
         rpn=dict(
-            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3,
-                          match_low_quality=True, ignore_iof_thr=-1),
-            sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
+            # every object gets its best anchors; mmdet's convention: type='MaxIoUAssigner', min_pos_iou=0.3
+            assigner=dict(type='Detectron2Assigner', pos_iou_thr=0.7, neg_iou_thr=0.3, match_low_quality=True),
+            sampler=dict(type='Detectron2Sampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
             allowed_border=-1,
             pos_weight=-1,
             debug=False),

@@ -16,7 +16,7 @@ optim_wrapper = dict(
 auto_scale_lr = dict(enable=False, base_batch_size=batch)
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup),
+    dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=val_interval)

@@ -186,7 +186,8 @@ def _check_objects(usable: list[_Usable], annotations: int, images: dict, faults
                 'set iscrowd to 0 where a mask is one object')
         faults['warning', kind] = AnnotationFault('warning', kind, crowds)
     if annotations and not any(each.has_mask and not each.is_crowd for each in usable):
-        kind = f'none of the {annotations} annotations is an object with a usable mask, so no mask is trained on or evaluated'
+        kind = (f'none of the {annotations} annotations is an object with a usable mask, so no mask is trained on or '
+                'evaluated')
         faults['empty', kind] = AnnotationFault('empty', kind, [each.where for each in usable], needs_masks=True)
 
 

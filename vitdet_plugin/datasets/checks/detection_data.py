@@ -109,8 +109,8 @@ def compare_classes(required: Sequence[str], found: Sequence[str],
                     unused: Sequence[str | None] = ()) -> list[tuple[str, str]]:
     """Compare the class names of a config with the categories of a file.
 
-    mmdet numbers the labels in the order of the file and ignores names that it does not find, so a missing name or
-    another order gives wrong labels without any message.
+    Labels are numbered in the order of the config, whatever the order in the file. mmdet ignores names that the file
+    does not have, which gives wrong labels without any message.
 
     Args:
         required: Names in the config.
@@ -126,10 +126,7 @@ def compare_classes(required: Sequence[str], found: Sequence[str],
     extra = [name for name in found if name not in required and name not in unused]
     if missing:
         return [('error', f'the file has no category {listed(missing)}; make metainfo.classes equal to the names in '
-                          f'the file, in its order. {lists}')]
-    if [name for name in found if name in set(required)] != list(required):
-        return [('error', f'the classes are in another order than in the file, so labels would be mixed up; use the '
-                          f'order of the file. {lists}')]
+                          f'the file. {lists}')]
     if extra:
         return [('warning', f'annotations of {listed(extra)} are left out, since metainfo.classes does not name them. '
                             f'{lists}')]

@@ -1,0 +1,56 @@
+"""Evaluators are compared with the data set before a run."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.tiny_set import write_tiny_set
+from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = write_tiny_set(tmp_path_factory.mktemp('evaluated') / 'set', images=3)
+    content = json.loads((folder / 'coco.json').read_text())
+    (folder / 'more.json').write_text(json.dumps({**content, 'images': content['images'] + [
+        dict(id=9, file_name='009.jpg', width=9, height=9)]}))
+    (folder / 'other.json').write_text(json.dumps({**content, 'images': [
+        {**each, 'id': each['id'] + 1} for each in content['images']]}))
+    (folder / 'boxes.json').write_text(json.dumps({**content, 'annotations': [
+        {**each, 'segmentation': []} for each in content['annotations']]}))
+    return folder
+
+
+def check(folder, name, metric=('bbox', 'segm'), selecting=(), data='coco.json', kind='FastCocoMetric'):
+    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file=data)
+    evaluator = dict(type=kind, ann_file=str(folder / name), metric=list(metric))
+    findings = check_evaluators('val', [evaluator], [('val_dataloader.dataset', dataset)], selecting)
+    assert all(finding.level == 'error' and '\n' not in finding.text for finding in findings)
+    return [finding.text for finding in findings]
+
+
+def test_the_same_images_and_more_pass(folder):
+    assert check(folder, 'coco.json') == check(folder, 'more.json') == check(folder, 'boxes.json') == []
+    assert check(folder, 'other.json', kind='VOCMetric') == [] and check_evaluators('val', None, []) == []
+
+
+def test_other_ids_are_an_error_with_both_files(folder):
+    text, = check(folder, 'other.json')
+    assert text.startswith(f'val_evaluator.ann_file: {folder}/other.json has other images or image ids than '
+                           f'{folder}/coco.json of val_dataloader.dataset (3 of 3 differ: id 1 is absent there')
+    assert check(folder, 'other.json', data='other.json') == []
+
+
+def test_masks_that_the_file_does_not_have(folder):
+    assert 'has no masks, so segm cannot be evaluated' in check(folder, 'boxes.json', ['segm'])[0]
+    key = 'default_hooks.checkpoint.save_best'
+    for name, metric, kinds in (('boxes.json', ['bbox', 'segm'], 'bbox'), ('coco.json', ['bbox'], 'bbox')):
+        text, = check(folder, name, metric, [(key, 'coco/segm_mAP')])
+        assert text.startswith(f'{key}=coco/segm_mAP, but segm is not evaluated') and text.endswith(kinds)
+        assert check(folder, name, metric, [(key, 'coco/bbox_mAP'), (key, 'auto')]) == []
+
+
+def test_evaluates_masks():
+    assert evaluates_masks(dict(type='CocoMetric', metric=['bbox', 'segm']))
+    assert not evaluates_masks([dict(type='CocoMetric', metric='bbox'), dict(type='CocoMetric')])
+    assert not evaluates_masks(None)

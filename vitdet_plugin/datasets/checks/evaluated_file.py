@@ -1,0 +1,106 @@
+"""Checks of evaluators before a run: the file they read, the masks in it, and the metric that selects checkpoints."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitdet_plugin.compat.coco_api import has_mask
+from vitdet_plugin.config.dataset_config import joined_path
+from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
+from vitdet_plugin.datasets.checks.findings import Finding
+from vitdet_plugin.datasets.coco import image_file_name, is_id, read_coco
+from vitdet_plugin.errors import UserError
+
+_KINDS = ('bbox', 'segm')
+
+
+class _EvaluatedFile(NamedTuple):
+    """Names of the images of a COCO file by id; whether it has objects without any mask (None for a large file)."""
+
+    images: dict[Any, str]
+    has_masks: bool | None
+
+
+def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict]],
+                     selecting: Sequence[tuple[str, str]] = ()) -> list[Finding]:
+    """Check the COCO evaluators of a split against its data sets.
+
+    Args:
+        split: ``'val'`` or ``'test'``.
+        evaluators: ``*_evaluator`` of the config.
+        datasets: (key in the config, config) of its data sets.
+        selecting: (key in the config, metric) of hooks that read a metric, such as ``save_best``.
+    """
+    findings, kinds = [], set()
+    evaluators = list(_coco_evaluators(evaluators))
+    for evaluator in evaluators:
+        measured = set(_metrics(evaluator))
+        path = evaluator.get('ann_file')
+        if isinstance(path, str) and '://' not in path and os.path.isfile(path) and not evaluator.get('format_only'):
+            try:
+                content = _read(os.path.abspath(path), os.path.getmtime(path))
+            except UserError as error:
+                findings.append(Finding('error', f'{split}_evaluator.ann_file: {error}'))
+                continue
+            findings += _compare(split, path, content.images, datasets)
+            if 'segm' in measured and content.has_masks is False:
+                measured.discard('segm')
+                if not measured:
+                    findings.append(Finding('error', f'{split}_evaluator: {path} has no masks, so segm cannot be '
+                                                     'evaluated; evaluate bbox or add masks'))
+        kinds |= measured
+    for key, metric in selecting if evaluators else ():
+        kind = next((each for each in _KINDS if f'/{each}_' in f'/{metric}'), None)
+        if kind is not None and kind not in kinds:
+            findings.append(Finding('error', f'{key}={metric}, but {kind} is not evaluated: it is not in '
+                                             f'{split}_evaluator.metric, or the annotations have no masks; set it to '
+                                             f'a metric of {", ".join(sorted(kinds)) or "the evaluator"}'))
+    return findings
+
+
+def evaluates_masks(evaluators: Any) -> bool:
+    """Whether one of the COCO evaluators measures masks."""
+    return any('segm' in _metrics(each) for each in _coco_evaluators(evaluators))
+
+
+def _coco_evaluators(evaluators: Any) -> Iterator[dict]:
+    for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        if isinstance(each, dict) and ('Coco' in str(each.get('type')) or 'LVIS' in str(each.get('type'))):
+            yield each
+
+
+def _metrics(evaluator: dict) -> list[str]:
+    metric = evaluator.get('metric', 'bbox')
+    return [metric] if isinstance(metric, str) else list(metric)
+
+
+def _compare(split: str, path: str, images: dict[Any, str], datasets: Sequence[tuple[str, dict]]) -> list[Finding]:
+    for key, dataset in datasets:
+        own = joined_path(dataset, dataset.get('ann_file'))
+        if not own.endswith('.json') or not os.path.isfile(own) or os.path.samefile(own, path):
+            continue
+        try:
+            mine = _read(os.path.abspath(own), os.path.getmtime(own)).images
+        except UserError:
+            continue  # reported with the data set
+        different = [each for each in mine if images.get(each) != mine[each]]
+        if different:
+            there = images.get(different[0], 'absent')
+            return [Finding('error', f'{split}_evaluator.ann_file: {path} has other images or image ids than '
+                                     f'{own} of {key} ({len(different)} of {len(mine)} differ: id {different[0]} is '
+                                     f'{there} there and {mine[different[0]]} here); set it to the file of the data '
+                                     'set')]
+    return []
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: str, _modified: float) -> _EvaluatedFile:
+    is_partial = os.path.getsize(path) > FULL_PARSE_BYTES
+    content = read_coco(path, needs_annotations=False, is_partial=is_partial)
+    images = {each['id']: Path(image_file_name(each) or '').name for each in content['images'] if is_id(each.get('id'))}
+    objects = [] if is_partial else [each for each in content['annotations'] if isinstance(each, dict)]
+    return _EvaluatedFile(images, any(has_mask(each) for each in objects) if objects else None)

@@ -1,0 +1,76 @@
+"""Mask head with the initial weights and the targets of detectron2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pycocotools.mask
+import torch
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.structures.mask import PolygonMasks, mask_target
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+SMALLEST_SIDE = 0.1  # pixels; detectron2's limit for the scale of a mask
+
+
+@MODELS.register_module()
+class Detectron2MaskHead(FCNMaskHead):
+    """mmdet's ``FCNMaskHead`` with two details of detectron2.
+
+    - The last convolution starts with a standard deviation of 0.001 instead of (2 / ``num_classes``) ** 0.5.
+    - Masks given as polygons are scaled to the real size of the box from 0.1 pixel on. mmdet treats boxes below one
+      pixel as one pixel wide, so their targets are nearly empty.
+    """
+
+    def init_weights(self) -> None:
+        """Initialize the weights."""
+        super().init_weights()
+        nn.init.normal_(self.conv_logits.weight, std=0.001)
+
+    def get_targets(self, sampling_results: list[SamplingResult], batch_gt_instances: list[InstanceData],
+                    rcnn_train_cfg: ConfigDict) -> Tensor:
+        """Return the masks inside the positive boxes of all images, (n, ``mask_size``, ``mask_size``) of 0 and 1."""
+        targets = []
+        for result, objects in zip(sampling_results, batch_gt_instances, strict=True):
+            boxes, matched, masks = result.pos_priors, result.pos_assigned_gt_inds, objects.masks
+            if isinstance(masks, PolygonMasks):
+                inside = polygons_in_boxes(masks, boxes.float().cpu().numpy(), matched.tolist(),
+                                           rcnn_train_cfg.mask_size)
+                targets.append(torch.from_numpy(inside).to(boxes.device, torch.float32))
+            else:
+                targets.append(mask_target([boxes], [matched], [masks], rcnn_train_cfg))
+        return torch.cat(targets)
+
+
+def polygons_in_boxes(masks: PolygonMasks, boxes: np.ndarray, indices: Sequence[int],
+                      mask_size: int | tuple[int, int]) -> np.ndarray:
+    """Draw one object inside each box.
+
+    Args:
+        masks: Objects as polygons, x y x y ... in pixels.
+        boxes: (n, 4) x1 y1 x2 y2 in pixels.
+        indices: The object of each box.
+        mask_size: Height and width of the result, or one number for both.
+
+    Returns:
+        uint8 (n, height, width): 1 inside the object.
+    """
+    height, width = (mask_size, mask_size) if isinstance(mask_size, int) else mask_size
+    drawn = np.zeros((len(boxes), height, width), dtype=np.uint8)
+    for target, box, index in zip(drawn, boxes, indices, strict=True):
+        scale_x = width / max(box[2] - box[0], SMALLEST_SIDE)
+        scale_y = height / max(box[3] - box[1], SMALLEST_SIDE)
+        scaled = []
+        for polygon in masks.masks[index]:
+            polygon = np.array(polygon, dtype=np.float64)
+            polygon[0::2] = (polygon[0::2] - box[0]) * scale_x
+            polygon[1::2] = (polygon[1::2] - box[1]) * scale_y
+            scaled.append(polygon)
+        parts = pycocotools.mask.frPyObjects(scaled, height, width)
+        target[:] = pycocotools.mask.decode(pycocotools.mask.merge(parts))
+    return drawn

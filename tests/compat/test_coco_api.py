@@ -95,7 +95,7 @@ def test_a_root_category_of_the_same_name_is_left_out(write):
     with contextlib.redirect_stdout(io.StringIO()):
         api = COCO(str(path))
     assert api.get_cat_ids(cat_names=['c', 'b', 'a']) == [3, 2, 1]
-    assert api.get_cat_ids() == [0, 1, 2, 3] and api.get_cat_ids(cat_names='a') == [1]
+    assert api.get_cat_ids() == [1, 2, 3] and api.get_cat_ids(cat_names='a') == [1]
 
 
 @pytest.mark.parametrize('kind', METRICS)

@@ -14,7 +14,7 @@ def folder(tmp_path):
 
 def test_a_valid_set(folder, capsys):
     assert check.main([str(folder / 'coco.json'), '--images', str(folder / 'images')]) == 0
-    assert capsys.readouterr().out == 'no errors\n'
+    assert capsys.readouterr().out == f'read: 4 images and 5 annotations of {folder}/coco.json\nno errors\n'
 
 
 def test_errors_are_counted_named_and_written(folder, tmp_path, capsys):
@@ -54,7 +54,8 @@ def test_class_folders(folder, tmp_path, capsys):
     (tmp_path / 'classes' / 'dog' / 'b.jpg').write_bytes(b'GIF')
     assert check.main([str(tmp_path / 'classes')]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == 'error: 1 x classes without images: empty' and 'b.jpg' in lines[1] and lines[2] == '2 errors'
+    assert lines[0] == 'error: 1 x classes without images: empty' and 'b.jpg' in lines[1]
+    assert lines[2:] == [f'read: 3 images in 3 folders of {tmp_path}/classes', '2 errors']
 
 
 def test_the_sets_of_a_config(folder, monkeypatch, capsys):

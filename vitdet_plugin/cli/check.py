@@ -54,8 +54,9 @@ def check_command(args: argparse.Namespace) -> int:
 def _checks(args: argparse.Namespace) -> Iterator:
     from vitdet_plugin.datasets.checks.whole_set import check_class_folders, check_coco_set, sets_of_config
     if args.config:
-        for ann_file, folder in sets_of_config(args.config, args.split):
-            yield check_coco_set(ann_file, folder, args.jobs) if ann_file else check_class_folders(folder, args.jobs)
+        for ann_file, folder, reader in sets_of_config(args.config, args.split):
+            yield (check_coco_set(ann_file, folder, args.jobs, reader) if ann_file else
+                   check_class_folders(folder, args.jobs, reader))
     elif os.path.isdir(args.path):
         yield check_class_folders(args.path, args.jobs)
     else:
@@ -73,5 +74,8 @@ def _report(findings: list[tuple[str, str, str]], examples: int) -> None:
                 shown = where[:examples or None]
                 more = f' … and {len(where) - len(shown)} more' if len(where) > len(shown) else ''
                 print(f'{words[level]}: {len(where)} x {kind}: {"; ".join(shown)}{more}')
+    for level, kind, where in findings:
+        if level == 'read':
+            print(f'read: {kind} of {where}')
     errors = sum(level == 'error' for level, _, _ in findings)
     print(f'{errors} errors' if errors > 1 else '1 error' if errors else 'no errors')

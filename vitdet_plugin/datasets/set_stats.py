@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitdet_plugin.datasets.coco import annotation_box, is_crowd
-from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, probe_image, suppress_pillow_warnings
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, probe_image, decoder_limits
 from vitdet_plugin.datasets.image_sets import ImageSet
 from vitdet_plugin.utils.track import track
 
@@ -107,7 +107,7 @@ def collect_stats(sets: Sequence[ImageSet], near_bits: int | None = None, worker
         workers: Threads; by default one per core, at most 8.
     """
     entries = [(each, index) for each in sets for index in range(len(each))]
-    with suppress_pillow_warnings(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with decoder_limits(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(partial(probe_image, fingerprints=True), [each.path(index) for each, index in entries])
         probes = list(track(found, len(entries), 'images'))
     splits, start = [], 0

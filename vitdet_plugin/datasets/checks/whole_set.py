@@ -7,19 +7,21 @@ from pathlib import Path
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
-from vitdet_plugin.datasets.image_files import list_class_files, list_folders
+from vitdet_plugin.datasets.image_files import is_image_file, list_class_files, list_folders
+from vitdet_plugin.datasets.image_reader import ImageReader, reader_of_pipeline
 from vitdet_plugin.errors import UserError
 
-Row = tuple[str, str, str]  # level, kind, where
+Row = tuple[str, str, str]  # level ('read': what was read), kind, where
 
 
-def check_coco_set(ann_file: str, folder: str, jobs: int = 1) -> list[Row]:
-    """Return the findings about a COCO file and its images.
+def check_coco_set(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = ImageReader()) -> list[Row]:
+    """Return the findings about a COCO file and its images, and what was read.
 
     Args:
         ann_file: COCO file.
         folder: Folder that the file names are relative to; empty for the current one.
         jobs: Processes for the images.
+        reader: How the pipeline reads the images.
 
     Raises:
         UserError: The file or the folder does not exist.
@@ -39,11 +41,12 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1) -> list[Row]:
                      f'{count} ({share:.1%})'))
     if not content['annotations']:
         rows.append(('error', 'the file has no annotations', ann_file))
-    return rows + _check_images(content['images'], folder, jobs)
+    rows += _check_images(content['images'], folder, jobs, reader)
+    return [*rows, ('read', f'{len(content["images"])} images and {len(content["annotations"])} annotations', ann_file)]
 
 
-def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
-    """Return the findings about a folder with one folder for each class.
+def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = ImageReader()) -> list[Row]:
+    """Return the findings about a folder with one folder for each class, and what was read.
 
     Raises:
         UserError: The folder does not exist.
@@ -63,11 +66,14 @@ def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
         rows += [('warning', 'hidden folders in a class, whose images mmpretrain reads', str(path))
                  for path in sorted(each.rglob('.*')) if path.is_dir()]
         paths += map(str, images)
-    return rows + _image_rows(paths, [None] * len(paths), jobs)
+    loose = [path for path in sorted(root.iterdir()) if is_image_file(path) and not path.name.startswith('.')]
+    rows += [('warning', 'images outside of the class folders, which are not used', str(path)) for path in loose]
+    rows += _image_rows(paths, [None] * len(paths), jobs, reader)
+    return [*rows, ('read', f'{len(paths)} images in {len(classes)} folders', folder)]
 
 
-def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str]]:
-    """Yield (annotation file or None, image folder) of every data set of a split of a config.
+def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str, ImageReader]]:
+    """Yield annotation file or None, image folder and reader of every data set of a split of a config.
 
     Raises:
         UserError: The config has no such split.
@@ -80,13 +86,14 @@ def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str]]:
     if loader is None:
         raise UserError(f'{config} has no {split}_dataloader; choose another --split')
     for _, dataset in leaf_datasets(loader.dataset, ''):
+        reader = reader_of_pipeline(dataset.get('pipeline'))
         if class_folders.is_folder_dataset(dataset):
-            yield None, class_folders.image_folder(dataset)
+            yield None, class_folders.image_folder(dataset), reader
         else:
-            yield joined_path(dataset, dataset.get('ann_file')), detection_data.image_folder(dataset)
+            yield joined_path(dataset, dataset.get('ann_file')), detection_data.image_folder(dataset), reader
 
 
-def _check_images(images: list[dict], folder: str, jobs: int) -> list[Row]:
+def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReader) -> list[Row]:
     rows: list[Row] = []
     paths, sizes, names = [], [], set()
     for image in images:
@@ -101,9 +108,10 @@ def _check_images(images: list[dict], folder: str, jobs: int) -> list[Row]:
         names.add(name)
         paths.append(os.path.join(folder, name))
         sizes.append(image_size(image))
-    return rows + _image_rows(paths, sizes, jobs)
+    return rows + _image_rows(paths, sizes, jobs, reader)
 
 
-def _image_rows(paths: list[str], sizes: list[tuple[float, float] | None], jobs: int) -> list[Row]:
+def _image_rows(paths: list[str], sizes: list[tuple[float, float] | None], jobs: int,
+                reader: ImageReader) -> list[Row]:
     return [(fault.level, f'image {fault.kind}', f'{fault.path} {fault.detail}'.strip())
-            for fault in check_images(paths, sizes, jobs)]
+            for fault in check_images(paths, sizes, jobs, reader)]

@@ -210,8 +210,8 @@ def test_images_that_would_share_a_converted_file(path, content, second):
     content['images'].append(dict(id=2, file_name=second, width=10, height=8))
     content['annotations'].append(dict(content['annotations'][0], id=2, image_id=2))
     texts = problem_texts(write(path, content))
-    assert texts == [f"image 2: file_name '{second}' would be written to the same file as 'a.jpg', a; rename one of the "
-                     'images', '1 annotations: their images cannot be converted']
+    assert texts == [f"image 2: file_name '{second}' would be written to the same file as 'a.jpg', a; rename one of "
+                     'the images', '1 annotations: their images cannot be converted']
 
 
 @settings(max_examples=60, deadline=None)

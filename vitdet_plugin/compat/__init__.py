@@ -8,6 +8,7 @@
 ``safe_load``          checkpoints are read without executing anything from them
 ``atomic_save``        a crash while saving leaves either the old checkpoint or the new one
 ``packaged_configs``   ``vitdet_plugin::NAME`` in ``_base_``
+``image_loading``      an image of another size than annotated is an error
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
 ``versions``           one-line errors if installed versions are incompatible; less output at import
@@ -23,7 +24,7 @@ from importlib import import_module
 from vitdet_plugin.compat.patching import PatchRecord, records
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
-_MODULES = ('mmcv_ext', 'mmdet_precision', *_OF_MMENGINE, 'data_loading', 'optim_step')
+_MODULES = ('mmcv_ext', 'mmdet_precision', 'image_loading', *_OF_MMENGINE, 'data_loading', 'optim_step')
 
 
 def install() -> bool:
@@ -47,6 +48,7 @@ def install() -> bool:
         versions.require('mmdet.datasets')
         versions.require('mmdet.models')
         _module('mmdet_precision').install()
+        _module('image_loading').install()
     for name in _OF_MMENGINE:
         # mmengine.runner imports OpenCV and matplotlib, which a bare environment may lack
         with contextlib.nullcontext() if has_stack else contextlib.suppress(ModuleNotFoundError):

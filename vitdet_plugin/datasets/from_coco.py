@@ -107,7 +107,8 @@ def _usable_images(images: dict, path: Path, folder: Path | None, problems: list
     if sizes_read:
         notes.append(f'{sizes_read} sizes that the file does not state are read from the images')
     if unread:
-        notes.append(f'{unread} sizes are taken from the file, since the images were not found or cannot be read (--images DIR)')
+        notes.append(f'{unread} sizes are taken from the file, since the images were not found or cannot be read '
+                     '(--images DIR)')
     return found
 
 

@@ -45,8 +45,8 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
             continue
         image = content.add_image(name.as_posix(), size)
         if stem in used and stem in files:
-            content.problems.append(Problem(labels / files[stem], None, f'belongs to {used[stem]} and to {name}; rename '
-                                                                        'one of the images'))
+            both = f'belongs to {used[stem]} and to {name}; rename one of the images'
+            content.problems.append(Problem(labels / files[stem], None, both))
             continue
         used[stem] = name
         before = len(content.annotations)

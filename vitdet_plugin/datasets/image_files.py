@@ -40,7 +40,7 @@ def list_class_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def walk_files(folder: Path) -> Iterator[tuple[PurePosixPath, bool]]:
-    """Yield the path of every file relative to a folder, sorted, and whether it is hidden (``._a.png``, ``.cache/``)."""
+    """Yield the path of every file relative to a folder, sorted, and whether it is hidden (``._a.png``, ``.git/``)."""
     found = []
     for parent, _, names in os.walk(folder, followlinks=True):
         inside = Path(parent).relative_to(folder)

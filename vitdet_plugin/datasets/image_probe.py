@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vitdet_plugin.datasets.image_reader import ImageReader, declared_orientation, decode, size_fault
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, declared_orientation, decode, size_fault
 
 FINGERPRINT_SIDE = 16  # 16 x 16 comparisons of neighboring pixels: 256 bits
 _TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
@@ -102,7 +102,7 @@ class ImageProbe:
 
 
 def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = False,
-                reader: ImageReader = ImageReader()) -> ImageProbe | UnreadableImage:
+                reader: ImageReader = DEFAULT_READER) -> ImageProbe | UnreadableImage:
     """Open an image file once and return its properties, or why it cannot be read.
 
     Pillow warns about odd EXIF entries and refuses large images that OpenCV reads; use :func:`decoder_limits` around a

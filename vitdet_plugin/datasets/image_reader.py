@@ -63,12 +63,15 @@ class ImageReader(NamedTuple):
         return decode(path, _OPENCV_FLAGS.get(self.color_type, cv2.IMREAD_COLOR))
 
 
+DEFAULT_READER = ImageReader()
+
+
 def reader_of_pipeline(pipeline: Sequence[Any] | None) -> ImageReader:
     """Return the reader of the first step of a pipeline's config that loads an image file."""
     for step in pipeline or ():
         if isinstance(step, dict) and str(step.get('type')).endswith(('LoadImageFromFile', 'LoadResizedImage')):
             return ImageReader(step.get('imdecode_backend') or 'cv2', step.get('color_type') or 'color')
-    return ImageReader()
+    return DEFAULT_READER
 
 
 def declared_orientation(image: Image.Image) -> int:

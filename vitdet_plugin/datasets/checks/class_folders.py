@@ -9,9 +9,11 @@ from typing import Any
 from vitdet_plugin.config.dataset_config import IMAGE_SAMPLE, dataset_classes, joined_path
 from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.datasets.checks.findings import Finding, check_metainfo, listed
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
 from vitdet_plugin.datasets.image_sets import read_list_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.paths import nearest_folder
+from vitdet_plugin.utils.text_files import read_text, starts_with_mark
 
 
 def is_folder_dataset(cfg: dict) -> bool:
@@ -131,6 +133,13 @@ def _check_class_folders(path: str, cfg: dict, folder: str, is_training: bool) -
         hint = f'; it holds {files}, but only {", ".join(suffixes)} are read' if files else ''
         findings.append(Finding('error' if is_training or len(empty) == len(found) else 'warning',
                                 f'{path}: class folder without images in {where}: {listed(empty)}{hint}'))
+    unread = [name for each in found for name in _image_names(os.path.join(folder, each), IMAGE_SUFFIXES)
+              if not name.lower().endswith(suffixes)]
+    if unread and not empty:
+        missing = sorted({os.path.splitext(name)[1].lower() for name in unread})
+        findings.append(Finding('warning', f'{path}: {len(unread)} images in {where} are left out, for example '
+                                           f'{unread[0]}: only {", ".join(suffixes)} are read; add '
+                                           f'{", ".join(missing)} to extensions'))
     return findings
 
 
@@ -139,6 +148,9 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
     where = f'{path}.ann_file'
     if not os.path.isfile(file):
         return [Finding('error', f'{where}: {os.path.abspath(file)} does not exist ({nearest_folder(file)})')]
+    if starts_with_mark(file):
+        return [Finding('error', f'{where}: {file} begins with a byte order mark, which mmpretrain reads as part of '
+                                 'the first name; save it as UTF-8 without the mark')]
     if cfg.get('with_label', True):
         classes = dataset_classes(cfg)
         if classes is None:
@@ -154,7 +166,10 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
                                          f'{len(classes)}: {listed(classes)}; labels count from 0')]
         names = [name for name, _ in rows]
     else:
-        names = Path(file).read_text(encoding='utf-8').splitlines()
+        try:
+            names = read_text(file).splitlines()
+        except UserError as error:
+            return [Finding('error', f'{where}: {error}')]
         if not names:
             return [Finding('error', f'{where}: {file} is empty')]
     sample = names[::max(1, len(names) // IMAGE_SAMPLE)][:IMAGE_SAMPLE]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
-from vitdet_plugin.datasets.image_reader import ImageReader, decode
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, decode
 
 NOT_DECODED = 'cannot be read by OpenCV, as in training'
 DEEP = 'has more than 8 bits per channel'
@@ -33,7 +33,7 @@ class ImageFault(NamedTuple):
 
 
 def check_image(path: str, size: tuple[float, float] | None = None,
-                reader: ImageReader = ImageReader()) -> list[ImageFault]:
+                reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
     """Open and decode a file.
 
     Args:
@@ -55,7 +55,7 @@ def check_image(path: str, size: tuple[float, float] | None = None,
 
 
 def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None], jobs: int = 1,
-                 reader: ImageReader = ImageReader()) -> list[ImageFault]:
+                 reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
     """Return the findings about many files in their order, with up to ``jobs`` processes."""
     check = partial(check_image, reader=reader)
     if jobs <= 1 or len(paths) < _SERIAL:
@@ -65,7 +65,7 @@ def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | Non
 
 
 def check_sizes(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None],
-                reader: ImageReader = ImageReader()) -> list[ImageFault]:
+                reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
     """Return the files whose size as read differs from the annotated one; only the headers are read."""
     with decoder_limits(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         probes = pool.map(partial(probe_image, decode=False, reader=reader), paths)
@@ -105,7 +105,8 @@ def _describe_depth(path: str, probe: ImageProbe) -> str:
     stored, read = decode(path, cv2.IMREAD_UNCHANGED), decode(path)
     if stored is None or read is None:
         return f'{probe.depth} bits'
-    text = f'{probe.depth} bits, values {np.min(stored):g} to {np.max(stored):g} are read as {read.min()} to {read.max()}'
+    text = (f'{probe.depth} bits, values {np.min(stored):g} to {np.max(stored):g} are read as {read.min()} to '
+            f'{read.max()}')
     if read.max() < _DARK:
         text += ', nearly black'
     return f'{text}; scale the values to 8 bits'

@@ -8,13 +8,14 @@ from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annota
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
 from vitdet_plugin.datasets.image_files import is_image_file, list_class_files, list_folders
-from vitdet_plugin.datasets.image_reader import ImageReader, reader_of_pipeline
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
+from vitdet_plugin.datasets.image_sets import split_folders
 from vitdet_plugin.errors import UserError
 
 Row = tuple[str, str, str]  # level ('read': what was read), kind, where
 
 
-def check_coco_set(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = ImageReader()) -> list[Row]:
+def check_coco_set(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
     """Return the findings about a COCO file and its images, and what was read.
 
     Args:
@@ -45,7 +46,7 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, reader: ImageReade
     return [*rows, ('read', f'{len(content["images"])} images and {len(content["annotations"])} annotations', ann_file)]
 
 
-def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = ImageReader()) -> list[Row]:
+def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
     """Return the findings about a folder with one folder for each class, and what was read.
 
     Raises:
@@ -54,6 +55,8 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = ImageR
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f'{root.absolute()} does not exist or is not a folder')
+    if splits := split_folders(root):
+        return [row for split in splits for row in check_class_folders(str(split), jobs, reader)]
     classes = list_folders(root)
     if not classes:
         return [('error', 'there are no class folders', str(root))]

@@ -93,6 +93,9 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
                 content = convert_yolo(args.root / args.images / name, args.root / args.labels / name, classes,
                                        clip=args.clip)
                 contents[name or 'all'] = content, content.images
+        if args.command == 'voc-to-coco' and args.splits:
+            unlisted = len(content.images) - len({image['id'] for _, images in contents.values() for image in images})
+            notes += [f'{unlisted} annotated images are in none of the lists and left out'] if unlisted else []
         for name, (content, images) in contents.items():
             coco = content.coco(images)
             files[out / f'{name}.json'] = json.dumps(coco)

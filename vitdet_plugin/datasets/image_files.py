@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.dib', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
                   '.pbm', '.pnm', '.jp2', '.gif', '.avif')
+MMPRETRAIN_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # read without ``extensions``
 _SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
 
 

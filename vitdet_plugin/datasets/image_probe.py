@@ -155,7 +155,7 @@ def _probe(image: Image.Image, path: Path, decode: bool, fingerprints: bool,
     if image.format == 'TIFF':  # Pillow exchanges the sides of a rotated TIFF before or after decoding
         width, height = image.tag_v2[_WIDTH_TAG], image.tag_v2[_HEIGHT_TAG]  # type: ignore[attr-defined]
     file_bytes = path.stat().st_size
-    if fault := size_fault(width, height, 1 if image.mode in ('1', 'L', 'P') else 3, file_bytes):
+    if fault := size_fault(width, height, file_bytes):
         return UnreadableImage('is implausibly large', fault)
     orientation, depth, mode = reader.orientation(image, path), _bits_per_channel(image), image.mode
     declared = declared_orientation(image) if image.format != 'PNG' or decode else 1  # Pillow decodes a PNG for it

@@ -31,7 +31,7 @@ def _limit(variable: str, default: int) -> int:
 MAX_PIXELS = _limit('OPENCV_IO_MAX_IMAGE_PIXELS', 2**30)
 MAX_SIDE = min(_limit(f'OPENCV_IO_MAX_IMAGE_{side}', 2**20) for side in ('WIDTH', 'HEIGHT'))
 _PLAUSIBLE_PIXELS = 2**26  # up to this size (200 MB decoded) a file may be compressed by any factor
-_MOST_COMPRESSION = 1200  # Deflate, the strongest of the common codecs, stores up to 1032 bytes in one
+_MOST_PIXELS_PER_BYTE = 9000  # Deflate stores up to 1032 bytes in one, so 8256 pixels of one bit
 
 
 class ImageReader(NamedTuple):
@@ -80,19 +80,17 @@ def declared_orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def size_fault(width: int, height: int, channels: int = 3, file_bytes: int | None = None) -> str:
+def size_fault(width: int, height: int, file_bytes: int | None = None) -> str:
     """Return why an image of this size is not decoded, or an empty text.
 
     Args:
         width: In pixels.
         height: In pixels.
-        channels: Bytes per pixel when decoded.
         file_bytes: Size of the file; a large image in a file that is too small for it is not decoded.
     """
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         return f'{width} x {height}; OpenCV reads up to {MAX_PIXELS} pixels and sides up to {MAX_SIDE}'
-    decoded = width * height * channels
-    if file_bytes is not None and width * height > _PLAUSIBLE_PIXELS and decoded > _MOST_COMPRESSION * file_bytes:
+    if file_bytes is not None and width * height > max(_PLAUSIBLE_PIXELS, _MOST_PIXELS_PER_BYTE * file_bytes):
         return f'{width} x {height} in a file of {file_bytes} bytes'
     return ''
 

@@ -46,6 +46,13 @@ def check_image_sample(folder: str, names: Sequence[str], sizes: Sequence[Size],
     return [(level, _describe(group, len(chosen) + len(rest))) for (level, _), group in groups.items()]
 
 
+def find_deep_images(paths: Sequence[str], reader: ImageReader) -> list[tuple[str, str]]:
+    """Return a warning (level, text) if some of a sample of images have more than 8 bits per channel."""
+    chosen = [path for path in paths[::max(1, len(paths) // IMAGE_SAMPLE)][:IMAGE_SAMPLE] if os.path.isfile(path)]
+    faults = [fault for fault in check_images(chosen, [None] * len(chosen), reader=reader) if fault.kind == DEEP]
+    return [('warning', _describe(faults, len(chosen)))] if faults else []
+
+
 def _describe(faults: Sequence[ImageFault], checked: int) -> str:
     count = f'{len(faults)} of the {checked} images checked, for example ' if len(faults) > 1 else ''
     return f"{count}{faults[0]}; 'vitdet check' checks all images"

@@ -7,7 +7,7 @@ from pathlib import Path
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
-from vitdet_plugin.datasets.image_files import is_image_file, list_class_files, list_folders
+from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
 from vitdet_plugin.datasets.image_sets import split_folders
 from vitdet_plugin.errors import UserError
@@ -69,6 +69,8 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
         rows += [('warning', 'hidden folders in a class, whose images mmpretrain reads', str(path))
                  for path in sorted(each.rglob('.*')) if path.is_dir()]
         paths += map(str, images)
+        rows += [('note', 'images that mmpretrain reads only if "extensions" names their suffix', str(path))
+                 for path in images if path.suffix.lower() not in MMPRETRAIN_SUFFIXES]
     loose = [path for path in sorted(root.iterdir()) if is_image_file(path) and not path.name.startswith('.')]
     rows += [('warning', 'images outside of the class folders, which are not used', str(path)) for path in loose]
     rows += _image_rows(paths, [None] * len(paths), jobs, reader)

@@ -13,6 +13,9 @@ from vitdet_plugin.cli import check, split, stats
     (lambda root: [write_class_folders(root / name, 1) for name in ('train', 'Val')],
      'is split already: it holds train, Val; give one of these folders'),
     (lambda root: (root / 'train').mkdir(), 'has 1 folders without images; expected <class name>/<image>'),
+    (lambda root: [write_rotated(root / 'JPEGImages/a.jpg'), (root / 'Annotations').mkdir()],
+     'holds the layout of Pascal VOC, not one folder for each class; convert it with vitdet convert voc-to-coco'),
+    (lambda root: [write_rotated(root / 'images/a.jpg'), (root / 'labels').mkdir()], 'holds the layout of YOLO'),
     (lambda root: write_rotated(root / 'a.jpg'), 'has no folders and 1 images directly in it; expected')])
 def test_other_folders_are_one_line(tmp_path, capsys, make, message):
     (tmp_path / 'set').mkdir()

@@ -109,6 +109,17 @@ def training_set(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> Im
     return training[0]
 
 
+def describe_other_layout(root: Path) -> str:
+    """Return what a folder holds if it has the layout of VOC or YOLO and not one folder for each class, else ''."""
+    names = {child.name.lower() for child in list_folders(root)}
+    for layout, command, parts in (('Pascal VOC', 'voc-to-coco', {'annotations', 'jpegimages'}),
+                                   ('YOLO', 'yolo-to-coco', {'images', 'labels'})):
+        if parts <= names:
+            return (f'{root} holds the layout of {layout}, not one folder for each class; convert it with '
+                    f'vitdet convert {command}')
+    return ''
+
+
 def read_class_folders(root: Path, classes: Sequence[str] | None = None, advice: str = '') -> ImageSet:
     """Read the layout ``root/<class>/**/<image>``.
 

@@ -9,7 +9,7 @@ from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
-from vitdet_plugin.datasets.image_sets import split_folders
+from vitdet_plugin.datasets.image_sets import describe_other_layout, split_folders
 from vitdet_plugin.errors import UserError
 
 Row = tuple[str, str, str]  # level ('read': what was read), kind, where
@@ -57,6 +57,8 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
         raise UserError(f'{root.absolute()} does not exist or is not a folder')
     if splits := split_folders(root):
         return [row for split in splits for row in check_class_folders(str(split), jobs, reader)]
+    if other := describe_other_layout(root):
+        raise UserError(other)
     classes = list_folders(root)
     if not classes:
         return [('error', 'there are no class folders', str(root))]
@@ -107,6 +109,10 @@ def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReade
             continue  # reported with the annotations
         if leaves_folder(name):
             rows.append(('error', 'file names that point outside the image folder', f'image {image.get("id")}: {name}'))
+            continue
+        if '\\' in name and os.sep == '/':
+            rows.append(('error', 'file names with \\, which is not a separator here; write /',
+                         f'image {image.get("id")}: {name}'))
             continue
         if name in names:
             rows.append(('warning', 'images that are listed twice', f'image {image.get("id")}: {name}'))

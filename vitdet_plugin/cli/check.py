@@ -79,6 +79,6 @@ def _report(findings: list[tuple[str, str, str]], examples: int) -> None:
                 more = f' … and {len(where) - len(shown)} more' if len(where) > len(shown) else ''
                 print(f'{words[level]}: {len(where)} x {kind}: {"; ".join(shown)}{more}')
     errors = sum(level == 'error' for level, _, _ in findings)
-    read = any(level == 'read' for level, _, _ in findings)
-    none = 'no errors' if read else 'nothing was checked'
+    levels = {level for level, _, _ in findings}
+    none = 'no errors' + ' in what was read' * ('skipped' in levels) if 'read' in levels else 'nothing was checked'
     print(f'{errors} errors' if errors > 1 else '1 error' if errors else none)

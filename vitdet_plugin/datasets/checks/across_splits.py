@@ -21,23 +21,23 @@ def check_across_splits(cfg: Any, splits: Sequence[str]) -> list[Finding]:
     """
     if 'train' not in splits:
         return []
-    findings = []
     trained = list(_coco_sets(cfg, 'train'))
     files = {os.path.realpath(file): path for path, _, file in trained}
     crop = max((_crop_side(dataset) for _, dataset, _ in trained), default=0)
-    for split in (each for each in ('val', 'test') if each in splits):
-        for path, dataset, file in _coco_sets(cfg, split):
-            if os.path.realpath(file) in files:
-                findings.append(Finding('warning', f'{path}.ann_file: {file} is also the file of '
-                                                   f'{files[os.path.realpath(file)]}: the metrics will be those of '
-                                                   'images that were trained on; evaluate on another split'))
-            side = _test_side(dataset, file)
-            if crop and side > _MOST_LARGER * crop:
-                findings.append(Finding('warning', f'{path}.pipeline: images of up to {side:.0f} pixels, but the '
-                                                   f'training crops have {crop:.0f}: the objects are larger, or the '
-                                                   'context is, than in training; train with larger crops or test at '
-                                                   'a smaller size'))
-    return findings
+    evaluated = [each for split in ('val', 'test') if split in splits for each in _coco_sets(cfg, split)]
+    findings = {}  # by what they are about: val and test are often the same set
+    for path, dataset, file in evaluated:
+        name = os.path.realpath(file)
+        if name in files:
+            findings.setdefault(name, Finding('warning', f'{path}.ann_file: {file} is also the file of {files[name]}, '
+                                                         'so the metrics are those of images that were trained on; '
+                                                         'evaluate on another split'))
+        side = _test_side(dataset, file)
+        if crop and side > _MOST_LARGER * crop:
+            findings.setdefault((crop, side), Finding(
+                'warning', f'{path}.pipeline: images of up to {side:.0f} pixels are tested, but the training crops '
+                           f'have {crop:.0f}; train on larger crops or test at a smaller size'))
+    return list(findings.values())
 
 
 def _coco_sets(cfg: Any, split: str) -> Iterator[tuple[str, dict, str]]:

@@ -31,7 +31,7 @@ class AnnotationFault:
     """One kind of fault in a file.
 
     Attributes:
-        level: 'error' (a training would stop or learn wrong labels), 'empty' (nothing is left to train on), 'drop'
+        level: 'error' (a training would stop or learn wrong labels), 'empty' (no object is left), 'drop'
             (mmdet skips the annotation), 'warning', 'note'.
         kind: What is wrong.
         where: The images or annotations concerned, by id.
@@ -176,15 +176,15 @@ def _check_objects(usable: list[_Usable], annotations: int, images: dict, faults
             faults.add('note', 'images with crowd regions only', f'image {key}')
     crowds = [each.where for each in usable if each.is_crowd]
     if usable and len(crowds) == len(usable):
-        kind = (f'nothing is left to train on: all {len(usable)} usable annotations are crowd regions (iscrowd 1); set '
-                'iscrowd to 0 where a mask is one object')
+        kind = (f'all {len(usable)} usable annotations are crowd regions (iscrowd 1), so no object is trained on or '
+                'evaluated; set iscrowd to 0 where a mask is one object')
         faults['empty', kind] = AnnotationFault('empty', kind, crowds)
     elif len(crowds) > max(1, _MANY_CROWDS * len(usable)):
         kind = (f'{len(crowds)} of {len(usable)} annotations are crowd regions (iscrowd 1), which are not trained on; '
                 'set iscrowd to 0 where a mask is one object')
         faults['warning', kind] = AnnotationFault('warning', kind, crowds)
     elif annotations and not any(each.has_mask and not each.is_crowd for each in usable):
-        kind = f'nothing is left to train on with masks: none of the {annotations} annotations has a usable mask'
+        kind = f'none of the {annotations} annotations has a usable mask, so no mask is trained on or evaluated'
         faults['empty', kind] = AnnotationFault('empty', kind, [each.where for each in usable], needs_masks=True)
 
 

@@ -121,6 +121,7 @@ def compare_classes(required: Sequence[str], found: Sequence[str],
         (level, text) pairs; each text contains both lists.
     """
     lists = f'metainfo: {listed(required)}; file: {listed(found)}'
+    found = list(dict.fromkeys(found))  # names that occur twice are reported with the categories
     missing = [name for name in required if name not in found]
     extra = [name for name in found if name not in required and name not in unused]
     if missing:
@@ -186,7 +187,7 @@ def _check_entries(path: str, cfg: dict, summary: CocoSummary, ann_file: str, is
         return [*findings, Finding('error', f'{where}: {empty[0].kind} ({why})' if why else f'{where}: {empty[0]}')]
     kinds = left_out(faults, with_masks)
     findings += [Finding('warning', f'{where}: {fault}') for fault in faults
-                 if fault.level == 'warning' and fault not in kinds or fault.level == 'empty']
+                 if fault not in kinds and fault.level == 'warning' or not kinds and fault.level == 'empty']
     count, share = dropped_share(faults, summary.annotations or 0, with_masks)
     if count:
         level = 'error' if share > MOST_DROPPED else 'warning'

@@ -83,7 +83,8 @@ def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
         files = sorted(each.name for each in root.glob('*.json'))
         hint = f'; for a COCO file give its path: {", ".join(files[:3])}' if files else ''
         return [('error', f'there are no class folders{hint}', str(root))]
-    rows: list[Row] = []
+    rows: list[Row] = [('skipped', str(path), 'not a class folder; give the path of an annotation file to check it')
+                       for path in sorted(root.iterdir()) if path.suffix in ('.json', '.xml', '.csv', '.yaml')]
     paths: list[str] = []
     for each in classes:
         images, others = list_class_files(each)

@@ -87,7 +87,8 @@ def test_list_files_and_folders_of_splits(folder, tmp_path, capsys):
         shutil.copy(folder / 'images' / '001.jpg', tmp_path / 'classes' / split / 'cat')
     assert check.main([str(tmp_path / 'classes')]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(': ')[1] for line in lines[:2]] == [str(tmp_path / 'classes' / name) for name in ('train', 'val')]
+    assert [line.split(': ')[1] for line in lines[:2]] == [str(tmp_path / 'classes' / split) for split in
+                                                           ('train', 'val')]
     (tmp_path / 'list.txt').write_text('001.jpg 0\n002.jpg 1\nno.jpg 1\n')
     assert check.main([str(tmp_path / 'list.txt'), '--images', str(folder / 'images')]) == 1
     lines = capsys.readouterr().out.splitlines()

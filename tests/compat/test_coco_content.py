@@ -52,8 +52,8 @@ def test_crowd_flags(value, flag):
     assert prepared(iscrowd='missing')[0]['iscrowd'] == 0
 
 
-@pytest.mark.parametrize('value, key', [(3, 3), (3.0, 3), ('3', 3), ('000123', 123), (1.5, None), (True, None), ('', None),
-                                        ([1], None), (None, None)])
+@pytest.mark.parametrize('value, key', [(3, 3), (3.0, 3), ('3', 3), ('000123', 123), (1.5, None), (True, None),
+                                        ('', None), ([1], None), (None, None)])
 def test_ids(value, key):
     assert integer_id(value) == key
 

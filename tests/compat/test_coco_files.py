@@ -66,6 +66,7 @@ def test_rle_is_loaded_whatever_the_pipeline_says(folder, content, tmp_path, pol
         sample = dataset[index]
         assert not sample['gt_ignore_flags'].any()
         assert np.array_equal(sample['gt_masks'].to_ndarray(), np.stack(masks[sample['img_id']]))
+        assert all(isinstance(each['mask'], dict) for each in sample['instances'])  # for drawing and evaluation
 
 
 @pytest.mark.parametrize('poly2mask', [False, True])

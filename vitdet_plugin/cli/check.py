@@ -22,7 +22,8 @@ Exit status 0: no errors (there may be warnings and notes); 1: errors found; 2: 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('path', nargs='?', metavar='FILE|FOLDER', help='COCO annotation file, list file, or folder of classes')
+    parser.add_argument('path', nargs='?', metavar='FILE|FOLDER',
+                        help='COCO annotation file, list file, or folder of classes')
     parser.add_argument('--images', metavar='DIR', help='folder of the images (default: that of the file)')
     parser.add_argument('--config', help='check the data sets of this config instead')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='split of --config')

@@ -111,13 +111,19 @@ def _write_original_ids(results2json):
 def _process_any_mask(process_masks):
     @functools.wraps(process_masks)
     def process(self, results):
-        for instance in results.get('instances', []):
-            mask = instance.get('mask')
-            if not mask:
-                instance['mask'] = []  # ignored, as mmdet ignores polygons that are too short
-            elif isinstance(mask, dict) and not self.poly2mask and not instance['ignore_flag']:
-                instance['mask'] = mask_outlines(self._poly2mask(mask, *results['ori_shape']))
-        return process_masks(self, results)
+        instances = results.get('instances', [])
+        loaded = {**results, 'instances': [{**each, 'mask': convert(self, each, results)} for each in instances]}
+        masks = process_masks(self, loaded)
+        results['gt_ignore_flags'] = loaded['gt_ignore_flags']
+        for instance, each in zip(instances, loaded['instances']):
+            instance['ignore_flag'] = each['ignore_flag']
+        return masks
+
+    def convert(self, instance, results):
+        mask = instance.get('mask') or []  # ignored, as mmdet ignores polygons that are too short
+        if isinstance(mask, dict) and not self.poly2mask and not instance['ignore_flag']:
+            return mask_outlines(self._poly2mask(mask, *results['ori_shape']))
+        return mask
 
     return process
 

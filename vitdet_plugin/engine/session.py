@@ -24,8 +24,8 @@ from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
-from vitdet_plugin.engine.objects_left import require_objects
 from vitdet_plugin.engine.loops import resumable_loop
+from vitdet_plugin.engine.objects_left import require_objects
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output

@@ -56,7 +56,8 @@ def test_a_forgotten_slash(folder, tiny_config):
     root = str(folder)
     assert suggest_slash(root + 'coco.json', [dict(data_root=root)]) == (
         f'{root}/coco.json exists; data_root={root!r} needs a slash at its end to be joined by +')
-    for path, data_root in ((root + 'no.json', root), (root + '/no.json', root), ('x.json', ''), (root + 'coco.json', None)):
+    for path, data_root in ((root + 'no.json', root), (root + '/no.json', root), ('x.json', ''),
+                            (root + 'coco.json', None)):
         assert suggest_slash(path, [dict(data_root=data_root)]) == ''
     for loader in (tiny_config.train_dataloader, tiny_config.val_dataloader):
         loader.dataset.data_root = root

@@ -42,7 +42,8 @@ def test_other_formats_by_their_images(name):
 
 def test_centers_by_their_images():
     """Without masks they are found where enough objects are at the right and lower edges."""
-    rows = [dict(image_id=1, bbox=[x, y, 20, 16]) for x, y in ((86, 72), (85, 40), (30, 71), (10, 8), (40, 30), (84, 70))]
+    centers = (86, 72), (85, 40), (30, 71), (10, 8), (40, 30), (84, 70)
+    rows = [dict(image_id=1, bbox=[x, y, 20, 16]) for x, y in centers]
     assert find_other_format(rows, IMAGES)[0] == 'center x, center y, width, height'
 
 

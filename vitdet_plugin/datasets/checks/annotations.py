@@ -120,7 +120,8 @@ def _check_ids(annotations: list, faults: _Faults) -> None:
             continue
         key = annotation.get('id')
         if not is_id(key) and not isinstance(key, float):
-            faults.add('note', 'annotations without an id, numbered by their order', annotation_label(annotation, number))
+            faults.add('note', 'annotations without an id, numbered by their order',
+                       annotation_label(annotation, number))
         elif key in ids:
             faults.add('warning', 'annotation ids that occur twice, numbered again; is the object in the file twice?',
                        annotation_label(annotation, number))

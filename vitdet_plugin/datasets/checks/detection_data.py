@@ -101,7 +101,7 @@ def suggest_slash(path: str, datasets: Sequence[dict]) -> str:
             name = path[at + len(part):]
             fixed = os.path.join(path[:at] + part, name)
             if at >= 0 and name and not name.startswith('/') and os.path.exists(fixed):
-                return f"{fixed} exists; data_root={root!r} needs a slash at its end to be joined by +"
+                return f'{fixed} exists; data_root={root!r} needs a slash at its end to be joined by +'
     return ''
 
 

@@ -120,7 +120,8 @@ def check_config(config: str, split: str, jobs: int = 1) -> list[Row]:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
         elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
             rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
-                                   detection_data.loads_masks(dataset) or None, split == 'train')
+                                   detection_data.loads_masks(dataset) if split == 'train' else None,
+                                   split == 'train')
         else:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'neither a COCO file nor a folder of classes: '
                                                                       f'{file or "no ann_file"}'))

@@ -14,7 +14,9 @@ def folder(tmp_path):
 
 def test_a_valid_set(folder, capsys):
     assert check.main([str(folder / 'coco.json'), '--images', str(folder / 'images')]) == 0
-    assert capsys.readouterr().out == f'read: 4 images and 5 annotations of {folder}/coco.json\nno errors\n'
+    read, last = capsys.readouterr().out.splitlines()
+    assert read.startswith(f"read: {folder / 'coco.json'}: 4 images, ") and last == 'no errors'
+    assert '3 categories; images in ' in read
 
 
 def test_errors_are_counted_named_and_written(folder, tmp_path, capsys):
@@ -54,8 +56,8 @@ def test_class_folders(folder, tmp_path, capsys):
     (tmp_path / 'classes' / 'dog' / 'b.jpg').write_bytes(b'GIF')
     assert check.main([str(tmp_path / 'classes')]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == 'error: 1 x classes without images: empty' and 'b.jpg' in lines[1]
-    assert lines[2:] == [f'read: 3 images in 3 folders of {tmp_path}/classes', '2 errors']
+    assert lines[0] == f"read: {tmp_path / 'classes'}: 3 folders of classes, 3 images"
+    assert lines[1] == 'error: 1 x classes without images: empty' and 'b.jpg' in lines[2] and lines[3] == '2 errors'
 
 
 def test_the_sets_of_a_config(folder, monkeypatch, capsys):
@@ -63,3 +65,37 @@ def test_the_sets_of_a_config(folder, monkeypatch, capsys):
     (folder / 'images' / '001.jpg').unlink()
     assert check.main(['--config', str(CONFIG), '--split', 'val']) == 1
     assert '001.jpg' in capsys.readouterr().out
+
+
+def test_what_was_read_and_what_was_not(folder, tmp_path, capsys):
+    config = tmp_path / 'c.py'
+    sets = [dict(type='VOCDataset', data_root=str(folder), ann_file='train.txt'),
+            dict(type='CocoDataset', ann_file='s3://bucket/a.json'),
+            dict(type='CocoDataset', ann_file=str(folder / 'coco.json'), data_prefix=dict(img=str(folder / 'images')))]
+    for chosen, last in ((sets, 'no errors in what was read'), (sets[:2], 'nothing was checked')):
+        config.write_text(f'train_dataloader = dict(dataset=dict(type="ConcatDataset", datasets={chosen!r}))')
+        assert check.main(['--config', str(config)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith('not read: train_dataloader.dataset.datasets.0 (VOCDataset): neither a COCO file')
+        assert lines[1] == 'not read: train_dataloader.dataset.datasets.1 (CocoDataset): in remote storage'
+        assert lines[-1] == last and len(lines) == len(chosen) + 1
+
+
+def test_list_files_and_folders_of_splits(folder, tmp_path, capsys):
+    for split in ('train', 'val'):
+        (tmp_path / 'classes' / split / 'cat').mkdir(parents=True)
+        shutil.copy(folder / 'images' / '001.jpg', tmp_path / 'classes' / split / 'cat')
+    assert check.main([str(tmp_path / 'classes')]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(': ')[1] for line in lines[:2]] == [str(tmp_path / 'classes' / split) for split in
+                                                           ('train', 'val')]
+    (tmp_path / 'list.txt').write_text('001.jpg 0\n002.jpg 1\nno.jpg 1\n')
+    assert check.main([str(tmp_path / 'list.txt'), '--images', str(folder / 'images')]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"read: {tmp_path / 'list.txt'}: 3 images; in") and 'no.jpg' in lines[1]
+    (tmp_path / 'list.txt').write_text('{"images": []}')
+    assert check.main([str(tmp_path / 'list.txt')]) == 1
+    assert f"{tmp_path / 'list.txt'}, line 1: expected" in capsys.readouterr().out
+    assert check.main([str(folder)]) == 0  # one folder of images, and a file that was not given
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"not read: {folder / 'coco.json'}: ") and lines[-1] == 'no errors in what was read'

@@ -38,7 +38,7 @@ def test_files_that_are_left_out_are_counted(tmp_path, capsys):
     assert check.main([str(root)]) == 0
     out = capsys.readouterr().out
     assert f'1 x images outside of the class folders, which are not used: {root}/loose.png' in out
-    assert f'read: 30 images in 3 folders of {root}' in out
+    assert f'read: {root}: 3 folders of classes, 30 images' in out
     stats.main([str(root)])
     assert 'images outside of the class folders, not used: 1: loose.png' in capsys.readouterr().out
 
@@ -48,7 +48,7 @@ def test_check_reads_every_split(tmp_path, capsys):
         write_class_folders(tmp_path / name, 1)
     assert check.main([str(tmp_path)]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith('read')] == [
-        f'read: 3 images in 3 folders of {tmp_path}/{name}' for name in ('train', 'val')]
+        f'read: {tmp_path}/{name}: 3 folders of classes, 3 images' for name in ('train', 'val')]
 
 
 def test_statistics_count_sizes_as_displayed(tmp_path, capsys):

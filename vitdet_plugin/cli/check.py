@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vitdet_plugin.cli.common import parse, run
@@ -12,6 +12,7 @@ from vitdet_plugin.cli.common import parse, run
 DESCRIPTION = """Check every annotation and every image of a data set.
 
 check ANNOTATIONS.json --images DIR     a COCO file and its images
+check LIST.txt --images DIR             a list file of mmpretrain ("path label" on each line) and its images
 check FOLDER                            one folder per class
 check --config CONFIG [--split val]     the data sets of a config
 
@@ -21,7 +22,8 @@ Exit status 0: no errors (there may be warnings and notes); 1: errors found; 2: 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('path', nargs='?', metavar='FILE|FOLDER', help='COCO annotation file, or folder of classes')
+    parser.add_argument('path', nargs='?', metavar='FILE|FOLDER',
+                        help='COCO annotation file, list file, or folder of classes')
     parser.add_argument('--images', metavar='DIR', help='folder of the images (default: that of the file)')
     parser.add_argument('--config', help='check the data sets of this config instead')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='split of --config')
@@ -43,7 +45,7 @@ def check_command(args: argparse.Namespace) -> int:
         raise UserError('give an annotation file, a folder of classes, or --config CONFIG')
     if args.json:
         check_output_path('--json', args.json, is_folder=False)
-    findings = [each for check in _checks(args) for each in check]
+    findings = _check(args)
     _report(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')
@@ -51,22 +53,25 @@ def check_command(args: argparse.Namespace) -> int:
     return int(any(level == 'error' for level, _, _ in findings))
 
 
-def _checks(args: argparse.Namespace) -> Iterator:
-    from vitdet_plugin.datasets.checks.whole_set import check_class_folders, check_coco_set, sets_of_config
+def _check(args: argparse.Namespace) -> list[tuple[str, str, str]]:
+    from vitdet_plugin.datasets.checks import whole_set
     if args.config:
-        for ann_file, folder, reader in sets_of_config(args.config, args.split):
-            yield (check_coco_set(ann_file, folder, args.jobs, reader) if ann_file else
-                   check_class_folders(folder, args.jobs, reader))
-    elif os.path.isdir(args.path):
-        yield check_class_folders(args.path, args.jobs)
-    else:
-        yield check_coco_set(args.path, args.images or os.path.dirname(args.path), args.jobs)
+        return whole_set.check_config(args.config, args.split, args.jobs)
+    if os.path.isdir(args.path):
+        return whole_set.check_class_folders(args.path, args.jobs)
+    folder = args.images or os.path.dirname(args.path)
+    if args.path.endswith('.txt') and os.path.isfile(args.path):
+        return whole_set.check_list_file(args.path, folder, args.jobs)
+    return whole_set.check_coco_set(args.path, folder, args.jobs)
 
 
 def _report(findings: list[tuple[str, str, str]], examples: int) -> None:
     groups = defaultdict(list)
     for level, kind, where in findings:
-        groups[level, kind].append(where)
+        if level in ('read', 'skipped'):
+            print(f'{"read" if level == "read" else "not read"}: {kind}: {where}')
+        else:
+            groups[level, kind].append(where)
     words = dict(error='error', drop='left out', warning='warning', note='note')
     for level in words:
         for (found, kind), where in groups.items():
@@ -74,8 +79,7 @@ def _report(findings: list[tuple[str, str, str]], examples: int) -> None:
                 shown = where[:examples or None]
                 more = f' … and {len(where) - len(shown)} more' if len(where) > len(shown) else ''
                 print(f'{words[level]}: {len(where)} x {kind}: {"; ".join(shown)}{more}')
-    for level, kind, where in findings:
-        if level == 'read':
-            print(f'read: {kind} of {where}')
     errors = sum(level == 'error' for level, _, _ in findings)
-    print(f'{errors} errors' if errors > 1 else '1 error' if errors else 'no errors')
+    levels = {level for level, _, _ in findings}
+    none = 'no errors' + ' in what was read' * ('skipped' in levels) if 'read' in levels else 'nothing was checked'
+    print(f'{errors} errors' if errors > 1 else '1 error' if errors else none)

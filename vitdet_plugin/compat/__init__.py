@@ -3,6 +3,8 @@
 =====================  ================================================================================
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
+``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
+``resize``             images are resized to at least one pixel
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
 ``safe_load``          checkpoints are read without executing anything from them
@@ -24,7 +26,8 @@ from importlib import import_module
 from vitdet_plugin.compat.patching import PatchRecord, records
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
-_MODULES = ('mmcv_ext', 'mmdet_precision', 'image_loading', *_OF_MMENGINE, 'data_loading', 'optim_step')
+_OF_MMDET = ('mmdet_precision', 'image_loading', 'coco_files', 'resize')
+_MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step')
 
 
 def install() -> bool:
@@ -47,8 +50,8 @@ def install() -> bool:
     if has_stack:
         versions.require('mmdet.datasets')
         versions.require('mmdet.models')
-        _module('mmdet_precision').install()
-        _module('image_loading').install()
+        for name in _OF_MMDET:
+            _module(name).install()
     for name in _OF_MMENGINE:
         # mmengine.runner imports OpenCV and matplotlib, which a bare environment may lack
         with contextlib.nullcontext() if has_stack else contextlib.suppress(ModuleNotFoundError):

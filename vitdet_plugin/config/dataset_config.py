@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from vitdet_plugin.config.registry import find_registered
+from vitdet_plugin.utils.class_names import class_names
 
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
 
@@ -28,9 +28,7 @@ def dataset_classes(cfg: dict) -> list[str] | None:
     classes = (cfg.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = getattr(find_registered(str(cfg.get('type'))), 'METAINFO', {}).get('classes')
-    if isinstance(classes, str):
-        return Path(classes).read_text().split('\n') if os.path.isfile(classes) else None
-    return list(classes) if classes is not None else None
+    return class_names(classes)
 
 
 def joined_path(cfg: dict, name: Any) -> str:

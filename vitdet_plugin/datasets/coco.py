@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vitdet_plugin.compat.coco_content import category_name, parse_flag
 from vitdet_plugin.errors import UserError
 
 MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
@@ -90,12 +91,15 @@ def require_class_names(categories: Sequence[dict], path: str | Path) -> list[st
     """Return the names of the categories in the order of the file.
 
     Raises:
-        UserError: A category has no name, or its name is not a text.
+        UserError: A category has no name.
     """
+    names = []
     for number, category in enumerate(categories):
-        if not isinstance(category.get('name'), str):
+        name = category_name(category)
+        if name is None:
             raise UserError(f'{path}: categories without a name: number {number}; add "name" to the entry')
-    return [category['name'] for category in categories]
+        names.append(name)
+    return names
 
 
 def image_file_name(image: dict) -> str | None:
@@ -138,7 +142,7 @@ def annotation_box(annotation: dict) -> tuple[float, float, float, float] | None
 
 def is_crowd(annotation: dict) -> bool:
     """Whether an annotation is a region of many objects, which is not trained on."""
-    return bool(annotation.get('iscrowd'))
+    return parse_flag(annotation.get('iscrowd')) == 1
 
 
 def find_bad_reference(annotation: Any, images: dict, categories: dict) -> str | None:
@@ -179,16 +183,23 @@ def is_number(value: Any) -> bool:
 
 def _read_text(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding='utf-8')
+        text = Path(path).read_text(encoding='utf-8-sig')
     except FileNotFoundError:
         raise UserError(f'{path} does not exist; give a COCO annotation file (.json)') from None
     except UnicodeDecodeError as error:
         raise UserError(f'{path}: not valid JSON: not UTF-8 text ({error.reason} at byte {error.start})') from None
+    except IsADirectoryError:
+        raise UserError(f'{path}: is a folder; give a COCO annotation file (.json){_files_in(path)}') from None
     except OSError as error:
         raise UserError(f'{path}: cannot be read ({error.strerror}); give a COCO annotation file (.json)') from None
     if not text.strip():
         raise UserError(f'{path}: the file is empty')
     return text
+
+
+def _files_in(folder: str | Path) -> str:
+    names = sorted(each.name for each in Path(folder).iterdir() if each.suffix == '.json')
+    return f'; it holds {", ".join(names[:5])}' if names else ''
 
 
 def _decode(path: str | Path, text: str, is_partial: bool) -> dict:
@@ -199,7 +210,9 @@ def _decode(path: str | Path, text: str, is_partial: bool) -> dict:
             return {key: _decode_list(text, key) for key in ('images', 'categories')}
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from None
+        hint = '' if str(path).endswith('.json') else '; give a COCO annotation file (.json)'
+        raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column '
+                        f'{error.colno}{hint}') from None
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or deeply nested lists
         raise UserError(f'{path}: not valid JSON: {str(error).splitlines()[0]}') from None
     if not isinstance(content, dict):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
 
+from vitdet_plugin.compat.coco_content import prepare_coco
 from vitdet_plugin.datasets.coco import (
     annotation_box,
     describe_annotation,
@@ -39,6 +40,7 @@ def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | N
     Raises:
         UserError: An image or category has no id or one that occurs twice, or a category has no name.
     """
+    content = prepare_coco(content).content
     categories = require_index(content['categories'], 'category', path)
     labels = {key: label for label, key in enumerate(categories)}
     all_images = require_index(content['images'], 'image', path)

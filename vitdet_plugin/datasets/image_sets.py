@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitdet_plugin.compat.coco_content import prepare_coco
 from vitdet_plugin.datasets.coco import (
     describe_annotation,
     find_bad_reference,
@@ -18,6 +19,7 @@ from vitdet_plugin.datasets.coco import (
 )
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text import suggest
 from vitdet_plugin.utils.text_files import read_text
 
@@ -158,7 +160,7 @@ def read_list_set(root: Path, file: Path) -> ImageSet:
     """
     names, labels = map(list, zip(*read_list_file(file)))
     class_file = file.with_name('classes.txt')
-    classes = read_text(class_file).splitlines() if class_file.is_file() else []
+    classes = read_class_names(class_file) if class_file.is_file() else []
     classes += [f'class {index}' for index in range(len(classes), max(labels) + 1)]
     return ImageSet(file.stem, root, classes, names, labels)
 
@@ -189,7 +191,7 @@ def read_coco_set(root: Path, file: Path) -> ImageSet:
         UserError: The file is missing, not JSON (line and column) or not COCO; an entry refers to an id that the file
             does not have; a file name is missing or points outside ``root``; the first image is not in ``root``.
     """
-    content = read_coco(file, needs_annotations=False)
+    content = prepare_coco(read_coco(file, needs_annotations=False)).content
     images = require_index(content['images'], 'image', file)
     categories = require_index(content['categories'], 'category', file)
     label_of = {key: label for label, key in enumerate(categories)}

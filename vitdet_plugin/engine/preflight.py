@@ -14,13 +14,14 @@ from torch import nn
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.explain import explain
+from vitdet_plugin.datasets.checks.across_splits import check_across_splits
 from vitdet_plugin.datasets.checks.class_folders import (
     check_folder_dataset,
     check_topk,
     folder_classes,
     is_folder_dataset,
 )
-from vitdet_plugin.datasets.checks.detection_data import check_dataset
+from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_slash
 from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
@@ -119,9 +120,12 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
                 continue
             if not any(os.path.abspath(ann_file) in finding.text for finding in findings):  # not reported yet
-                findings.append(Finding('error', f'{split}_evaluator.ann_file: {os.path.abspath(ann_file)} does not '
-                                                 'exist; it is usually that of the data set'))
-    return findings, classes
+                sets = [dataset for _, dataset in leaf_datasets((loader or {}).get('dataset'), '')]
+                hint = suggest_slash(ann_file, sets) or 'it is usually that of the data set'
+                findings.append(Finding('error', f'{split}_evaluator.ann_file: {os.path.abspath(ann_file)} '
+                                                 f'{"is a folder" if os.path.isdir(ann_file) else "does not exist"}; '
+                                                 f'{hint}'))
+    return findings + check_across_splits(cfg, splits), classes
 
 
 def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:

@@ -25,6 +25,7 @@ from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.loops import resumable_loop
+from vitdet_plugin.engine.objects_left import require_objects
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output
@@ -139,6 +140,7 @@ class _Resumable:
     def build_dataloader(self, *args, **kwargs):
         loader = super().build_dataloader(*args, **kwargs)
         if not isinstance(loader.dataset, IterableDataset):
+            require_objects(loader.dataset)
             fetch_batches_with(loader.dataset, NamedItems(loader.dataset))  # training loops set their own later
         return loader
 

@@ -26,8 +26,8 @@ class LargeScaleJitter(BaseTransform):
     outside the crop are removed. Padding must follow normalization, so it is done by the data preprocessor.
 
     Use it instead of mmdet's RandomResize, RandomCrop, FilterAnnotations and RandomFlip, directly before PackDetInputs.
-    Masks keep the type from ``LoadAnnotations``: polygons with ``poly2mask=False`` (fast, and mmdet ignores instances
-    that are stored as RLE, which in COCO are the crowds), otherwise bitmaps.
+    Masks keep the type from ``LoadAnnotations``: polygons with ``poly2mask=False`` (fast; RLE is converted, but for
+    crowds, which are ignored), otherwise bitmaps.
 
     Required keys: img. Optional: gt_bboxes, gt_bboxes_labels, gt_ignore_flags, gt_masks, gt_seg_map. Added or changed:
     these and img_shape (height, width), scale (width, height), scale_factor (x, y), keep_ratio, flip, flip_direction,
@@ -114,7 +114,7 @@ def _crop_instances(results: dict, window: CropWindow, min_box_size: float) -> N
         boxes = _crop_given_boxes(given, window)
     else:
         boxes, select = (crop_polygons if isinstance(masks, PolygonMasks) else crop_bitmaps)(masks, window)
-        # An ignored region may have no mask (mmdet loads RLE crowds that way with polygons): its box is used instead.
+        # An ignored region may have no mask (RLE crowds are loaded that way with polygons): its box is used instead.
         ignored = np.flatnonzero(results.get('gt_ignore_flags', ()))
         no_mask = [index for index in ignored if not np.any(masks.masks[index])]
         if no_mask:

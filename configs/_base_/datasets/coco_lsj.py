@@ -9,7 +9,7 @@ train_file, val_file = 'annotations/instances_train2017.json', 'annotations/inst
 batch_size = 8  # images per GPU; the recipes assume 8 GPUs
 
 load_image = dict(type='LoadImageFromFile')
-# Polygons are not rasterized: faster to jitter than bitmaps. Set poly2mask=True if single objects are stored as RLE.
+# Polygons are not rasterized: faster to jitter than bitmaps. RLE of single objects becomes polygons.
 load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False)
 # Flip, resize to 0.1 to 2 times the size that fits into image_size, crop to image_size. The reference resizes with
 # pillow; cv2 is faster.

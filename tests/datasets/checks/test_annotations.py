@@ -6,6 +6,7 @@ import pytest
 from tests.faults.annotations import FAULTS
 from vitdet_plugin.datasets.checks.annotations import check_annotations, dropped_share
 from vitdet_plugin.datasets.checks.detection_data import check_dataset
+from vitdet_plugin.datasets.checks.whole_set import check_coco_set
 
 
 @pytest.fixture(scope='module')
@@ -13,9 +14,12 @@ def content(tiny_set):
     return json.loads((tiny_set / 'coco.json').read_text())
 
 
-def check(ann_file, tiny_set):
-    return check_dataset('train', dict(type='CocoDataset', ann_file=str(ann_file), data_prefix=dict(
-        img=str(tiny_set / 'images')), metainfo=dict(classes=('apple', 'lime', 'plum'))), True)
+MASKS = [dict(type='LoadAnnotations', with_mask=True)]
+
+
+def check(ann_file, tiny_set, pipeline=(), is_training=True):
+    return check_dataset('train', dict(type='CocoDataset', ann_file=str(ann_file), pipeline=pipeline, data_prefix=dict(
+        img=str(tiny_set / 'images')), metainfo=dict(classes=('apple', 'lime', 'plum'))), is_training)
 
 
 def test_a_valid_file(content):
@@ -37,7 +41,7 @@ def test_images_without_objects_and_with_crowds_only_are_notes(content):
     broken['annotations'] = [each for each in broken['annotations'] if each['image_id'] != 1]
     for each in broken['annotations']:
         each['iscrowd'] = int(each['image_id'] == 2)
-    assert {(each.level, str(each)) for each in check_annotations(broken)} == {
+    assert {(each.level, str(each)) for each in check_annotations(broken) if each.level == 'note'} == {
         ('note', 'images without usable annotations: image 1'), ('note', 'images with crowd regions only: image 2')}
 
 
@@ -49,7 +53,8 @@ def test_masks_are_required_only_where_they_are_loaded(content, tiny_set, tmp_pa
                metainfo=dict(classes=('apple', 'lime', 'plum')))
     assert check_dataset('train', cfg, True) == []
     (found,) = check_dataset('train', {**cfg, 'pipeline': [dict(type='LoadAnnotations', with_mask=True)]}, True)
-    assert found.level == 'error' and 'annotations without a mask' in found.text
+    assert found.level == 'error' and '1 of 10 annotations will be left out' in found.text
+    assert 'annotations without a mask' in found.text
 
 
 @pytest.mark.parametrize('many, level', [(1, 'error'), (200, 'warning')])
@@ -71,3 +76,45 @@ def test_file_names_must_stay_in_the_image_folder(content, tiny_set, tmp_path):
         (tmp_path / 'coco.json').write_text(json.dumps(broken))
         (found,) = check(tmp_path / 'coco.json', tiny_set)
         assert found.level == 'error' and 'point outside the image folder' in found.text and name in found.text
+
+
+@pytest.mark.parametrize('changes, pipeline, text', [
+    (dict(iscrowd=1), [], 'all 10 usable annotations are crowd regions'),
+    (dict(iscrowd='1'), [], 'all 10 usable annotations are crowd regions'),
+    (dict(segmentation=[[]]), MASKS, 'none of the 10 annotations has a usable mask'),
+    (dict(segmentation=[[1, 1, 9, 9]]), MASKS, 'none of the 10 annotations has a usable mask'),
+    (dict(segmentation=None), MASKS, 'none of the 10 annotations has a usable mask')])
+def test_a_set_without_objects_to_train_on_is_an_error(content, tiny_set, tmp_path, changes, pipeline, text):
+    broken = copy.deepcopy(content)
+    for annotation in broken['annotations']:
+        annotation.update(changes)
+    (tmp_path / 'coco.json').write_text(json.dumps(broken))
+    (found,) = check(tmp_path / 'coco.json', tiny_set, pipeline)
+    assert found.level == 'error' and text in found.text and 'annotation 1 of image 1' in found.text
+    assert '\n' not in found.text
+    (found,) = check(tmp_path / 'coco.json', tiny_set, pipeline, is_training=False)
+    assert (found.level == 'warning') == ('iscrowd' in changes)
+    rows = check_coco_set(str(tmp_path / 'coco.json'), str(tiny_set / 'images'))
+    assert any(level == 'error' for level, _, _ in rows) == (changes != dict(segmentation=None))
+
+
+@pytest.mark.parametrize('changes', [dict(iscrowd='0'), dict(iscrowd=False), dict(id=0), dict(area=None),
+                                     dict(image_id='1'), dict(category_id=2.0)])
+def test_files_of_other_tools_are_accepted_as_training_reads_them(content, tiny_set, tmp_path, changes):
+    changed = copy.deepcopy(content)
+    changed['annotations'][0].update(changes)
+    changed['categories'].append(dict(id=9, name='root', supercategory='none'))  # without annotations
+    (tmp_path / 'coco.json').write_text(json.dumps(changed))
+    assert check(tmp_path / 'coco.json', tiny_set, MASKS) == []
+
+
+def test_a_repeated_category_is_ignored_with_one_line_or_an_error(content, tiny_set, tmp_path):
+    changed = copy.deepcopy(content)
+    changed['categories'].insert(0, dict(id=0, name='apple', supercategory='none'))
+    (tmp_path / 'coco.json').write_text(json.dumps(changed))
+    (found,) = check(tmp_path / 'coco.json', tiny_set)
+    assert found.level == 'warning' and "ignored: 'apple' (id 0)" in found.text
+    changed['annotations'][0]['category_id'], changed['annotations'][1]['category_id'] = 0, 1
+    (tmp_path / 'coco.json').write_text(json.dumps(changed))
+    (found,) = check(tmp_path / 'coco.json', tiny_set)
+    assert found.level == 'error' and "'apple' (ids 0, 1)" in found.text

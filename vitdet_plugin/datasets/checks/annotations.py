@@ -1,9 +1,12 @@
 """Faults inside a COCO annotation file: those that would stop a training, and those that mmdet skips silently."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from vitdet_plugin.compat.coco_content import LOST_MASK, annotation_label, category_name, prepare_coco
+from vitdet_plugin.compat.coco_masks import run_lengths
+from vitdet_plugin.datasets.checks.box_format import find_other_format
 from vitdet_plugin.datasets.coco import (
     MAX_PIXELS,
     annotation_box,
@@ -16,9 +19,11 @@ from vitdet_plugin.datasets.coco import (
 )
 
 MOST_DROPPED = 0.01  # share of the annotations; more than that is an error
-NO_MASK = 'annotations without a mask (they stop a training with masks)'
+NO_MASK = 'annotations without a mask (ignored by a training with masks)'
+_MANY_CROWDS = 0.1  # share of the usable annotations; COCO has 0.012
+_NEEDS_MASKS = (NO_MASK, LOST_MASK)
 _SHOWN = 3
-_LEVELS = ('error', 'drop', 'note')
+_LEVELS = ('error', 'empty', 'drop', 'warning', 'note')
 
 
 @dataclass
@@ -26,14 +31,17 @@ class AnnotationFault:
     """One kind of fault in a file.
 
     Attributes:
-        level: 'error' (a training would stop or learn wrong labels), 'drop' (mmdet skips the annotation), 'note'.
+        level: 'error' (a training would stop or learn wrong labels), 'empty' (no object is left), 'drop'
+            (mmdet skips the annotation), 'warning', 'note'.
         kind: What is wrong.
         where: The images or annotations concerned, by id.
+        needs_masks: Whether it concerns only trainings with masks.
     """
 
     level: str
     kind: str
     where: list[str] = field(default_factory=list)
+    needs_masks: bool = False
 
     def __str__(self) -> str:
         more = f' and {len(self.where) - _SHOWN} more' if len(self.where) > _SHOWN else ''
@@ -44,14 +52,16 @@ class _Faults(dict):
     """Faults by level and kind."""
 
     def add(self, level: str, kind: str, where: str) -> None:
-        self.setdefault((level, kind), AnnotationFault(level, kind)).where.append(where)
+        if (level, kind) not in self:
+            self[level, kind] = AnnotationFault(level, kind, needs_masks=kind in _NEEDS_MASKS)
+        self[level, kind].where.append(where)
 
 
 def check_annotations(content: dict) -> list[AnnotationFault]:
-    """Check every image, annotation and category of a COCO file.
+    """Check every image, annotation and category of a COCO file, after the conversions that training makes as well.
 
     The rules for 'drop' are those by which mmdet's ``CocoDataset`` skips annotations: no overlap with the image, a side
-    below one pixel, no area, an unknown category or image, ``ignore``.
+    below one pixel, an unknown category or image, ``ignore``.
 
     Args:
         content: From :func:`vitdet_plugin.datasets.coco.read_coco`.
@@ -59,59 +69,124 @@ def check_annotations(content: dict) -> list[AnnotationFault]:
     Returns:
         Faults, errors first.
     """
+    prepared = prepare_coco(content)
     faults = _Faults()
+    for change in prepared.changes:
+        if change.kind != LOST_MASK:  # reported below, unless mmdet skips the annotation for another reason
+            faults.add(*change)
     indices = []
-    for what, entries in (('category', content['categories']), ('image', content['images'])):
-        index, problems = index_by_id(entries, what)
+    for what, key in (('category', 'categories'), ('image', 'images')):
+        index, problems = index_by_id(prepared.content[key], what)
         indices.append(index)
         for kind, where in problems:
             faults.add('error', kind, where)
     categories, images = indices
-    for number, category in enumerate(content['categories']):
-        if not isinstance(category.get('name'), str):
+    for number, category in enumerate(prepared.content['categories']):
+        if category_name(category) is None:
             faults.add('error', 'categories without a name', f'number {number}')
     for key, image in images.items():
         for kind in _image_faults(image):
             faults.add('error', kind, f'image {key}')
-    crowds = _check_each_annotation(content['annotations'], images, categories, faults)
-    for key in images:
-        if key not in crowds:
-            faults.add('note', 'images without usable annotations', f'image {key}')
-        elif all(crowds[key]):
-            faults.add('note', 'images with crowd regions only', f'image {key}')
+    _check_ids(content['annotations'], faults)
+    usable = _check_each_annotation(content['annotations'], prepared.content['annotations'], images, categories, faults)
+    if found := find_other_format(prepared.content['annotations'], images):
+        faults.add('error', f'bbox looks like {found[0]}; COCO uses x, y, width, height in pixels', found[1])
+    _check_objects(usable, len(content['annotations']), images, faults)
     return sorted(faults.values(), key=lambda fault: _LEVELS.index(fault.level))
 
 
-def dropped_share(faults: list[AnnotationFault], annotations: int) -> tuple[int, float]:
-    """Return the number and share of the ``annotations`` that mmdet would skip."""
-    count = sum(len(fault.where) for fault in faults if fault.level == 'drop')
+def has_masks(content: dict) -> bool:
+    """Whether any annotation has a value for its mask; ``[[]]``, which encloses nothing, is one."""
+    return any(isinstance(each, dict) and each.get('segmentation') for each in content['annotations'])
+
+
+def left_out(faults: Sequence[AnnotationFault], with_masks: bool) -> list[AnnotationFault]:
+    """Return the faults whose annotations are not trained on: mmdet skips them, or ignores them for lack of a mask."""
+    return [fault for fault in faults if fault.level == 'drop' or with_masks and fault.kind in _NEEDS_MASKS]
+
+
+def dropped_share(faults: Sequence[AnnotationFault], annotations: int, with_masks: bool = False) -> tuple[int, float]:
+    """Return the number and share of the ``annotations`` that are not trained on; see :func:`left_out`."""
+    count = sum(len(fault.where) for fault in left_out(faults, with_masks))
     return count, count / max(1, annotations)
 
 
-def _check_each_annotation(annotations: list, images: dict, categories: dict, faults: _Faults) -> dict[Any, list[bool]]:
-    """Add the faults of all annotations; return for each image whether its usable annotations are crowds."""
+def _check_ids(annotations: list, faults: _Faults) -> None:
+    """Report ids that are missing or occur twice; evaluations number the annotations again then."""
     ids: set = set()
-    crowds: dict[Any, list[bool]] = {}
     for number, annotation in enumerate(annotations):
         if not isinstance(annotation, dict):
             faults.add('error', 'annotations that are not objects', f'number {number}')
             continue
-        where = f'annotation {annotation.get("id", f"number {number}")} of image {annotation.get("image_id", "?")}'
         key = annotation.get('id')
-        if not is_id(key):
-            faults.add('error', 'annotations without an id', where)
+        if not is_id(key) and not isinstance(key, float):
+            faults.add('note', 'annotations without an id, numbered by their order',
+                       annotation_label(annotation, number))
         elif key in ids:
-            faults.add('error', 'annotation ids that occur twice (pycocotools keeps one of them)', where)
+            faults.add('warning', 'annotation ids that occur twice, numbered again; is the object in the file twice?',
+                       annotation_label(annotation, number))
         else:
             ids.add(key)
+
+
+class _Usable(NamedTuple):
+    """An annotation that mmdet loads."""
+
+    image_id: int | str
+    is_crowd: bool
+    has_mask: bool
+    where: str
+
+
+def _check_each_annotation(originals: list, annotations: list, images: dict, categories: dict,
+                           faults: _Faults) -> list[_Usable]:
+    """Add the faults of all annotations and return those that mmdet loads.
+
+    Args:
+        originals: Annotations of the file, which the messages name.
+        annotations: The same after conversion.
+        images: Images by id.
+        categories: Categories by id.
+        faults: Faults so far.
+    """
+    usable = []
+    for number, (original, annotation) in enumerate(zip(originals, annotations)):
+        if not isinstance(annotation, dict):
+            continue
+        where = annotation_label(original, number)
         fault = _annotation_fault(annotation, images, categories)
         if fault:
             faults.add(*fault, where)
             continue
-        if not annotation.get('segmentation'):
-            faults.add('note', NO_MASK, where)
-        crowds.setdefault(annotation['image_id'], []).append(is_crowd(annotation))
-    return crowds
+        mask = annotation.get('segmentation')
+        if not mask and not is_crowd(annotation):
+            faults.add(*(('warning', LOST_MASK) if original.get('segmentation') else ('note', NO_MASK)), where)
+        usable.append(_Usable(annotation['image_id'], is_crowd(annotation), bool(mask), where))
+    return usable
+
+
+def _check_objects(usable: list[_Usable], annotations: int, images: dict, faults: _Faults) -> None:
+    """Report images and whole files without objects to train on."""
+    objects: dict[Any, list[_Usable]] = {}
+    for each in usable:
+        objects.setdefault(each.image_id, []).append(each)
+    for key in images:
+        if key not in objects:
+            faults.add('note', 'images without usable annotations', f'image {key}')
+        elif all(each.is_crowd for each in objects[key]):
+            faults.add('note', 'images with crowd regions only', f'image {key}')
+    crowds = [each.where for each in usable if each.is_crowd]
+    if usable and len(crowds) == len(usable):
+        kind = (f'all {len(usable)} usable annotations are crowd regions (iscrowd 1), so no object is trained on or '
+                'evaluated; set iscrowd to 0 where a mask is one object')
+        faults['empty', kind] = AnnotationFault('empty', kind, crowds)
+    elif len(crowds) > max(1, _MANY_CROWDS * len(usable)):
+        kind = (f'{len(crowds)} of {len(usable)} annotations are crowd regions (iscrowd 1), which are not trained on; '
+                'set iscrowd to 0 where a mask is one object')
+        faults['warning', kind] = AnnotationFault('warning', kind, crowds)
+    elif annotations and not any(each.has_mask and not each.is_crowd for each in usable):
+        kind = f'none of the {annotations} annotations has a usable mask, so no mask is trained on or evaluated'
+        faults['empty', kind] = AnnotationFault('empty', kind, [each.where for each in usable], needs_masks=True)
 
 
 def _image_faults(image: dict) -> Iterator[str]:
@@ -132,7 +207,8 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
         return 'error', f'boxes with values above {MAX_PIXELS:.0f} pixels'
     if not is_number(area):
         return 'error', 'annotations without an area that is a number'
-    mask_fault = _mask_fault(annotation.get('segmentation'))
+    image = images.get(annotation.get('image_id')) if is_id(annotation.get('image_id')) else None
+    mask_fault = _mask_fault(annotation.get('segmentation'), image)
     if mask_fault:
         return 'error', mask_fault
     image_id, category = annotation.get('image_id'), annotation.get('category_id')
@@ -156,19 +232,24 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
     return None
 
 
-def _mask_fault(mask: Any) -> str | None:
-    """Return the fault of a mask, or None. Polygons that are too short are not a fault, since mmdet ignores them."""
+def _mask_fault(mask: Any, image: dict | None) -> str | None:
+    """Return the fault of a mask after conversion, or None."""
     if not mask:
         return None
     if isinstance(mask, list):
         if not all(isinstance(polygon, list) and all(is_number(value) for value in polygon) for polygon in mask):
             return 'masks that are not lists of polygons of numbers'
         return None
-    if isinstance(mask, dict):
-        size, counts = mask.get('size'), mask.get('counts')
-        if not (isinstance(size, list) and len(size) == 2 and all(is_number(side) and side >= 1 for side in size)):
-            return 'RLE masks without a size'
-        if isinstance(counts, list) and all(is_number(count) and count >= 0 for count in counts):
-            return None if sum(counts) == size[0] * size[1] else 'RLE masks whose counts do not fill their size'
-        return None if isinstance(counts, str) else 'RLE masks without counts'
-    return 'masks that are neither polygons nor RLE'
+    if not isinstance(mask, dict):
+        return 'masks that are neither polygons nor RLE'
+    size, counts = mask.get('size'), mask.get('counts')
+    if not (isinstance(size, list) and len(size) == 2 and all(is_number(side) and side >= 1 for side in size)):
+        return 'RLE masks without a size'
+    if not isinstance(counts, (str, list)):
+        return 'RLE masks without counts'
+    if run_lengths(mask) is None:
+        return 'RLE masks whose counts do not fill their size'
+    annotated = image_size(image) if image else None
+    if annotated is not None and (size[1], size[0]) != annotated:
+        return 'RLE masks of another size than their image (size is [height, width])'
+    return None

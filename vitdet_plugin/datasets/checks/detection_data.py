@@ -5,13 +5,15 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vitdet_plugin.compat.coco_content import category_name, prepare_coco
 from vitdet_plugin.config.dataset_config import dataset_classes, joined_path
+from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.datasets.checks.annotations import (
     MOST_DROPPED,
-    NO_MASK,
     AnnotationFault,
     check_annotations,
     dropped_share,
+    left_out,
 )
 from vitdet_plugin.datasets.checks.findings import Finding, check_metainfo, listed
 from vitdet_plugin.datasets.checks.image_sample import check_image_sample
@@ -32,6 +34,8 @@ class CocoSummary(NamedTuple):
         sizes: Annotated (width, height) of each image in pixels; None where the entry has no valid one.
         annotations: Number of annotations; None for a large file, which is not decoded as a whole.
         faults: Faults of the entries; empty for a large file.
+        longest_side: Longest side of the images in pixels as annotated; 0 if unknown.
+        unused: Categories without annotations; empty for a large file.
     """
 
     classes: tuple[str | None, ...]
@@ -39,6 +43,8 @@ class CocoSummary(NamedTuple):
     sizes: tuple[tuple[float, float] | None, ...]
     annotations: int | None
     faults: tuple[AnnotationFault, ...] = ()
+    longest_side: float = 0
+    unused: tuple[str | None, ...] = ()
 
 
 def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
@@ -53,29 +59,57 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
         return []  # remote storage, or a class: errors come from the data set itself
     findings = check_metainfo(path, cfg)
     ann_file = joined_path(cfg, cfg.get('ann_file'))
+    if not ann_file and reads_coco(cfg):
+        findings.append(Finding('error', f'{path}: there is no ann_file; set it to a COCO annotation file (.json)'))
     if not ann_file or '://' in ann_file:
         return findings
-    if not os.path.isfile(ann_file):
-        return findings + [Finding('error', f'{path}.ann_file: {os.path.abspath(ann_file)} does not exist; set '
-                                            'data_root / ann_file, or VITDET_DATA for the data of shipped configs '
-                                            f'({nearest_folder(ann_file)})')]
-    if not ann_file.endswith('.json'):
+    where = f'{path}.ann_file'
+    if not os.path.exists(ann_file):
+        hint = suggest_slash(ann_file, [cfg]) or nearest_folder(ann_file)
+        return findings + [Finding('error', f'{where}: {os.path.abspath(ann_file)} does not exist; set data_root / '
+                                            f'ann_file, or VITDET_DATA for the data of shipped configs ({hint})')]
+    if not reads_coco(cfg) and not ann_file.endswith('.json'):
         return findings
     try:
         summary = summarize_coco(ann_file)
     except UserError as error:
-        return findings + [Finding('error', f'{path}.ann_file: {error}')]
+        return findings + [Finding('error', f'{where}: {error}')]
     required = dataset_classes(cfg)
     if required is not None:
         findings += [Finding(level, f'{path}: {text} ({ann_file})')
-                     for level, text in compare_classes(required, summary.classes)]
+                     for level, text in compare_classes(required, summary.classes, summary.unused)]
     if is_training and summary.annotations == 0:
-        findings.append(Finding('error', f'{path}.ann_file: {ann_file} has no annotations; give an annotated split'))
-    findings += _check_entries(path, cfg, summary, ann_file)
+        findings.append(Finding('error', f'{where}: {ann_file} has no annotations; give an annotated split'))
+    findings += _check_entries(path, cfg, summary, ann_file, is_training)
     return findings + _check_image_files(path, cfg, summary, ann_file)
 
 
-def compare_classes(required: Sequence[str], found: Sequence[str]) -> list[tuple[str, str]]:
+def reads_coco(cfg: dict) -> bool:
+    """Whether a data set reads a COCO file: its type is ``CocoDataset`` or derived from it."""
+    kind = find_registered(str(cfg.get('type')))
+    return any(base.__name__ == 'CocoDataset' for base in getattr(kind, '__mro__', ()))
+
+
+def suggest_slash(path: str, datasets: Sequence[dict]) -> str:
+    """Return a hint if a missing path exists with a slash after the ``data_root`` that it begins with, else ''.
+
+    Args:
+        path: Path in a config, such as ``data_root + 'train.json'``.
+        datasets: Data sets of the config.
+    """
+    for dataset in datasets:
+        root = str(dataset.get('data_root') or '')
+        for part in (root, os.path.basename(root)):
+            at = path.rfind(part) if part and not part.endswith('/') else -1
+            name = path[at + len(part):]
+            fixed = os.path.join(path[:at] + part, name)
+            if at >= 0 and name and not name.startswith('/') and os.path.exists(fixed):
+                return f'{fixed} exists; data_root={root!r} needs a slash at its end to be joined by +'
+    return ''
+
+
+def compare_classes(required: Sequence[str], found: Sequence[str],
+                    unused: Sequence[str | None] = ()) -> list[tuple[str, str]]:
     """Compare the class names of a config with the categories of a file.
 
     mmdet numbers the labels in the order of the file and ignores names that it does not find, so a missing name or
@@ -84,13 +118,15 @@ def compare_classes(required: Sequence[str], found: Sequence[str]) -> list[tuple
     Args:
         required: Names in the config.
         found: Names in the file.
+        unused: Those of them that have no annotations, and may be left out.
 
     Returns:
         (level, text) pairs; each text contains both lists.
     """
     lists = f'metainfo: {listed(required)}; file: {listed(found)}'
+    found = list(dict.fromkeys(found))  # names that occur twice are reported with the categories
     missing = [name for name in required if name not in found]
-    extra = [name for name in found if name not in required]
+    extra = [name for name in found if name not in required and name not in unused]
     if missing:
         return [('error', f'the file has no category {listed(missing)}; make metainfo.classes equal to the names in '
                           f'the file, in its order. {lists}')]
@@ -118,11 +154,18 @@ def summarize_coco(path: str) -> CocoSummary:
 def _summarize_coco(path: str, _modified: float) -> CocoSummary:
     is_partial = os.path.getsize(path) > FULL_PARSE_BYTES
     content = read_coco(path, needs_annotations=False, is_partial=is_partial)
-    return CocoSummary(classes=tuple(each.get('name') for each in content['categories']),
+    prepared = prepare_coco(content).content
+    categories, annotations = prepared['categories'], prepared.get('annotations', ())
+    used = {str(each.get('category_id')) for each in annotations if isinstance(each, dict)}
+    sides = [side for each in content['images'] for side in image_size(each) or ()]
+    return CocoSummary(classes=tuple(map(category_name, categories)),
                        file_names=tuple(image_file_name(each) for each in content['images']),
                        sizes=tuple(image_size(each) for each in content['images']),
-                       annotations=None if is_partial else len(content['annotations']),
-                       faults=() if is_partial else tuple(check_annotations(content)))
+                       annotations=None if is_partial else len(annotations),
+                       faults=() if is_partial else tuple(check_annotations(content)),
+                       longest_side=max(sides, default=0),
+                       unused=() if is_partial else tuple(category_name(each) for each in categories
+                                                          if str(each.get('id')) not in used))
 
 
 def image_folder(cfg: dict) -> str:
@@ -132,18 +175,29 @@ def image_folder(cfg: dict) -> str:
     return joined_path(cfg, prefix[key]) if key else cfg.get('data_root') or ''
 
 
-def _check_entries(path: str, cfg: dict, summary: CocoSummary, ann_file: str) -> list[Finding]:
-    """Report errors in the annotations, and how many annotations mmdet will skip."""
-    where = f'{path}.ann_file: {ann_file}'
-    with_masks = any(isinstance(step, dict) and step.get('with_mask') for step in cfg.get('pipeline') or ())
-    findings = [Finding('error', f'{where}: {fault}') for fault in summary.faults
-                if fault.level == 'error' or with_masks and fault.kind == NO_MASK]
-    count, share = dropped_share(list(summary.faults), summary.annotations or 0)
+def loads_masks(cfg: dict) -> bool:
+    """Whether the pipeline of a data set loads masks."""
+    return any(isinstance(step, dict) and step.get('with_mask') for step in cfg.get('pipeline') or ())
+
+
+def _check_entries(path: str, cfg: dict, summary: CocoSummary, ann_file: str, is_training: bool) -> list[Finding]:
+    """Report errors in the annotations, how many will not be trained on, and whether any is left."""
+    where, with_masks = f'{path}.ann_file: {ann_file}', loads_masks(cfg)
+    faults = [fault for fault in summary.faults if with_masks or not fault.needs_masks]
+    findings = [Finding('error', f'{where}: {fault}') for fault in faults if fault.level == 'error']
+    empty = [fault for fault in faults if fault.level == 'empty']
+    if is_training and empty:
+        why = '; '.join(map(str, left_out(faults, with_masks)))
+        return [*findings, Finding('error', f'{where}: {empty[0].kind} ({why})' if why else f'{where}: {empty[0]}')]
+    kinds = left_out(faults, with_masks)
+    findings += [Finding('warning', f'{where}: {fault}') for fault in faults
+                 if fault not in kinds and fault.level == 'warning' or not kinds and fault.level == 'empty']
+    count, share = dropped_share(faults, summary.annotations or 0, with_masks)
     if count:
-        kinds = '; '.join(str(fault) for fault in summary.faults if fault.level == 'drop')
         level = 'error' if share > MOST_DROPPED else 'warning'
         findings.append(Finding(level, f'{where}: {count} of {summary.annotations} annotations will be left out '
-                                       f'({share:.1%}; more than {MOST_DROPPED:.0%} is an error): {kinds}'))
+                                       f'({share:.1%}; more than {MOST_DROPPED:.0%} is an error): '
+                                       f'{"; ".join(map(str, kinds))}'))
     return findings
 
 
@@ -153,8 +207,9 @@ def _check_image_files(path: str, cfg: dict, summary: CocoSummary, ann_file: str
     if '://' in folder:
         return []
     if folder and not os.path.isdir(folder):
+        hint = suggest_slash(folder, [cfg]) or nearest_folder(folder)
         return [Finding('error', f'{where}: the image folder {os.path.abspath(folder)} does not exist; set data_root / '
-                                 f'data_prefix ({nearest_folder(folder)})')]
+                                 f'data_prefix ({hint})')]
     if None in summary.file_names:
         return [Finding('error', f'{path}.ann_file: {ann_file}: an image has no file_name')]
     outside = [name for name in summary.file_names if leaves_folder(name)]

@@ -1,27 +1,29 @@
 """All findings about a whole data set, annotations and images, for the command ``vitdet check``."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share
+from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
-from vitdet_plugin.datasets.image_sets import describe_other_layout, split_folders
+from vitdet_plugin.datasets.image_sets import describe_other_layout, read_list_file, split_folders
 from vitdet_plugin.errors import UserError
 
-Row = tuple[str, str, str]  # level ('read': what was read), kind, where
+Row = tuple[str, str, str]  # level, kind, where; level 'read' or 'skipped' for what was and was not read
 
 
-def check_coco_set(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
+def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool | None = None,
+                   is_training: bool = True, reader: ImageReader = DEFAULT_READER) -> list[Row]:
     """Return the findings about a COCO file and its images, and what was read.
 
     Args:
         ann_file: COCO file.
         folder: Folder that the file names are relative to; empty for the current one.
         jobs: Processes for the images.
+        with_masks: Whether masks are trained; by default, if any annotation has one.
+        is_training: Whether a file in which nothing is left to train on is an error.
         reader: How the pipeline reads the images.
 
     Raises:
@@ -34,16 +36,36 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, reader: ImageReade
         content = read_coco(ann_file, needs_annotations=False)
     except UserError as error:
         return [('error', 'the annotation file cannot be read', str(error))]
+    count = {key: len(content[key]) for key in ('images', 'annotations', 'categories')}
+    rows: list[Row] = [('read', ann_file, ', '.join(f'{number} {key}' for key, number in count.items())
+                        + f'; images in {os.path.abspath(folder)}')]
+    with_masks = has_masks(content) if with_masks is None else with_masks
     problems = check_annotations(content)
-    rows = [(problem.level, problem.kind, where) for problem in problems for where in problem.where]
-    count, share = dropped_share(problems, len(content['annotations']))
+    for problem in problems:
+        level = problem.level
+        if level == 'empty' and problem.needs_masks and not with_masks:
+            continue
+        if level == 'empty':
+            level = 'error' if is_training else 'warning'
+        rows += [(level, problem.kind, where) for where in problem.where or [ann_file]]
+    dropped, share = dropped_share(problems, len(content['annotations']), with_masks)
     if share > MOST_DROPPED:
         rows.append(('error', f'more than {MOST_DROPPED:.0%} of the annotations will be left out',
-                     f'{count} ({share:.1%})'))
+                     f'{dropped} ({share:.1%})'))
     if not content['annotations']:
         rows.append(('error', 'the file has no annotations', ann_file))
-    rows += _check_images(content['images'], folder, jobs, reader)
-    return [*rows, ('read', f'{len(content["images"])} images and {len(content["annotations"])} annotations', ann_file)]
+    return rows + _check_images(content['images'], folder, jobs, reader)
+
+
+def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
+    """Return the findings about a list file of mmpretrain (``path label`` on each line) and its images."""
+    try:
+        listed = read_list_file(Path(ann_file))
+    except UserError as error:
+        return [('error', 'the annotation file cannot be read', str(error))]
+    paths = [os.path.join(folder, name) for name, _ in listed]
+    return [('read', ann_file, f'{len(paths)} images; in {os.path.abspath(folder)}'),
+            *_image_rows(paths, [None] * len(paths), jobs, reader)]
 
 
 def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
@@ -56,13 +78,18 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
     if not root.is_dir():
         raise UserError(f'{root.absolute()} does not exist or is not a folder')
     if splits := split_folders(root):
-        return [row for split in splits for row in check_class_folders(str(split), jobs, reader)]
+        others = [each for each in list_folders(root) if each not in splits]
+        skipped = [('skipped', str(each), 'a folder next to splits') for each in others]
+        return skipped + [row for split in splits for row in check_class_folders(str(split), jobs, reader)]
     if other := describe_other_layout(root):
         raise UserError(other)
     classes = list_folders(root)
     if not classes:
-        return [('error', 'there are no class folders', str(root))]
-    rows: list[Row] = []
+        files = sorted(each.name for each in root.glob('*.json'))
+        hint = f'; for a COCO file give its path: {", ".join(files[:3])}' if files else ''
+        return [('error', f'there are no class folders{hint}', str(root))]
+    rows: list[Row] = [('skipped', str(path), 'not a class folder; give the path of an annotation file to check it')
+                       for path in sorted(root.iterdir()) if path.suffix in ('.json', '.xml', '.csv', '.yaml')]
     paths: list[str] = []
     for each in classes:
         images, others = list_class_files(each)
@@ -75,15 +102,15 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
                  for path in images if path.suffix.lower() not in MMPRETRAIN_SUFFIXES]
     loose = [path for path in sorted(root.iterdir()) if is_image_file(path) and not path.name.startswith('.')]
     rows += [('warning', 'images outside of the class folders, which are not used', str(path)) for path in loose]
-    rows += _image_rows(paths, [None] * len(paths), jobs, reader)
-    return [*rows, ('read', f'{len(paths)} images in {len(classes)} folders', folder)]
+    summary = f'{len(classes)} folders of classes, {len(paths)} images'
+    return [('read', str(root), summary), *rows, *_image_rows(paths, [None] * len(paths), jobs, reader)]
 
 
-def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str, ImageReader]]:
-    """Yield annotation file or None, image folder and reader of every data set of a split of a config.
+def check_config(config: str, split: str, jobs: int = 1) -> list[Row]:
+    """Return the findings about every data set of a split of a config, and which of them were not read.
 
     Raises:
-        UserError: The config has no such split.
+        UserError: The config has no such split, or a file or folder does not exist.
     """
     from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
     from vitdet_plugin.config.loading import load_config
@@ -92,12 +119,23 @@ def sets_of_config(config: str, split: str) -> Iterator[tuple[str | None, str, I
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
         raise UserError(f'{config} has no {split}_dataloader; choose another --split')
-    for _, dataset in leaf_datasets(loader.dataset, ''):
+    rows: list[Row] = []
+    for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
+        file = joined_path(dataset, dataset.get('ann_file'))
         reader = reader_of_pipeline(dataset.get('pipeline'))
         if class_folders.is_folder_dataset(dataset):
-            yield None, class_folders.image_folder(dataset), reader
+            folder = class_folders.image_folder(dataset)
+            rows += check_list_file(file, folder, jobs, reader) if file else check_class_folders(folder, jobs, reader)
+        elif dataset.get('backend_args') or '://' in file:
+            rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
+        elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
+            rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
+                                   detection_data.loads_masks(dataset) if split == 'train' else None,
+                                   split == 'train', reader)
         else:
-            yield joined_path(dataset, dataset.get('ann_file')), detection_data.image_folder(dataset), reader
+            rows.append(('skipped', f'{path} ({dataset.get("type")})', 'neither a COCO file nor a folder of classes: '
+                                                                      f'{file or "no ann_file"}'))
+    return rows
 
 
 def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReader) -> list[Row]:

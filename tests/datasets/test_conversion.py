@@ -7,54 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
+from tests.datasets.annotation_files import read, voc, write_images, xml, yolo
 from tests.end_to_end.tiny_set import load_tool
 
 BCCD = Path(__file__).resolve().parents[3] / 'shared/data/bccd'
-
-
-@pytest.fixture
-def convert(capsys):
-    """(exit code, lines of stdout, lines of stderr)."""
-    tool = load_tool('dataset/convert')
-
-    def run(*args):
-        code = tool.main([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        return code, captured.out.splitlines(), captured.err.splitlines()
-    return run
-
-
-def write_images(folder, *names, size=(100, 80)):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new('RGB', size).save(folder / name)
-
-
-def xml(*objects, name='a.jpg', size=(100, 80)):
-    lines = ['<annotation>', f'<filename>{name}</filename>',
-             f'<size><width>{size[0]}</width><height>{size[1]}</height></size>']
-    for label, *box in objects:
-        sides = ''.join(f'<{side}>{value}</{side}>' for side, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), box))
-        lines += ['<object>', f'<name>{label}</name>', '<bndbox>', sides, '</bndbox>', '</object>']
-    return '\n'.join([*lines, '</annotation>'])
-
-
-def voc(folder, **files):
-    """A VOC set: an image and an XML text for each name."""
-    (folder / 'Annotations').mkdir(parents=True)
-    for name, text in files.items():
-        write_images(folder / 'JPEGImages', f'{name}.jpg')
-        (folder / f'Annotations/{name}.xml').write_text(text)
-    return folder
-
-
-def read(path):
-    content = json.loads(path.read_text())
-    names = {c['id']: c['name'] for c in content['categories']}
-    return {image['file_name']: [(names[a['category_id']], a['bbox']) for a in content['annotations']
-                                 if a['image_id'] == image['id']] for image in content['images']}
 
 
 def test_voc(tmp_path, convert):
@@ -116,17 +73,6 @@ def test_names_in_a_split_that_are_unknown_or_occur_twice(tmp_path, convert):
     assert code == 1
     assert "train.txt:2: there is no annotated image 'b'" in err[0] and 'train.txt:3: a is already in line 1' in err[1]
     assert 'does not exist' in convert('voc-to-coco', root, '--splits', 'none')[2][0]
-
-
-def yolo(folder, rows, split=''):
-    for name, text in rows.items():
-        write_images(folder / 'images' / split, f'{name}.png')
-        if text is not None:
-            path = folder / 'labels' / split / f'{name}.txt'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    (folder / 'data.yaml').write_text('names:\n  0: cat\n  1: dog\n')
-    return folder
 
 
 def test_yolo(tmp_path, convert):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vitdet_plugin.datasets import image_reader
 from vitdet_plugin.datasets.checks.images import check_image
 from vitdet_plugin.datasets.conversion import read_image_size
 from vitdet_plugin.datasets.image_probe import ImageProbe, probe_image
@@ -58,17 +59,17 @@ def test_unreadable_files_have_a_reason(tmp_path, photo):
     (tmp_path / 'folder.jpg').mkdir()
     reasons = [str(probe_image(tmp_path / f'{name}.jpg')) for name in ('half', 'empty', 'text', 'none', 'folder')]
     assert reasons[0].startswith('cannot be decoded to its end (') and 'truncated' in reasons[0]
-    assert reasons[1:] == ['is empty', 'has no known image format', 'is missing', 'is missing']
+    assert reasons[1:] == ['is empty', 'has no known image format', 'is missing', 'is a folder']
     assert isinstance(probe_image(tmp_path / 'half.jpg', decode=False), ImageProbe)
 
 
 def test_checks_and_statistics_agree_on_unreadable_files(tmp_path, monkeypatch, photo):
     (tmp_path / 'text.jpg').write_text('not found')
     Image.fromarray(photo).save(tmp_path / 'large.png')
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 3000)  # fewer than 80 x 60; Pillow only warns up to twice as many
+    monkeypatch.setattr(image_reader, 'MAX_PIXELS', 3000)  # fewer than 80 x 60
     for name in ('text.jpg', 'large.png', 'none.jpg'):
         (fault,) = check_image(str(tmp_path / name))
-        assert stats_of(tmp_path / name, None).broken == {name: fault.kind}
+        assert stats_of(tmp_path / name, None).broken[name].startswith(fault.kind)
 
 
 def test_sizes_are_compared_after_the_exif_orientation(rotated):

@@ -76,3 +76,24 @@ def test_former_names(tmp_path):
     former = dict(type='PredictionPictureHook', out_dir=str(tmp_path), max_pictures=7)  # language: ok
     hook = HOOKS.build(former)
     assert isinstance(hook, PredictionImageHook) and hook.max_images == 7
+
+
+@pytest.mark.parametrize(('files', 'written'), [(('a.jpg', 'a.png'), ['a.jpg.jpg', 'a.png.jpg']),
+                                                (('x/im.png', 'y/im.png'), ['x_im.jpg', 'y_im.jpg'])])
+def test_images_of_equal_names_have_different_figures(tmp_path, files, written):
+    infos = []
+    for number, name in enumerate(files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+        infos.append(dict(img_path=str(tmp_path / name), img_id=number, instances=[]))
+    dataset = type('Dataset', (), dict(get_data_info=lambda self, index: infos[index], __len__=lambda self: 2,
+                                       metainfo=dict(classes=CLASSES)))()
+    runner = types.SimpleNamespace(test_dataloader=types.SimpleNamespace(dataset=dataset, batch_size=2),
+                                   visualizer=types.SimpleNamespace(dataset_meta=None))
+    hook = PredictionImageHook(str(tmp_path / 'out'))
+    hook.before_test(runner)
+    empty = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0))
+    hook.after_test_iter(runner, 0, outputs=[
+        DetDataSample(metainfo=dict(img_path=info['img_path'], img_id=info['img_id']), pred_instances=empty)
+        for info in infos])
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == written

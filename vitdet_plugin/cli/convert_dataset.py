@@ -51,6 +51,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         back = commands.add_parser(f'coco-to-{target}', parents=[common], help=f'boxes of a COCO file to {target}')
         back.add_argument('json', type=Path, help='COCO file')
         back.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write to')
+        back.add_argument('--images', type=Path, metavar='DIR', help='folder of the images, to read and compare their '
+                                                                     'sizes (default: if found next to the json)')
         back.add_argument('--split', default='train', metavar='NAME', help='name of the split (default: %(default)s)')
     return parser
 
@@ -64,14 +66,19 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.datasets.from_coco import WRITERS, read_objects
     from vitdet_plugin.datasets.from_voc import convert_voc, split_by_imageset
     from vitdet_plugin.datasets.from_yolo import convert_yolo
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     files, problems, notes = {}, [], []
     if args.out:
         check_output_path('--out', args.out, is_folder=True)
     if args.command.startswith('coco'):
-        images, classes, problems = read_objects(read_coco(args.json), args.json, args.clip)
+        if args.images and not args.images.is_dir():
+            raise UserError(f'--images: {args.images} is not a folder')
+        remarks: list[str] = []
+        images, classes, problems = read_objects(read_coco(args.json), args.json, args.clip, args.images, remarks)
         files = WRITERS[args.command.rpartition('-')[2]](images, classes, args.out, args.split)
         notes.append(f'{len(images)} images, {sum(len(objects) for _, objects in images)} objects')
+        notes += remarks
     else:
         out = args.out or args.root / 'annotations'
         classes = read_classes(args.classes) if args.classes else None
@@ -86,6 +93,9 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
                 content = convert_yolo(args.root / args.images / name, args.root / args.labels / name, classes,
                                        clip=args.clip)
                 contents[name or 'all'] = content, content.images
+        if args.command == 'voc-to-coco' and args.splits:
+            unlisted = len(content.images) - len({image['id'] for _, images in contents.values() for image in images})
+            notes += [f'{unlisted} annotated images are in none of the lists and left out'] if unlisted else []
         for name, (content, images) in contents.items():
             coco = content.coco(images)
             files[out / f'{name}.json'] = json.dumps(coco)

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def split_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets import split
-    from vitdet_plugin.datasets.image_sets import read_class_folders
+    from vitdet_plugin.datasets.image_sets import describe_other_layout, read_class_folders, split_folders
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     if args.groups and args.group_pattern:
@@ -41,7 +41,17 @@ def split_command(args: argparse.Namespace) -> None:
     folder = Path(args.folder)
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder; give <folder>/<class name>/<images>')
-    images = read_class_folders(folder)
+    if splits := split_folders(folder):
+        raise UserError(f'{folder} is split already: it holds {", ".join(each.name for each in splits)}; give one of '
+                        'these folders, or a folder of classes')
+    if other := describe_other_layout(folder):
+        raise UserError(other)
+    images = read_class_folders(folder, advice='give <folder>/<class name>/<images>')
+    for what, names in (('files that are not images by their suffix', images.other_files),
+                        ('images outside of the class folders', images.outside)):
+        if names:
+            print(f'warning: {len(names)} {what} are left out: {", ".join(names[:3])}{", …" if len(names) > 3 else ""}',
+                  file=sys.stderr)
     groups = None
     if args.groups:
         groups = split.groups_from_csv(images.files, args.groups)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitdet_plugin.datasets.coco import read_coco  # noqa: F401 - imported from here by the command
-from vitdet_plugin.datasets.image_probe import UnreadableImage, probe_image, suppress_pillow_warnings
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Content:
         annotations: Entries of COCO.
         problems: What could not be converted.
         notes: Other remarks, with counts.
+        by_name: Images by the name of their annotation file without suffix, for lists of names.
     """
 
     classes: list[str]
@@ -41,6 +43,13 @@ class Content:
     annotations: list[dict] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    by_name: dict[str, dict] = field(default_factory=dict)
+
+    def add_image(self, name: str, size: tuple[int, int]) -> dict:
+        """Add an image by its path below the image folder and its (width, height) in pixels as training reads it."""
+        image = dict(id=len(self.images) + 1, file_name=name, width=size[0], height=size[1])
+        self.images.append(image)
+        return image
 
     def add_object(self, image: dict, label: int, box: Sequence[float], **more) -> None:
         """Add an object of ``classes[label]`` with a box (x, y, width, height) in pixels."""
@@ -56,11 +65,22 @@ class Content:
                     categories=[dict(id=i, name=name) for i, name in enumerate(self.classes, 1)])
 
 
+def probe_header(path: Path) -> ImageProbe | str:
+    """Return the properties of an image file from its header, as training reads it, or the error."""
+    with decoder_limits():
+        found = probe_image(path, decode=False)
+    return f'the image {found}' if isinstance(found, UnreadableImage) else found
+
+
 def read_image_size(path: Path) -> tuple[int, int] | str:
     """Return (width, height) in pixels as training reads the file, from its header, or the error."""
-    with suppress_pillow_warnings():
-        found = probe_image(path, decode=False)
-    return f'the image {found}' if isinstance(found, UnreadableImage) else found.size_as_read
+    found = probe_header(path)
+    return found if isinstance(found, str) else found.size_as_read
+
+
+def list_some(names: Sequence[str], shown: int = 3) -> str:
+    """Return the first few names, and a mark if there are more."""
+    return ', '.join(names[:shown]) + (', …' if len(names) > shown else '')
 
 
 def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = False,
@@ -106,7 +126,7 @@ def read_classes(source: str) -> list[str]:
     if path.suffix in ('.yaml', '.yml'):
         names = _names_in_yaml(path)
     elif path.suffix in ('.txt', '.names'):
-        names = [line.strip() for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     else:
         names = [name.strip() for name in source.split(',') if name.strip()]
     if not names or len(set(names)) < len(names):
@@ -117,16 +137,21 @@ def read_classes(source: str) -> list[str]:
 def _names_in_yaml(path: Path) -> list[str]:
     import yaml
     try:
-        names = (yaml.safe_load(path.read_text(encoding='utf-8')) or {}).get('names')
+        # every scalar stays a text: a class may be called yes, no, null or 012
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+        names, count = content.get('names'), content.get('nc')
     except (yaml.YAMLError, AttributeError) as error:
         raise UserError(f'--classes: {path} is not the yaml of a data set ({str(error).splitlines()[0]})') from None
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if sorted(names) != sorted(map(str, range(len(names)))):
             raise UserError(f'--classes: the keys of names in {path} are not 0 to {len(names) - 1}')
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list):
+        names = [names[str(i)] for i in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f'--classes: {path} has no list of names')
-    return [str(name) for name in names]
+    if count is not None and count != str(len(names)):
+        raise UserError(f'--classes: {path}: nc is {count}, but names has {len(names)}: {list_some(names)}; correct '
+                        'one of them')
+    return names
 
 
 def write_new(files: dict[Path, str]) -> None:

@@ -18,17 +18,20 @@ from vitdet_plugin.datasets.coco import (
     require_class_names,
     require_index,
 )
-from vitdet_plugin.datasets.conversion import Problem, check_box
+from vitdet_plugin.datasets.conversion import Problem, check_box, probe_header
 
 
-def read_objects(content: dict, path: Path, clip: bool = False) -> tuple[list[tuple[dict, list]], list[str],
-                                                                         list[Problem]]:
+def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | None = None,
+                 notes: list[str] | None = None) -> tuple[list[tuple[dict, list]], list[str], list[Problem]]:
     """Collect the objects of each image.
 
     Args:
         content: From :func:`vitdet_plugin.datasets.coco.read_coco`.
-        path: Its file, for messages.
+        path: Its file, for messages and to find the images.
         clip: See :func:`vitdet_plugin.datasets.conversion.check_box`.
+        folder: Folder of the images; by default that of the file, ``images`` in it or next to it, if they hold the
+            first image. Sizes that the file does not state are read from the images, others are compared.
+        notes: List that receives other remarks.
 
     Returns:
         Images, each with a list of ``(label, [x1, y1, x2, y2])`` in pixels; class names, in the order of the labels;
@@ -42,11 +45,14 @@ def read_objects(content: dict, path: Path, clip: bool = False) -> tuple[list[tu
     labels = {key: label for label, key in enumerate(categories)}
     all_images = require_index(content['images'], 'image', path)
     problems: list[Problem] = []
-    found = _usable_images(all_images, path, problems)
+    found = _usable_images(all_images, path, folder or _find_folder(content['images'], path), problems,
+                           [] if notes is None else notes)
+    without_image = 0
     for number, annotation in enumerate(content['annotations']):
         wrong = find_bad_reference(annotation, all_images, categories)
         if wrong is None and annotation['image_id'] not in found:
-            wrong = 'its image cannot be converted'
+            without_image += 1
+            continue
         if wrong is None:
             image, objects = found[annotation['image_id']]
             box, wrong = _convert_box(annotation, image, clip)
@@ -54,28 +60,71 @@ def read_objects(content: dict, path: Path, clip: bool = False) -> tuple[list[tu
             problems.append(Problem(path, None, f'{describe_annotation(annotation, number)}: {wrong}'))
         else:
             objects.append((labels[annotation['category_id']], box))
+    if without_image:
+        problems.append(Problem(path, None, f'{without_image} annotations: their images cannot be converted'))
     return list(found.values()), require_class_names(content['categories'], path), problems
 
 
-def _usable_images(images: dict, path: Path, problems: list[Problem]) -> dict[int | str, tuple[dict, list]]:
+def _find_folder(images: list[dict], path: Path) -> Path | None:
+    """Folder that holds the first image, of those where images usually are."""
+    name = next((name for name in map(image_file_name, images) if name and not leaves_folder(name)), None)
+    root = path.parent
+    candidates = (root, root / 'images', root.parent / 'images', root.parent, root.parent / path.stem)
+    return next((each for each in candidates if name and (each / name.replace('\\', '/')).is_file()), None)
+
+
+def _usable_images(images: dict, path: Path, folder: Path | None, problems: list[Problem], notes: list[str]
+                   ) -> dict[int | str, tuple[dict, list]]:
     """Images by id that can be written to the other formats, each with an empty list of objects."""
-    found, used = {}, {}
+    found: dict[int | str, tuple[dict, list]] = {}
+    used: dict[PurePosixPath, str] = {}
+    folded: dict[str, str] = {}
+    backslashes = unread = sizes_read = 0
     for key, image in images.items():
-        name, size, wrong = image_file_name(image), image_size(image), None
+        name, size = image_file_name(image), image_size(image)
+        backslashes += bool(name and '\\' in name)
+        name = name and name.replace('\\', '/')
+        wrong = None
         if name is None:
             wrong = 'no file_name'
-        elif leaves_folder(name):
+        elif leaves_folder(name) or leaves_folder(str(image.get('file_name'))):
             wrong = f'file_name {name!r} points outside the image folder'
-        elif size is None:
-            wrong = 'no width and height in pixels'
         elif (stem := PurePosixPath(name).with_suffix('')) in used:
-            wrong = f'file_name {name!r} would be written to the same file as image {used[stem]}'
+            wrong = (f'file_name {name!r} would be written to the same file as {used[stem]!r}, {stem}; rename one of '
+                     'the images')
+        else:
+            size, wrong, is_read = _compare_with_file(size, name, folder)
+            unread += not is_read
+            sizes_read += is_read and image_size(image) is None
         if wrong:
             problems.append(Problem(path, None, f'image {key}: {wrong}'))
             continue
-        used[stem] = key
-        found[key] = dict(image, file_name=name), []
+        used[stem] = name
+        if (other := folded.setdefault(str(stem).casefold(), name)) != name:
+            notes.append(f'warning: {name!r} and {other!r} differ in upper and lower case only; on Windows and macOS '
+                         'the files written for them overwrite each other')
+        found[key] = dict(image, file_name=name, width=size[0], height=size[1]), []
+    if backslashes:
+        notes.append(f'{backslashes} file names have backslashes, which are converted to /')
+    if sizes_read:
+        notes.append(f'{sizes_read} sizes that the file does not state are read from the images')
+    if unread:
+        notes.append(f'{unread} sizes are taken from the file, since the images were not found or cannot be read '
+                     '(--images DIR)')
     return found
+
+
+def _compare_with_file(size: tuple[float, float] | None, name: str,
+                       folder: Path | None) -> tuple[tuple[float, float], str | None, bool]:
+    """Size of an image, why it cannot be used or None, and whether the image was read."""
+    if folder is None or not (folder / name).is_file():
+        where = f' and {name} is not in {folder}' if folder else '; give the folder of the images (--images DIR)'
+        return size or (0, 0), None if size else f'no width and height in pixels{where}', False
+    probe = probe_header(folder / name)
+    if isinstance(probe, str):
+        return size or (0, 0), None if size else f'no width and height in pixels, and {name}: {probe}', False
+    difference = probe.compare_size(size) if size else ''
+    return probe.size_as_read, f'{folder / name} is {difference}' if difference else None, True
 
 
 def _convert_box(annotation: dict, image: dict, clip: bool) -> tuple[list[float] | None, str | None]:

@@ -3,80 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from xml.sax import ContentHandler, SAXParseException
+from pathlib import Path, PurePosixPath
 
-from vitdet_plugin.datasets.conversion import Content, Problem, check_box, read_image_size
-from vitdet_plugin.datasets.image_files import find_image
+from vitdet_plugin.datasets.conversion import Content, Problem, check_box, list_some, probe_header
+from vitdet_plugin.datasets.image_files import ImageIndex, is_image_file, walk_files
+from vitdet_plugin.datasets.image_probe import ImageProbe
+from vitdet_plugin.datasets.voc_xml import Node, read_xml
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text
 
 _SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
-@dataclass
-class Node:
-    """An XML element with its line number."""
-
-    tag: str
-    line: int
-    text: str = ''
-    children: list[Node] = field(default_factory=list)
-
-    def find(self, tag: str) -> Node | None:
-        """Return the first child with this tag."""
-        return next((child for child in self.children if child.tag == tag), None)
-
-    def value(self, tag: str) -> str | None:
-        """Return the text of the first child with this tag."""
-        child = self.find(tag)
-        return None if child is None else child.text.strip()
-
-
-class _TreeBuilder(ContentHandler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.root: Node | None = None
-        self._open: list[Node] = []
-
-    def startElement(self, name: str, attrs) -> None:
-        node = Node(name, self._locator.getLineNumber())
-        if self._open:
-            self._open[-1].children.append(node)
-        self.root = self.root or node
-        self._open.append(node)
-
-    def characters(self, content: str) -> None:
-        if self._open:
-            self._open[-1].text += content
-
-    def endElement(self, name: str) -> None:
-        self._open.pop()
-
-
-def read_xml(path: Path) -> Node:
-    """Return the root of an XML file; entities and external references are refused.
-
-    Raises:
-        ValueError: With the arguments ``(line or None, reason)``.
-    """
-    from defusedxml import DefusedXmlException
-    from defusedxml.sax import parse
-    builder = _TreeBuilder()
-    try:
-        with path.open('rb') as file:
-            parse(file, builder)
-    except SAXParseException as error:
-        raise ValueError(error.getLineNumber(), f'not valid XML: {error.getMessage()}') from None
-    except DefusedXmlException as error:
-        raise ValueError(None, f'refused: the XML defines or fetches entities ({type(error).__name__})') from None
-    return builder.root
-
-
 def convert_voc(annotations: Path, images: Path, classes: Sequence[str] | None = None, *, one_based: bool = False,
                 clip: bool = False) -> Content:
-    """Convert all XML files of a folder.
+    """Convert all XML files of a folder and its subfolders.
+
+    The image of an XML file has the same path without suffix; if there is none, ``<filename>`` names it.
 
     Args:
         annotations: Folder of the XML files.
@@ -90,103 +35,174 @@ def convert_voc(annotations: Path, images: Path, classes: Sequence[str] | None =
     Raises:
         UserError: There are no XML files.
     """
-    files = sorted(annotations.glob('*.xml'))
+    files = [path for path, is_hidden in walk_files(annotations) if path.suffix.lower() == '.xml' and not is_hidden]
     if not files:
         raise UserError(f'{annotations} holds no .xml files; give the folder of the annotations')
-    trees, problems = {}, []
-    for file in files:
+    trees: dict[PurePosixPath, Node] = {}
+    problems = []
+    for name in files:
         try:
-            trees[file] = read_xml(file)
+            trees[name] = read_xml(annotations / name)
         except ValueError as error:
-            problems.append(Problem(file, *error.args))
+            problems.append(Problem(annotations / name, *error.args))
     if classes is None:
         names = {each.value('name') for root in trees.values() for each in root.children if each.tag == 'object'}
         classes = sorted(name for name in names if name)
-    content = Content(list(classes), problems=problems)
-    difficult = 0
-    for file, root in trees.items():
-        image = _image(content, file, root, images)
-        if image is not None:
-            difficult += _objects(content, file, root, image, one_based, clip)
-    if difficult:
-        content.notes.append(f'{difficult} objects are marked difficult; they are kept, with "difficult": 1')
-    return content
+    converter = _Converter(annotations, ImageIndex(images), Content(list(classes), problems=problems), one_based, clip)
+    for name, root in trees.items():
+        converter.add(name, root)
+    return converter.finish(files)
 
 
-def _image(content: Content, file: Path, root: Node, folder: Path) -> dict | None:
-    named = (root.value('filename') or '').replace('\\', '/').rsplit('/', 1)[-1]
-    path = folder / named if named and (folder / named).is_file() else find_image(folder, file.stem)
-    if path is None:
-        content.problems.append(Problem(file, (root.find('filename') or root).line,
-                                        f'neither {named or "a file name"} nor {file.stem}.* is in {folder}'))
-        return None
-    size = read_image_size(path)
-    if isinstance(size, str):
-        content.problems.append(Problem(file, None, f'{path}: {size}'))
-        return None
-    stated = root.find('size')
-    if stated is not None and (stated.value('width'), stated.value('height')) not in ((str(size[0]), str(size[1])),
-                                                                                    ('0', '0')):
-        content.problems.append(Problem(file, stated.line, f'size {stated.value("width")} x {stated.value("height")}, '
-                                                           f'but {path.name} is {size[0]} x {size[1]}'))
-        return None
-    image = dict(id=len(content.images) + 1, file_name=path.name, width=size[0], height=size[1])
-    content.images.append(image)
-    return image
+class _Converter:
+    """State of one conversion: which image belongs to which file, and counts for the notes."""
 
+    def __init__(self, annotations: Path, index: ImageIndex, content: Content, one_based: bool, clip: bool) -> None:
+        self.annotations, self.index, self.content = annotations, index, content
+        self.one_based, self.clip = one_based, clip
+        self.file_of: dict[PurePosixPath, PurePosixPath] = {}
+        self.renamed: list[str] = []
+        self.difficult = self.polygons = 0
 
-def _objects(content: Content, file: Path, root: Node, image: dict, one_based: bool, clip: bool) -> int:
-    difficult = 0
-    for each in (child for child in root.children if child.tag == 'object'):
+    def add(self, name: PurePosixPath, root: Node) -> None:
+        """Add the image and the objects of an XML file, or a problem."""
+        file = self.annotations / name
+        if root.tag != 'annotation':
+            self.content.problems.append(Problem(file, root.line, f'the root is <{root.tag}>, expected <annotation>'))
+            return
+        image = self._image(file, name, root)
+        if image is None:
+            return
+        self.content.by_name[name.with_suffix('').as_posix()] = image
+        for each in root.children:
+            if each.tag == 'object' and (fault := self._object(each, image)):
+                self.content.problems.append(Problem(file, *fault))
+
+    def finish(self, files: Sequence[PurePosixPath]) -> Content:
+        """Add the notes and return the content."""
+        notes = self.content.notes
+        if self.difficult:
+            notes.append(f'{self.difficult} objects are marked difficult; they are kept, with "difficult": 1')
+        if self.polygons:
+            notes.append(f'{self.polygons} objects have a polygon too; only their boxes are converted')
+        if self.renamed:
+            notes.append(f'{len(self.renamed)} files name another image than that of their own name, which is used: '
+                         f'{list_some(self.renamed)}')
+        annotated = {*self.file_of, *(path for name in files for path in self.index.with_stem(name.with_suffix('')))}
+        if without := [str(path) for path in self.index.images if path not in annotated]:
+            notes.append(f'{len(without)} images without an XML file are left out: {list_some(without)}')
+        notes += self.index.notes()
+        return self.content
+
+    def _image(self, file: Path, name: PurePosixPath, root: Node) -> dict | None:
+        """Add the image of an XML file and return its entry, or add a problem."""
+        named = (root.value('filename') or '').replace('\\', '/').rsplit('/', 1)[-1]
+        line = (root.find('filename') or root).line
+        found = self.index.with_stem(name.with_suffix(''))
+        by_name = self.index.named(named, name.parent) if named else []
+        if len(found) > 1:
+            found = [path for path in found if path.name == named] or found
+        if found and by_name and not set(found) & set(by_name):
+            self.renamed.append(f'{name} names {named}')
+        found = found or by_name
+        if len(found) != 1:
+            reason = (f'{" and ".join(map(str, found))} have the name of this file; name one of them in <filename>'
+                      if found else
+                      f'neither {named or "a file name"} nor {name.stem}.* is in {self.index.folder}')
+            self.content.problems.append(Problem(file, line, reason))
+            return None
+        path = self.index.folder / found[0]
+        if found[0] in self.file_of:
+            self.content.problems.append(Problem(file, line, f'{found[0]} has objects in {self.file_of[found[0]]} too; '
+                                                             'join the two files'))
+            return None
+        self.file_of[found[0]] = name
+        probe = probe_header(path)
+        if isinstance(probe, str):
+            self.content.problems.append(Problem(file, None, f'{path}: {probe}'))
+            return None
+        stated = root.find('size')
+        if stated is not None and (fault := _compare_size(stated, path, probe)):
+            self.content.problems.append(Problem(file, stated.line, fault))
+            return None
+        return self.content.add_image(str(found[0]), probe.size_as_read)
+
+    def _object(self, each: Node, image: dict) -> tuple[int, str] | None:
+        """Add an object, or return the line and the reason why it is invalid."""
         name, bounds = each.value('name'), each.find('bndbox')
-        if name not in content.classes:
-            content.problems.append(Problem(file, each.line,
-                                            f'class {name!r} is not one of {", ".join(content.classes)}'
-                                            if name else 'an object without a name'))
-            continue
-        texts = [bounds.value(side) if bounds is not None else None for side in _SIDES]
+        if name not in self.content.classes:
+            return each.line, (f'class {name!r} is not one of {", ".join(self.content.classes)}' if name else
+                               'an object without a name')
+        if bounds is None:
+            others = ', '.join(child.tag for child in each.children if child.tag in ('polygon', 'segmentation', 'rbox',
+                                                                                     'robndbox', 'mask'))
+            return each.line, f'{name}: no bndbox; a box needs four numbers' + (f' (found {others})' if others else '')
+        texts = [bounds.value(side) for side in _SIDES]
         try:
-            box = [float(text) for text in texts]
+            box = [float(text) for text in texts]  # type: ignore[arg-type]
         except (TypeError, ValueError):
             box = [math.nan] * 4
-        if one_based:
-            box[:2] = box[0] - 1, box[1] - 1
-        line = (bounds or each).line
         if any(math.isnan(value) for value in box):
             found = ', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts))
-            content.problems.append(Problem(file, line, f'{name}: a box needs four numbers, found {found}'))
-            continue
-        box, wrong = check_box(box, (image['width'], image['height']), clip)
+            return bounds.line, f'{name}: a box needs four numbers, found {found}'
+        side = next((side for side, low in (('x', 0), ('y', 1)) if math.inf > box[low] > box[low + 2]), None)
+        if side is not None:
+            return bounds.line, f'{name}: {side}min {bounds.value(side + "min")} is above {side}max ' \
+                                f'{bounds.value(side + "max")}; exchange them'
+        if self.one_based:
+            box[:2] = box[0] - 1, box[1] - 1
+        box, wrong = check_box(box, (image['width'], image['height']), self.clip)
         if wrong:
-            content.problems.append(Problem(file, line, f'{name}: {wrong}'))
-            continue
+            return bounds.line, f'{name}: {wrong}'
         x1, y1, x2, y2 = box
-        is_difficult = each.value('difficult') == '1'
-        difficult += is_difficult
-        content.add_object(image, content.classes.index(name), (x1, y1, x2 - x1, y2 - y1),
-                           **(dict(difficult=1) if is_difficult else {}))
-    return difficult
+        is_difficult = each.value('difficult') in ('1', 'true', 'True')
+        self.difficult += is_difficult
+        self.polygons += each.find('polygon') is not None
+        self.content.add_object(image, self.content.classes.index(name), (x1, y1, x2 - x1, y2 - y1),
+                                **(dict(difficult=1) if is_difficult else {}))
+        return None
+
+
+def _compare_size(stated: Node, path: Path, probe: ImageProbe) -> str:
+    """Return how a stated size differs from that of an image; empty if it does not, or if it is 0 x 0 or missing."""
+    texts = stated.value('width') or '0', stated.value('height') or '0'
+    try:
+        size = float(texts[0]), float(texts[1])
+    except ValueError:
+        return f'size {texts[0]!r} x {texts[1]!r}: not numbers'
+    if size in ((0, 0), probe.size_as_read):  # labeling tools write 0 for an unknown size
+        return ''
+    width, height = probe.size_as_read
+    return f'size {texts[0]} x {texts[1]}, but {path.name} is {width} x {height}{probe.explain_size(size)}'
 
 
 def split_by_imageset(content: Content, imageset: Path) -> list[dict]:
-    """Return the images that a list names, one name without suffix per line; unknown names become problems.
+    """Return the images that a list names, one name per line; unknown names become problems.
+
+    A name is the path of the XML file or image without suffix; the suffix of an image is accepted.
 
     Raises:
-        UserError: The list does not exist.
+        UserError: The list does not exist or is not a text file.
     """
     if not imageset.is_file():
         raise UserError(f'{imageset} does not exist; a split is a file of image names in the folder of imagesets')
-    by_stem = {Path(image['file_name']).stem: image for image in content.images}
-    chosen, seen = [], {}
-    for number, line in enumerate(imageset.read_text(encoding='utf-8').splitlines(), 1):
-        name = line.strip()
+    by_stem = {PurePosixPath(image['file_name']).with_suffix('').as_posix(): image for image in content.images}
+    by_stem |= content.by_name
+    short = Counter(PurePosixPath(key).name for key in by_stem)
+    by_stem |= {PurePosixPath(key).name: image for key, image in by_stem.items()
+                if short[PurePosixPath(key).name] == 1}
+    chosen: list[dict] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(read_text(imageset).splitlines(), 1):
+        name = line.strip().replace('\\', '/')
         if not name:
             continue
-        if name in seen:
-            content.problems.append(Problem(imageset, number, f'{name} is already in line {seen[name]}'))
-        elif name not in by_stem:
+        key = name.removesuffix(Path(name).suffix) if is_image_file(Path(name)) and name not in by_stem else name
+        if key in seen:
+            content.problems.append(Problem(imageset, number, f'{name} is already in line {seen[key]}'))
+        elif key not in by_stem:
             content.problems.append(Problem(imageset, number, f'there is no annotated image {name!r}'))
         else:
-            chosen.append(by_stem[name])
-        seen.setdefault(name, number)
+            chosen.append(by_stem[key])
+        seen.setdefault(key, number)
     return chosen

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.datasets.conversion import Content, Problem, check_box, read_image_size
-from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, ImageIndex, walk_files
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import decode_text
 
 
 def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bool = False) -> Content:
@@ -24,46 +25,64 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
         clip: See :func:`check_box`.
 
     Raises:
-        UserError: There are no images, or no folder of labels.
+        UserError: There are no images, no folder of labels, or no label file for any of the images.
     """
     if not labels.is_dir():
         raise UserError(f'{labels} is not a folder; it should hold a .txt for each image')
-    paths = sorted(path for path in images.rglob('*') if is_image_file(path))
-    if not paths:
+    index = ImageIndex(images)
+    if not index.images:
         raise UserError(f'{images} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
-    content, used, without = Content(list(classes)), set(), 0
-    for path in paths:
-        name = path.relative_to(images)
-        size = read_image_size(path)
+    files = _label_files(labels)
+    content = Content(list(classes))
+    used: dict[PurePosixPath, PurePosixPath] = {}
+    missing = empty = 0
+    for name in index.images:
+        stem = name.with_suffix('')
+        size = read_image_size(images / name)
         if isinstance(size, str):
-            content.problems.append(Problem(path, None, size))
-            used.add(labels / name.with_suffix('.txt'))
+            content.problems.append(Problem(images / name, None, size))
+            used.setdefault(stem, name)
             continue
-        image = dict(id=len(content.images) + 1, file_name=name.as_posix(), width=size[0], height=size[1])
-        content.images.append(image)
-        file = labels / name.with_suffix('.txt')
-        if file in used:
-            content.problems.append(Problem(file, None, f'belongs to {name} and to another image of that name'))
+        image = content.add_image(name.as_posix(), size)
+        if stem in used and stem in files:
+            both = f'belongs to {used[stem]} and to {name}; rename one of the images'
+            content.problems.append(Problem(labels / files[stem], None, both))
             continue
-        used.add(file)
+        used[stem] = name
         before = len(content.annotations)
-        if file.is_file():
-            _rows(content, file, image, clip)
-        without += len(content.annotations) == before
-    for file in sorted(labels.rglob('*.txt')):
-        if file not in used and file.name != 'classes.txt':
-            content.problems.append(Problem(file, None, f'no image of this name in {images}'))
-    if without:
-        content.notes.append(f'{without} images have no objects')
+        if stem in files:
+            _rows(content, labels / files[stem], image, clip)
+            empty += len(content.annotations) == before
+        else:
+            missing += 1
+    if missing == len(content.images) > 0:
+        raise UserError(f'none of the {missing} images in {images} has a label file of its name in {labels}; give the '
+                        'folder of the labels (--labels), with the subfolders of the images')
+    for stem, file in files.items():
+        if stem not in used and file.name.lower() != 'classes.txt':
+            advice = f'; rename it to {stem}' if stem.suffix.lower() == '.txt' else ''
+            content.problems.append(Problem(labels / file, None, f'no image of this name in {images}{advice}'))
+    if missing or empty:
+        content.notes.append(f'{missing + empty} images have no objects')
+    if missing:
+        content.notes.append(f'{missing} of them have no label file')
+    content.notes += index.notes()
     return content
 
 
+def _label_files(folder: Path) -> dict[PurePosixPath, PurePosixPath]:
+    """Label files by path without suffix; ``.TXT`` counts too, hidden files do not."""
+    return {path.with_suffix(''): path for path, is_hidden in walk_files(folder)
+            if path.suffix.lower() == '.txt' and not is_hidden}
+
+
 def _rows(content: Content, file: Path, image: dict, clip: bool) -> None:
-    seen: dict[tuple, int] = {}
+    """Add the objects of a text file. A row that occurs twice counts once, the other is a problem."""
+    seen: dict[tuple[float, ...], int] = {}
     try:
-        lines = file.read_text(encoding='utf-8').splitlines()
+        lines = decode_text(file.read_bytes()).splitlines()
     except UnicodeDecodeError:
-        content.problems.append(Problem(file, None, 'not a text file'))
+        content.problems.append(Problem(file, None, 'not a text file in UTF-8'))
         return
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -71,7 +90,8 @@ def _rows(content: Content, file: Path, image: dict, clip: bool) -> None:
         try:
             values = [float(word) for word in line.split()]
         except ValueError:
-            content.problems.append(Problem(file, number, f'not only numbers: {line.strip()!r}'))
+            advice = '; separate numbers by blanks and write decimals with a point' if ',' in line else ''
+            content.problems.append(Problem(file, number, f'not only numbers: {line.strip()!r}{advice}'))
             continue
         wrong = _row(content, image, values, clip)
         if wrong is None and (first := seen.get(tuple(values))):
@@ -86,7 +106,7 @@ def _row(content: Content, image: dict, values: list[float], clip: bool) -> str 
     """Add one object, or return the reason why it is invalid."""
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         return (f'{len(values)} numbers; a box has 5 (class, center x, center y, width, height), a polygon 7, 9, 11 '
-                '... (class and corners)')
+                '... (class and corners)' + ('; remove the sixth, a confidence' if len(values) == 6 else ''))
     if not all(math.isfinite(value) for value in values):
         return 'a number is not finite'
     label, *coordinates = values

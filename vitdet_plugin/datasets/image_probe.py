@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, declared_orientation, decode, size_fault
+
 FINGERPRINT_SIDE = 16  # 16 x 16 comparisons of neighboring pixels: 256 bits
-_EXIF_ORIENTATION = 0x0112
 _TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _FORMAT_OF = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.jpe': 'JPEG', '.jfif': 'JPEG', '.png': 'PNG', '.bmp': 'BMP',
               '.dib': 'BMP', '.webp': 'WEBP', '.tif': 'TIFF', '.tiff': 'TIFF', '.gif': 'GIF', '.avif': 'AVIF'}
+_SAME_FORMAT = {'MPO': 'JPEG'}  # cameras store a JPEG followed by previews
+_WIDTH_TAG, _HEIGHT_TAG, _BITS_TAG = 256, 257, 258  # of TIFF
 
 
 class UnreadableImage(NamedTuple):
@@ -43,32 +47,40 @@ class ImageProbe:
         width: In pixels as stored, before the EXIF orientation is applied.
         height: Likewise.
         mode: Pillow's mode: RGB, L, RGBA, CMYK, I;16 …
-        orientation: EXIF orientation, 1 to 8; 1 is upright. 0 occurs in files and means the same.
+        orientation: EXIF orientation, 1 to 8, that the reader applies; 1 is upright.
+        ignored_orientation: Orientation that the file declares and the reader does not apply, otherwise 1.
         other_format: Format of the content if the suffix is that of another format, otherwise empty.
+        format: Pillow's name of the format.
+        depth: Bits per channel as stored.
+        has_frames: Whether the file has further frames or pages, which are not read.
         bytes: Size of the file.
         digest: Hash of the decoded pixels, equal for the same pixels in different lossless files; None without
             ``fingerprints``.
-        bits: (256,) int8 of -1 and 1: which of two neighboring pixels of a reduced image is brighter. Few bits differ
-            between copies that were resized or compressed again. None without ``fingerprints``.
+        bits: (256,) int8 of -1 and 1: which of two neighboring pixels of a reduced image is brighter. Few bits
+            differ between copies that were resized or compressed again. None without ``fingerprints``.
     """
 
     width: int
     height: int
     mode: str
     orientation: int
+    ignored_orientation: int
     other_format: str
+    format: str
+    depth: int
+    has_frames: bool
     bytes: int
     digest: str | None = None
     bits: np.ndarray | None = None
 
     @property
     def is_rotated(self) -> bool:
-        """Whether EXIF requests a rotation or reflection."""
-        return self.orientation not in (0, 1)
+        """Whether a rotation or reflection by EXIF is applied."""
+        return self.orientation != 1
 
     @property
     def size_as_read(self) -> tuple[int, int]:
-        """(width, height) that training gets: OpenCV, and so mmcv, applies the EXIF orientation."""
+        """(width, height) in pixels that training gets, after the EXIF orientation."""
         return (self.height, self.width) if self.orientation in _TRANSPOSING else (self.width, self.height)
 
     def compare_size(self, annotated: tuple[float, float]) -> str:
@@ -76,58 +88,114 @@ class ImageProbe:
         read = self.size_as_read
         if tuple(annotated) == read:
             return ''
-        text = f'{read[0]} x {read[1]}, annotated {annotated[0]} x {annotated[1]}'
-        if tuple(annotated) == (self.width, self.height):
-            text += '; the file has an EXIF orientation that readers apply: store the pixels rotated instead'
-        return text
+        return f'{read[0]} x {read[1]}, annotated {annotated[0]} x {annotated[1]}{self.explain_size(annotated)}'
+
+    def explain_size(self, annotated: tuple[float, float]) -> str:
+        """Return what to do if the annotated size is that before the orientation, otherwise an empty text."""
+        if tuple(annotated) == self.size_as_read[::-1] and self.orientation in _TRANSPOSING:
+            return (f'; the file has an EXIF orientation that readers apply ({self.orientation}): remove it, since the '
+                    'annotations fit the stored pixels, or annotate the rotated image')
+        if tuple(annotated) == self.size_as_read[::-1] and self.ignored_orientation in _TRANSPOSING:
+            return (f'; the file has an orientation ({self.ignored_orientation}) that is not applied to this kind of '
+                    'file: store the pixels rotated instead')
+        return ''
 
 
-def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = False) -> ImageProbe | UnreadableImage:
+def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = False,
+                reader: ImageReader = DEFAULT_READER) -> ImageProbe | UnreadableImage:
     """Open an image file once and return its properties, or why it cannot be read.
 
-    Pillow warns about odd EXIF entries and large images; use :func:`suppress_pillow_warnings` around a series of calls.
+    Pillow warns about odd EXIF entries and refuses large images that OpenCV reads; use :func:`decoder_limits` around a
+    series of calls.
 
     Args:
         path: Image file with any suffix.
         decode: Decode all pixels. This finds truncated files, which OpenCV fills with gray. Otherwise only the header
             is read.
         fingerprints: Also compute ``digest`` and ``bits``; needs ``decode``.
+        reader: How training reads the file.
     """
     path = Path(path)
     try:
         if not path.is_file():
-            return UnreadableImage('is missing')
+            return UnreadableImage('is a folder' if path.is_dir() else 'is missing')
         if path.stat().st_size == 0:
             return UnreadableImage('is empty')
         with Image.open(path) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float('inf')):
-                return UnreadableImage('is implausibly large')
-            if decode:
-                image.load()
-            return _probe(image, path, decode, decode and fingerprints)
+            return _probe(image, path, decode, decode and fingerprints, reader)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return UnreadableImage('is implausibly large')
     except UnidentifiedImageError:
-        return UnreadableImage('has no known image format')
+        return _probe_with_opencv(path, fingerprints) or UnreadableImage('has no known image format')
     except Exception as error:  # decoders raise almost anything on damaged data
         return UnreadableImage('cannot be decoded to its end', ' '.join(str(error).split())[:80])
 
 
 @contextlib.contextmanager
-def suppress_pillow_warnings() -> Iterator[None]:
-    """Discard warnings. The filter applies to the whole process: enter this once around all threads, not in each."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
+def decoder_limits() -> Iterator[None]:
+    """Discard messages of decoders and let Pillow open images of any size; the limits are those of :func:`size_fault`.
+
+    The settings apply to the whole process: enter this once around all threads, not in each.
+    """
+    before, level = Image.MAX_IMAGE_PIXELS, cv2.getLogLevel()
+    Image.MAX_IMAGE_PIXELS = None
+    cv2.setLogLevel(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+        cv2.setLogLevel(level)
 
 
-def _probe(image: Image.Image, path: Path, decode: bool, fingerprints: bool) -> ImageProbe:
-    has_exif = decode or image.format != 'PNG' or 'exif' in image.info  # otherwise Pillow decodes a PNG to look for it
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
-    expected_format = _FORMAT_OF.get(path.suffix.lower(), image.format)
-    return ImageProbe(
-        *image.size, image.mode, orientation, '' if expected_format == image.format else str(image.format),
-        path.stat().st_size, _digest(image) if fingerprints else None, _bits(image) if fingerprints else None)
+def _probe(image: Image.Image, path: Path, decode: bool, fingerprints: bool,
+           reader: ImageReader) -> ImageProbe | UnreadableImage:
+    width, height = image.size
+    if image.format == 'TIFF':  # Pillow exchanges the sides of a rotated TIFF before or after decoding
+        width, height = image.tag_v2[_WIDTH_TAG], image.tag_v2[_HEIGHT_TAG]  # type: ignore[attr-defined]
+    file_bytes = path.stat().st_size
+    if fault := size_fault(width, height, file_bytes):
+        return UnreadableImage('is implausibly large', fault)
+    orientation, depth, mode = reader.orientation(image, path), _bits_per_channel(image), image.mode
+    declared = declared_orientation(image) if image.format != 'PNG' or decode else 1  # Pillow decodes a PNG for it
+    has_frames = image.format != 'MPO' and bool(getattr(image, 'is_animated', False))
+    image_format = str(image.format)
+    if decode:
+        image.load()
+    expected_format = _FORMAT_OF.get(path.suffix.lower(), image_format)
+    other_format = '' if _SAME_FORMAT.get(image_format, image_format) == expected_format else image_format
+    return ImageProbe(width, height, mode, orientation, declared if orientation == 1 else 1, other_format, image_format,
+                      depth, has_frames, file_bytes, _digest(image) if fingerprints else None,
+                      _bits(image) if fingerprints else None)
+
+
+def _probe_with_opencv(path: Path, fingerprints: bool) -> ImageProbe | None:
+    """Probe a format or bit depth that Pillow does not know; the file is decoded."""
+    pixels = decode(path)
+    if pixels is None:
+        return None
+    height, width = pixels.shape[:2]
+    stored = decode(path, cv2.IMREAD_UNCHANGED)
+    depth = 8 if stored is None else 8 * stored.dtype.itemsize
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
+    return ImageProbe(width, height, 'RGB', 1, 1, '', '', depth, False, path.stat().st_size,
+                      _digest(image) if fingerprints else None, _bits(image) if fingerprints else None)
+
+
+def _bits_per_channel(image: Image.Image) -> int:
+    """Bits per channel as stored; Pillow reduces 16-bit color to 8 bits without changing the mode."""
+    if image.format == 'TIFF':
+        bits = image.tag_v2.get(_BITS_TAG, 1)  # type: ignore[attr-defined]
+        return max(bits) if isinstance(bits, tuple) else bits
+    if image.mode in ('I', 'F') and image.format != 'PPM':
+        return 32
+    arguments = image.tile[0].args if image.tile else ()
+    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+    is_deep = image.mode.startswith('I') or any(
+        isinstance(each, str) and ';16' in each or image.format == 'PPM' and isinstance(each, int) and each > 255
+        for each in arguments)
+    return 16 if is_deep else 8
 
 
 def _digest(image: Image.Image) -> str:

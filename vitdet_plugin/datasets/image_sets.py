@@ -17,10 +17,11 @@ from vitdet_plugin.datasets.coco import (
     require_class_names,
     require_index,
 )
-from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, list_class_files, list_folders
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text import suggest
+from vitdet_plugin.utils.text_files import read_text
 
 TRAIN_NAMES = ('train', 'training')
 SPLIT_NAMES = (*TRAIN_NAMES, 'val', 'valid', 'validation', 'test', 'testing')
@@ -41,6 +42,7 @@ class ImageSet:
         sizes: (width, height) of each image in pixels as the COCO file states it, None where it does not; None for a
             classification set.
         other_files: Files under ``root`` that are not images by their suffix.
+        outside: Images in ``root`` itself, which belong to no class and are not used.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ImageSet:
     objects: list[list[dict]] | None = None
     sizes: list[tuple[float, float] | None] | None = None
     other_files: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -79,12 +82,18 @@ def open_image_sets(folder: str | Path, ann_files: Sequence[str | Path] = ()) ->
         raise UserError(f'{folder} is not a folder; give the folder of the images')
     if ann_files:
         paths = [Path(file) for file in ann_files]
-        return [read_coco_set(folder, file) if file.suffix == '.json' else read_list_set(folder, file)
+        return [read_coco_set(folder, file) if file.suffix.lower() == '.json' else read_list_set(folder, file)
                 for file in paths]
-    splits = [child for child in list_folders(folder) if child.name.lower() in SPLIT_NAMES and list_folders(child)]
-    in_order = sorted(splits, key=lambda child: SPLIT_NAMES.index(child.name.lower()))
+    splits = split_folders(folder)
     classes = sorted({child.name for split in splits for child in list_folders(split)}) or None
-    return [read_class_folders(split, classes) for split in in_order] or [read_class_folders(folder)]
+    return [read_class_folders(split, classes) for split in splits] or [
+        read_class_folders(folder, advice='for COCO files give --ann FILE.json')]
+
+
+def split_folders(folder: Path) -> list[Path]:
+    """Return the folders ``train``, ``val`` and so on in a folder that hold folders of classes, in this order."""
+    splits = [child for child in list_folders(folder) if child.name.lower() in SPLIT_NAMES and list_folders(child)]
+    return sorted(splits, key=lambda child: SPLIT_NAMES.index(child.name.lower()))
 
 
 def training_set(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> ImageSet:
@@ -102,12 +111,24 @@ def training_set(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> Im
     return training[0]
 
 
-def read_class_folders(root: Path, classes: Sequence[str] | None = None) -> ImageSet:
+def describe_other_layout(root: Path) -> str:
+    """Return what a folder holds if it has the layout of VOC or YOLO and not one folder for each class, else ''."""
+    names = {child.name.lower() for child in list_folders(root)}
+    for layout, command, parts in (('Pascal VOC', 'voc-to-coco', {'annotations', 'jpegimages'}),
+                                   ('YOLO', 'yolo-to-coco', {'images', 'labels'})):
+        if parts <= names:
+            return (f'{root} holds the layout of {layout}, not one folder for each class; convert it with '
+                    f'vitdet convert {command}')
+    return ''
+
+
+def read_class_folders(root: Path, classes: Sequence[str] | None = None, advice: str = '') -> ImageSet:
     """Read the layout ``root/<class>/**/<image>``.
 
     Args:
         root: Folder of the classes.
         classes: Names in the order of the labels; by default the folders in sorted order, as mmpretrain numbers them.
+        advice: End of the message if there are no images.
 
     Raises:
         UserError: There are no folders, or no images in any of them.
@@ -115,6 +136,8 @@ def read_class_folders(root: Path, classes: Sequence[str] | None = None) -> Imag
     folders = list_folders(root)
     classes = list(classes or [folder.name for folder in folders])
     found = ImageSet(root.name, root, classes, [], [])
+    found.outside = [path.name for path in sorted(root.iterdir()) if is_image_file(path) and path.is_file()
+                     and not path.name.startswith('.')]
     for folder in folders:
         images, others = list_class_files(folder)
         found.files += [path.relative_to(root).as_posix() for path in images]
@@ -122,8 +145,10 @@ def read_class_folders(root: Path, classes: Sequence[str] | None = None) -> Imag
         found.other_files += [path.relative_to(root).as_posix() for path in others]
     if not found.files:
         contents = f'{len(folders)} folders without images' if folders else 'no folders'
+        if found.outside:
+            contents += f' and {len(found.outside)} images directly in it'
         raise UserError(f'{root} has {contents}; expected <class name>/<image> in it '
-                        f'({", ".join(IMAGE_SUFFIXES[:6])} …); for COCO files give --ann FILE.json')
+                        f'({", ".join(IMAGE_SUFFIXES[:6])} …){f"; {advice}" if advice else ""}')
     return found
 
 
@@ -149,7 +174,7 @@ def read_list_file(file: Path) -> list[tuple[str, int]]:
     if not file.is_file():
         raise UserError(f'{file} does not exist; give an annotation file: COCO .json, or "path label" lines in a .txt')
     rows = []
-    for number, line in enumerate(file.read_text(encoding='utf-8').splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         name, blank, label = line.strip().rpartition(' ')
         if not blank or not label.isdecimal():
             raise UserError(f'{file}, line {number}: expected "path label" with an integer, found {line.strip()!r}')

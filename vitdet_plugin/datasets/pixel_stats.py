@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
@@ -97,10 +98,7 @@ def _bounded_map(pool: ThreadPoolExecutor, paths: Sequence[Path], ahead: int = 6
 
 def channel_histograms(path: Path) -> np.ndarray | None:
     """Return (3, 256) int64 counts of red, green and blue values of an image, or None if it cannot be read."""
-    try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)  # imread fails on some paths of Windows
-    except (OSError, cv2.error):
-        return None
+    image = decode(path)
     if image is None:
         return None
     counts = np.zeros((3, 256), np.int64)

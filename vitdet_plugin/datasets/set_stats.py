@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitdet_plugin.datasets.coco import annotation_box, is_crowd
-from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, probe_image, suppress_pillow_warnings
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.datasets.image_sets import ImageSet
 from vitdet_plugin.utils.track import track
 
@@ -32,7 +32,7 @@ class SplitStats:
         class_images: Images of each class, in the order of the classes; for a detection set: images with at least one
             object of the class.
         class_objects: Objects of each class; None for a classification set.
-        sizes: (N, 2) width and height in pixels of the readable images as stored.
+        sizes: (N, 2) width and height in pixels of the readable images, after the EXIF orientation.
         box_sizes: (M, 2) width and height in pixels of the boxes without crowds; None for a classification set.
         objects_in_image: Number of objects of each image; empty for a classification set.
         broken: Unreadable files and the reasons.
@@ -42,6 +42,7 @@ class SplitStats:
         modes: Mode of Pillow and number of images.
         rotated: Number of images with an EXIF orientation.
         other_files: Files that are not images by their suffix.
+        outside: Images outside of the class folders, which are not used.
     """
 
     name: str
@@ -58,6 +59,7 @@ class SplitStats:
     modes: dict[str, int] = field(default_factory=dict)
     rotated: int = 0
     other_files: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a dict for ``json.dump``."""
@@ -107,7 +109,7 @@ def collect_stats(sets: Sequence[ImageSet], near_bits: int | None = None, worker
         workers: Threads; by default one per core, at most 8.
     """
     entries = [(each, index) for each in sets for index in range(len(each))]
-    with suppress_pillow_warnings(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+    with decoder_limits(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(partial(probe_image, fingerprints=True), [each.path(index) for each, index in entries])
         probes = list(track(found, len(entries), 'images'))
     splits, start = [], 0
@@ -169,11 +171,12 @@ def _split_stats(images: ImageSet, probes: Sequence[Probe]) -> SplitStats:
     good = [probe for probe in probes if isinstance(probe, ImageProbe)]
     stats = SplitStats(
         images.name, len(images), [0] * len(images.classes), None,
-        np.array([(probe.width, probe.height) for probe in good], int).reshape(-1, 2), None,
+        np.array([probe.size_as_read for probe in good], int).reshape(-1, 2), None,
         broken={name: str(probe) for name, probe in zip(images.files, probes) if isinstance(probe, UnreadableImage)},
         other_formats={name: probe.other_format for name, probe in readable.items() if probe.other_format},
         modes=dict(Counter(probe.mode for probe in good).most_common()),
-        rotated=sum(probe.is_rotated for probe in good), other_files=images.other_files)
+        rotated=sum(probe.is_rotated for probe in good), other_files=images.other_files,
+        outside=images.outside)
     if images.labels is None:
         _add_objects(stats, images, probes)
     else:
@@ -240,7 +243,8 @@ def _describe(split: SplitStats) -> list[str]:
                          ('size differs from the annotation file', split.wrong_sizes),
                          ('format differs from the suffix',
                           [f'{name} ({kind})' for name, kind in split.other_formats.items()]),
-                         ('not images by their suffix', split.other_files)):
+                         ('not images by their suffix', split.other_files),
+                         ('images outside of the class folders, not used', split.outside)):
         if names:
             more = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
             lines.append(f'  {label}: {len(names)}: {", ".join(names[:_SHOWN])}{more}')

@@ -14,6 +14,7 @@ import numpy as np
 
 from vitdet_plugin.datasets.image_sets import ImageSet
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text
 
 SPLITS = ('train', 'val', 'test')
 _MOST_FOLDS = 20
@@ -120,8 +121,9 @@ def groups_from_csv(files: Sequence[str], path: str | Path) -> list[str]:
     """
     if not Path(path).is_file():
         raise UserError(f'{path} does not exist; give a CSV table with the columns file and group')
-    with open(path, newline='', encoding='utf-8') as table:
-        rows = list(csv.DictReader(table))
+    text = read_text(path)
+    separator = ';' if ';' in text.partition('\n')[0] else ','  # spreadsheets of some countries write semicolons
+    rows = list(csv.DictReader(text.splitlines(keepends=True), delimiter=separator))
     if not rows or not {'file', 'group'} <= rows[0].keys():
         raise UserError(f'{path}: expected a CSV table with the columns file and group')
     group_of = {row['file']: row['group'] for row in rows}

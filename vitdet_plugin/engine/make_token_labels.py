@@ -10,6 +10,7 @@ import cv2
 import torch
 from torch import Tensor, nn
 
+from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.internimage_cls_head import InternImageClipHead
@@ -95,7 +96,7 @@ def _batches(pairs: Iterable[tuple[Path, Path]], size: int) -> Iterator[list[tup
 
 
 def _read(file: Path, shape: tuple[int, int]):
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    image = decode(file)
     if image is None:
         raise UserError(f'{file} is not a readable image. Replace or remove it.')
     smaller = shape[0] * shape[1] < image.shape[0] * image.shape[1]

@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
@@ -90,7 +91,7 @@ def objects_of_sample(data_sample: Any, shape: tuple[int, int]) -> Objects:
 
 def _draw_detection(out: Path, index: int, info: dict, samples: Sequence[dict], classes: Sequence[str]) -> Path:
     images, captions = [], []
-    original = cv2.imread(str(info.get('img_path')), cv2.IMREAD_COLOR)
+    original = decode(str(info.get('img_path')))
     if original is not None:
         truth = annotated_objects(info.get('instances', []), original.shape[:2])
         images.append(draw_objects(np.ascontiguousarray(original[..., ::-1]), truth, classes))
@@ -107,7 +108,7 @@ def _draw_classification(cfg: Config, out: Path, rows: list, classes: Sequence[s
     images, captions = [], []
     for index, info, samples in rows:
         name = _label_text(samples[0]['data_samples'], classes)
-        original = cv2.imread(str(info.get('img_path')), cv2.IMREAD_COLOR)
+        original = decode(str(info.get('img_path')))
         if original is not None:
             images.append(original[..., ::-1])
             captions.append(f'{name}\n{index}: {Path(info["img_path"]).name}')

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from pycocotools import mask as mask_utils
 
+from vitdet_plugin.utils.distinct_names import distinct_names
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
@@ -22,8 +23,8 @@ class PredictionImageHook(Hook):
     """Draw predictions and ground truth of a test run, one figure per image.
 
     Figures of a detector are written to ``<out_dir>/<image name>.jpg``; those of a classifier keep the subfolders of
-    the dataset. The ground truth of a detector is read from the annotation file, even if the test pipeline does not
-    load annotations.
+    the dataset. Images of equal names get their folder, suffix or a number in the name. The ground truth of a detector
+    is read from the annotation file, even if the test pipeline does not load annotations.
 
     Args:
         out_dir: Output folder.
@@ -38,6 +39,7 @@ class PredictionImageHook(Hook):
         self.out_dir, self.score_thr = Path(out_dir), score_thr
         self.max_images = max_images if max_pictures is None else max_pictures  # language: ok
         self._index_of: dict[Any, int] | None = None
+        self._names: dict[str, str] | None = None
 
     def before_test(self, runner) -> None:
         """Create the output folder."""
@@ -61,18 +63,24 @@ class PredictionImageHook(Hook):
         figure = draw_predictions_and_ground_truth(
             image, predicted_objects(sample, image.shape[:2]), self._truth(dataset, sample, image.shape[:2]),
             meta.get('classes') or (), self.score_thr)
-        path = self.out_dir / f'{Path(sample.img_path).stem}.jpg'
+        path = self.out_dir / f'{self._name(dataset, str(sample.img_path))}.jpg'
         cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
     def _write_classification(self, dataset, sample, image: np.ndarray, classes: Sequence[str]) -> None:
         truth = int(sample.gt_label) if 'gt_label' in sample else None
         figure = draw_classification(image, sample.pred_score.float().cpu().numpy(), classes, truth)
-        path = Path(sample.img_path)  # file names may be equal in different class folders, so the folders are kept
-        root = Path(getattr(dataset, 'img_prefix', path.parent))
-        inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-        target = (self.out_dir / inside).with_suffix('.jpg')
+        target = self.out_dir / f'{self._name(dataset, str(sample.img_path), getattr(dataset, "img_prefix", None))}.jpg'
         target.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(target), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+    def _name(self, dataset, path: str, root: str | None = None) -> str:
+        """Name of the figure of an image, the same in every process and different for every image of the dataset."""
+        if self._names is None:
+            paths = [str(info['img_path']) for info in map(dataset.get_data_info, range(len(dataset)))] if hasattr(
+                dataset, 'get_data_info') else []
+            paths = list(dict.fromkeys(paths))
+            self._names = dict(zip(paths, distinct_names(paths, root)))
+        return self._names.get(path, Path(path).stem)
 
     def _truth(self, dataset, sample, shape: tuple) -> Objects | None:
         if not hasattr(dataset, 'get_data_info'):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.evaluation.classifier_report import ClassifierReport
 from vitdet_plugin.evaluation.detector_report import RECALLS, DetectorReport
 from vitdet_plugin.visualization.figures import new_figure, style_axes
@@ -127,7 +128,7 @@ def draw_classifier_report(report: ClassifierReport, folder: Path, mistakes: int
                draw_class_scores(report, folder / 'classes.png')]
     images, captions = [], []
     for file, truth, predicted, score in report.mistakes[:mistakes]:
-        image = cv2.imread(file, cv2.IMREAD_COLOR)
+        image = decode(file)
         if image is not None:
             images.append(image[..., ::-1])
             captions.append(f'{predicted} {score:.2f}\ntruth: {truth}\n{Path(file).name}')

@@ -49,3 +49,12 @@ def test_an_image_that_is_listed_twice(tmp_path):
     (tmp_path / 'coco.json').write_text(json.dumps(content))
     rows = check_coco_set(str(tmp_path / 'coco.json'), str(tmp_path / 'images'))
     assert ('warning', 'images that are listed twice', 'image 2: 001.jpg') in rows
+
+
+def test_backslashes_in_file_names(tmp_path):
+    write_tiny_set(tmp_path, images=1)
+    content = json.loads((tmp_path / 'coco.json').read_text())
+    content['images'][0]['file_name'] = 'x\\001.jpg'
+    (tmp_path / 'coco.json').write_text(json.dumps(content))
+    assert ('error', 'file names with \\, which is not a separator here; write /', 'image 1: x\\001.jpg') in \
+        check_coco_set(str(tmp_path / 'coco.json'), str(tmp_path / 'images'))

@@ -9,9 +9,13 @@ from typing import Any
 from vitdet_plugin.config.dataset_config import IMAGE_SAMPLE, dataset_classes, joined_path
 from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.datasets.checks.findings import Finding, check_metainfo, listed
+from vitdet_plugin.datasets.checks.image_sample import find_deep_images
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, MMPRETRAIN_SUFFIXES
+from vitdet_plugin.datasets.image_reader import reader_of_pipeline
 from vitdet_plugin.datasets.image_sets import read_list_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.paths import nearest_folder
+from vitdet_plugin.utils.text_files import read_text, starts_with_mark
 
 
 def is_folder_dataset(cfg: dict) -> bool:
@@ -131,6 +135,16 @@ def _check_class_folders(path: str, cfg: dict, folder: str, is_training: bool) -
         hint = f'; it holds {files}, but only {", ".join(suffixes)} are read' if files else ''
         findings.append(Finding('error' if is_training or len(empty) == len(found) else 'warning',
                                 f'{path}: class folder without images in {where}: {listed(empty)}{hint}'))
+    reader = reader_of_pipeline(cfg.get('pipeline'))
+    findings += [Finding(level, f'{path}: {text}') for level, text in find_deep_images(
+        _image_paths(folder, found, suffixes), reader)]
+    unread = [name for each in found for name in _image_names(os.path.join(folder, each), IMAGE_SUFFIXES)
+              if not name.lower().endswith(suffixes)]
+    if unread and not empty:
+        missing = sorted({os.path.splitext(name)[1].lower() for name in unread})
+        findings.append(Finding('warning', f'{path}: {len(unread)} images in {where} are left out, for example '
+                                           f'{unread[0]}: only {", ".join(suffixes)} are read; add '
+                                           f'{", ".join(missing)} to extensions'))
     return findings
 
 
@@ -139,6 +153,9 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
     where = f'{path}.ann_file'
     if not os.path.isfile(file):
         return [Finding('error', f'{where}: {os.path.abspath(file)} does not exist ({nearest_folder(file)})')]
+    if starts_with_mark(file):
+        return [Finding('error', f'{where}: {file} begins with a byte order mark, which mmpretrain reads as part of '
+                                 'the first name; save it as UTF-8 without the mark')]
     if cfg.get('with_label', True):
         classes = dataset_classes(cfg)
         if classes is None:
@@ -154,17 +171,22 @@ def _check_list(path: str, cfg: dict, file: str, folder: str) -> list[Finding]:
                                          f'{len(classes)}: {listed(classes)}; labels count from 0')]
         names = [name for name, _ in rows]
     else:
-        names = Path(file).read_text(encoding='utf-8').splitlines()
+        try:
+            names = read_text(file).splitlines()
+        except UserError as error:
+            return [Finding('error', f'{where}: {error}')]
         if not names:
             return [Finding('error', f'{where}: {file} is empty')]
     sample = names[::max(1, len(names) // IMAGE_SAMPLE)][:IMAGE_SAMPLE]
+    findings = [Finding(level, f'{path}: {text}') for level, text in find_deep_images(
+        [os.path.join(folder, name) for name in sample], reader_of_pipeline(cfg.get('pipeline')))]
     missing = [name for name in sample if not os.path.isfile(os.path.join(folder, name))]
     if missing:
         shown = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
         return [Finding('error', f'{path}: {len(missing)} of the {len(sample)} images checked are not in '
                                  f'{os.path.abspath(folder)}: {shown}; check that data_prefix matches '
                                  f'the lines of {file}')]
-    return []
+    return findings
 
 
 def _list_file(cfg: dict) -> str:
@@ -179,14 +201,18 @@ def _subfolders(folder: str) -> list[str]:
 
 
 def _image_names(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    for _, _, files in os.walk(folder, followlinks=True):
-        yield from (name for name in files if not name.startswith('.') and name.lower().endswith(suffixes))
+    yield from (os.path.basename(path) for path in _image_paths(folder, [''], suffixes))
+
+
+def _image_paths(folder: str, classes: Sequence[str], suffixes: tuple[str, ...]) -> list[str]:
+    return [os.path.join(parent, name) for each in classes
+            for parent, _, files in os.walk(os.path.join(folder, each), followlinks=True) for name in files
+            if not name.startswith('.') and name.lower().endswith(suffixes)]
 
 
 def _suffixes(cfg: dict) -> tuple[str, ...]:
     given: Any = cfg.get('extensions')
     if given is None:
         parameters = inspect.signature(find_registered(str(cfg['type'])).__init__).parameters
-        given = parameters['extensions'].default if 'extensions' in parameters else \
-            ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # mmpretrain's
+        given = parameters['extensions'].default if 'extensions' in parameters else MMPRETRAIN_SUFFIXES
     return tuple(suffix.lower() for suffix in given)

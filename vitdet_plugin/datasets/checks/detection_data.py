@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vitdet_plugin.compat.coco_content import category_name, prepare_coco
-from vitdet_plugin.config.dataset_config import IMAGE_SAMPLE, dataset_classes, joined_path
+from vitdet_plugin.config.dataset_config import dataset_classes, joined_path
 from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.datasets.checks.annotations import (
     MOST_DROPPED,
@@ -16,8 +16,9 @@ from vitdet_plugin.datasets.checks.annotations import (
     left_out,
 )
 from vitdet_plugin.datasets.checks.findings import Finding, check_metainfo, listed
-from vitdet_plugin.datasets.checks.images import check_sample
+from vitdet_plugin.datasets.checks.image_sample import check_image_sample
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
+from vitdet_plugin.datasets.image_reader import reader_of_pipeline
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.paths import nearest_folder
 
@@ -30,6 +31,7 @@ class CocoSummary(NamedTuple):
     Attributes:
         classes: Names of the categories in the order of the file.
         file_names: Path of each image below the image folder; None where the entry has no valid one.
+        sizes: Annotated (width, height) of each image in pixels; None where the entry has no valid one.
         annotations: Number of annotations; None for a large file, which is not decoded as a whole.
         faults: Faults of the entries; empty for a large file.
         longest_side: Longest side of the images in pixels as annotated; 0 if unknown.
@@ -38,6 +40,7 @@ class CocoSummary(NamedTuple):
 
     classes: tuple[str | None, ...]
     file_names: tuple[str | None, ...]
+    sizes: tuple[tuple[float, float] | None, ...]
     annotations: int | None
     faults: tuple[AnnotationFault, ...] = ()
     longest_side: float = 0
@@ -154,6 +157,7 @@ def _summarize_coco(path: str, _modified: float) -> CocoSummary:
     sides = [side for each in content['images'] for side in image_size(each) or ()]
     return CocoSummary(classes=tuple(map(category_name, categories)),
                        file_names=tuple(image_file_name(each) for each in content['images']),
+                       sizes=tuple(image_size(each) for each in content['images']),
                        annotations=None if is_partial else len(annotations),
                        faults=() if is_partial else tuple(check_annotations(content)),
                        longest_side=max(sides, default=0),
@@ -209,11 +213,5 @@ def _check_image_files(path: str, cfg: dict, summary: CocoSummary, ann_file: str
     if outside and (folder or not all(os.path.isabs(name) for name in outside)):
         return [Finding('error', f'{path}.ann_file: {ann_file}: {len(outside)} file names point outside the image '
                                  f'folder: {", ".join(outside[:3])}')]
-    sample = summary.file_names[::max(1, len(summary.file_names) // IMAGE_SAMPLE)][:IMAGE_SAMPLE]
-    missing, faults = check_sample(folder, sample)
-    if not missing:
-        return [Finding('error', f"{where}: {fault}; 'vitdet check' checks all images") for fault in faults]
-    shown = ', '.join(missing[:3]) + (', …' if len(missing) > 3 else '')
-    return [Finding('error', f'{where}: {len(missing)} of the {len(sample)} images checked are not in '
-                             f'{os.path.abspath(folder)}: {shown}; does data_prefix.img match the file_name entries of '
-                             f'{ann_file}?')]
+    return [Finding(level, f'{where}: {text}') for level, text in check_image_sample(
+        folder, summary.file_names, summary.sizes, reader_of_pipeline(cfg.get('pipeline')), ann_file)]

@@ -2,12 +2,22 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
-from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, probe_image, suppress_pillow_warnings
+import cv2
+import numpy as np
 
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, decode
+
+NOT_DECODED = 'cannot be read by OpenCV, as in training'
+DEEP = 'has more than 8 bits per channel'
+WRONG_SIZE = 'has another size than annotated'
 _SERIAL = 64  # up to this number of images, starting processes takes longer than it saves
+_USUAL_FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'BMP', 'GIF', 'PPM')  # OpenCV reads what Pillow reads
+_DARK = 64  # of 255: an image that is below this everywhere looks black
 
 
 class ImageFault(NamedTuple):
@@ -22,53 +32,81 @@ class ImageFault(NamedTuple):
         return f'{self.path}: {self.kind}' + (f' ({self.detail})' if self.detail else '')
 
 
-def check_image(path: str, size: tuple[float, float] | None = None) -> list[ImageFault]:
+def check_image(path: str, size: tuple[float, float] | None = None,
+                reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
     """Open and decode a file.
 
     Args:
         path: Image file.
         size: (width, height) in pixels that the annotations state, if any.
+        reader: How the pipeline reads the file.
 
     Returns:
-        Errors: missing, empty, truncated or not decodable, another size than annotated, implausibly large. Warnings:
-        an EXIF orientation (OpenCV and so mmcv apply it, Pillow does not), CMYK and 16 bits (reduced to 8-bit BGR).
-        Notes: grayscale, palette and alpha (read as BGR without loss, or without the alpha channel).
+        Errors: missing, empty, truncated or not decodable, not readable by OpenCV (floating point, 32 bits), another
+        size than annotated, implausibly large. Warnings: an EXIF orientation (OpenCV and so mmcv apply it), one that
+        OpenCV ignores, CMYK and 16 bits (reduced to 8-bit BGR), further frames or pages. Notes: grayscale, palette and
+        alpha (read as BGR without loss, or without the alpha channel).
     """
-    with suppress_pillow_warnings():
-        probe = probe_image(path)
-    if isinstance(probe, UnreadableImage):
-        return [ImageFault('error', probe.kind, path, probe.detail)]
-    return list(_probe_faults(probe, path, size))
+    with decoder_limits():
+        probe = probe_image(path, reader=reader)
+        if isinstance(probe, UnreadableImage):
+            return [ImageFault('error', probe.kind, path, probe.detail)]
+        return list(_probe_faults(probe, path, size, reader))
 
 
-def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None], jobs: int = 1) -> list[ImageFault]:
+def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None], jobs: int = 1,
+                 reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
     """Return the findings about many files in their order, with up to ``jobs`` processes."""
+    check = partial(check_image, reader=reader)
     if jobs <= 1 or len(paths) < _SERIAL:
-        return [fault for path, size in zip(paths, sizes) for fault in check_image(path, size)]
+        return [fault for path, size in zip(paths, sizes) for fault in check(path, size)]
     with ProcessPoolExecutor(jobs) as pool:
-        return [fault for faults in pool.map(check_image, paths, sizes, chunksize=32) for fault in faults]
+        return [fault for faults in pool.map(check, paths, sizes, chunksize=32) for fault in faults]
 
 
-def check_sample(folder: str, names: Sequence[str]) -> tuple[list[str], list[ImageFault]]:
-    """Return which of a few images are missing and, if none is, the errors in the files."""
-    missing = [name for name in names if not os.path.isfile(os.path.join(folder, name))]
-    if missing:
-        return missing, []
-    faults = [fault for name in names for fault in check_image(os.path.join(folder, name))]
-    return [], [fault for fault in faults if fault.level == 'error']
+def check_sizes(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None],
+                reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
+    """Return the files whose size as read differs from the annotated one; only the headers are read."""
+    with decoder_limits(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        probes = pool.map(partial(probe_image, decode=False, reader=reader), paths)
+        return [ImageFault('error', WRONG_SIZE, path, difference) for path, size, probe in zip(paths, sizes, probes)
+                if size is not None and isinstance(probe, ImageProbe) and (difference := probe.compare_size(size))]
 
 
-def _probe_faults(probe: ImageProbe, path: str, size: tuple[float, float] | None) -> Iterator[ImageFault]:
+def _probe_faults(probe: ImageProbe, path: str, size: tuple[float, float] | None,
+                  reader: ImageReader) -> Iterator[ImageFault]:
+    is_usual = probe.format in _USUAL_FORMATS and probe.depth <= 8 and probe.other_format == ''
+    if reader.backend == 'cv2' and not is_usual:
+        if reader.decode(path) is None:
+            advice = 'convert it to 8 bits' if probe.depth > 8 else 'save it as PNG'
+            yield ImageFault('error', NOT_DECODED, path, f'{probe.depth}-bit {probe.mode} {probe.format}; {advice}')
+            return
     if size is not None and (difference := probe.compare_size(size)):
-        yield ImageFault('error', 'has another size than annotated', path, difference)
+        yield ImageFault('error', WRONG_SIZE, path, difference)
     elif probe.is_rotated:
         yield ImageFault('warning', 'has an EXIF orientation', path, f'value {probe.orientation}')
-    mode = probe.mode
-    if mode in ('CMYK', 'YCCK'):
+    elif probe.ignored_orientation != 1:
+        yield ImageFault('warning', 'has an orientation that is not applied to this kind of file', path,
+                         f'value {probe.ignored_orientation}, {probe.format}')
+    if probe.has_frames:
+        yield ImageFault('warning', 'has several frames or pages, of which the first is read', path)
+    if probe.depth > 8:
+        yield ImageFault('warning', DEEP, path, _describe_depth(path, probe))
+    elif probe.mode in ('CMYK', 'YCCK'):
         yield ImageFault('warning', 'is CMYK', path)
-    elif mode.startswith('I') or mode == 'F':
-        yield ImageFault('warning', 'has more than 8 bits per channel', path, mode)
-    elif mode in ('1', 'L', 'LA'):
+    elif probe.mode in ('1', 'L', 'LA'):
         yield ImageFault('note', 'is grayscale', path)
-    elif mode not in ('RGB', 'YCbCr'):
-        yield ImageFault('note', f'is {mode}, read as color without alpha', path)
+    elif probe.mode not in ('RGB', 'YCbCr'):
+        yield ImageFault('note', f'is {probe.mode}, read as color without alpha', path)
+
+
+def _describe_depth(path: str, probe: ImageProbe) -> str:
+    """Range of the stored values and of the values that training reads."""
+    stored, read = decode(path, cv2.IMREAD_UNCHANGED), decode(path)
+    if stored is None or read is None:
+        return f'{probe.depth} bits'
+    text = (f'{probe.depth} bits, values {np.min(stored):g} to {np.max(stored):g} are read as {read.min()} to '
+            f'{read.max()}')
+    if read.max() < _DARK:
+        text += ', nearly black'
+    return f'{text}; scale the values to 8 bits'

@@ -6,15 +6,16 @@ from pathlib import Path
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
-from vitdet_plugin.datasets.image_files import list_class_files, list_folders
-from vitdet_plugin.datasets.image_sets import SPLIT_NAMES, read_list_file
+from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
+from vitdet_plugin.datasets.image_sets import describe_other_layout, read_list_file, split_folders
 from vitdet_plugin.errors import UserError
 
 Row = tuple[str, str, str]  # level, kind, where; level 'read' or 'skipped' for what was and was not read
 
 
 def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool | None = None,
-                   is_training: bool = True) -> list[Row]:
+                   is_training: bool = True, reader: ImageReader = DEFAULT_READER) -> list[Row]:
     """Return the findings about a COCO file and its images, and what was read.
 
     Args:
@@ -23,6 +24,7 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool |
         jobs: Processes for the images.
         with_masks: Whether masks are trained; by default, if any annotation has one.
         is_training: Whether a file in which nothing is left to train on is an error.
+        reader: How the pipeline reads the images.
 
     Raises:
         UserError: The file or the folder does not exist.
@@ -52,10 +54,10 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool |
                      f'{dropped} ({share:.1%})'))
     if not content['annotations']:
         rows.append(('error', 'the file has no annotations', ann_file))
-    return rows + _check_images(content['images'], folder, jobs)
+    return rows + _check_images(content['images'], folder, jobs, reader)
 
 
-def check_list_file(ann_file: str, folder: str, jobs: int = 1) -> list[Row]:
+def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
     """Return the findings about a list file of mmpretrain (``path label`` on each line) and its images."""
     try:
         listed = read_list_file(Path(ann_file))
@@ -63,11 +65,11 @@ def check_list_file(ann_file: str, folder: str, jobs: int = 1) -> list[Row]:
         return [('error', 'the annotation file cannot be read', str(error))]
     paths = [os.path.join(folder, name) for name, _ in listed]
     return [('read', ann_file, f'{len(paths)} images; in {os.path.abspath(folder)}'),
-            *_image_rows(paths, [None] * len(paths), jobs)]
+            *_image_rows(paths, [None] * len(paths), jobs, reader)]
 
 
-def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
-    """Return the findings about a folder with one folder for each class.
+def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
+    """Return the findings about a folder with one folder for each class, and what was read.
 
     Raises:
         UserError: The folder does not exist.
@@ -75,10 +77,13 @@ def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f'{root.absolute()} does not exist or is not a folder')
+    if splits := split_folders(root):
+        others = [each for each in list_folders(root) if each not in splits]
+        skipped = [('skipped', str(each), 'a folder next to splits') for each in others]
+        return skipped + [row for split in splits for row in check_class_folders(str(split), jobs, reader)]
+    if other := describe_other_layout(root):
+        raise UserError(other)
     classes = list_folders(root)
-    splits = [each for each in classes if each.name.lower() in SPLIT_NAMES and list_folders(each)]
-    if splits and len(splits) == len(classes):
-        return [row for split in splits for row in check_class_folders(str(split), jobs)]
     if not classes:
         files = sorted(each.name for each in root.glob('*.json'))
         hint = f'; for a COCO file give its path: {", ".join(files[:3])}' if files else ''
@@ -93,8 +98,12 @@ def check_class_folders(folder: str, jobs: int = 1) -> list[Row]:
         rows += [('warning', 'hidden folders in a class, whose images mmpretrain reads', str(path))
                  for path in sorted(each.rglob('.*')) if path.is_dir()]
         paths += map(str, images)
+        rows += [('note', 'images that mmpretrain reads only if "extensions" names their suffix', str(path))
+                 for path in images if path.suffix.lower() not in MMPRETRAIN_SUFFIXES]
+    loose = [path for path in sorted(root.iterdir()) if is_image_file(path) and not path.name.startswith('.')]
+    rows += [('warning', 'images outside of the class folders, which are not used', str(path)) for path in loose]
     summary = f'{len(classes)} folders of classes, {len(paths)} images'
-    return [('read', str(root), summary), *rows, *_image_rows(paths, [None] * len(paths), jobs)]
+    return [('read', str(root), summary), *rows, *_image_rows(paths, [None] * len(paths), jobs, reader)]
 
 
 def check_config(config: str, split: str, jobs: int = 1) -> list[Row]:
@@ -113,22 +122,23 @@ def check_config(config: str, split: str, jobs: int = 1) -> list[Row]:
     rows: list[Row] = []
     for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
         file = joined_path(dataset, dataset.get('ann_file'))
+        reader = reader_of_pipeline(dataset.get('pipeline'))
         if class_folders.is_folder_dataset(dataset):
             folder = class_folders.image_folder(dataset)
-            rows += check_list_file(file, folder, jobs) if file else check_class_folders(folder, jobs)
+            rows += check_list_file(file, folder, jobs, reader) if file else check_class_folders(folder, jobs, reader)
         elif dataset.get('backend_args') or '://' in file:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
         elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
             rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
                                    detection_data.loads_masks(dataset) if split == 'train' else None,
-                                   split == 'train')
+                                   split == 'train', reader)
         else:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'neither a COCO file nor a folder of classes: '
                                                                       f'{file or "no ann_file"}'))
     return rows
 
 
-def _check_images(images: list[dict], folder: str, jobs: int) -> list[Row]:
+def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReader) -> list[Row]:
     rows: list[Row] = []
     paths, sizes, names = [], [], set()
     for image in images:
@@ -138,14 +148,19 @@ def _check_images(images: list[dict], folder: str, jobs: int) -> list[Row]:
         if leaves_folder(name):
             rows.append(('error', 'file names that point outside the image folder', f'image {image.get("id")}: {name}'))
             continue
+        if '\\' in name and os.sep == '/':
+            rows.append(('error', 'file names with \\, which is not a separator here; write /',
+                         f'image {image.get("id")}: {name}'))
+            continue
         if name in names:
             rows.append(('warning', 'images that are listed twice', f'image {image.get("id")}: {name}'))
         names.add(name)
         paths.append(os.path.join(folder, name))
         sizes.append(image_size(image))
-    return rows + _image_rows(paths, sizes, jobs)
+    return rows + _image_rows(paths, sizes, jobs, reader)
 
 
-def _image_rows(paths: list[str], sizes: list[tuple[float, float] | None], jobs: int) -> list[Row]:
+def _image_rows(paths: list[str], sizes: list[tuple[float, float] | None], jobs: int,
+                reader: ImageReader) -> list[Row]:
     return [(fault.level, f'image {fault.kind}', f'{fault.path} {fault.detail}'.strip())
-            for fault in check_images(paths, sizes, jobs)]
+            for fault in check_images(paths, sizes, jobs, reader)]

@@ -1,0 +1,20 @@
+import pytest
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text, starts_with_mark
+
+
+@pytest.mark.parametrize(('codec', 'has_mark'), [('utf-8', False), ('utf-8-sig', True), ('utf-16', True)])
+def test_encodings_and_ends_of_lines(tmp_path, codec, has_mark):
+    (tmp_path / 'a.txt').write_bytes('猫\r\ndog\r'.encode(codec))
+    assert read_text(tmp_path / 'a.txt') == '猫\ndog\n'
+    assert starts_with_mark(tmp_path / 'a.txt') == has_mark
+
+
+@pytest.mark.parametrize(('content', 'reason'), [
+    (b'\xff\xd8\xff', r'not UTF-8 text \(.* at byte 0\)'), ('ab'.encode('utf-16-le'), 'a binary file'),
+    (b'\x89PNG\0\0', 'a binary file')])
+def test_other_files_are_named(tmp_path, content, reason):
+    (tmp_path / 'a.txt').write_bytes(content)
+    with pytest.raises(UserError, match=f'a.txt: {reason}; save it as UTF-8'):
+        read_text(tmp_path / 'a.txt')

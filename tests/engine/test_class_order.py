@@ -30,7 +30,7 @@ def weights():
     torch.manual_seed(0)
     state = MODELS.build(Config.fromfile(CONFIG).model).state_dict()
     for name in ('fc_cls.weight', 'fc_reg.weight'):  # so that classes differ
-        nn.init.normal_(state[f'roi_head.bbox_head.{name}'], std=0.3)
+        nn.init.normal_(state[f'roi_head.bbox_head.{name}'], std=0.03 if name == 'fc_cls.weight' else 0.3)
     return state
 
 

@@ -28,6 +28,7 @@ from vitdet_plugin.layers.timm_blocks import (
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
 OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
+_CLASSES = ('VisionTransformer', 'VisionTransformerDistilled', 'Eva', 'Beit')
 _MODULES = ('vision_transformer', 'deit', 'eva', 'beit')  # of timm.models, with these classes:
 _FAMILIES = {'VisionTransformer': vision_transformer.VisionTransformer, 'Eva': eva.Eva, 'Beit': beit.Beit}
 
@@ -333,7 +334,7 @@ def _build(model: str | dict, args: dict[str, Any]) -> Any:
         net: Any = create(num_classes=0, **args)
     except TypeError as error:
         raise UserError(f'model {what}: {error}') from error
-    if not isinstance(net, tuple(_FAMILIES.values())) or not hasattr(net.patch_embed, 'proj'):
+    if type(net).__name__ not in _CLASSES or not hasattr(net.patch_embed, 'proj'):
         raise _not_plain(what)
     if getattr(net, 'rel_pos_bias', None) is not None:
         raise UserError(f'{what}: shared relative positions of BEiT pre-training are not supported; use one table per '

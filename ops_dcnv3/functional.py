@@ -46,7 +46,8 @@ def dcnv3(input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: 
                         int(dilation_h), int(dilation_w), int(group), int(group_channels), float(offset_scale),
                         bool(remove_center))
     geometry.check()
-    check_tensors(input, offset, mask, geometry)
+    if not torch.jit.is_tracing():  # sizes are tensors, which a trace would turn into constants
+        check_tensors(input, offset, mask, geometry)
     out: Tensor = OPERATOR.choose(case_of(input), backend).run(input, offset, mask, geometry)
     return out
 

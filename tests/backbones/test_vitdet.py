@@ -152,10 +152,10 @@ def test_cached_position_embedding_follows_size_and_dtype():
 
 @torch.no_grad()
 def test_position_embedding_is_resized_once_in_eval_mode(monkeypatch):
-    from vitdet_plugin.backbones import vitdet
+    from vitdet_plugin.layers import pos_embed
     calls = []
-    resize = vitdet.resize_abs_pos
-    monkeypatch.setattr(vitdet, 'resize_abs_pos', lambda *a, **k: calls.append(1) or resize(*a, **k))
+    resize = pos_embed.resize_abs_pos
+    monkeypatch.setattr(pos_embed, 'resize_abs_pos', lambda *a, **k: calls.append(1) or resize(*a, **k))
     model = vit().eval()
     for _ in range(3):
         model(image(model, 3, 5))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from mmengine.model import BaseModule
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.registering import import_registering_modules
+
+
+class InputError(UserError, ValueError, TypeError):
+    """A backbone is called with something else than a batch of images of the size that it accepts."""
 
 
 class Backbone(BaseModule):
@@ -19,8 +27,11 @@ class Backbone(BaseModule):
     ``prefix``, ``key`` and the other arguments of ``checkpoints.official.OfficialCheckpoint``.
     """
 
+    in_channels: int  # channels of the images
+    size_divisor: int = 1  # height and width of the images are multiples of it
+    size_divisor_name: str = ''  # for messages, where it is an argument of the constructor
     out_channels: tuple[int, ...]  # channels of the maps that forward returns
-    out_strides: tuple[int, ...]  # strides of these maps in pixels, ascending; input sides are multiples of the last
+    out_strides: tuple[int, ...]  # strides of these maps in pixels, ascending
     frozen_stages: int = -1
     # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
     optional_weights: tuple[str, ...] = ()
@@ -29,6 +40,44 @@ class Backbone(BaseModule):
     def stem_weight(self) -> str:
         """Name of the first convolution's weight, whose input channels are those of the images."""
         return next(f'{name}.weight' for name, module in self.named_modules() if isinstance(module, nn.Conv2d))
+
+    def check_images(self, images: Any) -> Tensor:
+        """Return the argument of ``forward`` if it is a batch of images (B, in_channels, H, W).
+
+        Raises:
+            InputError: ``images`` is not a floating-point tensor of this shape, is empty, or a side is not a multiple
+                of ``size_divisor``.
+        """
+        if not isinstance(images, Tensor):
+            raise self._input_error(f'it got an object of type {type(images).__name__}; convert it to a tensor')
+        if images.ndim != 4:
+            raise self._input_error(f'it got a tensor of shape {tuple(images.shape)}; pass a batch of images')
+        if not images.is_floating_point():
+            raise self._input_error(f'it got {images.dtype}; normalize the images or call float()')
+        if torch.jit.is_tracing():
+            return self._multiple_in_trace(images)
+        if images.shape[1] != self.in_channels:
+            raise self._input_error(f'it got {images.shape[1]} channels (shape {tuple(images.shape)}); convert the '
+                                    f'images or build the backbone with in_channels={images.shape[1]}')
+        if 0 in images.shape:
+            raise self._input_error(f'it got an empty batch of shape {tuple(images.shape)}; leave it out')
+        if images.shape[2] % self.size_divisor or images.shape[3] % self.size_divisor:
+            raise self._input_error(f'an input of {tuple(images.shape[2:])} pixels is not a multiple of '
+                                    f'{self.size_divisor_name or self.size_divisor}; set pad_size_divisor='
+                                    f'{self.size_divisor} in the data_preprocessor or pad the images')
+        return images
+
+    def _multiple_in_trace(self, images: Tensor) -> Tensor:
+        """Return the same images through a view that fails, when the trace is run, if a side is not a multiple."""
+        if self.size_divisor > 1:
+            images = images.unflatten(2, (-1, self.size_divisor)).flatten(2, 3)
+            images = images.unflatten(3, (-1, self.size_divisor)).flatten(3, 4)
+        return images
+
+    def _input_error(self, problem: str) -> InputError:
+        multiples = f', H and W multiples of {self.size_divisor}' if self.size_divisor > 1 else ''
+        return InputError(f'{type(self).__name__} requires floating-point images (B, {self.in_channels}, H, W)'
+                          f'{multiples}; {problem}')
 
     @property
     def num_layers(self) -> int:

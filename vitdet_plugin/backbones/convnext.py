@@ -80,6 +80,7 @@ class ConvNeXtBackbone(Backbone):
         self.depths, self.dims, self.out_indices = depths[:stages], dims[:stages], out_indices
         self.out_channels = tuple(dims[i] for i in out_indices)
         self.out_strides = tuple(4 * 2 ** i for i in out_indices)
+        self.in_channels, self.size_divisor = in_channels, self.out_strides[-1]
         self.frozen_stages, self.drop_path_rate = frozen_stages, drop_path_rate
         self.layer_scale_init_value = layer_scale_init_value
 
@@ -136,10 +137,7 @@ class ConvNeXtBackbone(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one (B, dims[i], H / s, W / s) for each i of ``out_indices``."""
-        stride = self.out_strides[-1]
-        if x.shape[-2] % stride or x.shape[-1] % stride:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of {stride}; set '
-                            f'pad_size_divisor={stride} in the data_preprocessor')
+        x = self.check_images(x)
         # the blocks normalize over the last axis: with channels last their permutations copy nothing
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         outs = []

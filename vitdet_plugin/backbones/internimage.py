@@ -174,7 +174,7 @@ class InternImage(Backbone):
             layer_scale=layer_scale, offset_scale=offset_scale, post_norm=post_norm, res_post_norm=res_post_norm,
             center_feature_scale=center_feature_scale, remove_center=remove_center, dw_kernel_size=dw_kernel_size,
             level2_post_norm_block_ids=level2_post_norm_block_ids))
-        self.depths = tuple(sizes['depths'])
+        self.in_channels, self.depths = in_channels, tuple(sizes['depths'])
         self.out_indices, self.frozen_stages, self.with_cp = tuple(out_indices), frozen_stages, with_cp
         channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]
         _check(self, channels, sizes['groups'], variant, act_layer, drop_path_type)
@@ -213,7 +213,7 @@ class InternImage(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one map (B, C_i, H_i, W_i) for each of ``out_indices``, channels-last in memory."""
-        x = self.pos_drop(self.patch_embed(x))
+        x = self.pos_drop(self.patch_embed(self.check_images(x)))
         maps = {}
         for i in range(max(self.out_indices) + 1):
             level = self._level(i)

@@ -16,6 +16,8 @@ from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
+from vitdet_plugin.layers.padding import filled_sizes, inside, resize_to_each
+from vitdet_plugin.layers.pos_embed import resize_grid
 from vitdet_plugin.layers.vil import ViLLayer
 from vitdet_plugin.utils.exporting import is_exporting
 
@@ -133,6 +135,7 @@ class VisionLSTM(Backbone):
         kind = VERSIONS[version] | {name: value for name, value in given.items() if value is not None}
 
         self.embed_dim, self.patch_size, self.stride, self.version = dim, patch_size, stride, version
+        self.in_channels, self.size_divisor, self.size_divisor_name = in_channels, stride, f'the stride {stride}'
         self.frozen_stages, self.with_cp, self.mask_padding = frozen_stages, with_cp, mask_padding
         self.out_indices, self.pooling, self.conv_kind = out_indices, pooling, kind['conv_kind']
         pooled_dim = 2 * dim if pooling == 'bilateral_flatten' else dim
@@ -160,32 +163,27 @@ class VisionLSTM(Backbone):
                 module.reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, x: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, sizes: Sequence[tuple[int, int]] | Tensor | None = None) -> tuple[Tensor, ...]:
         """Compute the maps.
 
         Args:
             x: Images (B, in_channels, H, W).
-            sizes: Height and width in pixels of each image without its padding. With sizes, or with ``mask_padding``,
-                the positions of an image have the values that they would have without padding, up to rounding; the
-                values of padded positions are undefined.
+            sizes: Height and width in pixels of each image without its padding, as pairs or as a tensor (B, 2). With
+                sizes, or with ``mask_padding``, the positions of an image have the values that they would have without
+                padding, up to rounding; the values of padded positions are undefined.
 
         Returns:
             One map (B, dim, H / stride, W / stride) for each of ``out_indices``, or with ``pooling`` one (B, C, 1, 1).
         """
-        if x.shape[-2] % self.stride or x.shape[-1] % self.stride:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of the stride {self.stride}; set '
-                            'pad_size_divisor in the data_preprocessor')
-        if sizes is None and self.mask_padding and not is_exporting():
-            sizes = unpadded_sizes(x)
+        x = self.check_images(x)
+        extents = self._extents(x, sizes)
         x = self.patch_embed(x)
         h, w = x.shape[1:3]
         hw = h, w
-        grids = None if sizes is None else [(self._tokens(height, h), self._tokens(width, w))
-                                            for height, width in sizes]
-        if grids is None or all(grid == hw for grid in grids):
+        if extents is None:
             x, valid, order = (x + self._positions(hw)).flatten(1, 2), None, None
         else:
-            x, valid, order = self._mask(x, grids)
+            x, valid, order = self._mask(x, extents)
         maps = []
         for i, block in enumerate(self.blocks):
             if self.with_cp and torch.is_grad_enabled():
@@ -196,17 +194,30 @@ class VisionLSTM(Backbone):
                 maps.append(self._to_map(self._normalize(i, x), hw, order))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
 
-    def _tokens(self, pixels: int, most: int) -> int:
-        """Return the number of tokens along a side of an image, at least 1 and at most ``most``."""
-        return min(most, max(1, -(-pixels // self.stride)))
+    def _extents(self, images: Tensor, sizes: Sequence[tuple[int, int]] | Tensor | None) -> Tensor | None:
+        """Return height and width in tokens of each image without its padding (B, 2); None if there is no padding.
+
+        While a graph is captured, the result does not depend on whether these images have padding.
+        """
+        if sizes is None and not self.mask_padding:
+            return None
+        pixels = filled_sizes(images) if sizes is None else torch.as_tensor(sizes)
+        whole = images.shape[2] // self.stride, images.shape[3] // self.stride
+        extents = torch.stack([(pixels[:, axis] + self.stride - 1).div(self.stride, rounding_mode='floor')
+                               .clamp(min=1).clamp(max=whole[axis]) for axis in (0, 1)], 1)
+        captured = torch.compiler.is_compiling() or is_exporting() or extents.is_meta
+        if captured and self.pooling is not None:
+            raise UserError('masking of padding requires maps in a captured graph, because a classifier cannot mask '
+                            'images of different sizes; set mask_padding=False')
+        if not captured and all(tuple(extent) == whole for extent in extents.tolist()):
+            return None
+        return extents.to(images.device)
 
     def _positions(self, hw: tuple[int, int]) -> Tensor:
         """Return ``pos_embed`` for a grid, (1, H, W, dim), bicubic."""
-        if tuple(self.pos_embed.shape[1:3]) == hw:
-            return self.pos_embed
-        return _resized(self.pos_embed, hw)
+        return resize_grid(self.pos_embed, hw)
 
-    def _mask(self, x: Tensor, grids: list[tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _mask(self, x: Tensor, extents: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Add the position embedding of each image's own grid, and mark the tokens that are not padding.
 
         A convolution over the sequence must not mix in the padding between two rows of an image: for it the valid
@@ -214,21 +225,18 @@ class VisionLSTM(Backbone):
 
         Args:
             x: Tokens (B, H, W, dim).
-            grids: Height and width in tokens of each image without its padding.
+            extents: Height and width in tokens of each image without its padding, (B, 2).
 
         Returns:
             Tokens (B, H * W, dim), whether each is valid (B, H * W), and the original position of each token
             (B, H * W), or None if the tokens are in their original order.
         """
-        batch, h, w, _ = x.shape
         if self.pooling is not None:
             raise UserError('images of different sizes in a batch can be masked for maps only; pooling requires '
                             'images of one size')
-        positions = {grid: F.pad(self._positions(grid), (0, 0, 0, w - grid[1], 0, h - grid[0])) for grid in set(grids)}
-        x = (x + torch.cat([positions[grid] for grid in grids])).flatten(1, 2)
-        heights, widths = torch.tensor(grids, device=x.device).unbind(1)
-        rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
-        valid = ((rows < heights[:, None])[:, :, None] & (columns < widths[:, None])[:, None, :]).flatten(1)
+        h, w = x.shape[1:3]
+        x = (x + resize_to_each(self.pos_embed, extents, (h, w))).flatten(1, 2)
+        valid = inside(extents, (h, w)).flatten(1)
         if self.conv_kind == '2d':
             return x, valid, None
         order = valid.int().argsort(stable=True, dim=1, descending=True)
@@ -269,7 +277,7 @@ class VisionLSTM(Backbone):
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
         """Resize position embedding and patch kernel, both bicubic."""
         if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
-            return _resized(value.float(), own.shape[1:3])
+            return resize_grid(value.float(), tuple(own.shape[1:3]))
         if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
             return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
         return None
@@ -280,24 +288,8 @@ class VisionLSTM(Backbone):
 
 
 def unpadded_sizes(x: Tensor) -> list[tuple[int, int]]:
-    """Return height and width of each image of (B, C, H, W) without the zeros on its right and at its bottom.
-
-    A row of a normalized image that is zero in every channel is padding: pixel values are integers, and the means
-    in use are not.
-    """
-    filled = (x != 0).any(1)
-    sizes = []
-    for axis in (2, 1):
-        along = filled.any(axis)
-        positions = torch.arange(1, along.shape[1] + 1, device=x.device)
-        sizes.append((along * positions).amax(1))
-    return [tuple(size) for size in torch.stack(sizes, 1).tolist()]
-
-
-def _resized(pos_embed: Tensor, hw: Sequence[int]) -> Tensor:
-    """(1, H, W, dim) -> (1, *hw, dim), bicubic."""
-    resized = F.interpolate(pos_embed.permute(0, 3, 1, 2), size=tuple(hw), mode='bicubic', align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+    """Return height and width of each image of (B, C, H, W) as :func:`vitdet_plugin.layers.padding.filled_sizes`."""
+    return [tuple(size) for size in filled_sizes(x).tolist()]
 
 
 def _sizes(arch: str | dict) -> tuple[int, int]:

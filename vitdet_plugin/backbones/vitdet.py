@@ -16,7 +16,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
 from vitdet_plugin.layers.mlp import Mlp
-from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed, resize_abs_pos
+from vitdet_plugin.layers.pos_embed import ResizedPosEmbed, fit_stored_pos_embed
 
 # Table 1 of the paper's appendix; any other size is given as a dict with the same keys.
 ARCHS = {
@@ -112,11 +112,12 @@ class ViTDet(Backbone):
 
         self.embed_dim, self.patch_size, self.frozen_stages, self.with_cp = dim, patch_size, frozen_stages, with_cp
         self.out_channels, self.out_strides = (dim,), (patch_size,)
-        self.has_cls_slot = pretrain_use_cls_token
+        self.in_channels, self.size_divisor = in_channels, patch_size
+        self.size_divisor_name = f'patch_size={patch_size}'
         self.patch_embed = PatchEmbed(in_channels, dim, patch_size)
         positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, dim)) if use_abs_pos else None
-        self._resized_pos: tuple[Tensor, Tensor] | None = None  # eval only: pos_embed at that time, and resized
+        self._abs_pos = ResizedPosEmbed(has_cls_slot=pretrain_use_cls_token)
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
         self.blocks = nn.ModuleList()
         for i in range(depth):
@@ -150,31 +151,15 @@ class ViTDet(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """(B, in_channels, H, W) -> ((B, embed_dim, H / patch, W / patch),)."""
-        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of patch_size={self.patch_size}; '
-                             'set pad_size_divisor in the data_preprocessor')
-        x = self.patch_embed(x)
+        x = self.patch_embed(self.check_images(x))
         if self.pos_embed is not None:
-            x = x + self._abs_pos(self.pos_embed, x.shape[1:3])
+            x = x + self._abs_pos(self.pos_embed, x.shape[1:3], training=self.training)
         for block in self.blocks:
             if self.with_cp and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
         return (x.permute(0, 3, 1, 2),)
-
-    def _abs_pos(self, pos_embed: Tensor, hw: tuple[int, ...]) -> Tensor:
-        """Return ``pos_embed`` resized to a grid, (1, H, W, C); cached between calls in eval mode."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            self._resized_pos = None
-            return resize_abs_pos(pos_embed, hw, has_cls_slot=self.has_cls_slot)
-        # Comparing values is cheap; version counters and addresses miss writes of averaging hooks through ``.data``.
-        known = self._resized_pos
-        if known is None or known[1].shape[1:3] != hw or not _equal(known[0], pos_embed):
-            known = (pos_embed.detach().clone(),
-                     resize_abs_pos(pos_embed, hw, has_cls_slot=self.has_cls_slot).clone())
-            self._resized_pos = known
-        return known[1]
 
     @property
     def num_layers(self) -> int:
@@ -203,10 +188,6 @@ class ViTDet(Backbone):
         """Return the embeddings and the first ``frozen_stages`` blocks."""
         embeddings = [self.patch_embed] + ([self.pos_embed] if self.pos_embed is not None else [])
         return [*embeddings, *self.blocks[:self.frozen_stages]]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
 def _sizes(arch: str | dict) -> dict:

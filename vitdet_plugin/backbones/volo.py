@@ -16,6 +16,7 @@ from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.outlook import OutlookAttention
+from vitdet_plugin.layers.pos_embed import resize_grid
 
 
 def _arch(layers: tuple[int, ...], dim: int, heads: tuple[int, int], mlp_ratio: float = 3.0, stem: int = 64) -> dict:
@@ -151,7 +152,7 @@ class VOLO(Backbone):
             raise UserError("mix_token=True: tokens are mixed by the data preprocessor now; remove it and set "
                             "model.data_preprocessor=dict(type='MixTokenDataPreprocessor', ...)")
         self.layers, self.frozen_stages, self.with_cp = tuple(layers), frozen_stages, with_cp
-        self.norm_eval = norm_eval
+        self.in_channels, self.norm_eval = in_channels, norm_eval
         self.patch_embed = PatchEmbed(in_channels, sizes['stem_hidden_dim'], dims[0], patch_size)
         total, done = sum(layers), 0
         self.network = nn.ModuleList()  # official numbering: a stage, its downsampling if any, the next stage ...
@@ -209,8 +210,10 @@ class VOLO(Backbone):
             Maps (B, C_i, H / stride_i, W / stride_i), sizes rounded up.
         """
         images, box = (x.images, x.box) if isinstance(x, MixedImages) else (x, None)
-        tokens: Tensor = self.patch_embed(F.pad(images, (0, -images.shape[-1] % self.divisor,
-                                                         0, -images.shape[-2] % self.divisor)))
+        images = self.check_images(images)
+        height, width = images.shape[2:]
+        tokens: Tensor = self.patch_embed(F.pad(images, (0, _missing(width, self.divisor),
+                                                         0, _missing(height, self.divisor))))
         if box is not None:
             tokens = paste_reversed(tokens, *(self._ratio * edge for edge in box))
         maps = []
@@ -236,16 +239,14 @@ class VOLO(Backbone):
         return x
 
     def _positions(self, hw: tuple[int, ...]) -> Tensor:
-        if tuple(hw) == tuple(self.pos_embed.shape[1:3]):
-            return self.pos_embed
-        return _resize(self.pos_embed, hw)
+        return resize_grid(self.pos_embed, hw)
 
     def _coarser(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)
         if self.extra_level is None:
             x = F.avg_pool2d(x, 2, 2, ceil_mode=True)
         else:
-            x = self.extra_level(F.pad(x, (0, x.shape[-1] % 2, 0, x.shape[-2] % 2)))
+            x = self.extra_level(F.pad(x, (0, _missing(x.shape[-1], 2), 0, _missing(x.shape[-2], 2))))
         return x.permute(0, 2, 3, 1)
 
     def train(self, mode: bool = True) -> VOLO:
@@ -275,7 +276,7 @@ class VOLO(Backbone):
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
         """Resize the position embedding to any grid (bicubic)."""
         if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
-            return _resize(value.float(), own.shape[1:3])
+            return resize_grid(value.float(), tuple(own.shape[1:3]))
         return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
@@ -291,10 +292,9 @@ def paste_reversed(x: Tensor, top: int, bottom: int, left: int, right: int) -> T
     return mixed
 
 
-def _resize(pos_embed: Tensor, hw: tuple[int, ...]) -> Tensor:
-    """(1, H', W', C) -> (1, H, W, C), bicubic."""
-    resized = F.interpolate(pos_embed.permute(0, 3, 1, 2), size=tuple(hw), mode='bicubic', align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+def _missing(size: int, divisor: int) -> int:
+    """Return the number to add for a multiple; with symbols this form is known not to be negative."""
+    return (divisor - size % divisor) % divisor
 
 
 def _sizes(arch: str | dict) -> dict:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
-from vitdet_plugin.layers.window import pad_with, padded_size, window_partition, window_unpartition
+from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR, rel_pos_attention
 
 
@@ -52,7 +52,9 @@ class WindowAttention(nn.Module):
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        out = self._attend_in_windows(self.qkv(x_bhwc)) if self.window_size else self._attend(self.qkv(x_bhwc))
+        qkv = self.qkv(x_bhwc)
+        h, w = qkv.shape[1:3]
+        out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, (h, w))
         projected: Tensor = self.proj(out)
         return projected
 
@@ -61,19 +63,18 @@ class WindowAttention(nn.Module):
         (h, w), window, shift = qkv.shape[1:3], self.window_size, self.shift
         padded_hw = padded_size(h, window, shift), padded_size(w, window, shift)
         qkv = pad_with(qkv, *padded_hw, self.qkv.bias, offset=shift)
-        out = window_unpartition(self._attend(window_partition(qkv, window)), padded_hw)
-        return out[:, shift:shift + h, shift:shift + w]
+        out = window_unpartition(self._attend(window_partition(qkv, window), (window, window)), padded_hw)
+        return crop(out, shift, (h, w))
 
-    def _attend(self, qkv: Tensor) -> Tensor:
-        """(G, H, W, 3C) -> (G, H, W, C): attention within each of G maps."""
-        groups, h, w, _ = qkv.shape
-        q, k, v = qkv.reshape(groups, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+    def _attend(self, qkv: Tensor, hw: tuple[int, int]) -> Tensor:
+        """(G, *hw, 3C) -> (G, *hw, C): attention within each of G maps."""
+        q, k, v = qkv.flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if self.rel_pos_h is None or self.rel_pos_w is None:
             out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         else:
-            rel_h, rel_w = decomposed_rel_pos(q, self.rel_pos_h, self.rel_pos_w, (h, w))
+            rel_h, rel_w = decomposed_rel_pos(q, self.rel_pos_h, self.rel_pos_w, hw)
             out = rel_pos_attention(q, k, v, rel_h, rel_w, self.scale, self.form)
-        return out.transpose(1, 2).reshape(groups, h, w, -1)
+        return out.transpose(1, 2).flatten(2).unflatten(1, hw)
 
     def extra_repr(self) -> str:
         return f'heads={self.num_heads}, window={self.window_size or "global"}, shift={self.shift}, form={self.form}'

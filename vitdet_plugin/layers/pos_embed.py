@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 
 def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, ...], *, has_cls_slot: bool) -> Tensor:
@@ -29,9 +32,59 @@ def resize_abs_pos(pos_embed: Tensor, hw: tuple[int, ...], *, has_cls_slot: bool
         raise UserError(f'pos_embed holds {grid.shape[1]} patch positions, which is not a square grid. Check '
                          f'has_cls_slot={has_cls_slot}: it must be True if, and only if, there is a class slot.')
     grid = grid.reshape(1, side, side, -1)
-    if (side, side) == tuple(hw):
+    return resize_grid(grid, hw)
+
+
+class ResizedPosEmbed:
+    """:func:`resize_abs_pos` that keeps the last result in eval mode without gradients.
+
+    Threads may share it: what is kept is one tuple, read and replaced as a whole. Copies and pickles start empty.
+
+    Args:
+        has_cls_slot: whether the position embeddings have a class slot.
+    """
+
+    def __init__(self, *, has_cls_slot: bool) -> None:
+        self.has_cls_slot = has_cls_slot
+        self._last: tuple[Tensor, Tensor] | None = None  # pos_embed at that time, and resized
+
+    def __call__(self, pos_embed: Tensor, hw: tuple[int, ...], *, training: bool) -> Tensor:
+        """(1, [1 +] S * S, C) -> (1, H, W, C)."""
+        if training or torch.is_grad_enabled() or may_vary(*hw) or is_exporting() or pos_embed.is_meta:
+            return resize_abs_pos(pos_embed, hw, has_cls_slot=self.has_cls_slot)
+        # Comparing values is cheap; version counters and addresses miss writes of averaging hooks through ``.data``.
+        last = self._last
+        if last is None or last[1].shape[1:3] != hw or not _equal(last[0], pos_embed):
+            last = (pos_embed.detach().clone(),
+                    resize_abs_pos(pos_embed, hw, has_cls_slot=self.has_cls_slot).clone())
+            self._last = last
+        return last[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty_cache, (self.has_cls_slot,)
+
+
+def _empty_cache(has_cls_slot: bool) -> ResizedPosEmbed:
+    return ResizedPosEmbed(has_cls_slot=has_cls_slot)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+
+
+def resize_grid(grid: Tensor, hw: tuple[int, ...]) -> Tensor:
+    """Resize a map of vectors (bicubic, ``align_corners=False``).
+
+    Args:
+        grid: (1, H', W', C).
+        hw: rows and columns of the result.
+
+    Returns:
+        (1, H, W, C); ``grid`` itself if it has that size.
+    """
+    if not may_vary(*hw) and tuple(grid.shape[1:3]) == tuple(hw):
         return grid
-    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=hw, mode='bicubic', align_corners=False)
+    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=tuple(hw), mode='bicubic', align_corners=False)
     return resized.permute(0, 2, 3, 1)
 
 
@@ -66,7 +119,7 @@ def _square_and_slot(positions: int) -> tuple[int, int]:
     return side, positions - side * side
 
 
-def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
+def rel_pos_rows(table: Tensor, q_size: int, k_size: int | None = None) -> Tensor:
     """Look up a learned table of relative positions along one axis.
 
     The table is interpolated linearly if its length is not ``2 * max(q_size, k_size) - 1``; if query and key grids
@@ -74,15 +127,19 @@ def rel_pos_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
 
     Args:
         table: (L, d); row r is the distance r - (L - 1) / 2.
-        q_size, k_size: sizes of the query and key grids along the axis.
+        q_size: size of the query grid along the axis.
+        k_size: size of the key grid along the axis; None if it is the same.
 
     Returns:
         (q_size, k_size, d).
     """
-    length = 2 * max(q_size, k_size) - 1
-    if table.shape[0] != length:
+    length = 2 * (q_size if k_size is None else max(q_size, k_size)) - 1
+    if may_vary(length) or table.shape[0] != length:
         wide = torch.promote_types(table.dtype, torch.float32)
         table = F.interpolate(table.T[None].to(wide), size=length, mode='linear')[0].T.to(table.dtype)
+    if k_size is None:
+        index = torch.arange(q_size, device=table.device)
+        return table[index[:, None] - index + (q_size - 1)]
     q_index = torch.arange(q_size, device=table.device)[:, None] * max(k_size / q_size, 1.0)
     k_index = torch.arange(k_size, device=table.device)[None, :] * max(q_size / k_size, 1.0)
     distance = q_index - k_index + (k_size - 1) * max(q_size / k_size, 1.0)
@@ -103,6 +160,6 @@ def decomposed_rel_pos(q: Tensor, table_h: Tensor, table_w: Tensor, hw: tuple[in
     """
     h, w = hw
     q_map = q.unflatten(2, hw)
-    rel_h = torch.einsum('bnhwd,hkd->bnhwk', q_map, rel_pos_rows(table_h, h, h))
-    rel_w = torch.einsum('bnhwd,wkd->bnhwk', q_map, rel_pos_rows(table_w, w, w))
+    rel_h = torch.einsum('bnhwd,hkd->bnhwk', q_map, rel_pos_rows(table_h, h))
+    rel_w = torch.einsum('bnhwd,wkd->bnhwk', q_map, rel_pos_rows(table_w, w))
     return rel_h.flatten(2, 3), rel_w.flatten(2, 3)

@@ -12,6 +12,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.block_diagonal import BlockDiagonalLinear
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 from vitdet_plugin.ops.mlstm import OPERATOR, mlstm
+from vitdet_plugin.utils.precision import no_autocast
 
 CONV_KINDS = ('2d', 'causal1d')
 
@@ -45,7 +46,7 @@ class MLSTMCell(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
         """(heads, B, S, d) each, valid (B, S) -> (B, S, dim)."""
-        with torch.autocast(q.device.type, enabled=False):
+        with no_autocast(q.device.type):
             i_gate, f_gate = self._gates(q, k, v)
         h = mlstm(q, k, v, i_gate, f_gate, valid=valid, form=self.form)
         out: Tensor = self.outnorm(h.permute(1, 2, 0, 3).flatten(2))

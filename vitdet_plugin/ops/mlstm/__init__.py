@@ -26,9 +26,9 @@ from torch import Tensor
 
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.dispatch import Operator
-from vitdet_plugin.ops.mlstm import chunkwise, recurrent, reference
+from vitdet_plugin.ops.mlstm import operator, recurrent, reference
 
-OPERATOR = Operator('mlstm', [chunkwise.BACKEND, reference.BACKEND, recurrent.BACKEND])
+OPERATOR = Operator('mlstm', [operator.BACKEND, reference.BACKEND, recurrent.BACKEND])
 
 
 def mlstm(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, f_gate: Tensor, *, valid: Tensor | None = None,
@@ -52,5 +52,7 @@ def mlstm(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, f_gate: Tensor, *, va
     i_gate, log_f = i_gate.to(wide), F.logsigmoid(f_gate.to(wide))
     if valid is not None:
         i_gate, log_f = i_gate.masked_fill(~valid, reference.CLOSED_GATE), log_f.masked_fill(~valid, 0.0)
-    out: Tensor = OPERATOR.choose(case_of(q, tokens=q.shape[-2]), form).run(q, k, v, i_gate, log_f, chunk)
+    # a compiled graph is used for any number of tokens
+    tokens = None if torch.compiler.is_compiling() else q.shape[-2]
+    out: Tensor = OPERATOR.choose(case_of(q, tokens=tokens), form).run(q, k, v, i_gate, log_f, chunk)
     return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS, lower_bound
+from vitdet_plugin.utils.precision import no_autocast
 
 SHORT = 64  #: tokens up to which the parallel form is faster
 _PART = 64  # minimum number of rows of a chunk for which separate products are worthwhile
@@ -26,11 +27,17 @@ def chunkwise(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ch
     chunk = chunk or chunk_length(length, dim, q.device.type)
     flat = [x.reshape(-1, length, dim) for x in (q, k.to(q.dtype), v.to(q.dtype))]
     gates = [x.reshape(-1, length) for x in (i_gate, log_f)]
-    if missing := -length % chunk:  # appended, so that no other token depends on them
-        flat = [F.pad(x, (0, 0, 0, missing)) for x in flat]
-        gates = [F.pad(gates[0], (0, missing), value=CLOSED_GATE), F.pad(gates[1], (0, missing))]
-    out: Tensor = _Chunkwise.apply(*flat, *gates, chunk)
-    return (out[:, :length] if missing else out).reshape(q.shape)
+    out: Tensor = _Chunkwise.apply(*pad([*flat, *gates], -length % chunk), chunk)
+    return out[:, :length].reshape(q.shape)
+
+
+def pad(tensors: Sequence[Tensor], missing: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Append tokens on which no other depends to q, k, v, i_gate and log_f; shapes as those of :func:`forward`."""
+    q, k, v, i_gate, log_f = tensors
+    if not missing:
+        return q, k, v, i_gate, log_f
+    q, k, v = (F.pad(x, (0, 0, 0, missing)) for x in (q, k, v))
+    return q, k, v, F.pad(i_gate, (0, missing), value=CLOSED_GATE), F.pad(log_f, (0, missing))
 
 
 def chunk_length(length: int, dim: int, device: str = 'cpu') -> int:
@@ -107,36 +114,42 @@ def _memories(k_weighted: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tens
     return memory.flatten(0, 1), normalizer.flatten(0, 1)
 
 
+def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """q, k, v: (G, S, d); i_gate, log_f: (G, S); S a multiple of ``chunk`` -> h (G, S, d) and sum_j A_tj (G, S)."""
+    groups, length, dim = q.shape
+    wide = torch.promote_types(q.dtype, torch.float32)
+    with no_autocast(q.device.type):
+        key, query, before, floor, _ = _chunk_gates(i_gate, log_f, chunk, wide)
+        qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
+        exponents = _split(key, wide), _split(query, wide)
+        totals, outs = [], []
+        for rows in _parts(chunk):
+            weights = _scaled_bmm(qc[:, rows], kc[:, :rows.stop].transpose(1, 2), dim ** -0.5).to(wide)
+            weights.mul_(_within(*exponents, rows))
+            totals.append(weights.sum(-1))
+            outs.append(torch.bmm(weights.to(v.dtype), vc[:, :rows.stop]))
+            del weights
+        total, out = torch.cat(totals, 1), torch.cat(outs, 1)
+        del outs
+        if length > chunk:
+            entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
+            memory, normalizer = _memories(kc * entered, vc, before.exp().to(wide))
+            reached = (before[..., None] - query).exp_().mul_(dim ** -0.5).flatten(0, 1)[..., None]
+            q_reached = qc * reached.to(q.dtype)
+            total += torch.bmm(q_reached, normalizer.to(q.dtype)[..., None]).squeeze(-1)
+            out.baddbmm_(q_reached, memory.to(q.dtype))
+        total = total.view(groups, length)
+        out = out.view(groups, length, dim)
+        out.div_((torch.maximum(total.abs(), floor) + EPS)[..., None])
+    return out, total
+
+
 class _Chunkwise(torch.autograd.Function):
     """q, k, v: (G, S, d); i_gate, log_f: (G, S); S a multiple of ``chunk`` -> (G, S, d)."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int) -> Tensor:
-        groups, length, dim = q.shape
-        wide = torch.promote_types(q.dtype, torch.float32)
-        with torch.autocast(q.device.type, enabled=False):
-            key, query, before, floor, _ = _chunk_gates(i_gate, log_f, chunk, wide)
-            qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
-            exponents = _split(key, wide), _split(query, wide)
-            totals, outs = [], []
-            for rows in _parts(chunk):
-                weights = _scaled_bmm(qc[:, rows], kc[:, :rows.stop].transpose(1, 2), dim ** -0.5).to(wide)
-                weights.mul_(_within(*exponents, rows))
-                totals.append(weights.sum(-1))
-                outs.append(torch.bmm(weights.to(v.dtype), vc[:, :rows.stop]))
-                del weights
-            total, out = torch.cat(totals, 1), torch.cat(outs, 1)
-            del outs
-            if length > chunk:
-                entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
-                memory, normalizer = _memories(kc * entered, vc, before.exp().to(wide))
-                reached = (before[..., None] - query).exp_().mul_(dim ** -0.5).flatten(0, 1)[..., None]
-                q_reached = qc * reached.to(q.dtype)
-                total += torch.bmm(q_reached, normalizer.to(q.dtype)[..., None]).squeeze(-1)
-                out.baddbmm_(q_reached, memory.to(q.dtype))
-            total = total.view(groups, length)
-            out = out.view(groups, length, dim)
-            out.div_((torch.maximum(total.abs(), floor) + EPS)[..., None])
+        out, total = forward(q, k, v, i_gate, log_f, chunk)
         ctx.save_for_backward(q, k, v, i_gate, log_f, out, total)
         ctx.chunk = chunk
         return out
@@ -145,7 +158,7 @@ class _Chunkwise(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, i_gate, log_f, out, total = ctx.saved_tensors
-        with torch.autocast(q.device.type, enabled=False):
+        with no_autocast(q.device.type):
             return *_backward(q, k, v, i_gate, log_f, out, total, grad_out, ctx.chunk), None
 
 
@@ -275,15 +288,3 @@ def _memory_gradients(q_reached: Tensor, grad_n: Tensor, grad_total: Tensor, kee
         torch.addcmul(direct[:, c + 1], memory[:, c + 1], keep[:, c + 1, None, None], out=memory[:, c])
         torch.addcmul(direct_n[:, c + 1], normalizer[:, c + 1], keep[:, c + 1, None], out=normalizer[:, c])
     return memory.flatten(0, 1), normalizer.flatten(0, 1)
-
-
-def _why_not(case: Case) -> str | None:
-    if case.named:
-        return None
-    if case.exporting:
-        return 'cannot be exported to ONNX'
-    tokens = case.options.get('tokens')
-    return f'slower than parallel for up to {SHORT} tokens' if tokens is not None and tokens <= SHORT else None
-
-
-BACKEND = Backend('chunkwise', chunkwise, _why_not)

@@ -21,7 +21,8 @@ def outlook_attention_plain(v: Tensor, a: Tensor, num_heads: int, kernel_size: i
     scores = a.reshape(batch, windows, num_heads, positions, positions).permute(0, 2, 1, 3, 4)
     weights = F.dropout((scores * scale).softmax(-1).to(v.dtype), dropout)  # (B, heads, N, k^2, k^2)
     out = (weights @ unfolded).permute(0, 1, 4, 3, 2).reshape(batch, channels * positions, windows)
-    return F.fold(out, (height, width), kernel_size, padding=padding, stride=stride).permute(0, 2, 3, 1)
+    out = F.fold(out, (height, width), kernel_size, padding=padding, stride=stride)
+    return out.permute(0, 2, 3, 1).contiguous()
 
 
 BACKEND = Backend('plain', outlook_attention_plain, lambda case: None)

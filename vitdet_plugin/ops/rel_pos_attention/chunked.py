@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.utils.precision import no_autocast
 
 # Scores computed at a time in the chunked form, in elements: 8 MiB of float32. Measured on two cores: smaller blocks
 # leave the threads too little work, larger ones do not fit the cache.
@@ -22,8 +24,11 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale
     Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`.
     """
     flat = [x.flatten(0, 1) for x in (q * scale, k, v, rel_h.to(q.dtype), rel_w.to(q.dtype))]
-    out: Tensor = _Chunked.apply(*flat).unflatten(0, q.shape[:2])
-    return out
+    if torch.compiler.is_compiling():  # the loop over blocks must not become a part of the graph
+        out: Tensor = _operator(*(x.contiguous() for x in flat))
+    else:
+        out = _Chunked.apply(*flat)
+    return out.unflatten(0, q.shape[:2])
 
 
 def _blocks(heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
@@ -45,42 +50,83 @@ def _probabilities(q: Tensor, k: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor
     return torch.softmax(scores, -1, out=scores)
 
 
+def _forward(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """q (scaled), k, v: (heads, Q or K, d); rel_h, rel_w: (heads, Q, H), (heads, Q, W) -> (heads, Q, d)."""
+    out = torch.empty_like(q)
+    with no_autocast(q.device.type):
+        for heads, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
+            p = _probabilities(q[heads, rows], k[heads], rel_h[heads, rows], rel_w[heads, rows])
+            out[heads, rows] = torch.bmm(p.to(v.dtype), v[heads])
+    return out
+
+
+def _backward(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor,
+              out: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients of q, k, v, rel_h and rel_w."""
+    grad_out = grad_out.contiguous()
+    grad_q, grad_rel_h, grad_rel_w = torch.empty_like(q), torch.empty_like(rel_h), torch.empty_like(rel_w)
+    # gradients of keys and values are summed over the blocks: in float32 even where the inputs are half precision
+    wide = torch.promote_types(q.dtype, torch.float32)
+    grad_k, grad_v = torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+    expected = (grad_out * out).sum(-1, keepdim=True, dtype=wide)  # sum over keys of p * dp
+    for heads, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
+        p = _probabilities(q[heads, rows], k[heads], rel_h[heads, rows], rel_w[heads, rows])
+        grad_o = grad_out[heads, rows]
+        grad_v[heads] += torch.bmm(p.to(v.dtype).transpose(1, 2), grad_o)
+        grad_s = torch.bmm(grad_o, v[heads].transpose(1, 2)).to(wide)
+        grad_s.sub_(expected[heads, rows]).mul_(p)
+        grid = grad_s.unflatten(-1, (rel_h.shape[-1], rel_w.shape[-1]))
+        grad_rel_h[heads, rows] = grid.sum(-1).to(rel_h.dtype)
+        grad_rel_w[heads, rows] = grid.sum(-2).to(rel_w.dtype)
+        grad_s = grad_s.to(q.dtype)
+        grad_q[heads, rows] = torch.bmm(grad_s, k[heads])
+        grad_k[heads] += torch.bmm(grad_s.transpose(1, 2), q[heads, rows])
+    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_rel_h, grad_rel_w
+
+
 class _Chunked(torch.autograd.Function):
     """q (scaled), k, v: (heads, Q or K, d); rel_h, rel_w: (heads, Q, H), (heads, Q, W) -> (heads, Q, d)."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-        out = torch.empty_like(q)
-        with torch.autocast(q.device.type, enabled=False):
-            for heads, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
-                p = _probabilities(q[heads, rows], k[heads], rel_h[heads, rows], rel_w[heads, rows])
-                out[heads, rows] = torch.bmm(p.to(v.dtype), v[heads])
+        out = _forward(q, k, v, rel_h, rel_w)
         ctx.save_for_backward(q, k, v, rel_h, rel_w, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
-        q, k, v, rel_h, rel_w, out = ctx.saved_tensors
-        grad_out = grad_out.contiguous()
-        grad_q, grad_rel_h, grad_rel_w = torch.empty_like(q), torch.empty_like(rel_h), torch.empty_like(rel_w)
-        # gradients of keys and values are summed over the blocks: in float32 even where the inputs are half precision
-        wide = torch.promote_types(q.dtype, torch.float32)
-        grad_k, grad_v = torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
-        expected = (grad_out * out).sum(-1, keepdim=True, dtype=wide)  # sum over keys of p * dp
-        for heads, rows in _blocks(q.shape[0], q.shape[1], k.shape[1]):
-            p = _probabilities(q[heads, rows], k[heads], rel_h[heads, rows], rel_w[heads, rows])
-            grad_o = grad_out[heads, rows]
-            grad_v[heads] += torch.bmm(p.to(v.dtype).transpose(1, 2), grad_o)
-            grad_s = torch.bmm(grad_o, v[heads].transpose(1, 2)).to(wide)
-            grad_s.sub_(expected[heads, rows]).mul_(p)
-            grid = grad_s.unflatten(-1, (rel_h.shape[-1], rel_w.shape[-1]))
-            grad_rel_h[heads, rows] = grid.sum(-1).to(rel_h.dtype)
-            grad_rel_w[heads, rows] = grid.sum(-2).to(rel_w.dtype)
-            grad_s = grad_s.to(q.dtype)
-            grad_q[heads, rows] = torch.bmm(grad_s, k[heads])
-            grad_k[heads] += torch.bmm(grad_s.transpose(1, 2), q[heads, rows])
-        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_rel_h, grad_rel_w
+        return _backward(grad_out, *ctx.saved_tensors)
+
+
+@torch.library.custom_op(f'{NAMESPACE}::rel_pos_attention_chunked', mutates_args=(),
+                         schema='(Tensor q, Tensor k, Tensor v, Tensor rel_h, Tensor rel_w) -> Tensor')
+def _operator(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    """:class:`_Chunked` as one operator of a compiled graph; contiguous tensors."""
+    return _forward(q, k, v, rel_h, rel_w)
+
+
+@torch.library.custom_op(
+    f'{NAMESPACE}::rel_pos_attention_chunked_backward', mutates_args=(),
+    schema='(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor rel_h, Tensor rel_w, Tensor out) -> Tensor[]')
+def _backward_operator(*tensors: Tensor) -> list[Tensor]:
+    return list(_backward(*tensors))
+
+
+def _register() -> None:
+    """Register shapes for tracing, and the derivative."""
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
+        return tuple(_backward_operator(grad_out, *ctx.saved_tensors))
+
+    _operator.register_fake(lambda q, *others: torch.empty_like(q))
+    _backward_operator.register_fake(lambda grad_out, *saved: [torch.empty_like(x) for x in saved[:5]])
+    _operator.register_autograd(backward, setup_context=setup_context)
+
+
+_register()
 
 
 def _why_not(case: Case) -> str | None:

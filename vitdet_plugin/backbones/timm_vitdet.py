@@ -113,7 +113,8 @@ class TimmViTDet(Backbone):
         self.window_size, self.rope_in_windows, self.out_type = window_size, rope_in_windows, out_type
         self.frozen_stages, self.with_cp = frozen_stages, with_cp
         self.embed_dim = self.net.embed_dim
-        self.patch_size = self.net.patch_embed.patch_size[0]
+        self.patch_size = self.size_divisor = self.net.patch_embed.patch_size[0]
+        self.in_channels, self.size_divisor_name = in_channels, f'patch_size={self.patch_size}'
         channels = 2 * self.embed_dim if out_type == 'cls_avg' else self.embed_dim
         self.out_channels = (channels,) * len(self.out_indices)
         self.out_strides = (self.patch_size,) * len(self.out_indices)
@@ -165,11 +166,8 @@ class TimmViTDet(Backbone):
         Returns:
             Tensors (B, num_prefix + H / patch * W / patch, C), and the grid (H / patch, W / patch).
         """
-        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
-            raise UserError(f'input of {tuple(x.shape[-2:])} pixels is not a multiple of patch_size={self.patch_size}; '
-                            'set pad_size_divisor in the data_preprocessor')
         net = self.net
-        x = net.patch_embed.norm(net.patch_embed.proj(x).permute(0, 2, 3, 1))
+        x = net.patch_embed.norm(net.patch_embed.proj(self.check_images(x)).permute(0, 2, 3, 1))
         hw = (x.shape[1], x.shape[2])
         x = self._embed(x, hw)
         ropes = self._ropes(hw, len(x))

@@ -23,8 +23,10 @@ from vitdet_plugin.layers.timm_blocks import (
     beit_attention,
     check_block,
     partition_rope,
+    rope_table,
     run_block,
 )
+from vitdet_plugin.utils.exporting import may_vary
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
 OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
@@ -170,7 +172,7 @@ class TimmViTDet(Backbone):
         x = net.patch_embed.norm(net.patch_embed.proj(self.check_images(x)).permute(0, 2, 3, 1))
         hw = (x.shape[1], x.shape[2])
         x = self._embed(x, hw)
-        ropes = self._ropes(hw, len(x))
+        ropes = self._ropes(hw, x.shape[0])
         outs = []
         for i, rope in enumerate(ropes):
             args = (x, i, hw, rope)
@@ -185,7 +187,7 @@ class TimmViTDet(Backbone):
     def _embed(self, x_bhwc: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H, W, C) -> (B, prefix + H * W, C) with the absolute positions and the prefix tokens."""
         net, x = self.net, x_bhwc.flatten(1, 2)
-        prefix = [token.expand(len(x), -1, -1) for name in ('cls_token', 'dist_token', 'reg_token')
+        prefix = [token.expand(x.shape[0], -1, -1) for name in ('cls_token', 'dist_token', 'reg_token')
                   if (token := getattr(net, name, None)) is not None]
         if net.pos_embed is not None:
             slots = net.pos_embed.shape[1] - _grid_size(net)[0] * _grid_size(net)[1]
@@ -201,9 +203,9 @@ class TimmViTDet(Backbone):
         if getattr(net, 'rope', None) is None:
             return [None] * len(net.blocks)
         per_block = bool(getattr(net, 'rope_mixed', False))
-        whole = net.rope.get_embed(shape=list(hw))
+        whole = rope_table(net.rope, hw)
         if self.rope_in_windows == 'restart' and self.window_size:
-            windowed = net.rope.get_embed(shape=[self.window_size, self.window_size])
+            windowed = rope_table(net.rope, (self.window_size, self.window_size))
         known: dict[bool, Tensor] = {}
         ropes: list[Tensor | None] = []
         for i in range(len(net.blocks)):
@@ -239,6 +241,13 @@ class TimmViTDet(Backbone):
             return patches.transpose(1, 2).unflatten(2, hw)
         parts = {'cls_token': [x[:, 0]], 'avg_featmap': [patches.mean(1)], 'cls_avg': [x[:, 0], patches.mean(1)]}
         return torch.cat(parts[self.out_type], 1)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Compute timm's buffers that are not stored, which have no values after ``to_empty``, then load."""
+        for module in self.net.modules():
+            if hasattr(module, 'init_non_persistent_buffers') and module is not self.net:
+                module.init_non_persistent_buffers()
+        super()._load_from_state_dict(*args, **kwargs)
 
     @property
     def num_layers(self) -> int:
@@ -291,7 +300,7 @@ def resize_positions(grid: Tensor, old_hw: tuple[int, int], hw: tuple[int, int],
     Returns:
         (1, H * W, C).
     """
-    if tuple(old_hw) == tuple(hw):
+    if not may_vary(*hw) and tuple(old_hw) == tuple(hw):
         return grid
     maps = grid.unflatten(1, old_hw).permute(0, 3, 1, 2).to(torch.promote_types(grid.dtype, torch.float32))
     if how == 'offset':

@@ -7,16 +7,19 @@ between ``norm1`` and ``attn``. The residual branches are written out here; the 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import RotaryEmbeddingDinoV3
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.window import pad_with, padded_size, window_partition, window_unpartition
+from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
+from vitdet_plugin.utils.exporting import may_vary
 
 _PRE_NORM = (vision_transformer.Block, eva.EvaBlock, beit.Block)
 _POST_NORM = (vision_transformer.ResPostBlock, eva.EvaBlockPostNorm)
@@ -85,10 +88,43 @@ def attend_in_windows(attend: Callable[[Tensor], Tensor], x: Tensor, hw: tuple[i
         tokens = torch.cat([prefix.repeat_interleave(windows, 0), tokens], 1)
     out = attend(tokens)
     patches = window_unpartition(out[:, num_prefix:].unflatten(1, (window, window)), padded_hw)
-    patches = patches[:, :hw[0], :hw[1]].flatten(1, 2)
+    patches = crop(patches, 0, hw).flatten(1, 2)
     if not num_prefix:
         return patches
-    return torch.cat([out[:, :num_prefix].unflatten(0, (-1, windows)).mean(1), patches], 1)
+    prefix = out[:, :num_prefix].unflatten(0, (-1, windows))
+    if may_vary(*hw):  # a captured graph may have windows without a token of the image
+        rows, columns = (torch.arange(padded // window, device=x.device) * window < size
+                         for padded, size in zip(padded_hw, hw, strict=True))
+        used = (rows[:, None] & columns).flatten().to(x.dtype)
+        mean = (prefix * used[:, None, None]).sum(1) / used.sum()
+    else:
+        mean = prefix.mean(1)
+    return torch.cat([mean, patches], 1)
+
+
+def rope_table(rope: Any, hw: tuple[int, int]) -> Tensor:
+    """Return the rotary embeddings of a grid.
+
+    DINOv3's (arXiv 2508.10104, section 3.2) are computed here: timm's code converts the sizes to numbers, which a
+    captured graph would keep. Augmentations in training are timm's.
+
+    Args:
+        rope: Module of timm.
+        hw: H and W of the grid.
+
+    Returns:
+        (..., H * W, D), sines, then cosines; for embeddings of each block and head (blocks, heads, H * W, D).
+    """
+    own = isinstance(rope, RotaryEmbeddingDinoV3) and rope.normalize_coords == 'separate' and rope.grid_offset == 0 \
+        and rope.grid_indexing == 'ij' and not (rope.training and rope.aug_active)
+    if not own:
+        return rope.get_embed(shape=list(hw))
+    periods = rope.periods
+    y, x = ((torch.arange(size, device=periods.device, dtype=periods.dtype) + 0.5) / size * 2 - 1 for size in hw)
+    y, x = (2 * math.pi * each[:, None] / periods for each in (y, x))
+    angles = torch.cat([y[:, None].expand(-1, hw[1], -1), x[None].expand(hw[0], -1, -1)], 2).flatten(0, 1)
+    angles = angles.repeat(1, 2) if rope.rotate_half else angles.repeat_interleave(2, 1)
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 def partition_rope(table: Tensor, hw: tuple[int, int], window: int, batch: int) -> Tensor:

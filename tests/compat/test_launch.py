@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 
+import vitdet_plugin
 from vitdet_plugin.compat import launch
 from vitdet_plugin.errors import UserError
 
@@ -68,19 +69,25 @@ def clean(**values):
     return {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | values
 
 
+def child(pipe, function, args, env):
+    vitdet_plugin.register_all()
+    os.environ.clear()
+    os.environ.update(env)
+    try:
+        pipe.send(function(*args))
+    except UserError as error:
+        pipe.send(str(error))
+
+
+# Forks of this process could not back-propagate if a test before has started threads of autograd.
+PROCESSES = multiprocessing.get_context('forkserver')
+PROCESSES.set_forkserver_preload([__name__])
+
+
 def start(function, *args, **env):
-    """Run a function in a fork, which need not import the stack again; return a pipe that receives its result."""
+    """Run a function in a new process with this environment; return a pipe that receives its result."""
     ours, theirs = multiprocessing.Pipe()
-
-    def child():
-        os.environ.clear()
-        os.environ.update(env)
-        try:
-            theirs.send(function(*args))
-        except UserError as error:
-            theirs.send(str(error))
-
-    multiprocessing.get_context('fork').Process(target=child, daemon=True).start()
+    PROCESSES.Process(target=child, args=(theirs, function, args, env), daemon=True).start()
     return ours
 
 

@@ -168,7 +168,7 @@ def test_another_kind_of_file(tmp_path, name):
 
 def test_a_missing_file_and_a_file_without_weights(tmp_path):
     assert 'does not exist' in refusal(tmp_path / 'x.pth')
-    assert 'does not exist' in refusal(tmp_path)  # a directory
+    assert 'is a folder' in refusal(tmp_path)
     torch.save([1, 2], tmp_path / 'list.pth')
     assert 'holds a list, not a dict of weights' in refusal(tmp_path / 'list.pth')
     torch.save({'epoch': 3}, tmp_path / 'empty.pth')

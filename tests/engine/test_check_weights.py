@@ -64,9 +64,9 @@ def test_every_file_that_a_config_loads_is_found():
     model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='a.pth', prefix='backbone.')),
                  neck=dict(init_cfg=[dict(type='Xavier'), dict(type='OfficialCheckpoint', checkpoint='b.pkl')]))
     assert sorted(weight_files(dict(model=model, load_from='c.pth')), key=lambda entry: entry[1]) == [
-        ('model.backbone.init_cfg.checkpoint', 'a.pth', 'backbone', 'backbone.'),
-        ('model.neck.init_cfg.checkpoint', 'b.pkl', 'neck', None),
-        ('load_from', 'c.pth', '', '')]
+        ('model.backbone.init_cfg.checkpoint', 'a.pth', 'backbone', 'backbone.', dict(prefix='backbone.')),
+        ('model.neck.init_cfg.checkpoint', 'b.pkl', 'neck', None, {}),
+        ('load_from', 'c.pth', '', '', {})]
 
 
 def test_a_model_is_built_without_memory(tiny_config):

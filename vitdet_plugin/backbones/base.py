@@ -15,12 +15,20 @@ class Backbone(BaseModule):
     A subclass implements the layer ids of its parameters (:meth:`get_layer_id`, :attr:`num_layers`), the parts to
     freeze (:meth:`stages_to_freeze`) and the initialization (:meth:`reset_parameters`).
 
-    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` accepts checkpoints of this project and official ones.
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` accepts checkpoints of this project and official ones, and
+    ``prefix``, ``key`` and the other arguments of ``checkpoints.official.OfficialCheckpoint``.
     """
 
     out_channels: tuple[int, ...]  # channels of the maps that forward returns
     out_strides: tuple[int, ...]  # strides of these maps in pixels, ascending; input sides are multiples of the last
     frozen_stages: int = -1
+    # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
+    optional_weights: tuple[str, ...] = ()
+
+    @property
+    def stem_weight(self) -> str:
+        """Name of the first convolution's weight, whose input channels are those of the images."""
+        return next(f'{name}.weight' for name, module in self.named_modules() if isinstance(module, nn.Conv2d))
 
     @property
     def num_layers(self) -> int:

@@ -61,6 +61,8 @@ class ConvNeXtBackbone(Backbone):
     ``Backbone``.
     """
 
+    optional_weights = ('norm[0-9]*',)
+
     def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
                  out_norms: bool = True, layer_scale_init_value: float | None = None, norm_eps: float = 1e-6,
                  drop_path_rate: float = 0.0, frozen_stages: int = -1, with_cp: bool = False,

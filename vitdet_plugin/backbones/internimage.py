@@ -159,6 +159,8 @@ class InternImage(Backbone):
     Input (B, in_channels, H, W) of any size; output a tuple of maps (B, channels * 2 ** i, H / 4 / 2 ** i, ...).
     """
 
+    optional_weights = ('*.gamma[12]',)
+
     def __init__(self, arch: str | dict = 'tiny', *, out_indices: Sequence[int] = (0, 1, 2, 3), in_channels: int = 3,
                  layer_scale: float | bool | None = None, offset_scale: float | None = None,
                  post_norm: bool | None = None, res_post_norm: bool | None = None,

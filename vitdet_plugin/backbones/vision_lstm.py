@@ -114,6 +114,8 @@ class VisionLSTM(Backbone):
     W / stride), or with ``pooling`` of one (B, dim or 2 dim, 1, 1).
     """
 
+    optional_weights = ('norm.*', 'legacy_norm.*')
+
     def __init__(self, arch: str | dict = 'tiny', *, version: int = 2, img_size: int | Sequence[int] = 224,
                  patch_size: int = 16, stride: int | None = None, in_channels: int = 3, num_heads: int = 4,
                  stem: str = 'patch', alternation: str = 'bidirectional', conv_kind: str | None = None,

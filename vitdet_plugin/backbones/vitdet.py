@@ -83,6 +83,8 @@ class ViTDet(Backbone):
     (B, embed_dim, H / patch_size, W / patch_size).
     """
 
+    optional_weights = ('*.rel_pos_[hw]', '*.residual.*')
+
     def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
                  window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,
                  global_block_indexes: Sequence[int] = (), shifted_block_indexes: Sequence[int] = (),
@@ -181,7 +183,7 @@ class ViTDet(Backbone):
 
     def get_layer_id(self, name: str) -> int:
         """Return 0 for the embeddings, i + 1 for block i; convolution blocks count as new layers, as in detectron2."""
-        if name.startswith(('patch_embed.', 'pos_embed')):
+        if name.startswith('patch_embed.'):
             return 0
         if name.startswith('blocks.') and '.residual.' not in name:
             return int(name.split('.')[1]) + 1

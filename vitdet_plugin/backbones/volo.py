@@ -134,6 +134,8 @@ class VOLO(Backbone):
         with_cp: Recompute the blocks in the backward pass to save memory.
     """
 
+    optional_weights = ('out_norms.*',)
+
     def __init__(self, arch: str | dict = 'd1', *, img_size: int | Sequence[int] = 224, patch_size: int = 8,
                  in_channels: int = 3, out_indices: Sequence[int] = (1,), out_norm: bool | None = None,
                  extra_level: str = 'pool', downsamples: Sequence[bool] = (True, False, False, False),

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.checkpoints.classes import match_classes
-from vitdet_plugin.checkpoints.files import load_state_dict_file
-from vitdet_plugin.checkpoints.official import OURS, LoadReport, convert, load_official
+from vitdet_plugin.checkpoints.files import read_weights
+from vitdet_plugin.checkpoints.official import LoadReport, convert, load_official
+from vitdet_plugin.checkpoints.recognition import OURS
 from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.remote_files import fetch_checkpoint
 from vitdet_plugin.errors import UserError
 
 TARGETS = ('mmdet', 'safetensors')
@@ -21,7 +23,8 @@ TARGETS = ('mmdet', 'safetensors')
 
 def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None = None, model: nn.Module | None = None,
                        form: str | None = None, allow_unexpected: Sequence[str] = (), patch_size: int | None = 16,
-                       classes: tuple[Sequence[str], Sequence[str]] | None = None) -> LoadReport:
+                       classes: tuple[Sequence[str], Sequence[str]] | None = None, key: str | None = None,
+                       prefix: str | None = None) -> LoadReport:
     """Read ``source``, rename its weights to this project's names and write them to ``target``.
 
     Args:
@@ -34,6 +37,8 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         patch_size: Without a model, resize patch embeddings of plain ViTs in other formats (14 in MAE's ViT-H) to this;
             None: keep the size. Files of this project are not resized.
         classes: Class names in the file and class names of the result, to reorder the rows of the last layers by name.
+        key: Where in the file the weights are, such as 'model_ema'; default: the averaged ones, if there are any.
+        prefix: Part of the names that selects weights and is removed.
 
     Returns:
         The report; without a model it lists no missing weights.
@@ -42,18 +47,19 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         UserError: Unknown or ambiguous format, unexpected weights, weights that do not fit, or a file that cannot be
             read or written.
     """
-    source, target = Path(source), Path(target)
+    source, target = fetch_checkpoint(source), Path(target)
     to = to or ('safetensors' if target.suffix == '.safetensors' else 'mmdet')
     if to not in TARGETS:
         raise UserError(f'--to {to}: choose one of {", ".join(TARGETS)}')
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f'{target} is the file to convert: choose another name for the result')
     if model is None:
-        state, report = _rename(source, form, allow_unexpected)
+        state, report = _rename(source, form, allow_unexpected, key, prefix)
         if patch_size and report.recognized_as not in OURS:
             _resize_patches(state, patch_size, report)
     else:
-        report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, other_classes=bool(classes))
+        report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, other_classes=bool(classes),
+                               key=key, prefix=prefix)
         state = {name: value for name, value in model.state_dict().items() if name in set(report.matched)}
     if classes:
         report.resized.update(match_classes(state, *classes))
@@ -72,13 +78,11 @@ def write_state_dict(state: dict[str, Tensor], path: str | Path, to: str, notes:
         write_atomically(path, lambda file: torch.save(dict(meta=notes, state_dict=state), file), check=True)
 
 
-def _rename(source: Path, form: str | None, allow_unexpected: Sequence[str]) -> tuple[dict[str, Tensor], LoadReport]:
-    weights = load_state_dict_file(source)
-    ours = {name for name in weights if name.split('.')[0] in ('backbone', 'neck', 'rpn_head', 'roi_head', 'bbox_head',
-                                                               'head')}
-    if ours and not any(name.startswith('backbone.') for name in ours):
-        ours = set()  # heads alone do not identify a format
-    report, converted = convert(weights, ours, str(source), form)
+def _rename(source: Path, form: str | None, allow_unexpected: Sequence[str], key: str | None,
+            prefix: str | None) -> tuple[dict[str, Tensor], LoadReport]:
+    weights = read_weights(source, key, prefix)
+    report, converted = convert(weights.state, set(), str(source), form)
+    report.note = weights.note
     report.matched = list(converted.state)
     report.allow(allow_unexpected)
     report.raise_for_leftovers()

@@ -45,6 +45,7 @@ OFFICIAL = Format(
 TIMM = Format(
     'ConvNeXt, timm',
     keys=('stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'),
+    without=('norm[0-3].weight',),  # this project's backbone
     rules=[
         (r'((?:stem|stages)\..*)', r'backbone.\1'),
         (r'(head\.(?:norm|fc)\..*)', r'\1'),

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from vitdet_plugin.checkpoints.prefixes import select_prefix, strip_wrappers
+from vitdet_plugin.checkpoints.weights import find_weights
 from vitdet_plugin.compat.checked_file import is_archive
+from vitdet_plugin.compat.file_kinds import describe_wrong_file
+from vitdet_plugin.compat.remote_files import STORES, fetch_checkpoint, scheme_of
 from vitdet_plugin.compat.safe_load import load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import read_once
@@ -49,50 +54,99 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _PICKLE_ALLOWED[module, name]
 
 
+@dataclass
+class Weights:
+    """State dict of a checkpoint file.
+
+    Attributes:
+        state: Weights by the names in the file, without the prefix that was asked for.
+        path: The file, as it was given.
+        key: Where in the file they are; empty for its top.
+        note: Which of several sets of weights was read, or empty.
+    """
+
+    state: dict[str, Tensor]
+    path: str
+    key: str = ''
+    note: str = ''
+
+
 def load_file(path: str | Path) -> dict[str, Any]:
     """Read ``.pth`` / ``.pt``, ``.safetensors`` or detectron2's ``.pkl``, distinguished by their content.
 
     Within ``utils.kept_files.keep_files`` each file is read once. Tensors may be mapped from the file: copy those that
     outlive it.
 
+    Args:
+        path: A path (relative to the current directory; ``~`` and ``$VARIABLE`` are resolved), ``file://``, a URL or a
+            name of mmengine's model zoos, see ``compat.remote_files.fetch_checkpoint``.
+
     Raises:
         UserError: The file is missing, damaged, of an unknown kind, or contains objects other than data.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path} does not exist; give the path of a checkpoint file')
-    try:
-        content = _read(path)
-    except UserError as error:
-        raise UserError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f'{path} is damaged or not a checkpoint ({reason}); download it again') from None
+    if scheme_of(path) in STORES:
+        content = _from_store(str(path))
+    else:
+        path = fetch_checkpoint(path)
+        if not path.exists():
+            here = '' if path.is_absolute() else f' in the current directory {os.getcwd()}'
+            raise UserError(f'{path} does not exist{here}; give the path of a checkpoint file')
+        content = _load_local(path)
     if not isinstance(content, dict):
         raise UserError(f'{path} holds a {type(content).__name__}, not a dict of weights; give a checkpoint of a model')
     return content
 
 
-def load_state_dict_file(path: str | Path) -> dict[str, Tensor]:
-    """Return the flat state dict of a checkpoint file, at its top or in ``state_dict``, ``model``, ``module``,
-    ``model_ema``.
+def read_weights(path: str | Path, key: str | None = None, prefix: str | None = None) -> Weights:
+    """Read the state dict of a checkpoint file.
 
-    A ``module.`` prefix of data parallel training is removed.
+    Args:
+        path: See :func:`load_file`.
+        key: Where in the file the weights are; see :func:`~vitdet_plugin.checkpoints.weights.find_weights`.
+        prefix: Part of the names that selects weights and is removed, such as 'backbone.'.
 
     Raises:
-        UserError: See :func:`load_file`; or the file holds no tensors.
+        UserError: See :func:`load_file`; or the file holds no weights there.
     """
-    content = load_file(path)
-    for key in ('state_dict', 'model', 'module', 'model_ema'):
-        if isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    state = {name: torch.from_numpy(np.array(value, order='C')) if _is_numeric(value) else value
-             for name, value in content.items()}
-    state = {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)}
+    state, chosen, note = find_weights(load_file(path), str(path), key)
     if not state:
-        raise UserError(f'{path} holds no tensors under state_dict, model or at its top; give a checkpoint of a model')
-    return state
+        raise UserError(f'{path} holds no tensors under {key or "its top"}; give a checkpoint of a model')
+    return Weights(select_prefix(state, prefix, str(path)) if prefix else state, str(path), chosen, note)
+
+
+def load_state_dict_file(path: str | Path, key: str | None = None) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint file, without the names of wrappers such as ``module.``.
+
+    Raises:
+        UserError: See :func:`read_weights`.
+    """
+    return strip_wrappers(read_weights(path, key).state, str(path))
+
+
+def is_torch_file(path: str | Path) -> bool:
+    """Whether mmengine can read the file; it reads torch's formats only."""
+    return is_archive(path) or Path(path).suffix not in ('.safetensors', '.pkl') and not _is_safetensors(Path(path))
+
+
+def _load_local(path: Path) -> Any:
+    try:
+        if wrong := describe_wrong_file(path):
+            raise UserError(f'{path} {wrong}')
+        return _read(path)
+    except UserError as error:
+        raise UserError(f'{path}: {error}' if str(path) not in str(error) else str(error)) from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} is damaged or not a checkpoint ({reason}); download it again') from None
+
+
+def _from_store(name: str) -> Any:
+    from mmengine.runner.checkpoint import CheckpointLoader
+    try:
+        return CheckpointLoader.load_checkpoint(name, 'cpu')
+    except Exception as error:  # optional packages and their errors
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{name} cannot be read by mmengine ({reason}); download it and give its path') from error
 
 
 def _read(path: Path) -> Any:
@@ -111,7 +165,3 @@ def _is_safetensors(path: Path) -> bool:
     with open(path, 'rb') as file:
         head = file.read(9)
     return head[8:] == b'{' and int.from_bytes(head[:8], 'little') < path.stat().st_size
-
-
-def _is_numeric(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from vitdet_plugin.checkpoints.files import load_state_dict_file
+from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.official import LoadReport, convert
 from vitdet_plugin.errors import UserError
 
 
-def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> LoadReport:
+def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str], key: str | None = None,
+              prefix: str | None = None) -> LoadReport:
     """Load the weights of a classification head from a checkpoint of any known format.
 
     Args:
         classifiers: Names of the head's final layers. A layer keeps its values if the checkpoint's has another shape
             (another number of classes); layers that the head does not have are ignored.
+        key, prefix: See :func:`~vitdet_plugin.checkpoints.files.read_weights`.
 
     Raises:
         UserError: The checkpoint has no weights of a head, or another weight that does not fit.
     """
     own = head.state_dict()
-    report, converted = convert(load_state_dict_file(path), {f'head.{name}' for name in own}, str(path))
+    weights = read_weights(path, key, prefix)
+    report, converted = convert(weights.state, {f'head.{name}' for name in own}, str(path))
+    report.note = weights.note
     state = {}
     for full_name, value in converted.state.items():
         name = full_name.removeprefix('head.')
@@ -50,10 +55,16 @@ def load_head(head: nn.Module, path: str | Path, classifiers: Sequence[str]) -> 
 
 @WEIGHT_INITIALIZERS.register_module()
 class OfficialHead:
-    """``init_cfg=dict(type='OfficialHead', checkpoint=PATH, classifiers=[...])``: :func:`load_head`, logged."""
+    """``init_cfg=dict(type='OfficialHead', checkpoint=PATH, classifiers=[...])``: :func:`load_head`, logged.
 
-    def __init__(self, checkpoint: str, classifiers: Sequence[str] = ('fc',)) -> None:
-        self.checkpoint, self.classifiers = checkpoint, classifiers
+    ``prefix``, ``map_location`` and ``key`` are those of
+    :class:`~vitdet_plugin.checkpoints.official.OfficialCheckpoint`.
+    """
+
+    def __init__(self, checkpoint: str, classifiers: Sequence[str] = ('fc',), prefix: str | None = None,
+                 map_location: Any = 'cpu', key: str | None = None) -> None:
+        self.checkpoint, self.classifiers, self.key, self.prefix = checkpoint, classifiers, key, prefix
 
     def __call__(self, module: nn.Module) -> None:
-        master_only(print_log)(str(load_head(module, self.checkpoint, self.classifiers)), 'current')
+        report = load_head(module, self.checkpoint, self.classifiers, self.key, self.prefix)
+        master_only(print_log)(str(report), 'current')

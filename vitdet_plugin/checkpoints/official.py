@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.logging import print_log
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
-from vitdet_plugin import checkpoints
-from vitdet_plugin.backbones.base import Backbone
-from vitdet_plugin.checkpoints.files import load_state_dict_file
-from vitdet_plugin.checkpoints.formats import Conversion, Format, find_format, show_names
+from vitdet_plugin.checkpoints.files import read_weights
+from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, find_depth_mismatch, fit_weight
+from vitdet_plugin.checkpoints.formats import Conversion
+from vitdet_plugin.checkpoints.recognition import OURS, known_formats, recognize  # noqa: F401  used by other modules
 from vitdet_plugin.errors import UserError
 
 # Layers with one output, or one group of outputs, for each class.
 _LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
-OURS = ('this project', 'a backbone of this project')  # names of the formats of this project's files
 _SHOWN = 4  # names listed in full in a report; the rest is counted
-_BY_NAME = 'the format was given'
 
 
 @dataclass
@@ -42,6 +39,7 @@ class LoadReport:
         dropped: Weights that were left out on purpose, and why.
         missing: Weights of the model that the file lacks.
         unexpected: Weights of the file that the model lacks.
+        note: Which of several sets of weights in the file was read, or empty.
     """
 
     source: str
@@ -52,10 +50,12 @@ class LoadReport:
     dropped: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    note: str = ''
 
     def __str__(self) -> str:
         why = f' ({self.reason})' if self.reason else ''
         lines = [f'{self.source}: recognized as {self.recognized_as}{why}; {len(self.matched)} weights matched']
+        lines += [f'  {self.note}'] if self.note else []
         lines += [f'  resized {name}: {how}' for name, how in list(self.resized.items())[:_SHOWN]]
         lines += [f'  dropped {count}: {reason}' for reason, count in Counter(self.dropped.values()).items()]
         lines += [f'  {kind} {len(names)}: {_short(names)}'
@@ -72,15 +72,7 @@ class LoadReport:
         """Raise a `UserError` if there are unexpected weights."""
         if self.unexpected:
             raise UserError(f'{self.source} ({self.recognized_as}) has {len(self.unexpected)} weights that the model '
-                            f'lacks ({_short(self.unexpected)}); check that the config describes this model')
-
-
-def known_formats() -> list[Format]:
-    """Return the formats of every family in this package."""
-    formats: list[Format] = []
-    for module in pkgutil.iter_modules(checkpoints.__path__, f'{checkpoints.__name__}.'):
-        formats += getattr(importlib.import_module(module.name), 'FORMATS', [])
-    return formats
+                            f'lacks ({_short(self.unexpected)}); {CHECK}')
 
 
 def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
@@ -99,52 +91,43 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str,
     Raises:
         UserError: The format is unknown, or several formats match.
     """
-    formats = known_formats()
-    if form is not None:
-        chosen = next((each for each in formats if each.name == form), None)
-        if chosen is None:
-            known = ', '.join(repr(each.name) for each in formats)
-            raise UserError(f'format {form!r} is unknown; choose one of {known}')
-        return _report(source, form, _BY_NAME, chosen.convert(state))
-    if found := find_format(formats, list(state), source):
-        recognized, keys = found
-        return _report(source, recognized.name, show_names(keys), recognized.convert(state))
-    for name, prefix in zip(OURS, ('', 'backbone.')):
-        origins = {f'{prefix}{each}': each for each in state}
-        if common := [each for each in origins if each in names_here]:
-            renamed = {f'{prefix}{each}': value for each, value in state.items()}
-            return _report(source, name, show_names(common, 1), Conversion(renamed, origins))
-    looked_for = '; '.join(f'{each.name}: {show_names(each.keys)}' for each in formats if each.keys)
-    raise UserError(f'{source}: the format of the weights is unknown (first names: {_short(sorted(state))}). Looked '
-                    f'for names of the model and of known formats: {looked_for}. Check that it is a file of this model')
-
-
-def _report(source: str, name: str, reason: str, converted: Conversion) -> tuple[LoadReport, Conversion]:
-    return LoadReport(source, name, reason, dropped=converted.dropped, unexpected=list(converted.unknown)), converted
+    found = recognize(state, names_here, source, form)
+    converted = found.conversion
+    reason = f"{found.reason}, without the prefix '{found.prefix}'" if found.prefix else found.reason
+    report = LoadReport(source, found.name, reason, dropped=converted.dropped, unexpected=list(converted.unknown))
+    return report, converted
 
 
 def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = True, form: str | None = None,
-                  allow_unexpected: Sequence[str] = (), other_classes: bool = False) -> LoadReport:
+                  allow_unexpected: Sequence[str] = (), other_classes: bool = False, key: str | None = None,
+                  prefix: str | None = None) -> LoadReport:
     """Load a checkpoint of any known format into a detector, a classifier or a backbone alone.
 
-    Position embeddings, patch kernels and relative position tables of other sizes are resized. A weight of the model
+    Position embeddings, patch kernels and relative position tables of other sizes are resized; the first convolution is
+    changed to the model's input channels (:func:`~vitdet_plugin.checkpoints.fit.fit_channels`). A weight of the model
     that the checkpoint lacks keeps its value and is reported. If a backbone's checkpoint is loaded into a detector,
-    only the backbone's weights count as missing; a classifier's head is left out there.
+    only the backbone's weights count as missing; a classifier's head is left out there. Nothing is loaded if the file
+    has another number of blocks, or lacks more than a few weights of the backbone that are not optional for it.
 
     Args:
         allow_missing: False makes every missing weight an error.
         form: Name of the format (:func:`known_formats`), instead of recognizing it.
         allow_unexpected: Names, or patterns with ``*``, of weights in the file that may be left out.
         other_classes: Keep the model's last layers if the checkpoint's have another number of classes.
+        key, prefix: See :func:`~vitdet_plugin.checkpoints.files.read_weights`.
 
     Raises:
         UserError: Unknown or ambiguous format, a weight that cannot be resized, or weights that the model lacks.
     """
-    source = str(path)
+    weights = read_weights(path, key, prefix)
+    source = weights.path
     own = model.state_dict()
     is_detector = any(name.startswith('backbone.') for name in own)
     names_here = set(own) if is_detector else {f'backbone.{name}' for name in own}
-    report, converted = convert(load_state_dict_file(path), names_here, source, form)
+    report, converted = convert(weights.state, names_here, source, form)
+    report.note = weights.note
+    if mismatch := find_depth_mismatch(filter(_in_backbone, converted.state), filter(_in_backbone, names_here)):
+        raise UserError(f'{source} ({report.recognized_as}) {mismatch}; {CHECK}')
     state = {}
     for name, value in converted.state.items():
         own_name = name if is_detector else name.removeprefix('backbone.')
@@ -154,7 +137,9 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
         elif own_name not in own or not is_detector and own_name == name:
             report.unexpected.append(name)
         else:
-            state[own_name] = _fit(own_name, value, own[own_name], model, report)
+            state[own_name], how = fit_weight(own_name, value, own[own_name], model, source)
+            if how:
+                report.resized[own_name] = how
             report.matched.append(own_name)
     report.allow(allow_unexpected)
     parts = {name.split('.')[0] for name in converted.state}
@@ -164,11 +149,19 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
     if allow_missing:
         optional = converted.may_miss(set(report.missing), set(state)) if converted.may_miss else set(report.missing)
         refused = [name for name in report.missing if name not in optional and name not in report.dropped]
-    if not report.matched or refused:
+    if not report.matched:
+        raise UserError(f'{source} ({report.recognized_as}) has none of the {len(own)} weights of the model; {CHECK}')
+    if refused:
         raise UserError(f'{source} ({report.recognized_as}) lacks {len(refused)} weights of the model '
-                        f'({_short(refused)}); check that the config describes this model')
+                        f'({_short(refused)}); {CHECK}')
+    check_backbone([name for name in report.missing if name not in report.dropped], state, model,
+                   f'{source} ({report.recognized_as})')
     model.load_state_dict(state, strict=False)
     return report
+
+
+def _in_backbone(name: str) -> bool:
+    return name.startswith('backbone.')
 
 
 def _why_not_taken(name: str, value: Tensor, own: Tensor | None, model: dict, is_detector: bool,
@@ -189,31 +182,22 @@ class OfficialCheckpoint:
     """``init_cfg=dict(type='OfficialCheckpoint', checkpoint=PATH)``: :func:`load_official` with its report logged.
 
     Args:
-        checkpoint: Path of the file.
+        checkpoint: Path or URL of the file, see :func:`~vitdet_plugin.checkpoints.files.load_file`.
+        prefix: Part of the names that selects weights, such as 'backbone.', as in mmengine's ``PretrainedInit``.
+        map_location: Accepted as in mmengine; the weights are copied to the device of the module.
+        key: Where in the file the weights are, such as 'model_ema'.
         form, allow_unexpected: See :func:`load_official`.
     """
 
-    def __init__(self, checkpoint: str, form: str | None = None, allow_unexpected: Sequence[str] = ()) -> None:
-        self.checkpoint, self.form, self.allow_unexpected = checkpoint, form, allow_unexpected
+    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: Any = 'cpu', key: str | None = None,
+                 form: str | None = None, allow_unexpected: Sequence[str] = ()) -> None:
+        self.checkpoint, self.prefix, self.key = checkpoint, prefix, key
+        self.form, self.allow_unexpected = form, allow_unexpected
 
     def __call__(self, module: nn.Module) -> None:
-        report = load_official(module, self.checkpoint, form=self.form, allow_unexpected=self.allow_unexpected)
+        report = load_official(module, self.checkpoint, prefix=self.prefix, key=self.key, form=self.form,
+                               allow_unexpected=self.allow_unexpected)
         master_only(print_log)(str(report), 'current')
-
-
-def _fit(name: str, value: Tensor, own: Tensor, model: nn.Module, report: LoadReport) -> Tensor:
-    """Return ``value`` in the shape of the model's weight ``own``."""
-    if value.shape == own.shape:
-        return value
-    holder = model.backbone if name.startswith('backbone.') else model
-    fitted = None
-    if isinstance(holder, Backbone):
-        fitted = holder.resize_weight(name.removeprefix('backbone.'), value, own)
-    if fitted is None or fitted.shape != own.shape:
-        raise UserError(f'{report.source}: {name} is {tuple(value.shape)}, the model requires {tuple(own.shape)}; '
-                        'check that the config describes this model')
-    report.resized[name] = f'{tuple(value.shape)} to {tuple(own.shape)}'
-    return fitted.to(value.dtype)
 
 
 def _short(names: list[str]) -> str:

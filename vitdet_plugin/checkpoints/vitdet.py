@@ -32,6 +32,7 @@ MAE = Format(
 DETECTRON2 = Format(
     'detectron2 ViTDet',
     keys=('net.blocks.*|backbone.net.blocks.*',),
+    without=('*net.cls_token',),  # a plain ViT that a program keeps as ``net``
     rules=[
         (r'pixel_(mean|std)', Drop('the data preprocessor has mean and std')),
         (r'(?:backbone\.)?net\.(.*)', r'backbone.\1'),

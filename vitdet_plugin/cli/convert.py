@@ -24,6 +24,11 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--config', help="adapt the weights to this config's model; unexpected weights are an error")
     parser.add_argument('--as', dest='form', metavar='FORMAT',
                         help="read as this format, for example 'EasyCV ViTDet, scaled rel_pos' (its first version)")
+    parser.add_argument('--key', metavar='NAME',
+                        help='where in IN the weights are, for example model or model_ema (default: averaged weights '
+                             'before others; the report says which)')
+    parser.add_argument('--prefix', metavar='NAME.',
+                        help='take the weights whose names start with this, without it, for example teacher.backbone.')
     parser.add_argument('--allow', nargs='+', default=[], metavar='NAME',
                         help='weights without a conversion rule that may be left out; * matches anything')
     parser.add_argument('--patch-size', type=int, default=16, metavar='PX',
@@ -56,5 +61,6 @@ def convert_command(args: argparse.Namespace) -> None:
     model = load_model(args.config, device='cpu').model if args.config else None
     with trusted() if args.trust else contextlib.nullcontext():  # the only caller of trusted()
         print(convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
-                                 allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names))
+                                 allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names,
+                                 key=args.key, prefix=args.prefix))
     print(f'written: {args.target}')

@@ -27,12 +27,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def export_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.evaluation.complexity import input_shape
+    from vitdet_plugin.export.modules import input_channels
     from vitdet_plugin.export.onnx import export_onnx
+    from vitdet_plugin.export.onnx_file import read_opset
+    from vitdet_plugin.export.onnx_session import describe_channels
     from vitdet_plugin.utils.paths import check_output_path
     check_output_path('--out', args.out, is_folder=False)
     loaded = load_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
     shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)
     difference = export_onnx(loaded, args.out, shape, args.opset, args.features)
     part = 'classifier' if loaded.is_classifier else 'backbone and neck' if args.features else 'detector'
-    print(f'{args.out}: {part}, input 1 x 3 x {shape[0]} x {shape[1]} (RGB, 0 to 255), ONNX Runtime within '
-          f'{difference:.1e} of PyTorch')
+    channels = input_channels(loaded.model)
+    print(f'{args.out}: {part}, opset {read_opset(args.out)}, input 1 x {channels} x {shape[0]} x {shape[1]} '
+          f'({describe_channels(channels)}, 0 to 255), ONNX Runtime within {difference:.1e} of PyTorch')

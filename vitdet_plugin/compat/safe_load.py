@@ -14,7 +14,6 @@ import os
 import pathlib
 import pickle
 import re
-import urllib.parse
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -24,7 +23,9 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, print_log
 
 from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, CheckedFile, describe_archive_error, is_archive
+from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.patching import Patch
+from vitdet_plugin.compat.remote_files import download
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import is_keeping, read_once
 
@@ -79,7 +80,12 @@ def load_torch_file(file, map_location='cpu', mmap: bool = False):
             mmengine's own records. Nothing from the file has been executed.
     """
     name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', 'checkpoint stream')
+    if isinstance(file, (str, os.PathLike)) and name.endswith('.safetensors') and is_archive(file):
+        with open(file, 'rb') as stream:  # torch >= 2.14 reads a path by its suffix; a stream by its content
+            return load_torch_file(stream, map_location)
     can_map = _check_archive(file, name)
+    if isinstance(file, (str, os.PathLike)) and os.path.exists(file) and (wrong := describe_wrong_file(file)):
+        raise UserError(f'{name}: cannot be read as a checkpoint: it {wrong}')
     if _trusting.get():
         print_log(f'loading {name} as trusted: code in it may run', logger='current')
         return torch.load(file, map_location=map_location, weights_only=False)
@@ -103,7 +109,8 @@ def _load_checked(path, map_location='cpu'):
         try:
             return load_torch_file(path, map_location)
         except UserError as error:
-            raise DamagedFileError(path, 'it is truncated or not a checkpoint') from error
+            raise DamagedFileError(path, f'it {describe_wrong_file(path) or "is truncated or not a checkpoint"}'
+                                   ) from error
     try:
         file = CheckedFile(path)
     except ARCHIVE_ERRORS as error:
@@ -195,15 +202,7 @@ def _load_from_local(filename: str, map_location=None):
 
 def _load_from_url(url: str, model_dir: str | None = None, map_location=None, progress: bool = True):
     """Download once into the cache of torch, then load like any file."""
-    folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
-    path = os.path.join(folder, os.path.basename(urllib.parse.urlparse(url).path))
-    if not os.path.exists(path):
-        os.makedirs(folder, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, path, progress=progress)
-        except OSError as error:
-            raise UserError(f'{url}: cannot be downloaded ({error}); download it by other means') from error
-    return load_torch_file(path, map_location or 'cpu')
+    return load_torch_file(download(url, model_dir), map_location or 'cpu')
 
 
 def _history_method(owner: type, name: str) -> Callable:

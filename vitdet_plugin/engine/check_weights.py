@@ -5,11 +5,14 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from vitdet_plugin.checkpoints.fit import find_depth_mismatch
+from vitdet_plugin.compat.file_kinds import describe_wrong_file
+from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 
@@ -25,13 +28,29 @@ def build_without_memory(model_cfg: dict) -> nn.Module:
         return MODELS.build(model_cfg)
 
 
-def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str, str | None]]:
-    """Yield (key in the config, file, submodule, prefix in the file or None) for all weights that will be loaded.
+class WeightFile(NamedTuple):
+    """A file of weights that a config names.
 
-    The prefix is None for an ``init_cfg`` of another type than Pretrained: such types convert other formats.
+    Attributes:
+        key: Key in the config.
+        file: Path or URL.
+        submodule: Name of the submodule that receives the weights; empty for the whole model.
+        prefix: Part of the file's names that mmengine removes; None for an ``init_cfg`` of another type than
+            Pretrained, as such types convert other formats.
+        options: ``prefix``, ``key``, ``form`` and ``allow_unexpected`` of the ``init_cfg``, for conversion.
     """
+
+    key: str
+    file: str
+    submodule: str
+    prefix: str | None
+    options: dict[str, Any] = {}
+
+
+def weight_files(cfg: Mapping) -> Iterator[WeightFile]:
+    """Yield all files of weights that will be loaded."""
     if cfg.get('load_from'):
-        yield 'load_from', cfg['load_from'], '', ''
+        yield WeightFile('load_from', str(cfg['load_from']), '', '')
     queue: list[tuple[str, Any]] = [('', cfg.get('model') or {})]
     while queue:
         path, node = queue.pop()
@@ -40,48 +59,70 @@ def weight_files(cfg: Mapping) -> Iterator[tuple[str, str, str, str | None]]:
             if isinstance(each, dict) and isinstance(each.get('checkpoint'), str):
                 key = '.'.join(['model', *filter(None, [path]), 'init_cfg.checkpoint'])
                 prefix = (each.get('prefix') or '') if each.get('type') == 'Pretrained' else None
-                yield key, each['checkpoint'], path, prefix
+                options = {name: each[name] for name in ('prefix', 'key', 'form', 'allow_unexpected') if name in each}
+                yield WeightFile(key, each['checkpoint'], path, prefix, options)
         queue += [(f'{path}.{key}'.lstrip('.'), value) for key, value in node.items()
                   if isinstance(value, dict) and key != 'init_cfg']
 
 
 def check_file(key: str, file: str) -> list[Finding]:
     """Return an error if a local checkpoint file is missing (with similar names in its folder) or empty."""
-    if '://' in file:
+    if is_remote(file):
         return []
+    try:
+        file = str(local_path(file))
+    except UserError as error:
+        return [Finding('error', f'{key}: {error}')]
     if not os.path.exists(file):
         folder = os.path.dirname(os.path.abspath(file))
         others = os.listdir(folder) if os.path.isdir(folder) else []
         close = difflib.get_close_matches(os.path.basename(file), others, n=3)
         hint = f'its folder has {", ".join(close)}' if close else 'correct the path or download it'
         return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist; {hint}')]
-    if os.path.isfile(file) and os.path.getsize(file) == 0:
-        return [Finding('error', f'{key}: checkpoint {file} is empty (0 bytes); use an older one')]
+    if os.path.isfile(file) and (wrong := describe_wrong_file(file)):
+        return [Finding('error', f'{key}: checkpoint {file} {wrong}')]
     return []
 
 
-def is_official(file: str) -> bool:
-    """Whether a local file has to be converted: another format (detectron2, MAE, …), or a classifier of this project.
+def is_official(file: str, model: nn.Module | None = None) -> bool:
+    """Whether mmengine cannot load a local file completely, so that it has to be converted.
+
+    This is the case for another format (detectron2, MAE, …), a classifier of this project, weights in another kind of
+    file or under another key than mmengine reads, names of wrappers, and, given the model that receives them, weights
+    of a backbone alone or of another shape.
 
     Raises:
         UserError: The file is damaged or contains objects other than data.
     """
-    if '://' in file or not os.path.isfile(file):
+    if is_remote(file) or not os.path.isfile(local_path(file)):
         return False
-    from vitdet_plugin.checkpoints.files import load_state_dict_file
-    from vitdet_plugin.checkpoints.official import known_formats
-    names = list(load_state_dict_file(file))
-    is_classifier = {name.split('.')[0] for name in names} == {'backbone', 'head'}
-    return is_classifier or any(form.matched_keys(names) for form in known_formats())
+    from vitdet_plugin.checkpoints.files import is_torch_file, read_weights
+    from vitdet_plugin.checkpoints.prefixes import bare_name
+    from vitdet_plugin.checkpoints.recognition import known_formats
+    file = str(local_path(file))
+    found = read_weights(file)
+    if not is_torch_file(file) or found.key not in ('', 'state_dict') or \
+            any(bare_name(name) != name.removeprefix('module.') for name in found.state):
+        return True
+    weights = {bare_name(name): value for name, value in found.state.items()}
+    is_classifier = {name.split('.')[0] for name in weights} == {'backbone', 'head'}
+    if is_classifier or any(form.matched_keys(weights) for form in known_formats()):
+        return True
+    own = model.state_dict() if model is not None else {}
+    if own and not weights.keys() & own.keys():
+        return True
+    return any(weights[name].shape != own[name].shape for name in weights.keys() & own.keys()
+               if name.startswith('backbone.'))
 
 
-def check_official(key: str, file: str, module: nn.Module, must_fit: bool = False) -> list[Finding]:
+def check_official(key: str, file: str, module: nn.Module, must_fit: bool = False,
+                   options: Mapping[str, Any] | None = None) -> list[Finding]:
     """Try to load an official checkpoint into a model on the meta device; ``must_fit`` as for :func:`check_keys`."""
     from vitdet_plugin.checkpoints.official import load_official
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # no values are needed
-            load_official(module, file, other_classes=not must_fit)
+            load_official(module, file, other_classes=not must_fit, **(options or {}))
     except UserError as error:
         return [Finding('error', f'{key}: {error}')]
     return []
@@ -97,13 +138,12 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
         prefix: Part of the file's names that is removed first.
         must_fit: Whether a missing weight is an error, as for testing.
     """
-    if '://' in file or not os.path.isfile(file):
+    if is_remote(file) or not os.path.isfile(local_path(file)):
         return []
     from vitdet_plugin.checkpoints.files import load_state_dict_file
     weights = load_state_dict_file(file)
     prefix = f'{prefix.rstrip(".")}.' if prefix else ''
-    shapes = {_bare(name)[len(prefix):]: tuple(value.shape) for name, value in weights.items()
-              if hasattr(value, 'shape') and _bare(name).startswith(prefix)}
+    shapes = {name[len(prefix):]: tuple(value.shape) for name, value in weights.items() if name.startswith(prefix)}
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     return compare_keys(f'{key}: {file}', expected, shapes, must_fit)
 
@@ -124,6 +164,10 @@ def compare_keys(what: str, expected: dict[str, tuple], found: dict[str, tuple],
     if reshaped:
         name = reshaped[0]
         text += f'; other shape: {group_names(reshaped)}, e.g. {name} {found[name]} for {expected[name]}'
+    mismatch = find_depth_mismatch(*([name for name in names if name.startswith('backbone.')]
+                                     for names in (found, expected)))
+    if mismatch:
+        return [Finding('error', f'{what} {mismatch}. Use the config that the checkpoint was trained with')]
     if fitting == 0:
         return [Finding('error', f'{text}. Check that it is a checkpoint of this model. Official formats load through '
                                  "init_cfg=dict(type='OfficialCheckpoint', checkpoint=…)")]
@@ -143,6 +187,3 @@ def group_names(names: list[str], most: int = 4) -> str:
     rest = len(names) - sum(count for _, count in counts.most_common(most))
     return ', '.join(words) + (f' and {rest} more' if rest else '')
 
-
-def _bare(name: str) -> str:
-    return name[7:] if name.startswith('module.') else name

@@ -71,7 +71,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
     if cfg.get('model') is None:
         raise UserError(f'config {cfg.filename} has no model; give the config of a detector or classifier')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    path = find_checkpoint(Path(checkpoint)) if checkpoint is not None else None
+    path = find_checkpoint(checkpoint) if checkpoint is not None else None
     classes = checkpoint_classes(load_file(path)) if path else None
     cfg = fit_classifier(cfg, classes)
     with user_errors(cfg):

@@ -12,6 +12,7 @@ from mmengine.dist import broadcast_object_list, get_rank
 from torch import nn
 
 from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.explain import explain
 from vitdet_plugin.datasets.checks.class_folders import (
@@ -169,18 +170,18 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
     files = list(weight_files(cfg))
     if resume or is_test:  # load_from replaces the weights of init_cfg
         files = [entry for entry in files if entry[0] == 'load_from']
-    for key, file, submodule, prefix in files:
+    for key, file, submodule, prefix, options in files:
         missing = check_file(key, file)
         findings += missing
-        if missing or model is None or '://' in file or not os.path.isfile(file):
+        if missing or model is None or is_remote(file) or not os.path.isfile(local_path(file)):
             continue
         try:
             target = model.get_submodule(submodule)
         except AttributeError:  # part of a wrapper with other names of submodules
             continue
         try:
-            if prefix is None or isinstance(target, Backbone) or (not resume and is_official(file)):
-                findings += check_official(key, file, target, must_fit=is_test)
+            if prefix is None or isinstance(target, Backbone) or (not resume and is_official(file, target)):
+                findings += check_official(key, file, target, is_test, options)
             else:
                 findings += check_keys(key, file, target, prefix, must_fit=is_test or bool(resume))
         except Exception as error:

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
@@ -120,8 +121,10 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
             return None
         print(f'resuming from {path}', flush=True)
     else:
-        path = resume
-        if '://' in path or os.path.isdir(path):
+        if is_remote(resume):
+            return resume, None
+        path = str(local_path(resume))
+        if os.path.isdir(path):
             return path, None
         if not os.path.exists(path):
             raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist; give another one, '

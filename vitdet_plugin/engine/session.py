@@ -20,6 +20,7 @@ from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
+from vitdet_plugin.compat.remote_files import STORES, fetch_checkpoint, scheme_of
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.console import quieten
@@ -146,7 +147,12 @@ class _Resumable:
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 
     def load_or_resume(self) -> None:
-        """Load or resume as mmengine does, then free the files kept by ``keep_files``."""
+        """Load or resume as mmengine does, then free the files kept by ``keep_files``.
+
+        A path with ``~`` or ``file://``, or a URL, is replaced by that of the local file first.
+        """
+        if self._load_from and not os.path.exists(self._load_from) and scheme_of(self._load_from) not in STORES:
+            self._load_from = str(fetch_checkpoint(self._load_from))
         super().load_or_resume()
         drop_kept_files()
 
@@ -172,6 +178,18 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         quieten(logger)
         return logger
 
+    def _init_model_weights(self) -> None:
+        """Initialize the model as mmengine does; a file that its ``init_cfg`` names is read like ``load_from``."""
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        init = getattr(model, 'init_cfg', None)
+        if not isinstance(init, dict) or init.get('type') != 'Pretrained' or not is_official(init['checkpoint'], model):
+            super()._init_model_weights()
+            return
+        model.init_cfg = None
+        super()._init_model_weights()
+        options = {name: init[name] for name in ('key', 'prefix') if name in init}
+        self.logger.info(str(load_official(model, init['checkpoint'], other_classes=True, **options)))
+
     @keep_files()
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load a checkpoint as mmengine does; weights in an official format (detectron2, EasyCV, …) are converted.
@@ -179,9 +197,9 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         A classifier's backbone can be loaded into a detector. For training, layers for other classes are
         re-initialized.
         """
-        if self._resume or not is_official(filename):
-            return super().load_checkpoint(filename, *args, **kwargs)
         model = self.model.module if is_model_wrapper(self.model) else self.model
+        if self._resume or not is_official(filename, model):
+            return super().load_checkpoint(filename, *args, **kwargs)
         self.logger.info(str(load_official(model, filename, other_classes=self._train_loop is not None)))
         self._has_loaded = True
         checkpoint = dict(state_dict=model.state_dict(), meta={})

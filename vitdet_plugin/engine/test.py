@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
+from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import find_checkpoint
@@ -82,7 +83,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     """
     if cfg.get('test_dataloader') is None or cfg.get('test_evaluator') is None:
         raise UserError(f'{cfg.filename} has no test_dataloader and test_evaluator; add them')
-    cfg.load_from = str(find_checkpoint(Path(checkpoint)) if os.path.isdir(checkpoint) else checkpoint)
+    cfg.load_from = str(checkpoint if scheme_of(checkpoint) in STORES else find_checkpoint(checkpoint))
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None  # the training data need not be available

@@ -14,8 +14,10 @@ import torchvision
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.test_settings import NmsSettings, check_counts, read_nms
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
 
+_YOLO_DEFAULTS = dict(score_thr=0.25, iou_threshold=0.45, multi_label=False, nms_pre=30_000, max_per_img=300)
 _MAX_CANDIDATES = 4096  # pairs of a box and a class that the second stage passes to NMS
 
 
@@ -36,25 +38,31 @@ class OneStage(nn.Module):
         super().__init__()
         self.head, self.cfg = head, test_cfg
         self.is_yolo = hasattr(head, 'decode') and hasattr(head, 'anchors')
+        if self.is_yolo:
+            self.cfg = {**_YOLO_DEFAULTS, **(test_cfg or {})}
+            check_counts(self.cfg, 'model.test_cfg', needs_nms_pre=True)
+            self.nms = NmsSettings(self.cfg['iou_threshold'])
+        else:
+            self.nms = read_nms(test_cfg, 'model.test_cfg')
+            check_counts(test_cfg, 'model.test_cfg', needs_nms_pre=True)
+        self.limit = self.cfg['max_per_img']
 
     def forward(self, maps: tuple[Tensor, ...], image_hw: tuple[int, int]) -> tuple[Tensor, ...]:
         if self.is_yolo:
             boxes, scores, labels = self._yolo_candidates(maps)
-            threshold, limit = self.cfg.get('iou_threshold', 0.45), self.cfg.get('max_per_img', 300)
         else:
             boxes, scores, labels, _ = anchor_candidates(self.head, maps, image_hw, self.cfg)
-            threshold, limit = self.cfg['nms']['iou_threshold'], self.cfg['max_per_img']
-        return best_after_nms(boxes, scores, labels, threshold, limit)
+        return best_after_nms(boxes, scores, labels, self.nms, self.limit)
 
     def _yolo_candidates(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        found, least = self.head.decode(*self.head(maps))[0], self.cfg.get('score_thr', 0.25)
+        found, least = self.head.decode(*self.head(maps))[0], self.cfg['score_thr']
         corners = torch.cat((found[:, :2] - found[:, 2:4] / 2, found[:, :2] + found[:, 2:4] / 2), 1)
         scores = zero_low_scores(found[:, 5:] * zero_low_scores(found[:, 4:5], least), least)
-        if not self.cfg.get('multi_label', False):
+        if not self.cfg['multi_label']:
             best, labels = scores.max(1)
-            scores, indices = top_scores(best, self.cfg.get('nms_pre', 30_000))
+            scores, indices = top_scores(best, self.cfg['nms_pre'])
             return corners[indices], scores, labels[indices]
-        scores, pairs = top_scores(scores.flatten(), self.cfg.get('nms_pre', 30_000))
+        scores, pairs = top_scores(scores.flatten(), self.cfg['nms_pre'])
         classes = self.head.num_classes
         return corners[torch.div(pairs, classes, rounding_mode='floor')], scores, pairs % classes
 
@@ -76,17 +84,20 @@ class TwoStage(nn.Module):
         super().__init__()
         self.rpn, self.roi, self.rpn_cfg, self.cfg = rpn, roi, rpn_cfg, test_cfg
         self.output_names = ('boxes', 'scores', 'labels', *(['masks'] if roi.with_mask else ()))
+        self.rpn_nms, self.nms = read_nms(rpn_cfg, 'model.test_cfg.rpn'), read_nms(test_cfg, 'model.test_cfg.rcnn')
+        check_counts(rpn_cfg, 'model.test_cfg.rpn', needs_nms_pre=False)
+        check_counts(test_cfg, 'model.test_cfg.rcnn', needs_nms_pre=False)
 
     def forward(self, maps: tuple[Tensor, ...], image_hw: tuple[int, int]) -> tuple[Tensor, ...]:
-        boxes, scores, _, levels = anchor_candidates(self.rpn, maps, image_hw, self.rpn_cfg)
-        proposals, objectness, _ = best_after_nms(boxes, scores, levels, self.rpn_cfg['nms']['iou_threshold'],
-                                                  self.rpn_cfg['max_per_img'])
+        # mmdet's RPN has no score threshold
+        boxes, scores, _, levels = anchor_candidates(self.rpn, maps, image_hw, {**self.rpn_cfg, 'score_thr': 0.0})
+        proposals, objectness, _ = best_after_nms(boxes, scores, levels, self.rpn_nms, self.rpn_cfg['max_per_img'])
         scores, refined, head = self._stages(maps, proposals, image_hw)
         scores = zero_low_scores(scores[:, :-1] * (objectness > 0)[:, None], self.cfg['score_thr'])
         scores, pairs = top_scores(scores.flatten(), _MAX_CANDIDATES)
         rows, labels = torch.div(pairs, head.num_classes, rounding_mode='floor'), pairs % head.num_classes
         chosen = refined[rows, torch.zeros_like(labels) if head.reg_class_agnostic else labels]
-        found = best_after_nms(chosen, scores, labels, self.cfg['nms']['iou_threshold'], self.cfg['max_per_img'])
+        found = best_after_nms(chosen, scores, labels, self.nms, self.cfg['max_per_img'])
         return (*found, self._masks(maps, *found[::2])) if self.roi.with_mask else found
 
     def _stages(self, maps: tuple[Tensor, ...], boxes: Tensor,
@@ -122,35 +133,27 @@ def exportable_heads(model: nn.Module) -> nn.Module:
         A :class:`OneStage` or :class:`TwoStage` module.
 
     Raises:
-        UserError: If the heads are not supported or use another method than NMS.
+        UserError: If the heads are not supported, or settings of their ``test_cfg`` cannot be followed.
     """
     from mmdet.models.dense_heads import AnchorHead, RetinaHead, RPNHead
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
-    roi, test_cfg = getattr(model, 'roi_head', None), model.test_cfg
+    roi = getattr(model, 'roi_head', None)
     if roi is None:
         head = model.bbox_head
         if not (hasattr(head, 'decode') or type(head).forward_single in (RetinaHead.forward_single,
                                                                          AnchorHead.forward_single)):
             raise _unsupported(type(head).__name__)
-        _check_nms(test_cfg)
-        return OneStage(head, test_cfg)
+        return OneStage(head, head.test_cfg)
     if type(roi) not in (StandardRoIHead, CascadeRoIHead, ViTDetCascadeRoIHead) or type(model.rpn_head) is not RPNHead:
         raise _unsupported(f'{type(model.rpn_head).__name__} and {type(roi).__name__}')
     if any(head.custom_activation for head in as_list(roi.bbox_head)):
         raise _unsupported(f'{type(as_list(roi.bbox_head)[0].loss_cls).__name__} scores')
-    _check_nms(test_cfg.rpn)
-    _check_nms(test_cfg.rcnn)
-    return TwoStage(model.rpn_head, roi, test_cfg.rpn, test_cfg.rcnn)
+    return TwoStage(model.rpn_head, roi, model.rpn_head.test_cfg, roi.test_cfg)
 
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
                      'RetinaNet, YOLOv5). Use --features to export its backbone and neck.')
-
-
-def _check_nms(cfg: Any) -> None:
-    if 'nms' in cfg and cfg['nms'].get('type', 'nms') != 'nms':
-        raise UserError(f'export of {cfg["nms"]["type"]} is not supported. Set nms.type=nms in model.test_cfg.')
 
 
 def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple[int, int],
@@ -183,7 +186,7 @@ def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple
     return tuple(torch.cat(parts) for parts in zip(*found))
 
 
-def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float,
+def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsSettings,
                    count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Run NMS within each group and keep the boxes of highest score.
 
@@ -191,17 +194,18 @@ def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold:
         boxes: Boxes of shape ``(M, 4)``.
         scores: Scores of shape ``(M,)``; 0 marks removed boxes.
         groups: Group (class or level) of each box, of shape ``(M,)``.
-        iou_threshold: IoU above which a box is removed.
+        nms: Settings of the suppression.
         count: Number of rows of the outputs.
 
     Returns:
         Boxes of shape ``(count, 4)``, scores and groups of shape ``(count,)``, highest score first. Empty rows have
         score 0 and group -1.
     """
-    shifted = boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]  # groups do not overlap
-    keep = torchvision.ops.nms(shifted, scores, iou_threshold)
+    scores = zero_low_scores(scores, nms.score_threshold)
+    shifted = boxes if nms.class_agnostic else boxes + (groups.to(boxes) * (boxes.max() + 1))[:, None]  # apart
+    keep = torchvision.ops.nms(shifted, scores, nms.iou_threshold)
     kept = torch.zeros_like(scores).index_put((keep,), scores.new_ones(()))
-    scores, indices = top_scores(scores * kept, count)
+    scores, indices = top_scores(scores * kept, min(count, nms.max_num or count))
     missing = count - len(indices)
     boxes = nn.functional.pad(boxes[indices] * (scores > 0)[:, None], (0, 0, 0, missing))
     groups = torch.where(scores > 0, groups[indices], -1)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.comparison import read_image, to_planes
 from vitdet_plugin.export.onnx_session import open_session
 
 
@@ -23,6 +24,7 @@ class OnnxDetector:
     Attributes:
         classes: Names of the classes; empty if unknown.
         shape: Height and width of the input in pixels.
+        channels: Number of channels of the input.
 
     Raises:
         UserError: If the file does not exist or was not written by ``export_onnx`` for a detector.
@@ -31,13 +33,15 @@ class OnnxDetector:
     def __init__(self, path: str | Path) -> None:
         self.session, about = open_session(path, 'detector', 'boxes', 'padding')
         self.classes, self.shape = json.loads(about['classes']), tuple(json.loads(about['shape']))
+        self.channels = self.session.get_inputs()[0].shape[1]
         self._padding = np.array(json.loads(about['padding']), np.float32)[:, None, None]
 
     def __call__(self, source: str | Path | np.ndarray, score_thr: float = 0.3) -> dict[str, np.ndarray]:
         """Detect objects in an image.
 
         Args:
-            source: Image file, or an array of shape ``(H, W, 3)``, uint8, BGR.
+            source: Image file, or an array of shape ``(H, W, C)`` with the model's number of channels, uint8; BGR if
+                there are 3.
             score_thr: Lowest score of detections.
 
         Returns:
@@ -46,17 +50,21 @@ class OnnxDetector:
             shape ``(N, m, m)``, the probabilities over each box.
 
         Raises:
-            UserError: If the image cannot be read.
+            UserError: If the image cannot be read, or has another number of channels.
         """
-        image = source if isinstance(source, np.ndarray) else cv2.imread(str(source), cv2.IMREAD_COLOR)
+        image = source if isinstance(source, np.ndarray) else read_image(source, self.channels)
         if image is None:
-            raise UserError(f'{source} is not a readable image. Replace it or pass another file.')
+            raise UserError(f'{source} is not a readable image of {self.channels} channels. Replace it or pass another '
+                            'file.')
+        image = image.reshape(*image.shape[:2], -1)
+        if image.shape[2] != self.channels:
+            raise UserError(f'the image array has {image.shape[2]} channels, the model requires {self.channels}.')
         rows, columns = image.shape[:2]
         ratio = min(self.shape[0] / rows, self.shape[1] / columns)
         size = max(round(columns * ratio), 1), max(round(rows * ratio), 1)
         resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
-        canvas = np.broadcast_to(self._padding, (3, *self.shape)).copy()
-        canvas[:, :size[1], :size[0]] = resized[..., ::-1].transpose(2, 0, 1)
+        canvas = np.broadcast_to(self._padding, (self.channels, *self.shape)).copy()
+        canvas[:, :size[1], :size[0]] = to_planes(resized.reshape(*resized.shape[:2], -1))
         names = [each.name for each in self.session.get_outputs()]
         found = dict(zip(names, self.session.run(None, {'image': canvas[None]})))
         keep = (found['scores'] > 0) & (found['scores'] >= score_thr)

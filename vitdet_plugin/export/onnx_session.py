@@ -26,8 +26,18 @@ def open_session(path: str | Path, kind: str, output: str, note: str) -> tuple[A
     import onnxruntime
     if not Path(path).is_file():
         raise UserError(f'{path} does not exist. Write it with "vitdet export".')
-    session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+    except Exception as error:  # the errors of ONNX Runtime have no common base class
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} cannot be loaded ({reason}). If its weights are in {Path(path).name}.data, keep both '
+                        'files in one folder.') from error
     about = session.get_modelmeta().custom_metadata_map
     if note not in about or session.get_outputs()[0].name != output:
         raise UserError(f'{path} is not a {kind} written by "vitdet export". Export it again.')
     return session, about
+
+
+def describe_channels(channels: int) -> str:
+    """Return the order of the channels of the input: RGB if there are 3, else as in the image file."""
+    return {1: 'gray', 3: 'RGB'}.get(channels, f'{channels} channels as in the image file')

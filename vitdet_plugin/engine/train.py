@@ -26,6 +26,7 @@ class TrainOptions(SessionOptions):
 
     resume: bool | str | Path = False
     load_from: str | Path | None = None
+    weights: str | Path | None = None
     amp: bool | str | None = None
     seed: int | None = None
     deterministic: bool = False
@@ -74,6 +75,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     """
     if options.load_from:
         cfg.load_from = str(options.load_from)
+    if options.weights:
+        use_weights(cfg, options)
     if options.amp:
         use_amp(cfg, 'auto' if options.amp is True else options.amp)
     if options.auto_scale_lr:
@@ -97,6 +100,24 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
             raise UserError(f'--eval: {cfg.filename} has no test_dataloader; add it or omit --eval')
         set_metrics(cfg, options.eval)
     return apply_resume(cfg, 'auto' if options.resume is True else str(options.resume) if options.resume else None)
+
+
+def use_weights(cfg: Config, options: TrainOptions) -> None:
+    """Let the backbone start from ``options.weights``, in place of its ``init_cfg`` and of the config's ``load_from``.
+
+    Raises:
+        UserError: A model without a backbone, or ``load_from`` in the options too, which would replace these weights.
+    """
+    if options.load_from:
+        raise UserError('--weights and --load-from both say what the backbone starts from; give one of them')
+    backbone = (cfg.get('model') or {}).get('backbone')
+    if not isinstance(backbone, dict):
+        raise UserError(f'{cfg.filename} has no model.backbone for --weights; use --load-from FILE for the whole model')
+    backbone.init_cfg = dict(type='Pretrained', checkpoint=str(options.weights))
+    if cfg.get('load_from'):
+        if is_main_process():
+            print(f"--weights {options.weights} replaces the config's load_from={cfg.load_from}", flush=True)
+        cfg.load_from = None
 
 
 def use_amp(cfg: Config, dtype: str) -> None:

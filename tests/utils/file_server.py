@@ -12,9 +12,9 @@ class FileServer:
 
     Attributes:
         url: Address, without a slash at its end.
-        mode: How to answer: 'ranges', 'plain' (without Range), 'breaks' (after half of what is asked
-            for), 'breaks without ranges', 'stalls' (half
-            of the file, then nothing), 'slow', 'redirects', 'page' (HTML), 'busy once' (503), 'wrong range', or a status code.
+        mode: How to answer: 'ranges', 'plain' (without Range), 'breaks' (after half of what is asked for), 'breaks
+            without ranges', 'stalls' (half of the file, then nothing), 'slow', 'redirects', 'page' (HTML), 'busy once'
+            (503), 'wrong range', or a status code.
         requests: (path, Range header) of every request.
     """
 

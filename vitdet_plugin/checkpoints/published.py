@@ -90,7 +90,10 @@ def _timm_weights(name: str) -> PublishedWeights:
     import timm
     from timm.models import get_pretrained_cfg
     model = name.removeprefix(_TIMM)
-    found = get_pretrained_cfg(model) if timm.is_model(model) else None
+    try:
+        found = get_pretrained_cfg(model) if timm.is_model(model) else None
+    except RuntimeError:  # the model has no such tag
+        found = None
     if found is None or not found.hf_hub_id:
         known = timm.list_models(pretrained=True)
         raise UserError(f'{name}: timm {timm.__version__} has no weights for a model of this name'

@@ -105,6 +105,13 @@ def test_prefix_of_a_published_detector(tmp_path):
     assert_equal_weights(target, models.detector(1).backbone)
 
 
+def test_a_published_backbone_in_another_projects_classifier(tmp_path):
+    source = models.backbone(1)
+    state = {f'backbone.{name}': value for name, value in official_names.mae(source.state_dict()).items()}
+    report = load_official(models.backbone(2), save(tmp_path / 'x.pth', {**state, 'fc.weight': torch.ones(2, 2)}))
+    assert report.recognized_as == 'MAE' and "not under 'backbone.'" in report.dropped.values()
+
+
 @backbones
 def test_another_depth_is_refused(tmp_path, cls):
     """Blocks that the file lacks, or has in addition, at any stage."""

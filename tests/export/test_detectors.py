@@ -15,7 +15,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
 from vitdet_plugin.export.detectors import best_after_nms, exportable_heads
 from vitdet_plugin.export.modules import ExportedDetector
-from vitdet_plugin.export.test_settings import NmsSettings
+from vitdet_plugin.export.settings import NmsSettings
 
 SIZE = (64, 96)
 NMS = dict(type='nms', iou_threshold=0.5)

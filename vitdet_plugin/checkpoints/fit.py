@@ -94,7 +94,7 @@ def find_depth_mismatch(found: Iterable[str], own: Iterable[str]) -> str | None:
     kinds = {_kind(container) for container in theirs}
     for container in sorted(ours, key=lambda each: each.count('.')):
         inside = theirs.get(container, set())
-        if _kind(container) in kinds and inside != ours[container]:
+        if _kind(container) in kinds and len(inside) != len(ours[container]):
             name = container.split('.')[-1]
             what = name if name in ('blocks', 'levels', 'stages', 'layers') else 'blocks'
             return f'has {len(inside)} {what} in {container}, the model has {len(ours[container])}'

@@ -44,9 +44,12 @@ class Recognized:
     prefix: str = ''
 
     def rank(self, names_here: Set[str]) -> tuple[int, int]:
-        """Return how many weights the model has, and minus the number of weights without a rule."""
-        state = self.conversion.state
-        return len(state.keys() & names_here) if names_here else len(state), -len(self.conversion.unknown)
+        """Return how many weights the model has, and minus the number of weights without a rule or a use."""
+        names = self.conversion.state.keys()
+        if not names_here:
+            return len(names), -len(self.conversion.unknown)
+        unused = sum(name.startswith(_PREFIX) for name in names - names_here)
+        return len(names & names_here), -len(self.conversion.unknown) - unused
 
 
 def known_formats() -> list[Format]:

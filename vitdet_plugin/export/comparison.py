@@ -124,9 +124,9 @@ def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], sid
         side: Longer side of the image in pixels; box differences are relative to it.
         steps: Masks are whole numbers of this many steps, and one step more or less is no difference.
     """
-    sides = [[np.asarray(part) for part in rows] for rows in (found, expected)]
-    sides = [[part[rows[1] > 0] for part in rows] for rows in sides]
-    return max(_one_way(*sides, side, steps), _one_way(*sides[::-1], side, steps))
+    ours, theirs = ([np.asarray(part) for part in rows] for rows in (found, expected))
+    ours, theirs = ([part[rows[1] > 0] for part in rows] for rows in (ours, theirs))
+    return max(_one_way(ours, theirs, side, steps), _one_way(theirs, ours, side, steps))
 
 
 def _one_way(rows: list[np.ndarray], others: list[np.ndarray], side: int, steps: int) -> float:

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.test_settings import NmsSettings, check_counts, read_nms
+from vitdet_plugin.export.settings import NmsSettings, check_counts, read_nms
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
 
 _YOLO_DEFAULTS = dict(score_thr=0.25, iou_threshold=0.45, multi_label=False, nms_pre=30_000, max_per_img=300)

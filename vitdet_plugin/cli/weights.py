@@ -19,7 +19,7 @@ holds them under their file names."""
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('action', choices=('list', 'get', 'verify'))
+    parser.add_argument('action', choices=('list', 'get', 'verify'), help='what to do with the names')
     parser.add_argument('names', nargs='*', metavar='NAME', help='a name of the list, or timm:MODEL')
     return parser
 

@@ -96,7 +96,7 @@ def locked(path: Path, busy: str = '') -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before it is released: a waiting process then sees that its file was removed
+        path.unlink(missing_ok=True)  # before its release, so that a waiting process can tell that its file was removed
         file.close()
 
 

@@ -143,6 +143,14 @@ def test_verify(server, cache, tmp_path):
     assert verify(TABLE['mae_b'])[0] is False
 
 
+def test_a_file_that_another_process_finishes_meanwhile(server, cache, weights, monkeypatch):
+    def find_cached(entry):
+        cache.mkdir()
+        (cache / FILE).write_bytes(weights)
+    monkeypatch.setattr('vitdet_plugin.checkpoints.fetching.find_cached', find_cached)
+    assert local_file(NAME) == cache / FILE and server.requests == []
+
+
 def test_two_processes_download_once(server, cache):
     server.mode = 'slow'
     code = f'from vitdet_plugin.checkpoints.fetching import local_file; print(local_file("{NAME}"))'

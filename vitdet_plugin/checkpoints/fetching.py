@@ -79,7 +79,7 @@ def fetch(entry: PublishedWeights) -> Path:
     path = find_cached(entry)
     if path is not None:
         return path
-    if target.is_file():
+    if entry.size is not None and target.is_file() and target.stat().st_size != entry.size:
         raise UserError(f'{entry.name}: {target} has {target.stat().st_size} bytes, expected {entry.size}; delete it, '
                         'so that it is downloaded again')
     if entry.gated:

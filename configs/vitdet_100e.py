@@ -13,7 +13,7 @@ model = dict(
         window_size=14,
         propagation='global',  # blocks 2, 5, 8, 11
         drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mae_pretrain_vit_base.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='mae_b')),
     neck=dict(in_channels=768))
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

@@ -1,10 +1,14 @@
 """Fixtures of all test files."""
 
+import os
+
 import pytest
 from mmengine.registry import DefaultScope
 
 import vitdet_plugin
 
+# no test downloads from the internet: port 9 of loopback refuses connections
+os.environ['VITDET_MIRROR'] = 'http://127.0.0.1:9'
 vitdet_plugin.register_all()  # in every test, in whatever order the test files are imported
 
 

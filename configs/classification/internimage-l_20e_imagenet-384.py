@@ -11,7 +11,7 @@ model = dict(
     head=dict(in_channels=1280, loss=dict(label_smooth_val=0.3)),
     train_cfg=dict(_delete_=True))  # no Mixup, no CutMix
 # includes the head's convolution; the head's last layer is re-initialized
-load_from = 'checkpoints/internimage_l_22k_192to384.pth'
+load_from = 'internimage_l_22k_192to384'
 
 random_crop = dict(_base_.random_crop, scale=image_size)
 resize = dict(_base_.resize, scale=image_size)

@@ -5,4 +5,4 @@ _base_ = 'internimage-l_20e_imagenet-384.py'
 model = dict(
     backbone=dict(arch='xlarge', drop_path_rate=0.2),
     head=dict(in_channels=1536))
-load_from = 'checkpoints/internimage_xl_22k_192to384.pth'
+load_from = 'internimage_xl_22k_192to384'

@@ -21,7 +21,7 @@ model = dict(
         propagation_indexes=list(range(depth)),
         use_rel_pos=False,
         drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mae_pretrain_vit_base.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='mae_b')),
     head=dict(
         type='LayerNormClsHead',
         num_classes=1000,

@@ -6,5 +6,5 @@ depth = 32  # layer i of L = 32: learning rate x 0.75 ** (33 - i)
 
 model = dict(
     backbone=dict(arch='huge', patch_size=14, propagation_indexes=list(range(depth)), drop_path_rate=0.3,
-                  init_cfg=dict(checkpoint='checkpoints/mae_pretrain_vit_huge.pth')),
+                  init_cfg=dict(checkpoint='mae_h')),
     head=dict(in_channels=1280))

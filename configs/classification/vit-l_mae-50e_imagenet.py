@@ -8,7 +8,7 @@ lr = 1e-3 * _base_.batch / 256  # 4e-3
 
 model = dict(
     backbone=dict(arch='large', propagation_indexes=list(range(depth)), drop_path_rate=0.2,
-                  init_cfg=dict(checkpoint='checkpoints/mae_pretrain_vit_large.pth')),
+                  init_cfg=dict(checkpoint='mae_l')),
     head=dict(in_channels=1024))
 
 # layer i of L = 24: learning rate x 0.75 ** (25 - i)

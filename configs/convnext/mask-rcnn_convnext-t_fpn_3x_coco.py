@@ -11,7 +11,7 @@ model = dict(
         out_indices=(0, 1, 2, 3),
         drop_path_rate=0.4,
         layer_scale_init_value=1.0,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/convnext_tiny_1k_224_ema.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='convnext_tiny_1k_224_ema')),
     neck=dict(in_channels=[96, 192, 384, 768]))
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

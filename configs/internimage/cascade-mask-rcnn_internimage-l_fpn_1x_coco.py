@@ -26,7 +26,7 @@ model = dict(
         arch='large',
         layer_scale=1.0,
         drop_path_rate=0.4,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/internimage_l_22k_192to384.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='internimage_l_22k_192to384')),
     neck=dict(in_channels=[160, 320, 640, 1280]),
     roi_head=dict(bbox_head=[
         dict(bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_stds=stds), **_box_head) for stds in _stage_stds]))

@@ -4,5 +4,5 @@ _base_ = 'cascade-mask-rcnn_internimage-l_fpn_3x_coco.py'
 
 model = dict(
     backbone=dict(
-        arch='xlarge', drop_path_rate=0.6, init_cfg=dict(checkpoint='checkpoints/internimage_xl_22k_192to384.pth')),
+        arch='xlarge', drop_path_rate=0.6, init_cfg=dict(checkpoint='internimage_xl_22k_192to384')),
     neck=dict(in_channels=[192, 384, 768, 1536]))

@@ -4,5 +4,5 @@ _base_ = 'mask-rcnn_internimage-t_fpn_1x_coco.py'
 
 model = dict(
     backbone=dict(
-        arch='base', drop_path_rate=0.4, init_cfg=dict(checkpoint='checkpoints/internimage_b_1k_224.pth')),
+        arch='base', drop_path_rate=0.4, init_cfg=dict(checkpoint='internimage_b_1k_224')),
     neck=dict(in_channels=[112, 224, 448, 896]))

@@ -4,5 +4,5 @@ _base_ = 'mask-rcnn_internimage-t_fpn_3x_coco.py'
 
 model = dict(
     backbone=dict(
-        arch='small', drop_path_rate=0.3, init_cfg=dict(checkpoint='checkpoints/internimage_s_1k_224.pth')),
+        arch='small', drop_path_rate=0.3, init_cfg=dict(checkpoint='internimage_s_1k_224')),
     neck=dict(in_channels=[80, 160, 320, 640]))

@@ -12,7 +12,7 @@ model = dict(
         arch='tiny',
         layer_scale=1.0,  # the classification weights of T have none; 1.0 has no effect
         drop_path_rate=0.2,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/internimage_t_1k_224.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='internimage_t_1k_224')),
     neck=dict(in_channels=[64, 128, 256, 512]))
 
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

@@ -4,5 +4,5 @@ _base_ = 'mask-rcnn_vil-t_sfp_lsj-100e_coco.py'
 
 model = dict(
     backbone=dict(arch='base', drop_path_rate=0.2, with_cp=True,
-                  init_cfg=dict(checkpoint='checkpoints/vil2-base.th')),
+                  init_cfg=dict(checkpoint='vil2_base')),
     neck=dict(in_channels=768))

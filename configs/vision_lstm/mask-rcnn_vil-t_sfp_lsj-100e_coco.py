@@ -14,7 +14,7 @@ model = dict(
         arch='tiny',
         drop_path_rate=0.0,
         mask_padding=True,  # an image's features do not depend on its padding
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/vil2-tiny.th')),  # the official file
+        init_cfg=dict(type='Pretrained', checkpoint='vil2_tiny')),  # the official file
     neck=dict(in_channels=192))
 
 # layer i of L = 24: learning rate x 0.9 ** (25 - i)

@@ -17,7 +17,7 @@ model = dict(
         out_indices=(0, 1, 2),
         drop_path_rate=0.1,
         norm_eval=True,  # two images per GPU are too few for the stem's BatchNorm
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/d1_224_84.2.pth.tar')),
+        init_cfg=dict(type='Pretrained', checkpoint='volo_d1_224')),
     neck=dict(in_channels=dims),
     rpn_head=dict(anchor_generator=dict(scales=[4], strides=[*map_strides, 64, 128])),  # sides of 32 … 512 pixels
     # boxes of up to 224 pixels are pooled from stride 8, of up to 448 from stride 16

@@ -5,7 +5,7 @@ _base_ = 'yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 widths = [256, 512, 1024]
 model = dict(
     backbone=dict(
-        arch='base', drop_path_rate=0.3, init_cfg=dict(checkpoint='checkpoints/convnext_base_22k_1k_224.pth')),
+        arch='base', drop_path_rate=0.3, init_cfg=dict(checkpoint='convnext_base_22k_1k_224')),
     neck=dict(in_channels=widths, out_channels=widths, num_csp_blocks=2),
     bbox_head=dict(in_channels=widths))
 

@@ -9,7 +9,7 @@ model = dict(
         arch='small',
         img_size=_base_.img_size,
         drop_path_rate=0.05,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/vil2-small.th')),  # the official file
+        init_cfg=dict(type='Pretrained', checkpoint='vil2_small')),  # the official file
     neck=[dict(_base_.pyramid, in_channels=384), _base_.pafpn])
 
 # layer i of L = 24: learning rate x 0.9 ** (25 - i)

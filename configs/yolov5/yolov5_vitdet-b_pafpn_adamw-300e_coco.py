@@ -12,7 +12,7 @@ model = dict(
         arch='base',
         img_size=_base_.img_size,
         drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/mae_pretrain_vit_base.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='mae_b')),
     neck=[pyramid, pafpn],
     bbox_head=dict(in_channels=[width] * 3))
 

@@ -11,7 +11,7 @@ model = dict(
         img_size=_base_.img_size,
         out_indices=(0, 1, 2),
         drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/d1_224_84.2.pth.tar')),
+        init_cfg=dict(type='Pretrained', checkpoint='volo_d1_224')),
     neck=dict(_delete_=True, type='YOLOv5PAFPN', in_channels=widths, num_csp_blocks=1),
     bbox_head=dict(in_channels=widths))
 

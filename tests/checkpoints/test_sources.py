@@ -51,8 +51,9 @@ def test_names_that_are_wrong(path, monkeypatch):
     monkeypatch.delenv('NOWHERE', raising=False)
     assert 'environment variable NOWHERE is not set' in refusal('$NOWHERE/w.pth')
     assert f'v.pth does not exist in the current directory {path.parent}' in refusal('v.pth')
-    for name in ('timm:vit_base', 'hf://a/b', 'gs://a/b.pth', 'timm/vit'):
+    for name in ('hf://a/b', 'gs://a/b.pth', 'timm/vit'):
         assert ('are not read; download the file' in refusal(name)) == (':' in name)
+    assert 'timm:vit_bas: timm' in (line := refusal('timm:vit_bas')) and 'did you mean' in line
     assert 'mmengine has no model of this name; close: resnet50' in refusal('torchvision://resnet500')
     assert 'cannot be read by mmengine' in refusal('s3://bucket/w.pth')
 

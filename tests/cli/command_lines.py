@@ -37,7 +37,8 @@ LINES = {
     'test': ['{config} {weights} --work-dir {out}', '{config} {weights} --out {out}.json'],
     'token-labels': ['{config} {weights} {images} --out {out}'],
     'train': ['{config} --work-dir {out}', '{config} --work-dir {out} --load-from {weights}',
-              '{config} --work-dir {out} --resume {state}'],
+              '{config} --work-dir {out} --resume {state}', '{config} --work-dir {out} --weights {weights}'],
+    'weights': [],  # it reads no files that are given
 }
 # every script in tools/ -> the command that it runs
 TOOLS = {
@@ -47,6 +48,7 @@ TOOLS = {
     'dataset/split': 'split', 'dataset/stats': 'stats', 'dataset/token_labels': 'token-labels', 'demo': 'demo',
     'export/onnx': 'export', 'model_converters/convert': 'convert', 'predict': 'predict',
     'pretrain_demo': 'demo pretrain', 'test': 'test', 'train': 'train',
+    'weights': 'weights',
 }
 COMMAND_NAMES = sorted(COMMANDS)
 

@@ -37,8 +37,8 @@ class TrainResult:
 
 
 def train(config: str | Path | Config, *, work_dir: str | Path | None = None, resume: bool | str | Path = False,
-          load_from: str | Path | None = None, amp: bool | str | None = None, seed: int | None = None,
-          deterministic: bool = False, auto_scale_lr: bool = False, validate: bool = True,
+          load_from: str | Path | None = None, weights: str | Path | None = None, amp: bool | str | None = None,
+          seed: int | None = None, deterministic: bool = False, auto_scale_lr: bool = False, validate: bool = True,
           eval: str | Sequence[str] | None = None, cfg_options: Mapping[str, Any] | Sequence[str] = (),
           launcher: str | None = None, local_rank: int | None = None, skip_preflight: bool = False) -> TrainResult:
     """Train a detector or classifier. The options are those of ``vitdet train``.
@@ -49,7 +49,10 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
         work_dir: Folder for logs and checkpoints; by default ``work_dir`` of the config, or else
             ``work_dirs/<name of the config>``.
         resume: A checkpoint to continue from; True for the newest one in the work directory.
-        load_from: Weights to start from, in a format of this project or an official one.
+        load_from: Weights to start from, in a format of this project or an official one: a file, or a name of
+            ``vitdet weights list``.
+        weights: Weights to start the backbone from, instead of those of its ``init_cfg``: a name of ``vitdet weights
+            list``, ``timm:MODEL``, or a file.
         amp: Mixed precision: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU. On a CPU bf16 is used if the processor
             has instructions for it, otherwise float32.
         seed: Seed of all random number generators.
@@ -71,9 +74,9 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
         UserError: Anything that the user can fix, in one line that names file, key or value.
     """
     options = TrainOptions(
-        work_dir=work_dir, resume=resume, load_from=load_from, amp=amp, seed=seed, deterministic=deterministic,
-        auto_scale_lr=auto_scale_lr, validate=validate, eval=_names(eval), cfg_options=cfg_options, launcher=launcher,
-        local_rank=local_rank, skip_preflight=skip_preflight)
+        work_dir=work_dir, resume=resume, load_from=load_from, weights=weights, amp=amp, seed=seed,
+        deterministic=deterministic, auto_scale_lr=auto_scale_lr, validate=validate, eval=_names(eval),
+        cfg_options=cfg_options, launcher=launcher, local_rank=local_rank, skip_preflight=skip_preflight)
     with restored_process_state():
         return _result(run_training(config, options))
 
@@ -87,8 +90,8 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
 
     Args:
         config: As for :func:`train`.
-        checkpoint: A file in a format of this project or an official one, or a work directory, whose best checkpoint
-            (or else the newest) is used.
+        checkpoint: A file in a format of this project or an official one, a name of ``vitdet weights list``, or a work
+            directory, whose best checkpoint (or else the newest) is used.
         work_dir: Folder for logs; the same default as in :func:`train`.
         eval: Metrics instead of those of the config: ``'bbox'``, ``'segm'``, or for a classifier ``'accuracy'``,
             ``'f1-score'``, ….

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.checkpoints.classes import match_classes
+from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.official import LoadReport, convert, load_official
 from vitdet_plugin.checkpoints.recognition import OURS
 from vitdet_plugin.compat.atomic_save import write_atomically
-from vitdet_plugin.compat.remote_files import fetch_checkpoint
 from vitdet_plugin.errors import UserError
 
 TARGETS = ('mmdet', 'safetensors')
@@ -47,7 +47,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         UserError: Unknown or ambiguous format, unexpected weights, weights that do not fit, or a file that cannot be
             read or written.
     """
-    source, target = fetch_checkpoint(source), Path(target)
+    source, target = local_file(source), Path(target)
     to = to or ('safetensors' if target.suffix == '.safetensors' else 'mmdet')
     if to not in TARGETS:
         raise UserError(f'--to {to}: choose one of {", ".join(TARGETS)}')

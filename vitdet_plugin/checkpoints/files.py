@@ -13,11 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.prefixes import select_prefix, strip_wrappers
+from vitdet_plugin.checkpoints.published import explain_unknown
 from vitdet_plugin.checkpoints.weights import find_weights
 from vitdet_plugin.compat.checked_file import is_archive
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
-from vitdet_plugin.compat.remote_files import STORES, fetch_checkpoint, scheme_of
+from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.compat.safe_load import load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import read_once
@@ -78,8 +80,8 @@ def load_file(path: str | Path) -> dict[str, Any]:
     outlive it.
 
     Args:
-        path: A path (relative to the current directory; ``~`` and ``$VARIABLE`` are resolved), ``file://``, a URL or a
-            name of mmengine's model zoos, see ``compat.remote_files.fetch_checkpoint``.
+        path: A path (relative to the current directory; ``~`` and ``$VARIABLE`` are resolved), ``file://``, a name of
+            published weights, a URL or a name of mmengine's model zoos, see ``checkpoints.fetching.local_file``.
 
     Raises:
         UserError: The file is missing, damaged, of an unknown kind, or contains objects other than data.
@@ -87,10 +89,11 @@ def load_file(path: str | Path) -> dict[str, Any]:
     if scheme_of(path) in STORES:
         content = _from_store(str(path))
     else:
-        path = fetch_checkpoint(path)
+        hint = explain_unknown(path) or '; give the path of a checkpoint file'
+        path = local_file(path)
         if not path.exists():
             here = '' if path.is_absolute() else f' in the current directory {os.getcwd()}'
-            raise UserError(f'{path} does not exist{here}; give the path of a checkpoint file')
+            raise UserError(f'{path} does not exist{here}{hint}')
         content = _load_local(path)
     if not isinstance(content, dict):
         raise UserError(f'{path} holds a {type(content).__name__}, not a dict of weights; give a checkpoint of a model')

@@ -16,12 +16,14 @@ from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refus
 from vitdet_plugin.utils.output import is_first_rank
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+_WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be names of published weights
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {
     'checkpoint': 'give a checkpoint file or a work directory',
     'load_from': 'give a checkpoint file',
     'source': 'give a checkpoint file',
     'inputs': 'give an image or a folder of images',
+    'weights': 'give a checkpoint file or a name of "vitdet weights list"',
     'folder': 'give the folder of the images',
     'ann': 'give an annotation file',
     'path': 'give an annotation file or a folder of classes',
@@ -56,7 +58,7 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add config and checkpoint, for commands that run a trained model."""
     add_config_argument(parser)
-    parser.add_argument('checkpoint', help='checkpoint file or work directory')
+    parser.add_argument('checkpoint', help='checkpoint file, work directory, or name of "vitdet weights list"')
 
 
 def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
@@ -101,6 +103,7 @@ def check_inputs(args: argparse.Namespace) -> None:
     Raises:
         UserError: Names the first file that does not exist, or the word that is not KEY=VALUE.
     """
+    from vitdet_plugin.checkpoints.published import explain_unknown, is_name
     from vitdet_plugin.config.names import find_config
     from vitdet_plugin.config.option_words import split_options
     from vitdet_plugin.errors import UserError
@@ -110,8 +113,10 @@ def check_inputs(args: argparse.Namespace) -> None:
     for name, advice in _INPUT_FILES.items():
         for path in _paths(args, name):
             is_pattern = name == 'inputs' and glob.has_magic(path)
-            if '://' not in path and not is_pattern and not os.path.exists(path):
-                raise UserError(f'{path} does not exist; {advice}')
+            if '://' in path or is_pattern or os.path.exists(path) or name in _WEIGHTS and is_name(path):
+                continue
+            hint = explain_unknown(path) if name in _WEIGHTS else ''
+            raise UserError(f'{path} does not exist; {advice}{hint}')
     options = split_options(getattr(args, 'cfg_options', None) or ())
     if options and getattr(args, 'config', None) and '::' not in args.config:
         from vitdet_plugin.config.overrides import check_option_keys

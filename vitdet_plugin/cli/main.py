@@ -16,6 +16,7 @@ COMMANDS = {
     'report': 'write a report of what a model gets right and wrong',
     'export': 'export a model to ONNX',
     'convert': 'convert checkpoints, or annotations between COCO, VOC and YOLO',
+    'weights': 'list, download and verify published weights',
     'check': 'check the annotations and images of a data set',
     'split': 'split a folder of classes into train, val and test',
     'stats': 'count classes, sizes, broken and duplicate images of a data set',
@@ -98,6 +99,7 @@ def complete() -> None:
     files = argcomplete.FilesCompleter()
     names = [*importlib.import_module('vitdet_plugin.compat.packaged_configs').shipped_configs()]
     parts = {'convert': ('source', command_module('convert_dataset').CONVERSIONS),
+             'weights': ('names', command_module('weights').table_names()),
              'demo': ('config', [*names, *command_module('demo').PARTS])}
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, add_help=False,

@@ -20,6 +20,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--auto-resume', action='store_const', const='auto', dest='resume', help=argparse.SUPPRESS)
     parser.add_argument('--pretrain', '--pretrained', dest='load_from', metavar='PATH', help=argparse.SUPPRESS)
     parser.add_argument('--load-from', metavar='PATH', help='start from these weights (overrides load_from)')
+    parser.add_argument('--weights', metavar='NAME',
+                        help='start the backbone from these weights: a name of "vitdet weights list", timm:MODEL, or a '
+                             'file (overrides its init_cfg)')
     parser.add_argument('--auto-scale-lr', '--autoscale-lr', action='store_true',
                         help="scale the learning rate by batch size / the config's auto_scale_lr.base_batch_size")
     parser.add_argument('--seed', type=int, help='seed of all random number generators')
@@ -54,7 +57,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import train
-    train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from, amp=args.amp,
-          seed=args.seed, deterministic=args.deterministic, auto_scale_lr=args.auto_scale_lr,
-          validate=not args.no_validate, eval=args.eval, cfg_options=args.cfg_options, launcher=args.launcher,
-          local_rank=args.local_rank, skip_preflight=args.skip_preflight)
+    train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from,
+          weights=args.weights, amp=args.amp, seed=args.seed, deterministic=args.deterministic,
+          auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, eval=args.eval,
+          cfg_options=args.cfg_options, launcher=args.launcher, local_rank=args.local_rank,
+          skip_preflight=args.skip_preflight)

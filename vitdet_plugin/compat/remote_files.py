@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: ranks may download the same file twice
-    fcntl = None  # type: ignore[assignment]
+from vitdet_plugin.utils.download import DownloadError, download_file
 
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):')
 _ZOOS = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')  # mmengine has the URLs of their names
@@ -83,35 +78,23 @@ def download(url: str, folder: str | None = None) -> Path:
     """Download a file into the cache of torch unless it is there, and return its path.
 
     Raises:
-        UserError: The download fails; nothing is left in the cache.
+        UserError: The download fails. What has arrived is kept next to the file, as ``.part``, and continued later.
     """
-    target = Path(folder or os.path.join(torch.hub.get_dir(), 'checkpoints')) / \
-        os.path.basename(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+    target = Path(folder or hub_folder()) / os.path.basename(urllib.parse.unquote(urllib.parse.urlparse(url).path))
     if target.is_file():
         return target
     if target.name in ('', '.', '..'):
         raise UserError(f'{url} names no file; give the URL of a checkpoint')
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(f'{target.name}.lock')):
-            if not target.is_file():
-                torch.hub.download_url_to_file(url, str(target), progress=os.isatty(2))
-    except (OSError, ValueError) as error:  # urllib's errors are OSErrors
+        return download_file(url, target, check=describe_wrong_file)
+    except (DownloadError, OSError) as error:
         raise UserError(f'{url}: cannot be downloaded ({error}); download it by other means and give its path, or put '
                         f'it at {target}') from error
-    return target
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of a machine into the block at a time."""
-    with open(path, 'w') as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def hub_folder() -> Path:
+    """Return the folder in which ``torch.hub`` and mmengine keep downloaded checkpoints."""
+    return Path(torch.hub.get_dir()) / 'checkpoints'
 
 
 def _zoo_url(scheme: str, name: str, text: str) -> str:

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.fit import find_depth_mismatch
+from vitdet_plugin.checkpoints.published import explain_unknown, is_name
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
-from vitdet_plugin.compat.remote_files import is_remote, local_path
+from vitdet_plugin.compat.remote_files import is_remote
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 
@@ -66,19 +68,23 @@ def weight_files(cfg: Mapping) -> Iterator[WeightFile]:
 
 
 def check_file(key: str, file: str) -> list[Finding]:
-    """Return an error if a local checkpoint file is missing (with similar names in its folder) or empty."""
-    if is_remote(file):
+    """Return an error if a local checkpoint file is missing (with similar names in its folder) or empty.
+
+    Published weights that are given by name are downloaded here, before the run starts.
+    """
+    if is_remote(file) and not is_name(file):
         return []
+    unknown = explain_unknown(file)
     try:
-        file = str(local_path(file))
+        file = str(local_file(file))
     except UserError as error:
         return [Finding('error', f'{key}: {error}')]
     if not os.path.exists(file):
         folder = os.path.dirname(os.path.abspath(file))
         others = os.listdir(folder) if os.path.isdir(folder) else []
         close = difflib.get_close_matches(os.path.basename(file), others, n=3)
-        hint = f'its folder has {", ".join(close)}' if close else 'correct the path or download it'
-        return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist; {hint}')]
+        hint = f'; its folder has {", ".join(close)}' if close else unknown or '; correct the path or download it'
+        return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist{hint}')]
     if os.path.isfile(file) and (wrong := describe_wrong_file(file)):
         return [Finding('error', f'{key}: checkpoint {file} {wrong}')]
     return []
@@ -94,14 +100,14 @@ def is_official(file: str, model: nn.Module | None = None) -> bool:
     Raises:
         UserError: The file is damaged or contains objects other than data.
     """
-    if is_remote(file) or not os.path.isfile(local_path(file)):
+    path = present_file(file)
+    if path is None:
         return False
     from vitdet_plugin.checkpoints.files import is_torch_file, read_weights
     from vitdet_plugin.checkpoints.prefixes import bare_name
     from vitdet_plugin.checkpoints.recognition import known_formats
-    file = str(local_path(file))
-    found = read_weights(file)
-    if not is_torch_file(file) or found.key not in ('', 'state_dict') or \
+    found = read_weights(path)
+    if not is_torch_file(path) or found.key not in ('', 'state_dict') or \
             any(bare_name(name) != name.removeprefix('module.') for name in found.state):
         return True
     weights = {bare_name(name): value for name, value in found.state.items()}
@@ -138,7 +144,7 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
         prefix: Part of the file's names that is removed first.
         must_fit: Whether a missing weight is an error, as for testing.
     """
-    if is_remote(file) or not os.path.isfile(local_path(file)):
+    if present_file(file) is None:
         return []
     from vitdet_plugin.checkpoints.files import load_state_dict_file
     weights = load_state_dict_file(file)

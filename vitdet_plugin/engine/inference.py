@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.config import Config
 from torch import nn
 
-from vitdet_plugin.compat.remote_files import fetch_checkpoint
+from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
@@ -22,12 +22,12 @@ def find_checkpoint(name: str | Path) -> Path:
     """Return the local file of a checkpoint, or the best (else the newest) checkpoint of a work directory.
 
     Args:
-        name: A work directory, or a path or URL as for ``compat.remote_files.fetch_checkpoint``.
+        name: A work directory, or a name, path or URL as for ``checkpoints.fetching.local_file``.
 
     Raises:
         UserError: A folder without checkpoints, or a failed download.
     """
-    path = fetch_checkpoint(name)
+    path = local_file(name)
     if not path.is_dir():
         return path
     best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)

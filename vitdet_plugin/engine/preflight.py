@@ -1,5 +1,6 @@
 """Checks before a run starts: errors that would stop it later, found in seconds, one line each."""
 
+import contextlib
 import copy
 import logging
 import os
@@ -12,7 +13,8 @@ from mmengine.dist import broadcast_object_list, get_rank
 from torch import nn
 
 from vitdet_plugin.backbones.base import Backbone
-from vitdet_plugin.compat.remote_files import is_remote, local_path
+from vitdet_plugin.checkpoints.fetching import local_file, present_file
+from vitdet_plugin.checkpoints.published import is_name
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.explain import explain
 from vitdet_plugin.datasets.checks.across_splits import check_across_splits
@@ -60,6 +62,8 @@ def preflight(cfg: Config, splits: Sequence[str] = ('train', 'val'), resume: str
     shared: list[Any] = [None]
     if get_rank() == 0:
         shared = [[tuple(finding) for finding in inspect_config(cfg, splits, resume)]]
+    else:
+        _wait_for_names(cfg)
     broadcast_object_list(shared)
     findings = [Finding(*pair) for pair in shared[0]]
     if get_rank() == 0:
@@ -88,6 +92,17 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     if 'train' in splits:
         findings += check_disk(cfg, model)
     return list(dict.fromkeys(findings))
+
+
+def _wait_for_names(cfg: Config) -> None:
+    """Wait until rank 0 has downloaded weights that are given by name, which may exceed the timeout of a broadcast.
+
+    On another machine, download them. Errors are reported by rank 0.
+    """
+    for entry in weight_files(cfg) if isinstance(cfg.get('model'), dict) else ():
+        if is_name(entry.file):
+            with contextlib.suppress(UserError):
+                local_file(entry.file)
 
 
 def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
@@ -203,7 +218,7 @@ def _check_weights(cfg: Config, model: nn.Module | None, splits: Sequence[str],
     for key, file, submodule, prefix, options in files:
         missing = check_file(key, file)
         findings += missing
-        if missing or model is None or is_remote(file) or not os.path.isfile(local_path(file)):
+        if missing or model is None or present_file(file) is None:
             continue
         try:
             target = model.get_submodule(submodule)

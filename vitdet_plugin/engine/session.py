@@ -18,10 +18,11 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from mmengine.utils import ManagerMixin
 from torch.utils.data import IterableDataset
 
+from vitdet_plugin.checkpoints.fetching import local_file, use_local_files
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
-from vitdet_plugin.compat.remote_files import STORES, fetch_checkpoint, scheme_of
+from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.option_words import split_options
 from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
@@ -172,10 +173,10 @@ class _Resumable:
     def load_or_resume(self) -> None:
         """Load or resume as mmengine does, then free the files kept by ``keep_files``.
 
-        A path with ``~`` or ``file://``, or a URL, is replaced by that of the local file first.
+        A path with ``~`` or ``file://``, a name of published weights or a URL is replaced by the local file first.
         """
         if self._load_from and not os.path.exists(self._load_from) and scheme_of(self._load_from) not in STORES:
-            self._load_from = str(fetch_checkpoint(self._load_from))
+            self._load_from = str(local_file(self._load_from))
         super().load_or_resume()
         drop_kept_files()
 
@@ -204,6 +205,7 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
     def _init_model_weights(self) -> None:
         """Initialize the model as mmengine does; a file that its ``init_cfg`` names is read like ``load_from``."""
         model = self.model.module if is_model_wrapper(self.model) else self.model
+        use_local_files(model)
         init = getattr(model, 'init_cfg', None)
         if not isinstance(init, dict) or init.get('type') != 'Pretrained' or not is_official(init['checkpoint'], model):
             super()._init_model_weights()

@@ -31,6 +31,7 @@ class TrainOptions(SessionOptions):
 
     resume: bool | str | Path = False
     load_from: str | Path | None = None
+    weights: str | Path | None = None
     amp: bool | str | None = None
     seed: int | None = None
     deterministic: bool = False
@@ -91,6 +92,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     """
     if options.load_from:
         cfg.load_from = str(options.load_from)
+    if options.weights:
+        use_weights(cfg, options)
     drop_idle_schedulers(cfg)
     apply_precision(cfg, 'auto' if options.amp is True else options.amp or None)
     if options.auto_scale_lr:
@@ -117,6 +120,24 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     if not resume and cfg.get('resume'):  # as in mmengine: from load_from, or else from the work directory
         resume = cfg.get('load_from') or True
     return apply_resume(cfg, 'auto' if resume is True else str(resume) if resume else None)
+
+
+def use_weights(cfg: Config, options: TrainOptions) -> None:
+    """Let the backbone start from ``options.weights``, in place of its ``init_cfg`` and of the config's ``load_from``.
+
+    Raises:
+        UserError: A model without a backbone, or ``load_from`` in the options too, which would replace these weights.
+    """
+    if options.load_from:
+        raise UserError('--weights and --load-from both say what the backbone starts from; give one of them')
+    backbone = (cfg.get('model') or {}).get('backbone')
+    if not isinstance(backbone, dict):
+        raise UserError(f'{cfg.filename} has no model.backbone for --weights; use --load-from FILE for the whole model')
+    backbone.init_cfg = dict(type='Pretrained', checkpoint=str(options.weights))
+    if cfg.get('load_from'):
+        if is_main_process():
+            print(f"--weights {options.weights} replaces the config's load_from={cfg.load_from}", flush=True)
+        cfg.load_from = None
 
 
 def evaluate_best(runner) -> None:

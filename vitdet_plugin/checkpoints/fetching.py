@@ -1,0 +1,155 @@
+"""Local files of weights that are given by name, path or URL; published ones are downloaded once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import urllib.parse
+from pathlib import Path
+
+from torch import nn
+
+from vitdet_plugin.checkpoints.published import PublishedWeights, find_published, is_name
+from vitdet_plugin.compat.file_kinds import describe_wrong_file
+from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_remote, local_path
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.download import DownloadError, download_file, hash_file, matches_digest
+
+_AGAIN = 'delete it and get it again'
+_RECORD = '.sha256'  # what a download was, for files whose publisher gives no checksum
+
+
+def cache_folder() -> Path:
+    """Return ``$VITDET_CACHE``, by default ``vitdet_plugin/weights`` in the user's cache folder."""
+    default = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vitdet_plugin' / 'weights'
+    return Path(os.environ.get('VITDET_CACHE') or default).expanduser()
+
+
+def local_file(name: str | os.PathLike) -> Path:
+    """Return the local file of a checkpoint; names and URLs are downloaded once.
+
+    Args:
+        name: A path, which takes precedence; a name of ``checkpoints.published``; or a URL, see
+            ``compat.remote_files.fetch_checkpoint``. A path need not exist.
+
+    Raises:
+        UserError: The download fails.
+    """
+    entry = find_published(name)
+    return fetch_checkpoint(name) if entry is None else fetch(entry)
+
+
+def present_file(name: str | os.PathLike) -> Path | None:
+    """Return the local file of a checkpoint if it is on this machine; nothing is downloaded.
+
+    Raises:
+        UserError: A path with an environment variable that is not set, or an unknown ``timm:`` model.
+    """
+    entry = find_published(name)
+    if entry is not None:
+        return find_cached(entry)
+    if is_remote(name):
+        return None
+    path = local_path(name)
+    return path if path.is_file() else None
+
+
+def find_cached(entry: PublishedWeights) -> Path | None:
+    """Return the file if it is in ``$VITDET_CACHE``, in the folder ``$VITDET_MIRROR``, or cached by torch or timm."""
+    folders = [cache_folder(), hub_folder()]
+    mirror = os.environ.get('VITDET_MIRROR', '')
+    if mirror and '://' not in mirror:
+        folders.insert(1, Path(mirror).expanduser())
+    for folder in folders:
+        path = folder / entry.file_name
+        if path.is_file() and (entry.size is None or path.stat().st_size == entry.size):
+            return path
+    return _in_cache_of_huggingface(entry)
+
+
+def fetch(entry: PublishedWeights) -> Path:
+    """Return the local file of published weights; it is downloaded unless it is there.
+
+    Other processes of the machine wait for the first that downloads it.
+
+    Raises:
+        UserError: It cannot be downloaded; the line has the URL and where to put the file.
+    """
+    target = cache_folder() / entry.file_name
+    path = find_cached(entry)
+    if path is not None:
+        return path
+    if entry.size is not None and target.is_file() and target.stat().st_size != entry.size:
+        raise UserError(f'{entry.name}: {target} has {target.stat().st_size} bytes, expected {entry.size}; delete it, '
+                        'so that it is downloaded again')
+    if entry.gated:
+        raise UserError(f'{entry.name} is published under an agreement and cannot be downloaded here; request '
+                        f'{entry.file_name} on {entry.url} and put it at {target}')
+    url = _download_url(entry)
+    try:
+        path = download_file(url, target, digest=entry.digest, size=entry.size, check=describe_wrong_file)
+        if entry.digest is None and not _record(path).is_file():
+            _record(path).write_text(f'{hash_file(path)}  {path.name}\n')
+    except DownloadError as error:
+        raise UserError(f'{entry.name}: {url} cannot be downloaded: {error}; download it by other means and put it at '
+                        f'{target}') from error
+    except OSError as error:
+        raise UserError(f'{entry.name}: {target} cannot be written ({error.strerror or error}); set VITDET_CACHE to '
+                        'another folder') from error
+    return path
+
+
+def verify(entry: PublishedWeights) -> tuple[bool, str]:
+    """Check the cached file of published weights; return whether it is correct, and a line about it."""
+    path = find_cached(entry)
+    if path is None:
+        damaged = cache_folder() / entry.file_name
+        if damaged.is_file():
+            return False, f'{damaged} has {damaged.stat().st_size} bytes, expected {entry.size}; {_AGAIN}'
+        return False, f'not downloaded; "vitdet weights get {entry.name}" does'
+    if wrong := describe_wrong_file(path):
+        return False, f'{path} {wrong}'
+    digest, whose = entry.digest, ''
+    if digest is None and _record(path).is_file():
+        digest, whose = f'sha256:{_record(path).read_text().split()[0]}', ' since its download (none is published)'
+    if digest is None:
+        return True, f'{path}: no checksum is known; its sha256 is {hash_file(path)}'
+    if matches_digest(path, digest):
+        return True, f'{path}: {digest.split(":")[0]} is the same{whose}' if whose else \
+            f'{path}: {digest.split(":")[0]} is correct'
+    return False, f'{path} is damaged or another file: its checksum is not {digest}; {_AGAIN}'
+
+
+def use_local_files(model: nn.Module) -> None:
+    """Replace names of published weights by local files in ``init_cfg`` of all modules, for mmengine's own loading.
+
+    Raises:
+        UserError: See :func:`local_file`.
+    """
+    for module in model.modules():
+        init = getattr(module, 'init_cfg', None)
+        for each in init if isinstance(init, (list, tuple)) else [init]:
+            if isinstance(each, dict) and isinstance(each.get('checkpoint'), str) and is_name(each['checkpoint']):
+                each['checkpoint'] = str(local_file(each['checkpoint']))
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(path.name + _RECORD)
+
+
+def _download_url(entry: PublishedWeights) -> str:
+    mirror = os.environ.get('VITDET_MIRROR', '')
+    if '://' in mirror:
+        return f'{mirror.rstrip("/")}/{urllib.parse.quote(entry.file_name)}'
+    return entry.url
+
+
+def _in_cache_of_huggingface(entry: PublishedWeights) -> Path | None:
+    """Return the file in the cache of huggingface_hub, which timm uses, if it is there."""
+    place = entry.url.removeprefix('https://huggingface.co/').split('/resolve/main/')
+    with contextlib.suppress(ImportError):
+        if len(place) == 2:
+            from huggingface_hub import try_to_load_from_cache
+            found = try_to_load_from_cache(*place)
+            return Path(found) if isinstance(found, str) else None
+    return None

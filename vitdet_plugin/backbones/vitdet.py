@@ -168,7 +168,7 @@ class ViTDet(Backbone):
 
     def get_layer_id(self, name: str) -> int:
         """Return 0 for the embeddings, i + 1 for block i; convolution blocks count as new layers, as in detectron2."""
-        if name.startswith('patch_embed.'):
+        if name.startswith(('patch_embed.', 'pos_embed')):
             return 0
         if name.startswith('blocks.') and '.residual.' not in name:
             return int(name.split('.')[1]) + 1

@@ -1,0 +1,22 @@
+"""EVA-02-L, Cascade Mask R-CNN, COCO, 60,000 iterations at 1536 pixels, 8 global blocks (``eva02_L_coco_sys``)."""
+
+_base_ = 'cascade-mask-rcnn_eva02-l_lsj-60k_coco.py'
+
+image_size = 1536
+jitter = dict(_base_.jitter, image_size=image_size)
+resize = dict(_base_.resize, scale=(image_size, image_size))
+
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=image_size),
+    backbone=dict(window_size=32, global_block_indexes=[2, 5, 8, 11, 14, 17, 20, 23]),
+    # soft-NMS of each class with linear decay, as the published figures
+    test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms', iou_threshold=0.6, method='linear'))))
+
+batch = 128
+train_pipeline = [_base_.load_image, _base_.load_annotations, jitter, _base_.pack_train]
+test_pipeline = [_base_.load_image, resize, _base_.pack_test]
+train_dataloader = dict(batch_size=16, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(lr=5e-5))
+auto_scale_lr = dict(base_batch_size=batch)

@@ -1,0 +1,50 @@
+"""The configs of EVA-02's detectors equal the authors' recipes; those for small data freeze most of the backbone."""
+
+import pytest
+
+from tests.configs.loading import built, groups_of, load
+
+# image size, window, global blocks, drop path, rate, decay, images per step
+EVA02 = {
+    'cascade-mask-rcnn_eva02-b_lsj-60k_coco': (1024, 16, (2, 5, 8, 11), 0.1, 5e-5, 0.7, 128),
+    'cascade-mask-rcnn_eva02-l_lsj-60k_coco': (1024, 16, (5, 11, 17, 23), 0.4, 6e-5, 0.8, 144),
+    'cascade-mask-rcnn_eva02-l_lsj-60k-1536_coco': (1536, 32, tuple(range(2, 24, 3)), 0.4, 5e-5, 0.8, 128),
+}
+
+
+@pytest.mark.parametrize('name', EVA02)
+def test_recipe_of_eva02(name):
+    size, window, blocks, drop_path, rate, decay, batch = EVA02[name]
+    cfg, model = load(f'plain_vit/{name}'), built(f'plain_vit/{name}')
+    assert cfg.model.data_preprocessor.pad_size_divisor == size
+    jitter, = (step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'LargeScaleJitter')
+    resize, = (step for step in cfg.test_dataloader.dataset.pipeline if step.type == 'Resize')
+    assert (jitter.image_size, tuple(resize.scale)) == (size, (size, size))
+    backbone = model.backbone
+    assert backbone.window_size == window and backbone.global_blocks == set(blocks)
+    assert cfg.model.backbone.drop_path_rate == drop_path
+    assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == batch
+    assert (cfg.train_cfg.max_iters, cfg.param_scheduler[0].end) == (60_000, 1000)
+    assert list(cfg.param_scheduler[1].milestones) == [48_000, 54_000]
+    groups = {name: group for group in groups_of(cfg, model) for name in group['param_names']}
+    depth = len(backbone.net.blocks)
+    assert groups['backbone.net.pos_embed']['lr'] == pytest.approx(rate * decay ** (depth + 1))
+    assert groups[f'backbone.net.blocks.{depth - 1}.norm1.weight']['lr'] == pytest.approx(rate * decay)
+    assert groups['roi_head.mask_head.conv_logits.weight']['lr'] == rate
+    assert {group['weight_decay'] for group in groups.values()} == {0.1}
+    assert all(head.reg_class_agnostic for head in model.roi_head.bbox_head)
+
+
+def test_the_largest_is_scored_with_soft_nms():
+    nms = load('plain_vit/cascade-mask-rcnn_eva02-l_lsj-60k-1536_coco').model.test_cfg.rcnn.nms
+    assert (nms.type, nms.method, nms.iou_threshold) == ('soft_nms', 'linear', 0.6)
+
+
+@pytest.mark.parametrize('name', ['mask-rcnn_dinov2-s_lsj-240it_fruits-nuts', 'faster-rcnn_dinov2-s_lsj-240it_bccd'])
+def test_small_data(name):
+    model = built(f'plain_vit/{name}')
+    assert model.roi_head.with_mask == name.startswith('mask')
+    trained = {each.removeprefix('net.blocks.').split('.')[0]
+               for each, p in model.backbone.named_parameters() if p.requires_grad}
+    assert trained == {'8', '9', '10', '11'}
+    assert model.backbone.net.pos_embed.shape == (1, 37 * 37 + 1, 384)  # the official table, whatever the patch size

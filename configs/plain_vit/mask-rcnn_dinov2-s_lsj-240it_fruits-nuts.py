@@ -1,4 +1,4 @@
-"""DINOv2's ViT-S in a Mask R-CNN on a small data set of one's own: an example to copy, for a CPU or one GPU.
+"""DINOv2's ViT-S in a Mask R-CNN on a small custom data set: an example to copy, for a CPU or one GPU.
 
 Change the folder, the files and the class names. This set is
 https://github.com/Tony607/mmdetection_instance_segmentation_demo, split into two annotation files; searched for in

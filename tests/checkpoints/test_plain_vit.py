@@ -76,7 +76,7 @@ def test_registers_of_dinov2_get_no_position(tmp_path):
 
 
 def test_names_of_the_eva02_detector(tmp_path):
-    """A file of the detectron2 fork: EMA weights beside the others are chosen by key."""
+    """A file of the detectron2 fork: EMA weights are chosen by key."""
     model = dict(family='Eva', qkv_fused=False, swiglu_mlp=True, scale_mlp=True, use_rot_pos_emb=True,
                  ref_feat_shape=16, mlp_ratio=8 / 3, img_size=224, patch_size=16)
     options = dict(prefix_tokens='drop', rope_in_windows='restart')

@@ -18,6 +18,7 @@ OURS = ('this project', 'a backbone of this project')  # names of the formats of
 # Weights that identify a backbone of this project by its own names, each in one published format at most.
 _OWN_BACKBONES = (
     {'patch_embed.proj.weight', 'blocks.0.attn.qkv.weight'},  # ViTDet
+    {'net.patch_embed.proj.weight', 'net.cls_token'},  # TimmViTDet
     {'patch_embed.proj.weight', 'blocks.0.layer.proj_up.weight'}, {'blocks.0.layer.proj_up.weight', 'pos_embed'},
     {'patch_embed.norm1.weight', 'levels.0.blocks.0.dcn.mask.weight'},
     {'patch_embed.conv.0.weight', 'network.0.0.norm1.weight'},

@@ -1,4 +1,4 @@
-"""EVA-02-B, Cascade Mask R-CNN, COCO, 60,000 iterations at 1024 pixels (arXiv 2303.11331, appendix; ``eva02_B_coco_bsl``)."""
+"""EVA-02-B, Cascade Mask R-CNN, COCO, 60,000 iterations at 1024 pixels (arXiv 2303.11331; ``eva02_B_coco_bsl``)."""
 
 _base_ = ['../_base_/models/mask-rcnn_sfp.py', '../_base_/models/cascade_rcnn.py', '../_base_/datasets/coco_lsj.py',
           '../_base_/schedules/vitdet_100e.py', '../_base_/runtime.py']

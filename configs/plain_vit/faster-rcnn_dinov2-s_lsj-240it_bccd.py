@@ -1,7 +1,7 @@
 """DINOv2's ViT-S in a Faster R-CNN (boxes only) on blood cells (BCCD).
 
-The data are https://github.com/Shenggan/BCCD_Dataset, as JSON by vitdet convert (configs/yolov5/README.md). Searched for
-in $BCCD_ROOT, else in $VITDET_DATA/bccd (default data/bccd).
+The data are https://github.com/Shenggan/BCCD_Dataset, as JSON by vitdet convert (configs/yolov5/README.md). Searched
+for in $BCCD_ROOT, else in $VITDET_DATA/bccd (default data/bccd).
 """
 
 import os

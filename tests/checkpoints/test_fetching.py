@@ -10,10 +10,11 @@ from mmengine.model import BaseModule
 
 from tests.checkpoints import models
 from tests.utils.file_server import FileServer
+from vitdet_plugin.checkpoints import fetching
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.fetching import local_file, present_file, use_local_files, verify
 from vitdet_plugin.checkpoints.files import load_file
-from vitdet_plugin.checkpoints.published import TABLE
+from vitdet_plugin.checkpoints.published import TABLE, find_published
 from vitdet_plugin.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -157,3 +158,19 @@ def test_two_processes_download_once(server, cache):
     running = [subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     assert {process.communicate()[0].decode().strip() for process in running} == {str(cache / FILE)}
     assert len(server.requests) == 1
+
+
+def test_a_file_in_the_cache_of_huggingface_is_used(tmp_path, monkeypatch):
+    """timm and transformers store files there as snapshots of a revision."""
+    entry = find_published('timm:vit_base_patch16_clip_224.openai')
+    monkeypatch.delenv('HF_HUB_CACHE', raising=False)
+    monkeypatch.setenv('HF_HOME', str(tmp_path))
+    assert fetching._in_cache_of_huggingface(entry) is None
+    folder = tmp_path / 'hub/models--timm--vit_base_patch16_clip_224.openai'
+    (folder / 'refs').mkdir(parents=True)
+    (folder / 'refs/main').write_text('abc\n')
+    assert fetching._in_cache_of_huggingface(entry) is None
+    (folder / 'snapshots/abc').mkdir(parents=True)
+    (folder / 'snapshots/abc/model.safetensors').write_bytes(b'x')
+    assert fetching._in_cache_of_huggingface(entry) == folder / 'snapshots/abc/model.safetensors'
+    assert fetching._in_cache_of_huggingface(find_published('mae_b')) is None

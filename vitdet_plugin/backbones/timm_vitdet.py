@@ -11,7 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
-from timm.layers import RotaryEmbeddingDinoV3, resample_patch_embed
+from timm.layers import resample_patch_embed
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -22,6 +22,7 @@ from vitdet_plugin.layers.timm_blocks import (
     attend_in_windows,
     beit_attention,
     check_block,
+    is_dinov3_rope,
     partition_rope,
     rope_table,
     run_block,
@@ -121,7 +122,7 @@ class TimmViTDet(Backbone):
         self.out_channels = (channels,) * len(self.out_indices)
         self.out_strides = (self.patch_size,) * len(self.out_indices)
         self._remove_unused(final_norm)
-        if isinstance(getattr(self.net, 'rope', None), RotaryEmbeddingDinoV3):
+        if is_dinov3_rope(getattr(self.net, 'rope', None)):
             # published periods are rounded to bfloat16: keep those of the checkpoint instead of computing them again
             self.net.rope.register_buffer('periods', self.net.rope.periods, persistent=True)
         self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import urllib.parse
 from pathlib import Path
@@ -146,10 +145,11 @@ def _download_url(entry: PublishedWeights) -> str:
 
 def _in_cache_of_huggingface(entry: PublishedWeights) -> Path | None:
     """Return the file in the cache of huggingface_hub, which timm uses, if it is there."""
-    place = entry.url.removeprefix('https://huggingface.co/').split('/resolve/main/')
-    with contextlib.suppress(ImportError):
-        if len(place) == 2:
-            from huggingface_hub import try_to_load_from_cache
-            found = try_to_load_from_cache(*place)
-            return Path(found) if isinstance(found, str) else None
-    return None
+    repository, _, name = entry.url.removeprefix('https://huggingface.co/').partition('/resolve/main/')
+    home = Path(os.environ.get('HF_HOME') or '~/.cache/huggingface').expanduser()
+    folder = Path(os.environ.get('HF_HUB_CACHE') or home / 'hub') / f'models--{repository.replace("/", "--")}'
+    revision = folder / 'refs' / 'main'
+    if not name or not revision.is_file():
+        return None
+    path = folder / 'snapshots' / revision.read_text().strip() / name
+    return path if path.is_file() else None

@@ -25,6 +25,7 @@ import contextlib
 from importlib import import_module
 
 from vitdet_plugin.compat.patching import PatchRecord, records
+from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
 _OF_MMDET = ('mmdet_precision', 'image_loading', 'coco_files', 'coco_api', 'resize')
@@ -52,7 +53,11 @@ def install() -> bool:
         versions.require('mmdet.datasets')
         versions.require('mmdet.models')
         for name in _OF_MMDET:
-            _module(name).install()
+            try:
+                _module(name).install()
+            except ModuleNotFoundError as error:  # the patched modules of mmdet import more than mmdet itself
+                raise UserError(f'mmdet needs the package {error.name}, which is not installed: '
+                                f'pip install {error.name}') from error
     for name in _OF_MMENGINE:
         # mmengine.runner imports OpenCV and matplotlib, which a bare environment may lack
         with contextlib.nullcontext() if has_stack else contextlib.suppress(ModuleNotFoundError):

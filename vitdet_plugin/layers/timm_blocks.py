@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import RotaryEmbeddingDinoV3
 from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
@@ -102,6 +101,11 @@ def attend_in_windows(attend: Callable[[Tensor], Tensor], x: Tensor, hw: tuple[i
     return torch.cat([mean, patches], 1)
 
 
+def is_dinov3_rope(rope: Any) -> bool:
+    """Whether a module is timm's rotary embedding of DINOv3, which older versions of timm lack."""
+    return type(rope).__name__ == 'RotaryEmbeddingDinoV3'
+
+
 def rope_table(rope: Any, hw: tuple[int, int]) -> Tensor:
     """Return the rotary embeddings of a grid.
 
@@ -115,8 +119,8 @@ def rope_table(rope: Any, hw: tuple[int, int]) -> Tensor:
     Returns:
         (..., H * W, D), sines, then cosines; for embeddings of each block and head (blocks, heads, H * W, D).
     """
-    own = isinstance(rope, RotaryEmbeddingDinoV3) and rope.normalize_coords == 'separate' and rope.grid_offset == 0 \
-        and rope.grid_indexing == 'ij' and not (rope.training and rope.aug_active)
+    own = is_dinov3_rope(rope) and rope.normalize_coords == 'separate' and rope.grid_offset == 0 and \
+        rope.grid_indexing == 'ij' and not (rope.training and rope.aug_active)
     if not own:
         return rope.get_embed(shape=list(hw))
     periods = rope.periods

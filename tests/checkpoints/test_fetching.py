@@ -9,7 +9,8 @@ import torch
 from mmengine.model import BaseModule
 
 from tests.checkpoints import models
-from tests.utils.file_server import FileServer
+from tests.utils.file_server import FileServer, use_own_caches
+from tests.utils.refusals import refusal
 from vitdet_plugin.checkpoints import fetching
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.fetching import local_file, present_file, use_local_files, verify
@@ -23,10 +24,7 @@ NAME, FILE = 'internimage_t_1k_224', 'internimage_t_1k_224.pth'  # neither check
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    use_own_caches(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path / 'cache'
 
@@ -42,14 +40,6 @@ def server(weights, monkeypatch):
     with FileServer({FILE: weights}) as running:
         monkeypatch.setenv('VITDET_MIRROR', f'{running.url}/')
         yield running
-
-
-def refusal(name):
-    with pytest.raises(UserError) as caught:
-        local_file(name)
-    line = str(caught.value)
-    assert '\n' not in line
-    return line
 
 
 def test_a_name_is_downloaded_once(server, cache, capsys):
@@ -95,14 +85,16 @@ def test_files_that_are_there_need_no_network(where, weights, tmp_path, monkeypa
 def test_without_network(monkeypatch, cache):
     entry = TABLE['mae_b']
     monkeypatch.setenv('VITDET_MIRROR', 'http://127.0.0.1:9')
-    assert refusal('mae_b') == (
+    assert refusal(local_file, 'mae_b') == (
         'mae_b: http://127.0.0.1:9/mae_pretrain_vit_base.pth cannot be downloaded: 127.0.0.1:9 cannot be reached: '
         f'Connection refused; download it by other means and put it at {cache / entry.file_name}')
     assert list(cache.iterdir()) == []
-    assert 'request dinov3_vits16_pretrain_lvd1689m-08c60483.pth on https://ai.meta.com' in refusal('dinov3_s16')
+    line = refusal(local_file, 'dinov3_s16')
+    assert 'request dinov3_vits16_pretrain_lvd1689m-08c60483.pth on https://ai.meta.com' in line
     monkeypatch.setenv('VITDET_CACHE', str(cache / 'a'))
     (cache / 'a').write_text('a file')
-    assert 'cannot be written' in refusal('mae_b') and 'set VITDET_CACHE to another folder' in refusal('mae_b')
+    line = refusal(local_file, 'mae_b')
+    assert 'cannot be written' in line and 'set VITDET_CACHE to another folder' in line
 
 
 def test_unknown_names():
@@ -121,7 +113,7 @@ def test_wrong_files(name, says, server, weights, cache):
         server.files[TABLE[other].file_name] = weights
     server.files[TABLE['vil2_tiny'].file_name] = b'<!DOCTYPE html><html></html>'
     server.files[TABLE['convnext_tiny_22k_224'].file_name] = b'version https://git-lfs.github.com/spec/v1\noid sha256:0'
-    line = refusal(name)
+    line = refusal(local_file, name)
     assert line.startswith(f'{name}: {server.url}/{TABLE[name].file_name} cannot be downloaded: {says}')
     assert list(cache.iterdir()) == []
 
@@ -139,7 +131,7 @@ def test_verify(server, cache, tmp_path):
     sam = cache / TABLE['sam_b'].file_name
     sam.write_bytes(b'half')
     assert verify(TABLE['sam_b']) == (False, f'{sam} has 4 bytes, expected 375042383; delete it and get it again')
-    assert 'has 4 bytes, expected 375042383; delete it' in refusal('sam_b')
+    assert 'has 4 bytes, expected 375042383; delete it' in refusal(local_file, 'sam_b')
     (cache / TABLE['mae_b'].file_name).write_bytes(b'text')
     assert verify(TABLE['mae_b'])[0] is False
 

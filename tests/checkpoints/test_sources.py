@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.checkpoints import models
+from tests.utils.refusals import refusal
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.remote_files import fetch_checkpoint, is_remote
@@ -24,14 +25,6 @@ def path(tmp_path):
     folder.mkdir()
     torch.save(dict(state_dict=models.backbone(1).state_dict()), folder / 'w.pth')
     return folder / 'w.pth'
-
-
-def refusal(name):
-    with pytest.raises(UserError) as caught:
-        load_file(name)
-    line = str(caught.value)
-    assert '\n' not in line
-    return line
 
 
 @pytest.mark.parametrize('name', ['~/w.pth', '$WEIGHTS/w.pth', '${WEIGHTS}/w.pth', 'file://HERE/w.pth',
@@ -49,13 +42,13 @@ def test_local_names(path, name, monkeypatch):
 def test_names_that_are_wrong(path, monkeypatch):
     monkeypatch.chdir(path.parent)
     monkeypatch.delenv('NOWHERE', raising=False)
-    assert 'environment variable NOWHERE is not set' in refusal('$NOWHERE/w.pth')
-    assert f'v.pth does not exist in the current directory {path.parent}' in refusal('v.pth')
+    assert 'environment variable NOWHERE is not set' in refusal(load_file, '$NOWHERE/w.pth')
+    assert f'v.pth does not exist in the current directory {path.parent}' in refusal(load_file, 'v.pth')
     for name in ('hf://a/b', 'gs://a/b.pth', 'timm/vit'):
-        assert ('are not read; download the file' in refusal(name)) == (':' in name)
-    assert 'timm:vit_bas: timm' in (line := refusal('timm:vit_bas')) and 'did you mean' in line
-    assert 'mmengine has no model of this name; close: resnet50' in refusal('torchvision://resnet500')
-    assert 'cannot be read by mmengine' in refusal('s3://bucket/w.pth')
+        assert ('are not read; download the file' in refusal(load_file, name)) == (':' in name)
+    assert 'timm:vit_bas: timm' in (line := refusal(load_file, 'timm:vit_bas')) and 'did you mean' in line
+    assert 'mmengine has no model of this name; close: resnet50' in refusal(load_file, 'torchvision://resnet500')
+    assert 'cannot be read by mmengine' in refusal(load_file, 's3://bucket/w.pth')
 
 
 @pytest.fixture
@@ -79,7 +72,7 @@ def test_urls(server, path, tmp_path):
         assert torch.equal(target.pos_embed, models.backbone(seed).pos_embed)
     path.unlink()
     load_official(models.backbone(2), f'{server}/w.pth')  # from the cache
-    assert 'absent.pth: cannot be downloaded' in refusal(f'{server}/absent.pth')
+    assert 'absent.pth: cannot be downloaded' in refusal(load_file, f'{server}/absent.pth')
     assert sorted(file.name for file in (tmp_path / 'cache/hub/checkpoints').iterdir()) == ['s.safetensors', 'w.pth']
     assert is_remote(f'{server}/w.pth') and not is_remote('file:///w.pth')
 

@@ -2,17 +2,14 @@
 
 import pytest
 
-from tests.utils.file_server import FileServer
+from tests.utils.file_server import FileServer, use_own_caches
 from vitdet_plugin.checkpoints.published import TABLE
 from vitdet_plugin.cli.main import main
 
 
 @pytest.fixture(autouse=True)
 def server(tmp_path, monkeypatch):
-    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    use_own_caches(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     with FileServer({'vil2_tiny16_e800_in1k.th': b'some weights'}) as running:
         monkeypatch.setenv('VITDET_MIRROR', running.url)

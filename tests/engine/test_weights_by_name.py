@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from tests.checkpoints.models import randomize
-from tests.utils.file_server import FileServer
+from tests.utils.file_server import FileServer, use_own_caches
 from vitdet_plugin.checkpoints.published import TABLE
 from vitdet_plugin.engine import preflight as preflight_module
 from vitdet_plugin.engine.inference import find_checkpoint
@@ -26,10 +26,7 @@ def source(tiny_config):
 
 @pytest.fixture
 def server(source, tmp_path, monkeypatch):
-    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    use_own_caches(monkeypatch, tmp_path)
     torch.save(dict(state_dict=source.state_dict()), tmp_path / 'whole.pth')
     torch.save(source.backbone.state_dict(), tmp_path / 'backbone.pth')
     with FileServer({TABLE[NAME].file_name: (tmp_path / 'whole.pth').read_bytes(),

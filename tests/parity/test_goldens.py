@@ -12,7 +12,8 @@ from tests.parity.goldens import Verdict, find_cases, run_case
 from vitdet_plugin.errors import UserError
 
 SHARED = Path(__file__).parents[3] / 'shared/goldens'
-REFERENCE_CASES = [*sorted(SHARED.glob('vitdet_*')), *find_cases(SHARED.with_name('goldens_plain_vit'))]
+REFERENCE_CASES = [*sorted(SHARED.glob('vitdet_*')), *find_cases(SHARED.with_name('goldens_plain_vit')),
+                   *find_cases(SHARED.with_name('goldens_training'))]
 
 
 @pytest.mark.parametrize('path', REFERENCE_CASES, ids=lambda path: path.name)
@@ -25,6 +26,8 @@ def test_reference_cases_exist():
     if not SHARED.is_dir():
         pytest.skip(f'{SHARED} does not exist')
     assert REFERENCE_CASES
+    if SHARED.with_name('goldens_training').is_dir():
+        assert {path.name for path in REFERENCE_CASES} >= {'vitdet_d2_train_mask', 'vitdet_d2_train_cascade'}
 
 
 @pytest.mark.parametrize('changes', [

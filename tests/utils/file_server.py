@@ -7,6 +7,19 @@ import time
 from email.utils import formatdate
 
 
+def ignore_proxies(monkeypatch):
+    """Let requests go to the loopback server, whatever proxies the environment names."""
+    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+
+
+def use_own_caches(monkeypatch, folder):
+    """Download into empty folders below ``folder``, without proxies."""
+    ignore_proxies(monkeypatch)
+    monkeypatch.setenv('VITDET_CACHE', str(folder / 'cache'))
+    monkeypatch.setenv('TORCH_HOME', str(folder / 'torch'))
+
+
 class FileServer:
     """Serves ``files`` (name -> bytes) until it is closed; a context manager.
 

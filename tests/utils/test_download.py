@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.utils.file_server import FileServer
+from tests.utils.file_server import FileServer, ignore_proxies
 from vitdet_plugin.utils.download import DownloadError, download_file, locked, matches_digest
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +18,7 @@ SHA256 = f'sha256:{hashlib.sha256(BODY).hexdigest()}'
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch):
-    for name in ('http_proxy', 'HTTP_PROXY', 'all_proxy', 'ALL_PROXY'):
-        monkeypatch.delenv(name, raising=False)
+    ignore_proxies(monkeypatch)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -321,7 +320,7 @@ def _build(model: str | dict, args: dict[str, Any]) -> Any:
             raise UserError(f'model: family={family!r} is unknown; choose one of {", ".join(_FAMILIES)}')
         create, what = _FAMILIES[family], family
         args = {**spec, **args}
-        accepted = inspect.signature(create).parameters
+        is_beit = family == 'Beit'
     else:
         if not timm.is_model(model):
             similar = timm.list_models(f'*{model.split("_")[-1]}*')[:5] if isinstance(model, str) else []
@@ -331,8 +330,8 @@ def _build(model: str | dict, args: dict[str, Any]) -> Any:
         module = timm.model_entrypoint(model).__module__.rsplit('.', 1)[-1]
         if module not in _MODULES:
             raise _not_plain(what)
-        accepted = inspect.signature(beit.Beit if module == 'beit' else eva.Eva).parameters
-    if 'dynamic_img_size' in accepted:
+        is_beit = module == 'beit'
+    if not is_beit:
         args['dynamic_img_size'] = True  # rotary embeddings for any grid
     try:
         if 'patch_size' in args and 'img_size' not in args:  # the same grid of positions for another patch size

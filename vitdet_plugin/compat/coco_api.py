@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.compat.coco_content import parse_flag
 from vitdet_plugin.compat.patching import Patch
 
 _UPSTREAM = 'mmdet 3.3, onedl-mmdetection 3.5'
@@ -109,7 +110,8 @@ def usable_truth(truth: Any, kind: str) -> Any:
     """
     annotations = truth.dataset.setdefault('annotations', [])
     for each in annotations:
-        each['iscrowd'] = _flag(each.get('iscrowd'))
+        flag = parse_flag(each.get('iscrowd'))
+        each['iscrowd'] = 1 if flag is None else flag
     if kind != 'segm' or all(has_mask(each) for each in annotations):
         return truth
     copied = type(truth)()
@@ -131,10 +133,3 @@ def has_mask(annotation: dict) -> bool:
 def _ignored(annotation: dict) -> dict:
     x, y, w, h = annotation['bbox']
     return {**annotation, 'iscrowd': 1, 'segmentation': [[x, y, x + w, y, x + w, y + h, x, y + h]]}
-
-
-def _flag(value: Any) -> int:
-    """Return 0 or 1 for a number, a boolean or a text."""
-    if isinstance(value, str):
-        return int(value.strip().lower() not in ('', '0', '0.0', 'false', 'no', 'none'))
-    return int(bool(value))

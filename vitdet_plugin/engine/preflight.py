@@ -125,8 +125,9 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
     findings: list[Finding] = []
     classes: list[str] = []
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for path, dataset in leaf_datasets((loader or {}).get('dataset'), f'{split}_dataloader.dataset'):
+        loader = cfg.get(f'{split}_dataloader') or {}
+        leaves = list(leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset'))
+        for path, dataset in leaves:
             check = check_folder_dataset if is_folder_dataset(dataset) else check_dataset
             findings += check(path, dataset, is_training=split == 'train')
             own = dataset_classes(dataset) or (folder_classes(dataset) if is_folder_dataset(dataset) else [])
@@ -136,15 +137,14 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
                                                  f'{listed(own)}; first: {listed(classes)}'))
         evaluators = cfg.get(f'{split}_evaluator') or []
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
-        leaves = list(leaf_datasets((loader or {}).get('dataset'), f'{split}_dataloader.dataset'))
         findings += check_evaluators(split, evaluators, leaves, _selecting(cfg) if split == 'val' else ())
         for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
                 continue
             if not any(os.path.abspath(ann_file) in finding.text for finding in findings):  # not reported yet
-                sets = [dataset for _, dataset in leaf_datasets((loader or {}).get('dataset'), '')]
-                hint = suggest_slash(ann_file, sets) or 'it is usually that of the data set'
+                hint = (suggest_slash(ann_file, [dataset for _, dataset in leaves])
+                        or 'it is usually that of the data set')
                 findings.append(Finding('error', f'{split}_evaluator.ann_file: {os.path.abspath(ann_file)} '
                                                  f'{"is a folder" if os.path.isdir(ann_file) else "does not exist"}; '
                                                  f'{hint}'))

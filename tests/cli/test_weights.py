@@ -1,5 +1,9 @@
 """``vitdet weights``, and names of weights on other command lines."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.utils.file_server import FileServer, use_own_caches
@@ -69,3 +73,15 @@ def test_unknown_names_of_other_commands(words, capsys):
 def test_convert_by_name(capsys):
     assert main(['convert', 'mae_b', 'out.pth']) == 2
     assert 'mae_b: ' in (line := capsys.readouterr().err) and 'the server answered 404' in line
+
+
+@pytest.mark.parametrize('read', [0, 10])
+def test_a_reader_that_ends_early(read):
+    """As in ``vitdet weights list | head``."""
+    process = subprocess.Popen([sys.executable, '-m', 'vitdet_plugin', 'weights', 'list'], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    process.stdout.read(read)
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), errors) == (141, b'')

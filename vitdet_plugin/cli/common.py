@@ -7,6 +7,7 @@ import argparse
 import atexit
 import glob
 import os
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ def _paths(args: argparse.Namespace, name: str) -> list[str]:
 def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | None]) -> int:
     """Run ``action(args)``; a ``UserError`` becomes one ``error:`` line and status 2.
 
-    With ``VITDET_DEBUG=1`` the traceback is shown instead.
+    With ``VITDET_DEBUG=1`` the traceback is shown instead. If the reader of the output ends early, the status is 141.
 
     Args:
         args: Parsed arguments; input files that they name are checked first.
@@ -141,7 +142,13 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
     from vitdet_plugin.errors import UserError
     try:
         check_inputs(args)
-        return action(args) or 0
+        status = action(args) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        if not _is_output_closed():
+            raise
+        return 141  # as a process that SIGPIPE ends
     except UserError as error:
         if os.environ.get('VITDET_DEBUG') == '1':
             raise
@@ -157,6 +164,17 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
         if is_first_rank():
             print(str(interrupt) or 'stopped', file=sys.stderr, flush=True)
         return getattr(interrupt, 'status', 130)
+
+
+def _is_output_closed() -> bool:
+    """Whether the reader of the output, such as ``head``, has ended; the rest of the output is then discarded."""
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return closed
 
 
 def leave(status: int) -> NoReturn:

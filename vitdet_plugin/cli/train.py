@@ -29,6 +29,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms only')
     parser.add_argument('--eval', nargs='*', metavar='METRIC',
                         help='after training, evaluate the best (or else the last) checkpoint on the test split')
+    parser.add_argument('--val-loss', action='store_true', help='compute the loss on the validation set too')
+    parser.add_argument('--patience', type=int, metavar='N',
+                        help='stop after N evaluations in a row without an improvement')
     parser.add_argument('--no-validate', action='store_true', help='no evaluation during training')
     return parser
 
@@ -59,6 +62,6 @@ def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import train
     train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from,
           weights=args.weights, amp=args.amp, seed=args.seed, deterministic=args.deterministic,
-          auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, eval=args.eval,
-          cfg_options=args.cfg_options, launcher=args.launcher, local_rank=args.local_rank,
-          skip_preflight=args.skip_preflight)
+          auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, val_loss=args.val_loss,
+          patience=args.patience, eval=args.eval, cfg_options=args.cfg_options, launcher=args.launcher,
+          local_rank=args.local_rank, skip_preflight=args.skip_preflight)

@@ -99,9 +99,8 @@ def test_sam_in_vitdet(tmp_path):
     state = {'vision_encoder.neck.conv1.weight': torch.zeros(1), 'prompt_encoder.no_mask_embed.weight': torch.zeros(1),
              'shared_image_embedding.positional_embedding': torch.zeros(1)}
     for name, value in source.state_dict().items():
-        for ours, theirs in (('patch_embed.proj', 'patch_embed.projection'), ('blocks', 'layers'), ('mlp.fc', 'mlp.lin'),
-                             ('.norm', '.layer_norm')):
-            name = name.replace(ours, theirs)
+        name = name.replace('patch_embed.proj', 'patch_embed.projection').replace('blocks', 'layers')
+        name = name.replace('mlp.fc', 'mlp.lin').replace('.norm', '.layer_norm')
         state[f'vision_encoder.{name}'] = value.contiguous()
     save_file(state, tmp_path / 'model.safetensors')
     report = load_official(target, tmp_path / 'model.safetensors', allow_missing=False)

@@ -89,9 +89,9 @@ def _rename_gated_mlp(block: dict[str, Tensor], is_dinov3: bool) -> None:
     has_gate = 'mlp.gate_proj.weight' in block
     for end in ('weight', 'bias'):
         gate, up, down = (block.pop(f'mlp.{part}_proj.{end}', None) for part in ('gate', 'up', 'down'))
-        if up is None or down is None:
+        if up is None or down is None or has_gate and gate is None:
             continue
-        if not has_gate:
+        if gate is None:
             block |= {f'mlp.fc1.{end}': up, f'mlp.fc2.{end}': down}
         elif is_dinov3:
             block |= {f'mlp.w1.{end}': gate, f'mlp.w2.{end}': up, f'mlp.w3.{end}': down}

@@ -19,6 +19,7 @@ from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
 from vitdet_plugin.engine.stopping import Stopped
 from vitdet_plugin.engine.test import set_metrics
+from vitdet_plugin.engine.train_choices import add_hooks, select_images
 from vitdet_plugin.errors import Interrupted, UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
@@ -39,6 +40,8 @@ class TrainOptions(SessionOptions):
     validate: bool = True
     val_loss: bool = False
     patience: int | None = None
+    balance_classes: float | None = None
+    background: str | None = None
     eval: Sequence[str] | None = None
 
 
@@ -112,7 +115,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         randomness.setdefault('seed', None)
         cfg.randomness = randomness
-    _add_hooks(cfg, options)
+    add_hooks(cfg, options.val_loss, options.patience, options.validate)
+    select_images(cfg, options.balance_classes, options.background)
     if not options.validate:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     if options.eval is not None:
@@ -123,21 +127,6 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     if not resume and cfg.get('resume'):  # as in mmengine: from load_from, or else from the work directory
         resume = cfg.get('load_from') or True
     return apply_resume(cfg, 'auto' if resume is True else str(resume) if resume else None)
-
-
-def _add_hooks(cfg: Config, options: TrainOptions) -> None:
-    """Add the hooks of ``val_loss`` and ``patience``, which need an evaluation during the training."""
-    wanted = [('--val-loss', dict(type='ValidationLossHook'))] if options.val_loss else []
-    if options.patience is not None:
-        if options.patience < 1:
-            raise UserError(f'--patience {options.patience}: must be at least 1')
-        wanted.append(('--patience', dict(type='PatienceHook', patience=options.patience)))
-    for option, hook in wanted:
-        if not options.validate or cfg.get('val_dataloader') is None:
-            raise UserError(f'{option} needs an evaluation during the training; remove --no-validate, or add '
-                            'val_dataloader, val_cfg and val_evaluator to the config')
-        others = [each for each in cfg.get('custom_hooks') or () if each.get('type') != hook['type']]
-        cfg.custom_hooks = [*others, hook]
 
 
 def use_weights(cfg: Config, options: TrainOptions) -> None:

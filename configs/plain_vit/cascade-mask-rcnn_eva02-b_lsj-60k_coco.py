@@ -1,22 +1,12 @@
 """EVA-02-B, Cascade Mask R-CNN, COCO, 60,000 iterations at 1024 pixels (arXiv 2303.11331; ``eva02_B_coco_bsl``)."""
 
-_base_ = ['../_base_/models/mask-rcnn_sfp.py', '../_base_/models/cascade_rcnn.py', '../_base_/datasets/coco_lsj.py',
-          '../_base_/schedules/vitdet_100e.py', '../_base_/runtime.py']
+_base_ = ['../_base_/models/mask-rcnn_sfp.py', '../_base_/models/cascade_rcnn.py', '../_base_/models/eva02.py',
+          '../_base_/datasets/coco_lsj.py', '../_base_/schedules/vitdet_100e.py', '../_base_/runtime.py']
 
 model = dict(
     _base_.cascade_model,
     data_preprocessor=dict(pad_size_divisor=_base_.image_size),
-    backbone=dict(
-        type='TimmViTDet',
-        model='eva02_base_patch14_224',
-        patch_size=16,
-        img_size=224,  # table of absolute positions: 14 x 14
-        positions='bicubic',
-        prefix_tokens='drop',
-        rope_in_windows='restart',  # every window has the rotary embeddings of a grid of its size
-        window_size=16,  # blocks 2, 5, 8, 11 are global
-        drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint='eva02_b_pt_in21k_p14to16')),
+    backbone=_base_.eva02_base,
     neck=dict(in_channels=768))
 
 # 60,000 it x 128 images; the learning rate x 0.1 after 80 % and again after 90 %

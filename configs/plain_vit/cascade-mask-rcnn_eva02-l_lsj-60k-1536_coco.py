@@ -8,9 +8,8 @@ resize = dict(_base_.resize, scale=(image_size, image_size))
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=image_size),
-    backbone=dict(window_size=32, global_block_indexes=[2, 5, 8, 11, 14, 17, 20, 23]),
-    # soft-NMS of each class with linear decay, as the published figures
-    test_cfg=dict(rcnn=dict(nms=dict(type='soft_nms', iou_threshold=0.6, method='linear'))))
+    backbone=dict(window_size=32, global_block_indexes=_base_.eight_global_blocks),
+    test_cfg=dict(rcnn=_base_.soft_nms_and_maskness))
 
 batch = 128
 train_pipeline = [_base_.load_image, _base_.load_annotations, jitter, _base_.pack_train]

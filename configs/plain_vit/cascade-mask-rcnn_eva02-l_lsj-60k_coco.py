@@ -2,13 +2,7 @@
 
 _base_ = 'cascade-mask-rcnn_eva02-b_lsj-60k_coco.py'
 
-model = dict(
-    backbone=dict(
-        model='eva02_large_patch14_224',  # blocks 5, 11, 17, 23 are global
-        drop_path_rate=0.4,
-        with_cp=True,
-        init_cfg=dict(checkpoint='eva02_l_pt_m38m_p14to16')),
-    neck=dict(in_channels=1024))
+model = dict(backbone=_base_.eva02_large, neck=dict(in_channels=1024))
 
 batch = 144
 train_dataloader = dict(batch_size=18)  # 8 GPUs x 18 images

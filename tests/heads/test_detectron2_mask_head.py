@@ -9,7 +9,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from vitdet_plugin.heads.detectron2_mask_head import Detectron2MaskHead, polygons_in_boxes
+from vitdet_plugin.heads.detectron2_mask_head import Detectron2MaskHead, maskness, polygons_in_boxes
 
 CFG = ConfigDict(mask_size=28)
 
@@ -76,3 +76,33 @@ def test_sizes_with_two_numbers():
     drawn = polygons_in_boxes(PolygonMasks([[rectangle(0, 0, 2, 4)]], 8, 8), np.array([[0, 0, 4, 4]], np.float32), [0],
                               (10, 20))
     assert drawn.shape == (1, 10, 20) and drawn[0, :, :10].all() and not drawn[0, :, 10:].any()
+
+
+def test_maskness_is_the_mean_probability_inside():
+    probabilities = torch.full((3, 4, 4), 0.2)
+    probabilities[0, :2] = 0.9
+    probabilities[1, 0, 0], probabilities[1, 0, 1] = 0.6, 0.8
+    assert maskness(probabilities.logit()).tolist() == pytest.approx([0.9, 0.7, 0.0])
+    assert maskness(probabilities.logit(), 0.1)[2].item() == pytest.approx(0.2)
+
+
+def predicted(class_agnostic=False, **test_cfg):
+    head = Detectron2MaskHead(num_convs=1, in_channels=4, conv_out_channels=4, num_classes=2,
+                              class_agnostic=class_agnostic)
+    logits = torch.full((2, 1 if class_agnostic else 2, 28, 28), -9.0)
+    logits[0, 0], logits[1, -1] = torch.tensor(0.8).logit(), torch.tensor(0.6).logit()
+    images = [InstanceData(bboxes=torch.tensor([[2.0, 2, 20, 20], [8.0, 0, 30, 9]]), scores=torch.tensor([0.5, 0.9]),
+                           labels=torch.tensor([0, 1])),
+              InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long())]
+    meta = dict(ori_shape=(32, 32), img_shape=(32, 32), scale_factor=(1.0, 1.0))
+    return head.predict_by_feat((logits, logits[:0]), images, [meta, meta],
+                                ConfigDict(mask_thr_binary=0.5, **test_cfg), rescale=True)
+
+
+@pytest.mark.parametrize('class_agnostic', [False, True])
+def test_maskness_changes_the_scores_of_masks_only(class_agnostic):
+    found, empty = predicted(class_agnostic, maskness_thr=0.5)
+    assert found.mask_scores.tolist() == pytest.approx([0.5 * 0.8, 0.9 * 0.6])
+    assert found.scores.tolist() == pytest.approx([0.5, 0.9]) and found.masks.any((1, 2)).all()
+    assert empty.mask_scores.shape == (0,) and empty.masks.shape == (0, 32, 32)
+    assert 'mask_scores' not in predicted(class_agnostic)[0]

@@ -39,8 +39,10 @@ class TrainResult:
 def train(config: str | Path | Config, *, work_dir: str | Path | None = None, resume: bool | str | Path = False,
           load_from: str | Path | None = None, weights: str | Path | None = None, amp: bool | str | None = None,
           seed: int | None = None, deterministic: bool = False, auto_scale_lr: bool = False, validate: bool = True,
-          eval: str | Sequence[str] | None = None, cfg_options: Mapping[str, Any] | Sequence[str] = (),
-          launcher: str | None = None, local_rank: int | None = None, skip_preflight: bool = False) -> TrainResult:
+          val_loss: bool = False, patience: int | None = None, balance_classes: float | None = None,
+          background: str | None = None, eval: str | Sequence[str] | None = None,
+          cfg_options: Mapping[str, Any] | Sequence[str] = (), launcher: str | None = None,
+          local_rank: int | None = None, skip_preflight: bool = False) -> TrainResult:
     """Train a detector or classifier. The options are those of ``vitdet train``.
 
     Args:
@@ -59,6 +61,12 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
         deterministic: Whether to use deterministic algorithms only.
         auto_scale_lr: Whether to scale the learning rate by batch size / ``auto_scale_lr.base_batch_size``.
         validate: Whether to evaluate during training.
+        val_loss: Whether to compute the loss on the validation set too, as the metric ``val_loss``.
+        patience: Stop after this number of evaluations in a row without an improvement.
+        balance_classes: Draw images of rare classes more often, with this power (0 to 1) of their rarity; see
+            ``ClassBalancedSampler``.
+        background: ``'keep'`` or ``'drop'`` images without objects in the training set of a detector; by default as
+            the config says.
         eval: Metrics to evaluate on the test split after training, with the best checkpoint or else the last; an empty
             list for those of the config.
         cfg_options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
@@ -75,7 +83,8 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
     """
     options = TrainOptions(
         work_dir=work_dir, resume=resume, load_from=load_from, weights=weights, amp=amp, seed=seed,
-        deterministic=deterministic, auto_scale_lr=auto_scale_lr, validate=validate, eval=_names(eval),
+        deterministic=deterministic, auto_scale_lr=auto_scale_lr, validate=validate, val_loss=val_loss,
+        patience=patience, balance_classes=balance_classes, background=background, eval=_names(eval),
         cfg_options=cfg_options, launcher=launcher, local_rank=local_rank, skip_preflight=skip_preflight)
     with restored_process_state():
         return _result(run_training(config, options))

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.checkpoints.eva02 import EVA02_DETECTRON2
 from vitdet_plugin.checkpoints.formats import Conversion, show_names
+from vitdet_plugin.checkpoints.hugging_face import to_official_names
 from vitdet_plugin.checkpoints.prefixes import strip_wrappers, without_prefixes
-from vitdet_plugin.checkpoints.recognition import Recognized, recognize
+from vitdet_plugin.checkpoints.recognition import HUGGING_FACE, Recognized, recognize
 from vitdet_plugin.errors import UserError
 
 _NET = 'backbone.net.'
@@ -27,7 +28,8 @@ def recognize_plain_vit(state: dict[str, Tensor], backbone: TimmViTDet, names_he
     """Rename the weights of a plain ViT, or of a detector with one, to those of a whole detector.
 
     Args:
-        state: Weights in the names of this project, of timm, of an official file or of EVA-02's detectors.
+        state: Weights in the names of this project, of timm, of an official file, of transformers or of EVA-02's
+            detectors.
         backbone: Backbone that receives them.
         names_here: State-dict names of the model, with ``backbone.`` in front of those of the backbone.
         source: File name for messages.
@@ -41,6 +43,8 @@ def recognize_plain_vit(state: dict[str, Tensor], backbone: TimmViTDet, names_he
         return recognize(state, names_here, source, EVA02_DETECTRON2.name)
     if is_own:
         return recognize(state, names_here, source)
+    if (renamed := to_official_names(state)) is not None:
+        state = renamed
     found = [each for prefix, names in without_prefixes(state) if (each := _convert(names, backbone, prefix))]
     if not found:
         names = ', '.join(sorted(state)[:4])
@@ -49,6 +53,7 @@ def recognize_plain_vit(state: dict[str, Tensor], backbone: TimmViTDet, names_he
     best = max(found, key=lambda each: len(each.conversion.state))  # the first, with the shortest prefix, of equal ones
     left = [name for name in state if not name.startswith(best.prefix)]
     best.conversion.dropped.update(dict.fromkeys(left, f"not under '{best.prefix}'"))
+    best.name += HUGGING_FACE if renamed is not None else ''
     return best
 
 

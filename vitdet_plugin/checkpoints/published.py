@@ -143,9 +143,10 @@ def _vitdet_detectors() -> list[PublishedWeights]:
             name, f'https://dl.fbaipublicfiles.com/detectron2/ViTDet/{path}.pkl', 'Apache-2.0 (code)', f'config {name}',
             'https://arxiv.org/abs/2203.16527'))
     base = 'https://huggingface.co/Yuxin-CV/EVA-02/resolve/main/eva02'
-    for stem in _EVA02_DETECTORS:
+    for stem, config in _EVA02_DETECTORS.items():
         entries.append(PublishedWeights(
-            stem.lower(), f'{base}/det/{stem}.pth', 'MIT', f'EVA-02-{stem[6]} as Cascade Mask R-CNN',
+            stem.lower(), f'{base}/det/{stem}.pth', 'MIT',
+            f'config cascade-mask-rcnn_eva02-{config}' if config else f'EVA-02-{stem[6]} as Cascade Mask R-CNN',
             eva_paper, unconfirmed=stem == 'eva02_L_lvis_bsl'))  # a later README links another file
     for stem in ('eva02_B_pt_in21k_p14to16', 'eva02_L_pt_in21k_p14to16', 'eva02_L_pt_m38m_p14to16'):
         entries.append(PublishedWeights(
@@ -216,11 +217,14 @@ _DETECTRON2 = (
     'LVIS/cascade_mask_rcnn_vitdet_l/329042206/model_final_3e81c2',
     'LVIS/cascade_mask_rcnn_vitdet_h/332552778/model_final_11bbb7',
 )
-_EVA02_DETECTORS = (
-    'eva02_B_coco_bsl', 'eva02_L_coco_bsl', 'eva02_B_coco_sys', 'eva02_L_coco_sys', 'eva02_L_coco_det_sys_o365',
-    'eva02_L_coco_seg_sys_o365', 'eva02_B_lvis_bsl', 'eva02_L_lvis_bsl', 'eva02_L_lvis_sys', 'eva02_L_lvis_sys_o365',
-    'eva02_L_m38m_to_o365', 'eva02_L_in21k_to_o365',
-)
+_EVA02_DETECTORS = {  # the config that reads each file; none for Objects365 (365 classes)
+    'eva02_B_coco_bsl': 'b_lsj-60k_coco', 'eva02_L_coco_bsl': 'l_lsj-60k_coco',
+    'eva02_B_coco_sys': 'b_lsj-60k-1536_coco', 'eva02_L_coco_sys': 'l_lsj-60k-1536_coco',
+    'eva02_L_coco_det_sys_o365': 'l_lsj-40k-1536-o365_coco', 'eva02_L_coco_seg_sys_o365': 'l_lsj-40k-1536-o365_coco',
+    'eva02_B_lvis_bsl': 'b_lsj-50k_lvis', 'eva02_L_lvis_bsl': 'l_lsj-40k_lvis',
+    'eva02_L_lvis_sys': 'l_lsj-40k-1536_lvis', 'eva02_L_lvis_sys_o365': 'l_lsj-70k-1536-o365_lvis',
+    'eva02_L_m38m_to_o365': '', 'eva02_L_in21k_to_o365': '',
+}
 _INTERN_PAPER = 'https://arxiv.org/abs/2211.05778'
 _INTERNIMAGE = ('internimage_t_1k_224', 'internimage_s_1k_224', 'internimage_b_1k_224', 'internimage_l_22k_192to384',
                 'internimage_xl_22k_192to384', 'internimage_l_22kto1k_384', 'internimage_xl_22kto1k_384')

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from vitdet_plugin import checkpoints
 from vitdet_plugin.checkpoints.formats import Conversion, Format, find_format, show_names
+from vitdet_plugin.checkpoints.hugging_face import to_official_names
 from vitdet_plugin.checkpoints.prefixes import strip_wrappers, without_prefixes
 from vitdet_plugin.errors import UserError
 
+HUGGING_FACE = ", in Hugging Face's names"
 OURS = ('this project', 'a backbone of this project')  # names of the formats of this project's files
 # Weights that identify a backbone of this project by its own names, each in one published format at most.
 _OWN_BACKBONES = (
@@ -82,6 +84,10 @@ def recognize(state: dict[str, Tensor], names_here: Set[str], source: str, form:
             known = ', '.join(repr(each.name) for each in formats)
             raise UserError(f'format {form!r} is unknown; choose one of {known}')
         return Recognized(form, _BY_NAME, chosen.convert(state))
+    if (renamed := to_official_names(state)) is not None:
+        converted = recognize(renamed, names_here, source)
+        converted.name += HUGGING_FACE
+        return converted
     found: list[Recognized] = []
     for prefix, names in without_prefixes(state):
         try:

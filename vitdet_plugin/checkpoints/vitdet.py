@@ -136,4 +136,20 @@ HUGGING_FACE = Format(
     ],
 )
 
-FORMATS = [DETECTRON2, MMDET_PROJECT, EASYCV, EASYCV_V1, SAM, TIMM_SAM, HUGGING_FACE, MAE]
+_HF_SAM = r'(?:model\.)?(?:vision_encoder\.)'
+HUGGING_FACE_SAM = Format(
+    "Hugging Face's SAM",
+    keys=('*vision_encoder.layers.0.mlp.lin1.weight',),
+    rules=[
+        (_HF_SAM + r'pos_embed', 'backbone.pos_embed'),
+        (_HF_SAM + r'patch_embed\.projection\.(weight|bias)', r'backbone.patch_embed.proj.\1'),
+        (_HF_SAM + r'layers\.(\d+)\.layer_norm([12])\.(.*)', r'backbone.blocks.\1.norm\2.\3'),
+        (_HF_SAM + r'layers\.(\d+)\.mlp\.lin([12])\.(.*)', r'backbone.blocks.\1.mlp.fc\2.\3'),
+        (_HF_SAM + r'layers\.(\d+)\.(attn\..*)', r'backbone.blocks.\1.\2'),
+        (_HF_SAM + r'neck\..*', Drop("SAM's own neck")),
+        (r'(?:model\.)?(shared_image_embedding|prompt_encoder|mask_decoder)\..*',
+         Drop("SAM's prompt encoder and mask decoder")),
+    ],
+)
+
+FORMATS = [DETECTRON2, MMDET_PROJECT, EASYCV, EASYCV_V1, SAM, TIMM_SAM, HUGGING_FACE, HUGGING_FACE_SAM, MAE]

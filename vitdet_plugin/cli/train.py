@@ -29,6 +29,14 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--deterministic', action='store_true', help='use deterministic algorithms only')
     parser.add_argument('--eval', nargs='*', metavar='METRIC',
                         help='after training, evaluate the best (or else the last) checkpoint on the test split')
+    parser.add_argument('--val-loss', action='store_true', help='compute the loss on the validation set too')
+    parser.add_argument('--patience', type=int, metavar='N',
+                        help='stop after N evaluations in a row without an improvement')
+    parser.add_argument('--balance-classes', type=_power, nargs='?', const=0.5, metavar='POWER',
+                        help='draw images of rare classes more often: 1 for all classes equally often, 0.5 (default '
+                             'without a value) in between')
+    parser.add_argument('--background', choices=('keep', 'drop'),
+                        help='images without objects in the training set of a detector (default: as in the config)')
     parser.add_argument('--no-validate', action='store_true', help='no evaluation during training')
     return parser
 
@@ -39,7 +47,20 @@ def parse_args(argv: Sequence[str] | None = None, prog: str | None = None) -> ar
         '--amp': lambda word: word in ('auto', 'fp16', 'bf16'),
         '--resume': _is_checkpoint,
         '--resume-from': _is_checkpoint,
+        '--balance-classes': _is_number,
     })
+
+
+def _power(word: str) -> float:
+    return 0.5 if word == 'auto' else float(word)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_checkpoint(word: str) -> bool:
@@ -59,6 +80,7 @@ def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import train
     train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from,
           weights=args.weights, amp=args.amp, seed=args.seed, deterministic=args.deterministic,
-          auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, eval=args.eval,
+          auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, val_loss=args.val_loss,
+          patience=args.patience, balance_classes=args.balance_classes, background=args.background, eval=args.eval,
           cfg_options=args.cfg_options, launcher=args.launcher, local_rank=args.local_rank,
           skip_preflight=args.skip_preflight)

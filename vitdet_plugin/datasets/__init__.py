@@ -7,6 +7,6 @@ converters ``from_voc`` and ``from_yolo`` to COCO, ``from_coco`` back; ``convers
 checks     ``checks`` (annotations, images and class folders, before a run or for a whole data set)
 statistics ``set_stats`` (classes, sizes, duplicates), ``pixel_stats`` (mean and standard deviation)
 splits     ``split``
-registered ``lvis``, ``rectangle_batches``, ``token_labels``
+registered ``lvis``, ``rectangle_batches``, ``class_balanced_sampler``, ``token_labels``
 ========== ==================================================================================
 """

@@ -23,7 +23,7 @@ from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
 _COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
-_TRAINING_HOOKS = ('EarlyStoppingHook',)  # these require a training loop
+_TRAINING_HOOKS = ('EarlyStoppingHook', 'PatienceHook', 'ValidationLossHook')  # these require a training loop
 _AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
 _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 

@@ -19,6 +19,7 @@ from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
 from vitdet_plugin.engine.stopping import Stopped
 from vitdet_plugin.engine.test import set_metrics
+from vitdet_plugin.engine.train_choices import add_hooks, select_images
 from vitdet_plugin.errors import Interrupted, UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
@@ -37,6 +38,10 @@ class TrainOptions(SessionOptions):
     deterministic: bool = False
     auto_scale_lr: bool = False
     validate: bool = True
+    val_loss: bool = False
+    patience: int | None = None
+    balance_classes: float | None = None
+    background: str | None = None
     eval: Sequence[str] | None = None
 
 
@@ -110,6 +115,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         randomness.setdefault('seed', None)
         cfg.randomness = randomness
+    add_hooks(cfg, options.val_loss, options.patience, options.validate)
+    select_images(cfg, options.balance_classes, options.background)
     if not options.validate:
         cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     if options.eval is not None:

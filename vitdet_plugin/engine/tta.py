@@ -36,8 +36,10 @@ class FlipTTAModel(BaseTTAModel):
         if len(found):
             scored, keep = batched_nms(found.bboxes, found.scores, found.labels, self.nms)
             keep = keep[:self.max_per_img]
-            found = found[keep]
-            found.scores = scored[:len(keep), 4]  # soft NMS changes scores
+            found, scores = found[keep], scored[:len(keep), 4]  # soft NMS changes scores
+            if 'mask_scores' in found:
+                found.mask_scores = found.mask_scores * scores / found.scores.clamp(min=1e-12)
+            found.scores = scores
         merged = views[0]
         merged.pred_instances = found
         return merged

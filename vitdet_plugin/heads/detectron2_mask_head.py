@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pycocotools.mask
@@ -20,11 +21,13 @@ SMALLEST_SIDE = 0.1  # pixels; detectron2's limit for the scale of a mask
 
 @MODELS.register_module()
 class Detectron2MaskHead(FCNMaskHead):
-    """mmdet's ``FCNMaskHead`` with two details of detectron2.
+    """mmdet's ``FCNMaskHead`` with two details of detectron2 and an option of EVA-02's detectors.
 
     - The last convolution starts with a standard deviation of 0.001 instead of (2 / ``num_classes``) ** 0.5.
     - Masks given as polygons are scaled to the real size of the box from 0.1 pixel on. mmdet treats boxes below one
       pixel as one pixel wide, so their targets are nearly empty.
+    - With ``maskness_thr`` in ``test_cfg.rcnn``, the results have ``mask_scores``: the score of the box times the
+      :func:`maskness` of the mask. Metrics use them for masks; boxes keep their scores.
     """
 
     def init_weights(self) -> None:
@@ -45,6 +48,36 @@ class Detectron2MaskHead(FCNMaskHead):
             else:
                 targets.append(mask_target([boxes], [matched], [masks], rcnn_train_cfg))
         return torch.cat(targets)
+
+    def predict_by_feat(self, mask_preds: tuple[Tensor, ...], results_list: list[InstanceData],
+                        batch_img_metas: list[dict], rcnn_test_cfg: ConfigDict, *args: Any,
+                        **kwargs: Any) -> list[InstanceData]:
+        """Add ``masks`` (n, H, W), and ``mask_scores`` (n,) with ``maskness_thr``, to the results of every image."""
+        results_list = super().predict_by_feat(mask_preds, results_list, batch_img_metas, rcnn_test_cfg, *args,
+                                               **kwargs)
+        threshold = rcnn_test_cfg.get('maskness_thr')
+        if threshold is not None:
+            for logits, found in zip(mask_preds, results_list, strict=True):
+                found.mask_scores = found.scores
+                if len(found):
+                    chosen = logits[:, 0] if self.class_agnostic else logits[range(len(found)), found.labels]
+                    found.mask_scores = found.scores * maskness(chosen, threshold)
+        return results_list
+
+
+def maskness(logits: Tensor, threshold: float = 0.5) -> Tensor:
+    """Return the mean probability of the pixels that belong to a mask (SOLO, arXiv 1912.04488, section 4).
+
+    Args:
+        logits: (n, height, width).
+        threshold: Pixels with a higher probability belong to the mask.
+
+    Returns:
+        (n,); 0 for a mask without pixels.
+    """
+    probabilities = logits.float().sigmoid()
+    inside = probabilities > threshold
+    return (probabilities * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
 
 
 def polygons_in_boxes(masks: PolygonMasks, boxes: np.ndarray, indices: Sequence[int],

@@ -48,6 +48,8 @@ def read_scalars(log: str | Path) -> Run:
             for name, value in scalars.items():
                 if is_training and 'loss' in name:
                     losses.setdefault(name, {})[iteration] = value
+                elif not is_training and name.startswith('val_') and 'loss' in name:
+                    losses.setdefault(name, {})[iteration] = value
                 elif not is_training and value != -1 and ('/' in name or 'mAP' in name or name.startswith('AP')):
                     metrics.setdefault(name.split('/', 1)[-1], {})[iteration] = value
     if not losses and not metrics:
@@ -136,8 +138,13 @@ def _compare(panels: dict, runs: dict[str, Run]) -> None:
 
 
 def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:
-    for name in sorted(losses, key=lambda name: (name != 'loss', -losses[name][0, 1])):
+    for name in sorted(losses, key=lambda name: (name not in ('loss', 'val_loss'), -losses[name][0, 1])):
         curve, total = losses[name], name == 'loss'
+        if name.startswith('val_'):
+            if name == 'val_loss':
+                axes.plot(curve[:, 0], curve[:, 1], label='total, validation', color='black', linestyle='--',
+                          marker='o', markersize=3.5, linewidth=1.6)
+            continue
         label = 'total' if total else name.removeprefix('loss_').replace('.loss_', '.')
         line, = axes.plot(curve[:, 0], _smoothed(curve[:, 1]), label=label, linewidth=2.2 if total else 1.3,
                           color='black' if total else None)

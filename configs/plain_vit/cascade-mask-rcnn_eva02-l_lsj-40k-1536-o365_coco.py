@@ -1,0 +1,23 @@
+"""EVA-02-L from Objects365, Cascade Mask R-CNN, COCO, 40,000 iterations at 1536 pixels (``eva02_L_coco_det_sys_o365``).
+
+The published files hold averaged weights under ``model_ema``, which are read. ``eva02_L_coco_seg_sys_o365`` is a later
+checkpoint of the same training with better masks.
+"""
+
+_base_ = 'cascade-mask-rcnn_eva02-l_lsj-60k-1536_coco.py'
+
+model = dict(
+    backbone=dict(
+        window_size=16,
+        drop_path_rate=0.3,
+        init_cfg=dict(checkpoint='eva02_l_m38m_to_o365')),  # only its backbone; use load_from for all of it
+    test_cfg=dict(rcnn=dict(score_thr=0.0)))
+
+# 40,000 it x 64 images, constant learning rate
+batch, max_iters, warmup = 64, 40_000, 400
+train_dataloader = dict(batch_size=8)  # 8 GPUs x 8 images
+optim_wrapper = dict(optimizer=dict(lr=4e-5))
+auto_scale_lr = dict(base_batch_size=batch)
+param_scheduler = [dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup)]
+train_cfg = dict(max_iters=max_iters)
+custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4, update_buffers=True)]

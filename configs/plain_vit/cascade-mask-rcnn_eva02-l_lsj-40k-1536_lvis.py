@@ -1,0 +1,18 @@
+"""EVA-02-L, Cascade Mask R-CNN, LVIS, 40,000 iterations at 1536 pixels, 8 global blocks (``eva02_L_lvis_sys``)."""
+
+_base_ = 'cascade-mask-rcnn_eva02-l_lsj-40k_lvis.py'
+
+image_size = 1536
+jitter = dict(_base_.jitter, image_size=image_size)
+resize = dict(_base_.resize, scale=(image_size, image_size))
+
+model = dict(
+    data_preprocessor=dict(pad_size_divisor=image_size),
+    backbone=dict(window_size=32, global_block_indexes=_base_.eight_global_blocks),
+    test_cfg=dict(rcnn=_base_.soft_nms_and_maskness))
+
+train_pipeline = [_base_.load_image, _base_.load_annotations, jitter, _base_.pack_train]
+test_pipeline = [_base_.load_image, resize, _base_.pack_test]
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

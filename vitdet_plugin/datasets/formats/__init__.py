@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    from vitdet_plugin.datasets.formats import coco
+    from vitdet_plugin.datasets.formats import coco, yolo
     return (
         coco.FORMAT,
+        yolo.FORMAT,
     )
 
 

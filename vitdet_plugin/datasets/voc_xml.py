@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax import ContentHandler, SAXParseException
 
+from vitdet_plugin.utils.text_files import decode_any
+
 _DECLARATION = re.compile(r'^\s*<\?xml\b[^>]*?\?>')
 _ENCODING = re.compile(rb'^\s*<\?xml\b[^>]*?\bencoding\s*=\s*["\']([A-Za-z0-9._-]+)["\']')
 
@@ -55,8 +57,12 @@ class _TreeBuilder(ContentHandler):
         self._open.pop()
 
 
-def read_xml(path: Path) -> Node:
+def read_xml(path: Path, guess_encoding: bool = False) -> Node:
     """Return the root of an XML file; entities and external references are refused.
+
+    Args:
+        path: The file.
+        guess_encoding: Read a file that is not in the encoding it declares as UTF-16, GBK or Latin-1.
 
     Raises:
         ValueError: With the arguments ``(line or None, reason)``.
@@ -67,7 +73,16 @@ def read_xml(path: Path) -> Node:
     if not content.strip():
         raise ValueError(None, 'the file is empty')
     # expat has no multi-byte encodings such as GBK: decode here and drop the declaration, but not its lines
-    text = _DECLARATION.sub(lambda found: '\n' * found[0].count('\n'), _decode(content), count=1)
+    try:
+        text = _decode(content)
+    except ValueError:
+        if not guess_encoding:
+            raise
+        try:
+            text, _ = decode_any(content)
+        except UnicodeDecodeError:
+            raise ValueError(None, 'not a text file') from None
+    text = _DECLARATION.sub(lambda found: '\n' * found[0].count('\n'), text, count=1)
     builder = _TreeBuilder()
     try:
         parseString(text.encode('utf-8'), builder)

@@ -181,3 +181,16 @@ def test_other_text_files_are_not_recognized(tmp_path, name, text):
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / name, text)
     assert recognized(tmp_path) == []
+
+
+def test_images_outside_the_splits_of_the_yaml_are_left_out(tmp_path):
+    """An export that was split again keeps the first copies of its images, which would leak into training."""
+    yolo(tmp_path, ['split/train/images', 'split/val/images', 'train/images'],
+         ['split/train/labels', 'split/val/labels', 'train/labels'], 'data.yaml',
+         NAMES + 'train: ./split/train/images\nval: ./split/val/images\n')
+    found = read(tmp_path, 'yolo')
+    assert splits(found, tmp_path) == {
+        'split/train/images/a.jpg': 'train', 'split/train/images/empty.jpg': 'train',
+        'split/val/images/a.jpg': 'val', 'split/val/images/empty.jpg': 'val'}
+    assert sum('left out' in note for note in found.notes) == 1
+    assert any(note.startswith('2 images with labels are in no split of data.yaml') for note in found.notes)

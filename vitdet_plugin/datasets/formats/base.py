@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds
@@ -156,14 +156,15 @@ class SourceSet:
         """Set ``classes`` to the names that occur, sorted; numbers by their value."""
         self.classes = sort_names(self.count_objects())
 
-    def note_unused(self, tree: FileTree, reason: str) -> None:
+    def note_unused(self, tree: FileTree, reason: str, noted: Iterable[PurePosixPath] = ()) -> None:
         """Add a note about the images below the folder that were not added, if there are any.
 
         Args:
             tree: The files.
             reason: Continues "12 images …".
+            noted: Images that another note names.
         """
-        added = self._by_path.keys() | self._refused
+        added = self._by_path.keys() | self._refused | {tree.path(file) for file in noted}
         if tree.chosen is None and (unused := [str(file) for file in tree.images if tree.path(file) not in added]):
             self.notes.append(f'{len(unused)} images {reason}: {list_some(unused)}')
 

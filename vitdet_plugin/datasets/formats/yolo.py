@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import PurePosixPath
 
-from vitdet_plugin.datasets.conversion import Problem
+from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.datasets.formats.yolo_description import Description, find_description, split_images
@@ -40,12 +40,16 @@ def read_yolo(tree: FileTree) -> SourceSet:
     labels = _Labels(tree, description)
     found.notes += description.notes
     without = empty = largest = 0
+    unlisted: list[PurePosixPath] = []
     count = len(description.classes) if description.classes else None
     names = description.classes or []
     folders = {image.parent for image in labels.file_of}
     for image in tree.images:
         file = labels.file_of.get(image)
         if file is None and image not in splits and image.parent not in folders:
+            continue
+        if splits and image not in splits:  # often copies of images that are in a split
+            unlisted.append(image)
             continue
         added = found.add_image(tree.path(image), splits.get(image, split_of(image)))
         if added is None:
@@ -56,10 +60,10 @@ def read_yolo(tree: FileTree) -> SourceSet:
         if (last := _read_rows(found, tree, file, added, names, count, description)) < 0:
             empty += 1
         largest = max(largest, last)
-    inside = sum(found.image_at(tree.path(image)) is not None for image in splits)
-    if splits and (outside := len(found.images) - inside):
-        found.notes.append(f'{outside} images with labels are in no split of {description.source.split(" with ")[0]}; '
-                           'they are read too')
+    if unlisted:
+        found.notes.append(f'{len(unlisted)} images with labels are in no split of '
+                           f'{description.source.split(" with ")[0]} and are left out: '
+                           f'{list_some(list(map(str, unlisted)))}')
     if description.classes is None:
         found.notes.append('no list of class names (data.yaml, classes.txt): classes are numbered')
     found.classes = list(dict.fromkeys(names or [f'class {i}' for i in range(largest + 1)]))
@@ -69,7 +73,7 @@ def read_yolo(tree: FileTree) -> SourceSet:
         found.notes.append(f'{without + empty} images have no objects, {without} of them no label file')
     found.problems += labels.problems(tree)
     found.notes += tree.note_encodings()
-    found.note_unused(tree, 'have no label file and are in none of the folders of the set; they are left out')
+    found.note_unused(tree, 'have no label file and are in none of the folders of the set; they are left out', unlisted)
     return found
 
 

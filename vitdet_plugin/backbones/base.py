@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
+from vitdet_plugin.compat.inductor_layouts import install_for_compilation
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.registering import import_registering_modules
 
@@ -48,6 +49,8 @@ class Backbone(BaseModule):
             InputError: ``images`` is not a floating-point tensor of this shape, is empty, or a side is not a multiple
                 of ``size_divisor``.
         """
+        if torch.compiler.is_dynamo_compiling():
+            install_for_compilation()
         if not isinstance(images, Tensor):
             raise self._input_error(f'it got an object of type {type(images).__name__}; convert it to a tensor')
         if images.ndim != 4:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.antialias import resize_antialiased
 from vitdet_plugin.layers.timm_blocks import (
     attend_in_windows,
     beit_attention,
@@ -306,6 +307,8 @@ def resize_positions(grid: Tensor, old_hw: tuple[int, int], hw: tuple[int, int],
     if how == 'offset':
         factors = tuple((new + 0.1) / old for new, old in zip(hw, old_hw))
         maps = F.interpolate(maps, scale_factor=factors, mode='bicubic', recompute_scale_factor=False)
+    elif how == 'antialias' and may_vary(*hw) and torch.is_grad_enabled():
+        maps = resize_antialiased(maps, hw)
     else:
         maps = F.interpolate(maps, size=hw, mode='bicubic', antialias=how == 'antialias')
     return maps.flatten(2).transpose(1, 2).to(grid.dtype)

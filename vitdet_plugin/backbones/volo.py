@@ -293,8 +293,13 @@ def paste_reversed(x: Tensor, top: int, bottom: int, left: int, right: int) -> T
 
 
 def _missing(size: int, divisor: int) -> int:
-    """Return the number to add for a multiple; with symbols this form is known not to be negative."""
-    return (divisor - size % divisor) % divisor
+    """Return the number to add for a multiple.
+
+    Written so that the padded size is a quotient times ``divisor``, which simplifies all sizes that follow from it.
+    """
+    if torch.compiler.is_dynamo_compiling():  # products of these sizes have one term, so that inductor is faster
+        return (size + divisor - 1) // divisor * divisor - size
+    return ((size - 1) // divisor + 1) * divisor - size  # positive for torch.export, too
 
 
 def _sizes(arch: str | dict) -> dict:

@@ -101,7 +101,7 @@ def test_names_with_folders_subsets_and_sizes(tmp_path):
         ('x', 'train', 1), ('y', 'val', 0), ('y', None, 1)]
     assert objects_of(found, 'c.jpg')[0].box == (21, 40, 200, 160)
     text, = texts(found)
-    assert 'annotated as 160 x 200, but d.jpg is 200 x 160' in text and 'EXIF' in text
+    assert 'd.jpg is 200 x 160, annotated 160 x 200' in text and 'EXIF' in text
 
 
 def test_tags_are_classes_of_images_without_objects(tmp_path):

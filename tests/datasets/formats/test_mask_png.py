@@ -204,7 +204,8 @@ def test_problems(tmp_path):
     assert [image.path.name for image in found.images] == ['a.jpg', 'b.jpg']
     assert equal(masks_of(found, 'b.jpg'), [DONUT, SQUARE])
     for text, words in zip(texts(found), (
-            'x.png:None: no image of this mask', 'annotated as 200 x 50', 'd.png:None: the mask cannot be read',
+            'x.png:None: no image of this mask', 'c.jpg is 200 x 160, annotated 200 x 50',
+            'd.png:None: the mask cannot be read',
             'not integers; images/f.jpg is left out', 'EXIF'), strict=True):
         assert words in text
-    assert any('1 images without an annotation are left out: images/e.jpg' in note for note in found.notes)
+    assert any('1 images have no annotation and are left out: images/e.jpg' in note for note in found.notes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitdet_plugin.datasets.formats.base import Doubtful, LastResort
 from vitdet_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,8 +17,32 @@ if TYPE_CHECKING:
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    from vitdet_plugin.datasets.formats import cvat, label_studio, labelme, mask_png, supervisely, via
-    return (labelme.FORMAT, via.FORMAT, cvat.FORMAT, label_studio.FORMAT, supervisely.FORMAT, *mask_png.FORMATS)
+    from vitdet_plugin.datasets.formats import (
+        class_folders,
+        coco,
+        csv_files,
+        cvat,
+        label_studio,
+        labelme,
+        mask_png,
+        supervisely,
+        via,
+        voc,
+        yolo,
+    )
+    return (
+        coco.FORMAT,
+        yolo.FORMAT,
+        voc.FORMAT,
+        labelme.FORMAT,
+        via.FORMAT,
+        cvat.FORMAT,
+        label_studio.FORMAT,
+        supervisely.FORMAT,
+        csv_files.FORMAT,
+        *mask_png.FORMATS,
+        class_folders.FORMAT,
+    )
 
 
 def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
@@ -33,17 +58,21 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
     Raises:
         UserError: No format or several ones fit the files, or not the one of that name.
     """
-    formats = tuple(each for each in known_formats() if each.is_automatic)
+    formats = known_formats()
     if name is not None:
-        formats = tuple(each for each in known_formats() if each.name == name)
+        formats = tuple(each for each in formats if each.name == name)
         if not formats:
             raise UserError(f'--format {name}: not one of {", ".join(each.name for each in known_formats())}')
-    found = [(each, evidence) for each in formats if (evidence := each.recognize(tree))]
+    found = [(each, evidence) for each in formats
+             if (name is not None or each.is_automatic) and (evidence := each.recognize(tree))]
+    for kind in (LastResort, Doubtful):
+        found = [each for each in found if not isinstance(each[1], kind)] or found
     where = tree.chosen or tree.root
     if not found:
+        broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
-                        f'other files); looked for:\n{looked_for}')
+                        f'other files{broken}); looked for:\n{looked_for}')
     if len(found) > 1:
         listed = '; '.join(f'{each.name} ({evidence})' for each, evidence in found)
         raise UserError(f'{where} fits several formats: {listed}; choose one with --format, or name one file or '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -10,9 +11,9 @@ import numpy as np
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import Collector
+from vitdet_plugin.datasets.formats.collector import Collector, find_image
 from vitdet_plugin.datasets.formats.cvat_video import Tracks, read_tracks
-from vitdet_plugin.datasets.formats.files import head, sample
+from vitdet_plugin.datasets.formats.files import head, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.voc_xml import Node, read_xml
@@ -29,7 +30,10 @@ def _is_cvat(tree: FileTree, file: PurePosixPath) -> bool:
 
 def _recognize(tree: FileTree) -> str | None:
     found = next((file for file in sample(tree.with_suffix('.xml')) if _is_cvat(tree, file)), None)
-    return found and f'{found} with <annotations> of CVAT'
+    if found is None:
+        return None
+    names = re.findall(r'<image [^>]*?\bname="([^"]+)"', head(tree.path(found)))[:20]
+    return weigh(f'{found} with <annotations> of CVAT', [find_image(tree, name, found) for name in names])
 
 
 def _read(tree: FileTree) -> SourceSet:
@@ -41,7 +45,7 @@ def _read(tree: FileTree) -> SourceSet:
             others.append(str(file))
             continue
         try:
-            root = read_xml(tree.path(file))
+            root = read_xml(tree.path(file), guess_encoding=True)
         except ValueError as error:
             collector.found.problems.append(Problem(tree.path(file), *error.args))
             continue
@@ -113,7 +117,7 @@ class _Reader:
                 if len(names) == 1 and names[0].strip():
                     to.image.label = names[0].strip()
                 else:
-                    found.images.remove(to.image)
+                    self.collector.drop(to.image)
                     self.collector.problem(to.file, line, f'{to.image.path.name} has {len(names)} tags'
                                            f'{" (" + ", ".join(names) + ")" if names else ""}; set one')
         if self.grouped:

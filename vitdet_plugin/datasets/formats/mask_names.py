@@ -44,7 +44,7 @@ def read_value_names(tree: FileTree) -> ValueNames:
     if file is None:
         return ValueNames()
     try:
-        lines = [line.strip() for line in load_text(tree.path(file)).splitlines()]
+        lines = [line.strip() for line in load_text(tree, file).splitlines()]
     except ValueError:
         return ValueNames()
     lines = [line for line in lines if line and not line.startswith('#')]

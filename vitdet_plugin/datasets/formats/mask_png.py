@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from vitdet_plugin.datasets.formats import shapes
-from vitdet_plugin.datasets.formats.base import Format, SourceSet
+from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector
 from vitdet_plugin.datasets.formats.mask_files import MaskedImage, MaskFiles, find_masks, mask_words
 from vitdet_plugin.datasets.formats.mask_names import ValueNames, read_value_names
@@ -28,6 +28,7 @@ from vitdet_plugin.datasets.formats.mask_values import (
 from vitdet_plugin.datasets.formats.tree import FileTree
 
 _LOOKED_AT = 40  # masks that decide what the values mean
+_FEW = 6  # masks that are enough to recognize them, unless all are empty
 _SPECK = 10  # pixels
 _OF_CLASSES, _OF_OBJECTS = {'class', 'classes', 'semantic'}, {'object', 'objects', 'instance', 'instances'}
 
@@ -46,16 +47,22 @@ def _recognize(tree: FileTree) -> str | None:
     if len(found.alone) > len(found.images):
         return None
     masks = [mask for each in found.images for mask in (*each.stack[:1], *(m[0] for m in each.masks.values()))]
-    looked_at = masks[::max(len(masks) // 6, 1)][:6]
-    if not looked_at:
-        return None
+    looked_at = masks[::max(len(masks) // _LOOKED_AT, 1)][:_LOOKED_AT]
+    counts: list[int] = []
     for mask in looked_at:
+        if len(counts) >= _FEW and max(counts) > 1:
+            break
         try:
-            if not is_flat(read_values(tree.path(mask)).codes):
-                return None
+            codes = read_values(tree.path(mask)).codes
         except ValueError:
             continue
-    return f'{len(found.all_masks()) - len(found.alone)} masks of {len(found.images)} images, such as {looked_at[0]}'
+        if not is_flat(codes):
+            return None
+        counts.append(len(np.unique(codes)))
+    if max(counts, default=0) < 2:  # no mask has an object and background
+        return None
+    count = len(found.all_masks()) - len(found.alone)
+    return Doubtful(f'{count} masks of {len(found.images)} images, such as {looked_at[0]}')
 
 
 def _read(tree: FileTree, kind: str | None = None) -> SourceSet:

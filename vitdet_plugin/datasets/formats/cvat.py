@@ -32,7 +32,8 @@ def _recognize(tree: FileTree) -> str | None:
     found = next((file for file in sample(tree.with_suffix('.xml')) if _is_cvat(tree, file)), None)
     if found is None:
         return None
-    names = re.findall(r'<image [^>]*?\bname="([^"]+)"', head(tree.path(found)))[:20]
+    images = re.findall(r'<image\s[^>]*>', head(tree.path(found)))[:20]
+    names = [name for each in images for name in _names(dict(re.findall(r'(\w+)="([^"]*)"', each)))]
     return weigh(f'{found} with <annotations> of CVAT', [find_image(tree, name, found) for name in names])
 
 
@@ -90,7 +91,7 @@ class _Reader:
         except ValueError:
             stated = None
         subset = SPLIT_OF.get(node.attributes.get('subset', '').lower())
-        to = self.collector.add_image([node.attributes.get('name', '')], file, node.line, stated=stated, split=subset,
+        to = self.collector.add_image(_names(node.attributes), file, node.line, stated=stated, split=subset,
                                       objects=len(entries))
         if to is None:
             return
@@ -165,6 +166,12 @@ def _decode_runs(text: str, width: int, height: int) -> np.ndarray:
         raise ValueError(f'the run lengths of a mask of {width} x {height} sum up to {sum(counts)} in place of '
                          f'{width * height}')
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
+
+
+def _names(attributes: dict[str, str]) -> list[str]:
+    """Return names of an image: projects with several subsets have a folder for each of them."""
+    name, subset = attributes.get('name', ''), attributes.get('subset', '')
+    return [f'{subset}/{name}', name] if subset and name else [name]
 
 
 def _find_labels(node: Node) -> Sequence[Node]:

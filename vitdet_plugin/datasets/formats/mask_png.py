@@ -119,13 +119,16 @@ class _Reader:
             except ValueError:  # reported when it is converted
                 continue
         kind = decide_kind(loaded, words) if loaded else MaskKind('binary', 'none can be read', None)
+        values = {int(value) for mask in loaded for value in np.unique(mask.codes)} - {0, kind.ignored}
+        if kind.is_by_values and len(values) > 1 and self.names.covers(values, loaded[0].is_color):
+            kind = MaskKind('semantic', f'{self.names.file} names the values', kind.ignored)
         if given:
             kind = MaskKind(given, 'as stated', kind.ignored)
         meaning = dict(binary='a connected region is an object', instance='a value is an object',
                        semantic='a value is a class and a connected region of it an object')[kind.name]
-        others = ' and '.join(f'--format {each.name}' for each in FORMATS[1:] if not each.name.endswith(kind.name))
+        others = ' or '.join(f'--format {each.name}' for each in FORMATS[1:] if not each.name.endswith(kind.name))
         ignored = f'; the value {kind.ignored} is ignored' if kind.ignored is not None else ''
-        notes.append(f'masks: {meaning} ({kind.reason}){ignored}; {others} read them in another way')
+        notes.append(f'masks: {meaning} ({kind.reason}){ignored}; to read them in another way: {others}')
         return kind
 
     def _add(self, each: MaskedImage) -> None:

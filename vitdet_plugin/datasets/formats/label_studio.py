@@ -252,7 +252,7 @@ def _image_name(data: dict) -> str:
              if isinstance(value, str) and value.strip() and key not in _NOT_LABELS}
     images = [key for key, value in texts.items()
               if (_names_of_image(value) or [''])[0].lower().endswith(IMAGE_SUFFIXES)]
-    key = next((key for key in _USUAL_KEYS if key in images), None) or next(iter(images), None)
+    key = next((key for keys in (images, texts) for key in _USUAL_KEYS if key in keys), None) or next(iter(images), None)
     return texts[key] if key else ''
 
 

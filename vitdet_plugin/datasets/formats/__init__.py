@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vitdet_plugin.datasets.formats.base import Format
     from vitdet_plugin.datasets.formats.tree import FileTree
 
+_ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar')
+
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
@@ -70,6 +72,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
     where = tree.chosen or tree.root
     if not found:
         broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
+        archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
+        broken += f'; {archives[0]} is an archive: unpack it first' if archives else ''
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
                         f'other files{broken}); looked for:\n{looked_for}')

@@ -139,7 +139,7 @@ def test_problems(tmp_path):
     assert len(objects_of(found)) == 1
     for text, words in zip(texts(found), (
             'keypointlabels is not converted', '64 values in place of 128000', 'ends too early', 'without a class',
-            '2 labels', '2 points', 'rotated in Label Studio', 'not a finite', 'missing.jpg'), strict=True):
+            '2 labels', '2 points', 'rotated in Label Studio', 'not a number of pixels', 'missing.jpg'), strict=True):
         assert text.startswith(f'project-1.json:{2 if "missing" in words else 1}: ') and words in text
 
 

@@ -174,7 +174,7 @@ def _regions(results: list[dict]) -> list[tuple[dict, list[str]]]:
     for position, result in enumerate(results):
         if not _is_region(result):
             continue
-        key = result.get('id') or position
+        key = repr(result.get('id') or position)
         labels = _labels(result)
         if key not in found:
             found[key] = result, list(labels)
@@ -252,7 +252,8 @@ def _image_name(data: dict) -> str:
              if isinstance(value, str) and value.strip() and key not in _NOT_LABELS}
     images = [key for key, value in texts.items()
               if (_names_of_image(value) or [''])[0].lower().endswith(IMAGE_SUFFIXES)]
-    key = next((key for keys in (images, texts) for key in _USUAL_KEYS if key in keys), None) or next(iter(images), None)
+    usual = [key for key in _USUAL_KEYS if key in texts]
+    key = next((key for key in [*usual, *images] if key in images), usual[0] if usual else None)
     return texts[key] if key else ''
 
 

@@ -98,7 +98,7 @@ def test_classes_of_open_images_and_groups(tmp_path):
     write_image(tmp_path / 'train/0001.jpg')
     write(tmp_path / 'class-descriptions-boxable.csv', '/m/01,Cat\n/m/02,"Dog, large"\n')
     write(tmp_path / 'train-annotations-bbox.csv', 'ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n'
-                                                   '0001,/m/01,0.1,0.4,0.25,0.75,0\n0001,/m/02,0,1,0,1,1\n')
+                                                   '0001,/m/01,0.1,0.4,0.25,0.75,0\n0001,/m/02,-0.01,1,0,1.02,1\n')
     found = read(tmp_path, 'csv')
     assert_objects(found, tmp_path, {'train/0001.jpg': [('Cat', CAT[1]), ('Dog, large', (0, 0, 100, 80))]})
     assert [each.is_crowd for each in found.images[0].objects] == [False, True] and found.images[0].split == 'train'

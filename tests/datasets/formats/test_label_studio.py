@@ -125,6 +125,9 @@ def test_a_region_and_its_labels_as_two_results(tmp_path):
              dict(type='relation', from_id='q', to_id='q', id='z')]
     found = read(export(tmp_path, task(annotation(*parts))), 'label-studio')
     assert [each.name for each in objects_of(found)] == ['cat'] and not found.problems
+    swapped = [parts[1], parts[0], rect(id='q'), rect(id='q')]  # an id that occurs again is another region
+    assert len(objects_of(read(export(tmp_path, task(annotation(*swapped))), 'label-studio'))) == 3
+    found = read(export(tmp_path, task(annotation(*parts))), 'label-studio')
     assert any('1 relation' in note for note in found.notes) and any('choices' in note for note in found.notes)
 
 

@@ -27,8 +27,8 @@ def _whole(tree: FileTree) -> FileTree:
 
 def _is_annotation(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get('objects'), list) and isinstance(
-        content.get('size'), dict) and all(isinstance(each, dict) and 'classTitle' in each
-                                           for each in content['objects'])
+        content.get('size'), dict) and (not content['objects'] or any(isinstance(each, dict) and 'classTitle' in each
+                                                                      for each in content['objects']))
 
 
 def _annotations(tree: FileTree) -> list[PurePosixPath]:
@@ -108,12 +108,14 @@ def _read_file(collector: Collector, file: PurePosixPath, content: dict, tags: C
     to = collector.add_image(names, file, stated=stated, split=splits.pop() if len(splits) == 1 else None,
                              objects=len(content['objects']))
     for number, entry in enumerate(content['objects'] if to is not None else (), 1):
-        tags.update(_tag_names(entry))
-        label = entry['classTitle']
+        label = entry.get('classTitle') if isinstance(entry, dict) else None
         try:
+            if not label:
+                raise ValueError('no classTitle')
+            tags.update(_tag_names(entry))
             collector.add_object(to, label, number, [_shape(entry)])
         except ValueError as error:
-            collector.problem(to.file, number, f'{label}: {error}')
+            collector.problem(to.file, number, f'{label or "an object"}: {error}')
 
 
 def _tag_names(content: dict) -> list[str]:

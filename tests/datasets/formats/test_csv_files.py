@@ -121,7 +121,8 @@ def test_each_fault_is_a_problem(tmp_path):
     found = read(tmp_path, 'csv')
     assert_objects(found, tmp_path, {'a.jpg': [CAT, ('dog', (60, 10, 100, 80))]})
     texts = [str(each) for each in found.problems]
-    for part in ('a.csv:3: cat: a box needs four finite numbers', 'a.csv:4: an object without a class name',
+    for part in ("a.csv:3: cat: a box needs four numbers, found '10', 'x', '40', '60'",
+                 'a.csv:4: an object without a class name',
                  'a.csv:5: 3 cells, expected 8', 'a.csv:6: cat: box (40, 20, 10, 60) has no area',
                  'a.csv:7: the image gone.jpg is not below', 'a.csv:8: ', 'its 2 rows are left out',
                  'wide.jpg is 200 x 80, annotated', 'a.csv:9: ', 'the file has an EXIF orientation'):

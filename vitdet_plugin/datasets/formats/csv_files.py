@@ -196,7 +196,12 @@ class _Reader:
             name = 'object'
             self.counts['unnamed'] += 1
         name = self.names.get(name, name)
-        if self.table_of[image.path] != table.file and None not in box and image.has(name, box):  # type: ignore[arg-type]
+        if None in box or len(box) != 4:
+            cells = ', '.join(repr(table.cell(row, key)) for key in table.box)
+            self.found.problems.append(Problem(self.tree.path(table.file), line, f'{name or "an object"}: a box needs '
+                                                                                 f'four numbers, found {cells}'))
+            return
+        if self.table_of[image.path] != table.file and image.has(name, box):  # type: ignore[arg-type]
             self.counts['repeated'] += 1
             return
         self.found.add_object(image, name, self.tree.path(table.file), line, box=box,  # type: ignore[arg-type]

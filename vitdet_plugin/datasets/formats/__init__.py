@@ -19,12 +19,30 @@ _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar')
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    from vitdet_plugin.datasets.formats import class_folders, coco, csv_files, voc, yolo
+    from vitdet_plugin.datasets.formats import (
+        class_folders,
+        coco,
+        csv_files,
+        cvat,
+        label_studio,
+        labelme,
+        mask_png,
+        supervisely,
+        via,
+        voc,
+        yolo,
+    )
     return (
         coco.FORMAT,
         yolo.FORMAT,
         voc.FORMAT,
+        labelme.FORMAT,
+        via.FORMAT,
+        cvat.FORMAT,
+        label_studio.FORMAT,
+        supervisely.FORMAT,
         csv_files.FORMAT,
+        *mask_png.FORMATS,
         class_folders.FORMAT,
     )
 
@@ -47,7 +65,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         formats = tuple(each for each in formats if each.name == name)
         if not formats:
             raise UserError(f'--format {name}: not one of {", ".join(each.name for each in known_formats())}')
-    found = [(each, evidence) for each in formats if (evidence := each.recognize(tree))]
+    found = [(each, evidence) for each in formats
+             if (name is not None or each.is_automatic) and (evidence := each.recognize(tree))]
     for kind in (LastResort, Doubtful):
         found = [each for each in found if not isinstance(each[1], kind)] or found
     where = tree.chosen or tree.root

@@ -105,6 +105,12 @@ def test_what_encloses_no_region_is_a_problem(tmp_path):
         assert words in text
 
 
+def test_labels_that_are_no_classes(tmp_path):
+    found = read(labelme(tmp_path, shape('__ignore__', TRIANGLE), shape('_background_', TRIANGLE),
+                         shape('dog', TRIANGLE)), 'labelme')
+    assert found.classes == ['dog'] and len(found.problems) == 2 and 'left out' in texts(found)[0]
+
+
 def test_version_3_without_types_and_sizes(tmp_path):
     write_image(tmp_path / 'images/a.jpg')
     write_json(tmp_path / 'json/a.json', dict(version='3.2.0', imagePath='..\\images\\a.jpg', imageData='',

@@ -14,6 +14,8 @@ from vitdet_plugin.datasets.formats.files import find_json, load_json, read_all_
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import FileTree
 
+_NOT_CLASSES = ('__ignore__', '_background_')  # labels that LabelMe's own converters leave out
+
 
 def _is_labelme(content: Any) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get('shapes'), list):
@@ -84,6 +86,8 @@ def _objects(collector: Collector, to: AnnotatedImage, entries: list) -> dict[in
             if not isinstance(entry, dict):
                 raise ValueError('not a shape')
             label = str(label) if type(label) in (int, float) else label
+            if label in _NOT_CLASSES:
+                raise ValueError('this label means no object in LabelMe; it is left out')
             shape = _shape(entry)
         except ValueError as error:
             collector.problem(to.file, number, f'{label or "a shape without a label"}: {error}')

@@ -32,6 +32,7 @@ def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int
     same = np.flatnonzero(edges[1:-1:2] == edges[2::2])  # a run that goes on in the next column
     edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
     counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
     return _plain(mask_utils.frPyObjects(dict(size=[height, width], counts=counts.tolist()), height, width))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -25,7 +26,8 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding='utf-8')
         os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         raise UserError(f'{path} cannot be written ({error.strerror or error}); free some space or choose another folder'
                         ) from error
 

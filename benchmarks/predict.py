@@ -18,7 +18,7 @@ import torch
 from pycocotools import mask as mask_utils
 
 import vitdet_plugin
-from benchmarks.harness import Row, compare, is_selected
+from benchmarks.harness import Row, compare
 from benchmarks.lsj import one_thread
 from vitdet_plugin.api import Inferencer
 from vitdet_plugin.demo.demo_set import PHOTOGRAPHS, load_photograph
@@ -35,10 +35,10 @@ def rows(quick: bool) -> Iterable[Row | None]:
     with one_thread(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, count)
-        threshold = find_threshold(folder, count) if any(map(is_selected, (_path(_OBJECTS), ''))) else 0.0
+        threshold = find_threshold(folder, count)
         for objects, score_thr, goal in ((_OBJECTS, threshold, GOAL), (100, 0.0, None)):
-            yield compare(_path(objects), 'one image at a time, masks as booleans', partial(stream, name, score_thr, None),
-                          partial(loop, name, score_thr), tolerance=1e-2, check=difference, time_goal=goal,
+            yield compare(_path(objects), 'one image at a time, masks as booleans',
+                          partial(stream, name, score_thr, None), partial(loop, name, score_thr), tolerance=1e-2, check=difference, time_goal=goal,
                           repeats=repeats, memory=not quick, note=f'{count} images of {_SIZE[0]} x {_SIZE[1]}')
         yield compare(f'{_path(_OBJECTS)}, --half', 'the same, float32', partial(stream, name, threshold, 'auto'),
                       partial(loop, name, threshold), tolerance=np.inf, check=lambda *_: 0.0, repeats=repeats,

@@ -82,8 +82,8 @@ class Inferencer:
         if not isinstance(config, Config) and checkpoint is None and (is_onnx(config) or _is_alone(config)):
             if is_onnx(config):
                 if half or options or str(device or 'cpu') != 'cpu':
-                    raise UserError(f'{config}: an ONNX file has its own precision, settings and device; leave out half, '
-                                    'options and device')
+                    raise UserError(f'{config}: an ONNX file has its own precision, settings and device; leave out '
+                                    'half, options and device')
                 exported = OnnxModel(config)
                 return cls(exported, None, exported.classes)  # type: ignore[arg-type]
             config, checkpoint = find_run(config)

@@ -1,6 +1,7 @@
 """``vitdet predict MODEL INPUT… --out DIR``: detect objects in images, or classify them."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('model', metavar='MODEL', help='work directory of a training (its config and best checkpoint), '
                         'checkpoint in one, .onnx file, or CONFIG CHECKPOINT')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
-                        help='images, folders, patterns, videos, text files with a path per line, http(s) URLs, cameras '
-                             '(camera:0), or - for a list of paths on standard input')
+                        help='images, folders, patterns, videos, text files with a path per line, http(s) URLs, '
+                             'cameras (camera:0), or - for a list of paths on standard input')
     parser.add_argument('--out', '--out-dir', default='predictions', metavar='DIR',
                         help='folder for the files with results and the drawn images and videos (default: predictions)')
     parser.add_argument('--format', dest='formats', action='append', metavar='FORMAT',
@@ -29,8 +30,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                              'classifier)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S', help='lowest score kept (default: 0.3)')
     parser.add_argument('--batch', '--batch-size', dest='batch', default='auto', metavar='N',
-                        help='images that are predicted at once, if their inputs have the same shape; auto: by their size '
-                             'and the device (default: auto)')
+                        help='images that are predicted at once, if their inputs have the same shape; auto: by their '
+                             'size and the device (default: auto)')
     parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
                         help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
@@ -60,22 +61,29 @@ Detect objects in images, or classify them; write and draw the results.
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = build_parser(prog)
     args = parse(parser, argv, {'--half': lambda word: word in _HALVES}, is_intermixed=True)
-    _split_model(parser, args)
-    return run(args, predict_command)
+    return run(args, predict_command) if _split_model(args) else 2
 
 
-def _split_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Set ``config`` and ``checkpoint``: the checkpoint is the first input unless the model stands alone."""
+def _split_model(args: argparse.Namespace) -> bool:
+    """Set ``config`` and ``checkpoint``: the checkpoint is the first input unless the model stands alone.
+
+    Returns:
+        Whether an input remains; if not, an error was printed.
+    """
     from vitdet_plugin.compat.packaged_configs import shipped_configs
     from vitdet_plugin.prediction.run_folder import stands_alone
     is_name = args.model in shipped_configs() and not any(Path(args.model).glob('*.pth'))
     args.config = args.checkpoint = None
     if stands_alone(args.model) and not is_name:
-        return
+        return True
     if len(args.inputs) < 2:
-        parser.error(f'the following arguments are required: INPUT (MODEL is {args.model}, CHECKPOINT '
-                     f'{args.inputs[0]}; a MODEL without CHECKPOINT is a work directory or an .onnx file)')
+        is_there = args.model in shipped_configs() or '::' in args.model or os.path.exists(args.model)
+        print(f'error: {args.model} ' + ('is a config; give a checkpoint and an input after it' if is_there else
+                                         'does not exist; give a work directory of "vitdet train", an .onnx file, or '
+                                         'a config and a checkpoint'), file=sys.stderr)
+        return False
     args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
+    return True
 
 
 def predict_command(args: argparse.Namespace) -> int:

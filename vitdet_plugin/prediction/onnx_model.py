@@ -99,4 +99,8 @@ def _open(path: str | Path) -> tuple[Any, bool]:
     except UserError as error:
         if 'is not a detector' not in str(error):
             raise
-    return OnnxClassifier(path), True
+    try:
+        return OnnxClassifier(path), True
+    except UserError as error:
+        raise UserError(f'{path} is neither a detector nor a classifier written by "vitdet export" (without --features); '
+                        'export it again') from error

@@ -36,9 +36,8 @@ def track(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]
 
 def _bar(items: Iterable[Item], total: int | None, what: str) -> Iterator[Item]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('<'),
-               TimeRemainingColumn())
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True,
                   redirect_stdout=sys.stdout.isatty()) as progress:  # into a file, output stays output
         yield from progress.track(items, total=total, description=what)

@@ -21,7 +21,8 @@ class CocoWriter(Writer):
         super().__init__(folder, **options)
         self.path = folder / 'coco_results.json'
         categories = [dict(id=index + 1, name=name) for index, name in enumerate(self.classes)]
-        head = f'{{"info": {{}}, "categories": {json.dumps(categories, ensure_ascii=False)}, "annotations": [], "images": '
+        names = json.dumps(categories, ensure_ascii=False)
+        head = f'{{"info": {{}}, "categories": {names}, "annotations": [], "images": '
         self._results, self._images = JsonArrayFile(self.path), JsonArrayFile(folder / 'coco_images.json', head, '}')
         self._count = 0
 

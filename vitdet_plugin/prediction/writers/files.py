@@ -28,8 +28,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
-        raise UserError(f'{path} cannot be written ({error.strerror or error}); free some space or choose another folder'
-                        ) from error
+        raise UserError(f'{path} cannot be written ({error.strerror or error}); free some space or choose another '
+                        'folder') from error
 
 
 class _AppendedFile:
@@ -55,8 +55,8 @@ class _AppendedFile:
             while content:
                 content = content[self._file.write(content):]
         except OSError as error:
-            raise UserError(f'{self.path} cannot be written ({error.strerror or error}); what was written before is kept'
-                            ) from error
+            raise UserError(f'{self.path} cannot be written ({error.strerror or error}); what was written before is '
+                            'kept') from error
 
 
 class LinesFile(_AppendedFile):

@@ -31,15 +31,16 @@ _SIZE = (160, 120)  # pixels of the demo's images
 
 def rows(quick: bool) -> Iterable[Row | None]:
     vitdet_plugin.register_all()
-    count, repeats = (6, 1) if quick else (60, 3)
+    count, repeats = (6, 1) if quick else (40, 3)
     with one_thread(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, count)
         threshold = find_threshold(folder, count)
         for objects, score_thr, goal in ((_OBJECTS, threshold, GOAL), (100, 0.0, None)):
             yield compare(_path(objects), 'one image at a time, masks as booleans',
-                          partial(stream, name, score_thr, None), partial(loop, name, score_thr), tolerance=1e-2, check=difference, time_goal=goal,
-                          repeats=repeats, memory=not quick, note=f'{count} images of {_SIZE[0]} x {_SIZE[1]}')
+                          partial(stream, name, score_thr, None), partial(loop, name, score_thr), tolerance=1e-2,
+                          check=difference, time_goal=goal, repeats=repeats, memory=not quick,
+                          note=f'{count} images of {_SIZE[0]} x {_SIZE[1]}')
         yield compare(f'{_path(_OBJECTS)}, --half', 'the same, float32', partial(stream, name, threshold, 'auto'),
                       partial(loop, name, threshold), tolerance=np.inf, check=lambda *_: 0.0, repeats=repeats,
                       memory=False)

@@ -145,8 +145,8 @@ def assert_predicted(folder, found, capsys):
     order = np.argsort(-found['scores'], kind='stable')
     np.testing.assert_allclose(record['boxes'], found['boxes'][order], atol=1e-3)
     masks = paste_masks(found['masks'][order], found['boxes'][order], SIZE)
-    np.testing.assert_array_equal(decode(record['masks']).transpose(2, 0, 1).sum((1, 2)),
-                                  (masks >= 127).sum((1, 2)))  # 0.5 in 255 steps, cut to whole ones
+    areas = decode(record['masks']).transpose(2, 0, 1).sum((1, 2))
+    assert ((masks > 127).sum((1, 2)) <= areas).all() and (areas <= (masks >= 127).sum((1, 2))).all()
     capsys.readouterr()
     assert predict.main([*words, '--half']) == 2
     assert 'an ONNX file has its own precision' in capsys.readouterr().err

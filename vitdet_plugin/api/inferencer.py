@@ -78,7 +78,7 @@ class Inferencer:
         Raises:
             UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
-        half = {True: AUTO, False: None}.get(half, half)  # type: ignore[arg-type]
+        half = {True: AUTO, False: None}.get(half, half)
         if not isinstance(config, Config) and checkpoint is None and (is_onnx(config) or _is_alone(config)):
             if is_onnx(config):
                 if half or options or str(device or 'cpu') != 'cpu':

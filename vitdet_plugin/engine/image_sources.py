@@ -59,7 +59,7 @@ class ImageSource:
         clip: What the frame belongs to.
         is_found: Whether the file was found in a folder or list, not named by the caller.
         is_hidden: Whether the file was found and is hidden, such as the ``._a.jpg`` of macOS.
-        fault: Why there is no image.
+        fault: Why the image cannot be used.
     """
 
     name: str
@@ -225,7 +225,7 @@ def _in_memory(array: np.ndarray) -> ImageSource:
 def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
     name = os.fsdecode(name)
     if name == STDIN:
-        yield _Later(lambda: _listed((line.rstrip('\r\n') for line in sys.stdin), None))
+        yield _Later(lambda: _listed(_lines_of_stdin(), None))
         return
     if is_live(name):
         yield _Later(lambda: _live(name, is_live=True), is_endless=True)
@@ -296,6 +296,17 @@ def _listed(lines: Iterable[str], folder: Path | None) -> Iterator[ImageSource]:
                 yield from (replace(source, is_found=True) for source in sources)
         except UserError as error:
             yield ImageSource(name, PurePath(Path(name).stem), is_found=True, fault=error)
+
+
+def _lines_of_stdin() -> Iterator[str]:
+    try:
+        handle = os.dup(sys.stdin.fileno())
+    except (OSError, ValueError):  # replaced by an object of the program
+        yield from sys.stdin
+        return
+    # sys.stdin itself is locked while a thread waits for a line, and the interpreter needs the lock to end
+    with open(handle, encoding='utf-8', errors='surrogateescape') as lines:
+        yield from lines
 
 
 def _frames(video: VideoFrames) -> Iterator[ImageSource]:

@@ -102,5 +102,5 @@ def _open(path: str | Path) -> tuple[Any, bool]:
     try:
         return OnnxClassifier(path), True
     except UserError as error:
-        raise UserError(f'{path} is neither a detector nor a classifier written by "vitdet export" (without --features); '
-                        'export it again') from error
+        raise UserError(f'{path} is neither a detector nor a classifier written by "vitdet export" (without '
+                        '--features); export it again') from error

@@ -100,7 +100,8 @@ def merge_tiles(parts: Sequence[Found], windows: Sequence[Window], shape: tuple[
         for index in kept:
             tile = all_tiles[index]
             rle = parts[tile].rles[index - starts[tile]]  # type: ignore[index]
-            rles.append(move_rle(rle, *windows[tile][:2], shape))
+            left, top = windows[tile][:2]
+            rles.append(move_rle(rle, left, top, shape))
     return Found(all_boxes[kept], all_scores[kept], all_labels[kept], rles)
 
 

@@ -72,7 +72,9 @@ def _split_model(args: argparse.Namespace) -> bool:
     """
     from vitdet_plugin.compat.packaged_configs import shipped_configs
     from vitdet_plugin.prediction.run_folder import stands_alone
-    is_name = args.model in shipped_configs() and not any(Path(args.model).glob('*.pth'))
+    # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
+    is_name = args.model in shipped_configs() and (
+        not any(Path(args.model).glob('*.pth')) or len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0])))
     args.config = args.checkpoint = None
     if stands_alone(args.model) and not is_name:
         return True
@@ -84,6 +86,11 @@ def _split_model(args: argparse.Namespace) -> bool:
         return False
     args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
     return True
+
+
+def _holds_weights(path: Path) -> bool:
+    from vitdet_plugin.prediction.run_folder import CHECKPOINTS
+    return path.suffix.lower() in CHECKPOINTS or any(path.glob('*.pth'))
 
 
 def predict_command(args: argparse.Namespace) -> int:

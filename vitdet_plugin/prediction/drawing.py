@@ -49,7 +49,7 @@ class Drawings:
         if clip is None:
             self._write(self.folder / f'{name}.jpg', self._figure(rgb, result))
             return
-        if clip != self._clip or self._video is None:
+        if clip is not self._clip or self._video is None:
             self.close()
             self._clip, self._video = clip, VideoFile(self.folder / name, clip.rate)
         figure = draw_objects(rgb, objects_of(result), self._classes) if isinstance(result, Detections) else \

@@ -78,14 +78,14 @@ class Inferencer:
         Raises:
             UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
-        half = {True: AUTO, False: None}.get(half, half)
+        half = AUTO if half is True else half or None
         if not isinstance(config, Config) and checkpoint is None and (is_onnx(config) or _is_alone(config)):
             if is_onnx(config):
                 if half or options or str(device or 'cpu') != 'cpu':
                     raise UserError(f'{config}: an ONNX file has its own precision, settings and device; leave out '
                                     'half, options and device')
                 exported = OnnxModel(config)
-                return cls(exported, None, exported.classes)  # type: ignore[arg-type]
+                return cls(exported, None, exported.classes)
             config, checkpoint = find_run(config)
         cfg = load_config(config, options)
         if cfg.get('model') is None or cfg.get('test_dataloader') is None:

@@ -31,7 +31,7 @@ def find_run(name: str | Path) -> tuple[Path, Path]:
         name: A work directory, a folder of ``vitdet init``, or a checkpoint.
 
     Raises:
-        UserError: There is no config or no checkpoint.
+        UserError: The folder has no config, or no checkpoint.
     """
     path = Path(name).expanduser()
     if not path.is_dir():

@@ -25,7 +25,7 @@ PAGES = {
 }
 SOURCES = {source: page for page, source in PAGES.items()}
 REFERENCE = ('api', 'backbones', 'necks', 'heads', 'layers', 'ops', 'checkpoints', 'transforms', 'datasets', 'engine',
-             'evaluation', 'visualization', 'export', 'compat')
+             'evaluation', 'visualization', 'export', 'prediction', 'compat')
 LINK = re.compile(r'\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]*)(#[^)\s]*)?\)')
 
 

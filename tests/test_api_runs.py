@@ -47,6 +47,8 @@ def test_train_test_predict_twice_in_one_process(tiny_set, tmp_path):
         assert metrics['coco/bbox_mAP'] == pytest.approx(result.metrics['coco/bbox_mAP'], abs=2e-3)
         found = Inferencer.load(CONFIG, result.last_checkpoint, 'cpu').predict(tiny_set / 'images', score_thr=0)
         rounds.append((metrics, [each.as_dict() for each in found]))
+        alone = Inferencer.load(tmp_path / name, device='cpu')  # the work directory holds config and checkpoint
+        assert alone.predict(tiny_set / 'images', score_thr=0)[0].as_dict() == rounds[-1][1][0]
         (log,) = (tmp_path / name).glob('*/*.log')
         assert 'train 2/2' in log.read_text()
     assert rounds[0] == rounds[1]

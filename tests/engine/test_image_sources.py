@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vitdet_plugin.engine.image_sources import bgr_array, find_images, is_cut_jpeg, out_paths
+from vitdet_plugin.engine.image_arrays import bgr_array, is_cut_jpeg
+from vitdet_plugin.engine.image_sources import find_images, out_paths
 from vitdet_plugin.errors import UserError
 
 BGR = np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8)
@@ -73,7 +74,7 @@ def test_batches_lists_generators_and_files(tmp_path):
 @pytest.mark.parametrize('form, says', [
     (None, 'None is not an image; give a file'), ([BGR, None], 'None is not an image'), (3, 'int is not an image'),
     (dict(image=BGR), 'dict is not an image'), ('', 'is empty'), ('nothing.png', 'nothing.png does not exist'),
-    ('no/*.png', 'no/*.png matches no file'), ('https://x.org/a.jpg', 'is a URL; download'),
+    ('no/*.png', 'no/*.png matches no file'), ('ftp://x.org/a.jpg', 'is a URL; download'),
     (np.zeros((0, 4, 3), np.uint8), 'expected (H, W, 3) uint8 in BGR order, got (0, 4, 3)'),
     (np.zeros((4, 4, 3)), 'multiply values in [0, 1] by 255'), (np.zeros((4, 4, 2), np.uint8), 'got (4, 4, 2)'),
     (np.zeros((4, 4, 3), np.uint16), 'uint16'), (np.zeros(4, np.uint8), 'got (4,)'),

@@ -1,6 +1,7 @@
 """Exported detectors compared with the post-processing of mmdet and with their ONNX files."""
 
 import copy
+import json
 
 import cv2
 import numpy as np
@@ -8,11 +9,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from pycocotools.mask import decode
 
 from tests.end_to_end.tiny_set import CONFIG, load_tool
+from vitdet_plugin.cli import predict
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
+from vitdet_plugin.export.comparison import paste_masks
 from vitdet_plugin.export.detectors import best_after_nms, exportable_heads
 from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.export.settings import NmsSettings
@@ -130,6 +134,22 @@ def test_the_command_and_the_file(tmp_path, capsys):
                                tuple(each[:count] for each in expected), 96) < 1e-4
     half = detector(cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), score_thr=0.0)['boxes']
     assert half[:, 0::2].max() <= 48 and half[:, 1::2].max() <= 32
+    assert_predicted(tmp_path, found, capsys)
+
+
+def assert_predicted(folder, found, capsys):
+    """``vitdet predict`` with the ONNX file gives the same boxes, and masks in pixels of the image."""
+    words = [str(folder / 'd.onnx'), str(folder / 'a.png'), '--out', str(folder / 'out'), '--score-thr', '0']
+    assert predict.main([*words, '--format', 'jsonl']) == 0
+    record = json.loads((folder / 'out/predictions.jsonl').read_text())
+    order = np.argsort(-found['scores'], kind='stable')
+    np.testing.assert_allclose(record['boxes'], found['boxes'][order], atol=1e-3)
+    masks = paste_masks(found['masks'][order], found['boxes'][order], SIZE)
+    areas = decode(record['masks']).transpose(2, 0, 1).sum((1, 2))
+    assert ((masks > 127).sum((1, 2)) <= areas).all() and (areas <= (masks >= 127).sum((1, 2))).all()
+    capsys.readouterr()
+    assert predict.main([*words, '--half']) == 2
+    assert 'an ONNX file has its own precision' in capsys.readouterr().err
 
 
 def test_nms_keeps_the_number_of_rows():

@@ -7,6 +7,7 @@ from mmengine.registry import init_default_scope
 from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
+from vitdet_plugin.api import Inferencer
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export import onnx as module
@@ -32,6 +33,9 @@ def test_a_classifier_predicts_the_same_from_its_file(tmp_path, capsys):
             expected = loaded.model.test_step(dict(inputs=[packed['inputs']],
                                                    data_samples=[packed['data_samples']]))[0].pred_score
         np.testing.assert_allclose(exported(file), expected.numpy(), atol=1e-5)
+        found, = Inferencer.load(out).predict(file)
+        np.testing.assert_allclose(found.scores, np.sort(expected.numpy())[::-1], atol=1e-5)
+        assert found.name == CLASSES[int(expected.argmax())]
     assert command([config, weights, '--shape', '30', '31', '--out', str(out)]) == 2
     assert 'patch_size=8' in capsys.readouterr().err
 
@@ -54,6 +58,8 @@ def test_backbone_and_neck_of_a_detector(tmp_path):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-4 * float(b.abs().max()))
     with pytest.raises(UserError, match='not a classifier written by'):
         OnnxClassifier(tmp_path / 'features.onnx')
+    with pytest.raises(UserError, match='neither a detector nor a classifier'):
+        Inferencer.load(tmp_path / 'features.onnx')
 
 
 @pytest.mark.parametrize('found, says', [([1.0, 2.0], 0.0), ([1.0, 2.2], 0.1), ([1.0, float('nan')], float('nan'))])

@@ -2,121 +2,53 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from pycocotools import mask as mask_utils
 
 from vitdet_plugin.compat.packaged_configs import shipped_configs
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.config.registry import is_classifier
-from vitdet_plugin.engine.image_sources import ImageSource, find_images, out_paths
-from vitdet_plugin.engine.inference import TestPipeline
+from vitdet_plugin.engine.image_sources import ImageStream
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.drawing import Drawings
+from vitdet_plugin.prediction.onnx_model import OnnxModel
+from vitdet_plugin.prediction.results import Classification, Detections
+from vitdet_plugin.prediction.run_folder import find_run, is_onnx, stands_alone
+from vitdet_plugin.prediction.stream import AUTO, Predicted, Stream
+from vitdet_plugin.prediction.tiles import Tiling
+from vitdet_plugin.prediction.torch_model import TorchModel
+from vitdet_plugin.prediction.writers import ResultFiles, check_formats
 from vitdet_plugin.utils.track import track
-from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
-from vitdet_plugin.visualization.draw_classes import draw_classification
-from vitdet_plugin.visualization.image_hook import predicted_objects
 
-
-@dataclass
-class Detections:
-    """Objects detected in one image, sorted by score, in pixels of the original image.
-
-    Attributes:
-        path: Image or video file; None for an image in memory.
-        boxes: (N, 4) float32, x1, y1, x2, y2 in pixels.
-        scores: (N,) float32 in [0, 1].
-        labels: (N,) int64, indices of the class names.
-        names: N class names.
-        masks: (N, H, W) bool; None for a model without masks.
-        frame: Number of the frame of a video, from 0; None for an image.
-    """
-
-    path: str | None
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    names: list[str]
-    masks: np.ndarray | None = None
-    frame: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return a dictionary for ``json.dump``; masks are in COCO's compressed RLE."""
-        plain = dict(path=self.path, boxes=self.boxes.tolist(), scores=self.scores.tolist(),
-                     labels=self.labels.tolist(), names=self.names)
-        if self.frame is not None:
-            plain['frame'] = self.frame
-        if self.masks is not None:
-            codes = mask_utils.encode(np.asfortranarray(self.masks.transpose(1, 2, 0).astype(np.uint8)))
-            plain['masks'] = [dict(size=code['size'], counts=code['counts'].decode()) for code in codes]
-        return plain
-
-
-@dataclass
-class Classification:
-    """The classes of one image, sorted by score.
-
-    Attributes:
-        path: Image or video file; None for an image in memory.
-        scores: (K,) float32 probabilities that sum to 1.
-        labels: (K,) int64, indices of the class names.
-        names: K class names.
-        frame: Number of the frame of a video, from 0; None for an image.
-    """
-
-    path: str | None
-    scores: np.ndarray
-    labels: np.ndarray
-    names: list[str]
-    frame: int | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the most likely class."""
-        return self.names[0]
-
-    @property
-    def score(self) -> float:
-        """Score of the most likely class."""
-        return float(self.scores[0])
-
-    def as_dict(self, top: int | None = None) -> dict[str, Any]:
-        """Return a dictionary for ``json.dump`` with the ``top`` most likely classes, or all."""
-        plain = dict(path=self.path, names=self.names[:top], scores=self.scores[:top].tolist(),
-                     labels=self.labels[:top].tolist())
-        return plain if self.frame is None else {**plain, 'frame': self.frame}
+__all__ = ['Classification', 'Detections', 'Inferencer']
 
 
 class Inferencer:
     """A detector or classifier with its weights and its test pipeline, ready to predict.
 
     Attributes:
-        model: The model, in eval mode.
+        model: The model, in eval mode; of an ONNX file, the object that runs it.
         classes: Names of its labels.
         is_classifier: Whether :meth:`predict` returns :class:`Classification` or :class:`Detections`.
     """
 
     def __init__(self, model: BaseModel, cfg: Config | None = None, classes: Sequence[str] = ()) -> None:
-        if not isinstance(model, torch.nn.Module) or cfg is None:
+        if isinstance(model, OnnxModel):
+            self.model: Any = model
+            self._model: Any = model
+        elif isinstance(model, torch.nn.Module) and cfg is not None:
+            self.model = model.eval()
+            self._model = TorchModel(model, cfg)
+        else:
             raise UserError('Inferencer(model, cfg, classes) takes a model that is built and loaded; write '
                             'Inferencer.load(config, checkpoint)')
-        self.model: BaseModel = model.eval()
         self.cfg, self.classes = cfg, tuple(classes)
-        self.is_classifier = is_classifier(cfg)
-        self._pipeline = TestPipeline(cfg)
+        self.is_classifier = self._model.is_classifier
 
     @staticmethod
     def list_models() -> list[str]:
@@ -125,121 +57,164 @@ class Inferencer:
 
     @classmethod
     def load(cls, config: str | Path | Config, checkpoint: str | Path | None = None,
-             device: str | torch.device | None = None, options: Mapping[str, Any] | Sequence[str] = ()) -> Inferencer:
+             device: str | torch.device | None = None, options: Mapping[str, Any] | Sequence[str] = (),
+             half: str | bool | None = None) -> Inferencer:
         """Build a model and load its weights.
 
         Args:
             config: Name of a shipped config (:meth:`list_models`), config file, or a loaded config. Configs are
-                programs: use only configs that you trust.
+                programs: use only configs that you trust. Without ``checkpoint``, also a work directory of a training,
+                whose config and best checkpoint (or else the newest) are used, a checkpoint in one, or an ``.onnx``
+                file of ``vitdet export``.
             checkpoint: A file in a format of this project or an official one (detectron2's ``.pkl``, mmdet's,
                 EasyCV's), or a work directory, whose best checkpoint (or else the newest) is loaded. With None the
                 weights are random, for measuring speed, which is a warning. Class names are those stored in the
                 checkpoint, or else the config's.
             device: By default the GPU if there is one.
             options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
+            half: Whether to predict in 16 bits: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU and bf16 on a CPU.
+                A CPU without instructions for bfloat16 uses float32, with a warning.
 
         Raises:
             UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
+        half = AUTO if half is True else half or None
+        if not isinstance(config, Config) and checkpoint is None and (is_onnx(config) or _is_alone(config)):
+            if is_onnx(config):
+                if half or options or str(device or 'cpu') != 'cpu':
+                    raise UserError(f'{config}: an ONNX file has its own precision, settings and device; leave out '
+                                    'half, options and device')
+                exported = OnnxModel(config)
+                return cls(exported, None, exported.classes)
+            config, checkpoint = find_run(config)
         cfg = load_config(config, options)
         if cfg.get('model') is None or cfg.get('test_dataloader') is None:
             raise UserError(f'config {cfg.filename} has no model or no test_dataloader; give the config of a detector '
                             'or classifier')
         loaded = load_model(cfg, checkpoint, device)
-        return cls(loaded.model, loaded.cfg, loaded.classes or ())
+        inferencer = cls(loaded.model, loaded.cfg, loaded.classes or ())
+        inferencer._model.use_half(half)
+        return inferencer
 
-    def predict(self, images: Any, score_thr: float = 0.3, out_dir: str | Path | None = None,
-                progress: bool = False) -> list[Detections] | list[Classification]:
+    def predict(self, images: Any, score_thr: float = 0.3, out_dir: str | Path | None = None, progress: bool = False, *,
+                batch_size: int | str = 1, tile: int | None = None, overlap: float = 0.2,
+                channels: str = 'bgr') -> list[Detections] | list[Classification]:
         """Detect objects in images, or classify them.
 
         Args:
             images: One of the following, or a list or generator of them: a file; a folder (its images and those of its
-                subfolders, sorted by path); a pattern (``'photos/*.jpg'``); a video, each frame of which is an image;
-                an array (H, W, 3) uint8 in OpenCV's BGR order, in gray (H, W), or (N, H, W, 3); a tensor (3, H, W) or
-                (N, 3, H, W) in RGB order, uint8 or in [0, 1]; a PIL image; the bytes of an image file, or such a file
-                opened with mode ``'rb'``.
+                subfolders, sorted by path); a pattern (``'photos/*.jpg'``); a text file with a path per line; an
+                ``http(s)`` URL; a video, each frame of which is an image; a camera (``'camera:0'``); ``'-'``, a list
+                of paths on standard input; an array (H, W, 3) uint8 in the order of ``channels``, in gray (H, W), or
+                (N, H, W, 3); a tensor (3, H, W) or (N, 3, H, W) in RGB order, uint8 or in [0, 1]; a PIL image; the
+                bytes of an image file, or such a file opened with mode ``'rb'``.
             score_thr: Lowest score of a detection; the config's own threshold applies too. A classifier returns all
                 classes.
             out_dir: Folder for drawn images, ``<name>.jpg`` in the subfolders of a given folder (images in memory:
-                ``image_<number>.jpg``).
+                ``image_<number>.jpg``), and drawn videos, ``<name>.mp4``.
             progress: Whether to show the progress on standard error.
+            batch_size: Images that are predicted at once if their inputs have the same shape, or ``'auto'``. Results
+                of batches differ from those of single images by rounding only.
+            tile: Side in pixels of the tiles in which a detector predicts images that are larger; their results are
+                merged by suppression between tiles. None predicts whole images.
+            overlap: Part of a tile that it shares with the next one. Objects larger than it are also searched in the
+                whole image.
+            channels: Order of the channels of arrays, ``'bgr'`` (OpenCV) or ``'rgb'``.
 
         Returns:
             One :class:`Detections` or :class:`Classification` per image, in the given order. Files of a folder that
-            cannot be read are left out with a warning that names them.
+            cannot be read or are hidden are left out with a warning that names them.
 
         Raises:
             UserError: A path that does not exist, a folder without images, or another file or object that is not an
                 image.
         """
-        return list(self.predict_each(images, score_thr, out_dir, progress))  # type: ignore[return-value]
+        return list(self.predict_each(  # type: ignore[return-value]
+            images, score_thr, out_dir, progress, batch_size=batch_size, tile=tile, overlap=overlap, channels=channels))
 
     def predict_each(self, images: Any, score_thr: float = 0.3, out_dir: str | Path | None = None,
-                     progress: bool = False, on_fault: Callable[[str], None] | None = None
+                     progress: bool = False, on_fault: Callable[[str], None] | None = None, *,
+                     batch_size: int | str = 1, tile: int | None = None, overlap: float = 0.2, channels: str = 'bgr'
                      ) -> Iterator[Detections] | Iterator[Classification]:
         """Yield the results of :meth:`predict` one by one, for more images than fit into memory.
 
         Args:
-            images, score_thr, out_dir, progress: As for :meth:`predict`.
+            images, score_thr, out_dir, progress, batch_size, tile, overlap, channels: As for :meth:`predict`.
             on_fault: Called with one line for each file that cannot be read, which is left out then.
         """
-        sources = find_images(images)
-        targets = out_paths(sources, Path(out_dir)) if out_dir is not None else [None] * len(sources)
-        pairs = zip(sources, targets)
-        for source, target in track(pairs, len(sources), 'images') if progress else pairs:
-            try:
-                content = source.content()
-                packed = self._pipeline(content)
-            except UserError as error:
-                if on_fault is not None:
-                    on_fault(str(error))
-                elif source.is_found:
-                    warnings.warn(f'left out: {error}', stacklevel=2)
-                else:
-                    raise
-                continue
-            with torch.no_grad():
-                sample = self.model.test_step(dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']]))[0]
-            result = self._classification if self.is_classifier else self._detections
-            yield result(source, content, sample, score_thr, target)
+        out = None if out_dir is None else Drawings(Path(out_dir), self.classes, score_thr)
+        tiling = None if tile is None else Tiling(tile, overlap)
+        predicted = self._predict(images, score_thr, batch_size, tiling, channels, out is not None, on_fault, progress)
+        return _results(predicted, out, None)
 
-    def _detections(self, source: ImageSource, content: Path | np.ndarray, sample: Any, score_thr: float,
-                    out_path: Path | None) -> Detections:
-        found = predicted_objects(sample, tuple(sample.ori_shape[:2]))
-        assert found.scores is not None  # only ground truth has no scores
-        best_first = np.argsort(-found.scores, kind='stable')
-        kept = Objects(found.boxes[best_first], found.labels[best_first], found.scores[best_first],
-                       None if found.masks is None else found.masks[best_first]).filter_by_score(score_thr)
-        assert kept.scores is not None
-        if out_path is not None:
-            _write(out_path, draw_predictions_and_ground_truth(_rgb(content), kept, None, self.classes, score_thr))
-        return Detections(_path_of(source), kept.boxes, kept.scores, kept.labels, self._names(kept.labels), kept.masks,
-                          source.frame)
+    def stream(self, images: Any, batch_size: int | str = AUTO, score_thr: float = 0.3, **options: Any
+               ) -> Iterator[Detections] | Iterator[Classification]:
+        """Yield results as they come, in batches and with images decoded in a thread.
 
-    def _classification(self, source: ImageSource, content: Path | np.ndarray, sample: Any, _score_thr: float,
-                        out_path: Path | None) -> Classification:
-        scores = sample.pred_score.float().cpu().numpy()
-        labels = np.argsort(-scores, kind='stable')
-        if out_path is not None:
-            _write(out_path, draw_classification(_rgb(content), scores, self.classes))
-        return Classification(_path_of(source), scores[labels], labels, self._names(labels), source.frame)
+        Memory does not grow with the number of images: masks are kept as RLE, and images are read when they are needed.
 
-    def _names(self, labels: np.ndarray) -> list[str]:
-        return [self.classes[i] if i < len(self.classes) else f'class {i}' for i in labels]
+        >>> for found in detector.stream('photos/', batch_size=8):
+        ...     print(found.path, found.to_coco())
+
+        Args:
+            images, batch_size, score_thr: As for :meth:`predict`.
+            **options: Others of :meth:`predict_each`.
+        """
+        return self.predict_each(images, score_thr, batch_size=batch_size, **options)
+
+    def save(self, images: Any, out_dir: str | Path, formats: str | Sequence[str] = ('jsonl',), *,
+             score_thr: float = 0.3, draw: bool = False, top: int = 5, save_conf: bool = False, progress: bool = False,
+             on_fault: Callable[[str], None] | None = None, batch_size: int | str = AUTO, tile: int | None = None,
+             overlap: float = 0.2, channels: str = 'bgr', on_step: Callable[[], None] | None = None
+             ) -> Iterator[Detections] | Iterator[Classification]:
+        """Yield results like :meth:`predict_each`, each after it was written to files.
+
+        The files are complete after each result, so that an interruption loses nothing.
+
+        Args:
+            images, score_thr, progress, on_fault, batch_size, tile, overlap, channels: As for :meth:`predict_each`.
+            out_dir: Folder of the files.
+            formats: One or several of ``'coco'``, ``'yolo'``, ``'labelme'``, ``'csv'``, ``'jsonl'``, ``'json'``; for
+                classifiers one of the last three.
+            draw: Whether to write drawn images and videos, too.
+            top: Most classes of an image that a classifier writes.
+            save_conf: Whether to append the score to the lines of YOLO's files.
+            on_step: Called between the steps of the work, also while it waits for images; it may raise an exception to
+                stop where all files are complete.
+        """
+        names = check_formats([formats] if isinstance(formats, str) else formats, self.is_classifier)
+        out = Path(out_dir)
+        files = ResultFiles(out, names, self.classes, top, save_conf)
+        drawings = Drawings(out, self.classes, score_thr) if draw else None
+        tiling = None if tile is None else Tiling(tile, overlap)
+        predicted = self._predict(images, score_thr, batch_size, tiling, channels, draw, on_fault, progress,
+                                  on_step)
+        return _results(predicted, drawings, files)
+
+    def _predict(self, images: Any, score_thr: float, batch_size: int | str, tiling: Tiling | None, channels: str,
+                 keeps_images: bool, on_fault: Callable[[str], None] | None, progress: bool,
+                 on_step: Callable[[], None] | None = None) -> Iterator[Predicted]:
+        found = ImageStream(images, channels)
+        stream = Stream(self._model, self.classes, found, score_thr, batch_size, tiling, keeps_images, on_fault,
+                        on_step)
+        yield from track(stream, found.total, 'images') if progress else stream
 
 
-def _path_of(source: ImageSource) -> str | None:
-    return None if source.path is None else str(source.path)
+def _is_alone(config: str | Path) -> bool:
+    return str(config) not in shipped_configs() and stands_alone(config)
 
 
-def _rgb(source: Path | np.ndarray) -> np.ndarray:
-    image = source if isinstance(source, np.ndarray) else cv2.imread(str(source), cv2.IMREAD_COLOR)
-    if image is None:
-        raise UserError(f'{source} cannot be read as an image; check the file')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _write(path: Path, figure: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
-        raise UserError(f'cannot write {path}; choose another folder')
+def _results(predicted: Iterator[Predicted], drawings: Drawings | None, files: ResultFiles | None) -> Iterator[Any]:
+    try:
+        for each in predicted:
+            if files is not None:
+                files.add(each.result, each.name)
+            if drawings is not None:
+                assert each.image is not None
+                drawings.add(each.image, each.result, each.clip_name or each.name, each.source.clip)
+            yield each.result
+    finally:
+        if files is not None:
+            files.close()
+        if drawings is not None:
+            drawings.close()

@@ -70,7 +70,8 @@ def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> 
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
-          optional_values: dict[str, Callable[[str], bool]] | None = None) -> argparse.Namespace:
+          optional_values: dict[str, Callable[[str], bool]] | None = None,
+          is_intermixed: bool = False) -> argparse.Namespace:
     """Parse a command line in which ``--work_dir`` and ``--work-dir`` mean the same.
 
     Args:
@@ -78,6 +79,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
         argv: Arguments without the program's name; ``sys.argv[1:]`` by default.
         optional_values: For options with an optional value (``--amp [fp16]``), a function that returns whether the
             word after it is that value; otherwise the word is left to the positional arguments.
+        is_intermixed: Whether options may stand between the words of a list of positional arguments.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     normalized = []
@@ -91,7 +93,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
                 word += '=auto'
         normalized.append(word)
     refuse_replaced(parser, normalized)
-    args = parser.parse_args(normalized)
+    args = parser.parse_intermixed_args(normalized) if is_intermixed else parser.parse_args(normalized)
     report_old_options(args)
     if getattr(args, 'local_rank', None) is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -113,8 +115,8 @@ def check_inputs(args: argparse.Namespace) -> None:
             find_config(config)
     for name, advice in _INPUT_FILES.items():
         for path in _paths(args, name):
-            is_pattern = name == 'inputs' and glob.has_magic(path)
-            if '://' in path or is_pattern or os.path.exists(path) or name in _WEIGHTS and is_name(path):
+            is_other = name == 'inputs' and (path == '-' or path.startswith('camera:') or glob.has_magic(path))
+            if '://' in path or is_other or os.path.exists(path) or name in _WEIGHTS and is_name(path):
                 continue
             hint = explain_unknown(path) if name in _WEIGHTS else ''
             raise UserError(f'{path} does not exist; {advice}{hint}')

@@ -1,96 +1,181 @@
-"""``vitdet predict CONFIG CHECKPOINT INPUT… --out DIR``: detect objects in images, or classify them."""
+"""``vitdet predict MODEL INPUT… --out DIR``: detect objects in images, or classify them."""
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import add_config_argument, add_config_options, parse, run
+from vitdet_plugin.cli.common import add_config_options, parse, run
+
+# formats of prediction.writers, which is slow to import -> what they write below the output folder
+_FILES = {'coco': 'coco_results.json', 'yolo': 'labels', 'labelme': 'labelme', 'csv': 'predictions.csv',
+          'jsonl': 'predictions.jsonl', 'json': 'predictions.json'}
+_HALVES = ('fp16', 'bf16', 'auto')
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description='Detect objects in images and draw them, or classify images; a classifier also writes a '
-                               'CSV file.')
-    add_config_argument(parser)
-    parser.add_argument('checkpoint', help='checkpoint file (ours, detectron2 .pkl, mmdet, EasyCV) or a work directory')
-    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='images, folders of images, patterns and videos')
-    parser.add_argument('--out', '--out-dir', required=True, metavar='DIR',
-                        help='folder for the drawn images and predictions.json; for a classifier also predictions.csv')
+        prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, description=_DESCRIPTION)
+    parser.add_argument('model', metavar='MODEL', help='work directory of a training (its config and best checkpoint), '
+                        'checkpoint in one, .onnx file, or CONFIG CHECKPOINT')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT',
+                        help='images, folders, patterns, videos, text files with a path per line, http(s) URLs, '
+                             'cameras (camera:0), or - for a list of paths on standard input')
+    parser.add_argument('--out', '--out-dir', default='predictions', metavar='DIR',
+                        help='folder for the files with results and the drawn images and videos (default: predictions)')
+    parser.add_argument('--format', dest='formats', action='append', metavar='FORMAT',
+                        help=f'{", ".join(_FILES)}; several separated by commas (default: json, and csv for a '
+                             'classifier)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S', help='lowest score kept (default: 0.3)')
+    parser.add_argument('--batch', '--batch-size', dest='batch', default='auto', metavar='N',
+                        help='images that are predicted at once, if their inputs have the same shape; auto: by their '
+                             'size and the device (default: auto)')
+    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
+                        help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
+    parser.add_argument('--tile', type=int, metavar='PIXELS',
+                        help='predict larger images in tiles of this side, for small objects in large images')
+    parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',
+                        help='part of a tile that it shares with the next one (default: 0.2)')
     parser.add_argument('--top', type=int, default=5, metavar='N',
-                        help='classes per image in predictions.json of a classifier (default: 5)')
-    parser.add_argument('--no-images', '--no-pictures', action='store_true',  # language: ok
-                        help='write the records only')
+                        help='classes per image in JSON files of a classifier (default: 5)')
+    parser.add_argument('--save-conf', action='store_true', help="append the score to the lines of YOLO's files")
+    drawing = parser.add_mutually_exclusive_group()
+    drawing.add_argument('--draw', action='store_true', help='draw the results (the default)')
+    drawing.add_argument('--no-draw', '--no-images', '--no-pictures', action='store_true',  # language: ok
+                         help='write the records only')
     add_config_options(parser)
     return parser
 
 
+_DESCRIPTION = """\
+Detect objects in images, or classify them; write and draw the results.
+
+  vitdet predict work_dirs/NAME INPUT...
+  vitdet predict model.onnx INPUT...
+  vitdet predict CONFIG CHECKPOINT INPUT...
+"""
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    return run(parse(build_parser(prog), argv), predict_command)
+    parser = build_parser(prog)
+    args = parse(parser, argv, {'--half': lambda word: word in _HALVES}, is_intermixed=True)
+    return run(args, predict_command) if _split_model(args) else 2
+
+
+def _split_model(args: argparse.Namespace) -> bool:
+    """Set ``config`` and ``checkpoint``: the checkpoint is the first input unless the model stands alone.
+
+    Returns:
+        Whether an input remains; if not, an error was printed.
+    """
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.prediction.run_folder import stands_alone
+    # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
+    is_name = args.model in shipped_configs() and (
+        not any(Path(args.model).glob('*.pth')) or len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0])))
+    args.config = args.checkpoint = None
+    if stands_alone(args.model) and not is_name:
+        return True
+    if len(args.inputs) < 2:
+        is_there = args.model in shipped_configs() or '::' in args.model or os.path.exists(args.model)
+        print(f'error: {args.model} ' + ('is a config; give a checkpoint and an input after it' if is_there else
+                                         'does not exist; give a work directory of "vitdet train", an .onnx file, or '
+                                         'a config and a checkpoint'), file=sys.stderr)
+        return False
+    args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
+    return True
+
+
+def _holds_weights(path: Path) -> bool:
+    from vitdet_plugin.prediction.run_folder import CHECKPOINTS
+    return path.suffix.lower() in CHECKPOINTS or any(path.glob('*.pth'))
 
 
 def predict_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.api import Inferencer
-    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.errors import Interrupted, UserError
+    from vitdet_plugin.prediction.tiles import Tiling
+    from vitdet_plugin.prediction.writers import check_formats
     from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.utils.stop_signals import stop_signals
     check_output_path('--out', args.out, is_folder=True)
-    model = Inferencer.load(args.config, args.checkpoint, args.device, args.cfg_options)
-    out = Path(args.out)
+    formats = check_formats([name for words in args.formats or () for name in words.split(',') if name])
+    batch = _batch_size(args.batch)
+    if args.tile is not None:
+        Tiling(args.tile, args.overlap)
     faults: list[str] = []
-    results = model.predict_each(args.inputs, args.score_thr, None if args.no_images else out, True, faults.append)
-    record = record_classes if model.is_classifier else record_objects
-    count = record(results, out, args.top)
+    with stop_signals() as signals:
+        signals.situation = ' before the first image; nothing was written'
+        model = Inferencer.load(args.config or args.model, args.checkpoint, args.device, args.cfg_options or (),
+                                args.half)
+        formats = check_formats(formats or (['json', 'csv'] if model.is_classifier else ['json']), model.is_classifier)
+        signals.is_deferred = True  # a result that is being written is completed
+        done = [0]
+        results = model.save(args.inputs, args.out, formats, score_thr=args.score_thr, draw=not args.no_draw,
+                             top=args.top, save_conf=args.save_conf, progress=True, on_fault=faults.append,
+                             batch_size=batch, tile=args.tile, overlap=args.overlap,
+                             on_step=lambda: _stop_if_asked(signals, done[0], args.out))
+        try:
+            has_masks = _print_results(results, done)
+        except Interrupted:
+            _print_faults(faults)
+            raise
+    count = done[0]
     if len(faults) == 1 and not count:
         raise UserError(faults[0])
-    for fault in faults:
-        print(f'left out: {fault}', file=sys.stderr)
+    _print_faults(faults)
     if faults and not count:
         raise UserError(f'none of the {len(faults)} images can be read')
+    if count:
+        print(_summary(count, Path(args.out), formats, model.is_classifier, has_masks))
     if faults:
-        print(f'{len(faults)} of {count + len(faults)} images were left out: they cannot be read', file=sys.stderr)
+        reason = ': they cannot be read' if all(' cannot be ' in fault for fault in faults) else ''
+        print(f'{len(faults)} of {count + len(faults)} images were left out{reason}', file=sys.stderr)
     return 1 if faults else 0
 
 
-def record_objects(results: Iterable, out: Path, _top: int) -> int:
-    """Print and write the detections of every image; return the number of images."""
-    has_masks, records = False, []
+def _batch_size(word: str) -> int | str:
+    from vitdet_plugin.errors import UserError
+    if word == 'auto':
+        return word
+    if not word.isdecimal() or not int(word):
+        raise UserError(f'--batch {word}: give a number of images, or auto')
+    return int(word)
+
+
+def _stop_if_asked(signals: Any, count: int, out: str) -> None:
+    from vitdet_plugin.errors import Interrupted
+    from vitdet_plugin.utils.stop_signals import NAMES
+    if signals.received is not None:
+        kept = f'the results of {count} images are in {out}' if count else 'nothing was written'
+        raise Interrupted(f'stopped by {NAMES[signals.received]}; {kept}', 128 + signals.received)
+
+
+def _print_results(results: Iterable[Any], done: list[int]) -> bool:
+    """Print a line for every result, count them in ``done``, and return whether there were masks."""
+    from vitdet_plugin.prediction.results import Classification, name_of
+    has_masks = False
     for found in results:
-        print(f'{_name(found)}: {len(found)} objects' + ''.join(
+        done[0] += 1
+        if isinstance(found, Classification):
+            print(f'{name_of(found)}: {found.name} {found.score:.2f}', flush=True)
+            continue
+        has_masks = has_masks or found.rles is not None
+        print(f'{name_of(found)}: {len(found)} objects' + ''.join(
             f', {name} {score:.2f}' for name, score in zip(found.names[:5], found.scores)), flush=True)
-        has_masks = has_masks or found.masks is not None
-        records.append(found.as_dict())  # masks are encoded: those of many images would not fit into memory
-    if records:
-        path = _write_json(out, records)
-        print(f'{len(records)} images in {out}, boxes{" and masks" if has_masks else ""} in {path}')
-    return len(records)
+    return has_masks
 
 
-def record_classes(results: Iterable, out: Path, top: int) -> int:
-    """Print and write the classes of every image, in predictions.json the ``top`` most likely ones; return the number
-    of images.
-    """
-    from vitdet_plugin.evaluation.prediction_file import write_prediction_csv
-    records, rows = [], []
-    for found in results:
-        print(f'{_name(found)}: {found.name} {found.score:.2f}', flush=True)
-        records.append(found.as_dict(top))
-        rows.append(dict(file=_name(found), score=found.score, **{'class': found.name}))
-    if records:
-        path = _write_json(out, records)
-        write_prediction_csv(out / 'predictions.csv', rows)
-        print(f'{len(records)} images: classes in {out / "predictions.csv"} and {path}')
-    return len(records)
+def _print_faults(faults: Iterable[str]) -> None:
+    for fault in faults:
+        print(f'left out: {fault}', file=sys.stderr)
 
 
-def _name(found: Any) -> str:
-    return found.path if found.frame is None else f'{found.path} frame {found.frame}'
-
-
-def _write_json(out: Path, records: list[dict]) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / 'predictions.json'
-    path.write_text(json.dumps(records))
-    return path
+def _summary(count: int, out: Path, formats: Sequence[str], is_classifier: bool, has_masks: bool) -> str:
+    paths = [str(out / _FILES[name]) for name in sorted(formats, key='csv'.__ne__)]
+    where = ', '.join(paths[:-1]) + ' and ' * (len(paths) > 1) + paths[-1]
+    if is_classifier:
+        return f'{count} images: classes in {where}'
+    return f'{count} images in {out}, boxes{" and masks" if has_masks else ""} in {where}'

@@ -1,31 +1,48 @@
-"""Images to predict, in any form in which Python programs hold them: files, folders, videos, arrays, tensors, …"""
+"""Images to predict, in any form in which Python programs name or hold them: files, folders, videos, arrays, …"""
 
 from __future__ import annotations
 
 import glob
-import io
 import itertools
 import os
+import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
-from vitdet_plugin.engine.video_frames import VideoFrames, is_video_file
+from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_tensor, bgr_array, decode_image
+from vitdet_plugin.engine.image_urls import download_image, is_web_address
+from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text
 
-_TAIL = 4096  # bytes at the end of a JPEG file in which its end marker is expected
+STDIN = '-'  # a list of paths on standard input
 _FORMS = ('a file, a folder, a NumPy array (H, W, 3) in BGR order, a PIL image, a tensor (3, H, W) in RGB order, the '
           'bytes of an image file, or a list of these')
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video, camera or network stream that frames belong to.
+
+    Attributes:
+        name: Path, camera or URL.
+        output: Path of a drawn video below the output folder, without suffix.
+        rate: Frames per second.
+        is_live: Whether its frames come in real time.
+    """
+
+    name: str
+    output: PurePath
+    rate: float
+    is_live: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,87 +52,168 @@ class ImageSource:
     Attributes:
         name: Path, or a description for messages.
         output: Path of a drawn image below the output folder, without suffix.
-        path: Image or video file; None for an image in memory.
+        path: Image or video file, URL or camera; None for an image in memory.
         array: Image in memory, (H, W, 3) uint8 in BGR order.
-        video: Video that the image is a frame of.
+        video: Video that the image is a frame of, to be decoded by :meth:`content`.
         frame: Number of the frame, from 0.
-        is_found: Whether the file was found in a folder, not named by the caller.
+        clip: What the frame belongs to.
+        is_found: Whether the file was found in a folder or list, not named by the caller.
+        is_hidden: Whether the file was found and is hidden, such as the ``._a.jpg`` of macOS.
+        fault: Why the image cannot be used.
     """
 
     name: str
     output: PurePath
-    path: Path | None = None
+    path: Path | str | None = None
     array: np.ndarray | None = None
     video: VideoFrames | None = None
     frame: int | None = None
+    clip: Clip | None = None
     is_found: bool = False
+    is_hidden: bool = False
+    fault: UserError | None = None
 
     def content(self) -> Path | np.ndarray:
         """Return the path of an image file, or the array (H, W, 3) of another image.
 
         Raises:
-            UserError: The frame cannot be decoded.
+            UserError: The frame cannot be decoded, or the image not downloaded.
         """
+        if self.fault is not None:
+            raise self.fault
+        if self.array is not None:
+            return self.array
         if self.video is not None:
             assert self.frame is not None
             return self.video.read(self.frame)
-        content = self.path if self.array is None else self.array
-        assert content is not None
-        return content
+        if isinstance(self.path, str):
+            return download_image(self.path)
+        assert self.path is not None
+        return self.path
 
 
-def find_images(images: Any) -> list[ImageSource]:
-    """Return the images that ``images`` stands for, in the given order.
+@dataclass(frozen=True)
+class _Later:
+    """Sources that are produced one by one.
+
+    Attributes:
+        sources: Produces them.
+        total: Their number as far as it is known.
+        is_endless: Whether they may never end, so that they cannot be listed.
+    """
+
+    sources: Callable[[], Iterator[ImageSource]]
+    total: int | None = None
+    is_endless: bool = False
+
+
+class ImageStream:
+    """Images that are found and produced while they are read, for more than fit into memory.
 
     Args:
-        images: A path or pattern (``'photos/*.jpg'``) of image files, videos (each frame is an image) and folders
-            (images in them and their subfolders, sorted by path); an array or tensor, see :func:`bgr_array` and
-            :func:`array_of_tensor`; a PIL image; the bytes of an image file or an open binary file; or an iterable of
-            these.
+        images: As for :func:`find_images`, and generators, cameras (``camera:0``), streams (``rtsp://…``) and ``'-'``,
+            a list of paths on standard input. What can be checked at once is; generators and lists on standard input
+            are read when they are needed.
+        channels: Order of the color channels of arrays, ``'bgr'`` or ``'rgb'``.
+
+    Attributes:
+        total: Number of images, for videos according to their headers; None if it is not known.
 
     Raises:
         UserError: A path that does not exist, a folder without images, or an object that is not an image.
     """
-    sources = list(_sources(images))
-    return [replace(source, output=PurePath(f'image_{number}'), name=f'image {number}')
-            if source.path is None else source for number, source in enumerate(sources)]
+
+    def __init__(self, images: Any, channels: str = 'bgr') -> None:
+        if channels not in CHANNELS:
+            raise UserError(f'channels={channels!r}: choose from {", ".join(CHANNELS)}')
+        is_generator = isinstance(images, Iterator) and not hasattr(images, 'read')
+        self._entries = _entries(images, channels) if is_generator else list(_entries(images, channels))
+        self.total: int | None = None
+        if not isinstance(self._entries, Iterator):
+            counts = [each.total if isinstance(each, _Later) else 1 for each in self._entries]
+            self.total = None if None in counts else sum(counts)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[ImageSource]:
+        flat = (source for entry in self._entries
+                for source in (entry.sources() if isinstance(entry, _Later) else [entry]))
+        return map(_numbered, itertools.count(), flat)
+
+
+def find_images(images: Any, channels: str = 'bgr') -> list[ImageSource]:
+    """Return the images that ``images`` stands for, in the given order.
+
+    Args:
+        images: A path or pattern (``'photos/*.jpg'``) of image files, videos (each frame is an image), folders (images
+            in them and their subfolders, sorted by path) and text files with a path per line; an ``http(s)`` URL of an
+            image; an array or tensor, see :func:`bgr_array` and :func:`array_of_tensor`; a PIL image; the bytes of an
+            image file or an open binary file; or an iterable of these.
+        channels: Order of the color channels of arrays.
+
+    Raises:
+        UserError: A path that does not exist, a folder without images, or an object that is not an image.
+    """
+    sources: list[ImageSource] = []
+    for entry in _entries(images, channels):
+        if isinstance(entry, _Later) and entry.is_endless:
+            raise UserError('cameras and streams have no list of images; give files, folders or videos')
+        sources += map(_by_frame, entry.sources()) if isinstance(entry, _Later) else [entry]
+    return [_numbered(number, source) for number, source in enumerate(sources)]
+
+
+class OutputNames:
+    """Names of output files, of which no two are equal, also where upper and lower case are the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def new(self, output: PurePath) -> str:
+        """Return ``output``, or if an earlier one was the same, ``output`` with a number."""
+        for count in itertools.count(1):
+            name = f'{output}_{count}' if count > 1 else str(output)
+            if name.casefold() not in self._taken:
+                break
+        self._taken.add(name.casefold())
+        return name
 
 
 def out_paths(sources: Sequence[ImageSource], out_dir: Path) -> list[Path]:
     """Return one output path per image; images that would have the same one get a number."""
-    paths: list[Path] = []
-    taken = set()
-    for source in sources:
-        for count in itertools.count(1):
-            name = f'{source.output}_{count}' if count > 1 else str(source.output)
-            if name.lower() not in taken:  # some file systems ignore case
-                break
-        taken.add(name.lower())
-        paths.append(out_dir / f'{name}.jpg')
-    return paths
+    names = OutputNames()
+    return [out_dir / f'{names.new(source.output)}.jpg' for source in sources]
 
 
-def _sources(images: Any) -> Iterator[ImageSource]:
+def _numbered(number: int, source: ImageSource) -> ImageSource:
+    if source.path is not None or source.fault is not None:
+        return source
+    return replace(source, output=PurePath(f'image_{number}'), name=f'image {number}')
+
+
+def _by_frame(source: ImageSource) -> ImageSource:
+    """Leave the decoding of a frame to ``content``, as the frames of a list do not fit into memory."""
+    return source if source.video is None else replace(source, array=None)
+
+
+def _entries(images: Any, channels: str) -> Iterator[ImageSource | _Later]:
     if isinstance(images, (str, os.PathLike)):
-        yield from _files(os.fspath(images))
+        yield from _files(os.fspath(images), channels)
     elif isinstance(images, np.ndarray):
         for array in images if images.ndim == 4 else [images]:
-            yield _in_memory(bgr_array(array))
+            yield _in_memory(bgr_array(array, channels))
     elif isinstance(images, torch.Tensor):
         for tensor in images if images.ndim == 4 else [images]:
             yield _in_memory(array_of_tensor(tensor))
     elif isinstance(images, (bytes, bytearray, memoryview)):
-        yield _in_memory(_decode(bytes(images)))
+        yield _in_memory(decode_image(bytes(images)))
     elif hasattr(images, 'read') and not hasattr(images, 'getbands'):
         content = images.read()
         if not isinstance(content, bytes):
             raise UserError(f'{getattr(images, "name", "file")} is open as text; open it with mode "rb"')
-        yield _in_memory(_decode(content))
+        yield _in_memory(decode_image(content))
     elif hasattr(images, 'getbands'):
-        yield _in_memory(_array_of_pil(images))
+        yield _in_memory(array_of_pil(images))
     elif isinstance(images, Iterable) and not isinstance(images, Mapping):
         for each in images:
-            yield from _sources(each)
+            yield from _entries(each, channels)
     else:
         raise UserError(f'{"None" if images is None else type(images).__name__} is not an image; give {_FORMS}')
 
@@ -124,8 +222,21 @@ def _in_memory(array: np.ndarray) -> ImageSource:
     return ImageSource('image', PurePath('image'), array=array)
 
 
-def _files(name: str | bytes) -> Iterator[ImageSource]:
+def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
     name = os.fsdecode(name)
+    if name == STDIN:
+        yield _Later(lambda: _listed(_lines_of_stdin(), None))
+        return
+    if is_live(name):
+        yield _Later(lambda: _live(name, is_live=True), is_endless=True)
+        return
+    if is_web_address(name):
+        address = Path(urllib.parse.urlsplit(name).path)
+        if is_video_file(address):
+            yield _Later(lambda: _live(name, is_live=False), is_endless=True)
+        else:
+            yield ImageSource(name, PurePath(address.stem or 'image'), name)
+        return
     if '://' in name:
         parts = urllib.parse.urlparse(name)
         if parts.scheme != 'file':
@@ -135,16 +246,12 @@ def _files(name: str | bytes) -> Iterator[ImageSource]:
         raise UserError('the path of an image is empty; give an image or a folder of images')
     path = Path(name).expanduser()
     if path.is_dir():
-        found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir())
-        if not found:
-            raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
-        for file in found:
-            yield ImageSource(str(file), file.relative_to(path).with_suffix(''), file, is_found=True)
+        yield from _folder(path)
     elif path.is_file() and is_video_file(path):
         video = VideoFrames(path)
-        for frame in range(len(video)):
-            yield ImageSource(f'{path} frame {frame}', PurePath(f'{path.stem}_{frame:06}'), path, video=video,
-                              frame=frame)
+        yield _Later(lambda: _frames(video), video.estimate or None)
+    elif path.is_file() and path.suffix.lower() == '.txt':
+        yield from _listed(read_text(path).split('\n'), path.parent)
     elif path.is_file():
         yield ImageSource(str(path), PurePath(path.stem), path)
     elif glob.has_magic(name):
@@ -152,82 +259,70 @@ def _files(name: str | bytes) -> Iterator[ImageSource]:
         if not matches:
             raise UserError(f'{path} matches no file; give another pattern, an image or a folder of images')
         for match in matches:
-            yield from _files(match)
+            yield from _files(match, channels)
     else:
         raise UserError(f'{path} does not exist; give an image or a folder of images')
 
 
-def bgr_array(array: np.ndarray) -> np.ndarray:
-    """Return an array (H, W, 3) uint8 in BGR order.
+def _folder(path: Path) -> Iterator[ImageSource]:
+    found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir())
+    if not found:
+        raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
+    for file in found:
+        inside = file.relative_to(path)
+        is_hidden = any(part.startswith('.') for part in inside.parts)
+        yield ImageSource(str(file), inside.with_suffix(''), file, is_found=True, is_hidden=is_hidden)
+
+
+def _listed(lines: Iterable[str], folder: Path | None) -> Iterator[ImageSource]:
+    """Yield the images of a list with a path per line; a line that is none becomes a source with a fault.
 
     Args:
-        array: (H, W, 3) in OpenCV's BGR order; (H, W) or (H, W, 1) in gray; or (H, W, 4), of which the alpha channel is
-            left out. uint8.
-
-    Raises:
-        UserError: Another shape or type, or no pixels.
+        lines: Paths, relative to the current folder or else to ``folder``; blank lines and those after ``#`` are left
+            out.
+        folder: Folder of the list, if it is a file.
     """
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.dtype != np.uint8 or not array.size:
-        hint = '; multiply values in [0, 1] by 255 and convert them' if array.dtype.kind == 'f' else ''
-        raise UserError(f'image array: expected (H, W, 3) uint8 in BGR order, got {array.shape} {array.dtype}{hint}')
-    return np.ascontiguousarray(np.repeat(array, 3, 2) if array.shape[2] == 1 else array[..., :3])
-
-
-def array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
-    """Convert an image as torchvision holds it to an array (H, W, 3) uint8 in BGR order.
-
-    Args:
-        tensor: (3, H, W) in RGB order, or (1, H, W) in gray; uint8, or floating point in [0, 1].
-
-    Raises:
-        UserError: Another shape, type or range.
-    """
-    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3) or not tensor.numel():
-        raise UserError(f'image tensor: expected (3, H, W) in RGB order, got {tuple(tensor.shape)}')
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point():
-        if not bool(((tensor >= 0) & (tensor <= 1)).all()):
-            raise UserError('image tensor: floating-point values must be in [0, 1]; give uint8 for values up to 255, '
-                            'without normalization')
-        tensor = (tensor.float() * 255).round().to(torch.uint8)
-    if tensor.dtype != torch.uint8:
-        raise UserError(f'image tensor: expected uint8, or floating point in [0, 1], got {tensor.dtype}')
-    return bgr_array(tensor.permute(1, 2, 0).numpy()[..., ::-1])
-
-
-def is_cut_jpeg(file: Path | BinaryIO) -> bool:
-    """Whether a JPEG file ends early; OpenCV fills the rest with gray and does not report it."""
-    with open(file, 'rb') if isinstance(file, Path) else nullcontext(file) as stream:
-        if stream.read(2) != b'\xff\xd8':
-            return False
-        stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
-        if stream.read().rstrip(b'\0').endswith(b'\xff\xd9'):
-            return False
-        stream.seek(0)  # other data may follow the image, so it has to be decoded
+    for line in lines:
+        name = line.strip()
+        if not name or name.startswith('#'):
+            continue
+        if folder is not None and '://' not in name and not os.path.exists(name) and (folder / name).exists():
+            name = str(folder / name)
         try:
-            with Image.open(stream) as image:
-                image.load()
-        except OSError as error:
-            return 'truncated' in str(error)
-    return False
+            if name == STDIN:
+                raise UserError(f'{name} stands for standard input, which cannot be in a list')
+            for entry in _files(name, 'bgr'):
+                sources = entry.sources() if isinstance(entry, _Later) else [entry]
+                yield from (replace(source, is_found=True) for source in sources)
+        except UserError as error:
+            yield ImageSource(name, PurePath(Path(name).stem), is_found=True, fault=error)
 
 
-def _array_of_pil(image: Any) -> np.ndarray:
+def _lines_of_stdin() -> Iterator[str]:
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith('I'):  # 16 bits, which PIL would clip at 255
-            return bgr_array((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-        if image.mode == 'F':
-            raise UserError('PIL image of mode F: its range is unknown; convert it to mode RGB or L')
-        return bgr_array(np.asarray(image.convert('RGB'))[..., ::-1])
-    except OSError as error:
-        raise UserError(f'PIL image: cannot be read ({error})') from error
+        handle = os.dup(sys.stdin.fileno())
+    except (OSError, ValueError):  # replaced by an object of the program
+        yield from sys.stdin
+        return
+    # sys.stdin itself is locked while a thread waits for a line, and the interpreter needs the lock to end
+    with open(handle, encoding='utf-8', errors='surrogateescape') as lines:
+        yield from lines
 
 
-def _decode(content: bytes) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    if image is None or is_cut_jpeg(io.BytesIO(content)):
-        raise UserError(f'{len(content)} bytes cannot be read as an image; give the content of an image file')
-    return image
+def _frames(video: VideoFrames) -> Iterator[ImageSource]:
+    clip = Clip(str(video.path), PurePath(video.path.stem), video.rate)
+    try:
+        for frame, image in enumerate(video):
+            yield ImageSource(f'{video.path} frame {frame}', PurePath(f'{video.path.stem}_{frame:06}'), video.path,
+                              image, video, frame, clip)
+    except UserError as error:
+        yield ImageSource(str(video.path), clip.output, video.path, is_found=True, fault=error)
+
+
+def _live(name: str, is_live: bool) -> Iterator[ImageSource]:
+    frames = LiveFrames(name)
+    stem = name.replace(':', '_') if name.startswith('camera:') else Path(urllib.parse.urlsplit(name).path).stem
+    clip = Clip(name, PurePath(stem or 'stream'), frames.rate, is_live)
+    for frame, image in enumerate(frames):
+        yield ImageSource(f'{name} frame {frame}', PurePath(f'{clip.output}_{frame:06}'), name, image, None, frame,
+                          clip)

@@ -1,7 +1,8 @@
 """Shared by detectors and classifiers in prediction: checkpoints and test pipelines."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
-from vitdet_plugin.engine.image_sources import bgr_array, is_cut_jpeg
+from vitdet_plugin.engine.image_arrays import bgr_array, is_cut_jpeg
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 
@@ -94,15 +95,40 @@ class TestPipeline:
         Raises:
             UserError: A file or array that is not an image.
         """
+        return self.pack(source, self.load(source))
+
+    def load(self, source: Path | np.ndarray) -> dict[str, Any]:
+        """Return what the first step of the pipeline returns: ``img`` (H, W, 3), in BGR order, and facts about it.
+
+        Raises:
+            UserError: A file or array that is not an image.
+        """
         if isinstance(source, np.ndarray):
             source = bgr_array(source)
             size = source.shape[:2]
-            return self._rest(dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size))
-        try:
+            return dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size)
+        with _image_errors(source):
             if is_cut_jpeg(Path(source)):
                 raise ValueError('the file ends early')
-            return self._rest(self._load(dict(img_path=str(source), img_id=0)))
-        except Exception as error:  # any error of a decoder
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f'{source} cannot be read as an image ({reason}); replace it or give another '
-                            'file') from error
+            return self._load(dict(img_path=str(source), img_id=0))
+
+    def pack(self, source: Path | np.ndarray, loaded: dict[str, Any]) -> dict[str, Any]:
+        """Apply the steps after loading to a result of :meth:`load`, which they may change.
+
+        Raises:
+            UserError: The steps cannot process the image.
+        """
+        if isinstance(source, np.ndarray):
+            return self._rest(loaded)
+        with _image_errors(source):
+            return self._rest(loaded)
+
+
+@contextlib.contextmanager
+def _image_errors(source: Path) -> Iterator[None]:
+    """Report any error of a decoder or transform in one line that names the file."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{source} cannot be read as an image ({reason}); replace it or give another file') from error

@@ -167,11 +167,11 @@ class OnnxClassifier:
         self._steps = json.loads(about['pipeline'])
         self._pipeline = None
 
-    def __call__(self, source: str | Path) -> np.ndarray:
+    def __call__(self, source: str | Path | np.ndarray) -> np.ndarray:
         """Classify an image.
 
         Args:
-            source: Image file.
+            source: Image file, or an array of shape ``(H, W, 3)``, uint8, in BGR order.
 
         Returns:
             Probabilities of shape ``(num_classes,)``.
@@ -183,11 +183,18 @@ class OnnxClassifier:
             from mmengine.dataset import Compose
             from mmengine.registry import init_default_scope
             init_default_scope('mmpretrain')
-            self._pipeline = Compose(self._steps)
-        image = self._pipeline(dict(img_path=str(source)))['inputs'].numpy()
+            self._pipeline = Compose(self._steps[:1]), Compose(self._steps[1:])
+        load, rest = self._pipeline
+        if isinstance(source, np.ndarray):
+            size = source.shape[:2]
+            loaded = dict(img=source, img_path=None, img_shape=size, ori_shape=size)
+        else:
+            loaded = load(dict(img_path=str(source)))
+        image = rest(loaded)['inputs'].numpy()
         image = image[::-1] if len(image) == 3 else image  # loaded as BGR
         if image.shape[1:] != self.shape:
-            raise UserError(f'{source}: the test pipeline returns {image.shape[1]} x {image.shape[2]} pixels, but the '
+            name = 'image array' if isinstance(source, np.ndarray) else source
+            raise UserError(f'{name}: the test pipeline returns {image.shape[1]} x {image.shape[2]} pixels, but the '
                             f'exported model requires {self.shape[0]} x {self.shape[1]}. Export with this --shape.')
         return self.session.run(None, {'image': np.ascontiguousarray(image[None], np.float32)})[0][0]
 

@@ -1,0 +1,128 @@
+"""Drawn results: an image file for each image, a video file for each video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vitdet_plugin.engine.image_sources import Clip
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.results import Classification, Detections
+from vitdet_plugin.utils.mask_rle import RleMasks
+from vitdet_plugin.visualization.draw import Objects, draw_objects, draw_predictions_and_ground_truth
+from vitdet_plugin.visualization.draw_classes import draw_classification
+
+_CODECS = (('.mp4', 'mp4v'), ('.avi', 'MJPG'))  # the second one is in every build of OpenCV
+
+
+class Drawings:
+    """Writes drawn results below a folder.
+
+    Args:
+        folder: Output folder.
+        classes: Class names of the model.
+        score_thr: Lowest score, for the captions.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], score_thr: float) -> None:
+        self.folder, self._classes, self._score_thr = folder, classes, score_thr
+        self._clip: Clip | None = None
+        self._video: VideoFile | None = None
+
+    def add(self, image: np.ndarray, result: Detections | Classification, name: str, clip: Clip | None) -> None:
+        """Draw a result.
+
+        Args:
+            image: (H, W, 3) uint8 in BGR order.
+            result: What was predicted for it.
+            name: Path of the image file below the folder without suffix, or that of the video.
+            clip: The video that the image is a frame of.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        if clip is None:
+            self._write(self.folder / f'{name}.jpg', self._figure(rgb, result))
+            return
+        if clip is not self._clip or self._video is None:
+            self.close()
+            self._clip, self._video = clip, VideoFile(self.folder / name, clip.rate)
+        figure = draw_objects(rgb, objects_of(result), self._classes) if isinstance(result, Detections) else \
+            self._figure(rgb, result)
+        self._video.add(figure)
+
+    def close(self) -> None:
+        """Complete the video that is being written."""
+        if self._video is not None:
+            self._video.close()
+        self._clip = self._video = None
+
+    def _figure(self, rgb: np.ndarray, result: Detections | Classification) -> np.ndarray:
+        if isinstance(result, Detections):
+            return draw_predictions_and_ground_truth(rgb, objects_of(result), None, self._classes, self._score_thr)
+        scores = np.zeros(len(result.scores), np.float32)
+        scores[result.labels] = result.scores
+        return draw_classification(rgb, scores, self._classes)
+
+    @staticmethod
+    def _write(path: Path, figure: np.ndarray) -> None:
+        draft = path.with_name(f'.{path.stem}.{os.getpid()}.part.jpg')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not cv2.imwrite(str(draft), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
+            draft.unlink(missing_ok=True)
+            raise UserError(f'cannot write {path}; choose another folder')
+        os.replace(draft, path)
+
+
+class VideoFile:
+    """A video, ``.mp4`` or where OpenCV cannot write it ``.avi``.
+
+    Args:
+        path: Path without suffix.
+        rate: Frames per second.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._path, self._rate = path, rate
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def add(self, figure: np.ndarray) -> None:
+        """Append a frame (H, W, 3) uint8 in RGB order; it is scaled to the size of the first one.
+
+        Raises:
+            UserError: OpenCV cannot write videos here.
+        """
+        if self._writer is None:
+            self._size = tuple(side + side % 2 for side in figure.shape[1::-1])  # codecs require even sides
+            self._writer = self._open()
+        height, width = figure.shape[:2]
+        frame = cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)
+        if self._size != (width, height):
+            frame = cv2.resize(frame, self._size)
+        self._writer.write(frame)
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+    def _open(self) -> cv2.VideoWriter:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, codec in _CODECS:
+            path = self._path.with_name(self._path.name + suffix)
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), self._rate, self._size)
+            if writer.isOpened():
+                return writer
+        raise UserError(f'cannot write the video {self._path}; choose another folder, or draw no results')
+
+
+def objects_of(result: Detections) -> Objects:
+    """Return a result for drawing; its masks are decoded one at a time."""
+    masks = None if result.rles is None else RleMasks(result.rles)
+    return Objects(result.boxes, result.labels, result.scores, masks)

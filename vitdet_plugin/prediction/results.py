@@ -1,0 +1,162 @@
+"""Results of prediction: plain Python and NumPy objects."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.polygons import one_polygon
+from vitdet_plugin.utils.mask_rle import Rle, decode_mask
+
+
+@dataclass
+class Detections:
+    """Objects detected in one image, sorted by score, in pixels of the original image.
+
+    Attributes:
+        path: Image or video file, or URL; None for an image in memory.
+        boxes: (N, 4) float32, x1, y1, x2, y2 in pixels.
+        scores: (N,) float32 in [0, 1].
+        labels: (N,) int64, indices of the class names.
+        names: N class names.
+        rles: N masks as COCO's compressed RLE (``size``, ``counts``); None for a model without masks.
+        frame: Number of the frame of a video, from 0; None for an image.
+        shape: Height and width of the image in pixels.
+    """
+
+    path: str | None
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    rles: list[Rle] | None = field(default=None, repr=False)
+    frame: int | None = None
+    shape: tuple[int, int] = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(N, H, W) bool, decoded at each access; None for a model without masks."""
+        if self.rles is None:
+            return None
+        masks = np.zeros((len(self.rles), *self.shape), bool)
+        for mask, rle in zip(masks, self.rles):
+            mask[:] = decode_mask(rle)
+        return masks
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a dictionary for ``json.dump``; masks are in COCO's compressed RLE."""
+        plain = dict(path=self.path, boxes=self.boxes.tolist(), scores=self.scores.tolist(),
+                     labels=self.labels.tolist(), names=self.names)
+        if self.frame is not None:
+            plain['frame'] = self.frame
+        if self.rles is not None:
+            plain['masks'] = self.rles
+        return plain
+
+    def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Return COCO results: dictionaries with ``bbox`` (x, y, width, height), ``score``, ids and RLE.
+
+        Args:
+            image_id: Id of the image in the annotation file.
+            category_ids: Id of each class in the annotation file; by default 1, 2, 3, ….
+        """
+        results = []
+        for index, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
+            label = int(self.labels[index])
+            result: dict[str, Any] = dict(
+                image_id=image_id, category_id=label + 1 if category_ids is None else int(category_ids[label]),
+                bbox=[x1, y1, x2 - x1, y2 - y1], score=float(self.scores[index]))
+            if self.rles is not None:
+                result['segmentation'] = self.rles[index]
+                result['area'] = float(mask_utils.area(self.rles[index]))
+            results.append(result)
+        return results
+
+    def to_yolo(self, scores: bool = False) -> list[str]:
+        """Return lines of a YOLO label file, coordinates relative to the image.
+
+        With masks a line is ``label x1 y1 x2 y2 …``, one polygon along the edges of the pixels, in which parts and
+        holes are joined by coincident edges; otherwise ``label x y width height`` with the center of the box.
+
+        Args:
+            scores: Whether to append the score. Tools that read labels for training expect none.
+        """
+        height, width = self.shape
+        lines = []
+        for index, (x1, y1, x2, y2) in enumerate(np.asarray(self.boxes, np.float64)):
+            values = np.array([(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height])
+            if self.rles is not None:
+                polygon = one_polygon(decode_mask(self.rles[index]))
+                if not len(polygon):  # no pixel of the mask reaches the threshold
+                    polygon = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+                values = (polygon / (width, height)).reshape(-1)
+            words = [str(int(self.labels[index])), *(f'{value:.7g}' for value in values.clip(0, 1))]
+            lines.append(' '.join(words + [f'{self.scores[index]:.6g}'] * scores))
+        return lines
+
+    def to_supervision(self) -> Any:
+        """Return ``supervision.Detections``, with the class names in ``data['class_name']``.
+
+        Raises:
+            UserError: The package ``supervision`` is not installed.
+        """
+        try:
+            supervision = importlib.import_module('supervision')  # of the caller, not a dependency of this package
+        except ImportError as error:
+            raise UserError(f'to_supervision() requires the package supervision ({error}). Run pip install supervision'
+                            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes.astype(np.float32), mask=self.masks if len(self) else None, confidence=self.scores,
+            class_id=self.labels.astype(int), data={'class_name': np.array(self.names, dtype=str)})
+
+
+@dataclass
+class Classification:
+    """The classes of one image, sorted by score.
+
+    Attributes:
+        path: Image or video file, or URL; None for an image in memory.
+        scores: (K,) float32 probabilities that sum to 1.
+        labels: (K,) int64, indices of the class names.
+        names: K class names.
+        frame: Number of the frame of a video, from 0; None for an image.
+        shape: Height and width of the image in pixels.
+    """
+
+    path: str | None
+    scores: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    frame: int | None = None
+    shape: tuple[int, int] = (0, 0)
+
+    @property
+    def name(self) -> str:
+        """Name of the most likely class."""
+        return self.names[0]
+
+    @property
+    def score(self) -> float:
+        """Score of the most likely class."""
+        return float(self.scores[0])
+
+    def as_dict(self, top: int | None = None) -> dict[str, Any]:
+        """Return a dictionary for ``json.dump`` with the ``top`` most likely classes, or all."""
+        plain = dict(path=self.path, names=self.names[:top], scores=self.scores[:top].tolist(),
+                     labels=self.labels[:top].tolist())
+        return plain if self.frame is None else {**plain, 'frame': self.frame}
+
+
+def name_of(result: Detections | Classification) -> str:
+    """Return the path of a result for messages, with the frame of a video."""
+    path = result.path or 'image in memory'
+    return path if result.frame is None else f'{path} frame {result.frame}'

@@ -1,0 +1,61 @@
+"""Find config and checkpoint of a model that is given as one path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitdet_plugin.errors import UserError
+
+ONNX = '.onnx'
+CHECKPOINTS = ('.pth', '.pt', '.pkl', '.safetensors')
+_OWN_RUN = 'run'  # work directory within a folder of ``vitdet init``
+
+
+def is_onnx(name: str | Path) -> bool:
+    """Whether a name is that of an ONNX file."""
+    return str(name).lower().endswith(ONNX)
+
+
+def stands_alone(name: str | Path) -> bool:
+    """Whether a name is a whole model: an ONNX file, a work directory, or a checkpoint in one; not a config."""
+    path = Path(name).expanduser()
+    return is_onnx(name) or path.is_dir() or path.suffix.lower() in CHECKPOINTS and path.is_file()
+
+
+def find_run(name: str | Path) -> tuple[Path, Path]:
+    """Return config and checkpoint (or folder of checkpoints) of a work directory or of a checkpoint in one.
+
+    Training writes its config into the work directory. If there are several, the one of the newest training is used.
+
+    Args:
+        name: A work directory, a folder of ``vitdet init``, or a checkpoint.
+
+    Raises:
+        UserError: The folder has no config, or no checkpoint.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        config = _config_in(path.parent)
+        if config is None:
+            raise UserError(f'{path}: {path.parent} holds no config of a training; give the config before the '
+                            'checkpoint')
+        return config, path
+    folders = [folder for folder in (path, path / _OWN_RUN) if _holds_checkpoint(folder)]
+    if not folders:
+        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); train first, or give '
+                        'another folder')
+    config = _config_in(folders[0]) or _config_in(path)
+    if config is None:
+        raise UserError(f'{folders[0]} holds checkpoints but no config; give the config before it')
+    return config, folders[0]
+
+
+def _holds_checkpoint(folder: Path) -> bool:
+    return any(folder.glob('*.pth')) or (folder / 'last_checkpoint').is_file()
+
+
+def _config_in(folder: Path) -> Path | None:
+    """Return the config of the newest training in a work directory; mmengine also keeps one for each training."""
+    own = sorted(folder.glob('*.py'), key=lambda file: file.stat().st_mtime)
+    kept = sorted(folder.glob('*/vis_data/config.py'), key=lambda file: file.stat().st_mtime)
+    return own[-1] if own else kept[-1] if kept else None

@@ -1,0 +1,139 @@
+"""Detectors of mmdet and classifiers of mmpretrain as models that predict batches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from vitdet_plugin.compat.cpu_features import has_fast_bf16
+from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.engine.inference import TestPipeline
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.compact_masks import compact_masks
+from vitdet_plugin.prediction.found import Found
+from vitdet_plugin.utils.mask_rle import encode_masks
+from vitdet_plugin.utils.output import warn
+
+HALVES = ('auto', 'fp16', 'bf16')
+_DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
+_CPU_PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
+_GPU_PIXELS = 8 * 1024 * 1024
+_LARGEST_BATCH = 32
+
+
+class TorchModel:
+    """A detector or classifier with its test pipeline.
+
+    Args:
+        model: The model, in eval mode.
+        cfg: Its config.
+
+    Attributes:
+        is_classifier: Whether it predicts classes of images, not objects.
+    """
+
+    def __init__(self, model: nn.Module, cfg: Config) -> None:
+        self.model, self.is_classifier = model, is_classifier(cfg)
+        self._pipeline = TestPipeline(cfg)
+        self._dtype: torch.dtype | None = None
+        self._limit: int | None = None  # images of a batch that fit into the memory of the GPU
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def use_half(self, half: str | None) -> None:
+        """Predict in 16 bits where the device computes faster in them; one line says if it does not.
+
+        Args:
+            half: ``'auto'`` (fp16 on a GPU, bf16 on a CPU), ``'fp16'``, ``'bf16'``, or None for float32.
+
+        Raises:
+            UserError: Another value.
+        """
+        if half is None:
+            self._dtype = None
+            return
+        if half not in HALVES:
+            raise UserError(f'--half {half}: choose from {", ".join(HALVES)}')
+        if self.device.type != 'cpu':
+            self._dtype = _DTYPES['fp16' if half == 'auto' else half]
+        elif not has_fast_bf16():
+            self._dtype = None
+            warn('--half: this processor has no bfloat16 instructions, which would be slower than float32: predicting '
+                 'in float32')
+        else:
+            self._dtype = torch.bfloat16
+            if half == 'fp16':
+                warn('--half fp16: float16 is very slow on a CPU: predicting in bfloat16')
+
+    def load(self, source: Path | np.ndarray) -> dict[str, Any]:
+        """Return the image of a file or array as the pipeline loads it, in ``img``."""
+        return self._pipeline.load(source)
+
+    def pack(self, source: Path | np.ndarray, loaded: dict[str, Any]) -> dict[str, Any]:
+        """Return the model's input for an image that was loaded."""
+        return self._pipeline.pack(source, loaded)
+
+    @staticmethod
+    def key(packed: dict[str, Any]) -> Hashable:
+        """Return the shape of an input. Only equal shapes form a batch: padding would change the results."""
+        return tuple(packed['inputs'].shape)
+
+    def batch_size(self, key: Hashable) -> int:
+        """Return a number of images of a shape for which a batch is fast and fits into memory."""
+        _, height, width = key  # type: ignore[misc]
+        budget = _CPU_PIXELS if self.device.type == 'cpu' else _GPU_PIXELS
+        return max(1, min(budget // max(height * width, 1), _LARGEST_BATCH, self._limit or _LARGEST_BATCH))
+
+    def predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> list[Found] | list[np.ndarray]:
+        """Return the objects, or the probabilities (K,), of each input.
+
+        A batch that does not fit into the memory of the GPU is predicted in parts.
+
+        Args:
+            packs: Results of :meth:`pack` with equal keys.
+            score_thr: Lowest score of objects.
+        """
+        try:
+            return self._predict(packs, score_thr)
+        except torch.OutOfMemoryError:
+            if len(packs) == 1:
+                raise
+        self._limit = len(packs) // 2
+        torch.cuda.empty_cache()
+        warn(f'a batch of {len(packs)} images does not fit into the memory of the GPU: predicting {self._limit} at a '
+             'time')
+        return [found for start in range(0, len(packs), self._limit)
+                for found in self.predict(packs[start:start + self._limit], score_thr)]
+
+    def _predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> list[Found] | list[np.ndarray]:
+        data = dict(inputs=[each['inputs'] for each in packs], data_samples=[each['data_samples'] for each in packs])
+        precision = contextlib.nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
+        compact = contextlib.nullcontext() if self.is_classifier else compact_masks(self.model, score_thr)
+        with torch.no_grad(), precision, compact:
+            samples = self.model.test_step(data)
+        if self.is_classifier:
+            return [sample.pred_score.float().cpu().numpy() for sample in samples]
+        return [_found(sample, score_thr) for sample in samples]
+
+
+def _found(sample: Any, score_thr: float) -> Found:
+    """Convert ``pred_instances`` of mmdet's data sample."""
+    instances = sample.pred_instances
+    boxes = instances.bboxes.tensor if hasattr(instances.bboxes, 'tensor') else instances.bboxes
+    masks = instances.get('masks')
+    scores = instances.scores.float().cpu().numpy()
+    boxes, labels = boxes.float().cpu().numpy(), instances.labels.cpu().numpy()
+    if masks is None or isinstance(masks, list):
+        return Found(boxes, scores, labels, masks).best_first(score_thr)
+    kept = np.flatnonzero(scores >= score_thr)
+    rles = [encode_masks(masks[int(index)][None].cpu().numpy())[0] for index in kept]
+    return Found(boxes[kept], scores[kept], labels[kept], rles).best_first(score_thr)

@@ -1,0 +1,33 @@
+"""What the writers have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitdet_plugin.prediction.results import Classification, Detections
+
+
+class Writer:
+    """Writes results as they come.
+
+    Args:
+        folder: Output folder.
+        classes: Class names of the model.
+        top: Most classes of an image that are listed by a classifier.
+        save_conf: Whether to append scores to YOLO's lines.
+
+    Attributes:
+        path: The file, or the folder of the files.
+    """
+
+    path: Path
+
+    def __init__(self, folder: Path, classes: tuple[str, ...] = (), top: int = 5, save_conf: bool = False) -> None:
+        self.folder, self.classes, self.top, self.save_conf = folder, classes, top, save_conf
+
+    def add(self, result: Detections | Classification, name: str) -> None:
+        """Write the result of an image with this name of its own files."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file; what was written is complete before."""

@@ -1,0 +1,85 @@
+"""Masks as COCO's compressed run-length encoding (RLE): a few hundred bytes instead of a boolean for each pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+Rle = dict[str, Any]  # 'size': [H, W], 'counts': str
+
+
+def encode_masks(masks: np.ndarray) -> list[Rle]:
+    """Encode masks (N, H, W); pixels other than 0 belong to the object."""
+    return [_plain(mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks != 0]
+
+
+def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> Rle:
+    """Encode a mask of which only a rectangle is given; all other pixels of the image are outside of the object.
+
+    Args:
+        region: (h, w) bool.
+        left, top: Column and row of the region's first pixel.
+        shape: Height and width of the image.
+    """
+    height, width = shape
+    padded = np.zeros((region.shape[1], region.shape[0] + 2), np.int8)  # columns, as RLE runs down the columns
+    padded[:, 1:-1] = region.T
+    columns, rows = np.nonzero(np.diff(padded, axis=1))
+    edges = (columns + left) * height + rows + top  # starts and ends of runs in turn
+    same = np.flatnonzero(edges[1:-1:2] == edges[2::2])  # a run that goes on in the next column
+    edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
+    counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
+    return _plain(mask_utils.frPyObjects(dict(size=[height, width], counts=counts.tolist()), height, width))
+
+
+def decode_mask(rle: Rle) -> np.ndarray:
+    """Return the mask (H, W) bool of an RLE."""
+    return mask_utils.decode(rle).astype(bool)
+
+
+def move_rle(rle: Rle, left: int, top: int, shape: tuple[int, int]) -> Rle:
+    """Return the RLE in an image of another shape, in which its first pixel is at column ``left`` and row ``top``."""
+    x, y, w, h = (int(value) for value in mask_utils.toBbox(rle))
+    region = decode_mask(rle)[y:y + h, x:x + w]
+    return encode_region(region, left + x, top + y, shape)
+
+
+def mask_areas(rles: Sequence[Rle]) -> np.ndarray:
+    """Return the number of pixels (N,) of each mask."""
+    return np.asarray(mask_utils.area(list(rles)), np.int64).reshape(-1)
+
+
+def _plain(rle: dict) -> Rle:
+    return dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii'))
+
+
+class RleMasks(Sequence):
+    """Masks that are decoded one at a time, for programs that iterate over an array (N, H, W).
+
+    Args:
+        rles: Masks of one image.
+    """
+
+    def __init__(self, rles: Sequence[Rle]) -> None:
+        self.rles = list(rles)
+
+    def __len__(self) -> int:
+        return len(self.rles)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice | np.ndarray) -> RleMasks: ...
+
+    def __getitem__(self, index):
+        if isinstance(index, (int, np.integer)):
+            return decode_mask(self.rles[index])
+        return RleMasks([self.rles[i] for i in np.arange(len(self.rles))[index]])
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(decode_mask, self.rles)

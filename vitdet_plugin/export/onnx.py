@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.lora import merge_lora
 from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
 from vitdet_plugin.export.comparison import (
     extract_maps,
@@ -73,6 +74,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
             model = kind(loaded.model.cpu()).eval()
             images = _choose_images(model, loaded.cfg, shape)
             references = [_Reference(model, image) for image in images]
+            merge_lora(model)
             program = torch.onnx.export(model, (images[0],), dynamo=True, opset_version=opset, input_names=['image'],
                                         output_names=list(model.output_names), verbose=False)
         except UserError:

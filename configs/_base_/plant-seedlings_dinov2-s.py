@@ -13,19 +13,22 @@ model = dict(
                   init_cfg=dict(type='Pretrained', checkpoint='dinov2_s14')),
     head=dict(type='LinearClsHead', num_classes=len(_base_.classes), in_channels=2 * 384, loss=label_smoothing))
 
+load_image = dict(type='LoadImageFromFile')
+# the plants are photographed from above
+flip = dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])
+pack = dict(type='PackInputs')
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load_image,
     dict(type='RandomResizedCrop', scale=image_size, crop_ratio_range=(0.4, 1.0), interpolation='bicubic'),
-    # the plants are photographed from above
-    dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
+    flip,
     dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, backend='cv2'),
-    dict(type='PackInputs'),
+    pack,
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load_image,
     dict(type='ResizeEdge', scale=image_size, edge='short', interpolation='bicubic'),
     dict(type='CenterCrop', crop_size=image_size),
-    dict(type='PackInputs'),
+    pack,
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

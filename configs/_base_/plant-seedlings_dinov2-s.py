@@ -11,7 +11,7 @@ model = dict(
     data_preprocessor=dict(mean=mean, std=std),
     backbone=dict(type='TimmViTDet', model='vit_small_patch14_dinov2', window_size=0, out_type='cls_avg',
                   init_cfg=dict(type='Pretrained', checkpoint='dinov2_s14')),
-    head=dict(type='LinearClsHead', num_classes=len(_base_.classes), in_channels=2 * 384, loss=label_smoothing))
+    head=dict(type='VectorClsHead', num_classes=len(_base_.classes), in_channels=2 * 384, loss=label_smoothing))
 
 load_image = dict(type='LoadImageFromFile')
 # the plants are photographed from above

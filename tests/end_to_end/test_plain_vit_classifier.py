@@ -24,7 +24,7 @@ def config(tmp_path, monkeypatch):
         cfg.model.backbone = dict(type='TimmViTDet', model='vit_small_patch14_dinov2', window_size=0, out_type='cls_avg',
                                   model_args=dict(depth=2, embed_dim=32, num_heads=2, img_size=56), patch_size=8,
                                   **options)
-        cfg.model.head = dict(type='LinearClsHead', num_classes=3, in_channels=64)
+        cfg.model.head = dict(type='VectorClsHead', num_classes=3, in_channels=64)
         cfg.model.train_cfg = None
         fixed = cfg.test_dataloader.dataset.pipeline
         cfg.train_dataloader.dataset.pipeline = [*fixed[:-1], dict(type='RandomFlip', prob=0.5), fixed[-1]]

@@ -1,4 +1,4 @@
-"""DINOv2's ViT-S fine-tuned on a folder of classes, all blocks with layer-wise rates: 8 ep x 45 it = 360 it x 16 images.
+"""DINOv2's ViT-S fine-tuned on a folder of classes, layer-wise rates: 8 ep x 45 it = 360 it x 16 images.
 
 It starts from the classifier of dinov2-s_probe-30e_plant-seedlings.py: --load-from its work directory.
 """

@@ -110,6 +110,8 @@ def test_cached_features_are_bypassed_where_the_computation_itself_is_needed(tmp
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(lora=dict(rank=2), frozen_stages=2), 'no block is left to train'),
+    (dict(lora=dict(rnk=2)), 'its keys are rank, alpha, parts and dropout'),
+    (dict(lora=dict(alpha=2)), 'its keys are rank'),
     (dict(feature_cache='x', out_type='cls_avg'), "set frozen_stages=2 and out_type='cls_avg'"),
     (dict(feature_cache='x', frozen_stages=2), "set frozen_stages=2 and out_type='cls_avg'"),
 ])

@@ -21,9 +21,9 @@ def config(tmp_path, monkeypatch):
 
     def with_options(epochs, **options):
         cfg = load_config(str(CONFIG))
-        cfg.model.backbone = dict(type='TimmViTDet', model='vit_small_patch14_dinov2', window_size=0, out_type='cls_avg',
-                                  model_args=dict(depth=2, embed_dim=32, num_heads=2, img_size=56), patch_size=8,
-                                  **options)
+        cfg.model.backbone = dict(type='TimmViTDet', model='vit_small_patch14_dinov2', patch_size=8, window_size=0,
+                                  model_args=dict(depth=2, embed_dim=32, num_heads=2, img_size=56),
+                                  out_type='cls_avg', **options)
         cfg.model.head = dict(type='VectorClsHead', num_classes=3, in_channels=64)
         cfg.model.train_cfg = None
         fixed = cfg.test_dataloader.dataset.pipeline

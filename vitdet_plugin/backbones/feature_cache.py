@@ -80,8 +80,9 @@ class FeatureCache:
         store = self._store(images)
         keys = [hashlib.blake2b(_bytes(image), key=str(tuple(image.shape)).encode(), digest_size=16).digest()
                 for image in images]
-        rows = {key: store.get(key) for key in keys}
-        missing = {key: index for index, key in enumerate(keys) if rows[key] is None}
+        found = {key: store.get(key) for key in keys}
+        rows = {key: row for key, row in found.items() if row is not None}
+        missing = {key: index for index, key in enumerate(keys) if key not in rows}
         if missing:
             computed = compute(images[list(missing.values())]).detach().float().cpu().numpy()
             new = dict(zip(missing, computed, strict=True))
@@ -185,8 +186,8 @@ def _fingerprint(weights: Mapping[str, Tensor], identity: str) -> str:
     return digest.hexdigest()
 
 
-def _bytes(value: Tensor) -> memoryview:
-    return memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _checksum(key: bytes, features: np.ndarray) -> int:

@@ -137,8 +137,11 @@ class TimmViTDet(Backbone):
         if lora:
             blocks = self.net.blocks[max(frozen_stages, 0):]
             if not len(blocks):
-                raise UserError(f'lora with frozen_stages={frozen_stages}: no block is left to train; use a smaller one')
-            add_lora(self.net, blocks, **lora)
+                raise UserError(f'lora with frozen_stages={frozen_stages}: no block is left to train; decrease it')
+            try:
+                add_lora(self.net, blocks, **lora)
+            except TypeError as error:
+                raise UserError(f'lora: {error}; its keys are rank, alpha, parts and dropout') from error
         self.feature_cache: FeatureCache | None = None
         if feature_cache:
             if frozen_stages < len(self.net.blocks) or out_type == 'featmap':

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.lora import merge_lora
 from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
 from vitdet_plugin.export.comparison import (
     extract_maps,
@@ -34,6 +33,7 @@ from vitdet_plugin.export.comparison import (
 from vitdet_plugin.export.modules import ExportedClassifier, ExportedDetector, ExportedFeatures, Preprocess
 from vitdet_plugin.export.onnx_file import move_model, write_program
 from vitdet_plugin.export.onnx_session import describe_channels, open_session
+from vitdet_plugin.layers.lora import merge_lora
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
 

@@ -1,4 +1,4 @@
-"""DINOv2's ViT-S fine-tuned on a custom folder, <root>/{train,val}/<class>/<image>: 8 ep, 16 images a step.
+"""DINOv2's ViT-S fine-tuned on a custom folder, <root>/{train,val}/<class>/<image>: 8 ep.
 
 The root is $IMAGE_FOLDER_ROOT, else $VITDET_DATA/images (default data/images). Training stores the class names in the
 config in the work directory and in every checkpoint.

@@ -1,4 +1,4 @@
-"""A linear classifier on DINOv2's ViT-S for a custom folder, <root>/{train,val}/<class>/<image>: 30 ep, 16 images a step.
+"""A linear classifier on DINOv2's ViT-S for a custom folder, <root>/{train,val}/<class>/<image>: 30 ep.
 
 The root is $IMAGE_FOLDER_ROOT, else $VITDET_DATA/images (default data/images). Training stores the class names in the
 config in the work directory and in every checkpoint.

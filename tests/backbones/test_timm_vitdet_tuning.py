@@ -8,6 +8,7 @@ import torch
 from tests.backbones.registered import disturb
 from tests.backbones.test_timm_vitdet import MODELS, NARROW, build, images
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.errors import UserError
 
@@ -54,9 +55,10 @@ def test_a_checkpoint_with_lora_loads_with_and_without_it(tmp_path):
     torch.save(dict(state_dict={f'backbone.{name}': value for name, value in net.state_dict().items()}),
                tmp_path / 'lora.pth')
     x = images(net)
-    for options in (dict(lora=dict(rank=2, alpha=3.0)), {}):
+    convert_checkpoint(tmp_path / 'lora.pth', tmp_path / 'merged.safetensors')
+    for file, options in (('lora.pth', dict(lora=dict(rank=2, alpha=3.0))), ('lora.pth', {}), ('merged.safetensors', {})):
         other = TimmViTDet('vit_small_patch14_dinov2', model_args=MODELS['vit_small_patch14_dinov2'], **options).eval()
-        load_official(other, tmp_path / 'lora.pth', allow_missing=False)
+        load_official(other, tmp_path / file, allow_missing=False)
         torch.testing.assert_close(other(x), net(x), atol=1e-5, rtol=1e-5)
 
 

@@ -56,7 +56,8 @@ def test_a_checkpoint_with_lora_loads_with_and_without_it(tmp_path):
                tmp_path / 'lora.pth')
     x = images(net)
     convert_checkpoint(tmp_path / 'lora.pth', tmp_path / 'merged.safetensors')
-    for file, options in (('lora.pth', dict(lora=dict(rank=2, alpha=3.0))), ('lora.pth', {}), ('merged.safetensors', {})):
+    same = dict(lora=dict(rank=2, alpha=3.0))
+    for file, options in (('lora.pth', same), ('lora.pth', {}), ('merged.safetensors', {})):
         other = TimmViTDet('vit_small_patch14_dinov2', model_args=MODELS['vit_small_patch14_dinov2'], **options).eval()
         load_official(other, tmp_path / file, allow_missing=False)
         torch.testing.assert_close(other(x), net(x), atol=1e-5, rtol=1e-5)

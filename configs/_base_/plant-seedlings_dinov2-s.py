@@ -16,12 +16,13 @@ model = dict(
 load_image = dict(type='LoadImageFromFile')
 # the plants are photographed from above
 flip = dict(type='RandomFlip', prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal'])
+jitter = dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, backend='cv2')
 pack = dict(type='PackInputs')
 train_pipeline = [
     load_image,
     dict(type='RandomResizedCrop', scale=image_size, crop_ratio_range=(0.4, 1.0), interpolation='bicubic'),
     flip,
-    dict(type='ColorJitter', brightness=0.2, contrast=0.2, saturation=0.2, backend='cv2'),
+    jitter,
     pack,
 ]
 test_pipeline = [

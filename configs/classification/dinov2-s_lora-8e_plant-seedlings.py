@@ -6,4 +6,4 @@ It starts from the classifier of dinov2-s_probe-30e_plant-seedlings.py: --load-f
 _base_ = 'dinov2-s_partial-8e_plant-seedlings.py'
 
 model = dict(backbone=dict(frozen_stages=-1, lora=dict(rank=8)))
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=1e-3))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0), optimizer=dict(lr=5e-4))

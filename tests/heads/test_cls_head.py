@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from tests.backbones.registered import tiny
 from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.vitdet import ViTDet
-from vitdet_plugin.heads.cls_head import LayerNormClsHead
+from vitdet_plugin.heads.cls_head import LayerNormClsHead, VectorClsHead
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +27,16 @@ def test_logits_are_the_normalized_average_of_the_last_map():
     x = torch.randn(2, 8, 3, 5)
     pooled = F.layer_norm(x.mean((2, 3)), (8,), eps=1e-6)
     torch.testing.assert_close(head((torch.randn(2, 4, 6, 10), x)), pooled @ head.fc.weight.T + head.fc.bias)
+
+
+def test_vectors_of_a_backbone():
+    head = VectorClsHead(num_classes=3, in_channels=8, init_std=0.5)
+    head.init_weights()
+    feats = (torch.randn(2, 4), torch.randn(2, 8))
+    torch.testing.assert_close(head(feats), feats[1] @ head.fc.weight.T)
+    assert 0.2 < head.fc.weight.std() < 0.8
+    from mmpretrain.models.heads import LinearClsHead
+    assert LinearClsHead(3, 8).state_dict().keys() == head.state_dict().keys()
 
 
 def test_index_and_soft_targets_agree():

@@ -12,6 +12,7 @@ from tests.backbones.registered import BACKBONES, image, tiny
 from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from tests.visualization.tiny_folder_classifier import write_classifier
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.errors import UserError
@@ -49,6 +50,24 @@ def test_every_backbone_gives_maps_that_depend_on_the_class(cls):
     assert backbone.with_cp and not backbone._forward_hooks  # the model is restored
     assert torch.equal(model(x, mode='tensor'), before)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize('options', [dict(lora=dict(rank=2)), dict(frozen_stages=2, feature_cache='features')],
+                         ids=['lora', 'cached'])
+def test_heat_map_of_a_plain_vit_that_returns_vectors(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # of the cache
+    backbone = TimmViTDet('vit_small_patch14_dinov2', model_args=dict(depth=2, embed_dim=48, num_heads=3, img_size=112),
+                          window_size=0, out_type='cls_avg', **options)
+    model = classifier(backbone, 96)
+    model.head = MODELS.build(dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=96))
+    with torch.no_grad():
+        model.head.fc.weight.normal_(0, 1)
+    x = torch.randn(1, 3, 42, 56)
+    model(x)
+    heat_maps = explain_class(model, x, [0, 1])
+    assert [each.map.shape for each in heat_maps] == [(42, 56)] * 2
+    assert all(each.map.std() > 0 for each in heat_maps)
+    assert np.abs(heat_maps[0].map - heat_maps[1].map).max() > 0.05
 
 
 @pytest.mark.parametrize('pooling', ['bilateral_avg', 'bilateral_flatten'])

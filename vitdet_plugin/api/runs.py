@@ -51,8 +51,8 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
         work_dir: Folder for logs and checkpoints; by default ``work_dir`` of the config, or else
             ``work_dirs/<name of the config>``.
         resume: A checkpoint to continue from; True for the newest one in the work directory.
-        load_from: Weights to start from, in a format of this project or an official one: a file, or a name of
-            ``vitdet weights list``.
+        load_from: Weights to start from, in a format of this project or an official one: a file, a work directory (its
+            best checkpoint), or a name of ``vitdet weights list``.
         weights: Weights to start the backbone from, instead of those of its ``init_cfg``: a name of ``vitdet weights
             list``, ``timm:MODEL``, or a file.
         amp: Mixed precision: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU. On a CPU bf16 is used if the processor

@@ -15,9 +15,12 @@ from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vitdet_plugin import __version__
 from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.antialias import resize_antialiased
+from vitdet_plugin.layers.lora import LoRALinear, add_lora, merge_lora
 from vitdet_plugin.layers.timm_blocks import (
     attend_in_windows,
     beit_attention,
@@ -27,7 +30,7 @@ from vitdet_plugin.layers.timm_blocks import (
     rope_table,
     run_block,
 )
-from vitdet_plugin.utils.exporting import may_vary
+from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
 OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
@@ -68,7 +71,12 @@ class TimmViTDet(Backbone):
         out_indices: Blocks of the returned maps; negative numbers count from the end.
         out_type: 'featmap' for maps, or for classifiers 'cls_token', 'avg_featmap', 'cls_avg' (both concatenated).
         final_norm: Whether the last norm is applied to the outputs; None: only for ``out_type`` other than 'featmap'.
-        frozen_stages: -1 for none; 0 for the embeddings; n for the first n blocks as well.
+        frozen_stages: -1 for none; 0 for the embeddings; n for the first n blocks as well; all blocks: the whole
+            backbone, with its last norm.
+        lora: ``dict(rank=8)``: instead of the weights, train updates of low rank in the blocks that are not frozen
+            (LoRA). Further keys: ``alpha``, ``parts`` and ``dropout``, see :func:`~vitdet_plugin.layers.lora.add_lora`.
+        feature_cache: Folder for the outputs of a backbone that is frozen as a whole: each distinct image is computed
+            once, see :class:`~vitdet_plugin.backbones.feature_cache.FeatureCache`.
         with_cp: Recompute the blocks in the backward pass to save memory.
 
     Input (B, in_channels, H, W), H and W multiples of the patch size; output one map (B, C, H / patch, W / patch) for
@@ -81,13 +89,15 @@ class TimmViTDet(Backbone):
     net: Any  # VisionTransformer, Eva or Beit of timm
     depth: int  # blocks of the model; those behind the last output are removed
     num_prefix: int  # class and register tokens
+    optional_weights = ('*.lora_[ab]', '*.lora_scale')
 
     def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
                  patch_size: int | None = None, in_channels: int = 3, window_size: int = 14,
                  global_block_indexes: Sequence[int] | None = None, prefix_tokens: str = 'keep',
                  rope_in_windows: str = 'global', positions: str = 'auto', drop_path_rate: float = 0.0,
                  out_indices: Sequence[int] = (-1,), out_type: str = 'featmap', final_norm: bool | None = None,
-                 frozen_stages: int = -1, with_cp: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
+                 frozen_stages: int = -1, lora: dict | None = None, feature_cache: str | None = None,
+                 with_cp: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         for name, value, choices in (('prefix_tokens', prefix_tokens, ('keep', 'drop')),
                                      ('rope_in_windows', rope_in_windows, ('global', 'restart')),
@@ -125,6 +135,23 @@ class TimmViTDet(Backbone):
         if is_dinov3_rope(getattr(self.net, 'rope', None)):
             # published periods are rounded to bfloat16: keep those of the checkpoint instead of computing them again
             self.net.rope.register_buffer('periods', self.net.rope.periods, persistent=True)
+        if lora:
+            blocks = self.net.blocks[max(frozen_stages, 0):]
+            if not len(blocks):
+                raise UserError(f'lora with frozen_stages={frozen_stages}: no block is left to train; decrease it')
+            try:
+                add_lora(self.net, blocks, **lora)
+            except TypeError as error:
+                raise UserError(f'lora: {error}; its keys are rank, alpha, parts and dropout') from error
+        self.feature_cache: FeatureCache | None = None
+        if feature_cache:
+            if frozen_stages < len(self.net.blocks) or out_type == 'featmap':
+                raise UserError(f'feature_cache requires a backbone that is frozen as a whole and returns vectors: set '
+                                f"frozen_stages={len(self.net.blocks)} and out_type='cls_avg', or remove feature_cache")
+            identity = (model, model_args, img_size, patch_size, window_size, sorted(self.global_blocks), prefix_tokens,
+                        rope_in_windows, self.positions, out_indices, out_type, final_norm, __version__,
+                        timm.__version__)
+            self.feature_cache = FeatureCache(feature_cache, sum(self.out_channels), repr(identity))
         self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
     def _drop_prefix(self) -> int:
@@ -154,9 +181,35 @@ class TimmViTDet(Backbone):
     def reset_parameters(self) -> None:
         """Initialize as timm does."""
         self.net.init_weights()
+        for module in self.net.modules():
+            if isinstance(module, LoRALinear):
+                module.reset_update()
+
+    def merge_lora(self) -> None:
+        """Add the updates of ``lora`` to the weights, in place; the outputs stay the same."""
+        merge_lora(self.net)
+
+    def train(self, mode: bool = True) -> TimmViTDet:
+        """Set the mode; frozen stages stay in eval mode and without gradients."""
+        if self.feature_cache is not None:
+            self.feature_cache.start_pass()
+        super().train(mode)
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one map (B, C, H / patch, W / patch), or vector (B, C), per output."""
+        if self.feature_cache is None or x.requires_grad or self._is_observed():
+            return self._forward(x)
+        vectors = self.feature_cache.features(self.check_images(x), self.state_dict,
+                                              lambda images: torch.cat(self._forward(images), 1))
+        return vectors.split(self.out_channels, 1)
+
+    def _is_observed(self) -> bool:
+        """Whether the computation itself is needed: for a graph, or for hooks of activation maps for example."""
+        return is_exporting() or torch.compiler.is_compiling() or any(
+            module._forward_hooks or module._forward_pre_hooks for module in self.modules())
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, ...]:
         tokens, hw = self.forward_tokens(x)
         return tuple(self._output(self.net.norm(each), hw) for each in tokens)
 
@@ -249,6 +302,8 @@ class TimmViTDet(Backbone):
             if hasattr(module, 'init_non_persistent_buffers') and module is not self.net:
                 module.init_non_persistent_buffers()
         super()._load_from_state_dict(*args, **kwargs)
+        if self.feature_cache is not None:
+            self.feature_cache.start_pass()
 
     @property
     def num_layers(self) -> int:
@@ -281,11 +336,12 @@ class TimmViTDet(Backbone):
         return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
-        """Return the embeddings and the first ``frozen_stages`` blocks."""
+        """Return the embeddings and the first ``frozen_stages`` blocks; with all blocks the last norm as well."""
         net = self.net
         parts = [getattr(net, name, None) for name in ('patch_embed', 'pos_embed', 'cls_token', 'dist_token',
-                                                       'reg_token', 'norm_pre', 'rope')]
-        return [*(part for part in parts if part is not None), *net.blocks[:self.frozen_stages]]
+                                                       'reg_token', 'pos_drop', 'norm_pre', 'rope')]
+        last = [net.norm] if self.frozen_stages >= len(net.blocks) else []
+        return [*(part for part in parts if part is not None), *net.blocks[:self.frozen_stages], *last]
 
 
 def resize_positions(grid: Tensor, old_hw: tuple[int, int], hw: tuple[int, int], how: str) -> Tensor:

@@ -22,6 +22,7 @@ from vitdet_plugin.checkpoints.formats import Conversion
 from vitdet_plugin.checkpoints.plain_vit import recognize_plain_vit
 from vitdet_plugin.checkpoints.recognition import OURS, known_formats, recognize  # noqa: F401  used by other modules
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.lora import has_lora, merge_state_dict
 
 # Layers with one output, or one group of outputs, for each class.
 _LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
@@ -87,6 +88,8 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str, form: s
         form: Name of the format, instead of recognizing it.
         backbone: Backbone that receives the weights, if it decides on their names.
 
+    Updates of low rank (LoRA) are added to the weights unless the model has such updates itself.
+
     Returns:
         A report with the format, the reason for it, and the weights that were dropped or that no rule covers; and the
         renamed weights.
@@ -94,6 +97,8 @@ def convert(state: dict[str, Tensor], names_here: Set[str], source: str, form: s
     Raises:
         UserError: The format is unknown, or several formats match.
     """
+    if has_lora(state) and not has_lora(names_here):
+        state = merge_state_dict(state)
     if form is None and isinstance(backbone, TimmViTDet):
         found = recognize_plain_vit(state, backbone, names_here, source)
     else:

@@ -21,7 +21,7 @@ _WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be name
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {
     'checkpoint': 'give a checkpoint file or a work directory',
-    'load_from': 'give a checkpoint file',
+    'load_from': 'give a checkpoint file or a work directory',
     'source': 'give a checkpoint file',
     'inputs': 'give an image or a folder of images',
     'weights': 'give a checkpoint file or a name of "vitdet weights list"',

@@ -19,7 +19,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='continue from PATH, or from the newest checkpoint in the work directory')
     parser.add_argument('--auto-resume', action='store_const', const='auto', dest='resume', help=argparse.SUPPRESS)
     parser.add_argument('--pretrain', '--pretrained', dest='load_from', metavar='PATH', help=argparse.SUPPRESS)
-    parser.add_argument('--load-from', metavar='PATH', help='start from these weights (overrides load_from)')
+    parser.add_argument('--load-from', metavar='PATH',
+                        help='start from these weights: a file, or a work directory (its best checkpoint); overrides '
+                             'load_from')
     parser.add_argument('--weights', metavar='NAME',
                         help='start the backbone from these weights: a name of "vitdet weights list", timm:MODEL, or a '
                              'file (overrides its init_cfg)')

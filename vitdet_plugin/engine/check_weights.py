@@ -17,6 +17,7 @@ from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import is_remote
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.lora import has_lora
 
 
 def build_without_memory(model_cfg: dict) -> nn.Module:
@@ -95,7 +96,7 @@ def is_official(file: str, model: nn.Module | None = None) -> bool:
 
     This is the case for another format (detectron2, MAE, …), a classifier of this project, weights in another kind of
     file or under another key than mmengine reads, names of wrappers, and, given the model that receives them, weights
-    of a backbone alone or of another shape.
+    of a backbone alone or of another shape, or updates of low rank (LoRA) that the model does not have.
 
     Raises:
         UserError: The file is damaged or contains objects other than data.
@@ -115,7 +116,7 @@ def is_official(file: str, model: nn.Module | None = None) -> bool:
     if is_classifier or any(form.matched_keys(weights) for form in known_formats()):
         return True
     own = model.state_dict() if model is not None else {}
-    if own and not weights.keys() & own.keys():
+    if own and not weights.keys() & own.keys() or has_lora(weights) and not has_lora(own):
         return True
     return any(weights[name].shape != own[name].shape for name in weights.keys() & own.keys()
                if name.startswith('backbone.'))

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
+from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.precision import apply_precision
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
@@ -96,7 +97,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         UserError: ``auto_scale_lr`` without a base batch size, a missing checkpoint, an unknown metric.
     """
     if options.load_from:
-        cfg.load_from = str(options.load_from)
+        has_files = Path(options.load_from).is_dir() and any(Path(options.load_from).glob('*.pth'))  # else: sharded
+        cfg.load_from = str(find_checkpoint(options.load_from) if has_files else options.load_from)
     if options.weights:
         use_weights(cfg, options)
     drop_idle_schedulers(cfg)

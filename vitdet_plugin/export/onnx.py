@@ -33,6 +33,7 @@ from vitdet_plugin.export.comparison import (
 from vitdet_plugin.export.modules import ExportedClassifier, ExportedDetector, ExportedFeatures, Preprocess
 from vitdet_plugin.export.onnx_file import move_model, write_program
 from vitdet_plugin.export.onnx_session import describe_channels, open_session
+from vitdet_plugin.layers.lora import merge_lora
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
 
@@ -73,6 +74,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
             model = kind(loaded.model.cpu()).eval()
             images = _choose_images(model, loaded.cfg, shape)
             references = [_Reference(model, image) for image in images]
+            merge_lora(model)
             program = torch.onnx.export(model, (images[0],), dynamo=True, opset_version=opset, input_names=['image'],
                                         output_names=list(model.output_names), verbose=False)
         except UserError:

@@ -88,6 +88,36 @@ class LayerNormClsHead(ClassifierHead):
         return self.fc(self.norm(feats[-1].mean((2, 3))))
 
 
+@MODELS.register_module()
+class VectorClsHead(ClassifierHead):
+    """Linear layer on the vectors that a backbone returns, such as ``TimmViTDet(out_type='cls_avg')``.
+
+    It has the parameters of mmpretrain's ``LinearClsHead``.
+
+    Args:
+        num_classes: Number of classes.
+        in_channels: Length of the vectors.
+        init_std: Standard deviation of the normal distribution that initializes the weights.
+        loss: See :class:`ClassifierHead`.
+        init_cfg: See mmengine's ``BaseModule``.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, init_std: float = 0.01, loss: dict | None = None,
+                 init_cfg: dict | list[dict] | None = None) -> None:
+        super().__init__(num_classes, loss, init_cfg)
+        self.init_std = init_std
+        self.fc = nn.Linear(in_channels, num_classes)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.normal_(self.fc.weight, std=self.init_std)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, feats: Sequence[Tensor]) -> Tensor:
+        """(..., (B, in_channels)) -> (B, num_classes)."""
+        return self.fc(feats[-1])
+
+
 def targets_of(data_samples: Sequence[Any]) -> Tensor:
     """Return (B,) class indices, or (B, K) soft scores if a batch augmentation wrote them."""
     if 'gt_score' in data_samples[0]:

@@ -17,6 +17,7 @@ from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.lora import LoRALinear
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
 from vitdet_plugin.utils.exporting import may_vary
 
@@ -165,8 +166,10 @@ def beit_attention(attn: Any, x: Tensor, hw: tuple[int, int], num_prefix: int) -
         num_prefix: 1 with the class token, otherwise 0.
     """
     bias = None if attn.q_bias is None else torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-    qkv = F.linear(x, attn.qkv.weight, bias).unflatten(-1, (3, attn.num_heads, -1))
-    q, k, v = qkv.permute(2, 0, 3, 1, 4)
+    qkv = F.linear(x, attn.qkv.weight, bias)
+    if isinstance(attn.qkv, LoRALinear):
+        qkv = qkv + attn.qkv.update(x)
+    q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     mask = None
     if attn.relative_position_bias_table is not None:
         mask = _beit_bias(attn, hw)[:, 1 - num_prefix:, 1 - num_prefix:].to(q.dtype)

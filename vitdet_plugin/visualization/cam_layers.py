@@ -7,6 +7,7 @@ from functools import singledispatch
 
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.backbones.vitdet import ViTDet
 
@@ -31,6 +32,19 @@ def cam_layer(backbone: nn.Module) -> CamLayer | None:
 def _vitdet(backbone: ViTDet) -> CamLayer:
     """Return the end of the first third of the blocks; later tokens also contain information about other positions."""
     return _block_at_a_third(backbone.blocks), lambda x_bhwc, hw: x_bhwc.permute(0, 3, 1, 2)
+
+
+@cam_layer.register(TimmViTDet)
+def _timm_vitdet(backbone: TimmViTDet) -> CamLayer | None:
+    """Return the first norm of a block after the first third if the backbone returns vectors; else its last map."""
+    if backbone.out_type == 'featmap':
+        return None
+
+    def as_map(tokens: Tensor, hw: tuple[int, int]) -> Tensor:
+        grid = hw[0] // backbone.patch_size, hw[1] // backbone.patch_size
+        return tokens[:, backbone.num_prefix:].unflatten(1, grid).permute(0, 3, 1, 2)
+
+    return backbone.net.blocks[round(len(backbone.net.blocks) / 3)].norm1, as_map
 
 
 @cam_layer.register(VisionLSTM)

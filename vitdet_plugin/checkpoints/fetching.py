@@ -84,7 +84,7 @@ def fetch(entry: PublishedWeights) -> Path:
     if entry.gated:
         raise UserError(f'{entry.name} is published under an agreement and cannot be downloaded here; request '
                         f'{entry.file_name} on {entry.url} and put it at {target}')
-    url = _download_url(entry)
+    url = download_url(entry)
     try:
         path = download_file(url, target, digest=entry.digest, size=entry.size, check=describe_wrong_file)
         if entry.digest is None and not _record(path).is_file():
@@ -136,7 +136,8 @@ def _record(path: Path) -> Path:
     return path.with_name(path.name + _RECORD)
 
 
-def _download_url(entry: PublishedWeights) -> str:
+def download_url(entry: PublishedWeights) -> str:
+    """Return the URL of published weights, that of the mirror if ``VITDET_MIRROR`` is one."""
     mirror = os.environ.get('VITDET_MIRROR', '')
     if '://' in mirror:
         return f'{mirror.rstrip("/")}/{urllib.parse.quote(entry.file_name)}'

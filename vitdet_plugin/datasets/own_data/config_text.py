@@ -28,7 +28,7 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
     length = plan.epochs if unit == 'max_epochs' else plan.steps
     words = ('epochs, each over all training images' if unit == 'max_epochs'
              else f'length of the training in steps; {plan.batch * plan.steps / len(plan.splits.train):.1f} epochs')
-    name = 'test' if plan.splits.test else 'val'
+    parts = {'two-stage': _two_stage, 'yolov5': _yolov5, 'classifier': _classifier}[plan.model.kind]
     lines = [
         f'# {" ".join(about.split())}',
         f"_base_ = '{TEMPLATES}/{template}'",
@@ -40,8 +40,8 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         f'folder, images = {folder}, {f"{images}/"!r}',
         f'classes = {tuple(plan.classes)!r}',
         f"work_dir = folder + '{RUN}'",
-        *dict([('two-stage', _two_stage), ('yolov5', _yolov5), ('classifier', _classifier)])[plan.model.kind](plan),
-        *_evaluation(plan, name, unit),
+        *parts(plan),
+        *_evaluation(plan),
         f'interval = max(1, {unit} // {evaluations(plan)})  # between evaluations, which also save a checkpoint',
         f'train_cfg = dict({unit}={unit}, val_interval=interval)',
         'default_hooks = dict(checkpoint=dict(interval=interval))',
@@ -51,27 +51,31 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
 
 
 def _two_stage(plan: Plan) -> list[str]:
-    anchors = ''
+    mask = ', mask_head=dict(num_classes=len(classes))' if 'mask' in plan.model.template else ''
+    heads = f'roi_head=dict(bbox_head=dict(num_classes=len(classes)){mask}))'
+    model = f'model = dict({_weights(plan)}'
     if plan.size.scales:
-        anchors = (f'\n             rpn_head=dict(anchor_generator=dict(scales={list(plan.size.scales)}, '
-                   f'ratios={list(plan.size.ratios)})),')
-    mask = ', mask_head=dict(num_classes=len(classes))' if plan.task == 'segment' and 'mask' in plan.model.name else ''
+        anchors = f'scales={list(plan.size.scales)}, ratios={list(plan.size.ratios)}'
+        model += f'rpn_head=dict(anchor_generator=dict({anchors})),'
+        models = [model, f'             {heads}']
+    else:
+        models = [model + heads]
     return [
-        *f'model = dict({_weights(plan)}{anchors}\n'
-        f'             roi_head=dict(bbox_head=dict(num_classes=len(classes)){mask}))'.splitlines(),
+        *models,
         *_common(),
         'jitter = dict(_base_.jitter, image_size=image_size)',
         'resize = dict(_base_.resize, scale=(image_size, image_size))',
         f'train_dataloader = dict(batch_size=batch, num_workers={plan.workers}, dataset=dict('
-        'pipeline=[*_base_.load, jitter, _base_.pack_train],',
-        "                        ann_file=folder + 'annotations/train.json', **common))",
+        "ann_file=folder + 'annotations/train.json',",
+        '                        pipeline=[*_base_.load, jitter, _base_.pack_train], **common))',
         f'val_dataloader = dict(num_workers={plan.workers}, dataset=dict('
-        "pipeline=[_base_.load_image, resize, _base_.pack_test], ann_file=folder + 'annotations/val.json', **common))"]
+        "ann_file=folder + 'annotations/val.json',",
+        '                      pipeline=[_base_.load_image, resize, _base_.pack_test], **common))']
 
 
 def _yolov5(plan: Plan) -> list[str]:
     return [
-        f'model = dict({_weights(plan)} bbox_head=dict(num_classes=len(classes), img_size=image_size))',
+        f'model = dict({_weights(plan)}bbox_head=dict(num_classes=len(classes), img_size=image_size))',
         *_common(),
         f'train_dataloader = dict(batch_size=batch, num_workers={plan.workers}, dataset=dict(',
         "    dataset=dict(ann_file=folder + 'annotations/train.json', pipeline=[_base_.load_boxes, "
@@ -86,9 +90,8 @@ def _yolov5(plan: Plan) -> list[str]:
 
 def _classifier(plan: Plan) -> list[str]:
     return [
-        f'model = dict({_weights(plan)} head=dict(num_classes=len(classes)))',
-        'data_preprocessor = dict(num_classes=len(classes))',
-        'common = dict(data_root=images, metainfo=dict(classes=classes))',
+        f'model = dict({_weights(plan)}head=dict(num_classes=len(classes)))',
+        *_common(),
         f'train_dataloader = dict(batch_size=batch, num_workers={plan.workers}, dataset=dict('
         "ann_file=folder + 'annotations/train.txt', **common,",
         '    pipeline=[_base_.load_image, dict(_base_.crop, scale=image_size), *_base_.augment, _base_.pack]))',
@@ -105,16 +108,21 @@ def _common() -> list[str]:
 def _weights(plan: Plan) -> str:
     if plan.weights is None:
         return ''
-    return f'backbone=dict(init_cfg=dict(checkpoint={plan.weights!r})),'
+    return f"backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={plan.weights!r})), "
 
 
-def _evaluation(plan: Plan, name: str, unit: str) -> list[str]:
-    if plan.model.kind == 'classifier':
-        if name == 'val':
+def _evaluation(plan: Plan) -> list[str]:
+    """Return the lines about the test split, which is that of the source or else the validation split."""
+    suffix = 'txt' if plan.model.kind == 'classifier' else 'json'
+    evaluators = [f"val_evaluator = dict(ann_file=folder + 'annotations/val.{suffix}')"]
+    if not plan.splits.test:
+        if plan.model.kind == 'classifier':
             return ['test_dataloader = val_dataloader']
-        return ["test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], "
-                "ann_file=folder + 'annotations/test.txt'))"]
-    lines = ["val_evaluator = dict(ann_file=folder + 'annotations/val.json')"]
-    if name == 'val':
-        return [*lines, 'test_dataloader, test_evaluator = val_dataloader, val_evaluator']
-    return [*lines, "test_dataloader, test_evaluator = dict(), dict(ann_file=folder + 'annotations/test.json')"]
+        return [*evaluators, 'test_dataloader, test_evaluator = val_dataloader, val_evaluator']
+    test = f"ann_file=folder + 'annotations/test.{suffix}'"
+    if plan.model.kind == 'yolov5':
+        test = f"dataset=dict(val_dataloader['dataset']['dataset'], {test})"
+    loader = f"test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], {test}))"
+    if plan.model.kind == 'classifier':
+        return [loader]
+    return [f"{evaluators[0]}; test_evaluator = dict(ann_file=folder + 'annotations/test.json')", loader]

@@ -1,85 +1,18 @@
-"""Models that ``vitdet init`` offers as starting points, and whether their pre-trained weights can be had."""
+"""Choose the starting point of a training by the task and the weights that can be had."""
 
 from __future__ import annotations
 
-import urllib.error
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
 from vitdet_plugin.checkpoints.fetching import download_url, present_file
 from vitdet_plugin.checkpoints.published import explain_unknown, find_published
 from vitdet_plugin.compat.remote_files import is_remote
+from vitdet_plugin.datasets.own_data.offers import DEFAULTS, MODELS, OfferedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
-TASKS = ('detect', 'segment', 'classify')
 _WAIT = 5.0  # seconds for an answer of the server
-
-
-@dataclass(frozen=True)
-class OfferedModel:
-    """A starting point.
-
-    Attributes:
-        name: Name for ``--model``.
-        task: One of :data:`TASKS`.
-        template: Config in ``configs/_base_/own_data``; with a finer feature map in ``<template>_fine``, if any.
-        weights: Name of the published weights that the template starts from; None for those in this package, or none.
-        summary: One phrase for ``--help``.
-        kind: ``two-stage``, ``yolov5`` or ``classifier``: which parts the template has.
-        image_size: Usual size in pixels on a CPU and on a GPU.
-        largest: Largest size in pixels that is chosen on a CPU and on a GPU.
-        images_seen: Smallest and largest number of images of a training on a CPU.
-        batch: Usual images in a step.
-        smallest_anchor: Side in pixels of the smallest anchor that the finest map offers; 0 without fixed anchors.
-        image_memory: Memory of a training per image and pixel, in bytes.
-    """
-
-    name: str
-    task: str
-    template: str
-    weights: str | None
-    summary: str
-    kind: str
-    image_size: tuple[int, int]
-    largest: tuple[int, int]
-    images_seen: tuple[int, int]
-    batch: int
-    strides: tuple[int, ...] = ()
-    has_fine: bool = False
-    image_memory: int = 5000
-
-    @property
-    def tiny(self) -> str:
-        """Name of the model to use without the weights."""
-        return f'{self.name}-tiny'
-
-
-MODELS = {each.name: each for each in (
-    OfferedModel('faster-rcnn', 'detect', 'faster-rcnn_dinov2-s', 'dinov2_s14',
-                 'boxes: ViTDet on DINOv2-S, Faster R-CNN', 'two-stage', (448, 640), (832, 1280), (1000, 6000), 4,
-                 (8, 16, 32, 64), True),
-    OfferedModel('mask-rcnn', 'segment', 'mask-rcnn_dinov2-s', 'dinov2_s14',
-                 'boxes and masks: ViTDet on DINOv2-S, Mask R-CNN', 'two-stage', (448, 640), (832, 1280), (1000, 6000),
-                 4, (8, 16, 32, 64), True),
-    OfferedModel('yolov5', 'detect', 'yolov5_dinov2-s', 'dinov2_s14',
-                 "boxes: YOLOv5's one-stage recipe on DINOv2-S", 'yolov5', (448, 640), (832, 1280), (2000, 10000), 8),
-    OfferedModel('classifier', 'classify', 'classifier_dinov2-s', 'dinov2_s14',
-                 'classes of images: DINOv2-S', 'classifier', (224, 224), (224, 224), (2000, 12000), 16),
-    OfferedModel('faster-rcnn-tiny', 'detect', 'faster-rcnn_vitdet-tiny', None,
-                 'boxes: a small ViTDet for CPUs, without downloads', 'two-stage', (256, 256), (512, 512),
-                 (4000, 12000), 8, (4, 8, 16, 32, 64)),
-    OfferedModel('mask-rcnn-tiny', 'segment', 'mask-rcnn_vitdet-tiny', None,
-                 'boxes and masks: a small ViTDet for CPUs, without downloads', 'two-stage', (256, 256), (512, 512),
-                 (4000, 12000), 8, (4, 8, 16, 32, 64)),
-    OfferedModel('yolov5-tiny', 'detect', 'yolov5_convnext-mini', None,
-                 'boxes: YOLOv5 on a small ConvNeXt, from scratch', 'yolov5', (320, 320), (512, 512), (8000, 24000), 8,
-                 image_memory=2000),
-    OfferedModel('classifier-tiny', 'classify', 'classifier_convnext-mini', None,
-                 'classes of images: a small ConvNeXt, from scratch', 'classifier', (128, 128), (128, 128),
-                 (8000, 48000), 16, image_memory=2000))}
-DEFAULTS = dict(detect='faster-rcnn', segment='mask-rcnn', classify='classifier')
 
 
 def find_model(name: str, task: str) -> OfferedModel:
@@ -103,7 +36,7 @@ def choose_model(task: str, name: str | None, weights: str | None) -> tuple[Offe
     """Choose the model and the weights that it starts from.
 
     Args:
-        task: One of :data:`TASKS`.
+        task: ``detect``, ``segment`` or ``classify``.
         name: Name of a model; by default the first of the task whose weights can be had.
         weights: A file, URL, or name of published weights in place of the template's.
 

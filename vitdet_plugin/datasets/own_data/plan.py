@@ -10,7 +10,8 @@ from pathlib import Path
 from vitdet_plugin.datasets.conversion import list_some
 from vitdet_plugin.datasets.formats.base import SourceSet
 from vitdet_plugin.datasets.own_data.machine import Machine
-from vitdet_plugin.datasets.own_data.models import OfferedModel, choose_model
+from vitdet_plugin.datasets.own_data.models import choose_model
+from vitdet_plugin.datasets.own_data.offers import OfferedModel
 from vitdet_plugin.datasets.own_data.sizes import (
     InputSize,
     choose_batch,

@@ -10,7 +10,7 @@ import numpy as np
 
 from vitdet_plugin.datasets.formats.base import SourceImage
 from vitdet_plugin.datasets.own_data.machine import Machine
-from vitdet_plugin.datasets.own_data.models import OfferedModel
+from vitdet_plugin.datasets.own_data.offers import OfferedModel
 
 SIDE_STEP = 32  # sizes are multiples of it: the pyramid's coarsest map, and two patches of 16 pixels
 _SMALL = 16.0  # pixels; smaller objects cover less than one patch

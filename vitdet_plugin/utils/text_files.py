@@ -39,6 +39,48 @@ def decode_text(content: bytes) -> str:
     return text
 
 
+def decode_any(content: bytes) -> tuple[str, str]:
+    """Decode text of an unknown encoding: UTF-8 and UTF-16 where they are valid, otherwise GBK or Latin-1.
+
+    GBK and Latin-1 are distinguished by frequency: most double bytes of Chinese text are among the
+    3755 common characters, those of accented letters are not.
+
+    Returns:
+        The text without byte order mark, every end of line a line feed; and the name of the encoding.
+
+    Raises:
+        UnicodeDecodeError: The content is binary.
+    """
+    if content.startswith(_UTF16):
+        text, encoding = content.decode('utf-16'), 'UTF-16'
+    elif b'\0' in content[:4096]:
+        encoding = 'UTF-16LE' if content[1:2] == b'\0' else 'UTF-16BE'
+        text = content.decode(encoding)
+        if '\0' in text or content.count(b'\0') < len(content) // 4:
+            raise UnicodeDecodeError('utf-8', content, content.index(b'\0'), content.index(b'\0') + 1, 'zero byte')
+    else:
+        try:
+            text, encoding = content.decode('utf-8-sig'), 'UTF-8'
+        except UnicodeDecodeError:
+            encoding = 'GBK' if _is_chinese(content) else 'Latin-1'
+            # Windows-1252 adds printable characters to Latin-1 and leaves a few bytes undefined
+            text = content.decode('gb18030' if encoding == 'GBK' else 'cp1252', 'strict' if encoding == 'GBK' else
+                                  'replace')
+    return text.replace('\r\n', '\n').replace('\r', '\n'), encoding
+
+
+def _is_chinese(content: bytes) -> bool:
+    """Whether the content is valid GBK, and most of its double bytes are common characters or punctuation."""
+    try:
+        text = content.decode('gb18030')
+    except UnicodeDecodeError:
+        return False
+    wide = [each.encode('gb18030') for each in text if each > '\x7f']
+    common = sum(len(each) == 2 and (0xb0 <= each[0] <= 0xd7 or 0xa1 <= each[0] <= 0xa3) and each[1] >= 0xa1
+                 for each in wide)
+    return 2 * common > len(wide)
+
+
 def starts_with_mark(path: str | Path) -> bool:
     """Whether a file begins with a byte order mark, which the readers of the OpenMMLab packages take for content."""
     with open(path, 'rb') as file:

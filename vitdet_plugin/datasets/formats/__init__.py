@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitdet_plugin.datasets.formats.base import Doubtful
 from vitdet_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    return ()
+    from vitdet_plugin.datasets.formats import coco
+    return (
+        coco.FORMAT,
+    )
 
 
 def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
@@ -38,11 +42,13 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         if not formats:
             raise UserError(f'--format {name}: not one of {", ".join(each.name for each in known_formats())}')
     found = [(each, evidence) for each in formats if (evidence := each.recognize(tree))]
+    found = [each for each in found if not isinstance(each[1], Doubtful)] or found
     where = tree.chosen or tree.root
     if not found:
+        broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
-                        f'other files); looked for:\n{looked_for}')
+                        f'other files{broken}); looked for:\n{looked_for}')
     if len(found) > 1:
         listed = '; '.join(f'{each.name} ({evidence})' for each, evidence in found)
         raise UserError(f'{where} fits several formats: {listed}; choose one with --format, or name one file or '

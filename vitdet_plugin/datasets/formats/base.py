@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds
-from vitdet_plugin.datasets.conversion import Problem, read_image_size
+from vitdet_plugin.datasets.conversion import Problem, list_some, probe_header
 from vitdet_plugin.datasets.formats.tree import FileTree
 
 
@@ -52,6 +52,10 @@ class SourceImage:
     label: str | None = None
     objects: list[SourceObject] = field(default_factory=list)
 
+    def has(self, name: str, box: Sequence[float], slack: float = 1.0) -> bool:
+        """Whether an object of this class has a box that differs by at most ``slack`` pixels."""
+        return any(each.name == name and _distance(each.box, box) <= slack for each in self.objects)
+
 
 @dataclass
 class SourceSet:
@@ -72,34 +76,54 @@ class SourceSet:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     clipped: int = 0
+    _by_path: dict[Path, SourceImage] = field(default_factory=dict, repr=False, compare=False)
+    _refused: set[Path] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def is_classification(self) -> bool:
         """Whether images have one class each in place of objects."""
         return any(image.label is not None for image in self.images)
 
-    def add_image(self, path: Path, split: str | None = None, label: str | None = None,
-                  where: Path | None = None) -> SourceImage | None:
-        """Add an image, or a problem if its file is missing or cannot be read.
+    def image_at(self, path: Path) -> SourceImage | None:
+        """Return the image of a path that was added before, or None."""
+        return self._by_path.get(path)
+
+    def add_image(self, path: Path, split: str | None = None, label: str | None = None, where: Path | None = None, *,
+                  line: int | None = None, size: tuple[float, float] | None = None,
+                  entry: str | None = None) -> SourceImage | None:
+        """Add an image, or a problem if its file is missing or cannot be read, or if it was added before.
 
         Args:
             path: Image file.
             split: See :class:`SourceImage`.
             label: See :class:`SourceImage`.
             where: Annotation file that names the image, for the problem; by default the image itself.
+            line: Line in it, for the problem.
+            size: (width, height) in pixels that the annotation file states, None if it states none. Another size than
+                that of the image as it is read is a problem, since the coordinates do not fit then.
+            entry: What the problem is about, such as ``'image 5'``.
         """
-        size = read_image_size(path) if path.is_file() else f'the image {path} does not exist'
-        if isinstance(size, str):
-            self.problems.append(Problem(where or path, None, size if str(path) in size or where is None else
-                                         f'{path}: {size}'))
+        fault = None
+        if not path.is_file():
+            fault = f'the image {path} does not exist'
+        elif path in self._by_path:
+            fault = f'{path} is listed twice; the second entry is left out'
+        elif isinstance(probe := probe_header(path), str):
+            fault = probe if where is None else f'{path}: {probe}'
+        elif size is not None and (difference := probe.compare_size(size)):
+            fault = f'{path} is {difference}'
+        if fault is not None:
+            self._refused.add(path)
+            self.problems.append(Problem(where or path, line, f'{entry}: {fault}' if entry else fault))
             return None
-        image = SourceImage(path, size[0], size[1], split, label)
+        image = SourceImage(path, *probe.size_as_read, split, label)
         self.images.append(image)
+        self._by_path[path] = image
         return image
 
     def add_object(self, image: SourceImage, name: str, where: Path, line: int | None = None, *,
                    box: Sequence[float] | None = None, mask: list[list[float]] | dict | None = None,
-                   is_crowd: bool = False) -> SourceObject | None:
+                   is_crowd: bool = False, entry: str | None = None) -> SourceObject | None:
         """Add an object, cut at the border of the image, or a problem if nothing of it is left.
 
         Args:
@@ -108,39 +132,17 @@ class SourceSet:
             where: Annotation file, for the problem.
             line: Line or number of the object in it, for the problem.
             box: Corners (x1, y1, x2, y2) in pixels; by default the bounds of the mask.
-            mask: Polygons in pixels, or an RLE of the size of the image.
+            mask: Polygons in pixels, or an RLE of the size of the image. Polygons that enclose nothing within the
+                image are left out of a mask that has others.
             is_crowd: See :class:`SourceObject`.
+            entry: What the problem is about, such as ``'annotation 5'``.
         """
-        fault = None
-        if not isinstance(name, str) or not name.strip():
-            fault = 'an object without a class name'
-        elif isinstance(mask, dict) and list(mask.get('size', [])) != [image.height, image.width]:
-            fault = f'{name}: a mask of size {mask.get("size")} in an image of {image.height} x {image.width}'
-        else:
-            was = mask
-            if isinstance(mask, list):
-                mask = [_clip(polygon, image) for polygon in mask if len(polygon) >= 6 and len(polygon) % 2 == 0
-                        and all(map(math.isfinite, polygon))]
-                mask = [polygon for polygon in mask if mask_area([polygon])]
-            if was is not None and not mask or isinstance(mask, dict) and not mask_area(mask):
-                fault, mask = f'{name}: the mask encloses nothing within the image', None
-            elif box is None and mask is not None and (bounds := mask_bounds(mask)):
-                box = (bounds[0], bounds[1], bounds[0] + bounds[2], bounds[1] + bounds[3])
-        if fault is None:
-            corners = list(box) if box is not None else []
-            if len(corners) != 4 or not all(map(math.isfinite, corners)):
-                fault = f'{name}: a box needs four finite numbers, found {corners}'
-            else:
-                clipped = _clip(corners, image)
-                self.clipped += _distance(clipped, corners) > 1 or isinstance(was, list) and isinstance(mask, list) \
-                    and any(_distance(a, b) > 1 for a, b in zip(mask, was) if len(a) == len(b))
-                if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-                    numbers = ', '.join(f'{value:g}' for value in corners)
-                    fault = (f'{name}: box ({numbers}) has no area within the image of {image.width} x {image.height}')
-        if fault is not None:
-            self.problems.append(Problem(where, line, fault))
+        try:
+            found, is_clipped = _build_object(image, name, box, mask, is_crowd)
+        except ValueError as error:
+            self.problems.append(Problem(where, line, f'{entry}: {error}' if entry else str(error)))
             return None
-        found = SourceObject(name.strip(), (clipped[0], clipped[1], clipped[2], clipped[3]), mask, is_crowd)
+        self.clipped += is_clipped
         image.objects.append(found)
         return found
 
@@ -150,6 +152,25 @@ class SourceSet:
                        for name in ([image.label] if image.label is not None else
                                     [each.name for each in image.objects]))
 
+    def sort_classes(self) -> None:
+        """Set ``classes`` to the names that occur, sorted; numbers by their value."""
+        self.classes = sort_names(self.count_objects())
+
+    def note_unused(self, tree: FileTree, reason: str) -> None:
+        """Add a note about the images below the folder that were not added, if there are any.
+
+        Args:
+            tree: The files.
+            reason: Continues "12 images …".
+        """
+        added = self._by_path.keys() | self._refused
+        if tree.chosen is None and (unused := [str(file) for file in tree.images if tree.path(file) not in added]):
+            self.notes.append(f'{len(unused)} images {reason}: {list_some(unused)}')
+
+
+class Doubtful(str):
+    """Evidence that another format outweighs, since files of other formats can look the same."""
+
 
 class Format(NamedTuple):
     """An annotation format.
@@ -158,8 +179,8 @@ class Format(NamedTuple):
         name: Short name for ``--format``.
         looks_for: What a data set of this format contains, as the end of a sentence, for the list of known formats.
         recognize: Takes the files of a folder and returns the evidence, one phrase with counts (``'data.yaml with 3
-            names, 120 label files'``), or None if they are not of this format. Reads as little as possible and never
-            raises for foreign content.
+            names, 120 label files'``), or None if they are not of this format. :class:`Doubtful` evidence counts only
+            if there is no other. Reads as little as possible and never raises for foreign content.
         read: Takes the files and returns the data set.
     """
 
@@ -167,6 +188,57 @@ class Format(NamedTuple):
     looks_for: str
     recognize: Callable[[FileTree], str | None]
     read: Callable[[FileTree], SourceSet]
+
+
+def sort_names(names: Iterable[str]) -> list[str]:
+    """Return names in sorted order, by their value if all are integers."""
+    names = list(names)
+    return sorted(names, key=int) if all(name.isascii() and name.isdigit() for name in names) else sorted(names)
+
+
+def _build_object(image: SourceImage, name: str, box: Sequence[float] | None, mask: list[list[float]] | dict | None,
+                  is_crowd: bool) -> tuple[SourceObject, bool]:
+    """Return an object within the image and whether something was cut.
+
+    Raises:
+        ValueError: With the reason why nothing is left.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError('an object without a class name')
+    is_clipped = False
+    if isinstance(mask, dict):
+        if list(mask.get('size') or []) != [image.height, image.width]:
+            raise ValueError(f'{name}: a mask of size {mask.get("size")} in an image of {image.height} x {image.width}')
+        if not mask_area(mask):
+            raise ValueError(f'{name}: the mask encloses nothing' if mask_area(mask) == 0 else
+                             f'{name}: the mask is not a valid RLE')
+    elif mask is not None:
+        whole = [polygon for each in mask if (polygon := _numbers(each)) and len(each) >= 6 and len(each) % 2 == 0]
+        mask = [_clip(polygon, image) for polygon in whole]
+        is_clipped = any(_distance(a, b) > 1 for a, b in zip(mask, whole))
+        mask = [polygon for polygon in mask if mask_area([polygon])]
+        if not mask:
+            raise ValueError(f'{name}: the mask encloses nothing within the image')
+    if box is None and mask is not None and (bounds := mask_bounds(mask)):
+        box = (bounds[0], bounds[1], bounds[0] + bounds[2], bounds[1] + bounds[3])
+    corners = _numbers(box or ())
+    if corners is None or len(corners) != 4:
+        raise ValueError(f'{name}: a box needs four finite numbers, found {list(box or ())}')
+    clipped = _clip(corners, image)
+    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        numbers = ', '.join(f'{value:g}' for value in corners)
+        raise ValueError(f'{name}: box ({numbers}) has no area within the image of {image.width} x {image.height}')
+    is_clipped = is_clipped or _distance(clipped, corners) > 1
+    return SourceObject(name.strip(), (clipped[0], clipped[1], clipped[2], clipped[3]), mask, is_crowd), is_clipped
+
+
+def _numbers(values: Iterable[Any]) -> list[float] | None:
+    """Return finite numbers, or None if a value is not one."""
+    try:
+        found = [float(value) for value in values]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if all(map(math.isfinite, found)) else None
 
 
 def _clip(values: Sequence[float], image: SourceImage) -> list[float]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitdet_plugin.datasets.image_files import is_image_file, walk_files
-from vitdet_plugin.utils.text_files import read_text
+from vitdet_plugin.utils.text_files import decode_any
 
 SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
+_KEPT_BYTES = 256 << 20  # of parsed JSON files; one larger file is kept too
 
 
 class FileTree:
@@ -21,9 +24,11 @@ class FileTree:
     Attributes:
         root: The folder.
         chosen: The file that the user named in place of a folder, otherwise None: an annotation file; images are
-            searched for below its folder.
+            searched for below its folder, or below the parent of that if it holds no images.
         images: Paths of images relative to ``root``, sorted.
         others: Paths of all other files relative to ``root``, sorted; only ``chosen`` if the user named a file.
+        encodings: Encoding of each file that :meth:`read_text` read and that is not UTF-8.
+        json_errors: Message for each file that :meth:`read_json` could not parse.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,9 +36,19 @@ class FileTree:
         self.root = path.parent if self.chosen else path
         self.images: list[PurePosixPath] = []
         self.others: list[PurePosixPath] = []
+        self.encodings: dict[PurePosixPath, str] = {}
+        self.json_errors: dict[PurePosixPath, str] = {}
         self._by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
         self._by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
-        self._json: dict[PurePosixPath, Any] = {}
+        self._json: OrderedDict[PurePosixPath, tuple[int, Any]] = OrderedDict()
+        self._list()
+        if self.chosen and not self.images and self.root.resolve().parent != self.root.resolve():
+            self.root = self.root.resolve().parent  # ``annotations/train.json`` next to ``images``
+            self.chosen = self.chosen.resolve()
+            self.others.clear()
+            self._list()
+
+    def _list(self) -> None:
         for file, is_hidden in walk_files(self.root):
             if is_hidden:
                 continue
@@ -52,61 +67,115 @@ class FileTree:
         """Return the path of a file in ``images`` or ``others``."""
         return self.root / file
 
-    def read_json(self, file: PurePosixPath) -> Any:
-        """Return the content of a JSON file, parsed once; None if it is not JSON."""
-        if file not in self._json:
-            try:
-                self._json[file] = json.loads(read_text(self.path(file)))
-            except Exception:  # noqa: BLE001 - UserError of the reader, or not JSON: not a file of any format here
-                self._json[file] = None
-        return self._json[file]
+    def read_text(self, file: PurePosixPath) -> str | None:
+        """Return the text of a file in UTF-8, UTF-16, GBK or Latin-1; None if it is binary or cannot be opened."""
+        try:
+            text, encoding = decode_any(self.path(file).read_bytes())
+        except (UnicodeDecodeError, OSError):
+            return None
+        if encoding != 'UTF-8':
+            self.encodings[file] = encoding
+        return text
 
-    def find_image(self, name: str, near: PurePosixPath) -> Path | str:
+    def read_json(self, file: PurePosixPath) -> Any:
+        """Return the content of a JSON file; None if it is not JSON. The last files are kept for other readers."""
+        if file not in self._json:
+            text = self.read_text(file)
+            content = None
+            try:
+                content = None if text is None else json.loads(text)
+            except (ValueError, RecursionError) as error:
+                self.json_errors[file] = str(error).splitlines()[0]
+            self._json[file] = len(text or ''), content
+            while len(self._json) > 1 and sum(size for size, _ in self._json.values()) > _KEPT_BYTES:
+                self._json.popitem(last=False)
+        return self._json[file][1]
+
+    def contains(self, file: PurePosixPath, *words: str) -> bool:
+        """Whether a file contains all words, in UTF-8 or UTF-16; cheaper than to parse each JSON file."""
+        try:
+            content = self.path(file).read_bytes()
+        except OSError:
+            return False
+        return all(any(word.encode(encoding) in content for encoding in ('utf-8', 'utf-16-le', 'utf-16-be'))
+                   for word in words)
+
+    def note_encodings(self) -> list[str]:
+        """Return a note for each encoding other than UTF-8 that was found."""
+        files = defaultdict(list)
+        for file, encoding in self.encodings.items():
+            files[encoding].append(str(file))
+        return [f'{len(names)} files are read as {encoding}: {names[0]}{", …" if len(names) > 1 else ""}'
+                for encoding, names in sorted(files.items())]
+
+    def find_image(self, name: str, near: PurePosixPath, split: str | None = None) -> Path | str:
         """Find the image that an annotation file names.
 
         Tried in this order: the name relative to the folder of the annotation file, relative to the root, each
-        without leading parts; then the file name alone anywhere if it occurs once, nearest folder first; then the name
-        without suffix likewise.
+        without leading parts; then the file name alone anywhere, in upper or lower case; then the name without suffix
+        likewise. Of several, those count that agree with the most folders of the name, are of the split, and are
+        nearest to the annotation file.
 
         Args:
             name: Name or path as written by the labeling tool; ``\\`` counts as ``/``, and query parts of URLs are
                 ignored.
             near: The annotation file, relative to the root.
+            split: Split that the annotation file states.
 
         Returns:
             The path, or the reason why none was found.
         """
-        parts = [part for part in re.split(r'[\\/]+', name.strip().split('?')[0]) if part not in ('', '.')]
-        if not parts:
-            return 'no image is named'
-        for start in range(len(parts)):
-            if '..' in parts[start:]:
-                continue
+        found: Path | str = 'no image is named'
+        for text in dict.fromkeys((name.strip(), name.strip().split('?')[0])):
+            parts = [part for part in re.split(r'[\\/]+', text) if part not in ('', '.')]
+            if parts and parts[-1] != '..' and '\0' not in text:
+                found = self._find_parts(parts, near, split)
+            if isinstance(found, Path):
+                break
+        return found
+
+    def _find_parts(self, parts: list[str], near: PurePosixPath, split: str | None) -> Path | str:
+        name = '/'.join(parts)
+        for folder in (near.parent, PurePosixPath('.')):
+            inside = os.path.normpath(folder / name)
+            if not inside.startswith('..') and is_image_file(Path(inside)) and _is_file(self.root / inside):
+                return self.root / inside
+        plain = [part for part in parts if part != '..']
+        for start in range(len(plain) - 1):
             for folder in (near.parent, PurePosixPath('.')):
-                path = self.root / folder / PurePosixPath(*parts[start:])
-                if path.is_file() and is_image_file(path):
+                path = self.root / folder / PurePosixPath(*plain[start:])
+                if is_image_file(path) and _is_file(path):
                     return path
-        last = PurePosixPath(parts[-1])
+        last = PurePosixPath(plain[-1])
         for found in (self._by_name.get(last.name.lower(), []),
                       self._by_stem.get(last.name.lower(), []), self._by_stem.get(last.stem.lower(), [])):
-            if found := self._nearest(found, near):
-                if len(found) == 1:
-                    return self.root / found[0]
+            found = _best(found, lambda file: _count_equal(file.parts[-2::-1], plain[-2::-1]))
+            found = _best(found, lambda file: split is not None and split_of(file) == split)
+            found = _best(found, lambda file: _count_equal(file.parts[:-1], near.parts[:-1]))
+            found = _best(found, lambda file: file.name == last.name)
+            if len(found) == 1:
+                return self.root / found[0]
+            if found:
                 return f'{name} is the name of {len(found)} images ({found[0]}, {found[1]})'
         return f'the image {name} is not below {self.root}'
 
-    @staticmethod
-    def _nearest(found: list[PurePosixPath], near: PurePosixPath) -> list[PurePosixPath]:
-        """Return the files that share the most leading folders with ``near``."""
-        def shared(file: PurePosixPath) -> int:
-            count = 0
-            for a, b in zip(file.parts[:-1], near.parts[:-1]):
-                if a != b:
-                    break
-                count += 1
-            return count
-        most = max(map(shared, found), default=0)
-        return [file for file in found if shared(file) == most]
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
+def _best(files: list[PurePosixPath], score: Callable[[PurePosixPath], int]) -> list[PurePosixPath]:
+    """Return the files of the highest score."""
+    scores = [score(file) for file in files]
+    return [file for file, each in zip(files, scores) if each == max(scores)]
+
+
+def _count_equal(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return the number of leading parts that are equal."""
+    return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 
 def split_of(file: PurePosixPath) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from vitdet_plugin.cli.common import parse, run
 from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
 
-DESCRIPTION = """Recognize the format of a data set by its content, convert it, split it, check it, and write a short config.
+DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a short config.
 
 The data set is not changed: annotation files and config are written to a new folder, and images stay where they are.
 Every decision is printed with its reason; the options below replace them."""

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, parse, run
 from vitdet_plugin.utils.stop_signals import stop_signals
@@ -43,7 +44,7 @@ def parse_args(argv: Sequence[str] | None = None, prog: str | None = None) -> ar
 
 
 def _is_checkpoint(word: str) -> bool:
-    if word.endswith('.py') or '::' in word:
+    if word.endswith('.py') or '::' in word or any(Path(word).glob('*.py')):
         return False
     from vitdet_plugin.compat.packaged_configs import shipped_configs
     return word not in shipped_configs()

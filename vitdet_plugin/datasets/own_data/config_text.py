@@ -9,7 +9,7 @@ from vitdet_plugin.datasets.own_data.plan import Plan, evaluations
 MOST_LINES = 25
 TEMPLATES = 'vitdet_plugin::_base_/own_data'
 RUN = 'run'  # work directory, below the folder of the config
-_UNSAFE = ('\'', '"', '\\', '{', '}', '\n')  # in a path: the text of a config is filled in as it is
+_UNSAFE = ("'", '"', '\\', '{', '}', '\n')  # in a path: the text of a config is filled in as it is
 
 
 def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from vitdet_plugin.datasets.conversion import list_some
 from vitdet_plugin.datasets.formats.base import SourceSet
@@ -25,7 +24,7 @@ from vitdet_plugin.errors import UserError
 
 _ENOUGH_MASKS = 0.9  # share of the objects
 _RARE = 10  # objects; classes with fewer are named
-_EVALUATIONS = 8  # in a training
+_EVALUATIONS, _FEWEST_EVALUATIONS = 8, 4  # in a training
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,9 @@ def make_plan(source: SourceSet, choices: Choices, machine: Machine) -> Plan:
 
 
 def evaluations(plan: Plan) -> int:
-    """Return the number of evaluations during training."""
-    return min(_EVALUATIONS, plan.epochs if plan.model.kind == 'classifier' else plan.steps)
+    """Return the number of evaluations during training, fewer if they would take longer than the training itself."""
+    affordable = max(_FEWEST_EVALUATIONS, plan.steps * plan.batch // len(plan.splits.val))
+    return min(_EVALUATIONS, affordable, plan.epochs if plan.model.kind == 'classifier' else plan.steps)
 
 
 def choose_task(source: SourceSet, given: str | None = None) -> tuple[str, str]:

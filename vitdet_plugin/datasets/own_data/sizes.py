@@ -16,6 +16,7 @@ SIDE_STEP = 32  # sizes are multiples of it: the pyramid's coarsest map, and two
 _SMALL = 16.0  # pixels; smaller objects cover less than one patch
 _TINY = 10.0  # pixels; objects that remain smaller call for tiles
 _MOST_ENLARGED = 2.0
+_LEAST_JITTER = 0.7  # images are made smaller and larger in training
 _RATIOS = (0.5, 1.0, 2.0)
 _LONGEST_RATIO = 3.0
 _RESERVED = 2 * 2**30  # bytes of memory for the weights and their optimizer, the process and its workers
@@ -93,7 +94,7 @@ def choose_anchors(sizes: np.ndarray, strides: Sequence[int]) -> tuple[tuple[flo
     """
     sides = np.sqrt(sizes.prod(1)).clip(1)
     low, high = np.quantile(sides, (0.05, 0.95))
-    first = float(np.clip(low / strides[0], 2.0, 8.0))
+    first = float(np.clip(_LEAST_JITTER * low / strides[0], 2.0, 6.0))
     # from one map to the next the side doubles, so the scales divide a factor of two; the last one extends the range
     scales = [first, first * math.sqrt(2)]
     while scales[-1] * strides[-1] * 1.3 < high and len(scales) < 4:

@@ -49,7 +49,8 @@ def cut_images(images: Sequence[SourceImage], side: int, folder: str, keep_empty
             for y in starts(image.height, side):
                 width, height = min(side, image.width - x), min(side, image.height - y)
                 suffix = image.path.suffix.lower() if image.path.suffix.lower() in ('.jpg', '.jpeg') else '.png'
-                tile = Tile(image.path, width, height, image.split, file_name=f'{folder}/{name}_{x}_{y}{suffix}', corner=(x, y))
+                tile = Tile(image.path, width, height, image.split,
+                            file_name=f'{folder}/{name}_{x}_{y}{suffix}', corner=(x, y))
                 tile.objects = [part for each in image.objects if (part := _part(each, tile)) is not None]
                 tiles.append(tile)
     filled = [tile for tile in tiles if tile.objects]

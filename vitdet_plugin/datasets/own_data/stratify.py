@@ -10,6 +10,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+_NONE = object()  # stands for the label of samples without any
+
 
 def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction: float, seed: int = 0) -> list[int]:
     """Choose whole groups of samples with about a share of all samples and of every label.
@@ -44,12 +46,10 @@ def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction:
             carriers[label].append(int(unit))
     remaining = Counter(total)
     while left:
-        label = min((label for label, count in remaining.items() if count > 0), key=lambda each: remaining[each],
-                    default=None)
-        chosen = [unit for unit in (carriers[label] if label is not None else order) if unit in left]
+        label = min((label for label, count in remaining.items() if count > 0), key=lambda each: remaining[each])
         # large groups first: the small ones even out what they leave
-        for unit in sorted(map(int, chosen), key=lambda each: -content[each][label] if label is not None else 0):
-            wanted = [(need[each].get(label, 0.0), need_images[each]) for each in (0, 1)]
+        for unit in sorted((unit for unit in carriers[label] if unit in left), key=lambda each: -content[each][label]):
+            wanted = [(need[each][label], need_images[each]) for each in (0, 1)]
             side[unit] = int(wanted[1] > wanted[0])
             left.discard(unit)
             need_images[side[unit]] -= len(units[unit])
@@ -65,7 +65,7 @@ def _presence(labels: Sequence[Counter], unit: Sequence[int]) -> Counter:
     """Count the samples of a group with each label; those without any count as a label of their own."""
     found: Counter = Counter()
     for index in unit:
-        found.update(set(labels[index]) or {None})
+        found.update(set(labels[index]) or {_NONE})
     return found
 
 

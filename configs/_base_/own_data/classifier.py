@@ -30,10 +30,10 @@ test_dataloader = val_dataloader
 val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='SingleLabelMetric', items=['f1-score'])]
 test_evaluator = val_evaluator
 
-# the rate changes in every iteration and ends with the training, however long that is
+# half a cosine that ends with the training, however long that is; in the first epoch multiplied by a rising factor
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=warmup, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=warmup, eta_min_ratio=0.01, convert_to_iter_based=True)]
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, eta_min=0.0, convert_to_iter_based=True)]
 optim_wrapper = dict(clip_grad=dict(max_norm=5.0))
 auto_scale_lr = dict(base_batch_size=batch_size)
 custom_hooks = [dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=1e-4, gamma=10)]

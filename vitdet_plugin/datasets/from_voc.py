@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.datasets.conversion import Content, Problem, check_box, list_some, probe_header
 from vitdet_plugin.datasets.image_files import ImageIndex, is_image_file, walk_files
-from vitdet_plugin.datasets.image_probe import ImageProbe
-from vitdet_plugin.datasets.voc_xml import Node, read_xml
+from vitdet_plugin.datasets.voc_xml import Node, object_box, read_xml, stated_size
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import read_text
-
-_SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 def convert_voc(annotations: Path, images: Path, classes: Sequence[str] | None = None, *, one_based: bool = False,
@@ -121,39 +117,35 @@ class _Converter:
         if isinstance(probe, str):
             self.content.problems.append(Problem(file, None, f'{path}: {probe}'))
             return None
-        stated = root.find('size')
-        if stated is not None and (fault := _compare_size(stated, path, probe)):
-            self.content.problems.append(Problem(file, stated.line, fault))
+        try:
+            size = stated_size(root)
+        except ValueError as error:
+            self.content.problems.append(Problem(file, *error.args))
+            return None
+        if size is not None and size != probe.size_as_read:
+            width, height = probe.size_as_read
+            self.content.problems.append(Problem(
+                file, (root.find('size') or root).line, f'size {size[0]:g} x {size[1]:g}, but {path.name} is {width} x '
+                                                        f'{height}{probe.explain_size(size)}'))
             return None
         return self.content.add_image(str(found[0]), probe.size_as_read)
 
     def _object(self, each: Node, image: dict) -> tuple[int, str] | None:
         """Add an object, or return the line and the reason why it is invalid."""
-        name, bounds = each.value('name'), each.find('bndbox')
+        name = each.value('name')
         if name not in self.content.classes:
             return each.line, (f'class {name!r} is not one of {", ".join(self.content.classes)}' if name else
                                'an object without a name')
-        if bounds is None:
-            others = ', '.join(child.tag for child in each.children if child.tag in ('polygon', 'segmentation', 'rbox',
-                                                                                     'robndbox', 'mask'))
-            return each.line, f'{name}: no bndbox; a box needs four numbers' + (f' (found {others})' if others else '')
-        texts = [bounds.value(side) for side in _SIDES]
         try:
-            box = [float(text) for text in texts]  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            box = [math.nan] * 4
-        if any(math.isnan(value) for value in box):
-            found = ', '.join(f'{side} {text!r}' for side, text in zip(_SIDES, texts))
-            return bounds.line, f'{name}: a box needs four numbers, found {found}'
-        side = next((side for side, low in (('x', 0), ('y', 1)) if math.inf > box[low] > box[low + 2]), None)
-        if side is not None:
-            return bounds.line, f'{name}: {side}min {bounds.value(side + "min")} is above {side}max ' \
-                                f'{bounds.value(side + "max")}; exchange them'
+            box = object_box(each)
+        except ValueError as error:
+            line, reason = error.args
+            return line, reason
         if self.one_based:
             box[:2] = box[0] - 1, box[1] - 1
         box, wrong = check_box(box, (image['width'], image['height']), self.clip)
         if wrong:
-            return bounds.line, f'{name}: {wrong}'
+            return (each.find('bndbox') or each).line, f'{name}: {wrong}'
         x1, y1, x2, y2 = box
         is_difficult = each.value('difficult') in ('1', 'true', 'True')
         self.difficult += is_difficult
@@ -161,19 +153,6 @@ class _Converter:
         self.content.add_object(image, self.content.classes.index(name), (x1, y1, x2 - x1, y2 - y1),
                                 **(dict(difficult=1) if is_difficult else {}))
         return None
-
-
-def _compare_size(stated: Node, path: Path, probe: ImageProbe) -> str:
-    """Return how a stated size differs from that of an image; empty if it does not, or if it is 0 x 0 or missing."""
-    texts = stated.value('width') or '0', stated.value('height') or '0'
-    try:
-        size = float(texts[0]), float(texts[1])
-    except ValueError:
-        return f'size {texts[0]!r} x {texts[1]!r}: not numbers'
-    if size in ((0, 0), probe.size_as_read):  # labeling tools write 0 for an unknown size
-        return ''
-    width, height = probe.size_as_read
-    return f'size {texts[0]} x {texts[1]}, but {path.name} is {width} x {height}{probe.explain_size(size)}'
 
 
 def split_by_imageset(content: Content, imageset: Path) -> list[dict]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.datasets.conversion import Content, Problem, check_box, read_image_size
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, ImageIndex, walk_files
+from vitdet_plugin.datasets.yolo_rows import YoloRow, parse_row
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import decode_text
 
@@ -78,7 +78,7 @@ def _label_files(folder: Path) -> dict[PurePosixPath, PurePosixPath]:
 
 def _rows(content: Content, file: Path, image: dict, clip: bool) -> None:
     """Add the objects of a text file. A row that occurs twice counts once, the other is a problem."""
-    seen: dict[tuple[float, ...], int] = {}
+    seen: dict[YoloRow, int] = {}
     try:
         lines = decode_text(file.read_bytes()).splitlines()
     except UnicodeDecodeError:
@@ -88,53 +88,31 @@ def _rows(content: Content, file: Path, image: dict, clip: bool) -> None:
         if not line.strip():
             continue
         try:
-            values = [float(word) for word in line.split()]
-        except ValueError:
-            advice = '; separate numbers by blanks and write decimals with a point' if ',' in line else ''
-            content.problems.append(Problem(file, number, f'not only numbers: {line.strip()!r}{advice}'))
-            continue
-        wrong = _row(content, image, values, clip)
-        if wrong is None and (first := seen.get(tuple(values))):
-            content.annotations.pop()
-            wrong = f'the same as line {first}'
-        if wrong:
-            content.problems.append(Problem(file, number, wrong))
-        seen.setdefault(tuple(values), number)
+            row = parse_row(line, len(content.classes))
+            if (first := seen.setdefault(row, number)) != number:
+                raise ValueError(f'the same as line {first}')
+            _add(content, image, row, clip)
+        except ValueError as error:
+            content.problems.append(Problem(file, number, str(error)))
 
 
-def _row(content: Content, image: dict, values: list[float], clip: bool) -> str | None:
-    """Add one object, or return the reason why it is invalid."""
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
-        return (f'{len(values)} numbers; a box has 5 (class, center x, center y, width, height), a polygon 7, 9, 11 '
-                '... (class and corners)' + ('; remove the sixth, a confidence' if len(values) == 6 else ''))
-    if not all(math.isfinite(value) for value in values):
-        return 'a number is not finite'
-    label, *coordinates = values
-    if label != int(label) or not 0 <= label < len(content.classes):
-        return f'class {label:g}; there are {len(content.classes)}, counted from 0'
-    if max(coordinates) > 2:
-        return f'{max(coordinates):g} is not relative to the image size; coordinates go from 0 to 1'
+def _add(content: Content, image: dict, row: YoloRow, clip: bool) -> None:
+    """Add one object, or raise a ValueError with the reason why it is invalid."""
     width, height = image['width'], image['height']
-    more = {}
-    if len(values) == 5:
-        x, y, w, h = coordinates
-        if w <= 0 or h <= 0:
-            return f'width {w:g} and height {h:g} must be above 0'
-        box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-    else:
-        xs, ys = [x * width for x in coordinates[0::2]], [y * height for y in coordinates[1::2]]
+    more, xs, ys = {}, [], []
+    box = tuple(value * (width, height)[i % 2] for i, value in enumerate(row.box))
+    if row.polygon is not None:
+        xs, ys = [x * width for x in row.polygon[0::2]], [y * height for y in row.polygon[1::2]]
         if clip:
             xs, ys = [min(max(x, 0), width) for x in xs], [min(max(y, 0), height) for y in ys]
-        box = min(xs), min(ys), max(xs), max(ys)
         more = dict(segmentation=[[round(value, 4) for point in zip(xs, ys) for value in point]])
     # files hold rounded numbers: an error in the sixth decimal is up to half a pixel in a million
     (x1, y1, x2, y2), wrong = check_box(box, (width, height), clip, slack=1e-5 * max(width, height) + 1e-3)
     if wrong:
-        return wrong
-    content.add_object(image, int(label), (x1, y1, x2 - x1, y2 - y1), **more)
+        raise ValueError(wrong)
+    content.add_object(image, row.label, (x1, y1, x2 - x1, y2 - y1), **more)
     if more:
         content.annotations[-1]['area'] = round(_polygon_area(xs, ys), 4)
-    return None
 
 
 def _polygon_area(xs: Sequence[float], ys: Sequence[float]) -> float:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax import ContentHandler, SAXParseException
 
+from vitdet_plugin.utils.text_files import decode_any
+
 _DECLARATION = re.compile(r'^\s*<\?xml\b[^>]*?\?>')
 _ENCODING = re.compile(rb'^\s*<\?xml\b[^>]*?\bencoding\s*=\s*["\']([A-Za-z0-9._-]+)["\']')
+
+SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 @dataclass
@@ -52,8 +57,12 @@ class _TreeBuilder(ContentHandler):
         self._open.pop()
 
 
-def read_xml(path: Path) -> Node:
+def read_xml(path: Path, guess_encoding: bool = False) -> Node:
     """Return the root of an XML file; entities and external references are refused.
+
+    Args:
+        path: The file.
+        guess_encoding: Read a file that is not in the encoding it declares as UTF-16, GBK or Latin-1.
 
     Raises:
         ValueError: With the arguments ``(line or None, reason)``.
@@ -64,7 +73,16 @@ def read_xml(path: Path) -> Node:
     if not content.strip():
         raise ValueError(None, 'the file is empty')
     # expat has no multi-byte encodings such as GBK: decode here and drop the declaration, but not its lines
-    text = _DECLARATION.sub(lambda found: '\n' * found[0].count('\n'), _decode(content), count=1)
+    try:
+        text = _decode(content)
+    except ValueError:
+        if not guess_encoding:
+            raise
+        try:
+            text, _ = decode_any(content)
+        except UnicodeDecodeError:
+            raise ValueError(None, 'not a text file') from None
+    text = _DECLARATION.sub(lambda found: '\n' * found[0].count('\n'), text, count=1)
     builder = _TreeBuilder()
     try:
         parseString(text.encode('utf-8'), builder)
@@ -75,6 +93,50 @@ def read_xml(path: Path) -> Node:
     if builder.root is None:
         raise ValueError(None, 'not valid XML: no element found')
     return builder.root
+
+
+def object_box(each: Node) -> list[float]:
+    """Return the corners (x1, y1, x2, y2) of an ``object`` as written, in pixels.
+
+    Raises:
+        ValueError: With the arguments ``(line, reason)``.
+    """
+    name, bounds = each.value('name'), each.find('bndbox')
+    if bounds is None:
+        others = ', '.join(child.tag for child in each.children if child.tag in ('polygon', 'segmentation', 'rbox',
+                                                                                 'robndbox', 'mask'))
+        raise ValueError(each.line, f'{name}: no bndbox; a box needs four numbers' +
+                         (f' (found {others})' if others else ''))
+    texts = [bounds.value(side) for side in SIDES]
+    try:
+        box = [float(text) for text in texts]  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        box = [math.nan] * 4
+    if any(math.isnan(value) for value in box):
+        found = ', '.join(f'{side} {text!r}' for side, text in zip(SIDES, texts))
+        raise ValueError(bounds.line, f'{name}: a box needs four numbers, found {found}')
+    side = next((side for side, low in (('x', 0), ('y', 1)) if math.inf > box[low] > box[low + 2]), None)
+    if side is not None:
+        raise ValueError(bounds.line, f'{name}: {side}min {bounds.value(side + "min")} is above {side}max '
+                                      f'{bounds.value(side + "max")}; exchange them')
+    return box
+
+
+def stated_size(root: Node) -> tuple[float, float] | None:
+    """Return the (width, height) in pixels that an ``annotation`` states, or None if it is missing or 0 x 0.
+
+    Raises:
+        ValueError: With the arguments ``(line, reason)``.
+    """
+    stated = root.find('size')
+    if stated is None:
+        return None
+    texts = stated.value('width') or '0', stated.value('height') or '0'
+    try:
+        size = float(texts[0]), float(texts[1])
+    except ValueError:
+        raise ValueError(stated.line, f'size {texts[0]!r} x {texts[1]!r}: not numbers') from None
+    return None if size == (0, 0) else size  # labeling tools write 0 for an unknown size
 
 
 def _decode(content: bytes) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitdet_plugin.datasets.formats.base import Doubtful
+from vitdet_plugin.datasets.formats.base import Doubtful, LastResort
 from vitdet_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    from vitdet_plugin.datasets.formats import coco
+    from vitdet_plugin.datasets.formats import class_folders, coco, csv_files, voc, yolo
     return (
         coco.FORMAT,
+        yolo.FORMAT,
+        voc.FORMAT,
+        csv_files.FORMAT,
+        class_folders.FORMAT,
     )
 
 
@@ -42,7 +46,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         if not formats:
             raise UserError(f'--format {name}: not one of {", ".join(each.name for each in known_formats())}')
     found = [(each, evidence) for each in formats if (evidence := each.recognize(tree))]
-    found = [each for each in found if not isinstance(each[1], Doubtful)] or found
+    for kind in (LastResort, Doubtful):
+        found = [each for each in found if not isinstance(each[1], kind)] or found
     where = tree.chosen or tree.root
     if not found:
         broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())

@@ -172,6 +172,10 @@ class Doubtful(str):
     """Evidence that another format outweighs, since files of other formats can look the same."""
 
 
+class LastResort(Doubtful):
+    """Evidence that also doubtful evidence outweighs: names of folders only, or annotations without their images."""
+
+
 class Format(NamedTuple):
     """An annotation format.
 
@@ -180,7 +184,7 @@ class Format(NamedTuple):
         looks_for: What a data set of this format contains, as the end of a sentence, for the list of known formats.
         recognize: Takes the files of a folder and returns the evidence, one phrase with counts (``'data.yaml with 3
             names, 120 label files'``), or None if they are not of this format. :class:`Doubtful` evidence counts only
-            if there is no other. Reads as little as possible and never raises for foreign content.
+            if there is no better one. Reads as little as possible and never raises for foreign content.
         read: Takes the files and returns the data set.
     """
 

@@ -20,7 +20,7 @@ from vitdet_plugin.datasets.coco import (
     is_id,
 )
 from vitdet_plugin.datasets.conversion import Problem, list_some
-from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceImage, SourceSet
+from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 
 _TRIED_IMAGES = 50  # that must contain one which exists
@@ -40,7 +40,7 @@ def recognize_coco(tree: FileTree) -> str | None:
     if any(name and not isinstance(tree.find_image(name, file, split_of(file)), str)
            for file, image in entries if (name := image_file_name(image))):
         return evidence
-    return Doubtful(f'{evidence}; none of the images was found')
+    return LastResort(f'{evidence}; none of the images was found')
 
 
 def read_coco_files(tree: FileTree) -> SourceSet:

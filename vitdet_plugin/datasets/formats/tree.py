@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from vitdet_plugin.utils.text_files import decode_any
 
 SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
+_IMAGE_FOLDERS = ('images', 'jpegimages', 'imgs', 'img')
 _KEPT_BYTES = 256 << 20  # of parsed JSON files; one larger file is kept too
 
 
@@ -23,10 +25,10 @@ class FileTree:
 
     Attributes:
         root: The folder.
-        chosen: The file that the user named in place of a folder, otherwise None: an annotation file; images are
-            searched for below its folder, or below the parent of that if it holds no images.
+        chosen: The annotation file that the user named in place of a folder, or a folder without images, otherwise
+            None. Images are searched for below the folder of the file, or below the parent if it holds no images.
         images: Paths of images relative to ``root``, sorted.
-        others: Paths of all other files relative to ``root``, sorted; only ``chosen`` if the user named a file.
+        others: Paths of all other files relative to ``root``, sorted; only those of ``chosen`` if there is one.
         encodings: Encoding of each file that :meth:`read_text` read and that is not UTF-8.
         json_errors: Message for each file that :meth:`read_json` could not parse.
     """
@@ -38,26 +40,40 @@ class FileTree:
         self.others: list[PurePosixPath] = []
         self.encodings: dict[PurePosixPath, str] = {}
         self.json_errors: dict[PurePosixPath, str] = {}
-        self._by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
-        self._by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
+        self._by_name: dict[str, list[PurePosixPath]] = {}
+        self._by_stem: dict[str, list[PurePosixPath]] = {}
         self._json: OrderedDict[PurePosixPath, tuple[int, Any]] = OrderedDict()
         self._list()
-        if self.chosen and not self.images and self.root.resolve().parent != self.root.resolve():
-            self.root = self.root.resolve().parent  # ``annotations/train.json`` next to ``images``
-            self.chosen = self.chosen.resolve()
+        parent = self.root.resolve().parent
+        if self.others and not self.images and parent != self.root.resolve():
+            self.chosen = path.resolve()  # ``annotations/train.json`` or ``annotations`` next to ``images``
+            self.root = parent
             self.others.clear()
             self._list()
 
     def _list(self) -> None:
+        images = []
         for file, is_hidden in walk_files(self.root):
             if is_hidden:
                 continue
             if is_image_file(Path(file)):
-                self.images.append(file)
-                self._by_name[file.name.lower()].append(file)
-                self._by_stem[file.stem.lower()].append(file)
-            elif self.chosen is None or self.root / file == self.chosen:
+                images.append(file)
+            elif self.chosen is None or (self.root / file).is_relative_to(self.chosen):
                 self.others.append(file)
+        self._index(images)
+
+    def _index(self, images: list[PurePosixPath]) -> None:
+        self.images = images
+        self._by_name, self._by_stem = defaultdict(list), defaultdict(list)
+        for file in images:
+            self._by_name[file.name.lower()].append(file)
+            self._by_stem[file.stem.lower()].append(file)
+
+    def without_folders(self, *names: str) -> FileTree:
+        """Return the tree without the images in folders of these names (lower case) at any depth."""
+        found = copy.copy(self)
+        found._index([file for file in self.images if not set(map(str.lower, file.parts[:-1])) & set(names)])
+        return found
 
     def with_suffix(self, *suffixes: str) -> list[PurePosixPath]:
         """Return the other files with one of the suffixes (lower case), in any spelling of case."""
@@ -113,8 +129,8 @@ class FileTree:
 
         Tried in this order: the name relative to the folder of the annotation file, relative to the root, each
         without leading parts; then the file name alone anywhere, in upper or lower case; then the name without suffix
-        likewise. Of several, those count that agree with the most folders of the name, are of the split, and are
-        nearest to the annotation file.
+        likewise. Of several, those count that agree with the most folders of the name, are of the split, are nearest
+        to the annotation file, and are in a folder of images.
 
         Args:
             name: Name or path as written by the labeling tool; ``\\`` counts as ``/``, and query parts of URLs are
@@ -151,8 +167,10 @@ class FileTree:
                       self._by_stem.get(last.name.lower(), []), self._by_stem.get(last.stem.lower(), [])):
             found = _best(found, lambda file: _count_equal(file.parts[-2::-1], plain[-2::-1]))
             found = _best(found, lambda file: split is not None and split_of(file) == split)
+            found = _best(found, lambda file: len({*file.parts[:-1]} & {*near.parts[:-1]}))
             found = _best(found, lambda file: _count_equal(file.parts[:-1], near.parts[:-1]))
             found = _best(found, lambda file: file.name == last.name)
+            found = _best(found, lambda file: bool({*map(str.lower, file.parts[:-1])} & {*_IMAGE_FOLDERS}))
             if len(found) == 1:
                 return self.root / found[0]
             if found:

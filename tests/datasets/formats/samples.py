@@ -1,0 +1,39 @@
+"""A small sample of each layout of each format, written without the converters of the project."""
+
+from tests.datasets.formats.reading import write, write_image
+
+_XML = ('<annotation><filename>a.jpg</filename><size><width>100</width><height>80</height></size><object>'
+        '<name>cat</name><bndbox><xmin>10</xmin><ymin>20</ymin><xmax>40</xmax><ymax>60</ymax></bndbox></object></annotation>')
+_COCO = dict(images=[dict(id=1, file_name='a.jpg', width=100, height=80)], categories=[dict(id=1, name='cat')],
+             annotations=[dict(id=1, image_id=1, category_id=1, bbox=[10, 20, 30, 40], area=1200, iscrowd=0)])
+_ROW = '0 0.25 0.5 0.3 0.5\n'
+_TABLE = 'filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,100,80,cat,10,20,40,60\n'
+# (format, images, texts or objects of JSON by path)
+SAMPLES = {
+    'coco': ('coco', ['train2017/a.jpg'], {'annotations/instances_train2017.json': _COCO}),
+    'roboflow coco': ('coco', ['train/a.jpg'], {'train/_annotations.coco.json': _COCO, 'README.roboflow.txt': 'text'}),
+    'yolo': ('yolo', ['images/train/a.jpg'], {'labels/train/a.txt': _ROW, 'data.yaml': 'names: [cat]\n'}),
+    'roboflow yolo': ('yolo', ['train/images/a.jpg'], {
+        'train/labels/a.txt': _ROW, 'data.yaml': 'train: ../train/images\nnc: 1\nnames: [cat]\n',
+        'README.dataset.txt': 'text'}),
+    'darknet': ('yolo', ['obj/a.jpg'], {'obj/a.txt': _ROW, 'obj.names': 'cat\n', 'train.txt': 'obj/a.jpg\n'}),
+    'voc': ('voc', ['JPEGImages/a.jpg'], {'Annotations/a.xml': _XML, 'ImageSets/Main/train.txt': 'a\n'}),
+    'roboflow voc': ('voc', ['train/a.jpg'], {'train/a.xml': _XML}),
+    'csv': ('csv', ['images/a.jpg'], {'train_labels.csv': _TABLE}),
+    'csv without header': ('csv', ['a.jpg'], {'a.csv': 'a.jpg,10,20,40,60,cat\n'}),
+    'lists': ('class-folders', ['val/a.jpg'], {'val.txt': 'val/a.jpg 0\n', 'classes.txt': 'cat\n'}),
+}
+# found if nothing else is
+DOUBTFUL_SAMPLES = {
+    'labels': ('csv', ['train/a.jpg'], {'labels.csv': 'id,label\na,cat\n'}),
+    'folders': ('class-folders', ['train/cat/a.jpg', 'train/dog/b.jpg'], {}),
+}
+
+
+def write_sample(root, images, files):
+    """Write the images and files of a sample."""
+    for path in images:
+        write_image(root / path)
+    for path, content in files.items():
+        write(root / path, content)
+    return root

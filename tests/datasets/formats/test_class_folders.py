@@ -1,0 +1,97 @@
+"""Folders of classes, and lists of paths and labels."""
+
+import pytest
+
+from tests.datasets.formats.reading import read, recognized, splits, write, write_image
+from vitdet_plugin.datasets.formats import recognize
+from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.errors import UserError
+
+
+def labels(found, root) -> dict:
+    return {image.path.relative_to(root).as_posix(): image.label for image in found.images}
+
+
+@pytest.mark.parametrize('top', ['', 'archive/data/'])
+@pytest.mark.parametrize('folders', [[''], ['train/', 'val/'], ['Training/', 'valid/', 'test/'], ['train2017/']])
+def test_folders(tmp_path, top, folders):
+    for folder in folders:
+        for name in ('Fat Hen', 'Maize'):
+            write_image(tmp_path / top / folder / name / '1.JPG')
+        write_image(tmp_path / top / folder / 'Maize/sub/2.png')
+    write(tmp_path / 'README.md', 'text')
+    write(tmp_path / 'Thumbs.db', '')
+    found = read(tmp_path, 'class-folders')
+    assert labels(found, tmp_path) == {f'{top}{folder}{path}': path.split('/')[0] for folder in folders for path in (
+        'Fat Hen/1.JPG', 'Maize/1.JPG', 'Maize/sub/2.png')}
+    assert found.classes == ['Fat Hen', 'Maize'] and not found.problems
+    expected = {'': None, 'train/': 'train', 'val/': 'val', 'Training/': 'train', 'valid/': 'val', 'test/': 'test',
+                'train2017/': 'train'}
+    assert {image.split for image in found.images} == {expected[folder] for folder in folders}
+
+
+def test_images_without_class_are_noted_and_broken_ones_are_problems(tmp_path):
+    for name in ('10', '9'):
+        write_image(tmp_path / f'train/{name}/1.jpg')
+    write_image(tmp_path / 'test_unlabelled/1.jpg')
+    write_image(tmp_path / 'test/2.jpg')
+    write(tmp_path / 'train/9/broken.jpg', 'x')
+    found = read(tmp_path, 'class-folders')
+    assert found.classes == ['9', '10'] and len(found.images) == 2
+    broken = f'{tmp_path}/train/9/broken.jpg: the image has no known image format'
+    assert [str(each) for each in found.problems] == [broken]
+    assert found.notes == ['2 images have no class and are left out: test/2.jpg, test_unlabelled/1.jpg']
+
+
+@pytest.mark.parametrize(('names', 'separator', 'classes'), [
+    (None, ' ', ['x', 'y']), ('cat\ndog\ncow\n', ' ', ['cat', 'dog', 'cow']), ('0 cat\n1 dog', '\t', ['cat', 'dog']),
+    ('n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n', ',', [
+        'tench', 'crane (n02012849)', 'crane (n03126707)'])])
+def test_lists(tmp_path, names, separator, classes):
+    for path in ('x/1 a.jpg', 'x/2.jpg', 'y/1 a.jpg'):
+        write_image(tmp_path / 'images' / path)
+    write(tmp_path / 'train.txt', separator.join(('x/1 a.jpg', '0\n')) + separator.join(('y/1 a.jpg', '1\n')))
+    write(tmp_path / 'meta/val.txt', separator.join(('images/x/2.jpg', '0')))
+    if names:
+        write(tmp_path / 'classes.txt', names)
+    found = read(tmp_path, 'class-folders')
+    assert labels(found, tmp_path) == {'images/x/1 a.jpg': classes[0], 'images/x/2.jpg': classes[0],
+                                       'images/y/1 a.jpg': classes[1]}
+    assert found.classes == classes and not found.problems
+    assert sorted(splits(found, tmp_path).values()) == ['train', 'train', 'val']
+
+
+def test_lists_with_names_and_faults(tmp_path):
+    for name in '12':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'train.txt', '1.jpg cat\n2.jpg big dog\n1.jpg cow\n3.jpg cat\n2.jpg big dog\n')
+    found = read(tmp_path, 'class-folders')
+    assert labels(found, tmp_path) == {'1.jpg': 'cat', '2.jpg': 'big dog'} and found.notes == [
+        '1 lines repeat an image and count once']
+    assert [str(each).partition('train.txt')[2][:2] for each in found.problems] == [':4', ':3']
+
+
+def test_labels_without_names_are_numbered(tmp_path):
+    for name in '12':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'list.txt', '1.jpg 0\n2.jpg 10\n')
+    found = read(tmp_path, 'class-folders')
+    assert found.classes == ['class 0', 'class 10'] and any('some are numbered' in note for note in found.notes)
+
+
+def test_synset_folders_are_named(tmp_path):
+    for name in ('n01440764', 'n01443537'):
+        write_image(tmp_path / f'train/{name}/{name}_1.JPEG')
+    write(tmp_path / 'LOC_synset_mapping.txt', 'n01440764 tench, Tinca tinca\nn01443537 goldfish, Carassius auratus')
+    assert read(tmp_path, 'class-folders').classes == ['tench', 'goldfish']
+
+
+@pytest.mark.parametrize('paths', [
+    ['1.jpg', '2.jpg'], ['images/1.jpg', 'masks/1.png'], ['train/images/1.jpg', 'val/images/1.jpg'], ['one/1.jpg'],
+    ['JPEGImages/1.jpg', 'SegmentationClass/1.png'], ['train/1.jpg', 'val/2.jpg']])
+def test_other_folders_are_not_recognized(tmp_path, paths):
+    for path in paths:
+        write_image(tmp_path / path)
+    assert recognized(tmp_path) == []
+    with pytest.raises(UserError, match=r'is not a data set of a known format \(. images, 0 other'):
+        recognize(FileTree(tmp_path))

@@ -1,0 +1,168 @@
+"""CSV tables with the usual headers, without a header, and with labels only."""
+
+import pytest
+
+from tests.datasets.formats.reading import (
+    CAT,
+    DOG,
+    assert_objects,
+    read,
+    recognized,
+    splits,
+    write,
+    write_image,
+)
+
+BOXES = {'cat': CAT[1], 'dog': DOG[1]}
+
+
+def table(header, row, separator=',', empty=None) -> str:
+    """A table of both objects; ``row`` is a format with names of numbers, ``|`` stands for the separator."""
+    lines = [header] if header else []
+    for label, (x1, y1, x2, y2) in (CAT, DOG):
+        lines.append(row.format(n='a.jpg', s='a', c=label, x1=x1, y1=y1, x2=x2, y2=y2, w=x2 - x1, h=y2 - y1,
+                                cx=(x1 + x2) / 2, cy=(y1 + y2) / 2, rx1=x1 / 100, ry1=y1 / 80, rx2=x2 / 100,
+                                ry2=y2 / 80))
+    if empty:
+        lines.append(empty)
+    return '\n'.join(lines).replace('|', separator) + '\n'
+
+
+@pytest.mark.parametrize(('header', 'row'), [
+    ('filename|width|height|class|xmin|ymin|xmax|ymax', '{n}|100|80|{c}|{x1}|{y1}|{x2}|{y2}'),
+    ('Filename|Width|Height|Class|X Min|Y Min|X Max|Y Max', '{n}|100.0|80|{c}|{x1}|{y1}|{x2}|{y2}'),
+    ('', 'images/{n}|{x1}|{y1}|{x2}|{y2}|{c}'), ('', '{n}|100|80|{c}|{x1}|{y1}|{x2}|{y2}'),
+    ('', '{c}|{x1}|{y1}|{w}|{h}|{n}|100|80'), ('path|x1|y1|x2|y2|class', '/home/a/images/{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('ImageID|Source|LabelName|Confidence|XMin|XMax|YMin|YMax|IsOccluded|IsGroupOf',
+     '{s}|x|{c}|1|{rx1}|{rx2}|{ry1}|{ry2}|0|0'),
+    ('image_id|width|height|bbox|label', '{s}|100|80|"[{x1}, {y1}, {w}, {h}]"|{c}'),
+    ('image_name|BoxesString|label', '{s}|{x1} {y1} {x2} {y2}|{c}'),
+    ('image|x0|y0|x1|y1|label', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'), ('image|left|top|right|bottom|label_name',
+                                                               '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('img_name|x|y|width|height|category', '{n}|{x1}|{y1}|{w}|{h}|{c}'),
+    ('image_path|bbox_x|bbox_y|bbox_width|bbox_height|image_width|image_height|class_name',
+     'images\\{n}|{x1}|{y1}|{w}|{h}|100|80|{c}'), ('file|x_center|y_center|w|h|cls', '{n}|{cx}|{cy}|{w}|{h}|{c}')])
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+def test_headers_and_separators(tmp_path, header, row, separator):
+    write_image(tmp_path / 'images/a.jpg')
+    write_image(tmp_path / 'images/unlisted.jpg')
+    write(tmp_path / 'labels.csv', table(header, row, separator))
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'images/a.jpg': [CAT, DOG]})
+    assert found.classes == ['cat', 'dog'] and not found.problems
+    assert '1 images are in no table and are left out: images/unlisted.jpg' in found.notes
+
+
+@pytest.mark.parametrize(('codec', 'name'), [
+    ('utf-8-sig', '猫'), ('utf-16', '猫'), ('gbk', '猫狗'), ('latin-1', 'pêche')])
+def test_encodings(tmp_path, codec, name):
+    write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'a.csv', f'filename,class,xmin,ymin,xmax,ymax\r\n{name}.jpg,{name},10,20,40,60\r\n', codec)
+    assert_objects(read(tmp_path, 'csv'), tmp_path, {f'{name}.jpg': [(name, CAT[1])]})
+
+
+def test_decimal_commas(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', 'filename;class;xmin;ymin;xmax;ymax\na.jpg;dog;50,5;30,25;90,5;70,25')
+    assert_objects(read(tmp_path, 'csv'), tmp_path, {'a.jpg': [DOG]})
+
+
+@pytest.mark.parametrize('empty', ['b.jpg,,,,,', 'b.jpg,nan,NaN,nan,nan,No finding'])
+def test_rows_without_box_are_background(tmp_path, empty):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'a.csv', table('path,x1,y1,x2,y2,class', '{n},{x1},{y1},{x2},{y2},{c}', empty=empty))
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'a.jpg': [CAT, DOG], 'b.jpg': []})
+    assert found.classes == ['cat', 'dog'] and any('1 rows state no box' in note for note in found.notes)
+
+
+def test_splits_of_several_tables_and_of_a_column(tmp_path):
+    rows = {}
+    for name in 'abcd':
+        write_image(tmp_path / f'{name}.jpg')
+        rows[name] = f'{name}.jpg,cat,10,20,40,60\n'
+    head = 'filename,class,xmin,ymin,xmax,ymax'
+    write(tmp_path / 'train_labels.csv', f'{head}\n{rows["a"]}')
+    write(tmp_path / 'test_labels.csv', f'{head}\n{rows["b"]}{rows["a"]}')
+    write(tmp_path / 'all.csv', f'{head},split\n{rows["a"]}c.jpg,dog,10,20,40,60,valid\n{rows["d"]}')
+    write(tmp_path / 'sample_submission.csv', 'image_id,PredictionString\na,\n')
+    found = read(tmp_path, 'csv')
+    assert splits(found, tmp_path) == {'b.jpg': 'test', 'a.jpg': 'test', 'c.jpg': 'val', 'd.jpg': None}
+    assert [len(image.objects) for image in found.images] == [1, 1, 1, 1]
+    assert len(found.problems) == 1 and 'a.jpg is in test by another table and in train' in str(found.problems[0])
+    assert '1 CSV files are ignored: sample_submission.csv' in found.notes
+
+
+def test_classes_of_open_images_and_groups(tmp_path):
+    write_image(tmp_path / 'train/0001.jpg')
+    write(tmp_path / 'class-descriptions-boxable.csv', '/m/01,Cat\n/m/02,"Dog, large"\n')
+    write(tmp_path / 'train-annotations-bbox.csv', 'ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n'
+                                                   '0001,/m/01,0.1,0.4,0.25,0.75,0\n0001,/m/02,0,1,0,1,1\n')
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'train/0001.jpg': [('Cat', CAT[1]), ('Dog, large', (0, 0, 100, 80))]})
+    assert [each.is_crowd for each in found.images[0].objects] == [False, True] and found.images[0].split == 'train'
+
+
+def test_boxes_without_classes(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'train.csv', 'image_id,width,height,bbox,source\na,100,80,"[10.0, 20, 30, 40]",x\n')
+    assert_objects(read(tmp_path, 'csv'), tmp_path, {'a.jpg': [('object', CAT[1])]})
+
+
+def test_each_fault_is_a_problem(tmp_path):
+    for name in ('a', 'wide'):
+        write_image(tmp_path / f'{name}.jpg', (200, 80) if name == 'wide' else (100, 80))
+    write_image(tmp_path / 'rotated.jpg', orientation=6)
+    write(tmp_path / 'a.csv', 'filename,width,height,class,xmin,ymin,xmax,ymax\n'
+          'a.jpg,100,80,cat,10,20,40,60\na.jpg,100,80,cat,10,x,40,60\na.jpg,100,80,,10,20,40,60\na.jpg,100,80\n'
+          'a.jpg,100,80,cat,40,20,10,60\ngone.jpg,100,80,cat,10,20,40,60\nwide.jpg,100,80,cat,10,20,40,60\n'
+          'rotated.jpg,100,80,cat,10,20,40,60\nwide.jpg,100,80,cat,10,20,40,60\na.jpg,100,80,dog,60,10,130,90\n')
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'a.jpg': [CAT, ('dog', (60, 10, 100, 80))]})
+    texts = [str(each) for each in found.problems]
+    for part in ('a.csv:3: cat: a box needs four finite numbers', 'a.csv:4: an object without a class name',
+                 'a.csv:5: 3 cells, expected 8', 'a.csv:6: cat: box (40, 20, 10, 60) has no area',
+                 'a.csv:7: the image gone.jpg is not below', 'a.csv:8: ', 'its 2 rows are left out',
+                 'wide.jpg is 200 x 80, annotated', 'a.csv:9: ', 'the file has an EXIF orientation'):
+        assert any(part in text for text in texts), part
+    assert len(texts) == 7 and found.clipped == 1
+
+
+@pytest.mark.parametrize(('header', 'rows'), [
+    ('image,label', ['{0},{1}', '{0}.jpg,{1}']), ('id,breed', ['{0},{1}']), ('label;File Name', ['{1};{0}.jpg']),
+    ('', ['x/{0}.jpg,{1}'])])
+def test_labels_of_images(tmp_path, header, rows):
+    for name in '123':
+        write_image(tmp_path / f'x/{name}.jpg')
+    row = rows[-1]
+    write(tmp_path / 'train.csv', '\n'.join([header, *(row.format(*each) for each in (
+        ('1', 'cat'), ('2', 'dog'), ('2', 'dog'), ('1', 'dog'), ('4', 'cat')))]).strip())
+    found = read(tmp_path, 'csv')
+    assert [(image.path.name, image.label, image.split) for image in found.images] == [
+        ('1.jpg', 'cat', 'train'), ('2.jpg', 'dog', 'train')]
+    assert found.is_classification and found.classes == ['cat', 'dog'] and len(found.problems) == 2
+    assert 'has the label cat in another row, dog in this one' in str(found.problems[0])
+    assert '1 rows repeat an earlier one and count once' in found.notes
+
+
+def test_labels_of_names_that_occur_in_each_folder(tmp_path):
+    for split in ('train', 'val'):
+        for name in ('cat', 'dog'):
+            write_image(tmp_path / f'{split}/{name}/1.jpg')
+    rows = [f'{split},{name},1.jpg' for split in ('train', 'val') for name in ('cat', 'dog')]
+    write(tmp_path / 'manifest.csv', '\n'.join(['split,class,file', *rows]))
+    found = read(tmp_path, 'csv')
+    assert {path: image.label for path, image in zip(splits(found, tmp_path), found.images)} == {
+        f'{split}/{name}/1.jpg': name for split in ('train', 'val') for name in ('cat', 'dog')}
+    assert read(tmp_path, 'class-folders', 'class-folders').count_objects() == found.count_objects()
+
+
+@pytest.mark.parametrize('text', [
+    'filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n'
+    'a.jpg,1,{},0,0,{},{}', 'epoch,loss\n1,2', 'filename,license\na.jpg,MIT', '', 'one column\na.jpg',
+    'image,label\nx,y'])
+def test_other_tables_are_not_recognized(tmp_path, text):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', text)
+    assert recognized(tmp_path) == []

@@ -1,0 +1,146 @@
+"""Tables of annotations in CSV files: separators, headers in every usual form, and tables without a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.datasets.image_files import is_image_file
+
+SEPARATORS = (',', ';', '\t', '|')
+_MOST_CELL = 1 << 26  # characters; some files hold whole masks in a cell
+# names of columns in lower case without other characters, the most specific first
+_NAMES = {meaning: names.split() for meaning, names in {
+    'image': 'filename imagefilename imagefile imgfile imagepath imgpath filepath path imagename imgname imageid imgid '
+             'image img images file files filenames frame photo id',
+    'class': 'classname labelname categoryname objectclass class label category labels classes cls name object species '
+             'breed tag type target classid labelid categoryid',
+    'x1': 'xmin x1 xtl minx left bboxxmin boxxmin bboxx1 xtopleft startx bboxx boxx x',
+    'y1': 'ymin y1 ytl miny top bboxymin boxymin bboxy1 ytopleft starty bboxy boxy y',
+    'x2': 'xmax x2 xbr maxx right bboxxmax boxxmax bboxx2 xbottomright endx',
+    'y2': 'ymax y2 ybr maxy bottom bboxymax boxymax bboxy2 ybottomright endy',
+    'center x': 'xcenter centerx cx xc', 'center y': 'ycenter centery cy yc',
+    'box width': 'bboxwidth boxwidth bboxw boxw w', 'box height': 'bboxheight boxheight bboxh boxh h',
+    'width': 'imagewidth imgwidth imgw width', 'height': 'imageheight imgheight imgh height',
+    'boxes': 'bbox boundingbox box bboxes boxes boxesstring coordinates',
+    'split': 'split subset set dataset partition phase', 'crowd': 'isgroupof iscrowd'}.items()}
+_FOREIGN = ('regionshapeattributes', 'regioncount', 'encodedpixels')  # other formats with similar columns
+_CORNERS, _SIZED = ('x1', 'y1', 'x2', 'y2'), ('x1', 'y1', 'box width', 'box height')
+_CENTERED = ('center x', 'center y', 'box width', 'box height')
+
+
+class Table(NamedTuple):
+    """A table of annotations.
+
+    Attributes:
+        file: Its file.
+        columns: Index of the column of each meaning, see the code.
+        box: Columns of the box; empty for a table of labels of images.
+        rows: Line number and cells of each row, without the header and blank rows.
+        width: Number of columns.
+        separator: Character between cells.
+    """
+
+    file: PurePosixPath
+    columns: dict[str, int]
+    box: tuple[str, ...]
+    rows: list[tuple[int, list[str]]]
+    width: int
+    separator: str
+
+    def cell(self, row: Sequence[str], meaning: str) -> str:
+        """Return a cell of a row, empty if there is no such column."""
+        index = self.columns.get(meaning)
+        return row[index].strip() if index is not None and index < len(row) else ''
+
+
+def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
+    """Read a CSV file, or return None if it has no columns of images with boxes or labels."""
+    text = tree.read_text(file)
+    for separator in SEPARATORS if text else ():
+        rows = _cells(text or '', separator)
+        if not rows or len(rows[0][1]) < 2:
+            continue
+        columns = _columns_of_header([_plain(cell) for cell in rows[0][1]])
+        body = rows[1:]
+        if columns is None:
+            columns, body = _columns_of_content(rows), rows
+        if columns is not None:
+            box = next((each for each in (_CORNERS, _SIZED, _CENTERED, ('boxes',)) if columns.keys() >= set(each)), ())
+            return Table(file, columns, box, body, len(rows[0][1]), separator)
+    return None
+
+
+def read_pairs(tree: FileTree, file: PurePosixPath) -> dict[str, str]:
+    """Return the content of a table of two columns, such as names by identifier."""
+    return {row[0].strip(): row[1].strip() for _, row in _cells(tree.read_text(file) or '', ',') if len(row) == 2}
+
+
+def _cells(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    before = csv.field_size_limit(_MOST_CELL)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=''), delimiter=separator, skipinitialspace=True)
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error:
+        return []
+    finally:
+        csv.field_size_limit(before)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[^a-z0-9]', '', name.lower())
+
+
+def _columns_of_header(names: list[str]) -> dict[str, int] | None:
+    if set(names) & set(_FOREIGN):
+        return None
+    columns: dict[str, int] = {}
+    for meaning, known in _NAMES.items():
+        index = next((names.index(name) for name in known if name in names), None)
+        if index is not None and index not in columns.values():
+            columns[meaning] = index
+    if {'x0', 'y0', 'x1', 'y1'} <= set(names):
+        columns |= {'x1': names.index('x0'), 'y1': names.index('y0'), 'x2': names.index('x1'), 'y2': names.index('y1')}
+    has_corners = columns.keys() >= set(_CORNERS)
+    if not has_corners and 'boxes' not in columns and {'width', 'height'} <= columns.keys() and (
+            {'x1', 'y1'} <= columns.keys() or {'center x', 'center y'} <= columns.keys()):
+        for side in ('width', 'height'):  # sizes of the box, not of the image
+            columns.setdefault(f'box {side}', columns[side])
+            if columns[f'box {side}'] == columns[side]:
+                del columns[side]
+    is_boxes = any(columns.keys() >= set(each) for each in (_CORNERS, _SIZED, _CENTERED, ('boxes',)))
+    return columns if 'image' in columns and (is_boxes or 'class' in columns) else None
+
+
+def _columns_of_content(rows: list[tuple[int, list[str]]]) -> dict[str, int] | None:
+    """Recognize a table without a header by its first rows."""
+    layouts: tuple[tuple[str, ...], ...] = (
+        ('image', *_CORNERS, 'class'), ('image', 'width', 'height', 'class', *_CORNERS),
+        ('class', 'x1', 'y1', 'box width', 'box height', 'image', 'width', 'height'), ('image', 'class'))
+    first = [row for _, row in rows[:20]]
+    for layout in layouts:
+        columns = {meaning: index for index, meaning in enumerate(layout)}
+        if all(len(row) == len(layout) and is_image_file(Path(row[columns['image']].strip())) and
+               all(_is_number_or_empty(row[index]) for meaning, index in columns.items()
+                   if meaning not in ('image', 'class')) for row in first):
+            return columns
+    return None
+
+
+def _is_number_or_empty(cell: str) -> bool:
+    return not cell.strip() or parse_number(cell) is not None
+
+
+def parse_number(cell: str) -> float | None:
+    """Return a cell as a finite number, with a decimal point or comma, or None."""
+    try:
+        value = float(cell.strip().replace(',', '.'))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -1,0 +1,199 @@
+"""YOLO: a text file for each image with rows of numbers, in every usual layout of folders."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import PurePosixPath
+
+from vitdet_plugin.datasets.conversion import Problem
+from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
+from vitdet_plugin.datasets.formats.tree import FileTree, split_of
+from vitdet_plugin.datasets.formats.yolo_description import Description, find_description, split_images
+from vitdet_plugin.datasets.yolo_rows import YoloRow, parse_row
+
+_LAYOUT_FOLDERS = ('images', 'image', 'imgs', 'img', 'jpegimages', 'labels', 'label', 'annotations', 'txt')
+_TRIED_FILES = 40  # label files that are looked into
+
+
+def recognize_yolo(tree: FileTree) -> str | None:
+    """Return the evidence for a YOLO data set, see :class:`Format`."""
+    tree, chosen = _whole_tree(tree)
+    if not tree.images or not (chosen or tree.with_suffix('.txt')):
+        return None
+    description = find_description(tree, chosen)
+    labels = _Labels(tree, description)
+    files = list(labels.file_of.values())
+    rows = [row for file in files[:_TRIED_FILES] if (row := _first_row(tree, file))]
+    valid = sum(map(_is_row, rows))
+    # without a yaml, nothing else states the format
+    if not files or 2 * valid < len(rows) or not rows and ' with ' not in description.source:
+        return None
+    return f'{description.source}, {len(files)} label files'
+
+
+def read_yolo(tree: FileTree) -> SourceSet:
+    """Read the data set, see :class:`Format`."""
+    tree, chosen = _whole_tree(tree)
+    found = SourceSet('yolo')
+    description = find_description(tree, chosen)
+    splits = split_images(tree, description)
+    labels = _Labels(tree, description)
+    found.notes += description.notes
+    without = empty = largest = 0
+    count = len(description.classes) if description.classes else None
+    names = description.classes or []
+    folders = {image.parent for image in labels.file_of}
+    for image in tree.images:
+        file = labels.file_of.get(image)
+        if file is None and image not in splits and image.parent not in folders:
+            continue
+        added = found.add_image(tree.path(image), splits.get(image, split_of(image)))
+        if added is None:
+            continue
+        if file is None:
+            without += 1
+            continue
+        if (last := _read_rows(found, tree, file, added, names, count, description)) < 0:
+            empty += 1
+        largest = max(largest, last)
+    inside = sum(found.image_at(tree.path(image)) is not None for image in splits)
+    if splits and (outside := len(found.images) - inside):
+        found.notes.append(f'{outside} images with labels are in no split of {description.source.split(" with ")[0]}; '
+                           'they are read too')
+    if description.classes is None:
+        found.notes.append('no list of class names (data.yaml, classes.txt): classes are numbered')
+    found.classes = list(dict.fromkeys(names or [f'class {i}' for i in range(largest + 1)]))
+    if len(found.classes) < len(names):
+        found.notes.append('a class name occurs twice; its labels are one class')
+    if without + empty:
+        found.notes.append(f'{without + empty} images have no objects, {without} of them no label file')
+    found.problems += labels.problems(tree)
+    found.notes += tree.note_encodings()
+    found.note_unused(tree, 'have no label file and are in none of the folders of the set; they are left out')
+    return found
+
+
+def _whole_tree(tree: FileTree) -> tuple[FileTree, PurePosixPath | None]:
+    """Return the files of the whole data set if the user named its yaml, and the path of the yaml."""
+    if tree.chosen is None or tree.chosen.suffix.lower() not in ('.yaml', '.yml'):
+        return tree, None
+    chosen = tree.chosen.resolve()
+    base = find_description(tree, PurePosixPath(chosen)).base.strip()
+    folder = chosen.parent / base
+    whole = FileTree(folder if base and folder.is_dir() else tree.root)
+    root = whole.root.resolve()
+    return whole, PurePosixPath(chosen.relative_to(root) if chosen.is_relative_to(root) else chosen)
+
+
+class _Labels:
+    """The label file of each image.
+
+    Attributes:
+        file_of: Label file by image.
+        shared: Images whose label file belongs to another image too, with that image.
+        unused: Label files of no image.
+    """
+
+    def __init__(self, tree: FileTree, description: Description) -> None:
+        files = [file for file in tree.with_suffix('.txt') if file not in description.files]
+        by_key: dict[tuple[str, ...], list[PurePosixPath]] = defaultdict(list)
+        by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
+        images_of: dict[str, list[PurePosixPath]] = defaultdict(list)
+        for file in files:
+            by_key[_key(file)].append(file)
+            by_stem[file.stem.lower()].append(file)
+        for image in tree.images:
+            images_of[image.stem.lower()].append(image)
+        self.file_of: dict[PurePosixPath, PurePosixPath] = {}
+        self.shared: list[tuple[PurePosixPath, PurePosixPath, PurePosixPath]] = []
+        used: dict[PurePosixPath, PurePosixPath] = {}
+        for image in tree.images:
+            found = by_key.get(_key(image), [])
+            stem = image.stem.lower()
+            if not found and len(images_of[stem]) == 1 and len(by_stem[stem]) == 1:
+                found = by_stem[stem]
+            if not found:
+                continue
+            file = found[0] if len(found) == 1 else _preferred(image, found)
+            if file in used:
+                self.shared.append((file, used[file], image))
+                continue
+            used[file] = image
+            self.file_of[image] = file
+        self.unused = [file for file in files if file not in used and (
+            'labels' in map(str.lower, file.parts[:-1]) or _is_row(_first_row(tree, file)))]
+
+    def problems(self, tree: FileTree) -> list[Problem]:
+        """Return a problem for each label file that has rows and no image of its own."""
+        shared = [Problem(tree.path(file), None, f'belongs to {first} and to {second}; rename one of the images')
+                  for file, first, second in self.shared]
+        return shared + [
+            Problem(tree.path(file), None, f'no image of this name below {tree.root}' if _key(file) not in
+                    map(_key, self.file_of) else 'a second label file of an image; the other one is read')
+            for file in self.unused if _first_row(tree, file)]
+
+
+def _key(file: PurePosixPath) -> tuple[str, ...]:
+    """Return what the paths of an image and its label file have in common."""
+    folders = [part for part in map(str.lower, file.parts[:-1]) if part not in _LAYOUT_FOLDERS]
+    return (*folders, file.stem)
+
+
+def _preferred(image: PurePosixPath, files: list[PurePosixPath]) -> PurePosixPath:
+    """Return the file where YOLO looks first: the last ``images`` replaced by ``labels``; then next to the image."""
+    folders = list(image.parts[:-1])
+    for i in reversed(range(len(folders))):
+        if folders[i].lower() == 'images':
+            folders[i] = 'labels'
+            break
+    expected = PurePosixPath(*folders)
+    return next((file for parent in (expected, image.parent) for file in files if file.parent == parent), files[0])
+
+
+def _first_row(tree: FileTree, file: PurePosixPath) -> str:
+    return next((line for line in (tree.read_text(file) or '').splitlines() if line.strip()), '')
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is that of YOLO, perhaps with a confidence or keypoints."""
+    words = line.split()
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        return False
+    return len(values) >= 5 and values[0] >= 0 and values[0].is_integer() and \
+        all(-1 <= value <= 2 for value in values[1:5])
+
+
+def _read_rows(found: SourceSet, tree: FileTree, file: PurePosixPath, image: SourceImage, names: list[str],
+               count: int | None, description: Description) -> int:
+    """Add the objects of a label file and return the largest label, -1 if it has no rows."""
+    where, largest = tree.path(file), -1
+    text = tree.read_text(file)
+    if text is None:
+        found.problems.append(Problem(where, None, 'not a text file'))
+        return largest
+    seen: dict[YoloRow, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        largest = max(largest, 0)
+        try:
+            row = parse_row(line, count, description.keypoint_values)
+            if (first := seen.setdefault(row, number)) != number:
+                raise ValueError(f'the same as line {first}')
+        except ValueError as error:
+            found.problems.append(Problem(where, number, str(error)))
+            continue
+        sides = image.width, image.height
+        box = [value * sides[i % 2] for i, value in enumerate(row.box)]
+        mask = None if row.polygon is None else [[value * sides[i % 2] for i, value in enumerate(row.polygon)]]
+        name = names[row.label] if names else f'class {row.label}'
+        if found.add_object(image, name, where, number, box=None if mask else box, mask=mask):
+            largest = max(largest, row.label)
+    return largest
+
+
+FORMAT = Format('yolo', 'a text file for each image with rows "class x y width height" or polygons, usually with '
+                'data.yaml', recognize_yolo, read_yolo)
+

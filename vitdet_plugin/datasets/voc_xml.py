@@ -25,6 +25,7 @@ class Node:
     line: int
     text: str = ''
     children: list[Node] = field(default_factory=list)
+    attributes: dict[str, str] = field(default_factory=dict)
 
     def find(self, tag: str) -> Node | None:
         """Return the first child with this tag."""
@@ -43,7 +44,7 @@ class _TreeBuilder(ContentHandler):
         self._open: list[Node] = []
 
     def startElement(self, name: str, attrs) -> None:
-        node = Node(name.rpartition(':')[2].lower(), self._locator.getLineNumber())
+        node = Node(name.rpartition(':')[2].lower(), self._locator.getLineNumber(), attributes=dict(attrs))
         if self._open:
             self._open[-1].children.append(node)
         self.root = self.root or node

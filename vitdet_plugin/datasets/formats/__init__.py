@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    from vitdet_plugin.datasets.formats import class_folders, coco, csv_files, voc, yolo
-    return (
-        coco.FORMAT,
-        yolo.FORMAT,
-        voc.FORMAT,
-        csv_files.FORMAT,
-        class_folders.FORMAT,
+    from vitdet_plugin.datasets.formats import (
+        class_folders,
+        coco,
+        csv_files,
+        cvat,
+        label_studio,
+        labelme,
+        mask_png,
+        supervisely,
+        via,
+        voc,
+        yolo,
     )
+    return (coco.FORMAT, yolo.FORMAT, voc.FORMAT, csv_files.FORMAT, labelme.FORMAT, via.FORMAT, cvat.FORMAT,
+            label_studio.FORMAT, supervisely.FORMAT, *mask_png.FORMATS, class_folders.FORMAT)
 
 
 def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
@@ -40,9 +47,9 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
     Raises:
         UserError: No format or several ones fit the files, or not the one of that name.
     """
-    formats = known_formats()
+    formats = tuple(each for each in known_formats() if each.is_automatic)
     if name is not None:
-        formats = tuple(each for each in formats if each.name == name)
+        formats = tuple(each for each in known_formats() if each.name == name)
         if not formats:
             raise UserError(f'--format {name}: not one of {", ".join(each.name for each in known_formats())}')
     found = [(each, evidence) for each in formats if (evidence := each.recognize(tree))]

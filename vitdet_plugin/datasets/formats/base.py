@@ -186,12 +186,15 @@ class Format(NamedTuple):
             names, 120 label files'``), or None if they are not of this format. :class:`Doubtful` evidence counts only
             if there is no better one. Reads as little as possible and never raises for foreign content.
         read: Takes the files and returns the data set.
+        is_automatic: Whether it is recognized; otherwise it is used only if the user names it, for files that another
+            format would read in another way.
     """
 
     name: str
     looks_for: str
     recognize: Callable[[FileTree], str | None]
     read: Callable[[FileTree], SourceSet]
+    is_automatic: bool = True
 
 
 def sort_names(names: Iterable[str]) -> list[str]:

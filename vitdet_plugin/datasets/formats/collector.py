@@ -1,0 +1,206 @@
+"""Collect the images and objects of annotation files: images by name, sizes that differ, images annotated twice."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+import numpy as np
+
+from vitdet_plugin.datasets.conversion import Problem, list_some, probe_header
+from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject, SourceSet
+from vitdet_plugin.datasets.formats.mask_rle import crop_rle, polygon_rle, unite
+from vitdet_plugin.datasets.formats.shapes import Shape
+from vitdet_plugin.datasets.formats.tree import FileTree, split_of
+
+
+@dataclass
+class AnnotatedImage:
+    """An image with the file that annotates it.
+
+    Attributes:
+        image: The image.
+        file: Path of the annotation file.
+        scale: Factors (x, y) from annotated coordinates to pixels of the image.
+    """
+
+    image: SourceImage
+    file: Path
+    scale: tuple[float, float] = (1.0, 1.0)
+
+
+class Collector:
+    """Fill a :class:`SourceSet` from annotation files.
+
+    Attributes:
+        found: The data set.
+        not_images: Image files that are annotations, such as masks.
+    """
+
+    def __init__(self, tree: FileTree, name: str) -> None:
+        self.tree, self.found = tree, SourceSet(name)
+        self.not_images: set[PurePosixPath] = set()
+        self._file_of: dict[Path, Path] = {}
+        self._twice: Counter[tuple[Path, Path]] = Counter()
+        self._scaled: list[str] = []
+        self._by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
+        self._by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
+        for file in tree.images:
+            self._by_name[file.name.lower()].append(file)
+            self._by_stem[file.stem.lower()].append(file)
+
+    def problem(self, file: Path, number: int | None, text: str) -> None:
+        """Add a problem."""
+        self.found.problems.append(Problem(file, number, text))
+
+    def find(self, name: str, near: PurePosixPath) -> Path | str:
+        """Find an image, see :meth:`FileTree.find_image`; of several ones of a name, that with the most equal folders.
+
+        ``name`` may also be percent-encoded as in a URL.
+        """
+        for text in dict.fromkeys((name, unquote(name))):
+            parts = [part for part in re.split(r'[\\/]+', text) if part not in ('', '.', '..')]
+            found = self._by_name.get(parts[-1].lower(), []) if parts else []
+            if len(found) > 1:
+                equal = [_equal_end(file.parts, parts) for file in found]
+                if max(equal) > 1 and equal.count(max(equal)) == 1:
+                    return self.tree.path(found[equal.index(max(equal))])
+            path = self.tree.find_image(text, near)
+            if isinstance(path, Path):
+                return path
+        return self.tree.find_image(name, near)
+
+    def with_stem(self, file: PurePosixPath) -> list[PurePosixPath]:
+        """Return the image with the name of an annotation file in its folder, or anywhere if it occurs once."""
+        found = self._by_stem.get(file.stem.lower(), [])
+        return [each for each in found if each.parent == file.parent] or (found if len(found) == 1 else [])
+
+    def add_image(self, names: Sequence[str], file: PurePosixPath, number: int | None = None, *,
+                  stated: tuple[float, float] | None = None, split: str | None = None, objects: int = 0
+                  ) -> AnnotatedImage | None:
+        """Add an image that an annotation file names, or a problem.
+
+        Args:
+            names: Names to try in turn.
+            file: The annotation file, relative to the root.
+            number: Line or number of the entry in it, for the problem.
+            stated: (width, height) of the image in pixels according to the file.
+            split: By default that of the folders of the image, or of the annotation file.
+            objects: Number of objects of the image, for the problem.
+        """
+        paths = [self.find(name, file) for name in names if name]
+        path = next((each for each in paths if isinstance(each, Path)), None)
+        where, lost = self.tree.path(file), f'; its {objects} objects are not converted' if objects else ''
+        if path is None:
+            self.problem(where, number, f'{paths[0] if paths else "no image is named"}{lost}')
+            return None
+        if path in self._file_of:
+            if self._file_of[path] == where:
+                self.problem(where, number, f'{path} has an entry in this file already; join the two{lost}')
+            else:
+                self._twice[where, self._file_of[path]] += 1
+            return None
+        inside = PurePosixPath(path.relative_to(self.tree.root).as_posix())
+        image = self.found.add_image(path, split or split_of(inside) or split_of(file), where=where)
+        if image is None:
+            return None
+        self._file_of[path] = where
+        scale = _scale(image, stated)
+        if isinstance(scale, str):
+            self.found.images.pop()
+            self.problem(where, number, scale + lost)
+            return None
+        if scale != (1, 1):
+            self._scaled.append(path.name)
+        return AnnotatedImage(image, where, scale)
+
+    def add_object(self, to: AnnotatedImage, name: str, number: int | None, shapes: Sequence[Shape]
+                   ) -> SourceObject | None:
+        """Add an object of one or more parts, or a problem."""
+        image, (x, y) = to.image, to.scale
+        size = image.width, image.height
+        box, mask = None, None
+        boxes = [(each.box[0] * x, each.box[1] * y, each.box[2] * x, each.box[3] * y) for each in shapes if each.box]
+        if len(boxes) == len(shapes):
+            lows, highs = [min(each) for each in zip(*boxes)][:2], [max(each) for each in zip(*boxes)][2:]
+            box = (*lows, *highs)
+        else:
+            # a box is a part of a mask as its four corners
+            polygons = [[x1, y1, x2, y1, x2, y2, x1, y2] for x1, y1, x2, y2 in boxes]
+            polygons += [_scaled(each, x, y) for shape in shapes if not shape.holes for each in shape.polygons]
+            rles = [polygon_rle([_scaled(each, x, y) for each in shape.polygons],
+                                [_scaled(each, x, y) for each in shape.holes], *size)
+                    for shape in shapes if shape.holes]
+            rles += [_bitmap_rle(shape, x, y, size) for shape in shapes if shape.bitmap is not None]
+            mask = polygons if not rles else unite([*rles, *([polygon_rle(polygons, [], *size)] if polygons else [])])
+        return self.found.add_object(image, name, to.file, number, box=box, mask=mask)
+
+    def finish(self, classes: Sequence[str] | None = None) -> SourceSet:
+        """Set the classes, add notes and return the data set.
+
+        Args:
+            classes: Names in the order of the source; those that occur and are missing in it follow. By default the
+                names that occur, sorted.
+        """
+        found = self.found
+        occurring = sorted(found.count_objects())
+        found.classes = list(dict.fromkeys([*(classes or ()), *occurring]))
+        for (file, first), count in self._twice.items():
+            self.problem(file, None, f'{count} images of this file are annotated in {first} too, which is used; keep '
+                                     'one of the two files')
+        if self._scaled:
+            found.notes.append(f'{len(self._scaled)} images have another size than when they were annotated; '
+                               f'coordinates are scaled: {list_some(self._scaled)}')
+        if left := [str(file) for file in self.tree.images
+                    if self.tree.path(file) not in self._file_of and file not in self.not_images]:
+            found.notes.append(f'{len(left)} images without an annotation are left out: {list_some(left)}')
+        return found
+
+
+def count_kinds(kinds: Counter[str]) -> str:
+    """Return names with their counts: ``3 point, 1 line``."""
+    return ', '.join(f'{count} {kind}' for kind, count in kinds.most_common())
+
+
+def _scale(image: SourceImage, stated: tuple[float, float] | None) -> tuple[float, float] | str:
+    """Return the factors from annotated coordinates to pixels, or why there are none."""
+    if stated is None or min(stated) <= 0 or stated == (image.width, image.height):
+        return 1.0, 1.0
+    x, y = image.width / stated[0], image.height / stated[1]
+    # a resized image has the same ratio of the sides up to rounding
+    if abs(stated[0] * y - image.width) <= 1 or abs(stated[1] * x - image.height) <= 1:
+        return x, y
+    probe = probe_header(image.path)
+    explanation = '' if isinstance(probe, str) else probe.explain_size(stated)
+    return (f'annotated as {stated[0]:g} x {stated[1]:g}, but {image.path.name} is {image.width} x {image.height}'
+            f'{explanation or "; annotate this image, or put the annotated one in its place"}')
+
+
+def _bitmap_rle(shape: Shape, x: float, y: float, size: tuple[int, int]) -> dict:
+    """Return the RLE of a bitmap, resized to the nearest pixels."""
+    pixels, (left, top) = np.asarray(shape.bitmap), shape.origin
+    if (x, y) != (1, 1):
+        height, width = pixels.shape
+        x1, y1, x2, y2 = round(left * x), round(top * y), round((left + width) * x), round((top + height) * y)
+        columns = np.clip(((np.arange(x1, x2) + 0.5) / x - left).astype(int), 0, width - 1)
+        rows = np.clip(((np.arange(y1, y2) + 0.5) / y - top).astype(int), 0, height - 1)
+        pixels, left, top = pixels[rows][:, columns], x1, y1
+    return crop_rle(pixels, left, top, *size)
+
+
+def _scaled(polygon: Sequence[float], x: float, y: float) -> list[float]:
+    return [value * (y if i % 2 else x) for i, value in enumerate(polygon)]
+
+
+def _equal_end(a: Sequence[str], b: Sequence[str]) -> int:
+    """Return the number of equal last parts of two paths."""
+    count = 0
+    for first, second in zip(reversed(a), reversed(b)):
+        if first.lower() != second.lower():
+            break
+        count += 1
+    return count

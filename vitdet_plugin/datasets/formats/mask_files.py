@@ -1,0 +1,173 @@
+"""Which images of a folder are masks, and of which images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from vitdet_plugin.datasets.formats.mask_values import is_flat, read_values
+from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
+
+_WORDS = {'mask', 'masks', 'seg', 'segs', 'segmentation', 'segmentations', 'segmented', 'instance', 'instances',
+          'label', 'labels', 'annotation', 'annotations', 'annot', 'annots', 'gt', 'groundtruth', 'truth', 'trimap',
+          'trimaps', 'semantic', 'semantics'}
+_OF_IMAGES = {'image', 'images', 'img', 'imgs', 'photo', 'photos', 'rgb', 'input', 'inputs', 'original', 'originals'}
+_WORD = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])')
+_END = re.compile(r'(?i)[_\-. ](masks?|instances?|instance_?ids?|labels?|label_?ids?|seg|segmentation|gt|'
+                  r'ground_?truth|annotation|anno|trimap)([_-]?\d+)?$')
+_START = re.compile(r'(?i)^(masks?|seg|labels?|gt|instances?)[_-]')
+_MOST_GROUPS = 50  # folders that are compared by content
+
+
+@dataclass
+class MaskedImage:
+    """An image with its masks.
+
+    Attributes:
+        image: Path relative to the root.
+        masks: Masks whose name is that of the image, by the name of their folder below the folder of masks; '' for
+            masks directly in it.
+        stack: Masks of one object each.
+    """
+
+    image: PurePosixPath
+    masks: dict[str, list[PurePosixPath]] = field(default_factory=lambda: defaultdict(list))
+    stack: list[PurePosixPath] = field(default_factory=list)
+
+
+@dataclass
+class MaskFiles:
+    """The images with masks, and masks without an image."""
+
+    images: list[MaskedImage]
+    alone: list[PurePosixPath]
+
+    def all_masks(self) -> list[PurePosixPath]:
+        """Return all masks, sorted by image."""
+        return [*(mask for each in self.images for mask in [*(m for found in each.masks.values() for m in found),
+                                                            *each.stack]), *self.alone]
+
+
+def find_masks(tree: FileTree) -> MaskFiles:
+    """Find masks by the name of their folder (``masks``, ``PedMasks``), by the end of their name (``a_mask.png``), or,
+    without such names, by content: two groups of images with the same names, of which one has flat regions.
+    """
+    folders = {file.parent for file in tree.images}
+    common = os.path.commonpath(folders) if folders else ''
+    mask_folder = {folder: _mask_folder(folder, PurePosixPath(common)) for folder in folders}
+    stems = {file.stem.lower() for file in tree.images if mask_folder[file.parent] is None}
+    masks = [file for file in tree.images if mask_folder[file.parent] is not None
+             or any(base.lower() in stems for base in _bases(file.stem))]
+    return _pair(tree, masks or _masks_by_content(tree), mask_folder)
+
+
+def _pair(tree: FileTree, masks: Sequence[PurePosixPath],
+          mask_folder: dict[PurePosixPath, PurePosixPath | None]) -> MaskFiles:
+    chosen = {*masks}
+    images = [file for file in tree.images if file not in chosen]
+    by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
+    by_folder: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
+    for file in images:
+        by_stem[file.stem.lower()].append(file)
+        by_folder[file.parent].append(file)
+    found: dict[PurePosixPath, MaskedImage] = {}
+    alone = []
+    for mask in masks:
+        bases = [mask.stem, *_bases(mask.stem)]
+        image = next((each for base in bases if (each := _closest(by_stem.get(base.lower(), []), mask))), None)
+        if image is not None:
+            folder = mask_folder[mask.parent]
+            inside = mask.parent.relative_to(folder).parts if folder is not None else ()
+            inside = tuple(part for part in inside if part.lower() not in SPLIT_OF and part not in image.parts)
+            found.setdefault(image, MaskedImage(image)).masks['/'.join(inside)].append(mask)
+            continue
+        # a folder of masks with the name of the image, or next to the folder of a single image
+        image = _closest(by_stem.get(mask.parent.name.lower(), []), mask)
+        if image is None:
+            near = [*by_folder.get(mask.parent.parent, [])] + [
+                file for name in ('images', 'image', 'img') for file in by_folder.get(mask.parent.parent / name, [])]
+            image = near[0] if len(near) == 1 else None
+        if image is None:
+            alone.append(mask)
+        else:
+            found.setdefault(image, MaskedImage(image)).stack.append(mask)
+    return MaskFiles([found[image] for image in sorted(found)], alone)
+
+
+def mask_words(path: PurePosixPath) -> set[str]:
+    """Return the words of the names of folders in lower case."""
+    return {word.lower() for part in path.parts for word in _WORD.findall(part)}
+
+
+def _mask_folder(folder: PurePosixPath, common: PurePosixPath) -> PurePosixPath | None:
+    """Return the innermost folder of a path below ``common`` whose name is that of a folder of masks."""
+    for each in (folder, *folder.parents):
+        words = mask_words(PurePosixPath(each.name))
+        if each == common or not words & _WORDS and words & _OF_IMAGES:
+            return None
+        if words & _WORDS:
+            return each
+    return None
+
+
+def _bases(stem: str) -> list[str]:
+    """Return a name without the words that mark a mask; empty if it has none."""
+    found = []
+    for pattern in (_END, _START):
+        if (base := pattern.sub('', stem)) not in (stem, ''):
+            found.append(base)
+    return found
+
+
+def _closest(files: Sequence[PurePosixPath], mask: PurePosixPath) -> PurePosixPath | None:
+    """Return the file with the most folders in common with a mask, of the same split; None if several have as many."""
+    split = _split_in(mask)
+    files = [file for file in files if not split or _split_in(file) in ('', split)]
+    if len(files) < 2:
+        return files[0] if files else None
+    common = [len({*file.parts[:-1]} & {*mask.parts[:-1]}) + (_split_in(file) == split) for file in files]
+    return files[common.index(max(common))] if common.count(max(common)) == 1 else None
+
+
+def _split_in(file: PurePosixPath) -> str:
+    """Return the split that the name of a folder contains (``train_masks``); empty without one."""
+    words = (word.lower() for part in reversed(file.parts[:-1]) for word in _WORD.findall(part))
+    return next((SPLIT_OF[word] for word in words if word in SPLIT_OF), '')
+
+
+def _masks_by_content(tree: FileTree) -> list[PurePosixPath]:
+    """Return the images that are masks of the images of the same names in another folder, or of another suffix."""
+    groups: dict[tuple[PurePosixPath, str], dict[str, PurePosixPath]] = defaultdict(dict)
+    for file in tree.images:
+        groups[file.parent, file.suffix.lower()][file.stem.lower()] = file
+    if len(groups) > _MOST_GROUPS:
+        return []
+    found: list[PurePosixPath] = []
+    for masks in groups.values():
+        for images in groups.values():
+            shared = sorted(masks.keys() & images.keys())
+            if masks is not images and len(shared) >= 0.8 * min(len(masks), len(images)) and all(
+                    _is_mask_of(tree.path(masks[stem]), tree.path(images[stem])) for stem in shared[:4]):
+                found += masks.values()
+                break
+    return found
+
+
+def _is_mask_of(mask: Path, image: Path) -> bool:
+    """Whether a file of one channel has flat regions, and the other file is a photograph or has colors."""
+    try:
+        with Image.open(mask) as first, Image.open(image) as second:
+            is_gray, is_colored = first.mode in ('1', 'L', 'P', 'I', 'I;16'), second.mode in ('RGB', 'RGBA', 'CMYK')
+        if not is_gray:
+            return False
+        values = read_values(mask).codes
+        return is_flat(values) and len(np.unique(values)) > 1 and (is_colored or not is_flat(read_values(image).codes))
+    except (OSError, ValueError):
+        return False

@@ -117,6 +117,7 @@ def _check(out: Path, splits: Sequence[str]) -> None:
 
 
 def _print_next(out: Path, plan: Any) -> None:
+    out = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     shown = shlex.quote(str(out))
     commands = [(f'vitdet browse {shown} --out {shlex.quote(str(out / "samples"))}', 'look at augmented images'),
                 (f'vitdet train {shown}', 'train; Ctrl-C keeps what is learned, --resume continues'),

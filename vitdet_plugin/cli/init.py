@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def init_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets.formats import recognize
+    from vitdet_plugin.datasets.formats.base import LastResort
     from vitdet_plugin.datasets.formats.tree import FileTree
     from vitdet_plugin.datasets.own_data.machine import find_machine
     from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
@@ -65,6 +66,10 @@ def init_command(args: argparse.Namespace) -> None:
         check_out(out, data, '--out' if args.out else 'the folder for the results,')
     tree = FileTree(data)
     found, evidence = recognize(tree, args.format)
+    if data.is_file() and isinstance(evidence, LastResort):
+        fault = ''.join(f' ({error})' for error in tree.json_errors.values())
+        raise UserError(f'{data} is not an annotation file of a known format{fault}; give the folder of the data set to '
+                        f'read it as {found.name}')
     print(f'{"format":<10} {found.name}: {evidence}', flush=True)
     source = found.read(tree)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}

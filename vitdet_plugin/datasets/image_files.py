@@ -43,11 +43,17 @@ def list_class_files(folder: Path) -> tuple[list[Path], list[Path]]:
 def walk_files(folder: Path) -> Iterator[tuple[PurePosixPath, bool]]:
     """Yield the path of every file relative to a folder, sorted, and whether it is hidden (``._a.png``, ``.git/``)."""
     found = []
-    for parent, _, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _is_ancestor(os.path.join(parent, name), parent)]
         inside = Path(parent).relative_to(folder)
         found += [PurePosixPath((inside / name).as_posix()) for name in names]
     for path in sorted(found):
         yield path, any(part.startswith('.') for part in path.parts) or path.name.lower() in _SYSTEM_FILES
+
+
+def _is_ancestor(link: str, folder: str) -> bool:
+    """Whether a folder is a link to a folder that contains it, which would be listed again and again."""
+    return os.path.islink(link) and Path(folder).resolve().is_relative_to(Path(link).resolve())
 
 
 class ImageIndex:

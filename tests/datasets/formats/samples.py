@@ -8,6 +8,20 @@ _COCO = dict(images=[dict(id=1, file_name='a.jpg', width=100, height=80)], categ
              annotations=[dict(id=1, image_id=1, category_id=1, bbox=[10, 20, 30, 40], area=1200, iscrowd=0)])
 _ROW = '0 0.25 0.5 0.3 0.5\n'
 _TABLE = 'filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,100,80,cat,10,20,40,60\n'
+_CVAT = ('<annotations><version>1.1</version><image id="0" name="a.jpg" width="100" height="80">'
+         '<box label="cat" xtl="10" ytl="20" xbr="40" ybr="60"></box></image></annotations>')
+_LABELME = dict(version='5.0', flags={}, imagePath='a.jpg', imageData=None, imageHeight=80, imageWidth=100, shapes=[
+    dict(label='cat', points=[[10, 20], [40, 60]], shape_type='rectangle')])
+_REGION = dict(name='rect', x=10, y=20, width=30, height=40)
+_VIA = {'a.jpg1': dict(filename='a.jpg', size=1, file_attributes={}, regions=[
+    dict(shape_attributes=_REGION, region_attributes={'class': 'cat'})])}
+_VIA_TABLE = ('filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n'
+              'a.jpg,1,{},1,0,"{""name"":""rect"",""x"":10,""y"":20,""width"":30,""height"":40}","{""class"":""cat""}"\n')
+_TASK = dict(id=1, data=dict(image='/data/upload/1/0a1b2c3d-a.jpg'), annotations=[dict(result=[dict(
+    type='rectanglelabels', original_width=100, original_height=80, id='x',
+    value=dict(x=10, y=25, width=30, height=50, rotation=0, rectanglelabels=['cat']))])])
+_SUPERVISELY = dict(size=dict(width=100, height=80), tags=[], objects=[
+    dict(classTitle='cat', geometryType='rectangle', points=dict(exterior=[[10, 20], [40, 60]], interior=[]))])
 # (format, images, texts or objects of JSON by path)
 SAMPLES = {
     'coco': ('coco', ['train2017/a.jpg'], {'annotations/instances_train2017.json': _COCO}),
@@ -21,6 +35,14 @@ SAMPLES = {
     'roboflow voc': ('voc', ['train/a.jpg'], {'train/a.xml': _XML}),
     'csv': ('csv', ['images/a.jpg'], {'train_labels.csv': _TABLE}),
     'csv without header': ('csv', ['a.jpg'], {'a.csv': 'a.jpg,10,20,40,60,cat\n'}),
+    'labelme': ('labelme', ['a.jpg'], {'a.json': _LABELME}),
+    'via': ('via', ['train/a.jpg'], {'train/via_region_data.json': _VIA}),
+    'via project': ('via', ['a.jpg'], {'via_project.json': dict(_via_settings={}, _via_img_metadata=_VIA)}),
+    'via csv': ('via', ['a.jpg'], {'via_export.csv': _VIA_TABLE}),
+    'cvat': ('cvat', ['images/a.jpg'], {'annotations.xml': _CVAT}),
+    'label studio': ('label-studio', ['images/a.jpg'], {'project-1-at-2024.json': [_TASK]}),
+    'supervisely': ('supervisely', ['ds/img/a.jpg'], {
+        'ds/ann/a.jpg.json': _SUPERVISELY, 'meta.json': dict(classes=[dict(title='cat', shape='any')], tags=[])}),
     'lists': ('class-folders', ['val/a.jpg'], {'val.txt': 'val/a.jpg 0\n', 'classes.txt': 'cat\n'}),
 }
 # found if nothing else is

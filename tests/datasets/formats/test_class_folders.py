@@ -43,6 +43,16 @@ def test_images_without_class_are_noted_and_broken_ones_are_problems(tmp_path):
     assert found.notes == ['2 images have no class and are left out: test/2.jpg, test_unlabelled/1.jpg']
 
 
+def test_image_next_to_the_folders_and_splits_in_each_class(tmp_path):
+    write_image(tmp_path / 'preview.png')
+    for name in ('cat', 'dog'):
+        write_image(tmp_path / f'data/{name}/train/1.jpg')
+        write_image(tmp_path / f'data/{name}/val/1.jpg')
+    found = read(tmp_path, 'class-folders')
+    assert found.classes == ['cat', 'dog'] and found.notes == ['1 images have no class and are left out: preview.png']
+    assert [image.split for image in found.images] == ['train', 'val'] * 2
+
+
 @pytest.mark.parametrize(('names', 'separator', 'classes'), [
     (None, ' ', ['x', 'y']), ('cat\ndog\ncow\n', ' ', ['cat', 'dog', 'cow']), ('0 cat\n1 dog', '\t', ['cat', 'dog']),
     ('n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n', ',', [

@@ -113,6 +113,7 @@ def test_several_files(tmp_path):
     write(tmp_path / 'annotations/person_keypoints_val2017.json', coco(['a.png'], [(1, *DOG, dict(keypoints=[1, 2]))]))
     write(tmp_path / 'annotations/captions_val2017.json', dict(images=val['images'], annotations=[
         dict(id=1, image_id=1, caption='a cat')]))
+    write(tmp_path / 'annotations/image_info_test2017.json', {k: v for k, v in train.items() if k != 'annotations'})
     write(tmp_path / 'annotations/results.json', [dict(image_id=1, category_id=1, bbox=[1, 2, 3, 4], score=0.5)])
     write(tmp_path / 'all/merged.json', coco(['train2017/a.png'], [(1, *CAT), (1, *DOG)]))
     found = read(tmp_path, 'coco')
@@ -120,7 +121,8 @@ def test_several_files(tmp_path):
     assert splits(found, tmp_path) == {'train2017/a.png': 'train', 'train2017/b.png': 'train', 'val2017/a.png': 'val'}
     assert found.classes == ['cat', 'dog'] and not found.problems
     for part in ('person_keypoints_val2017.json is ignored: keypoints', 'captions_val2017.json is ignored: captions',
-                 'results.json is ignored: results', '1 entries of images repeat'):
+                 'results.json is ignored: results',
+                 'image_info_test2017.json is ignored: its 2 images have no', '1 entries of images repeat'):
         assert any(part in note for note in found.notes), part
 
 

@@ -159,8 +159,7 @@ def test_labels_of_names_that_occur_in_each_folder(tmp_path):
 
 
 @pytest.mark.parametrize('text', [
-    'filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n'
-    'a.jpg,1,{},0,0,{},{}', 'epoch,loss\n1,2', 'filename,license\na.jpg,MIT', '', 'one column\na.jpg',
+    'epoch,loss\n1,2', 'filename,license\na.jpg,MIT', '', 'one column\na.jpg',
     'image,label\nx,y'])
 def test_other_tables_are_not_recognized(tmp_path, text):
     write_image(tmp_path / 'a.jpg')

@@ -101,7 +101,17 @@ def test_names_with_folders_subsets_and_sizes(tmp_path):
         ('x', 'train', 1), ('y', 'val', 0), ('y', None, 1)]
     assert objects_of(found, 'c.jpg')[0].box == (21, 40, 200, 160)
     text, = texts(found)
-    assert 'annotated as 160 x 200, but d.jpg is 200 x 160' in text and 'EXIF' in text
+    assert 'd.jpg is 200 x 160, annotated 160 x 200' in text and 'EXIF' in text
+
+
+def test_subsets_of_a_project_have_folders(tmp_path):
+    for split in ('Train', 'Validation'):
+        write_image(tmp_path / f'images/{split}/a.jpg')
+    found = read(cvat(tmp_path, image(BOX, more=' subset="Train"'), image(BOX, BOX, more=' subset="Validation"')),
+                 'cvat')
+    assert not found.problems
+    assert [(each.path.parent.name, each.split, len(each.objects)) for each in found.images] == [
+        ('Train', 'train', 1), ('Validation', 'val', 2)]
 
 
 def test_tags_are_classes_of_images_without_objects(tmp_path):

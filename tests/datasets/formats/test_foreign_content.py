@@ -56,7 +56,7 @@ def test_few_files_are_read_to_recognize_a_large_folder(tmp_path, monkeypatch):
     opened = []
     from vitdet_plugin.datasets.formats import files
     load = files.load_json
-    monkeypatch.setattr(files, 'load_json', lambda path: opened.append(path) or load(path))
+    monkeypatch.setattr(files, 'load_json', lambda tree, file: opened.append(file) or load(tree, file))
     for each in FORMATS:
         each.recognize(FileTree(tmp_path))
     assert 0 < len(opened) < 50

@@ -97,7 +97,7 @@ def test_json_min(tmp_path):
     ('/data/local-files/?d=set%2Fpart%20one/a.jpg', 'part one/a.jpg'), ('/data/upload/7/0a1b2c3d-a.jpg', 'a.jpg'),
     ('/data/upload/7/0a1b2c3d-a.jpg', '0a1b2c3d-a.jpg'), ('s3://bucket/folder/a.jpg', 'x/a.jpg'),
     ('https://host/files/a.jpg?X-Amz-Date=1', 'a.jpg'), ('gs://bucket/folder/a%20b.jpg', 'folder/a b.jpg'),
-    ('C:\\data\\a.jpg', 'images/a.jpg')])
+    ('C:\\data\\a.jpg', 'images/a.jpg'), ('a', 'images/a.jpg')])
 def test_names_of_images(tmp_path, name, file):
     write_image(tmp_path / file)
     write_json(tmp_path / 'x.json', [task(annotation(rect()), image=name)])

@@ -157,7 +157,7 @@ def test_sizes_that_do_not_fit_are_problems(tmp_path):
     write_json(tmp_path / 'turned.json', content(shape('dog', TRIANGLE), image='turned.jpg', size=(160, 200)))
     found = read(tmp_path, 'labelme')
     assert not found.images
-    assert 'annotated as 123 x 45, but a.jpg is 200 x 160' in texts(found)[0]
+    assert 'a.jpg is 200 x 160, annotated 123 x 45; its 1 objects' in texts(found)[0]
     assert 'EXIF orientation' in texts(found)[1]
 
 
@@ -180,6 +180,6 @@ def test_flags_are_noted(tmp_path):
     write_json(tmp_path / 'train/c.json', content(image='c.jpg') | dict(flags=dict(blurred=True, dark=False)))
     found = read(tmp_path, 'labelme')
     assert any('flags' in note and 'blurred (1)' in note for note in found.notes)
-    assert any('1 images without an annotation are left out: b.jpg' in note for note in found.notes)
+    assert any('1 images have no annotation and are left out: b.jpg' in note for note in found.notes)
     assert [(image.path.name, image.split, len(image.objects)) for image in found.images] == [
         ('a.jpg', None, 1), ('c.jpg', 'train', 0)]

@@ -80,7 +80,9 @@ def test_folders_with_the_name_of_the_image(tmp_path):
 
 @pytest.mark.parametrize('names', [('images/a.jpg', 'masks/a.png'), ('train/a.jpg', 'train_masks/a_mask.gif'),
                                    ('a.jpg', 'a_seg.png'), ('x/a.jpg', 'y/a.png'), ('x/a.jpg', 'x/a.png'),
-                                   ('data/img/a.png', 'data/labels/a.png'), ('a.png', 'mask_a.png')])
+                                   ('data/img/a.png', 'data/labels/a.png'), ('a.png', 'mask_a.png'),
+                                   ('train/1_sat.jpg', 'train/1_mask.png'), ('train/a.png', 'trainannot/a.png'),
+                                   ('images/img_3.png', 'masks/mask_3.png')])
 @pytest.mark.parametrize('values', [(DONUT | SQUARE).astype(np.uint8) * 255, (DONUT | SQUARE).astype(np.uint8)])
 def test_binary_masks_by_connected_regions(tmp_path, names, values):
     write_image(tmp_path / names[0])
@@ -109,6 +111,12 @@ def semantic(folder, values=(3, 7), mode='L'):
         write_image(folder / f'images/{number}.jpg')
         write_mask(folder / f'annotations/{number}.png', mask, mode)
     return folder
+
+
+def test_few_values_are_masks_even_if_no_region_is_flat(tmp_path):
+    write_image(tmp_path / 'images/a.png', (5, 1))
+    write_mask(tmp_path / 'masks/a.png', np.array([[0, 1, 0, 2, 2]], np.uint16))
+    assert len(objects_of(read(tmp_path, 'mask-png'))) == 2
 
 
 @pytest.mark.parametrize('mode', ['L', 'P'])
@@ -140,6 +148,15 @@ def test_names_of_values(tmp_path):
     assert read(folder, 'mask-png').classes == ['ring', 'bar']
 
 
+def test_a_list_of_names_makes_values_classes(tmp_path):
+    write_image(tmp_path / 'images/a.jpg')
+    write_mask(tmp_path / 'masks/a.png', VALUES)
+    assert read(tmp_path, 'mask-png').classes == ['object']
+    (tmp_path / 'labels.txt').write_text('ring\nsquare\n')
+    found = read(tmp_path, 'mask-png')
+    assert found.classes == ['ring', 'square'] and equal(masks_of(found), [DONUT, SQUARE])
+
+
 def test_colors(tmp_path):
     colors = {'ring': (128, 0, 0), 'bar': (0, 128, 10)}
     for number in range(2):
@@ -151,8 +168,11 @@ def test_colors(tmp_path):
     assert read(tmp_path, 'mask-png').classes == ['color_0_128_10', 'color_128_0_0']
     (tmp_path / 'labelmap.txt').write_text('# label:color_rgb:parts:actions\nbackground:0,0,0::\n' + ''.join(
         f'{name}:{",".join(map(str, color))}::\n' for name, color in colors.items()))
-    found = read(tmp_path, 'mask-png')
-    assert {each.name for each in objects_of(found, '0.jpg')} == {'ring', 'bar'}
+    assert {each.name for each in objects_of(read(tmp_path, 'mask-png'), '0.jpg')} == {'ring', 'bar'}
+    (tmp_path / 'labelmap.txt').unlink()
+    (tmp_path / 'class_dict.csv').write_text('name,r,g,b\n' + ''.join(
+        f'{name},{",".join(map(str, color))}\n' for name, color in colors.items()))
+    assert {each.name for each in objects_of(read(tmp_path, 'mask-png'), '0.jpg')} == {'ring', 'bar'}
 
 
 def test_objects_and_their_classes_in_two_masks(tmp_path):
@@ -204,7 +224,8 @@ def test_problems(tmp_path):
     assert [image.path.name for image in found.images] == ['a.jpg', 'b.jpg']
     assert equal(masks_of(found, 'b.jpg'), [DONUT, SQUARE])
     for text, words in zip(texts(found), (
-            'x.png:None: no image of this mask', 'annotated as 200 x 50', 'd.png:None: the mask cannot be read',
+            'x.png:None: no image of this mask', 'c.jpg is 200 x 160, annotated 200 x 50',
+            'd.png:None: the mask cannot be read',
             'not integers; images/f.jpg is left out', 'EXIF'), strict=True):
         assert words in text
-    assert any('1 images without an annotation are left out: images/e.jpg' in note for note in found.notes)
+    assert any('1 images have no annotation and are left out: images/e.jpg' in note for note in found.notes)

@@ -59,11 +59,15 @@ def test_nothing_is_found(tmp_path):
     """The message lists every format, and a file that is broken."""
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / 'train.json', '{"images": [')
+    write(tmp_path / 'data.zip', '')
     with pytest.raises(UserError) as caught:
         recognize(FileTree(tmp_path))
     text = str(caught.value)
-    assert '(1 images, 1 other files; train.json is not valid JSON (Expecting value' in text
+    assert '(1 images, 2 other files; train.json is not valid JSON (Expecting value' in text
+    assert '; data.zip is an archive: unpack it first)' in text
     assert all(f'\n  {each.name}: {each.looks_for}' in text for each in known_formats())
+    with pytest.raises(UserError, match='gone does not exist; give a folder'):
+        FileTree(tmp_path / 'gone')
     with pytest.raises(UserError, match='--format cocoa: not one of coco, '):
         recognize(FileTree(tmp_path), 'cocoa')
 
@@ -78,15 +82,18 @@ def test_split_of_a_path(path, split):
 
 
 def test_images_are_found_by_what_names_them(tmp_path):
-    for path in ('train/a.jpg', 'val/a.jpg', 'x/B.JPG', 'x/c.d.png', 'sub/x/B.JPG'):
+    for path in ('train/a.jpg', 'val/a.jpg', 'x/B.JPG', 'x/c.d.png', 'sub/x/B.JPG', 'x/e f.png'):
         write_image(tmp_path / path)
+    (tmp_path / 'x/again').symlink_to(tmp_path, target_is_directory=True)
     tree = FileTree(tmp_path)
+    assert len(tree.images) == 6
 
     def find(name, near='ann/f.json', split=None):
         found = tree.find_image(name, PurePosixPath(near), split)
         return found if isinstance(found, str) else found.relative_to(tmp_path).as_posix()
     assert find('a.jpg', 'train/f.json') == 'train/a.jpg' and find('a.jpg', split='val') == 'val/a.jpg'
     assert find('../val/a.jpg') == find('C:\\data\\val\\a.jpg') == find('http://host/val/a.jpg?x=1') == 'val/a.jpg'
+    assert find('/data/e%20f.png') == 'x/e f.png'
     assert find('c.d') == find('c.d.jpg') == 'x/c.d.png' and find('sub/x/b.jpg') == 'sub/x/B.JPG'
     assert find('a.jpg') == 'a.jpg is the name of 2 images (train/a.jpg, val/a.jpg)'
     assert 'is not below' in find('../../etc/z.png') and find(' ') == find('..') == 'no image is named'

@@ -6,7 +6,6 @@ import pytest
 from tests.datasets.formats.known_pixels import DONUT, SIZE, draw, iou, pixels_of
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.mask_rle import crop_rle, polygon_rle, unite
-from vitdet_plugin.utils.legacy_text import decode_any_text
 
 
 @pytest.mark.parametrize('at', [(30, 20), (0, 0), (-5, -7), (150, 120), (500, 500), (-100, 3)])
@@ -48,14 +47,3 @@ def test_an_ellipse_is_close_to_the_curve(radius):
     points = np.array(shapes.ellipse(0, 0, radius, radius).polygons[0]).reshape(-1, 2)
     middles = (points + np.roll(points, 1, axis=0)) / 2
     assert np.hypot(*middles.T).min() > radius - 0.15
-
-
-@pytest.mark.parametrize('content', [
-    'plain'.encode('utf-16-le'), 'plain'.encode('utf-16-be'), b'\xef\xbb\xbfplain', 'plain'.encode('utf-16')])
-def test_text_without_a_stated_encoding(content):
-    assert decode_any_text(content) == 'plain'
-
-
-def test_binary_content_is_no_text():
-    with pytest.raises(ValueError, match='binary'):
-        decode_any_text(bytes(range(256)) * 4)

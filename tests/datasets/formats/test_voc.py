@@ -139,7 +139,7 @@ def test_folder_of_annotations_only(tmp_path):
     assert_objects(read(tmp_path / 'xml', 'voc'), tmp_path, {'images/a.jpg': [CAT]})
 
 
-@pytest.mark.parametrize('text', ['<annotations><image name="a.jpg"/></annotations>', '<project><a/></project>', '',
+@pytest.mark.parametrize('text', ['<annotations><x name="a.jpg"/></annotations>', '<project><a/></project>', '',
                                   '<annotation/>', 'annotation object'])
 def test_other_xml_files_are_not_recognized(tmp_path, text):
     write_image(tmp_path / 'a.jpg')

@@ -25,8 +25,8 @@ def _write(tmp_path, source, **choices):
     return plan, tmp_path / 'out'
 
 
-@pytest.mark.parametrize('with_test', [False, True])
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name, with_test', [*((name, False) for name in MODELS), ('yolov5-tiny', True),
+                                             ('faster-rcnn-tiny', True), ('classifier-tiny', True)])
 def test_the_config_of_every_model_is_short_loads_and_passes_the_checks(tmp_path, name, with_test):
     data, out = tmp_path / 'meine Bilder é', tmp_path / 'aus gabe ü'
     model = MODELS[name]
@@ -146,6 +146,9 @@ def test_nothing_is_overwritten_and_the_source_is_never_written_to(tmp_path):
     data.mkdir()
     assert default_out(data, tmp_path) == tmp_path / 'runs' / 'data'
     assert default_out(data, data) == tmp_path / 'data-vitdet'
+    for name, expected in (('train.json', 'data'), ('_annotations.coco.json', 'data'), ('cells.csv', 'cells')):
+        (data / name).touch()
+        assert default_out(data / name, tmp_path) == tmp_path / 'runs' / expected
     with pytest.raises(UserError, match='is inside the data set'):
         check_out(data / 'x', data, '--out')
     (tmp_path / 'full').mkdir()

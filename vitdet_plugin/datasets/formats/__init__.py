@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vitdet_plugin.datasets.formats.base import Format
     from vitdet_plugin.datasets.formats.tree import FileTree
 
+_ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar')
+
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
@@ -30,8 +32,19 @@ def known_formats() -> tuple[Format, ...]:
         voc,
         yolo,
     )
-    return (coco.FORMAT, yolo.FORMAT, voc.FORMAT, csv_files.FORMAT, labelme.FORMAT, via.FORMAT, cvat.FORMAT,
-            label_studio.FORMAT, supervisely.FORMAT, *mask_png.FORMATS, class_folders.FORMAT)
+    return (
+        coco.FORMAT,
+        yolo.FORMAT,
+        voc.FORMAT,
+        labelme.FORMAT,
+        via.FORMAT,
+        cvat.FORMAT,
+        label_studio.FORMAT,
+        supervisely.FORMAT,
+        csv_files.FORMAT,
+        *mask_png.FORMATS,
+        class_folders.FORMAT,
+    )
 
 
 def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
@@ -47,17 +60,20 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
     Raises:
         UserError: No format or several ones fit the files, or not the one of that name.
     """
-    formats = tuple(each for each in known_formats() if each.is_automatic)
+    formats = known_formats()
     if name is not None:
-        formats = tuple(each for each in known_formats() if each.name == name)
+        formats = tuple(each for each in formats if each.name == name)
         if not formats:
             raise UserError(f'--format {name}: not one of {", ".join(each.name for each in known_formats())}')
-    found = [(each, evidence) for each in formats if (evidence := each.recognize(tree))]
+    found = [(each, evidence) for each in formats
+             if (name is not None or each.is_automatic) and (evidence := each.recognize(tree))]
     for kind in (LastResort, Doubtful):
         found = [each for each in found if not isinstance(each[1], kind)] or found
     where = tree.chosen or tree.root
     if not found:
         broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
+        archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
+        broken += f'; {archives[0]} is an archive: unpack it first' if archives else ''
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
                         f'other files{broken}); looked for:\n{looked_for}')

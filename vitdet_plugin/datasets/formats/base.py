@@ -116,7 +116,7 @@ class SourceSet:
             self._refused.add(path)
             self.problems.append(Problem(where or path, line, f'{entry}: {fault}' if entry else fault))
             return None
-        image = SourceImage(path, *probe.size_as_read, split, label)
+        image = SourceImage(path, probe.size_as_read[0], probe.size_as_read[1], split, label)
         self.images.append(image)
         self._by_path[path] = image
         return image

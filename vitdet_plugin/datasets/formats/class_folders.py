@@ -44,17 +44,19 @@ def read_class_folders(tree: FileTree) -> SourceSet:
 
 def _layout(tree: FileTree) -> tuple[PurePosixPath, list[str], list[str]]:
     """Return the folder that holds the splits or classes, the folders of splits, and the names of the classes."""
-    depth = 0
-    folders = {image.parts[:-1] for image in tree.images}
-    while folders and min(map(len, folders)) > depth + 1 and len({parts[depth] for parts in folders}) == 1 and \
-            split_of(PurePosixPath(next(iter(folders))[depth], '_')) is None:
-        depth += 1  # folders that hold everything, as in archives
+    folders, depth = {image.parts[:-1] for image in tree.images}, 0
+    while True:
+        inside = {parts for parts in folders if len(parts) > depth}
+        names = {parts[depth] for parts in inside}
+        if len(names) != 1 or min(map(len, inside)) == depth + 1 or split_of(PurePosixPath(*names, '_')):
+            break
+        folders, depth = inside, depth + 1  # a folder that holds everything, as in archives
     base = PurePosixPath(*next(iter(folders), ())[:depth])
-    inside = [parts[depth:] for parts in folders if len(parts) > depth]
-    splits = sorted({parts[0] for parts in inside if len(parts) > 1 and split_of(PurePosixPath(parts[0], '_'))})
+    below = [parts[depth:] for parts in folders if len(parts) > depth]
+    splits = sorted({parts[0] for parts in below if len(parts) > 1 and split_of(PurePosixPath(parts[0], '_'))})
     if splits:
-        return base, splits, sort_names({parts[1] for parts in inside if len(parts) > 1 and parts[0] in splits})
-    return base, [], sort_names({parts[0] for parts in inside})
+        return base, splits, sort_names({parts[1] for parts in below if len(parts) > 1 and parts[0] in splits})
+    return base, [], sort_names({parts[0] for parts in below})
 
 
 def _read_folders(tree: FileTree, found: SourceSet) -> None:
@@ -62,6 +64,8 @@ def _read_folders(tree: FileTree, found: SourceSet) -> None:
     start = len(base.parts)
     names, notes = _read_names(tree, [])
     for image in tree.images:
+        if image.parts[:start] != base.parts:
+            continue
         parts = image.parts[start:-1]
         split = split_of(PurePosixPath(parts[0], '_')) if parts and parts[0] in splits else None
         if split is not None:
@@ -69,6 +73,7 @@ def _read_folders(tree: FileTree, found: SourceSet) -> None:
         elif splits:
             continue
         if parts:
+            split = split or split_of(PurePosixPath(*parts[1:2], '_'))  # ``cat/train`` in place of ``train/cat``
             found.add_image(tree.path(image), split, names.get(parts[0], parts[0]))
     if renamed := {name: names[name] for name in found.classes if name in names}:
         found.notes += notes + [f'{len(renamed)} folders are named by a list of synsets']

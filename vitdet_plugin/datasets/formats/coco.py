@@ -23,6 +23,7 @@ from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 
+_KEYS = ('"images"', '"annotations"', '"categories"')
 _TRIED_IMAGES = 50  # that must contain one which exists
 
 
@@ -47,12 +48,12 @@ def read_coco_files(tree: FileTree) -> SourceSet:
     """Read all COCO files below the folder, see :class:`Format`."""
     found = SourceSet('coco')
     files = _coco_files(tree)
-    _Reader(tree, found).read_all(_without_keypoints(tree, files, found.notes))
+    _Reader(tree, found).read_all(_usable_files(tree, files, found.notes))
     found.notes += tree.note_encodings()
     for file in tree.with_suffix('.json'):
         if file in files:
             continue
-        content = tree.read_json(file) if tree.contains(file, '"image') else None
+        content = tree.read_json(file) if tree.begins_with_any(file, *_KEYS, '"image_id"') else None
         if file in tree.json_errors:
             found.problems.append(Problem(tree.path(file), None, f'not valid JSON: {tree.json_errors[file]}'))
         elif reason := _describe_ignored(content):
@@ -64,7 +65,7 @@ def read_coco_files(tree: FileTree) -> SourceSet:
 def _coco_files(tree: FileTree) -> list[PurePosixPath]:
     """Return the files with images and categories; those that state a split come first."""
     files = [file for file in tree.with_suffix('.json')
-             if tree.contains(file, '"images"') and _is_coco(tree.read_json(file))]
+             if tree.begins_with_any(file, *_KEYS) and _is_coco(tree.read_json(file))]
     return sorted(files, key=lambda file: (split_of(file) is None, file))
 
 
@@ -95,8 +96,12 @@ def _describe_ignored(content: Any) -> str:
             'panoptic segments' if 'segments_info' in annotations[0] else '')
 
 
-def _without_keypoints(tree: FileTree, files: list[PurePosixPath], notes: list[str]) -> list[PurePosixPath]:
-    """Leave out files of keypoints if others annotate the same images."""
+def _usable_files(tree: FileTree, files: list[PurePosixPath], notes: list[str]) -> list[PurePosixPath]:
+    """Leave out files without annotations, and files of keypoints if others annotate the same images."""
+    for file in [file for file in files if 'annotations' not in tree.read_json(file)]:
+        files = [each for each in files if each != file]
+        notes.append(f'{file} is ignored: its {len(tree.read_json(file)["images"])} images have no annotations')
+
     def names(file: PurePosixPath) -> set[str | None]:
         return {image_file_name(image) for image in tree.read_json(file)['images']}
     with_keypoints = [file for file in files if any(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from vitdet_plugin.datasets.conversion import Problem, list_some, probe_header
+from vitdet_plugin.datasets.conversion import Problem, list_some, read_image_size
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject, SourceSet
 from vitdet_plugin.datasets.formats.mask_rle import crop_rle, polygon_rle, unite
 from vitdet_plugin.datasets.formats.shapes import Shape
@@ -47,32 +47,14 @@ class Collector:
         self._file_of: dict[Path, Path] = {}
         self._twice: Counter[tuple[Path, Path]] = Counter()
         self._scaled: list[str] = []
-        self._by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
+        self._dropped: set[int] = set()
         self._by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
         for file in tree.images:
-            self._by_name[file.name.lower()].append(file)
             self._by_stem[file.stem.lower()].append(file)
 
     def problem(self, file: Path, number: int | None, text: str) -> None:
         """Add a problem."""
         self.found.problems.append(Problem(file, number, text))
-
-    def find(self, name: str, near: PurePosixPath) -> Path | str:
-        """Find an image, see :meth:`FileTree.find_image`; of several ones of a name, that with the most equal folders.
-
-        ``name`` may also be percent-encoded as in a URL.
-        """
-        for text in dict.fromkeys((name, unquote(name))):
-            parts = [part for part in re.split(r'[\\/]+', text) if part not in ('', '.', '..')]
-            found = self._by_name.get(parts[-1].lower(), []) if parts else []
-            if len(found) > 1:
-                equal = [_equal_end(file.parts, parts) for file in found]
-                if max(equal) > 1 and equal.count(max(equal)) == 1:
-                    return self.tree.path(found[equal.index(max(equal))])
-            path = self.tree.find_image(text, near)
-            if isinstance(path, Path):
-                return path
-        return self.tree.find_image(name, near)
 
     def with_stem(self, file: PurePosixPath) -> list[PurePosixPath]:
         """Return the image with the name of an annotation file in its folder, or anywhere if it occurs once."""
@@ -92,31 +74,31 @@ class Collector:
             split: By default that of the folders of the image, or of the annotation file.
             objects: Number of objects of the image, for the problem.
         """
-        paths = [self.find(name, file) for name in names if name]
+        paths = [find_image(self.tree, name, file) for name in names if name]
         path = next((each for each in paths if isinstance(each, Path)), None)
         where, lost = self.tree.path(file), f'; its {objects} objects are not converted' if objects else ''
         if path is None:
             self.problem(where, number, f'{paths[0] if paths else "no image is named"}{lost}')
             return None
-        if path in self._file_of:
-            if self._file_of[path] == where:
-                self.problem(where, number, f'{path} has an entry in this file already; join the two{lost}')
-            else:
-                self._twice[where, self._file_of[path]] += 1
+        if path in self._file_of and self._file_of[path] != where:
+            self._twice[where, self._file_of[path]] += 1
             return None
         inside = PurePosixPath(path.relative_to(self.tree.root).as_posix())
-        image = self.found.add_image(path, split or split_of(inside) or split_of(file), where=where)
+        scale = _scale(path, stated)
+        image = self.found.add_image(path, split or split_of(inside) or split_of(file), None, where, line=number,
+                                     size=None if scale else (_plain(stated[0]), _plain(stated[1])))
         if image is None:
+            problem = self.found.problems[-1]
+            self.found.problems[-1] = Problem(where, number, problem.text + lost)
             return None
         self._file_of[path] = where
-        scale = _scale(image, stated)
-        if isinstance(scale, str):
-            self.found.images.pop()
-            self.problem(where, number, scale + lost)
-            return None
-        if scale != (1, 1):
+        if scale not in (None, (1, 1)):
             self._scaled.append(path.name)
-        return AnnotatedImage(image, where, scale)
+        return AnnotatedImage(image, where, scale or (1.0, 1.0))
+
+    def drop(self, image: SourceImage) -> None:
+        """Leave out an image that was added, after a problem."""
+        self._dropped.add(id(image))
 
     def add_object(self, to: AnnotatedImage, name: str, number: int | None, shapes: Sequence[Shape]
                    ) -> SourceObject | None:
@@ -147,17 +129,19 @@ class Collector:
                 names that occur, sorted.
         """
         found = self.found
-        occurring = sorted(found.count_objects())
-        found.classes = list(dict.fromkeys([*(classes or ()), *occurring]))
+        found.images = [image for image in found.images if id(image) not in self._dropped]
+        found.sort_classes()
+        found.classes = list(dict.fromkeys([*(classes or ()), *found.classes]))
         for (file, first), count in self._twice.items():
             self.problem(file, None, f'{count} images of this file are annotated in {first} too, which is used; keep '
                                      'one of the two files')
         if self._scaled:
             found.notes.append(f'{len(self._scaled)} images have another size than when they were annotated; '
                                f'coordinates are scaled: {list_some(self._scaled)}')
-        if left := [str(file) for file in self.tree.images
-                    if self.tree.path(file) not in self._file_of and file not in self.not_images]:
-            found.notes.append(f'{len(left)} images without an annotation are left out: {list_some(left)}')
+        found.notes += self.tree.note_encodings()
+        images = copy.copy(self.tree)
+        images.images = [file for file in self.tree.images if file not in self.not_images]
+        found.note_unused(images, 'have no annotation and are left out')
         return found
 
 
@@ -166,18 +150,30 @@ def count_kinds(kinds: Counter[str]) -> str:
     return ', '.join(f'{count} {kind}' for kind, count in kinds.most_common())
 
 
-def _scale(image: SourceImage, stated: tuple[float, float] | None) -> tuple[float, float] | str:
-    """Return the factors from annotated coordinates to pixels, or why there are none."""
-    if stated is None or min(stated) <= 0 or stated == (image.width, image.height):
+def find_image(tree: FileTree, name: str, near: PurePosixPath) -> Path | str:
+    """Find an image, see :meth:`FileTree.find_image`; the name may also be percent-encoded as in a URL."""
+    found = tree.find_image(name, near, split_of(near))
+    if isinstance(found, str) and '%' in name:
+        other = tree.find_image(unquote(name), near, split_of(near))
+        return other if isinstance(other, Path) else found
+    return found
+
+
+def _scale(path: Path, stated: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return the factors from coordinates in an image of a stated size to pixels of the file; None if it does not fit.
+
+    A resized image has the same ratio of the sides, up to rounding.
+    """
+    size = read_image_size(path) if stated is not None and min(stated) > 0 else None
+    if size is None or isinstance(size, str) or size == stated:
         return 1.0, 1.0
-    x, y = image.width / stated[0], image.height / stated[1]
-    # a resized image has the same ratio of the sides up to rounding
-    if abs(stated[0] * y - image.width) <= 1 or abs(stated[1] * x - image.height) <= 1:
-        return x, y
-    probe = probe_header(image.path)
-    explanation = '' if isinstance(probe, str) else probe.explain_size(stated)
-    return (f'annotated as {stated[0]:g} x {stated[1]:g}, but {image.path.name} is {image.width} x {image.height}'
-            f'{explanation or "; annotate this image, or put the annotated one in its place"}')
+    x, y = size[0] / stated[0], size[1] / stated[1]
+    return (x, y) if abs(stated[0] * y - size[0]) <= 1 or abs(stated[1] * x - size[1]) <= 1 else None
+
+
+def _plain(value: float) -> float:
+    """Return an integer as one, for messages."""
+    return int(value) if value == int(value) else value
 
 
 def _bitmap_rle(shape: Shape, x: float, y: float, size: tuple[int, int]) -> dict:
@@ -194,13 +190,3 @@ def _bitmap_rle(shape: Shape, x: float, y: float, size: tuple[int, int]) -> dict
 
 def _scaled(polygon: Sequence[float], x: float, y: float) -> list[float]:
     return [value * (y if i % 2 else x) for i, value in enumerate(polygon)]
-
-
-def _equal_end(a: Sequence[str], b: Sequence[str]) -> int:
-    """Return the number of equal last parts of two paths."""
-    count = 0
-    for first, second in zip(reversed(a), reversed(b)):
-        if first.lower() != second.lower():
-            break
-        count += 1
-    return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -10,9 +11,9 @@ import numpy as np
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import Collector
+from vitdet_plugin.datasets.formats.collector import Collector, find_image
 from vitdet_plugin.datasets.formats.cvat_video import Tracks, read_tracks
-from vitdet_plugin.datasets.formats.files import head, sample
+from vitdet_plugin.datasets.formats.files import head, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.voc_xml import Node, read_xml
@@ -29,7 +30,11 @@ def _is_cvat(tree: FileTree, file: PurePosixPath) -> bool:
 
 def _recognize(tree: FileTree) -> str | None:
     found = next((file for file in sample(tree.with_suffix('.xml')) if _is_cvat(tree, file)), None)
-    return found and f'{found} with <annotations> of CVAT'
+    if found is None:
+        return None
+    images = re.findall(r'<image\s[^>]*>', head(tree.path(found)))[:20]
+    names = [name for each in images for name in _names(dict(re.findall(r'(\w+)="([^"]*)"', each)))]
+    return weigh(f'{found} with <annotations> of CVAT', [find_image(tree, name, found) for name in names])
 
 
 def _read(tree: FileTree) -> SourceSet:
@@ -41,7 +46,7 @@ def _read(tree: FileTree) -> SourceSet:
             others.append(str(file))
             continue
         try:
-            root = read_xml(tree.path(file))
+            root = read_xml(tree.path(file), guess_encoding=True)
         except ValueError as error:
             collector.found.problems.append(Problem(tree.path(file), *error.args))
             continue
@@ -86,7 +91,7 @@ class _Reader:
         except ValueError:
             stated = None
         subset = SPLIT_OF.get(node.attributes.get('subset', '').lower())
-        to = self.collector.add_image([node.attributes.get('name', '')], file, node.line, stated=stated, split=subset,
+        to = self.collector.add_image(_names(node.attributes), file, node.line, stated=stated, split=subset,
                                       objects=len(entries))
         if to is None:
             return
@@ -113,7 +118,7 @@ class _Reader:
                 if len(names) == 1 and names[0].strip():
                     to.image.label = names[0].strip()
                 else:
-                    found.images.remove(to.image)
+                    self.collector.drop(to.image)
                     self.collector.problem(to.file, line, f'{to.image.path.name} has {len(names)} tags'
                                            f'{" (" + ", ".join(names) + ")" if names else ""}; set one')
         if self.grouped:
@@ -161,6 +166,12 @@ def _decode_runs(text: str, width: int, height: int) -> np.ndarray:
         raise ValueError(f'the run lengths of a mask of {width} x {height} sum up to {sum(counts)} in place of '
                          f'{width * height}')
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)
+
+
+def _names(attributes: dict[str, str]) -> list[str]:
+    """Return names of an image: projects with several subsets have a folder for each of them."""
+    name, subset = attributes.get('name', ''), attributes.get('subset', '')
+    return [f'{subset}/{name}', name] if subset and name else [name]
 
 
 def _find_labels(node: Node) -> Sequence[Node]:

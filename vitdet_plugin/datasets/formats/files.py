@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitdet_plugin.datasets.conversion import Problem, list_some
-from vitdet_plugin.datasets.formats.base import SourceSet
+from vitdet_plugin.datasets.formats.base import LastResort, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree
-from vitdet_plugin.utils.legacy_text import decode_any_text
 
 _MOST_BYTES = 256 * 2**20  # larger JSON files are not parsed to recognize them
 
@@ -38,32 +37,31 @@ def head(path: Path, size: int = 2**16) -> str:
         return ''
 
 
-def load_text(path: Path) -> str:
-    """Return the text of a file in any encoding of :func:`decode_any_text`; every end of line is a line feed.
+def load_text(tree: FileTree, file: PurePosixPath) -> str:
+    """Return the text of a file in any encoding of :meth:`FileTree.read_text`.
 
     Raises:
         ValueError: With the arguments ``(line or None, reason)``.
     """
-    try:
-        return decode_any_text(path.read_bytes()).replace('\r\n', '\n').replace('\r', '\n')
-    except OSError as error:
-        raise ValueError(None, f'cannot be read ({error.strerror})') from None
-    except ValueError as error:
-        raise ValueError(None, str(error)) from None
+    text = tree.read_text(file)
+    if text is None:
+        raise ValueError(None, 'not a text file, or it cannot be opened')
+    return text
 
 
-def load_json(path: Path) -> Any:
-    """Return the content of a JSON file in any encoding of :func:`decode_any_text`.
+def load_json(tree: FileTree, file: PurePosixPath) -> Any:
+    """Return the content of a JSON file, which is not kept: files with images in them are large.
 
     Raises:
         ValueError: With the arguments ``(line or None, reason)``.
     """
-    text = load_text(path)
+    text = load_text(tree, file)
     if not text.strip():
         raise ValueError(None, 'the file is empty')
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
+        tree.json_errors[file] = str(error)
         raise ValueError(error.lineno, f'not valid JSON: {error.msg}') from None
     except RecursionError:
         raise ValueError(None, 'not valid JSON: nested too deeply') from None
@@ -82,12 +80,19 @@ def find_json(tree: FileTree, is_format: Callable[[Any], bool], mark: str) -> li
         path = tree.path(file)
         if mark in head(path) and path.stat().st_size <= _MOST_BYTES:
             try:
-                content = load_json(path)
+                content = load_json(tree, file)
             except ValueError:
                 continue
             if is_format(content):
                 found.append(file)
     return found
+
+
+def weigh(evidence: str, images: Iterable[Path | str]) -> str:
+    """Return evidence for a format, as the last resort if none of the images that were looked for was found."""
+    tried = [*images]
+    is_found = not tried or any(isinstance(each, Path) for each in tried)
+    return evidence if is_found else LastResort(f'{evidence}; none of the images was found')
 
 
 def read_all_json(tree: FileTree, found: SourceSet, is_format: Callable[[Any], bool]) -> Iterator[
@@ -99,7 +104,7 @@ def read_all_json(tree: FileTree, found: SourceSet, is_format: Callable[[Any], b
     others = []
     for file in tree.with_suffix('.json'):
         try:
-            content = load_json(tree.path(file))
+            content = load_json(tree, file)
         except ValueError as error:
             found.problems.append(Problem(tree.path(file), *error.args))
             continue

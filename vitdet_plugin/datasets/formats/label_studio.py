@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, count_kinds
-from vitdet_plugin.datasets.formats.files import find_json, read_all_json
+from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, count_kinds, find_image
+from vitdet_plugin.datasets.formats.files import find_json, load_json, read_all_json, weigh
 from vitdet_plugin.datasets.formats.label_studio_brush import decode_brush
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import FileTree
@@ -45,7 +45,10 @@ def _is_label_studio(content: Any) -> bool:
 def _recognize(tree: FileTree) -> str | None:
     for mark in ('"annotations"', '"completions"', '"original_width"', '"annotat'):
         if found := find_json(tree, _is_label_studio, mark):
-            return f'{found[0]} with tasks of Label Studio'
+            content = load_json(tree, found[0])
+            tasks = [content] if isinstance(content, dict) else content[:20]
+            names = [name for each in tasks for name in _names_of_image(_image_name(each.get('data', each)))]
+            return weigh(f'{found[0]} with tasks of Label Studio', [find_image(tree, name, found[0]) for name in names])
     return None
 
 
@@ -127,7 +130,7 @@ class _Reader:
                 if len(names) == 1 and names[0].strip():
                     to.image.label = names[0].strip()
                 else:
-                    found.images.remove(to.image)
+                    self.collector.drop(to.image)
                     self.collector.problem(to.file, number, f'{to.image.path.name} has {len(names)} choices'
                                            f'{" (" + ", ".join(names) + ")" if names else ""}; set one')
         for key, text in (('canceled', 'canceled annotations are skipped'),
@@ -249,7 +252,7 @@ def _image_name(data: dict) -> str:
              if isinstance(value, str) and value.strip() and key not in _NOT_LABELS}
     images = [key for key, value in texts.items()
               if (_names_of_image(value) or [''])[0].lower().endswith(IMAGE_SUFFIXES)]
-    key = next((key for key in _USUAL_KEYS if key in images), None) or next(iter(images), None)
+    key = next((key for keys in (images, texts) for key in _USUAL_KEYS if key in keys), None) or next(iter(images), None)
     return texts[key] if key else ''
 
 

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitdet_plugin.datasets.formats import shapes
-from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector
-from vitdet_plugin.datasets.formats.files import find_json, read_all_json
+from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceSet
+from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
+from vitdet_plugin.datasets.formats.files import find_json, load_json, read_all_json, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import FileTree
 
@@ -29,7 +29,12 @@ def _recognize(tree: FileTree) -> str | None:
     found = find_json(tree, _is_labelme, '"shapes"') or find_json(tree, _is_labelme, '"imageData"')
     if not found:
         return None
-    return f'{len(tree.with_suffix(".json"))} JSON files, such as {found[0]} with shapes of LabelMe'
+    evidence = f'{len(tree.with_suffix(".json"))} JSON files, such as {found[0]} with shapes of LabelMe'
+    contents = [load_json(tree, file) for file in found[:5]]
+    if not any(content['shapes'] for content in contents):
+        return Doubtful(f'{evidence}; the shapes of some are empty')
+    return weigh(evidence, [find_image(tree, name, file) for file, content in zip(found, contents)
+                            for name in (str(content.get('imagePath') or ''), f'{file.stem}.jpg')])
 
 
 def _read(tree: FileTree) -> SourceSet:
@@ -56,7 +61,8 @@ def _read_file(collector: Collector, file: PurePosixPath, content: dict) -> None
     # a file that was renamed together with its image still has the old name of the image
     is_renamed = own and own[0].parent == file.parent and PurePosixPath(name.replace('\\', '/')).stem != file.stem
     names = [str(each) for each in own] if is_renamed else [name, *map(str, own)]
-    if content.get('imageData') and not any(isinstance(collector.find(each, file), Path) for each in names if each):
+    found = [find_image(collector.tree, each, file) for each in names if each]
+    if content.get('imageData') and not any(isinstance(each, Path) for each in found):
         collector.problem(collector.tree.path(file), None,
                           f'the image {name} is not below {collector.tree.root}; its {len(content["shapes"])} objects '
                           'are not converted. The file contains the pixels (imageData): save them as an image next to '

@@ -19,7 +19,10 @@ _WORDS = {'mask', 'masks', 'seg', 'segs', 'segmentation', 'segmentations', 'segm
           'label', 'labels', 'annotation', 'annotations', 'annot', 'annots', 'gt', 'groundtruth', 'truth', 'trimap',
           'trimaps', 'semantic', 'semantics'}
 _OF_IMAGES = {'image', 'images', 'img', 'imgs', 'photo', 'photos', 'rgb', 'input', 'inputs', 'original', 'originals'}
+_IMAGE_AFFIX = re.compile(r'(?i)^(images?|imgs?|rgb|photo|input)[_-]|'
+                          r'[_\-. ](images?|imgs?|rgb|sat|photo|orig|original|input|raw)$')
 _WORD = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])')
+_SPLIT_WORD = re.compile(f'({"|".join(SPLIT_OF)})({"|".join(_WORDS)})')
 _END = re.compile(r'(?i)[_\-. ](masks?|instances?|instance_?ids?|labels?|label_?ids?|seg|segmentation|gt|'
                   r'ground_?truth|annotation|anno|trimap)([_-]?\d+)?$')
 _START = re.compile(r'(?i)^(masks?|seg|labels?|gt|instances?)[_-]')
@@ -62,7 +65,7 @@ def find_masks(tree: FileTree) -> MaskFiles:
     folders = {file.parent for file in tree.images}
     common = os.path.commonpath(folders) if folders else ''
     mask_folder = {folder: _mask_folder(folder, PurePosixPath(common)) for folder in folders}
-    stems = {file.stem.lower() for file in tree.images if mask_folder[file.parent] is None}
+    stems = {stem for file in tree.images if mask_folder[file.parent] is None for stem in _stems(file)}
     masks = [file for file in tree.images if mask_folder[file.parent] is not None
              or any(base.lower() in stems for base in _bases(file.stem))]
     return _pair(tree, masks or _masks_by_content(tree), mask_folder)
@@ -75,7 +78,8 @@ def _pair(tree: FileTree, masks: Sequence[PurePosixPath],
     by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
     by_folder: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
     for file in images:
-        by_stem[file.stem.lower()].append(file)
+        for stem in _stems(file):
+            by_stem[stem].append(file)
         by_folder[file.parent].append(file)
     found: dict[PurePosixPath, MaskedImage] = {}
     alone = []
@@ -103,7 +107,11 @@ def _pair(tree: FileTree, masks: Sequence[PurePosixPath],
 
 def mask_words(path: PurePosixPath) -> set[str]:
     """Return the words of the names of folders in lower case."""
-    return {word.lower() for part in path.parts for word in _WORD.findall(part)}
+    found = {word.lower() for part in path.parts for word in _WORD.findall(part)}
+    for word in [*found]:  # trainannot
+        if match := _SPLIT_WORD.fullmatch(word):
+            found |= {*match.groups()}
+    return found
 
 
 def _mask_folder(folder: PurePosixPath, common: PurePosixPath) -> PurePosixPath | None:
@@ -126,6 +134,11 @@ def _bases(stem: str) -> list[str]:
     return found
 
 
+def _stems(image: PurePosixPath) -> set[str]:
+    """Return the name of an image in lower case, also without words that mark an image (``1_sat``, ``img_1``)."""
+    return {image.stem.lower(), _IMAGE_AFFIX.sub('', image.stem).lower()} - {''}
+
+
 def _closest(files: Sequence[PurePosixPath], mask: PurePosixPath) -> PurePosixPath | None:
     """Return the file with the most folders in common with a mask, of the same split; None if several have as many."""
     split = _split_in(mask)
@@ -138,7 +151,7 @@ def _closest(files: Sequence[PurePosixPath], mask: PurePosixPath) -> PurePosixPa
 
 def _split_in(file: PurePosixPath) -> str:
     """Return the split that the name of a folder contains (``train_masks``); empty without one."""
-    words = (word.lower() for part in reversed(file.parts[:-1]) for word in _WORD.findall(part))
+    words = (word for part in reversed(file.parts[:-1]) for word in sorted(mask_words(PurePosixPath(part))))
     return next((SPLIT_OF[word] for word in words if word in SPLIT_OF), '')
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from vitdet_plugin.datasets.formats import shapes
-from vitdet_plugin.datasets.formats.base import Format, SourceSet
+from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector
 from vitdet_plugin.datasets.formats.mask_files import MaskedImage, MaskFiles, find_masks, mask_words
 from vitdet_plugin.datasets.formats.mask_names import ValueNames, read_value_names
@@ -28,6 +28,7 @@ from vitdet_plugin.datasets.formats.mask_values import (
 from vitdet_plugin.datasets.formats.tree import FileTree
 
 _LOOKED_AT = 40  # masks that decide what the values mean
+_FEW = 6  # masks that are enough to recognize them, unless all are empty
 _SPECK = 10  # pixels
 _OF_CLASSES, _OF_OBJECTS = {'class', 'classes', 'semantic'}, {'object', 'objects', 'instance', 'instances'}
 
@@ -46,16 +47,22 @@ def _recognize(tree: FileTree) -> str | None:
     if len(found.alone) > len(found.images):
         return None
     masks = [mask for each in found.images for mask in (*each.stack[:1], *(m[0] for m in each.masks.values()))]
-    looked_at = masks[::max(len(masks) // 6, 1)][:6]
-    if not looked_at:
-        return None
+    looked_at = masks[::max(len(masks) // _LOOKED_AT, 1)][:_LOOKED_AT]
+    counts: list[int] = []
     for mask in looked_at:
+        if len(counts) >= _FEW and max(counts) > 1:
+            break
         try:
-            if not is_flat(read_values(tree.path(mask)).codes):
-                return None
+            codes = read_values(tree.path(mask)).codes
         except ValueError:
             continue
-    return f'{len(found.all_masks()) - len(found.alone)} masks of {len(found.images)} images, such as {looked_at[0]}'
+        if not is_flat(codes):
+            return None
+        counts.append(len(np.unique(codes)))
+    if max(counts, default=0) < 2:  # no mask has an object and background
+        return None
+    count = len(found.all_masks()) - len(found.alone)
+    return Doubtful(f'{count} masks of {len(found.images)} images, such as {looked_at[0]}')
 
 
 def _read(tree: FileTree, kind: str | None = None) -> SourceSet:
@@ -112,13 +119,16 @@ class _Reader:
             except ValueError:  # reported when it is converted
                 continue
         kind = decide_kind(loaded, words) if loaded else MaskKind('binary', 'none can be read', None)
+        values = {int(value) for mask in loaded for value in np.unique(mask.codes)} - {0, kind.ignored}
+        if kind.is_by_values and len(values) > 1 and self.names.covers(values, loaded[0].is_color):
+            kind = MaskKind('semantic', f'{self.names.file} names the values', kind.ignored)
         if given:
             kind = MaskKind(given, 'as stated', kind.ignored)
         meaning = dict(binary='a connected region is an object', instance='a value is an object',
                        semantic='a value is a class and a connected region of it an object')[kind.name]
-        others = ' and '.join(f'--format {each.name}' for each in FORMATS[1:] if not each.name.endswith(kind.name))
+        others = ' or '.join(f'--format {each.name}' for each in FORMATS[1:] if not each.name.endswith(kind.name))
         ignored = f'; the value {kind.ignored} is ignored' if kind.ignored is not None else ''
-        notes.append(f'masks: {meaning} ({kind.reason}){ignored}; {others} read them in another way')
+        notes.append(f'masks: {meaning} ({kind.reason}){ignored}; to read them in another way: {others}')
         return kind
 
     def _add(self, each: MaskedImage) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from vitdet_plugin.datasets.image_probe import decoder_limits
 
 IGNORED = 255  # border of objects in the masks of Pascal VOC and others
+_FEW_VALUES = 32
 IGNORED_COLOR = 224 << 16 | 224 << 8 | 192  # the same in their palette
 
 
@@ -36,11 +37,13 @@ class MaskKind(NamedTuple):
         name: ``binary``, ``instance`` or ``semantic``.
         reason: As a phrase.
         ignored: Value that is neither an object nor background; None without one.
+        is_by_values: Whether the values decided, which may be ambiguous.
     """
 
     name: str
     reason: str
     ignored: int | None
+    is_by_values: bool = False
 
 
 def read_values(path: Path) -> MaskValues:
@@ -74,7 +77,9 @@ def read_values(path: Path) -> MaskValues:
 
 
 def is_flat(codes: np.ndarray) -> bool:
-    """Whether most neighboring pixels are equal, as in masks and unlike in photographs."""
+    """Whether there are few values or most neighboring pixels are equal, as in masks and unlike in photographs."""
+    if len(np.unique(codes)) <= _FEW_VALUES:
+        return True
     return codes.shape[1] > 1 and float((codes[:, 1:] == codes[:, :-1]).mean()) > 0.85
 
 
@@ -108,7 +113,7 @@ def decide_kind(masks: Sequence[MaskValues], words: set[str]) -> MaskKind:
              f'of them; {100 * split:.0f} % of their regions consist of several parts')
     is_counted = counted >= 0.9 or dense >= 0.75 or number > 10
     is_semantic = len(occurring) <= 64 and repeated >= 1.5 and (split > 0.3 or not is_counted)
-    return MaskKind('semantic' if is_semantic else 'instance', facts, ignored)
+    return MaskKind('semantic' if is_semantic else 'instance', facts, ignored, True)
 
 
 def _ignored_value(masks: Sequence[MaskValues]) -> int | None:

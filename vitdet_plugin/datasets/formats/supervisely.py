@@ -10,8 +10,8 @@ from typing import Any
 from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import Collector, count_kinds
-from vitdet_plugin.datasets.formats.files import load_json, sample
+from vitdet_plugin.datasets.formats.collector import Collector, count_kinds, find_image
+from vitdet_plugin.datasets.formats.files import load_json, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
@@ -19,7 +19,8 @@ from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
 
 def _whole(tree: FileTree) -> FileTree:
     """Return all files if the user named meta.json."""
-    return FileTree(tree.root) if tree.chosen is not None and tree.chosen.name.lower() == 'meta.json' else tree
+    is_meta = tree.chosen is not None and tree.chosen.name.lower() == 'meta.json'
+    return FileTree(tree.chosen.parent) if is_meta else tree
 
 
 def _is_annotation(content: Any) -> bool:
@@ -29,8 +30,7 @@ def _is_annotation(content: Any) -> bool:
 
 
 def _annotations(tree: FileTree) -> list[PurePosixPath]:
-    return [file for file in tree.with_suffix('.json') if file.parent.name == 'ann'] or (
-        [PurePosixPath(tree.chosen.name)] if tree.chosen is not None else [])
+    return [file for file in tree.with_suffix('.json') if file.parent.name == 'ann']
 
 
 def _classes_of(content: Any) -> list[str] | None:
@@ -48,7 +48,7 @@ def _read_meta(tree: FileTree) -> list[str]:
     for file in tree.with_suffix('.json'):
         if file.name.lower() == 'meta.json':
             try:
-                found += _classes_of(load_json(tree.path(file))) or []
+                found += _classes_of(load_json(tree, file)) or []
             except ValueError:
                 continue
     return list(dict.fromkeys(found))
@@ -59,10 +59,12 @@ def _recognize(tree: FileTree) -> str | None:
     files = _annotations(tree)
     for file in sample(files, limit=6):
         try:
-            if _is_annotation(load_json(tree.path(file))):
+            if _is_annotation(load_json(tree, file)):
                 classes = _read_meta(tree)
                 meta = f'meta.json with {len(classes)} classes, ' if classes else ''
-                return f'{meta}{len(files)} JSON files, such as {file} with objects of Supervisely'
+                return weigh(f'{meta}{len(files)} JSON files, such as {file} with objects of Supervisely',
+                             [find_image(tree, f'img/{name}', PurePosixPath(file.parent.parent, 'x'))
+                              for name in (file.stem, f'{file.stem}.jpg')])
         except ValueError:
             continue
     return None
@@ -74,7 +76,7 @@ def _read(tree: FileTree) -> SourceSet:
     tags: Counter[str] = Counter()
     for file in _annotations(tree):
         try:
-            content = load_json(tree.path(file))
+            content = load_json(tree, file)
         except ValueError as error:
             collector.found.problems.append(Problem(tree.path(file), *error.args))
             continue

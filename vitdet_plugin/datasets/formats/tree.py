@@ -10,12 +10,15 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from vitdet_plugin.datasets.image_files import is_image_file, walk_files
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import decode_any
 
 SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
+_HEAD_BYTES = 64 << 10
 _IMAGE_FOLDERS = ('images', 'jpegimages', 'imgs', 'img')
 _KEPT_BYTES = 256 << 20  # of parsed JSON files; one larger file is kept too
 
@@ -31,9 +34,14 @@ class FileTree:
         others: Paths of all other files relative to ``root``, sorted; only those of ``chosen`` if there is one.
         encodings: Encoding of each file that :meth:`read_text` read and that is not UTF-8.
         json_errors: Message for each file that :meth:`read_json` could not parse.
+
+    Raises:
+        UserError: The path does not exist.
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise UserError(f'{path} does not exist; give a folder of images and annotations, or an annotation file')
         self.chosen = path if path.is_file() else None
         self.root = path.parent if self.chosen else path
         self.images: list[PurePosixPath] = []
@@ -76,7 +84,7 @@ class FileTree:
         return found
 
     def with_suffix(self, *suffixes: str) -> list[PurePosixPath]:
-        """Return the other files with one of the suffixes (lower case), in any spelling of case."""
+        """Return the other files with one of the suffixes (lower case), written in upper or lower case."""
         return [file for file in self.others if file.suffix.lower() in suffixes]
 
     def path(self, file: PurePosixPath) -> Path:
@@ -107,14 +115,14 @@ class FileTree:
                 self._json.popitem(last=False)
         return self._json[file][1]
 
-    def contains(self, file: PurePosixPath, *words: str) -> bool:
-        """Whether a file contains all words, in UTF-8 or UTF-16; cheaper than to parse each JSON file."""
+    def begins_with_any(self, file: PurePosixPath, *words: str) -> bool:
+        """Whether the first 64 KiB of a file contain one of the words; cheaper than to parse each JSON file."""
         try:
-            content = self.path(file).read_bytes()
+            with self.path(file).open('rb') as stream:
+                head = stream.read(_HEAD_BYTES)
         except OSError:
             return False
-        return all(any(word.encode(encoding) in content for encoding in ('utf-8', 'utf-16-le', 'utf-16-be'))
-                   for word in words)
+        return any(word.encode(encoding) in head for word in words for encoding in ('utf-8', 'utf-16-le', 'utf-16-be'))
 
     def note_encodings(self) -> list[str]:
         """Return a note for each encoding other than UTF-8 that was found."""
@@ -133,8 +141,8 @@ class FileTree:
         to the annotation file, and are in a folder of images.
 
         Args:
-            name: Name or path as written by the labeling tool; ``\\`` counts as ``/``, and query parts of URLs are
-                ignored.
+            name: Name or path as written by the labeling tool; ``\\`` counts as ``/``, ``%20`` as a blank, and query
+                parts of URLs are ignored.
             near: The annotation file, relative to the root.
             split: Split that the annotation file states.
 
@@ -142,7 +150,8 @@ class FileTree:
             The path, or the reason why none was found.
         """
         found: Path | str = 'no image is named'
-        for text in dict.fromkeys((name.strip(), name.strip().split('?')[0])):
+        plain = name.strip().split('?')[0]
+        for text in dict.fromkeys((name.strip(), plain, unquote(plain))):
             parts = [part for part in re.split(r'[\\/]+', text) if part not in ('', '.')]
             if parts and parts[-1] != '..' and '\0' not in text:
                 found = self._find_parts(parts, near, split)

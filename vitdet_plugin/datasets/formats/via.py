@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import Collector
-from vitdet_plugin.datasets.formats.files import find_json, head, load_text, read_all_json, sample
+from vitdet_plugin.datasets.formats.collector import Collector, find_image
+from vitdet_plugin.datasets.formats.files import find_json, head, load_json, load_text, read_all_json, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.formats.via_names import ClassNames, choose_names
@@ -57,10 +57,14 @@ def _csv_files(tree: FileTree) -> list[PurePosixPath]:
 
 def _recognize(tree: FileTree) -> str | None:
     if found := (find_json(tree, _is_via, '"regions"') or find_json(tree, _is_via, '"_via_')):
-        return f'{found[0]} with "regions" of images of VIA'
+        entries = [each for each in (_entries_of(load_json(tree, found[0])) or {}).values() if isinstance(each, dict)]
+        return weigh(f'{found[0]} with "regions" of images of VIA',
+                     [find_image(tree, str(each.get('filename')), found[0]) for each in entries[:20]])
     if any(file in set(_csv_files(tree)) for file in sample(tree.with_suffix('.csv'))):
         found = _csv_files(tree)
-        return f'{found[0]} with the columns {", ".join(_COLUMNS)} of VIA'
+        names = [entry.name for entry in _csv_entries(Collector(tree, 'via'), found[0])[:20]]
+        return weigh(f'{found[0]} with the columns {", ".join(_COLUMNS)} of VIA',
+                     [find_image(tree, name, found[0]) for name in names])
     return None
 
 
@@ -115,7 +119,7 @@ def _csv_entries(collector: Collector, file: PurePosixPath) -> list[_Entry]:
     found: dict[str, _Entry] = {}
     limit = csv.field_size_limit(2**31 - 1)  # a cell contains all points of a polygon
     try:
-        rows = csv.reader(io.StringIO(load_text(path)), skipinitialspace=True)
+        rows = csv.reader(io.StringIO(load_text(collector.tree, file)), skipinitialspace=True)
         header = [name.strip().lstrip('#').strip() for name in next(rows)]
         if missing := [name for name in _COLUMNS if name not in header]:
             raise ValueError(1, f'no column {missing[0]}')
@@ -166,7 +170,7 @@ def _add_label(collector: Collector, entry: _Entry, labels: ClassNames) -> None:
     try:
         to.image.label = labels.name_of(entry.attributes)
     except ValueError as error:
-        collector.found.images.pop()
+        collector.drop(to.image)
         collector.problem(to.file, entry.line, f'{entry.name}: {error}')
 
 

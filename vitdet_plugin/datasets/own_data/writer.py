@@ -7,11 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.compat.coco_masks import mask_area
 from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject
+from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.own_data.config_text import config_text
 from vitdet_plugin.datasets.own_data.plan import Plan
 from vitdet_plugin.datasets.own_data.tiles import Tile, write_tile
@@ -24,9 +25,11 @@ CONFIG, PROBLEMS, ANNOTATIONS, TILES = 'config.py', 'problems.txt', 'annotations
 def default_out(source: Path, cwd: Path) -> Path:
     """Return ``runs/NAME`` below the current folder, or a folder next to the source if that would be inside of it."""
     root = source.resolve()
-    name = root.stem if root.is_file() else root.name or 'data'
+    if root.is_file():  # a file named after a split says less than its folder
+        is_part = split_of(PurePosixPath(root.name)) or root.stem.startswith('_')
+        return cwd / 'runs' / (root.parent.name if is_part and root.parent.name else root.stem)
+    name = root.name or 'data'
     out = cwd / 'runs' / name
-    root = root.parent if root.is_file() else root
     return root.parent / f'{name}-vitdet' if _is_inside(out, root) else out
 
 

@@ -87,7 +87,7 @@ def init_command(args: argparse.Namespace) -> None:
                                     f'{len(plan.classes)} classes.')
     print(f'\n{out}: {", ".join(written)}')
     _print_problems(problems, out)
-    _check(out, [name for name, _ in plan.splits.items()])
+    _check(out, plan)
     _print_next(out, plan)
 
 
@@ -113,11 +113,14 @@ def _print_problems(problems: Sequence[Any], out: Path | None) -> None:
         print(f'  … and {len(problems) - _SHOWN} more')
 
 
-def _check(out: Path, splits: Sequence[str]) -> None:
+def _check(out: Path, plan: Any) -> None:
     from vitdet_plugin.cli.check import print_findings
     from vitdet_plugin.datasets.checks.whole_set import check_config
     print('\nchecks')
-    rows = [row for split in splits for row in check_config(str(out / 'config.py'), split, os.cpu_count() or 1)]
+    rows = [row for split, _ in plan.splits.items()
+            for row in check_config(str(out / 'config.py'), split, os.cpu_count() or 1)]
+    if plan.task == 'detect':
+        rows = [row for row in rows if 'without a mask' not in row[1]]
     print_findings(rows, 3)
 
 

@@ -11,5 +11,4 @@ model = dict(
         bbox_roi_extractor=dict(featmap_strides=strides, finest_scale=24)),
     # more objects in an image
     train_cfg=dict(rpn=dict(sampler=dict(num=256)), rpn_proposal=dict(nms_pre=1000, max_per_img=500),
-                   rcnn=dict(sampler=dict(num=256))),
-    test_cfg=dict(rpn=dict(nms_pre=1000, max_per_img=500), rcnn=dict(max_per_img=300)))
+                   rcnn=dict(sampler=dict(num=256))))

@@ -18,8 +18,9 @@ model = dict(
         init_cfg=dict(type='Pretrained',
                       checkpoint='{{ fileDirname }}/../../../demo/vitdet_demo_pretrained.safetensors')),
     neck=dict(in_channels=dim),
-    train_cfg=dict(rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(nms_pre=500, max_per_img=200),
-                   rcnn=dict(sampler=dict(num=64))))
+    train_cfg=dict(rpn=dict(sampler=dict(num=128)), rpn_proposal=dict(nms_pre=500, max_per_img=300),
+                   rcnn=dict(sampler=dict(num=64))),
+    test_cfg=_base_.many_objects)
 
 # one rate for all blocks, which have learned little that is worth keeping
 optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))

@@ -11,7 +11,7 @@ from typing import Any
 from vitdet_plugin.cli.common import parse, run
 from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
 
-DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a short config.
+DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a config.
 
 The data set is not changed: annotation files and config are written to a new folder, and images stay where they are.
 Every decision is printed with its reason; the options below replace them."""
@@ -68,8 +68,8 @@ def init_command(args: argparse.Namespace) -> None:
     found, evidence = recognize(tree, args.format)
     if data.is_file() and isinstance(evidence, LastResort):
         fault = ''.join(f' ({error})' for error in tree.json_errors.values())
-        raise UserError(f'{data} is not an annotation file of a known format{fault}; give the folder of the data set to '
-                        f'read it as {found.name}')
+        raise UserError(f'{data} is not an annotation file of a known format{fault}; give the folder of the data set '
+                        f'to read it as {found.name}')
     print(f'{"format":<10} {found.name}: {evidence}', flush=True)
     source = found.read(tree)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}

@@ -16,8 +16,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add_model_arguments(parser, optional=True)
     parser.add_argument('--split', choices=('test', 'val', 'train'), default='test',
                         help='data loader of the config to use (default: test)')
-    parser.add_argument('--out', metavar='DIR', help='folder for report.txt, report.json and figures (default: report in '
-                                                     'the folder that stands for config and checkpoint)')
+    parser.add_argument('--out', metavar='DIR', help='folder for report.txt, report.json and figures (default: report '
+                                                     'in the folder that stands for config and checkpoint)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score for confusion matrix and types of errors (default: 0.3)')
     parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='classifiers: images per batch')

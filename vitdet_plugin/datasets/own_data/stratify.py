@@ -49,8 +49,8 @@ def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction:
         label = min((label for label, count in remaining.items() if count > 0), key=lambda each: remaining[each])
         # large groups first: the small ones even out what they leave
         for unit in sorted((unit for unit in carriers[label] if unit in left), key=lambda each: -content[each][label]):
-            wanted = [(need[each][label], need_images[each]) for each in (0, 1)]
-            side[unit] = int(wanted[1] > wanted[0])
+            lacking = [(need[each][label], need_images[each]) for each in (0, 1)]
+            side[unit] = int(lacking[1] > lacking[0])
             left.discard(unit)
             need_images[side[unit]] -= len(units[unit])
             for name, count in content[unit].items():

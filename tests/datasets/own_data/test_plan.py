@@ -7,6 +7,7 @@ import pytest
 
 from tests.datasets.own_data.drawn_sets import CLASSES, CPU, class_set, drawn_set
 from vitdet_plugin.datasets.formats.base import SourceSet
+from vitdet_plugin.datasets.own_data.models import locate_weights
 from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.datasets.own_data.plan import Choices, evaluations, make_plan
 from vitdet_plugin.datasets.own_data.sizes import choose_anchors, choose_batch, choose_length
@@ -28,6 +29,8 @@ def test_the_task_follows_from_what_the_objects_have(tmp_path):
     assert make_plan(found, Choices(task='detect', model='tiny'), CPU).model.name == 'faster-rcnn-tiny'
     found.images[0].objects[0].mask = found.images[1].objects[0].mask = None
     assert 'masks on 16 of 18 objects, too few' in _line(make_plan(found, TINY, CPU), 'task')
+    boxes = make_plan(drawn_set(tmp_path / 'd', 5), Choices(model='yolov5-tiny'), CPU)
+    assert boxes.task == 'detect' and '--model yolov5-tiny has boxes only' in _line(boxes, 'task')
     forced = make_plan(found, Choices(task='segment', model='tiny'), CPU)
     assert 'the box is the mask of the other 2' in _line(forced, 'task')
     assert make_plan(drawn_set(tmp_path / 'b', 5, masks=False), TINY, CPU).task == 'detect'
@@ -36,7 +39,8 @@ def test_the_task_follows_from_what_the_objects_have(tmp_path):
 
 @pytest.mark.parametrize('choices, message', [
     (dict(task='classify'), 'the data set has objects'), (dict(model='mask'), '--model mask: not one of'),
-    (dict(model='classifier'), 'is for the task classify'), (dict(weights='no_such'), 'no such file'),
+    (dict(model='classifier'), 'is for the task classify'), (dict(model='yolov5-tiny', task='segment'), 'mask-rcnn'),
+    (dict(weights='no_such'), 'no such file'),
     (dict(group_pattern='('), 'not a regular expression')])
 def test_choices_that_do_not_fit(tmp_path, choices, message):
     with pytest.raises(UserError, match=message.replace('(', r'\(')):
@@ -126,3 +130,35 @@ def test_rare_classes_are_named(tmp_path):
     assert 'few or none to train on' in _line(make_plan(found, TINY, CPU), 'classes')
     assert 'unused (0)' in str(make_plan(found, TINY, CPU))
     assert make_plan(found, TINY, CPU).classes == [*CLASSES, 'unused']
+
+
+def test_a_server_that_answers_offers_the_weights(tmp_path, monkeypatch):
+    import http.server
+    import threading
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        code = 200
+
+        def do_HEAD(self):
+            self.send_response(self.code)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('VITDET_MIRROR', f'http://127.0.0.1:{server.server_port}')
+    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    try:
+        for code, is_found in ((200, True), (405, True), (404, False)):
+            Handler.code = code
+            found, where = locate_weights('dinov2_s14')
+            assert found is is_found and f'127.0.0.1:{server.server_port}' in where
+    finally:
+        server.shutdown()
+        server.server_close()
+    (tmp_path / 'cache').mkdir()
+    monkeypatch.setattr('vitdet_plugin.datasets.own_data.models.present_file', lambda name: tmp_path / name)
+    assert locate_weights('dinov2_s14') == (True, str(tmp_path / 'dinov2_s14'))

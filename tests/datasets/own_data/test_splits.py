@@ -96,6 +96,11 @@ def test_a_test_split_is_kept_and_validation_images_are_taken_from_the_others(tm
     assert _names(again.val) == _names(splits.val)
 
 
+def test_images_without_a_split_are_trained_on_if_the_source_has_val(tmp_path):
+    found = drawn_set(tmp_path, 10, split=lambda index: 'val' if index < 3 else None)
+    assert [len(images) for _, images in choose_splits(found).items()] == [7, 3]
+
+
 def test_a_fraction_of_the_user_replaces_the_splits_of_the_source(tmp_path):
     found = drawn_set(tmp_path, 20, split=lambda index: 'train' if index < 18 else 'val')
     assert [len(images) for _, images in choose_splits(found, 0.5).items()] == [10, 10]

@@ -113,6 +113,7 @@ def test_tiles_keep_the_resolution_and_every_small_object(tmp_path):
     source = drawn_set(tmp_path / 'data', 6, size=(300, 200))
     _, out = _write(tmp_path, source, tile=96)
     assert 'image_size = 96 ' in (out / 'config.py').read_text()
+    out = out.rename(tmp_path / 'moved')
     cfg = load_config(out / 'config.py')
     assert inspect_config(cfg, ('train', 'val')) == []
     assert not [row for split in ('train', 'val') for row in check_config(str(out / 'config.py'), split)

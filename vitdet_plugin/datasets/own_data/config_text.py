@@ -23,7 +23,10 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
     """
     template = f'{plan.model.template}{"_fine" if plan.size.fine else ""}.py'
     safe = not any(sign in str(out) for sign in _UNSAFE)
-    folder = "'{{ fileDirname }}/'" if safe else repr(f'{out}/')
+    folder = "'{{ fileDirname }}/'" if safe else repr(f'{out}/')  # the folder may be moved
+    files = f'{images}/'
+    if images.is_relative_to(out) and safe:
+        files = f'{{{{ fileDirname }}}}/{images.relative_to(out)}/'
     unit = 'max_epochs' if plan.model.kind == 'classifier' else 'max_iters'
     length = plan.epochs if unit == 'max_epochs' else plan.steps
     words = ('epochs, each over all training images' if unit == 'max_epochs'
@@ -37,7 +40,7 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         f'{unit} = {length}  # {words}',
         f'batch = {plan.batch}  # images in a step',
         '',
-        f'folder, images = {folder}, {f"{images}/"!r}',
+        f'folder, images = {folder}, {files!r}',
         f'classes = {tuple(plan.classes)!r}',
         f"work_dir = folder + '{RUN}'",
         *parts(plan),

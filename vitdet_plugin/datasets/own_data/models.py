@@ -13,6 +13,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
 _WAIT = 5.0  # seconds for an answer of the server
+_NO_HEAD = (405, 501)  # answers of servers that only send whole files
 
 
 def find_model(name: str, task: str) -> OfferedModel:
@@ -25,7 +26,7 @@ def find_model(name: str, task: str) -> OfferedModel:
     if name not in MODELS:
         raise UserError(f'--model {name}: not one of {", ".join(MODELS)}{suggest(name, MODELS)}')
     model = MODELS[name]
-    if model.task != task and not (model.task == 'detect' and task == 'segment'):
+    if model.task != task:
         fitting = ', '.join(each.name for each in MODELS.values() if each.task == task)
         raise UserError(f'--model {name} is for the task {model.task}, and the task here is {task}; choose one of '
                         f'{fitting}, or another --task')
@@ -81,5 +82,7 @@ def locate_weights(name: str) -> tuple[bool, str]:
             size = f' ({entry.size / 2**20:.0f} MB)' if entry.size else ''
             return True, f'downloaded{size} once, when training starts, from {url}'
     except (OSError, ValueError) as error:
+        if getattr(error, 'code', None) in _NO_HEAD:
+            return True, f'downloaded once, when training starts, from {url}'
         reason = getattr(error, 'reason', None) or error
         return False, f'not on this machine, and {url} does not answer: {reason}'

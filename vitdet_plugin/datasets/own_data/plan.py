@@ -10,7 +10,7 @@ from vitdet_plugin.datasets.conversion import list_some
 from vitdet_plugin.datasets.formats.base import SourceSet
 from vitdet_plugin.datasets.own_data.machine import Machine
 from vitdet_plugin.datasets.own_data.models import choose_model
-from vitdet_plugin.datasets.own_data.offers import OfferedModel
+from vitdet_plugin.datasets.own_data.offers import MODELS, OfferedModel
 from vitdet_plugin.datasets.own_data.sizes import (
     InputSize,
     choose_batch,
@@ -97,6 +97,8 @@ def make_plan(source: SourceSet, choices: Choices, machine: Machine) -> Plan:
         listed = '\n'.join(f'  {each}' for each in source.problems[:5])
         raise UserError('no image of the data set can be used' + (f'; the first problems:\n{listed}' if listed else ''))
     task, task_reason = choose_task(source, choices.task)
+    if task == 'segment' and not choices.task and choices.model in MODELS and MODELS[choices.model].task == 'detect':
+        task, task_reason = 'detect', f'--model {choices.model} has boxes only; {task_reason} are not used'
     counts = source.count_objects()
     if not counts:
         raise UserError(f'none of the {len(source.images)} images has an object or a class'

@@ -73,7 +73,7 @@ def choose_splits(source: SourceSet, fraction: float | None = None, seed: int = 
     splits.test = [image for image in images if image.split == 'test'] if len(own) > 1 else []
     pool = [index for index, image in enumerate(images) if image.split != 'test' or not splits.test]
     copies = {index: members for members in equal_pixels(probes) for index in members}
-    if own['train'] and own['val'] and fraction is None:
+    if (own['train'] or own[None]) and own['val'] and fraction is None:
         splits.val = [image for image in images if image.split == 'val']
         splits.reason = 'those of the source'
         _fill_train(splits, images, [i for i in pool if images[i].split != 'val'], copies)

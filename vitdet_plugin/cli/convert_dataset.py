@@ -12,6 +12,7 @@ CONVERSIONS = ('voc-to-coco', 'yolo-to-coco', 'coco-to-yolo', 'coco-to-voc')
 DESCRIPTION = """Convert annotations: Pascal VOC or YOLO to COCO, and back.
 
 voc-to-coco data/cells --annotations xml --imagesets sets --splits train val
+yolo-to-coco data/cells/data.yaml
 yolo-to-coco data/cells --classes data/cells/data.yaml --splits train val
 coco-to-yolo annotations/train.json --out labels_of_cells --split train
 coco-to-voc annotations/train.json --out xml_of_cells --split train
@@ -38,12 +39,14 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     voc.add_argument('--one-based', action='store_true', help='coordinates count from 1, as in the VOC challenges')
     voc.add_argument('--classes', help='class names in order: a,b,c or a file (default: those that occur, sorted)')
     yolo = commands.add_parser('yolo-to-coco', parents=[common], help='text files to COCO')
-    yolo.add_argument('root', type=Path, help='folder of the data set')
+    yolo.add_argument('root', type=Path, help='folder of the data set, or its data.yaml; class names, folders and '
+                                              'splits are those of data.yaml if --classes is not given')
     yolo.add_argument('--images', default='images', metavar='DIR', help='below root (default: %(default)s)')
     yolo.add_argument('--labels', default='labels', metavar='DIR', help='below root (default: %(default)s)')
     yolo.add_argument('--splits', nargs='+', metavar='NAME', help='folders below both, one json each (default: all '
                                                                   'images in one, all.json)')
-    yolo.add_argument('--classes', required=True, help='class names in order: a,b,c, classes.txt or data.yaml')
+    yolo.add_argument('--classes', help='class names in order: a,b,c, classes.txt or data.yaml; the folders are then '
+                                        'those of --images and --labels')
     for each in (voc, yolo):
         each.add_argument('--out', type=Path, metavar='DIR', help='folder for the json files (default: '
                                                                   'root/annotations)')
@@ -65,7 +68,7 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.datasets.conversion import read_classes, read_coco, write_new
     from vitdet_plugin.datasets.from_coco import WRITERS, read_objects
     from vitdet_plugin.datasets.from_voc import convert_voc, split_by_imageset
-    from vitdet_plugin.datasets.from_yolo import convert_yolo
+    from vitdet_plugin.datasets.from_yolo import convert_yolo, convert_yolo_set
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     files, problems, notes = {}, [], []
@@ -80,13 +83,20 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
         notes.append(f'{len(images)} images, {sum(len(objects) for _, objects in images)} objects')
         notes += remarks
     else:
-        out = args.out or args.root / 'annotations'
+        out = args.out or (args.root.parent if args.root.is_file() else args.root) / 'annotations'
         classes = read_classes(args.classes) if args.classes else None
         if args.command == 'voc-to-coco':
             content = convert_voc(args.root / args.annotations, args.root / args.images, classes,
                                   one_based=args.one_based, clip=args.clip)
             contents = {name: (content, split_by_imageset(content, args.root / args.imagesets / f'{name}.txt'))
                         for name in args.splits or ()} or {'all': (content, content.images)}
+        elif classes is None:
+            if (args.images, args.labels) != ('images', 'labels'):
+                raise UserError('--images and --labels need --classes; without it, the folders are those of data.yaml')
+            content, parts = convert_yolo_set(args.root, args.clip)
+            if unknown := [name for name in args.splits or () if name not in parts]:
+                raise UserError(f'--splits: {args.root} has no images of {unknown[0]}, only of {", ".join(parts)}')
+            contents = {name: (content, parts[name]) for name in args.splits or parts}
         else:
             contents = {}
             for name in args.splits or ['']:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from vitdet_plugin.compat.coco_masks import mask_area
 from vitdet_plugin.datasets.conversion import Content, Problem, check_box, read_image_size
+from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.datasets.formats.yolo import FORMAT, read_yolo, recognize_yolo, whole_tree
+from vitdet_plugin.datasets.formats.yolo_description import find_description
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, ImageIndex, walk_files
 from vitdet_plugin.datasets.yolo_rows import YoloRow, parse_row
 from vitdet_plugin.errors import UserError
@@ -68,6 +72,48 @@ def convert_yolo(images: Path, labels: Path, classes: Sequence[str], *, clip: bo
         content.notes.append(f'{missing} of them have no label file')
     content.notes += index.notes()
     return content
+
+
+def convert_yolo_set(path: Path, clip: bool = False) -> tuple[Content, dict[str, list[dict]]]:
+    """Convert a whole data set in any layout, with the class names and splits that its yaml or lists state.
+
+    Args:
+        path: Folder of the data set, or its yaml.
+        clip: Cut objects at the border of the image.
+
+    Returns:
+        All images, with paths relative to the folder that the last note names; and the images of each split,
+        ``other`` for those in none, ``all`` if there are no splits.
+
+    Raises:
+        UserError: There are no images with label files, or no list of class names; or objects reach beyond the image by
+            more than a pixel, without ``clip``.
+    """
+    tree = FileTree(path)
+    if not recognize_yolo(tree):
+        raise UserError(f'{path} is not a YOLO data set: it needs {FORMAT.looks_for}; or give --classes with the '
+                        'folders --images and --labels')
+    if find_description(*whole_tree(tree)).classes is None:
+        raise UserError(f'{path} has no list of class names (data.yaml, classes.txt); give --classes')
+    found, root = read_yolo(tree), whole_tree(tree)[0].root
+    if found.clipped and not clip:
+        raise UserError(f'{found.clipped} boxes or polygons of {path} reach beyond their image by more than a pixel; '
+                        '--clip cuts them')
+    content = Content(found.classes, problems=found.problems, notes=found.notes)
+    splits: dict[str, list[dict]] = {}
+    has_splits = any(image.split for image in found.images)
+    for source in found.images:
+        image = content.add_image(source.path.relative_to(root).as_posix(), (source.width, source.height))
+        splits.setdefault(source.split or ('other' if has_splits else 'all'), []).append(image)
+        for each in source.objects:
+            x1, y1, x2, y2 = each.box
+            more = dict(segmentation=[[round(value, 4) for value in polygon] for polygon in each.mask]) \
+                if isinstance(each.mask, list) else {}
+            content.add_object(image, found.classes.index(each.name), (x1, y1, x2 - x1, y2 - y1), **more)
+            if more:
+                content.annotations[-1]['area'] = round(mask_area(each.mask) or 0, 4)
+    content.notes.append(f'file names are relative to {root}')
+    return content, splits
 
 
 def _label_files(folder: Path) -> dict[PurePosixPath, PurePosixPath]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+_MOST_CLASSES = 10_000  # if there is no list of names
+
 
 class YoloRow(NamedTuple):
     """One object.
@@ -47,9 +49,9 @@ def parse_row(line: str, classes: int | None = None, keypoint_values: int = 0) -
     if not all(math.isfinite(value) for value in values):
         raise ValueError('a number is not finite')
     label, *coordinates = values
-    if label != int(label) or label < 0 or classes is not None and label >= classes:
-        raise ValueError(f'class {label:g}; ' + ('classes are integers from 0' if classes is None else
-                                                 f'there are {classes}, counted from 0'))
+    if label != int(label) or not 0 <= label < (classes or _MOST_CLASSES):
+        raise ValueError(f'class {label:g}; ' + (f'there are {classes}, counted from 0' if classes else
+                                                 f'classes are integers from 0 to {_MOST_CLASSES - 1}'))
     if max(coordinates) > 2:
         raise ValueError(f'{max(coordinates):g} is not relative to the image size; coordinates go from 0 to 1')
     if len(values) == 5:

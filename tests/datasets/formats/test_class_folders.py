@@ -43,6 +43,12 @@ def test_images_without_class_are_noted_and_broken_ones_are_problems(tmp_path):
     assert found.notes == ['2 images have no class and are left out: test/2.jpg, test_unlabelled/1.jpg']
 
 
+def test_class_with_the_name_of_other_folders(tmp_path):
+    for path in ('mask/1.png', 'no_mask/1.png'):
+        write_image(tmp_path / path)
+    assert read(tmp_path, 'class-folders').classes == ['mask', 'no_mask']
+
+
 def test_image_next_to_the_folders_and_splits_in_each_class(tmp_path):
     write_image(tmp_path / 'preview.png')
     for name in ('cat', 'dog'):

@@ -85,20 +85,23 @@ def test_each_fault_is_a_problem(tmp_path):
     content['annotations'] += [dict(id=-1, image_id=1, category_id=1, bbox=[1, 2, 'x', 4]), 'text',
                                dict(id=-2, image_id=1, category_id=1)]
     content['images'].append(dict(id=5))
+    content['annotations'].insert(0, dict(id=-3, category_id=1, bbox=[1, 2, 3, 4]))
+    content['annotations'].append(dict(id=-4, image_id=2, category_id=99))
     write(tmp_path / 't.json', content)
     write(tmp_path / 'cut.json', json.dumps(content)[:200])
     found = read(tmp_path, 'coco')
     assert_objects(found, tmp_path, {'a.png': [CAT, ('dog', (0, 0, 30, 80))]})
     texts = [str(each) for each in found.problems]
-    for part in ('image 2: the image missing.png is not below', '; its 1 annotations are left out',
+    for part in ('image 2: the image missing.png is not below', '; its 2 annotations are left out',
+                 'annotation -3: image_id None',
                  'image 3: ', 'small.png is 50 x 40, annotated 100 x 80',
                  'rotated.jpg is 80 x 100, annotated 100 x 80; the file has an EXIF orientation',
                  'category_id 99 is not in the file', 'image_id 9 is not in the file', 'image 5: no file_name',
                  'box (200, 0, 210, 10) has no area within the image', 'annotation -1: cat: a box needs four',
-                 'annotation number 9: expected an object, found str', 'annotation -2: cat: a box needs four',
+                 'annotation number 10: expected an object, found str', 'annotation -2: cat: a box needs four',
                  'cut.json: not valid JSON'):
         assert any(part in text for text in texts), part
-    assert len(texts) == 11 and found.clipped == 1
+    assert len(texts) == 12 and found.clipped == 1
     assert '1 images are not listed in any COCO file and are left out: unlisted.png' in found.notes
 
 

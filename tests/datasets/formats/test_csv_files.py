@@ -98,7 +98,7 @@ def test_classes_of_open_images_and_groups(tmp_path):
     write_image(tmp_path / 'train/0001.jpg')
     write(tmp_path / 'class-descriptions-boxable.csv', '/m/01,Cat\n/m/02,"Dog, large"\n')
     write(tmp_path / 'train-annotations-bbox.csv', 'ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf\n'
-                                                   '0001,/m/01,0.1,0.4,0.25,0.75,0\n0001,/m/02,0,1,0,1,1\n')
+                                                   '0001,/m/01,0.1,0.4,0.25,0.75,0\n0001,/m/02,-0.01,1,0,1.02,1\n')
     found = read(tmp_path, 'csv')
     assert_objects(found, tmp_path, {'train/0001.jpg': [('Cat', CAT[1]), ('Dog, large', (0, 0, 100, 80))]})
     assert [each.is_crowd for each in found.images[0].objects] == [False, True] and found.images[0].split == 'train'
@@ -121,7 +121,8 @@ def test_each_fault_is_a_problem(tmp_path):
     found = read(tmp_path, 'csv')
     assert_objects(found, tmp_path, {'a.jpg': [CAT, ('dog', (60, 10, 100, 80))]})
     texts = [str(each) for each in found.problems]
-    for part in ('a.csv:3: cat: a box needs four finite numbers', 'a.csv:4: an object without a class name',
+    for part in ("a.csv:3: cat: a box needs four numbers, found '10', 'x', '40', '60'",
+                 'a.csv:4: an object without a class name',
                  'a.csv:5: 3 cells, expected 8', 'a.csv:6: cat: box (40, 20, 10, 60) has no area',
                  'a.csv:7: the image gone.jpg is not below', 'a.csv:8: ', 'its 2 rows are left out',
                  'wide.jpg is 200 x 80, annotated', 'a.csv:9: ', 'the file has an EXIF orientation'):

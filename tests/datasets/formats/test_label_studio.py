@@ -125,6 +125,9 @@ def test_a_region_and_its_labels_as_two_results(tmp_path):
              dict(type='relation', from_id='q', to_id='q', id='z')]
     found = read(export(tmp_path, task(annotation(*parts))), 'label-studio')
     assert [each.name for each in objects_of(found)] == ['cat'] and not found.problems
+    swapped = [parts[1], parts[0], rect(id='q'), rect(id='q')]  # an id that occurs again is another region
+    assert len(objects_of(read(export(tmp_path, task(annotation(*swapped))), 'label-studio'))) == 3
+    found = read(export(tmp_path, task(annotation(*parts))), 'label-studio')
     assert any('1 relation' in note for note in found.notes) and any('choices' in note for note in found.notes)
 
 
@@ -139,7 +142,7 @@ def test_problems(tmp_path):
     assert len(objects_of(found)) == 1
     for text, words in zip(texts(found), (
             'keypointlabels is not converted', '64 values in place of 128000', 'ends too early', 'without a class',
-            '2 labels', '2 points', 'rotated in Label Studio', 'not a finite', 'missing.jpg'), strict=True):
+            '2 labels', '2 points', 'rotated in Label Studio', 'not a number of pixels', 'missing.jpg'), strict=True):
         assert text.startswith(f'project-1.json:{2 if "missing" in words else 1}: ') and words in text
 
 

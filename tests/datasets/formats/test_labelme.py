@@ -100,8 +100,8 @@ def test_what_encloses_no_region_is_a_problem(tmp_path):
     problems = sorted(texts(found))
     assert [text.split(': ')[0] for text in problems] == [f'a.json:{number}' for number in range(1, 10)]
     for text, words in zip(problems, (
-            'type point', 'type line', 'type linestrip', '2 points', 'without a class', 'not a finite', 'not an image',
-            'encloses nothing', 'not a shape'), strict=True):
+            'type point', 'type line', 'type linestrip', '2 points', 'without a class', 'not a number of pixels',
+            'not an image', 'encloses nothing', 'not a shape'), strict=True):
         assert words in text
 
 

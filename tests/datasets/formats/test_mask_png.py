@@ -63,9 +63,10 @@ def test_a_folder_of_masks_of_one_object_each(tmp_path):
         write_image(tmp_path / f'stage1_train/{name}/images/{name}.png')
         for number, mask in enumerate((DONUT, SQUARE)):
             write_mask(tmp_path / f'stage1_train/{name}/masks/{name}{number}f.png', mask.astype(np.uint8) * 255)
+    (tmp_path / 'stage1_train/0a/masks/0a0f.png').rename(tmp_path / 'stage1_train/0a/masks/1b.png')
     write_mask(tmp_path / 'stage1_train/0a/masks/z.png', np.zeros((HEIGHT, WIDTH), np.uint8))
     found = read(tmp_path, 'mask-png')
-    assert equal(masks_of(found, '0a.png'), [DONUT, SQUARE]) and equal(masks_of(found, '1b.png'), [DONUT, SQUARE])
+    assert equal(masks_of(found, '0a.png'), [SQUARE, DONUT]) and equal(masks_of(found, '1b.png'), [DONUT, SQUARE])
     text, = texts(found)
     assert text.startswith('z.png:') and 'encloses nothing' in text
 
@@ -93,11 +94,22 @@ def test_binary_masks_by_connected_regions(tmp_path, names, values):
     assert any('a connected region is an object' in note for note in found.notes)
 
 
-def test_a_blurred_mask_of_two_values(tmp_path):
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_blurred_mask_of_two_values(tmp_path, channels):
     write_image(tmp_path / 'images/a.jpg')
-    write_mask(tmp_path / 'masks/a.jpg', (DONUT | SQUARE).astype(np.uint8) * 255, quality=90)
+    values = (DONUT | SQUARE).astype(np.uint8) * 255
+    write_mask(tmp_path / 'masks/a.jpg', np.stack([values] * 3, 2) if channels == 3 else values, quality=90)
     first, second = masks_of(read(tmp_path, 'mask-png'))
     assert (first ^ DONUT).sum() < 0.01 * DONUT.sum() and (second ^ SQUARE).sum() < 0.01 * SQUARE.sum()
+
+
+@pytest.mark.parametrize('value', [0, 200])
+def test_transparent_pixels_are_background(tmp_path, value):
+    write_image(tmp_path / 'images/a.jpg')
+    pixels = np.full((HEIGHT, WIDTH, 4), value, np.uint8)
+    pixels[..., 3] = (DONUT | SQUARE) * 255
+    write_mask(tmp_path / 'masks/a.png', pixels)
+    assert equal(masks_of(read(tmp_path, 'mask-png')), [DONUT, SQUARE])
 
 
 def semantic(folder, values=(3, 7), mode='L'):
@@ -220,12 +232,14 @@ def test_problems(tmp_path):
     write_mask(tmp_path / 'masks/f.tif', VALUES.astype(np.float32))
     write_mask(tmp_path / 'masks/g.png', np.zeros((WIDTH, HEIGHT), np.uint8))
     (tmp_path / 'masks/d.png').write_bytes(b'no image')
+    write_image(tmp_path / 'images/h.jpg')
+    write_mask(tmp_path / 'masks/h.jpg', VALUES * 60)
     found = read(tmp_path, 'mask-png')
     assert [image.path.name for image in found.images] == ['a.jpg', 'b.jpg']
     assert equal(masks_of(found, 'b.jpg'), [DONUT, SQUARE])
     for text, words in zip(texts(found), (
             'x.png:None: no image of this mask', 'c.jpg is 200 x 160, annotated 200 x 50',
             'd.png:None: the mask cannot be read',
-            'not integers; images/f.jpg is left out', 'EXIF'), strict=True):
+            'not integers; images/f.jpg is left out', 'EXIF', 'JPEG of more than two'), strict=True):
         assert words in text
     assert any('1 images have no annotation and are left out: images/e.jpg' in note for note in found.notes)

@@ -108,7 +108,7 @@ def test_problems(tmp_path):
             polygon(exterior=[[1, 2], [3, 4]]), rectangle([1, 2]),
             broken | dict(bitmap=dict(data='AAAA', origin=[0, 0])),
             broken | dict(bitmap=dict(data=broken['bitmap']['data'])), rectangle([5, 5], [5, 9]),
-            polygon(exterior=None), polygon())
+            polygon(exterior=None), polygon() | dict(classTitle=None), 'text', polygon())
     project(tmp_path, polygon(), polygon(), name='b.jpg')
     (tmp_path / 'ds0/img/b.jpg').unlink()
     write_json(tmp_path / 'ds0/ann/c.jpg.json', [1])
@@ -116,10 +116,11 @@ def test_problems(tmp_path):
     assert len(objects_of(found)) == 1
     for text, words in zip(texts(found), (
             'a.jpg.json:1: eye: a point is not', 'a.jpg.json:2: dog: a polygon of 2', 'rectangle of 1 points',
-            'not compressed', 'pairs', 'no area', 'pairs', 'b.jpg.json:None: the image',
+            'not compressed', 'pairs', 'no area', 'pairs', 'a.jpg.json:8: an object: no classTitle',
+            'a.jpg.json:9', 'b.jpg.json:None: the image',
             'c.jpg.json:None: not an'), strict=True):
         assert words in text
-    assert 'its 2 objects' in texts(found)[7]
+    assert 'its 2 objects' in texts(found)[9]
 
 
 def test_sizes(tmp_path):

@@ -116,12 +116,16 @@ def test_problems(tmp_path):
         (RECT, {'class': ''}), (RECT, {'class': {'cat': True, 'dog': True}}), (RECT, {'class': 'cat'})),
         entry((RECT, {'class': 'cat'}), name='b.jpg'))
     (folder / 'b.jpg').unlink()
+    content = json.loads((folder / 'via.json').read_text())
+    content['b.jpg12345']['regions'].append('text')
+    write_json(folder / 'via.json', content | dict(c='text'))
     found = read(folder, 'via')
-    assert len(objects_of(found)) == 1
-    for text, words in zip(texts(found), ('a point is not converted', 'a polyline', 'without height', 'same length',
+    assert len(objects_of(found)) == 1 and 'via.json:3: c: not an image' in texts(found)[0]
+    assert 'its 2 objects' in texts(found)[-1]
+    for text, words in zip(texts(found)[1:], ('a point is not converted', 'a polyline', 'without height', 'same length',
                                           'no value', 'several values', 'b.jpg is not below'), strict=True):
         assert words in text
-    assert len(found.problems) == 7 and 'a.jpg, region 1: ' in texts(found)[0]
+    assert len(found.problems) == 8 and 'a.jpg, region 1: ' in texts(found)[1]
 
 
 def test_the_same_content_as_json_and_csv_counts_once(tmp_path):

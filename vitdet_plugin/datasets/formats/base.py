@@ -220,7 +220,8 @@ def _build_object(image: SourceImage, name: str, box: Sequence[float] | None, ma
             raise ValueError(f'{name}: the mask encloses nothing' if mask_area(mask) == 0 else
                              f'{name}: the mask is not a valid RLE')
     elif mask is not None:
-        whole = [polygon for each in mask if (polygon := _numbers(each)) and len(each) >= 6 and len(each) % 2 == 0]
+        parts = [each for each in mask if isinstance(each, (list, tuple))] if isinstance(mask, (list, tuple)) else []
+        whole = [polygon for each in parts if (polygon := _numbers(each)) and len(each) >= 6 and len(each) % 2 == 0]
         mask = [_clip(polygon, image) for polygon in whole]
         is_clipped = any(_distance(a, b) > 1 for a, b in zip(mask, whole))
         mask = [polygon for polygon in mask if mask_area([polygon])]

@@ -12,8 +12,9 @@ from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.datasets.image_files import is_image_file
 
 # names of folders of other layouts, which are not classes
-_NOT_CLASSES = ('images', 'image', 'imgs', 'img', 'photos', 'labels', 'label', 'masks', 'mask', 'annotations', 'ann',
-                'jpegimages', 'segmentationclass', 'segmentationobject', 'gt', 'groundtruth', 'ground_truth')
+_IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'photos', 'jpegimages', 'images_raw', 'rgb'}
+_OTHER_FOLDERS = {'labels', 'label', 'masks', 'mask', 'annotations', 'ann', 'segmentationclass', 'segmentationobject',
+                  'gt', 'groundtruth', 'ground_truth', 'train', 'val', 'test'}
 _SYNSET = re.compile(r'n\d{8}')
 _NAME_FILES = ('classes.txt', 'class_names.txt', 'labels.txt', 'synsets.txt', 'synset_words.txt',
                'loc_synset_mapping.txt', 'words.txt')
@@ -24,7 +25,8 @@ def recognize_class_folders(tree: FileTree) -> str | None:
     if lists := _lists(tree):
         return f'{list_some([str(file) for file in lists])} with lines "path label"'
     base, splits, classes = _layout(tree)
-    if len(classes) < 2 or any(name.lower() in _NOT_CLASSES or split_of(PurePosixPath(name, '_')) for name in classes):
+    names = {split_of(PurePosixPath(name, '_')) or name.lower() for name in classes}
+    if len(classes) < 2 or names & _IMAGE_FOLDERS or names <= _OTHER_FOLDERS:
         return None
     where = f' in {base}' if base.parts else ''
     return LastResort(f'{len(classes)} folders of images{where} ({list_some(classes)})' +
@@ -87,6 +89,8 @@ def _lists(tree: FileTree) -> list[PurePosixPath]:
     """Return the text files whose lines are the path of an image below the folder and a label."""
     found = []
     for file in tree.with_suffix('.txt', '.lst'):
+        if tree.has_stem(file.stem):  # belongs to one image
+            continue
         rows = [_parse(line) for line in (tree.read_text(file) or '').splitlines()[:20] if line.strip()]
         if rows and all(row and is_image_file(Path(row[0])) for row in rows) and any(
                 isinstance(tree.find_image(row[0], file, split_of(file)), Path) for row in rows if row):

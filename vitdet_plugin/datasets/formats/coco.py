@@ -76,9 +76,10 @@ def _is_coco(content: Any) -> bool:
     annotations = content.get('annotations', [])
     if not (_are_objects(images) and _are_objects(categories) and isinstance(annotations, list)):
         return False
-    return image_file_name(images[0]) is not None and not (
-        annotations and isinstance(annotations[0], dict) and ('segments_info' in annotations[0] or
-                                                              'image_id' not in annotations[0]))
+    entries = [each for each in annotations if isinstance(each, dict)]
+    is_other = any('segments_info' in each for each in entries[:1])  # panoptic
+    return any(map(image_file_name, images)) and not is_other and (
+        not annotations or any('image_id' in each for each in entries))
 
 
 def _are_objects(value: Any) -> bool:
@@ -175,11 +176,15 @@ class _Reader:
                 repeated.add(key)
         for number, annotation in enumerate(content['annotations']):
             entry = describe_annotation(annotation, number)
+            key = annotation.get('image_id') if isinstance(annotation, dict) else None
+            target = entries.get(key) if is_id(key) else None
+            if is_id(key) and key in entries and target is None:
+                continue  # counted with its image
             if wrong := find_bad_reference(annotation, images, categories):
                 problems.append(Problem(where, None, f'{entry}: {wrong}'))
-            elif (target := entries[annotation['image_id']]) is not None:
-                self._object(file, annotation, entry, target, category_name(categories[annotation['category_id']])
-                             or '', annotation['image_id'] in repeated)
+            elif target is not None:
+                name = category_name(categories[annotation['category_id']]) or ''
+                self._object(file, annotation, entry, target, name, key in repeated)
         return [name.strip() for each in categories.values() if (name := category_name(each))]
 
     def _image(self, file: PurePosixPath, key: Any, image: dict) -> SourceImage | None:

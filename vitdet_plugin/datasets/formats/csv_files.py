@@ -12,6 +12,7 @@ from vitdet_plugin.datasets.formats.tables import Table, parse_number, read_pair
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree, split_of
 
 _TRIED_ROWS = 50
+_BEYOND = 0.1  # by which relative coordinates may reach beyond the image
 _IDENTIFIER = re.compile(r'/[a-z]/\w+')  # of Open Images: /m/01g317
 _EMPTY = ('', 'nan', 'none', 'null', '[]', 'nobox')
 _NUMBER = re.compile(r'[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?')
@@ -96,7 +97,7 @@ class _Reader:
         rows = self._complete_rows(table)
         numbers = {line: _numbers(table, row) for line, row in rows}
         values = [value for found in numbers.values() for value in found or () if value is not None]
-        is_relative = bool(values) and all(0 <= value <= 1 for value in values)
+        is_relative = bool(values) and all(-_BEYOND <= value <= 1 + _BEYOND for value in values)
         rows_of: dict[Path | str, list[tuple[int, list[str]]]] = defaultdict(list)
         for line, row in rows:
             rows_of[self._find(table, row)].append((line, row))
@@ -195,7 +196,12 @@ class _Reader:
             name = 'object'
             self.counts['unnamed'] += 1
         name = self.names.get(name, name)
-        if self.table_of[image.path] != table.file and None not in box and image.has(name, box):  # type: ignore[arg-type]
+        if None in box or len(box) != 4:
+            cells = ', '.join(repr(table.cell(row, key)) for key in table.box)
+            self.found.problems.append(Problem(self.tree.path(table.file), line, f'{name or "an object"}: a box needs '
+                                                                                 f'four numbers, found {cells}'))
+            return
+        if self.table_of[image.path] != table.file and image.has(name, box):  # type: ignore[arg-type]
             self.counts['repeated'] += 1
             return
         self.found.add_object(image, name, self.tree.path(table.file), line, box=box,  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.voc_xml import Node, read_xml
 
+_MOST_PIXELS = 2**30  # of a mask
 _WITHOUT_REGION = ('points', 'polyline', 'skeleton', 'cuboid')
 _KINDS = ('box', 'polygon', 'mask', 'ellipse', *_WITHOUT_REGION)
 
@@ -162,7 +163,8 @@ def _decode_runs(text: str, width: int, height: int) -> np.ndarray:
         counts = [int(count) for count in text.split(',') if count.strip()]
     except ValueError:
         raise ValueError('a mask needs run lengths in rle as "n1, n2, ..."') from None
-    if min(width, height) <= 0 or min(counts, default=-1) < 0 or sum(counts) != width * height:
+    is_plausible = min(width, height) > 0 and width * height <= _MOST_PIXELS and min(counts, default=-1) >= 0
+    if not is_plausible or sum(counts) != width * height:
         raise ValueError(f'the run lengths of a mask of {width} x {height} sum up to {sum(counts)} in place of '
                          f'{width * height}')
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)

@@ -38,8 +38,8 @@ def _is_short(content: Any) -> bool:
 def _is_label_studio(content: Any) -> bool:
     if isinstance(content, dict):
         return _is_task(content)
-    return isinstance(content, list) and bool(content) and all(_is_task(each) or _is_short(each)
-                                                               for each in content[:20])
+    tried = content[:20] if isinstance(content, list) else []
+    return 2 * sum(_is_task(each) or _is_short(each) for each in tried) > len(tried)
 
 
 def _recognize(tree: FileTree) -> str | None:
@@ -47,6 +47,7 @@ def _recognize(tree: FileTree) -> str | None:
         if found := find_json(tree, _is_label_studio, mark):
             content = load_json(tree, found[0])
             tasks = [content] if isinstance(content, dict) else content[:20]
+            tasks = [each for each in tasks if _is_task(each) or _is_short(each)]
             names = [name for each in tasks for name in _names_of_image(_image_name(each.get('data', each)))]
             return weigh(f'{found[0]} with tasks of Label Studio', [find_image(tree, name, found[0]) for name in names])
     return None
@@ -170,20 +171,20 @@ def _is_region(result: dict) -> bool:
 
 def _regions(results: list[dict]) -> list[tuple[dict, list[str]]]:
     """Return each region with its labels; a region and its labels may be two results with the same id."""
-    found: dict[Any, tuple[dict, list[str]]] = {}
-    for position, result in enumerate(results):
-        if not _is_region(result):
-            continue
-        key = result.get('id') or position
-        labels = _labels(result)
-        if key not in found:
-            found[key] = result, list(labels)
+    found: list[tuple[dict, list[str]]] = []
+    half: dict[str, int] = {}  # regions without labels, and labels without the kind of region, by their id
+    for result in filter(_is_region, results):
+        key, labels, is_bare = repr(result.get('id')), _labels(result), not _kind(result)
+        other = found[half[key]] if key in half and result.get('id') is not None else None
+        if other and is_bare and labels and not other[1] and _kind(other[0]):
+            found[half.pop(key)] = other[0], labels
+        elif other and not is_bare and not labels and not _kind(other[0]):
+            found[half.pop(key)] = result, other[1]
         else:
-            region, known = found[key]
-            known += [label for label in labels if label not in known]
-            if not _kind(region):  # the result that states only labels came first
-                found[key] = result, known
-    return list(found.values())
+            if is_bare or not labels:
+                half[key] = len(found)
+            found.append((result, labels))
+    return found
 
 
 def _shape(result: dict, to: AnnotatedImage) -> Shape:
@@ -252,7 +253,8 @@ def _image_name(data: dict) -> str:
              if isinstance(value, str) and value.strip() and key not in _NOT_LABELS}
     images = [key for key, value in texts.items()
               if (_names_of_image(value) or [''])[0].lower().endswith(IMAGE_SUFFIXES)]
-    key = next((key for keys in (images, texts) for key in _USUAL_KEYS if key in keys), None) or next(iter(images), None)
+    usual = [key for key in _USUAL_KEYS if key in texts]
+    key = next((key for key in [*usual, *images] if key in images), usual[0] if usual else None)
     return texts[key] if key else ''
 
 

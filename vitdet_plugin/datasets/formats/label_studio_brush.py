@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+_MOST_VALUES = 2**31
+
 
 def decode_brush(content: Any, width: int, height: int) -> np.ndarray:
     """Return the (height, width) bool mask of a list of bytes.
@@ -27,6 +29,8 @@ def decode_brush(content: Any, width: int, height: int) -> np.ndarray:
     if count != 4 * width * height:
         raise ValueError(f'the rle of a brush contains {count} values in place of {4 * width * height} for an image of '
                          f'{width} x {height}')
+    if count > _MOST_VALUES:
+        raise ValueError(f'the rle of a brush of an image of {width} x {height} is too large')
     bits = stream.read(5) + 1
     sizes = [stream.read(4) + 1 for _ in range(4)]
     values = np.zeros(count, np.uint8)

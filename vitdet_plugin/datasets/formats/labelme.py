@@ -89,7 +89,7 @@ def _objects(collector: Collector, to: AnnotatedImage, entries: list) -> dict[in
             collector.problem(to.file, number, f'{label or "a shape without a label"}: {error}')
             continue
         group = entry.get('group_id')
-        key = number if group is None else first_of.setdefault((label, str(group)), number)
+        key = number if group is None else first_of.setdefault((repr(label), repr(group)), number)
         found.setdefault(key, (label, []))[1].append(shape)
     return found
 

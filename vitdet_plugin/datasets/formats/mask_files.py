@@ -86,18 +86,16 @@ def _pair(tree: FileTree, masks: Sequence[PurePosixPath],
     for mask in masks:
         bases = [mask.stem, *_bases(mask.stem)]
         image = next((each for base in bases if (each := _closest(by_stem.get(base.lower(), []), mask))), None)
-        if image is not None:
+        # a folder of masks next to the folder of a single image, or with the name of the image
+        near = [file for name in ('images', 'image', 'img') for file in by_folder.get(mask.parent.parent / name, [])]
+        if image is not None and (len(near) != 1 or near[0] == image):
             folder = mask_folder[mask.parent]
             inside = mask.parent.relative_to(folder).parts if folder is not None else ()
             inside = tuple(part for part in inside if part.lower() not in SPLIT_OF and part not in image.parts)
             found.setdefault(image, MaskedImage(image)).masks['/'.join(inside)].append(mask)
             continue
-        # a folder of masks with the name of the image, or next to the folder of a single image
-        image = _closest(by_stem.get(mask.parent.name.lower(), []), mask)
-        if image is None:
-            near = [*by_folder.get(mask.parent.parent, [])] + [
-                file for name in ('images', 'image', 'img') for file in by_folder.get(mask.parent.parent / name, [])]
-            image = near[0] if len(near) == 1 else None
+        near = near or by_folder.get(mask.parent.parent, [])
+        image = _closest(by_stem.get(mask.parent.name.lower(), []), mask) or (near[0] if len(near) == 1 else None)
         if image is None:
             alone.append(mask)
         else:

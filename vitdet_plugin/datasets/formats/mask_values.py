@@ -47,32 +47,39 @@ class MaskKind(NamedTuple):
 
 
 def read_values(path: Path) -> MaskValues:
-    """Read a mask; of a palette the indices, of color masks one code for each color.
+    """Read a mask; of a palette the indices, of color masks one code for each color, 0 for transparent pixels.
 
     Blurred edges of a mask of two values, as JPEG and resizing produce them, are rounded.
 
     Raises:
-        ValueError: It cannot be read.
+        ValueError: It cannot be read, or it is a JPEG of more than two values, which are not exact.
     """
     try:
         with decoder_limits(), Image.open(path) as image:
-            pixels = np.asarray(image.convert('RGB') if image.mode in ('RGBA', 'CMYK', 'YCbCr', 'PA') else
-                                image.convert('L') if image.mode == 'LA' else image)
+            is_lossy = image.format in ('JPEG', 'MPO')
+            has_alpha = image.mode in ('RGBA', 'LA', 'PA')
+            mode = 'L' if is_lossy else 'RGBA' if has_alpha else image.mode
+            pixels = np.asarray(image.convert('RGB' if mode in ('CMYK', 'YCbCr') else mode))
     except Exception as error:  # decoders raise almost anything on damaged data
         raise ValueError(f'the mask cannot be read ({" ".join(str(error).split())[:60]})') from None
     if pixels.dtype.kind == 'f' or pixels.ndim not in (2, 3):
         raise ValueError('the mask has values that are not integers')
+    opaque = pixels[..., 3] > 0 if has_alpha else None
     is_color = False
     if pixels.ndim == 3:
-        is_color = bool((pixels[..., :1] != pixels).any())
-        weights = np.array([65536, 256, 1]) if is_color else np.array([1, 0, 0])
-        pixels = pixels[..., :3].astype(np.int32) @ weights.astype(np.int32)
+        is_color = bool((pixels[..., :1] != pixels[..., :3]).any())
+        weights = np.array([65536, 256, 1] if is_color else [1, 0, 0], np.int32)
+        pixels = pixels[..., :3].astype(np.int32) @ weights
     elif pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
-    if not is_color and pixels.max(initial=0) in range(240, 256):
-        middle = (pixels > 16) & (pixels < 240)
-        if len(np.unique(pixels)) > 8 and middle.sum() < 0.1 * np.count_nonzero(pixels > 16):
-            pixels = np.where(pixels > 127, 255, 0)
+    if opaque is not None and not opaque.all():
+        pixels = np.where(opaque, pixels if pixels[opaque].any() else 1, 0)
+    middle = (pixels > 16) & (pixels < 240)
+    is_blurred = not is_color and pixels.max(initial=0) in range(240, 256) and len(np.unique(pixels)) > 8
+    if is_blurred and middle.sum() < 0.1 * np.count_nonzero(pixels > 16):
+        pixels = np.where(pixels > 127, 255, 0)
+    elif is_lossy and pixels.any():
+        raise ValueError('the mask is a JPEG of more than two values, which are not exact; store it as PNG')
     return MaskValues(pixels.astype(np.int32), is_color)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+_LARGEST = 1e9  # number in annotation files
 _SAGITTA = 0.1  # largest distance in pixels between an ellipse and the polygon in its place
 
 
@@ -35,7 +36,7 @@ class Shape:
 
 
 def to_number(value: Any) -> float:
-    """Return a finite number, also from its text.
+    """Return a finite number of a plausible size, also from its text.
 
     Raises:
         ValueError: It is not one.
@@ -44,8 +45,8 @@ def to_number(value: Any) -> float:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f'a coordinate is {str(value)[:40]!r}, which is not a finite number')
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f'a coordinate is {str(value)[:40]!r}, which is not a number of pixels')
     return number
 
 

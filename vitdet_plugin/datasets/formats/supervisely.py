@@ -16,6 +16,8 @@ from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
 
+_MOST_BYTES = 2**28  # of a bitmap as an image file
+
 
 def _whole(tree: FileTree) -> FileTree:
     """Return all files if the user named meta.json."""
@@ -25,8 +27,8 @@ def _whole(tree: FileTree) -> FileTree:
 
 def _is_annotation(content: Any) -> bool:
     return isinstance(content, dict) and isinstance(content.get('objects'), list) and isinstance(
-        content.get('size'), dict) and all(isinstance(each, dict) and 'classTitle' in each
-                                           for each in content['objects'])
+        content.get('size'), dict) and (not content['objects'] or any(isinstance(each, dict) and 'classTitle' in each
+                                                                      for each in content['objects']))
 
 
 def _annotations(tree: FileTree) -> list[PurePosixPath]:
@@ -106,12 +108,14 @@ def _read_file(collector: Collector, file: PurePosixPath, content: dict, tags: C
     to = collector.add_image(names, file, stated=stated, split=splits.pop() if len(splits) == 1 else None,
                              objects=len(content['objects']))
     for number, entry in enumerate(content['objects'] if to is not None else (), 1):
-        tags.update(_tag_names(entry))
-        label = entry['classTitle']
+        label = entry.get('classTitle') if isinstance(entry, dict) else None
         try:
+            if not label:
+                raise ValueError('no classTitle')
+            tags.update(_tag_names(entry))
             collector.add_object(to, label, number, [_shape(entry)])
         except ValueError as error:
-            collector.problem(to.file, number, f'{label}: {error}')
+            collector.problem(to.file, number, f'{label or "an object"}: {error}')
 
 
 def _tag_names(content: dict) -> list[str]:
@@ -133,14 +137,18 @@ def _shape(entry: dict) -> Shape:
         content = entry.get('bitmap')
         origin = to_points([content.get('origin')])[0] if isinstance(content, dict) else [0, 0]
         try:
-            data = zlib.decompress(shapes.decode_base64(content.get('data') if isinstance(content, dict) else None))
+            compressed = shapes.decode_base64(content.get('data') if isinstance(content, dict) else None)
+            data = zlib.decompressobj().decompress(compressed, _MOST_BYTES)
         except zlib.error:
             raise ValueError('the data of a bitmap are not compressed by zlib') from None
         return shapes.bitmap(shapes.decode_mask(data), *origin)
     if kind in ('polygon', 'rectangle'):
         exterior = to_points(points.get('exterior') if isinstance(points, dict) else None)
         if kind == 'polygon':
-            return shapes.polygon(exterior, map(to_points, points.get('interior') or ()))
+            interior = points.get('interior') or []
+            if not isinstance(interior, list):
+                raise ValueError('the interior of a polygon is not a list of holes')
+            return shapes.polygon(exterior, map(to_points, interior))
         if len(exterior) != 2:
             raise ValueError(f'a rectangle of {len(exterior)} points; two are needed')
         return shapes.rectangle(*exterior[0], *exterior[1])

@@ -51,6 +51,7 @@ class FileTree:
         self._by_name: dict[str, list[PurePosixPath]] = {}
         self._by_stem: dict[str, list[PurePosixPath]] = {}
         self._json: OrderedDict[PurePosixPath, tuple[int, Any]] = OrderedDict()
+        self._json_size = 0
         self._list()
         parent = self.root.resolve().parent
         if self.others and not self.images and parent != self.root.resolve():
@@ -87,6 +88,10 @@ class FileTree:
         """Return the other files with one of the suffixes (lower case), written in upper or lower case."""
         return [file for file in self.others if file.suffix.lower() in suffixes]
 
+    def has_stem(self, stem: str) -> bool:
+        """Whether an image has this name without suffix, in upper or lower case."""
+        return stem.lower() in self._by_stem
+
     def path(self, file: PurePosixPath) -> Path:
         """Return the path of a file in ``images`` or ``others``."""
         return self.root / file
@@ -111,8 +116,9 @@ class FileTree:
             except (ValueError, RecursionError) as error:
                 self.json_errors[file] = str(error).splitlines()[0]
             self._json[file] = len(text or ''), content
-            while len(self._json) > 1 and sum(size for size, _ in self._json.values()) > _KEPT_BYTES:
-                self._json.popitem(last=False)
+            self._json_size += len(text or '')
+            while len(self._json) > 1 and self._json_size > _KEPT_BYTES:
+                self._json_size -= self._json.popitem(last=False)[1][0]
         return self._json[file][1]
 
     def begins_with_any(self, file: PurePosixPath, *words: str) -> bool:

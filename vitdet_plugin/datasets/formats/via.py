@@ -42,9 +42,8 @@ def _entries_of(content: Any) -> dict | None:
         return None
     if isinstance(content.get('_via_img_metadata'), dict):
         return content['_via_img_metadata']
-    is_via = bool(content) and all(isinstance(each, dict) and 'filename' in each and 'regions' in each
-                                   for each in content.values())
-    return content if is_via else None
+    fitting = sum(isinstance(each, dict) and 'filename' in each and 'regions' in each for each in content.values())
+    return content if 2 * fitting > len(content) else None
 
 
 def _is_via(content: Any) -> bool:
@@ -105,8 +104,8 @@ def _json_entries(collector: Collector, file: PurePosixPath, content: dict) -> I
             listed = list(regions.values()) if isinstance(regions, dict) else regions
             if not isinstance(listed, list) or not isinstance(entry.get('filename'), str):
                 raise TypeError
-            found = [_Region(i, each['shape_attributes'], _as_dict(each.get('region_attributes')))
-                     for i, each in enumerate(listed, 1)]
+            found = [_Region(i, each.get('shape_attributes'), _as_dict(each.get('region_attributes')))
+                     for i, each in enumerate(map(_as_dict, listed), 1)]
         except (TypeError, KeyError, AttributeError):
             collector.problem(collector.tree.path(file), number, f'{key}: not an image with regions of VIA')
             continue

@@ -17,7 +17,7 @@ _TRIED_FILES = 40  # label files that are looked into
 
 def recognize_yolo(tree: FileTree) -> str | None:
     """Return the evidence for a YOLO data set, see :class:`Format`."""
-    tree, chosen = _whole_tree(tree)
+    tree, chosen = whole_tree(tree)
     if not tree.images or not (chosen or tree.with_suffix('.txt')):
         return None
     description = find_description(tree, chosen)
@@ -33,7 +33,7 @@ def recognize_yolo(tree: FileTree) -> str | None:
 
 def read_yolo(tree: FileTree) -> SourceSet:
     """Read the data set, see :class:`Format`."""
-    tree, chosen = _whole_tree(tree)
+    tree, chosen = whole_tree(tree)
     found = SourceSet('yolo')
     description = find_description(tree, chosen)
     splits = split_images(tree, description)
@@ -73,7 +73,7 @@ def read_yolo(tree: FileTree) -> SourceSet:
     return found
 
 
-def _whole_tree(tree: FileTree) -> tuple[FileTree, PurePosixPath | None]:
+def whole_tree(tree: FileTree) -> tuple[FileTree, PurePosixPath | None]:
     """Return the files of the whole data set if the user named its yaml, and the path of the yaml."""
     if tree.chosen is None or tree.chosen.suffix.lower() not in ('.yaml', '.yml'):
         return tree, None

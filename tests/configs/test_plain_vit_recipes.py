@@ -51,7 +51,8 @@ def test_small_data(name):
                for each, p in model.backbone.named_parameters() if p.requires_grad}
     assert trained == {'8', '9', '10', '11'}
     if 'dinov2' in name:
-        assert model.backbone.net.pos_embed.shape == (1, 37 * 37 + 1, 384)  # the official table, whatever the patch size
+        # the official table, whatever the patch size
+        assert model.backbone.net.pos_embed.shape == (1, 37 * 37 + 1, 384)
     rates = {name: group['lr'] for group in groups_of(cfg, model) for name in group['param_names']}
     assert rates['backbone.net.blocks.8.norm1.weight'] == pytest.approx(4e-4 * 0.7 ** 4)
     assert rates['rpn_head.rpn_conv.weight'] == 4e-4

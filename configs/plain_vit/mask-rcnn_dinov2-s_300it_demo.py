@@ -12,9 +12,10 @@ model = dict(
 
 # scale 1.0 fits the longer side of 160 pixels into image_size: 1.6 to 2.4 times the original size
 jitter = dict(_base_.jitter, image_size=image_size)
-resize = dict(_base_.resize, scale_factor=2.4)  # the largest size in training
-train_pipeline = [_base_.load_image, _base_.load_annotations, jitter, _base_.pack_train]
-test_pipeline = [_base_.load_image, resize, _base_.load_annotations, _base_.pack_test]
+load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)
+resize = dict(type='Resize', scale_factor=2.4)  # the largest size in training
+train_pipeline = [_base_.load_image, load_annotations, jitter, _base_.pack_train]
+test_pipeline = [_base_.load_image, resize, load_annotations, _base_.pack_test]
 train_dataloader = dict(batch_size=batch_size, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -51,7 +51,8 @@ def test_classifiers(tmp_path):
     head = dict(type='LinearClsHead', num_classes=2, in_channels=16)
     found = loaded(dict(type='ImageClassifier', pretrained='mae_b', backbone=vitdet(), head=head), 'mmpretrain')
     assert found.backbone.init_cfg == START
-    found = loaded(dict(type='ImageClassifier', pretrained='whole/file.pth', backbone=vitdet(), head=head), 'mmpretrain')
+    found = loaded(dict(type='ImageClassifier', pretrained='whole/file.pth', backbone=vitdet(), head=head),
+                   'mmpretrain')
     assert found.pretrained == 'whole/file.pth'  # mmpretrain loads it into the whole classifier
 
 

@@ -133,7 +133,7 @@ def use_local_files(model: nn.Module) -> None:
         init = getattr(module, 'init_cfg', None)
         for each in init if isinstance(init, (list, tuple)) else [init]:
             file = each.get('checkpoint') if isinstance(each, dict) else None
-            if isinstance(file, str) and (is_name(file) or os.path.isdir(file)):
+            if isinstance(each, dict) and isinstance(file, str) and (is_name(file) or os.path.isdir(file)):
                 each['checkpoint'] = str(local_file(file))
 
 

@@ -82,7 +82,8 @@ def load_file(path: str | Path) -> dict[str, Any]:
 
     Args:
         path: A path (relative to the current directory; ``~`` and ``$VARIABLE`` are resolved), ``file://``, a name of
-            published weights, a work directory, a URL or a name of mmengine's model zoos, see ``checkpoints.fetching.local_file``.
+            published weights, a work directory, a URL or a name of mmengine's model zoos, see
+            ``checkpoints.fetching.local_file``.
 
     Raises:
         UserError: The file is missing, damaged, of an unknown kind, or contains objects other than data.

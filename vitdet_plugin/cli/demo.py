@@ -28,8 +28,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='a config for the demo set, file or name of a shipped one (default: vitdet_demo; with '
                              f'--weights {WITH_WEIGHTS})')
     parser.add_argument('--weights', metavar='NAME|FILE',
-                        help='pre-trained weights of the backbone, in place of the small ones of the package: a name of '
-                             "'vitdet weights list', a file, a URL or a work directory; the default config reads "
+                        help='pre-trained weights of the backbone, in place of the small ones of the package: a name '
+                             "of 'vitdet weights list', a file, a URL or a work directory; the default config reads "
                              'dinov2_s14')
     parser.add_argument('--ranks', type=int, default=min(2, os.cpu_count() or 1),
                         help='processes that train together, one thread each (default: %(default)s)')

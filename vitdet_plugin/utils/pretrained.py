@@ -22,5 +22,6 @@ def pretrained_init(value: Any, model: Any = None) -> dict | None:
     if value is True and isinstance(model, str):
         value = f'timm:{model}'
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise UserError(f'pretrained={value!r}: give a name of "vitdet weights list", a file, a URL or a work directory')
+        raise UserError(f'pretrained={value!r}: give a name of "vitdet weights list", a file, a URL or a work '
+                        'directory')
     return dict(type='Pretrained', checkpoint=os.fspath(value))

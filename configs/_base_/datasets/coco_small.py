@@ -10,7 +10,7 @@ batch_size = 4
 
 # mirrored left and right only; 0.5 to 1.5 times the size that fits into image_size
 jitter = dict(type='LargeScaleJitter', image_size=image_size, scale=(0.5, 1.5), resize_backend='cv2')
-resize = dict(type='Resize', scale=(image_size, image_size), keep_ratio=True)
+resize = dict(type='Resize', scale=(image_size, image_size), keep_ratio=True, backend='pillow')
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 train_pipeline = [_base_.load_image, _base_.load_annotations, jitter, _base_.pack_train]
 test_pipeline = [_base_.load_image, resize, _base_.pack_test]

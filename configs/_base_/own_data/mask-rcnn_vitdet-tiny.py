@@ -23,6 +23,6 @@ model = dict(
     test_cfg=_base_.many_objects)
 
 # one rate for all blocks, which have learned little that is worth keeping
-optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), paramwise_cfg=dict(layer_decay_rate=1.0, backbone_lr_mult=1.0))
 param_scheduler = [dict(_base_.warm_up, end=warmup), dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup,
                                                          eta_min_ratio=0.01)]

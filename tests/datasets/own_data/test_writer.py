@@ -55,6 +55,8 @@ def test_the_config_of_every_model_is_short_loads_and_passes_the_checks(tmp_path
     assert not [row for split in ('train', 'val', 'test') for row in check_config(str(out / 'config.py'), split)
                 if row[0] not in ('read', 'note')]
     assert 'vertical' not in str(cfg.train_dataloader)
+    if name.endswith('rcnn-tiny'):  # its backbone has to learn more than a pre-trained one
+        assert cfg.optim_wrapper.paramwise_cfg.get('backbone_lr_mult', 1.0) == 1.0
 
 
 def test_objects_come_back_as_they_were(tmp_path):

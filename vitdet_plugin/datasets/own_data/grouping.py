@@ -15,6 +15,7 @@ from vitdet_plugin.datasets.set_stats import similar_groups
 from vitdet_plugin.utils.track import track
 
 _SIMILAR_BITS = 4  # of 256; copies that were compressed or resized again differ in fewer
+_MOST_COMPARED = 20_000  # images; each is compared with all others
 _LARGEST_SIMILAR = 0.1  # a larger share of similar images is a property of the set: one background, dark images
 _FEWEST_GROUPS, _LARGEST_GROUP = 8, 0.25  # names that give fewer or larger groups state something else
 _COPY = re.compile(r'(.+?)(?:_(?:jpe?g|png|bmp|tiff?|webp))?\.rf\.[0-9A-Za-z]{16,}')
@@ -86,7 +87,7 @@ def link_equal(keys: Sequence[Hashable], probes: Sequence[ImageProbe | Unreadabl
     for index, key in enumerate(keys):
         by_key[key].append(index)
     equal = equal_pixels(probes)
-    similar = similar_groups(probes, _SIMILAR_BITS)
+    similar = similar_groups(probes, _SIMILAR_BITS) if len(keys) <= _MOST_COMPARED else []
     most = max(_LARGEST_SIMILAR * len(keys), 4)
     used = [members for members in similar if len(members) <= most]
     for members in [*by_key.values(), *equal, *used]:

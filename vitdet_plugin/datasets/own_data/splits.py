@@ -115,13 +115,13 @@ def _fill_train(splits: Splits, images: list[SourceImage], indexes: list[int], c
     evaluated = {id(image): name for name in ('val', 'test') for image in getattr(splits, name)}
     left_out = 0
     for index in indexes:
-        twin = next((images[other] for other in copies.get(index, ()) if id(images[other]) in evaluated), None)
-        if twin is None:
+        copy = next((images[other] for other in copies.get(index, ()) if id(images[other]) in evaluated), None)
+        if copy is None:
             splits.train.append(images[index])
             continue
         left_out += 1
-        splits.problems.append(Problem(images[index].path, None, f'the same pixels as {twin.path} of the '
-                                       f'{evaluated[id(twin)]} split; {_contents(images[index])} left out of training'))
+        splits.problems.append(Problem(images[index].path, None, f'the same pixels as {copy.path} of the '
+                                       f'{evaluated[id(copy)]} split; {_contents(images[index])} left out of training'))
     if left_out:
         splits.notes.append(f'{left_out} training images have the same pixels as an image for evaluation: left out')
     if not splits.train:

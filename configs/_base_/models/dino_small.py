@@ -1,4 +1,7 @@
-"""Backbones for small data sets: ``backbone=_base_.dinov2_s`` or ``backbone=dict(_base_.dinov2_s, …)`` in a config."""
+"""Backbones for small data sets: ``backbone=_base_.dinov2_s`` or ``backbone=dict(_base_.dinov2_s, …)`` in a config.
+
+Without stochastic depth: in a short training, blocks that are dropped at random hinder the new layers from learning.
+"""
 
 frozen_blocks = 8  # of 12, with the embeddings; -1 trains all
 
@@ -9,12 +12,10 @@ dinov2_s = dict(
     patch_size=16,  # the kernel of 14 x 14 is resampled
     window_size=14,  # tokens
     frozen_stages=frozen_blocks,
-    drop_path_rate=0.1,
     init_cfg=dict(type='Pretrained', checkpoint='dinov2_s14'))
 dinov3_s = dict(
     type='TimmViTDet',
     model='vit_small_patch16_dinov3_qkvb',
     window_size=14,
     frozen_stages=frozen_blocks,
-    drop_path_rate=0.1,
     init_cfg=dict(type='Pretrained', checkpoint='dinov3_s16'))  # published under an agreement, see vitdet weights list

@@ -1,26 +1,26 @@
-"""DINOv2's ViT-S in a Faster R-CNN (boxes only) on blood cells (BCCD).
+"""DINOv2's ViT-S in a Faster R-CNN (boxes only) on blood cells (BCCD), for a CPU or one GPU."""
 
-The data are https://github.com/Shenggan/BCCD_Dataset, as JSON by vitdet convert (configs/yolov5/README.md). Searched
-for in $BCCD_ROOT, else in $VITDET_DATA/bccd (default data/bccd).
-"""
+_base_ = ['../_base_/models/faster-rcnn_dinov2-s.py', '../_base_/datasets/coco_small.py',
+          '../_base_/datasets/bccd.py', '../_base_/schedules/small_data.py']
 
-import os
+image_size, batch, max_iters = 448, 4, 240
+data_root, train_file, val_file = _base_.bccd_root, _base_.bccd_train, _base_.bccd_val
+metainfo = dict(classes=_base_.bccd_classes)
 
-_base_ = 'mask-rcnn_dinov2-s_lsj-240it_fruits-nuts.py'
+model = dict(roi_head=dict(bbox_head=dict(num_classes=len(metainfo['classes']))))
 
-data_root = os.environ.get('BCCD_ROOT', '{{$VITDET_DATA:data}}/bccd') + '/'
-train_file, val_file = 'annotations/trainval.json', 'annotations/test.json'
-metainfo = dict(classes=('Platelets', 'RBC', 'WBC'))
-
-model = dict(
-    type='FasterRCNN',
-    roi_head=dict(mask_roi_extractor=None, mask_head=None, bbox_head=dict(num_classes=len(metainfo['classes']))))
-
-load_boxes = dict(type='LoadAnnotations', with_bbox=True)
-train_pipeline = [_base_.load_image, load_boxes, _base_.jitter, _base_.pack_train]
-common = dict(data_root=data_root, data_prefix=dict(img='images/'), metainfo=metainfo)
-train_dataloader = dict(dataset=dict(ann_file=train_file, pipeline=train_pipeline, **common))
-val_dataloader = dict(dataset=dict(ann_file=val_file, **common))
+jitter = dict(_base_.jitter, image_size=image_size)
+resize = dict(_base_.resize, scale=(image_size, image_size))
+train_pipeline = [_base_.load_image, _base_.load_boxes, jitter, _base_.pack_train]
+test_pipeline = [_base_.load_image, resize, _base_.pack_test]
+common = dict(data_root=data_root, metainfo=metainfo)  # images in images/
+train_dataloader = dict(batch_size=batch, dataset=dict(ann_file=train_file, pipeline=train_pipeline, **common))
+val_dataloader = dict(dataset=dict(ann_file=val_file, pipeline=test_pipeline, **common))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + val_file, metric='bbox')
 test_evaluator = val_evaluator
+
+auto_scale_lr = dict(base_batch_size=batch)
+param_scheduler = [_base_.warm_up, dict(_base_.cosine, end=max_iters)]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 3)
+default_hooks = dict(checkpoint=dict(interval=max_iters // 3))

@@ -5,13 +5,10 @@ https://github.com/Shenggan/BCCD_Dataset. The JSON files are made by vitdet conv
 README.md in this folder). Searched for in $BCCD_ROOT, else in $VITDET_DATA/bccd (default data/bccd).
 """
 
-import os
+_base_ = ['yolov5_convnext-mini_pafpn_demo.py', '../_base_/datasets/bccd.py']
 
-_base_ = 'yolov5_convnext-mini_pafpn_demo.py'
-
-data_root = os.environ.get('BCCD_ROOT', '{{$VITDET_DATA:data}}/bccd') + '/'
-train_file, val_file = 'annotations/trainval.json', 'annotations/test.json'
-metainfo = dict(classes=('Platelets', 'RBC', 'WBC'))
+data_root, train_file, val_file = _base_.bccd_root, _base_.bccd_train, _base_.bccd_val
+metainfo = dict(classes=_base_.bccd_classes)
 img_size = 320  # half of the images' size of 640 x 480
 batch, max_iters = 8, 800  # 800 it x 8 images, all ranks together: 22 times the 292 images
 

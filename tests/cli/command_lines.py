@@ -28,7 +28,7 @@ LINES = {
     'export': ['{config} {weights} --out {out}.onnx'],
     'flops': ['{config} --repeats 0 --no-trace --json {out}'],
     'goldens': ['{cases}'],
-    'init': [],  # not available yet
+    'init': ['{folder} --out {out}', '{coco} --out {out} --model tiny'],
     'mean-std': ['{classes} --out {out}', '{images} --ann {coco} --out {out}'],
     'predict': ['{config} {weights} {images} --out {out}'],
     'report': ['{config} {weights} --out {out}'],

@@ -90,12 +90,6 @@ def test_an_unknown_command_suggests_similar_ones(capsys):
     assert capsys.readouterr().err.startswith("error: unknown command 'trian' (did you mean train?)")
 
 
-def test_init_is_not_available_yet(capsys):
-    assert main(['init', 'data']) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith('error: vitdet init is not available yet')
-
-
 def test_the_first_word_of_convert_selects_dataset_conversion(capsys):
     for words in (['convert', 'voc-to-coco', '--help'], ['demo', 'make-set', '--help']):
         with pytest.raises(SystemExit):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.configs.loading import built, groups_of, load
+from tests.configs.loading import CONFIGS, built, groups_of, load
+from vitdet_plugin.config.loading import load_config
 
 FOUR, EIGHT = (5, 11, 17, 23), tuple(range(2, 24, 3))
 # image size, window, global blocks, drop path, rate, decay, images per step, iterations, warm-up
@@ -17,6 +18,8 @@ EVA02 = {
     'l_lsj-40k-1536_lvis': (1536, 32, EIGHT, 0.4, 1e-4, 0.8, 128, 40_000, 1000),
     'l_lsj-70k-1536-o365_lvis': (1536, 16, EIGHT, 0.3, 4e-5, 0.8, 64, 70_000, 400),
 }
+SMALL_DATA = ['mask-rcnn_dinov2-s_lsj-240it_fruits-nuts', 'faster-rcnn_dinov2-s_lsj-240it_bccd',
+              'mask-rcnn_dinov3-s_lsj-240it_fruits-nuts', 'cascade-mask-rcnn_dinov2-s_lsj-360it_coco-mini']
 
 
 @pytest.mark.parametrize('name', EVA02)
@@ -55,11 +58,37 @@ def test_recipe_of_eva02(name):
         assert test.nms.type == 'nms' and 'maskness_thr' not in test
 
 
-@pytest.mark.parametrize('name', ['mask-rcnn_dinov2-s_lsj-240it_fruits-nuts', 'faster-rcnn_dinov2-s_lsj-240it_bccd'])
+@pytest.mark.parametrize('name', SMALL_DATA)
 def test_small_data(name):
-    model = built(f'plain_vit/{name}')
-    assert model.roi_head.with_mask == name.startswith('mask')
+    cfg, model = load(f'plain_vit/{name}'), built(f'plain_vit/{name}')
+    assert model.roi_head.with_mask == ('mask' in name)
     trained = {each.removeprefix('net.blocks.').split('.')[0]
                for each, p in model.backbone.named_parameters() if p.requires_grad}
     assert trained == {'8', '9', '10', '11'}
-    assert model.backbone.net.pos_embed.shape == (1, 37 * 37 + 1, 384)  # the official table, whatever the patch size
+    if 'dinov2' in name:
+        # the official table, whatever the patch size
+        assert model.backbone.net.pos_embed.shape == (1, 37 * 37 + 1, 384)
+    rates = {name: group['lr'] for group in groups_of(cfg, model) for name in group['param_names']}
+    assert rates['backbone.net.blocks.8.norm1.weight'] == pytest.approx(5e-5 * 0.7 ** 4)
+    assert rates['rpn_head.rpn_conv.weight'] == 1e-3
+    jitter, = (step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'LargeScaleJitter')
+    resize, = (step for step in cfg.test_dataloader.dataset.pipeline if step.type == 'Resize')
+    assert (jitter.image_size, *resize.scale) == (cfg.image_size,) * 3
+    assert 'RandomFlip' not in str(cfg.train_dataloader)  # the jitter mirrors left and right
+
+
+@pytest.mark.parametrize(('names', 'expected'), [
+    ([], 'trainval'), (['trainval', 'test'], 'trainval'), (['instances_train', 'instances_val'], 'instances_train'),
+    (['trainval', 'test', 'instances_train', 'instances_val'], 'trainval')])
+@pytest.mark.parametrize('config', ['plain_vit/faster-rcnn_dinov2-s_lsj-240it_bccd',
+                                    'yolov5/yolov5_convnext-mini_pafpn_bccd'])
+def test_files_of_bccd(tmp_path, monkeypatch, config, names, expected):
+    (tmp_path / 'annotations').mkdir()
+    for name in names:
+        (tmp_path / f'annotations/{name}.json').touch()
+    monkeypatch.setenv('BCCD_ROOT', str(tmp_path))
+    cfg = load_config(str(CONFIGS / f'{config}.py'))
+    dataset = cfg.train_dataloader.dataset
+    assert dataset.get('dataset', dataset).ann_file == f'annotations/{expected}.json'
+    val_file = {'trainval': 'test', 'instances_train': 'instances_val'}[expected]
+    assert cfg.val_evaluator.ann_file == f'{tmp_path}/annotations/{val_file}.json'

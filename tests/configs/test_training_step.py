@@ -18,7 +18,12 @@ def shrunk(name: str, data_root, ann_file: str):
     init_default_scope(cfg.default_scope)
     model, width, classes = cfg.model, 16, len(CLASSES)
     model.data_preprocessor.pad_size_divisor = 64
-    model.backbone.update(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=64, window_size=2, init_cfg=None)
+    arch = dict(embed_dim=32, depth=4, num_heads=2)
+    if model.backbone.type == 'TimmViTDet':
+        model.backbone.update(model=dict(arch, family='VisionTransformer'), frozen_stages=2)
+    else:
+        model.backbone.arch = arch
+    model.backbone.update(img_size=64, window_size=2, init_cfg=None)
     model.neck.update(in_channels=32, out_channels=width)
     model.rpn_head.update(in_channels=width, feat_channels=width)
     heads = model.roi_head.bbox_head
@@ -74,6 +79,9 @@ def without_masks(content: dict) -> None:
     ('vitdet/mask-rcnn_vitdet-b_lsj-100e-1xb2-cp_coco.py', unchanged, {'loss_mask'}, True),
     ('vitdet/mask-rcnn_vitdet-b_lsj-100e_lvis.py', as_lvis, {'loss_cls', 'loss_mask'}, True),
     ('vitdet/cascade-mask-rcnn_vitdet-b_lsj-100e_lvis.py', as_lvis, {'s0.loss_cls', 's2.loss_bbox', 'loss_mask'}, True),
+    ('plain_vit/faster-rcnn_dinov2-s_lsj-240it_bccd.py', without_masks, {'loss_cls', 'loss_bbox'}, False),
+    ('plain_vit/mask-rcnn_dinov2-s_lsj-240it_fruits-nuts.py', unchanged, {'loss_cls', 'loss_mask'}, True),
+    ('plain_vit/cascade-mask-rcnn_dinov2-s_lsj-360it_coco-mini.py', unchanged, {'s0.loss_cls', 'loss_mask'}, True),
 ])
 def test_one_step(tmp_path, name, change, losses, has_masks):
     write_tiny_set(tmp_path / 'set', images=4)

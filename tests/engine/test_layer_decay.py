@@ -72,6 +72,18 @@ def test_learning_rates_and_weight_decay_of_parameters(rule, column):
         assert groups[name]['weight_decay'] == (DECAY if expected[column] else 0.0), name
 
 
+@pytest.mark.parametrize('rate', [RATE, 1.0])
+def test_a_factor_for_the_backbone(rate):
+    whole = by_name(parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=rate, rule='plain'))
+    found = parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=rate, rule='plain', backbone_lr_mult=0.1)
+    assert [group['lr'] for group in found] == sorted(group['lr'] for group in found)
+    for name, group in by_name(found).items():
+        factor = 0.1 if name.startswith('backbone.') else 1.0
+        assert group['lr'] == pytest.approx(factor * whole[name]['lr'])
+    built = wrapper(detector(), dict(layer_decay_rate=rate, backbone_lr_mult=0.1))
+    assert min(group['lr'] for group in built.optimizer.param_groups) == pytest.approx(found[0]['lr'])
+
+
 def test_rule_none_decays_everything():
     groups = parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=RATE, rule='none')
     assert {group['weight_decay'] for group in groups} == {DECAY}

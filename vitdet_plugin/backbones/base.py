@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.compat.inductor_layouts import install_for_compilation
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.pretrained import pretrained_init
 from vitdet_plugin.utils.registering import import_registering_modules
 
 
@@ -25,7 +26,8 @@ class Backbone(BaseModule):
     freeze (:meth:`stages_to_freeze`) and the initialization (:meth:`reset_parameters`).
 
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` accepts checkpoints of this project and official ones, and
-    ``prefix``, ``key`` and the other arguments of ``checkpoints.official.OfficialCheckpoint``.
+    ``prefix``, ``key`` and the other arguments of ``checkpoints.official.OfficialCheckpoint``. ``pretrained='NAME'`` is
+    short for it: a name of ``vitdet weights list``, a file, a URL or a work directory.
     """
 
     in_channels: int  # channels of the images
@@ -36,6 +38,25 @@ class Backbone(BaseModule):
     frozen_stages: int = -1
     # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
     optional_weights: tuple[str, ...] = ()
+
+    def __init__(self, init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None,
+                 model: Any = None) -> None:
+        """Initialize the base class.
+
+        Args:
+            init_cfg: See mmengine's ``BaseModule``.
+            pretrained: See :func:`vitdet_plugin.utils.pretrained.pretrained_init`; None: as ``init_cfg`` says.
+            model: Name of the model of timm that the backbone is.
+
+        Raises:
+            UserError: ``pretrained`` is not valid, or ``init_cfg`` is given as well.
+        """
+        if pretrained is not None:
+            if init_cfg is not None:
+                raise UserError(f'pretrained={pretrained!r} and init_cfg both say what the backbone starts from; give '
+                                'one of them')
+            init_cfg = pretrained_init(pretrained, model)
+        super().__init__(init_cfg)
 
     @property
     def stem_weight(self) -> str:

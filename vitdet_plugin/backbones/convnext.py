@@ -66,8 +66,8 @@ class ConvNeXtBackbone(Backbone):
     def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
                  out_norms: bool = True, layer_scale_init_value: float | None = None, norm_eps: float = 1e-6,
                  drop_path_rate: float = 0.0, frozen_stages: int = -1, with_cp: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+                 init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
+        super().__init__(init_cfg, pretrained)
         depths, dims, use_grn = _sizes(arch)
         out_indices = tuple(out_indices)
         if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(4))):

@@ -168,8 +168,9 @@ class InternImage(Backbone):
                  dw_kernel_size: int | None = None, level2_post_norm_block_ids: Sequence[int] | None = None,
                  mlp_ratio: float = 4.0, drop_rate: float = 0.0, drop_path_rate: float = 0.0,
                  drop_path_type: str = 'linear', norm_layer: str = 'LN', act_layer: str = 'GELU',
-                 frozen_stages: int = -1, with_cp: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+                 frozen_stages: int = -1, with_cp: bool = False, init_cfg: dict | list[dict] | None = None,
+                 pretrained: str | bool | None = None) -> None:
+        super().__init__(init_cfg, pretrained)
         sizes, variant = _read_arch(arch, dict(
             layer_scale=layer_scale, offset_scale=offset_scale, post_norm=post_norm, res_post_norm=res_post_norm,
             center_feature_scale=center_feature_scale, remove_center=remove_center, dw_kernel_size=dw_kernel_size,

@@ -97,8 +97,9 @@ class TimmViTDet(Backbone):
                  rope_in_windows: str = 'global', positions: str = 'auto', drop_path_rate: float = 0.0,
                  out_indices: Sequence[int] = (-1,), out_type: str = 'featmap', final_norm: bool | None = None,
                  frozen_stages: int = -1, lora: dict | None = None, feature_cache: str | None = None,
-                 with_cp: bool = False, init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+                 with_cp: bool = False, init_cfg: dict | list[dict] | None = None,
+                 pretrained: str | bool | None = None) -> None:
+        super().__init__(init_cfg, pretrained, model)
         for name, value, choices in (('prefix_tokens', prefix_tokens, ('keep', 'drop')),
                                      ('rope_in_windows', rope_in_windows, ('global', 'restart')),
                                      ('positions', positions, POSITIONS), ('out_type', out_type, OUTPUTS)):

@@ -125,8 +125,8 @@ class VisionLSTM(Backbone):
                  mlstm: str = 'auto', drop_path_rate: float = 0.0, drop_path_decay: bool = False,
                  out_indices: Sequence[int] | None = None, pooling: str | None = None, legacy_norm: bool = False,
                  mask_padding: bool = False, frozen_stages: int = -1, with_cp: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+                 init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
+        super().__init__(init_cfg, pretrained)
         dim, depth = _sizes(arch)
         stride, img_size = stride or patch_size, (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         out_indices = tuple(out_indices) if out_indices is not None else (depth - 1,)

@@ -92,8 +92,8 @@ class ViTDet(Backbone):
                  qkv_bias: bool = True, drop_path_rate: float = 0.1, norm_eps: float = 1e-6, use_abs_pos: bool = True,
                  use_rel_pos: bool = True, pretrain_img_size: int = 224, pretrain_use_cls_token: bool = True,
                  attention: str = 'auto', frozen_stages: int = -1, with_cp: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+                 init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
+        super().__init__(init_cfg, pretrained)
         sizes = _sizes(arch)
         dim, depth, num_heads = sizes['embed_dim'], sizes['depth'], sizes['num_heads']
         if propagation not in PROPAGATIONS:

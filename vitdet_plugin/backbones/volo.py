@@ -143,8 +143,8 @@ class VOLO(Backbone):
                  outlook_attention: Sequence[bool] = (True, False, False, False), outlook: dict | None = None,
                  qkv_bias: bool = False, qk_scale: float | None = None, drop_path_rate: float = 0.0,
                  mix_token: bool = False, norm_eval: bool = False, frozen_stages: int = -1, with_cp: bool = False,
-                 init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(init_cfg)
+                 init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
+        super().__init__(init_cfg, pretrained)
         sizes = _sizes(arch)
         layers, dims = sizes['layers'], sizes['embed_dims']
         _check(layers, out_indices, extra_level, frozen_stages, patch_size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from vitdet_plugin.checkpoints.published import PublishedWeights, find_published, is_name
+from vitdet_plugin.checkpoints.work_dirs import choose_checkpoint
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_remote, local_path
 from vitdet_plugin.errors import UserError
@@ -29,13 +30,14 @@ def local_file(name: str | os.PathLike) -> Path:
 
     Args:
         name: A path, which takes precedence; a name of ``checkpoints.published``; or a URL, see
-            ``compat.remote_files.fetch_checkpoint``. A path need not exist.
+            ``compat.remote_files.fetch_checkpoint``. A path need not exist. A work directory stands for its best or
+            else newest checkpoint.
 
     Raises:
         UserError: The download fails.
     """
     entry = find_published(name)
-    return fetch_checkpoint(name) if entry is None else fetch(entry)
+    return choose_checkpoint(fetch_checkpoint(name)) if entry is None else fetch(entry)
 
 
 def present_file(name: str | os.PathLike) -> Path | None:
@@ -49,7 +51,7 @@ def present_file(name: str | os.PathLike) -> Path | None:
         return find_cached(entry)
     if is_remote(name):
         return None
-    path = local_path(name)
+    path = choose_checkpoint(local_path(name))
     return path if path.is_file() else None
 
 
@@ -84,7 +86,7 @@ def fetch(entry: PublishedWeights) -> Path:
     if entry.gated:
         raise UserError(f'{entry.name} is published under an agreement and cannot be downloaded here; request '
                         f'{entry.file_name} on {entry.url} and put it at {target}')
-    url = _download_url(entry)
+    url = download_url(entry)
     try:
         path = download_file(url, target, digest=entry.digest, size=entry.size, check=describe_wrong_file)
         if entry.digest is None and not _record(path).is_file():
@@ -120,7 +122,9 @@ def verify(entry: PublishedWeights) -> tuple[bool, str]:
 
 
 def use_local_files(model: nn.Module) -> None:
-    """Replace names of published weights by local files in ``init_cfg`` of all modules, for mmengine's own loading.
+    """Replace names of published weights and work directories by local files in ``init_cfg`` of all modules.
+
+    This is for mmengine's own loading.
 
     Raises:
         UserError: See :func:`local_file`.
@@ -128,15 +132,17 @@ def use_local_files(model: nn.Module) -> None:
     for module in model.modules():
         init = getattr(module, 'init_cfg', None)
         for each in init if isinstance(init, (list, tuple)) else [init]:
-            if isinstance(each, dict) and isinstance(each.get('checkpoint'), str) and is_name(each['checkpoint']):
-                each['checkpoint'] = str(local_file(each['checkpoint']))
+            file = each.get('checkpoint') if isinstance(each, dict) else None
+            if isinstance(each, dict) and isinstance(file, str) and (is_name(file) or os.path.isdir(file)):
+                each['checkpoint'] = str(local_file(file))
 
 
 def _record(path: Path) -> Path:
     return path.with_name(path.name + _RECORD)
 
 
-def _download_url(entry: PublishedWeights) -> str:
+def download_url(entry: PublishedWeights) -> str:
+    """Return the URL of published weights, that of the mirror if ``VITDET_MIRROR`` is one."""
     mirror = os.environ.get('VITDET_MIRROR', '')
     if '://' in mirror:
         return f'{mirror.rstrip("/")}/{urllib.parse.quote(entry.file_name)}'

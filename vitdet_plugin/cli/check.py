@@ -46,7 +46,7 @@ def check_command(args: argparse.Namespace) -> int:
     if args.json:
         check_output_path('--json', args.json, is_folder=False)
     findings = _check(args)
-    _report(findings, args.examples)
+    print_findings(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')
         Path(args.json).write_text(json.dumps([dict(zip(keys, each)) for each in findings], indent=1))
@@ -65,7 +65,8 @@ def _check(args: argparse.Namespace) -> list[tuple[str, str, str]]:
     return whole_set.check_coco_set(args.path, folder, args.jobs)
 
 
-def _report(findings: list[tuple[str, str, str]], examples: int) -> None:
+def print_findings(findings: list[tuple[str, str, str]], examples: int) -> None:
+    """Print the findings of each kind in one line with up to ``examples`` of their places, 0 for all."""
     groups = defaultdict(list)
     for level, kind, where in findings:
         if level in ('read', 'skipped'):

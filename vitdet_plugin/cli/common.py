@@ -11,12 +11,14 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
 from vitdet_plugin.utils.output import is_first_rank
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+OWN_RUN = 'run'  # work directory within a folder of ``vitdet init``
 _WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be names of published weights
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {
@@ -52,14 +54,40 @@ def add_common_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """Add the positional config."""
-    parser.add_argument('config', help='config file, name of a shipped config (vitdet_demo), or PACKAGE::CONFIG '
-                                       '(mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py)')
+    parser.add_argument('config', help='config file, folder of vitdet init, name of a shipped config (vitdet_demo), or '
+                                       'PACKAGE::CONFIG (mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py)')
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add config and checkpoint, for commands that run a trained model."""
+def add_model_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Add config and checkpoint, for commands that run a trained model.
+
+    Args:
+        parser: Parser of the command.
+        optional: Whether a folder of ``vitdet init`` or ``vitdet train`` can stand for both. The command must have no
+            positional arguments after these.
+    """
     add_config_argument(parser)
-    parser.add_argument('checkpoint', help='checkpoint file, work directory, or name of "vitdet weights list"')
+    words = dict(nargs='?') if optional else {}
+    parser.add_argument('checkpoint', help='checkpoint file, work directory, or name of "vitdet weights list"'
+                        + ('; not needed after a folder of vitdet init or of a training run' if optional else ''),
+                        **words)  # type: ignore[arg-type]
+
+
+def run_folder(folder: str | Path) -> Path:
+    """Return the work directory with checkpoints for a folder of ``vitdet init`` or of a training run.
+
+    Raises:
+        UserError: It is not a folder, or there are no checkpoints.
+    """
+    from vitdet_plugin.errors import UserError
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f'{folder} is a config; give a checkpoint after it, or a folder of "vitdet init" or "vitdet '
+                        'train" in place of both')
+    for each in (path, path / OWN_RUN):
+        if any(each.glob('*.pth')) or (each / 'last_checkpoint').is_file():
+            return each
+    raise UserError(f'{folder} has no checkpoint yet; train first: vitdet train {folder}')
 
 
 def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
@@ -103,6 +131,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
 def check_inputs(args: argparse.Namespace) -> None:
     """Check that the config and the input files exist and ``--cfg-options`` can be read, before any slow import.
 
+    A missing optional checkpoint is replaced by the work directory of the folder that the config names.
+
     Raises:
         UserError: Names the first file that does not exist, or the word that is not KEY=VALUE.
     """
@@ -120,6 +150,8 @@ def check_inputs(args: argparse.Namespace) -> None:
                 continue
             hint = explain_unknown(path) if name in _WEIGHTS else ''
             raise UserError(f'{path} does not exist; {advice}{hint}')
+    if getattr(args, 'checkpoint', '') is None:
+        args.checkpoint = str(run_folder(args.config))
     options = split_options(getattr(args, 'cfg_options', None) or ())
     if options and getattr(args, 'config', None) and '::' not in args.config:
         from vitdet_plugin.config.overrides import check_option_keys

@@ -15,6 +15,7 @@ from vitdet_plugin.cli.common import parse, run
 
 DATA = Path('data/demo')
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
+WITH_WEIGHTS = 'mask-rcnn_dinov2-s_300it_demo'  # the default config with --weights
 PARTS = {'make-set': make_demo_set, 'pretrain': pretrain_demo}
 
 
@@ -23,8 +24,13 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         prog=prog, description='Create a small data set, train a model on it, evaluate it and draw the results: '
                                'data/demo and work_dirs/ in the current folder (about 9 minutes on 2 cores).',
         epilog='parts of the demo: vitdet demo make-set --help, vitdet demo pretrain --help')
-    parser.add_argument('config', nargs='?', default='vitdet_demo',
-                        help='a config for the demo set, file or name of a shipped one (default: %(default)s)')
+    parser.add_argument('config', nargs='?',
+                        help='a config for the demo set, file or name of a shipped one (default: vitdet_demo; with '
+                             f'--weights {WITH_WEIGHTS})')
+    parser.add_argument('--weights', metavar='NAME|FILE',
+                        help='pre-trained weights of the backbone, in place of the small ones of the package: a name '
+                             "of 'vitdet weights list', a file, a URL or a work directory; the default config reads "
+                             'dinov2_s14')
     parser.add_argument('--ranks', type=int, default=min(2, os.cpu_count() or 1),
                         help='processes that train together, one thread each (default: %(default)s)')
     parser.add_argument('--out', type=Path, default=Path(), metavar='DIR',
@@ -44,12 +50,16 @@ def demo_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.config.names import find_config
     from vitdet_plugin.utils.paths import check_output_path
     check_output_path('--out', args.out, is_folder=True)
-    config = os.path.abspath(find_config(args.config))
+    config = os.path.abspath(find_config(args.config or (WITH_WEIGHTS if args.weights else 'vitdet_demo')))
     if args.data_only:
         args.out.mkdir(parents=True, exist_ok=True)
         write_set(args.out)
     else:
-        train_and_test(config, args.ranks, args.out)
+        weights = None
+        if args.weights:
+            from vitdet_plugin.checkpoints.fetching import local_file
+            weights = local_file(args.weights).absolute()  # the commands run in another folder
+        train_and_test(config, args.ranks, args.out, weights)
 
 
 def write_set(out: Path) -> None:
@@ -60,8 +70,14 @@ def write_set(out: Path) -> None:
         vitdet('demo', 'make-set', '--out', out / DATA, cwd=Path())
 
 
-def train_and_test(config: str, ranks: int, out: Path) -> None:
+def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = None) -> None:
     """Run the demo in the folder ``out``; the config reads ``data/demo`` in it.
+
+    Args:
+        config: Config file for the demo set.
+        ranks: Number of processes that train.
+        out: Folder for the data set and the results.
+        weights: File from which the backbone starts; None: as the config says.
 
     Raises:
         UserError: The batch size of the config cannot be divided by the number of ranks.
@@ -82,6 +98,8 @@ def train_and_test(config: str, ranks: int, out: Path) -> None:
     os.environ['OMP_NUM_THREADS'] = '1'
     options = ['--no-validate', '--work-dir', work,  # the evaluation follows
                '--cfg-options', f'train_dataloader.batch_size={batch // ranks}']
+    if weights is not None:
+        options = ['--weights', weights, *options]
     if has_bf16_units():
         options = ['--amp', 'bf16', *options]
     written = time.monotonic()

@@ -10,7 +10,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description='Write a classifier or a detector as an ONNX file that includes the normalization, and '
                                'compare ONNX Runtime with PyTorch.')
-    add_model_arguments(parser)
+    add_model_arguments(parser, optional=True)
     parser.add_argument('--out', required=True, metavar='FILE.onnx', help='file to write')
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
                         help="input size in pixels (default: the output size of the config's test pipeline)")

@@ -1,16 +1,145 @@
-"""``vitdet init``: reserved for a command that creates a config for a data set."""
+"""``vitdet init DATA``: recognize a data set, convert it, and write a config to train on it."""
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
+
+DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a config.
+
+The data set is not changed: annotation files and config are written to a new folder, and images stay where they are.
+Every decision is printed with its reason; the options below replace them."""
+_SHOWN = 5  # problems in the output; the file has all
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=prog, description='Create a config for your data. Not available yet.')
+    parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION, epilog=_models(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('data', metavar='DATA', help='folder of a data set, or its annotation file')
+    parser.add_argument('--out', metavar='DIR', help='new folder for the results (default: runs/NAME OF THE DATA)')
+    parser.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
+    parser.add_argument('--task', choices=TASKS, help='boxes, masks, or classes of images (default: what there is)')
+    parser.add_argument('--model', metavar='NAME', help='starting point, see below (default: by task and weights)')
+    parser.add_argument('--weights', metavar='NAME', help='start the backbone from these weights: a file, or a name of '
+                                                          '"vitdet weights list"')
+    parser.add_argument('--val-fraction', type=float, metavar='F',
+                        help='share of the images for validation (default: the splits of the data set, otherwise 0.2)')
+    parser.add_argument('--group-pattern', metavar='REGEX',
+                        help='images whose names have the same match stay in one split: "(plant\\d+)_"')
+    parser.add_argument('--image-size', type=int, metavar='N', help='longer side of the images in pixels')
+    parser.add_argument('--tile', type=int, metavar='N', help='cut images into tiles of this side, for small objects')
+    parser.add_argument('--batch', type=int, metavar='N', help='images in a step')
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument('--iters', type=int, metavar='N', help='length of the training in steps')
+    length.add_argument('--epochs', type=int, metavar='N', help='length of the training in passes over the images')
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of splits and training (default: 0)')
+    parser.add_argument('--dry-run', action='store_true', help='print the decisions and write nothing')
+    return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    build_parser(prog).parse_known_args(argv)
-    print('error: vitdet init is not available yet; start from a shipped config: _base_ = '
-          "'vitdet_plugin::vitdet_100e.py'", file=sys.stderr)
-    return 2
+    return run(parse(build_parser(prog), argv), init_command)
+
+
+def init_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.datasets.formats import recognize
+    from vitdet_plugin.datasets.formats.base import LastResort
+    from vitdet_plugin.datasets.formats.tree import FileTree
+    from vitdet_plugin.datasets.own_data.machine import find_machine
+    from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
+    from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.paths import check_output_path
+    data = Path(args.data).expanduser()
+    if not data.exists():
+        raise UserError(f'{args.data} does not exist; give the folder of a data set or its annotation file')
+    _check_numbers(args)
+    out = Path(args.out).expanduser() if args.out else default_out(data, Path.cwd())
+    check_output_path('--out', out, is_folder=True)
+    if not args.dry_run:
+        check_out(out, data, '--out' if args.out else 'the folder for the results,')
+    tree = FileTree(data)
+    found, evidence = recognize(tree, args.format)
+    if data.is_file() and isinstance(evidence, LastResort):
+        fault = ''.join(f' ({error})' for error in tree.json_errors.values())
+        raise UserError(f'{data} is not an annotation file of a known format{fault}; give the folder of the data set '
+                        f'to read it as {found.name}')
+    print(f'{"format":<10} {found.name}: {evidence}', flush=True)
+    source = found.read(tree)
+    names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}
+    plan = make_plan(source, Choices(**names), find_machine())
+    print(plan)
+    for note in source.notes:
+        print(f'note: {note}')
+    problems = [*source.problems, *plan.splits.problems]
+    if args.dry_run:
+        _print_problems(problems, None)
+        print(f'nothing was written (--dry-run); the folder would be {out}')
+        return
+    sizes = ', '.join(f'{len(images)} {name}' for name, images in plan.splits.items())
+    written = write_plan(plan, out, f'Written by vitdet init for {data.absolute()} ({found.name}): {sizes} images, '
+                                    f'{len(plan.classes)} classes.')
+    print(f'\n{out}: {", ".join(written)}')
+    _print_problems(problems, out)
+    _check(out, plan)
+    _print_next(out, plan)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    from vitdet_plugin.errors import UserError
+    for name in ('image_size', 'tile', 'batch', 'iters', 'epochs'):
+        value = getattr(args, name)
+        least = 32 if name in ('image_size', 'tile') else 1
+        if value is not None and value < least:
+            raise UserError(f'--{name.replace("_", "-")} {value}: give a number of at least {least}')
+    if args.val_fraction is not None and not 0 < args.val_fraction < 1:
+        raise UserError(f'--val-fraction {args.val_fraction:g}: give a share above 0 and below 1')
+
+
+def _print_problems(problems: Sequence[Any], out: Path | None) -> None:
+    if not problems:
+        return
+    where = f', listed in {out / "problems.txt"}' if out else ''
+    print(f'{len(problems)} object{"s or files" if len(problems) > 1 else " or file"} could not be converted{where}:')
+    for each in problems[:_SHOWN]:
+        print(f'  {each}')
+    if len(problems) > _SHOWN:
+        print(f'  … and {len(problems) - _SHOWN} more')
+
+
+def _check(out: Path, plan: Any) -> None:
+    from vitdet_plugin.cli.check import print_findings
+    from vitdet_plugin.datasets.checks.whole_set import check_config
+    print('\nchecks')
+    rows = [row for split, _ in plan.splits.items()
+            for row in check_config(str(out / 'config.py'), split, os.cpu_count() or 1)]
+    if plan.task == 'detect':
+        rows = [row for row in rows if 'without a mask' not in row[1]]
+    print_findings(rows, 3)
+
+
+def _print_next(out: Path, plan: Any) -> None:
+    out = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
+    shown = shlex.quote(str(out))
+    commands = [(f'vitdet browse {shown} --out {shlex.quote(str(out / "samples"))}', 'look at augmented images'),
+                (f'vitdet train {shown}', 'train; Ctrl-C keeps what is learned, --resume continues'),
+                (f'vitdet report {shown}', 'what the best checkpoint gets right and wrong'),
+                (f'vitdet predict {shlex.quote(str(out / "run"))} IMAGES' + f' --tile {plan.tile}' * bool(plan.tile),
+                 'use it')]
+    width = max(len(command) for command, _ in commands)
+    print('\nnext')
+    for command, what in commands:
+        print(f'  {command:<{width}}  # {what}')
+    sys.stdout.flush()
+
+
+def _models() -> str:
+    width = max(map(len, MODELS))
+    lines = [f'  {each.name:<{width}}  {each.task:<8}  {each.summary}' for each in MODELS.values()]
+    return '\n'.join(['models (tiny: the small one of the task):', *lines])

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 # command -> one line for `vitdet --help`; its module has the same name, with _ instead of -
 COMMANDS = {
+    'init': 'recognize a data set, convert it, and write a config to train on it',
     'train': 'train a detector or classifier from a config',
     'test': "evaluate a checkpoint on a config's test split",
     'predict': 'detect objects in images, or classify them',
@@ -28,7 +29,6 @@ COMMANDS = {
     'demo': 'create a small data set, train on it, evaluate, draw results',
     'token-labels': 'write soft labels of image locations for token labeling',
     'goldens': 'compare with reference outputs (source checkout only)',
-    'init': 'create a config for your data (not available yet)',
 }
 _RANK_COMMANDS = ('train', 'test')  # these may run as one of several ranks
 
@@ -100,6 +100,7 @@ def complete() -> None:
     names = [*importlib.import_module('vitdet_plugin.compat.packaged_configs').shipped_configs()]
     parts = {'convert': ('source', command_module('convert_dataset').CONVERSIONS),
              'weights': ('names', command_module('weights').table_names()),
+             'init': ('model', sorted(command_module('init').MODELS)),
              'demo': ('config', [*names, *command_module('demo').PARTS])}
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, add_help=False,

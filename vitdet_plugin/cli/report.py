@@ -13,10 +13,11 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
         prog=prog, description='Classifiers: precision, recall and F1 of each class, confusion matrix, worst mistakes. '
                                'Detectors: AP and precision-recall curve of each class, confusion matrix, types of '
                                'errors.')
-    add_model_arguments(parser)
+    add_model_arguments(parser, optional=True)
     parser.add_argument('--split', choices=('test', 'val', 'train'), default='test',
                         help='data loader of the config to use (default: test)')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for report.txt, report.json and figures')
+    parser.add_argument('--out', metavar='DIR', help='folder for report.txt, report.json and figures (default: report '
+                                                     'in the folder that stands for config and checkpoint)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score for confusion matrix and types of errors (default: 0.3)')
     parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='classifiers: images per batch')
@@ -30,8 +31,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def report_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
+    if args.out is None and not Path(args.config).is_dir():
+        raise UserError('--out is missing; give a folder for the report')
+    args.out = args.out or str(Path(args.config) / 'report')
     check_output_path('--out', args.out, is_folder=True)
     loaded, out = load_model(args.config, args.checkpoint, args.device, args.cfg_options), Path(args.out)
     if loaded.is_classifier:

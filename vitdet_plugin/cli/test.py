@@ -8,7 +8,7 @@ from vitdet_plugin.cli.common import add_common_arguments, add_model_arguments, 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description="Evaluate a checkpoint on the config's test split.")
-    add_model_arguments(parser)
+    add_model_arguments(parser, optional=True)
     add_common_arguments(parser, 'test')
     parser.add_argument('--eval', nargs='*', metavar='METRIC',
                         help="metrics instead of the config's: bbox segm, or for a classifier accuracy f1-score …")

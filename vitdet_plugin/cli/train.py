@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, parse, run
 from vitdet_plugin.utils.stop_signals import stop_signals
@@ -66,7 +67,7 @@ def _is_number(word: str) -> bool:
 
 
 def _is_checkpoint(word: str) -> bool:
-    if word.endswith('.py') or '::' in word:
+    if word.endswith('.py') or '::' in word or any(Path(word).glob('*.py')):
         return False
     from vitdet_plugin.compat.packaged_configs import shipped_configs
     return word not in shipped_configs()

@@ -11,6 +11,7 @@
 ``safe_load``          checkpoints are read without executing anything from them
 ``atomic_save``        a crash while saving leaves either the old checkpoint or the new one
 ``packaged_configs``   ``vitdet_plugin::NAME`` in ``_base_``
+``config_format``      the text of a config with long paths is formatted in milliseconds
 ``image_loading``      an image of another size than annotated is an error
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
@@ -28,7 +29,7 @@ from importlib import import_module
 from vitdet_plugin.compat.patching import PatchRecord, records
 from vitdet_plugin.errors import UserError
 
-_OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs')
+_OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
 _OF_MMDET = ('mmdet_precision', 'image_loading', 'coco_files', 'coco_api', 'resize')
 _MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'inductor_layouts')
 

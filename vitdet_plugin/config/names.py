@@ -9,6 +9,7 @@ from vitdet_plugin.compat.packaged_configs import PREFIX, config_dir, find_packa
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
+OWN_CONFIG = 'config.py'  # in a folder of ``vitdet init``
 # Former folder under configs/ -> current one. Old paths work until the next release.
 MOVED_FOLDERS = {'convnext_yolov5': 'yolov5'}
 
@@ -17,8 +18,9 @@ def find_config(path: str) -> str:
     """Return the file of a config.
 
     Args:
-        path: A file, the name of a shipped config (``vitdet_demo``), or ``PACKAGE::PATH`` for a config of an installed
-            package. A path that a shipped config had in the last release is accepted with a notice on stderr.
+        path: A file, a folder of ``vitdet init`` or of a training run, the name of a shipped config (``vitdet_demo``),
+            or ``PACKAGE::PATH`` for a config of an installed package. A path that a shipped config had in the last
+            release is accepted with a notice on stderr.
 
     Raises:
         UserError: There is no such config. The message lists similar names.
@@ -39,11 +41,31 @@ def find_config(path: str) -> str:
     known = shipped_configs()
     if path in known:
         return str(known[path])
+    if Path(path).expanduser().is_dir():
+        return str(config_of_folder(Path(path).expanduser()))
     if new_path := moved_config(path):
         _print_notice(path, new_path)
         return new_path
     stem = Path(path).stem if path.endswith('.py') else path
     raise UserError(f'config {path} does not exist{suggest(stem, known)}. Give a file or the name of a shipped config')
+
+
+def config_of_folder(folder: Path) -> Path:
+    """Return the config in a folder: ``config.py``, or the only file of that kind.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    if (folder / OWN_CONFIG).is_file():
+        return folder / OWN_CONFIG
+    found = sorted(path for path in folder.glob('*.py') if not path.name.startswith('.'))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f'{folder} holds {len(found)} configs ({", ".join(path.name for path in found[:3])}); give one '
+                        'of these files')
+    raise UserError(f'{folder} holds no config; give a config file, or a folder that "vitdet init" or "vitdet train" '
+                    'has written')
 
 
 def moved_config(path: str) -> str | None:

@@ -1,17 +1,20 @@
-"""Old config keys that still work, with a notice."""
+"""Old config keys that still work, and keys that stand for others."""
 
 import re
 from typing import Any
 
 from mmengine.config import Config
 
+from vitdet_plugin.config.pretrained import read_pretrained
+
 _NUMBER = re.compile(r'[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?')
 
 
 def upgrade_config(cfg: Config) -> None:
-    """Replace old keys in place and print one line for each."""
+    """Replace these keys in place; old ones print one line."""
     _move_mix_token(cfg)
     _read_numbers(cfg)
+    read_pretrained(cfg)
 
 
 def _move_mix_token(cfg: Config) -> None:

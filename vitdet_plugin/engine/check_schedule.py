@@ -27,7 +27,7 @@ def drop_idle_schedulers(cfg: Config) -> None:
         return
     idle = [index for index, each in enumerate(schedulers) if _counts_epochs(each) == by_epoch
             and _is_number(each.get('begin')) and each['begin'] >= length
-            and _is_number(each.get('end')) and each['end'] <= each['begin']]
+            and ('end' not in each or _is_number(each['end']) and each['end'] <= each['begin'])]
     if idle:
         names = ', '.join(f'param_scheduler.{index} ({each.get("type")}, begin={each["begin"]})'
                           for index, each in enumerate(schedulers) if index in idle)

@@ -13,6 +13,7 @@ from torch import nn
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.fit import find_depth_mismatch
 from vitdet_plugin.checkpoints.published import explain_unknown, is_name
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import is_remote
 from vitdet_plugin.datasets.checks.findings import Finding
@@ -86,6 +87,9 @@ def check_file(key: str, file: str) -> list[Finding]:
         close = difflib.get_close_matches(os.path.basename(file), others, n=3)
         hint = f'; its folder has {", ".join(close)}' if close else unknown or '; correct the path or download it'
         return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist{hint}')]
+    if os.path.isdir(file) and key != 'load_from':  # a sharded checkpoint is a folder
+        return [Finding('error', f'{key}: {file} is a folder without checkpoints ({CHECKPOINTS}); give a file or a '
+                                 'work directory')]
     if os.path.isfile(file) and (wrong := describe_wrong_file(file)):
         return [Finding('error', f'{key}: checkpoint {file} {wrong}')]
     return []

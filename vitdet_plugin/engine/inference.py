@@ -11,6 +11,9 @@ from mmengine.config import Config
 from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import local_file
+from vitdet_plugin.checkpoints.published import is_name
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
+from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
@@ -28,14 +31,13 @@ def find_checkpoint(name: str | Path) -> Path:
     Raises:
         UserError: A folder without checkpoints, or a failed download.
     """
-    path = local_file(name)
-    if not path.is_dir():
-        return path
+    path = None if is_name(name) or is_remote(name) else local_path(name)
+    if path is None or not path.is_dir():
+        return local_file(name)
     best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
     newest = best[-1] if best else find_newest_checkpoint(str(path))
     if newest is None:
-        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); '
-                        'train first, or give another folder')
+        raise UserError(f'{path} holds no checkpoint ({CHECKPOINTS}); train first, or give another folder')
     return Path(newest)
 
 

@@ -48,6 +48,7 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
     layer_decay_rate=0.7, no_decay='d2'), optimizer=...)``. Keys of ``paramwise_cfg``:
 
     * ``layer_decay_rate``: The decay rate; 1.0 (default) disables layer-wise learning rates.
+    * ``backbone_lr_mult``: Further factor for all learning rates of the backbone; 1.0 by default.
     * ``no_decay``: 'd2', 'plain' (default) or 'none', see :data:`NO_DECAY_RULES`.
     """
 
@@ -55,9 +56,10 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
         model = getattr(model, 'module', model)
         cfg = dict(self.paramwise_cfg or {})
         rate, rule = cfg.pop('layer_decay_rate', 1.0), cfg.pop('no_decay', 'plain')
+        backbone_lr_mult = cfg.pop('backbone_lr_mult', 1.0)
         if cfg:
             raise UserError(f'paramwise_cfg of LayerWiseDecayConstructor has unknown keys: {", ".join(sorted(cfg))}. '
-                            'Supported keys are layer_decay_rate and no_decay.')
+                            'Supported keys are layer_decay_rate and no_decay, and backbone_lr_mult.')
         if rule not in NO_DECAY_RULES:
             raise UserError(f'paramwise_cfg has an unknown rule no_decay={rule!r}. Use one of '
                             f'{", ".join(NO_DECAY_RULES)}.')
@@ -65,11 +67,13 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
         if 'lr' not in optimizer_cfg:
             raise UserError('optim_wrapper.optimizer has no lr. Set it; layer-wise decay scales it.')
         optimizer_cfg['params'] = parameter_groups(
-            model, lr=optimizer_cfg['lr'], weight_decay=optimizer_cfg.get('weight_decay', 0.0), rate=rate, rule=rule)
+            model, lr=optimizer_cfg['lr'], weight_decay=optimizer_cfg.get('weight_decay', 0.0), rate=rate, rule=rule,
+            backbone_lr_mult=backbone_lr_mult)
         return _build_wrapper(self.optim_wrapper_cfg, optimizer_cfg)
 
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: float, rule: str) -> list[dict]:
+def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: float, rule: str,
+                     backbone_lr_mult: float = 1.0) -> list[dict]:
     """Build one parameter group for each combination of layer and weight decay.
 
     Args:
@@ -78,9 +82,10 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
         weight_decay: Weight decay of parameters that are not exempt.
         rate: Layer-wise decay rate.
         rule: A key of :data:`NO_DECAY_RULES`.
+        backbone_lr_mult: Further factor for the backbone.
 
     Returns:
-        Groups with ``params``, ``param_names``, ``lr``, ``lr_scale`` and ``weight_decay``, lowest layer first.
+        Groups with ``params``, ``param_names``, ``lr``, ``lr_scale`` and ``weight_decay``, lowest rate first.
 
     Raises:
         UserError: If ``rate`` is not 1 and the backbone has no ``get_layer_id``.
@@ -96,16 +101,18 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
                 continue
             seen.add(id(parameter))
             name = f'{prefix}.{leaf}' if prefix else leaf
-            steps_from_top = 0
-            if rate != 1.0 and name.startswith('backbone.'):
-                steps_from_top = backbone.num_layers + 1 - backbone.get_layer_id(name.removeprefix('backbone.'))
-            key = (steps_from_top, exempt(name, parameter, module))
-            scale = rate ** steps_from_top
+            scale = 1.0
+            if name.startswith('backbone.'):
+                scale = backbone_lr_mult
+                if rate != 1.0:
+                    layer = backbone.get_layer_id(name.removeprefix('backbone.'))
+                    scale *= rate ** (backbone.num_layers + 1 - layer)
+            key = (scale, exempt(name, parameter, module))
             group = groups.setdefault(key, dict(params=[], param_names=[], lr=lr * scale, lr_scale=scale,
                                                 weight_decay=0.0 if key[1] else weight_decay))
             group['params'].append(parameter)
             group['param_names'].append(name)
-    ordered = [groups[key] for key in sorted(groups, reverse=True)]
+    ordered = [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
     print_log(f'{sum(len(g["params"]) for g in ordered)} parameters in {len(ordered)} groups, learning rates '
               f'{ordered[0]["lr"]:.3g} to {lr:.3g}, no_decay rule {rule!r}', 'current')
     return ordered

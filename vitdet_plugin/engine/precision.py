@@ -76,7 +76,7 @@ def apply_precision(cfg: Config, amp: str | None) -> None:
     dtype, reason = choose_dtype(_SHORT[asked], device, cfg.get('strategy') is not None)
     if reason:
         warn(f'{source}: {reason}')
-    if amp or old_key or device == 'cpu':
+    if amp or old_key or device == 'cpu' or asked == 'auto':  # mmengine's wrappers do not accept auto
         _set_wrapper(cfg, wrapper, dtype)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
 from vitdet_plugin.compat.atomic_save import write_atomically
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
@@ -55,20 +56,6 @@ def apply_resume(cfg: Config, resume: str | None, environ: Mapping[str, str] = o
 def find_newest_checkpoint(work_dir: str) -> str | None:
     """Return the path of the checkpoint that a resume in ``work_dir`` takes, or None; see :func:`newest_intact`."""
     return newest_intact(work_dir)[0]
-
-
-def list_checkpoints(work_dir: str | Path) -> list[Path]:
-    """Return the checkpoints in ``work_dir`` from newest to oldest, the one that ``last_checkpoint`` names first.
-
-    The files are not read. One that was moved together with the folder is found, too.
-    """
-    folder, note = Path(work_dir), Path(work_dir) / 'last_checkpoint'
-    checkpoints = []
-    if note.is_file():
-        named = Path(note.read_text(errors='replace').strip())
-        checkpoints = [path for path in (folder / named.name, named) if named.name and path.exists()][:1]
-    files = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
-    return checkpoints + sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, list[str]]:

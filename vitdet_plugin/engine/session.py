@@ -173,9 +173,10 @@ class _Resumable:
     def load_or_resume(self) -> None:
         """Load or resume as mmengine does, then free the files kept by ``keep_files``.
 
-        A path with ``~`` or ``file://``, a name of published weights or a URL is replaced by the local file first.
+        A path with ``~`` or ``file://``, a name of published weights, a work directory or a URL is replaced by the
+        local file first.
         """
-        if self._load_from and not os.path.exists(self._load_from) and scheme_of(self._load_from) not in STORES:
+        if self._load_from and not os.path.isfile(self._load_from) and scheme_of(self._load_from) not in STORES:
             self._load_from = str(local_file(self._load_from))
         super().load_or_resume()
         drop_kept_files()

@@ -31,7 +31,9 @@ def read_scalars(log: str | Path) -> Run:
         UserError: If there is no log, a line is not JSON, or nothing was logged yet.
     """
     log = Path(log)
-    files = sorted(log.glob('*/vis_data/scalars.json')) if log.is_dir() else [log]
+    # a folder of vitdet init has its work directory in run/
+    files = sorted(log.glob('*/vis_data/scalars.json')) or sorted(log.glob('run/*/vis_data/scalars.json')) \
+        if log.is_dir() else [log]
     if not files or not all(file.is_file() for file in files):
         raise UserError(f'{log}: scalars.json not found. Pass a work directory of a training run or the file itself.')
     losses: dict[str, dict[int, float]] = {}

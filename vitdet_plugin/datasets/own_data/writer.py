@@ -1,0 +1,158 @@
+"""Write what ``vitdet init`` has decided: annotation files, config, list of problems."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from vitdet_plugin.compat.coco_masks import mask_area
+from vitdet_plugin.datasets.conversion import Problem
+from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject
+from vitdet_plugin.datasets.formats.tree import split_of
+from vitdet_plugin.datasets.own_data.config_text import config_text
+from vitdet_plugin.datasets.own_data.plan import Plan
+from vitdet_plugin.datasets.own_data.tiles import Tile, write_tile
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.track import track
+
+CONFIG, PROBLEMS, ANNOTATIONS, TILES = 'config.py', 'problems.txt', 'annotations', 'tiles'
+
+
+def default_out(source: Path, cwd: Path) -> Path:
+    """Return ``runs/NAME`` below the current folder, or a folder next to the source if that would be inside of it."""
+    root = source.resolve()
+    if root.is_file():  # a file named after a split says less than its folder
+        is_part = split_of(PurePosixPath(root.name)) or root.stem.startswith('_')
+        return cwd / 'runs' / (root.parent.name if is_part and root.parent.name else root.stem)
+    name = root.name or 'data'
+    out = cwd / 'runs' / name
+    return root.parent / f'{name}-vitdet' if _is_inside(out, root) else out
+
+
+def check_out(out: Path, source: Path, option: str) -> None:
+    """Check that a folder for the output is new and not inside the source.
+
+    Raises:
+        UserError: It exists or is inside the data set.
+    """
+    root = source.resolve()
+    if root.is_dir() and _is_inside(out, root):
+        raise UserError(f'{option} {out} is inside the data set {source}, which is not changed; choose another --out')
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f'{out} exists; choose another --out, or remove it')
+
+
+def write_plan(plan: Plan, out: Path, about: str) -> list[str]:
+    """Write a plan to a new folder; an interruption leaves nothing.
+
+    Args:
+        plan: Decisions and data.
+        out: Folder that does not exist or is empty.
+        about: First line of the config, without a comment sign.
+
+    Returns:
+        Names of the files and folders in ``out``.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', dir=out.parent))
+    except OSError as error:
+        raise UserError(f'{out} cannot be written ({error.strerror or error}); choose another --out') from None
+    try:
+        partial.chmod(0o777 & ~_umask())
+        (partial / ANNOTATIONS).mkdir()
+        tiles = [image for _, images in plan.splits.items() for image in images if isinstance(image, Tile)]
+        for tile in track(tiles, len(tiles), 'tiles'):
+            write_tile(tile, partial / TILES)
+        folder = common_folder(plan) if not tiles else out.absolute() / TILES
+        write = _write_lists if plan.task == 'classify' else _write_coco
+        for name, images in plan.splits.items():
+            write(plan, images, folder, partial / ANNOTATIONS / name)
+        if plan.task == 'classify':
+            (partial / ANNOTATIONS / 'classes.txt').write_text('\n'.join(plan.classes) + '\n', encoding='utf-8')
+        problems = [*plan.source.problems, *plan.splits.problems]
+        if problems:
+            (partial / PROBLEMS).write_text(''.join(f'{each}\n' for each in problems), encoding='utf-8')
+        (partial / CONFIG).write_text(config_text(plan, out.absolute(), folder, about), encoding='utf-8')
+        if out.is_dir():
+            out.rmdir()
+        os.rename(partial, out)
+    except OSError as error:
+        raise UserError(f'{out} cannot be written ({error.strerror or error}); choose another --out') from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(path.name for path in out.iterdir())
+
+
+def common_folder(plan: Plan) -> Path:
+    """Return the folder that the names of the images are relative to."""
+    parents = {os.path.abspath(image.path.parent) for _, images in plan.splits.items() for image in images}
+    return Path(os.path.commonpath(parents))
+
+
+def split_problems(problems: Sequence[Problem]) -> dict[str, int]:
+    """Count problems by the beginning of their reason, most frequent first."""
+    counts: dict[str, int] = {}
+    for each in problems:
+        kind = each.text.split(':')[-1].split('(')[0].strip() or each.text
+        counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _write_coco(plan: Plan, images: Sequence[SourceImage], folder: Path, stem: Path) -> None:
+    labels = {name: index for index, name in enumerate(plan.classes, 1)}
+    entries, annotations = [], []
+    for number, image in enumerate(images, 1):
+        entries.append(dict(id=number, file_name=_name(image, folder), width=image.width, height=image.height))
+        for each in image.objects:
+            annotations.append(_annotation(each, len(annotations) + 1, number, labels[each.name],
+                                           plan.task == 'segment'))
+    content = dict(images=entries, annotations=annotations,
+                   categories=[dict(id=index, name=name) for name, index in labels.items()])
+    stem.with_name(f'{stem.name}.json').write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+
+
+def _annotation(found: SourceObject, number: int, image: int, label: int, needs_mask: bool) -> dict:
+    x1, y1, x2, y2 = found.box
+    box = [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)]
+    entry = dict(id=number, image_id=image, category_id=label, bbox=box, iscrowd=int(found.is_crowd))
+    mask = found.mask
+    if mask is None and needs_mask and not found.is_crowd:
+        mask = [[x1, y1, x2, y1, x2, y2, x1, y2]]
+    if isinstance(mask, dict) and isinstance(mask.get('counts'), bytes):
+        mask = {**mask, 'counts': mask['counts'].decode('ascii')}
+    elif isinstance(mask, list):
+        mask = [[round(value, 3) for value in polygon] for polygon in mask]
+    if mask is not None:
+        entry['segmentation'] = mask
+    entry['area'] = round((mask_area(mask) if mask is not None else None) or box[2] * box[3], 3)
+    return entry
+
+
+def _write_lists(plan: Plan, images: Sequence[SourceImage], folder: Path, stem: Path) -> None:
+    labels = {name: index for index, name in enumerate(plan.classes)}
+    lines = [f'{_name(image, folder)} {labels[image.label]}\n' for image in images if image.label is not None]
+    stem.with_name(f'{stem.name}.txt').write_text(''.join(lines), encoding='utf-8')
+
+
+def _name(image: SourceImage, folder: Path) -> str:
+    if isinstance(image, Tile):
+        return image.file_name
+    return Path(os.path.relpath(os.path.abspath(image.path), folder)).as_posix()
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

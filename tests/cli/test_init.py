@@ -43,7 +43,7 @@ def test_from_a_coco_export_to_a_report(folder, capsys):
     assert sorted(path.name for path in out.iterdir()) == ['annotations', 'config.py']
 
     assert main(['test', str(out)]) == 2
-    assert 'has no checkpoint yet; train first' in capsys.readouterr().err
+    assert 'holds no checkpoint' in capsys.readouterr().err
     assert main(['train', str(out), '--cfg-options', 'train_dataloader.num_workers=0',
                  'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
                  'val_dataloader.persistent_workers=False']) == 0

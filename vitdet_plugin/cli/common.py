@@ -11,14 +11,12 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
 from vitdet_plugin.utils.output import is_first_rank
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
-OWN_RUN = 'run'  # work directory within a folder of ``vitdet init``
 _WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be names of published weights
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {
@@ -71,23 +69,6 @@ def add_model_arguments(parser: argparse.ArgumentParser, optional: bool = False)
     parser.add_argument('checkpoint', help='checkpoint file, work directory, or name of "vitdet weights list"'
                         + ('; not needed after a folder of vitdet init or of a training run' if optional else ''),
                         **words)  # type: ignore[arg-type]
-
-
-def run_folder(folder: str | Path) -> Path:
-    """Return the work directory with checkpoints for a folder of ``vitdet init`` or of a training run.
-
-    Raises:
-        UserError: It is not a folder, or there are no checkpoints.
-    """
-    from vitdet_plugin.errors import UserError
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        raise UserError(f'{folder} is a config; give a checkpoint after it, or a folder of "vitdet init" or "vitdet '
-                        'train" in place of both')
-    for each in (path, path / OWN_RUN):
-        if any(each.glob('*.pth')) or (each / 'last_checkpoint').is_file():
-            return each
-    raise UserError(f'{folder} has no checkpoint yet; train first: vitdet train {folder}')
 
 
 def add_config_options(parser: argparse.ArgumentParser, device: bool = True) -> None:
@@ -150,8 +131,9 @@ def check_inputs(args: argparse.Namespace) -> None:
                 continue
             hint = explain_unknown(path) if name in _WEIGHTS else ''
             raise UserError(f'{path} does not exist; {advice}{hint}')
-    if getattr(args, 'checkpoint', '') is None:
-        args.checkpoint = str(run_folder(args.config))
+    if getattr(args, 'config', None) and getattr(args, 'checkpoint', '') is None:
+        from vitdet_plugin.prediction.run_folder import checkpoint_folder
+        args.checkpoint = str(checkpoint_folder(args.config))
     options = split_options(getattr(args, 'cfg_options', None) or ())
     if options and getattr(args, 'config', None) and '::' not in args.config:
         from vitdet_plugin.config.overrides import check_option_keys

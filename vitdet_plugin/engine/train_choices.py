@@ -15,12 +15,12 @@ def add_hooks(cfg: Config, val_loss: bool, patience: int | None, validate: bool 
     Raises:
         UserError: There is no evaluation during the training, or ``patience`` is below 1.
     """
-    wanted: list[tuple[str, dict]] = [('--val-loss', dict(type='ValidationLossHook'))] if val_loss else []
+    added: list[tuple[str, dict]] = [('--val-loss', dict(type='ValidationLossHook'))] if val_loss else []
     if patience is not None:
         if patience < 1:
             raise UserError(f'--patience {patience}: must be at least 1')
-        wanted.append(('--patience', dict(type='PatienceHook', patience=patience)))
-    for option, hook in wanted:
+        added.append(('--patience', dict(type='PatienceHook', patience=patience)))
+    for option, hook in added:
         if not validate or cfg.get('val_dataloader') is None:
             raise UserError(f'{option} needs an evaluation during the training; remove --no-validate, or add '
                             'val_dataloader, val_cfg and val_evaluator to the config')

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitdet_plugin.datasets.own_data.config_text import RUN
 from vitdet_plugin.errors import UserError
 
 ONNX = '.onnx'
 CHECKPOINTS = ('.pth', '.pt', '.pkl', '.safetensors')
-_OWN_RUN = 'run'  # work directory within a folder of ``vitdet init``
 
 
 def is_onnx(name: str | Path) -> bool:
@@ -40,18 +40,28 @@ def find_run(name: str | Path) -> tuple[Path, Path]:
             raise UserError(f'{path}: {path.parent} holds no config of a training; give the config before the '
                             'checkpoint')
         return config, path
-    folders = [folder for folder in (path, path / _OWN_RUN) if _holds_checkpoint(folder)]
-    if not folders:
-        raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); train first, or give '
-                        'another folder')
-    config = _config_in(folders[0]) or _config_in(path)
+    folder = checkpoint_folder(path)
+    config = _config_in(folder) or _config_in(path)
     if config is None:
-        raise UserError(f'{folders[0]} holds checkpoints but no config; give the config before it')
-    return config, folders[0]
+        raise UserError(f'{folder} holds checkpoints but no config; give the config before it')
+    return config, folder
 
 
-def _holds_checkpoint(folder: Path) -> bool:
-    return any(folder.glob('*.pth')) or (folder / 'last_checkpoint').is_file()
+def checkpoint_folder(name: str | Path) -> Path:
+    """Return the folder with checkpoints of a work directory or of a folder of ``vitdet init``.
+
+    Raises:
+        UserError: It is not a folder, or there are no checkpoints.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        raise UserError(f'{name} is a config; give a checkpoint after it, or a folder of "vitdet init" or "vitdet '
+                        'train" in place of both')
+    for folder in (path, path / RUN):
+        if any(folder.glob('*.pth')) or (folder / 'last_checkpoint').is_file():
+            return folder
+    raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); train first (vitdet train '
+                    f'{path}), or give another folder')
 
 
 def _config_in(folder: Path) -> Path | None:

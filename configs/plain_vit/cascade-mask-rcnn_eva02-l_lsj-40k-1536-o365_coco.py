@@ -18,6 +18,7 @@ batch, max_iters, warmup = 64, 40_000, 400
 train_dataloader = dict(batch_size=8)  # 8 GPUs x 8 images
 optim_wrapper = dict(optimizer=dict(lr=4e-5))
 auto_scale_lr = dict(base_batch_size=batch)
-param_scheduler = [dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup)]
+param_scheduler = [dict(type='WarmupLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup),
+                   dict(type='ConstantLR', factor=1.0, by_epoch=False, begin=warmup, end=max_iters)]
 train_cfg = dict(max_iters=max_iters)
 custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4, update_buffers=True)]

@@ -1,39 +1,25 @@
-"""ViTDet-B, Mask R-CNN, LVIS v1 (1203 classes), 100 epochs, federated loss and repeat factor sampling.
+"""ViTDet-B, Mask R-CNN, LVIS v1, 100 epochs, federated loss and repeat factor sampling."""
 
-Data: https://www.lvisdataset.org/dataset, in $VITDET_DATA/lvis, and COCO's images in $VITDET_DATA/coco (default data/).
-"""
-
-_base_ = '../vitdet_100e.py'
-
-data_root = '{{$VITDET_DATA:data}}/'
-train_file, val_file = 'lvis/lvis_v1_train.json', 'lvis/lvis_v1_val.json'
-num_classes = 1203
+_base_ = ['../vitdet_100e.py', '../_base_/datasets/lvis.py']
 
 # Schedule: 100 ep = 100 x 100,000 images = 156,250 it x 64 images
 images = 100_000
 max_iters = _base_.epochs * images // _base_.batch
 milestones = [round(max_iters * part) for part in (8 / 9, 26 / 27)]  # 138,889 and 150,463
 
-# the classes of the image and others drawn in proportion to frequency ** 0.5, 50 in all
-loss_cls = dict(type='FederatedSigmoidLoss', frequencies=data_root + train_file, num_sampled=50, power=0.5)
 model = dict(
     roi_head=dict(
-        bbox_head=dict(num_classes=num_classes, loss_cls=dict(_delete_=True, **loss_cls)),
-        mask_head=dict(num_classes=num_classes)),
+        bbox_head=dict(num_classes=_base_.lvis_classes, loss_cls=dict(_delete_=True, **_base_.lvis_loss)),
+        mask_head=dict(num_classes=_base_.lvis_classes)),
     test_cfg=dict(rcnn=dict(score_thr=0.02, max_per_img=300)))
 
-lvis = dict(type='LVISDetDataset', data_root=data_root, data_prefix=dict(img='coco/'))
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='ClassBalancedDataset',  # repeats images of classes that occur in less than one of 1000 images
-        oversample_thr=1e-3,
-        dataset=dict(ann_file=train_file, filter_cfg=dict(filter_empty_gt=True, min_size=1),
-                     pipeline=_base_.train_pipeline, **lvis)))
-val_dataloader = dict(
-    dataset=dict(_delete_=True, ann_file=val_file, test_mode=True, pipeline=_base_.test_pipeline, **lvis))
+train_set = dict(ann_file=_base_.lvis_train, filter_cfg=_base_.lvis_filter, pipeline=_base_.train_pipeline,
+                 **_base_.lvis)
+val_set = dict(ann_file=_base_.lvis_val, test_mode=True, pipeline=_base_.test_pipeline, **_base_.lvis)
+train_dataloader = dict(dataset=dict(_delete_=True, dataset=train_set, **_base_.lvis_repeats))
+val_dataloader = dict(dataset=dict(_delete_=True, **val_set))
 test_dataloader = val_dataloader
-val_evaluator = dict(_delete_=True, type='LVISDetMetric', ann_file=data_root + val_file, metric=['bbox', 'segm'])
+val_evaluator = dict(_delete_=True, **_base_.lvis_metric)
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=2e-4))

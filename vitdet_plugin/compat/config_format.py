@@ -5,6 +5,7 @@ not fit into a line, such as absolute paths, yapf searches line breaks for secon
 """
 
 import functools
+import importlib
 import re
 
 from vitdet_plugin.compat.patching import Patch
@@ -46,14 +47,14 @@ def _with_short_strings(original: property) -> property:
 
 @functools.lru_cache(maxsize=8)
 def _format(text: str) -> str:
-    from yapf.yapflib.yapf_api import FormatCode
+    format_code = importlib.import_module('yapf.yapflib.yapf_api').FormatCode  # a dependency of mmengine
     if _PLACEHOLDER.search(text):  # a config with such strings is formatted as it is
-        return FormatCode(text, style_config=_STYLE)[0]
+        return format_code(text, style_config=_STYLE)[0]
     found: list[str] = []
 
     def shorten(match: re.Match) -> str:
         found.append(match[0])
         return f"'<{len(found) - 1}>'"
 
-    short, _ = FormatCode(_LONG.sub(shorten, text), style_config=_STYLE)
+    short, _ = format_code(_LONG.sub(shorten, text), style_config=_STYLE)
     return _PLACEHOLDER.sub(lambda match: found[int(match[1])], short)

@@ -267,19 +267,28 @@ def restored_process_state() -> Iterator[None]:
 
     This state consists of its named loggers, message hubs, visualizers and default scopes (the names have a resolution
     of one second, so that a second run could continue the first one's logs), and the flags set by
-    ``deterministic=True``.
+    ``deterministic=True``. Visualizers of an earlier run or of mmdet's inferencers are set aside: configs give all of
+    them the same name, and an existing one would write into the folder of its own run.
     """
-    before = {manager: set(manager._instance_dict) for manager in _subclasses(ManagerMixin)}
+    from mmengine.visualization import Visualizer
+    before = {manager: dict(manager._instance_dict) for manager in _subclasses(ManagerMixin)}
+    for manager in before:
+        if issubclass(manager, Visualizer):
+            manager._instance_dict.clear()
     flags = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
              torch.backends.cudnn.benchmark)
     try:
         yield
     finally:
         for manager in _subclasses(ManagerMixin):
-            for name in set(manager._instance_dict) - before.get(manager, set()):
-                instance = manager._instance_dict.pop(name)
-                for handler in getattr(instance, 'handlers', ()):
-                    handler.close()
+            earlier = before.get(manager, {})
+            for name, instance in list(manager._instance_dict.items()):
+                if instance is not earlier.get(name):
+                    del manager._instance_dict[name]
+                    for handler in getattr(instance, 'handlers', ()):
+                        handler.close()
+            manager._instance_dict.update({name: instance for name, instance in earlier.items()
+                                           if name not in manager._instance_dict})
         torch.use_deterministic_algorithms(flags[0])
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags[1:]
 

@@ -34,6 +34,8 @@ def select_images(cfg: Config, balance_classes: float | None, background: str | 
     Raises:
         UserError: A batch sampler chooses the images by itself, or ``background`` is unknown or has no meaning here.
     """
+    if balance_classes is None and background is None:
+        return
     loader = cfg.train_dataloader
     if balance_classes is not None:
         batches = str((loader.get('batch_sampler') or {}).get('type', ''))

@@ -1,16 +1,17 @@
 """Decisions about own data and their reasons."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.datasets.own_data.drawn_sets import CLASSES, CPU, class_set, drawn_set
-from vitdet_plugin.datasets.formats.base import SourceSet
+from vitdet_plugin.datasets.formats.base import SourceImage, SourceSet
 from vitdet_plugin.datasets.own_data.models import locate_weights
 from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.datasets.own_data.plan import Choices, evaluations, make_plan
-from vitdet_plugin.datasets.own_data.sizes import choose_anchors, choose_batch, choose_length
+from vitdet_plugin.datasets.own_data.sizes import choose_anchors, choose_batch, choose_input, choose_length
 from vitdet_plugin.errors import UserError
 
 TINY = Choices(model='tiny')
@@ -90,6 +91,13 @@ def test_small_objects_get_a_larger_input_a_finer_map_and_advice(tmp_path):
     assert small.size.scales[0] * 4 < 14
     smaller = make_plan(drawn_set(tmp_path / 'c', 5, size=(2000, 1500), side=14), choices, CPU)
     assert '--tile' in str(smaller)
+
+
+@pytest.mark.parametrize(('side', 'expected'), [(28, 112), (150, 168), (168, 168), (180, 224), (900, 224)])
+def test_a_classifier_hardly_enlarges_small_images(side, expected):
+    images = [SourceImage(Path(f'{number}.png'), side, 2 * side, label='a') for number in range(3)]
+    assert choose_input(images, MODELS['classifier'], CPU).image_size == expected
+    assert choose_input(images, MODELS['classifier'], CPU, given=56).image_size == 56
 
 
 def test_anchors_cover_the_objects():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,17 @@ class SetStats:
                           *_describe_groups('similar', self.similar)])
 
 
+def probe_all(paths: Sequence[Path], workers: int | None = None) -> list[Probe]:
+    """Decode all images and return their properties with fingerprints, in order; shows the progress.
+
+    Args:
+        paths: Image files.
+        workers: Threads; by default one per core, at most 8.
+    """
+    with decoder_limits(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
+        return list(track(pool.map(partial(probe_image, fingerprints=True), paths), len(paths), 'images'))
+
+
 def collect_stats(sets: Sequence[ImageSet], near_bits: int | None = None, workers: int | None = None) -> SetStats:
     """Read every image of the splits of a data set.
 
@@ -109,22 +121,25 @@ def collect_stats(sets: Sequence[ImageSet], near_bits: int | None = None, worker
         workers: Threads; by default one per core, at most 8.
     """
     entries = [(each, index) for each in sets for index in range(len(each))]
-    with decoder_limits(), ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(partial(probe_image, fingerprints=True), [each.path(index) for each, index in entries])
-        probes = list(track(found, len(entries), 'images'))
+    probes = probe_all([each.path(index) for each, index in entries], workers)
     splits, start = [], 0
     for images in sets:
         splits.append(_split_stats(images, probes[start:start + len(images)]))
         start += len(images)
-    by_digest = defaultdict(list)
-    for position, probe in enumerate(probes):
-        if isinstance(probe, ImageProbe):
-            by_digest[probe.digest].append(position)
-    same = [group for group in by_digest.values() if len(group) > 1]
+    same = equal_pixels(probes)
     similar = similar_groups(probes, near_bits) if near_bits is not None else []
     similar = [group for group in similar if len({probes[position].digest for position in group}) > 1]
     return SetStats(sets[0].classes, splits, *([[_file_of_split(*entries[position]) for position in group]
                                                 for group in groups] for groups in (same, similar)))
+
+
+def equal_pixels(probes: Sequence[Probe]) -> list[list[int]]:
+    """Return the positions of images with the same pixels, each list with at least two."""
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for index, probe in enumerate(probes):
+        if isinstance(probe, ImageProbe) and probe.digest:
+            by_digest[probe.digest].append(index)
+    return [members for members in by_digest.values() if len(members) > 1]
 
 
 def similar_groups(probes: Sequence[Probe], bits: int, block: int = 1024) -> list[list[int]]:

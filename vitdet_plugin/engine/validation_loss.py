@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.errors import UserError
 
 _FIXED = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -96,21 +97,11 @@ def labeled_pipeline(dataset: dict, train_dataset: dict) -> list[dict]:
     if not pipeline:
         raise UserError('ValidationLossHook: val_dataloader.dataset has no pipeline; give the transforms by '
                         'ValidationLossHook(pipeline=[…])')
-    loading = [step for step in _transforms(train_dataset) if 'LoadAnnotations' in str(step.get('type'))]
+    loading = [step for _, leaf in leaf_datasets(train_dataset, '') for step in leaf.get('pipeline') or ()
+               if 'LoadAnnotations' in str(step.get('type'))]
     steps = [step for step in pipeline if 'LoadAnnotations' not in str(step.get('type'))]
     last_image = max((i for i, step in enumerate(steps) if str(step.get('type')).startswith('LoadImage')), default=-1)
     return [*steps[:last_image + 1], *loading[:1], *steps[last_image + 1:]]
-
-
-def _transforms(node: Any) -> Iterator[dict]:
-    """Yield the transforms of all pipelines in the config of a data set."""
-    if isinstance(node, dict):
-        yield from (step for step in node.get('pipeline') or () if isinstance(step, dict))
-        for key in ('dataset', 'datasets'):
-            yield from _transforms(node.get(key))
-    elif isinstance(node, (list, tuple)):
-        for each in node:
-            yield from _transforms(each)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ Rle = dict[str, Any]  # 'size': [H, W], 'counts': str
 
 def encode_masks(masks: np.ndarray) -> list[Rle]:
     """Encode masks (N, H, W); pixels other than 0 belong to the object."""
-    return [_plain(mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks != 0]
+    return [plain_rle(mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks != 0]
 
 
 def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> Rle:
@@ -33,7 +33,7 @@ def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int
     edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
     counts = np.diff(np.concatenate([[0], edges, [height * width]]))
     counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
-    return _plain(mask_utils.frPyObjects(dict(size=[height, width], counts=counts.tolist()), height, width))
+    return plain_rle(mask_utils.frPyObjects(dict(size=[height, width], counts=counts.tolist()), height, width))
 
 
 def decode_mask(rle: Rle) -> np.ndarray:
@@ -53,7 +53,8 @@ def mask_areas(rles: Sequence[Rle]) -> np.ndarray:
     return np.asarray(mask_utils.area(list(rles)), np.int64).reshape(-1)
 
 
-def _plain(rle: dict) -> Rle:
+def plain_rle(rle: dict) -> Rle:
+    """Return an RLE of pycocotools with text and plain numbers, as JSON needs it."""
     return dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode('ascii'))
 
 

@@ -100,6 +100,27 @@ class Collector:
         """Leave out an image that was added, after a problem."""
         self._dropped.add(id(image))
 
+    def use_labels(self, entries: Sequence[tuple[AnnotatedImage, int, list[str]]], what: str) -> None:
+        """Use labels of whole images as their classes if there are no objects.
+
+        Args:
+            entries: Image, line or number of its entry, and labels; an image without exactly one becomes a problem.
+            what: What the format calls the labels, in the plural.
+        """
+        labeled = sum(bool(names) for _, _, names in entries)
+        if not labeled:
+            return
+        if any(image.objects for image in self.found.images):
+            self.found.notes.append(f'{labeled} images have {what}, which are not used because images have objects')
+            return
+        for to, number, names in entries:
+            if len(names) == 1 and names[0].strip():
+                to.image.label = names[0].strip()
+            else:
+                self.drop(to.image)
+                self.problem(to.file, number, f'{to.image.path.name} has {len(names)} {what}'
+                                              f'{" (" + ", ".join(names) + ")" if names else ""}; set one')
+
     def add_object(self, to: AnnotatedImage, name: str, number: int | None, shapes: Sequence[Shape]
                    ) -> SourceObject | None:
         """Add an object of one or more parts, or a problem."""

@@ -11,7 +11,7 @@ import numpy as np
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import Collector, find_image
+from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
 from vitdet_plugin.datasets.formats.cvat_video import Tracks, read_tracks
 from vitdet_plugin.datasets.formats.files import head, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
@@ -67,7 +67,7 @@ class _Reader:
         self.collector = collector
         self.labels: list[str] = []
         self.without_region: set[str] = set()
-        self.tags: list[tuple] = []  # image, line, names
+        self.tags: list[tuple[AnnotatedImage, int, list[str]]] = []
         self.grouped = self.attributes = 0
 
     def add_file(self, file: PurePosixPath, root: Node) -> None:
@@ -110,18 +110,7 @@ class _Reader:
     def finish(self) -> SourceSet:
         """Use the tags of images as classes if there are no objects, and add the notes."""
         found = self.collector.found
-        tagged = sum(bool(names) for _, _, names in self.tags)
-        has_objects = any(image.objects for image in found.images)
-        if tagged and has_objects:
-            found.notes.append(f'{tagged} images have tags, which are not used because images have objects')
-        elif tagged:
-            for to, line, names in self.tags:
-                if len(names) == 1 and names[0].strip():
-                    to.image.label = names[0].strip()
-                else:
-                    self.collector.drop(to.image)
-                    self.collector.problem(to.file, line, f'{to.image.path.name} has {len(names)} tags'
-                                           f'{" (" + ", ".join(names) + ")" if names else ""}; set one')
+        self.collector.use_labels(self.tags, 'tags')
         if self.grouped:
             found.notes.append(f'{self.grouped} objects have a group_id; they are not joined')
         if self.attributes:

@@ -122,18 +122,7 @@ class _Reader:
     def finish(self) -> SourceSet:
         """Use the choices as classes of the images if there are no objects, and add the notes."""
         found = self.collector.found
-        chosen = sum(bool(names) for _, _, names in self.choices)
-        has_objects = any(image.objects for image in found.images)
-        if chosen and has_objects:
-            found.notes.append(f'{chosen} images have choices, which are not used because images have objects')
-        elif chosen:
-            for to, number, names in self.choices:
-                if len(names) == 1 and names[0].strip():
-                    to.image.label = names[0].strip()
-                else:
-                    self.collector.drop(to.image)
-                    self.collector.problem(to.file, number, f'{to.image.path.name} has {len(names)} choices'
-                                           f'{" (" + ", ".join(names) + ")" if names else ""}; set one')
+        self.collector.use_labels(self.choices, 'choices')
         for key, text in (('canceled', 'canceled annotations are skipped'),
                           ('several', 'tasks have several annotations; the first one is used'),
                           ('without', 'tasks without an annotation are left out')):

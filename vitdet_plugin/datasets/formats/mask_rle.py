@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vitdet_plugin.utils.mask_rle import encode_region, plain_rle
+
 
 def crop_rle(pixels: np.ndarray, left: int, top: int, width: int, height: int) -> dict:
     """Return the RLE of a part of an image, in time that depends on the size of the part only.
@@ -19,19 +21,7 @@ def crop_rle(pixels: np.ndarray, left: int, top: int, width: int, height: int) -
     """
     pixels = pixels[max(-top, 0):max(height - top, 0), max(-left, 0):max(width - left, 0)]
     left, top = max(left, 0), max(top, 0)
-    x, y = np.nonzero(pixels.T)  # column by column, as RLE counts
-    at = (x + left) * height + y + top
-    starts = at[np.flatnonzero(np.diff(at, prepend=-2) > 1)]
-    ends = at[np.flatnonzero(np.diff(at, append=width * height + 1) > 1)] + 1
-    changes = np.stack([starts, ends], axis=1).ravel()
-    counts = np.diff(changes, prepend=0, append=width * height)
-    return compress(counts.tolist(), width, height)
-
-
-def compress(counts: list[int], width: int, height: int) -> dict:
-    """Return run lengths, of background and object in turn, in the compressed form."""
-    from pycocotools import mask as operations
-    return _as_text(operations.frPyObjects(dict(size=[height, width], counts=counts), height, width))
+    return encode_region(pixels, left, top, (height, width))
 
 
 def polygon_rle(polygons: Sequence[Sequence[float]], holes: Sequence[Sequence[float]], width: int, height: int) -> dict:
@@ -67,10 +57,4 @@ def unite(masks: Sequence[dict]) -> dict:
     if len(masks) == 1:
         return masks[0]
     from pycocotools import mask as operations
-    return _as_text(operations.merge(list(masks)))
-
-
-def _as_text(rle: dict) -> dict:
-    counts = rle['counts']
-    return dict(size=[int(side) for side in rle['size']],
-                counts=counts.decode('ascii') if isinstance(counts, bytes) else counts)
+    return plain_rle(operations.merge(list(masks)))

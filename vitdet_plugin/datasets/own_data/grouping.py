@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
-from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
-from vitdet_plugin.datasets.set_stats import similar_groups
-from vitdet_plugin.utils.track import track
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage
+from vitdet_plugin.datasets.set_stats import equal_pixels, similar_groups
 
 _SIMILAR_BITS = 4  # of 256; copies that were compressed or resized again differ in fewer
 _MOST_COMPARED = 20_000  # images; each is compared with all others
@@ -28,13 +24,6 @@ _RULES: tuple[tuple[str, Callable[[str, Path], Hashable | None]], ...] = (
     ('frames of one video (names with "frame" and a number)', lambda name, folder: _prefix(_FRAME_WORD, name, folder)),
     ('images with the same name up to the last number', lambda name, folder: _prefix(_SEQUENCE, name, folder)),
     ('numbered images of one folder', lambda name, folder: folder if _NUMBER.fullmatch(name) else None))
-
-
-def probe_all(paths: Sequence[Path]) -> list[ImageProbe | UnreadableImage]:
-    """Decode all images and return their properties with fingerprints, in order; shows the progress."""
-    with decoder_limits(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(partial(probe_image, fingerprints=True), paths)
-        return list(track(found, len(paths), 'images'))
 
 
 def groups_by_name(paths: Sequence[Path], use_folders: bool = True) -> tuple[list[Hashable], str]:
@@ -100,15 +89,6 @@ def link_equal(keys: Sequence[Hashable], probes: Sequence[ImageProbe | Unreadabl
     if near > 0:
         notes.append(f'{near} images look almost like another one')
     return [find(index) for index in range(len(keys))], notes
-
-
-def equal_pixels(probes: Sequence[ImageProbe | UnreadableImage]) -> list[list[int]]:
-    """Return the positions of images with the same pixels, each list with at least two."""
-    by_digest: dict[str, list[int]] = defaultdict(list)
-    for index, probe in enumerate(probes):
-        if isinstance(probe, ImageProbe) and probe.digest:
-            by_digest[probe.digest].append(index)
-    return [members for members in by_digest.values() if len(members) > 1]
 
 
 def _prefix(pattern: re.Pattern, name: str, folder: Path) -> Hashable | None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceSet
 from vitdet_plugin.datasets.image_probe import UnreadableImage
-from vitdet_plugin.datasets.own_data.grouping import equal_pixels, groups_by_name, link_equal, probe_all
+from vitdet_plugin.datasets.own_data.grouping import groups_by_name, link_equal
 from vitdet_plugin.datasets.own_data.stratify import choose_part
+from vitdet_plugin.datasets.set_stats import equal_pixels, probe_all
 from vitdet_plugin.datasets.split import groups_by_pattern
 from vitdet_plugin.errors import UserError
 

@@ -77,16 +77,15 @@ def init_command(args: argparse.Namespace) -> None:
     print(plan)
     for note in source.notes:
         print(f'note: {note}')
-    problems = [*source.problems, *plan.splits.problems]
     if args.dry_run:
-        _print_problems(problems, None)
+        _print_problems(plan.problems, None)
         print(f'nothing was written (--dry-run); the folder would be {out}')
         return
     sizes = ', '.join(f'{len(images)} {name}' for name, images in plan.splits.items())
     written = write_plan(plan, out, f'Written by vitdet init for {data.absolute()} ({found.name}): {sizes} images, '
                                     f'{len(plan.classes)} classes.')
     print(f'\n{out}: {", ".join(written)}')
-    _print_problems(problems, out)
+    _print_problems(plan.problems, out)
     _check(out, plan)
     _print_next(out, plan)
 

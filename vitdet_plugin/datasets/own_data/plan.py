@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from vitdet_plugin.datasets.conversion import list_some
+from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import SourceSet
 from vitdet_plugin.datasets.own_data.machine import Machine
 from vitdet_plugin.datasets.own_data.models import choose_model
@@ -77,6 +77,11 @@ class Plan:
     seed: int
     tile: int | None = None
     lines: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What could not be converted or is not used, with reasons."""
+        return [*self.source.problems, *self.splits.problems]
 
     @property
     def epochs(self) -> int:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.compat.coco_masks import mask_area
-from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject
 from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.own_data.config_text import config_text
@@ -77,9 +76,8 @@ def write_plan(plan: Plan, out: Path, about: str) -> list[str]:
             write(plan, images, folder, partial / ANNOTATIONS / name)
         if plan.task == 'classify':
             (partial / ANNOTATIONS / 'classes.txt').write_text('\n'.join(plan.classes) + '\n', encoding='utf-8')
-        problems = [*plan.source.problems, *plan.splits.problems]
-        if problems:
-            (partial / PROBLEMS).write_text(''.join(f'{each}\n' for each in problems), encoding='utf-8')
+        if plan.problems:
+            (partial / PROBLEMS).write_text(''.join(f'{each}\n' for each in plan.problems), encoding='utf-8')
         (partial / CONFIG).write_text(config_text(plan, out.absolute(), folder, about), encoding='utf-8')
         if out.is_dir():
             out.rmdir()
@@ -95,15 +93,6 @@ def common_folder(plan: Plan) -> Path:
     """Return the folder that the names of the images are relative to."""
     parents = {os.path.abspath(image.path.parent) for _, images in plan.splits.items() for image in images}
     return Path(os.path.commonpath(parents))
-
-
-def split_problems(problems: Sequence[Problem]) -> dict[str, int]:
-    """Count problems by the beginning of their reason, most frequent first."""
-    counts: dict[str, int] = {}
-    for each in problems:
-        kind = each.text.split(':')[-1].split('(')[0].strip() or each.text
-        counts[kind] = counts.get(kind, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def _write_coco(plan: Plan, images: Sequence[SourceImage], folder: Path, stem: Path) -> None:

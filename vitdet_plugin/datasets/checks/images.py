@@ -11,6 +11,7 @@ import numpy as np
 
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, decode
+from vitdet_plugin.utils.track import track
 
 NOT_DECODED = 'cannot be read by OpenCV, as in training'
 DEEP = 'has more than 8 bits per channel'
@@ -59,9 +60,11 @@ def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | Non
     """Return the findings about many files in their order, with up to ``jobs`` processes."""
     check = partial(check_image, reader=reader)
     if jobs <= 1 or len(paths) < _SERIAL:
-        return [fault for path, size in zip(paths, sizes) for fault in check(path, size)]
+        pairs = track(zip(paths, sizes), len(paths), 'images')
+        return [fault for path, size in pairs for fault in check(path, size)]
     with ProcessPoolExecutor(jobs) as pool:
-        return [fault for faults in pool.map(check, paths, sizes, chunksize=32) for fault in faults]
+        found = track(pool.map(check, paths, sizes, chunksize=32), len(paths), 'images')
+        return [fault for faults in found for fault in faults]
 
 
 def check_sizes(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None],
@@ -69,7 +72,8 @@ def check_sizes(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None
     """Return the files whose size as read differs from the annotated one; only the headers are read."""
     with decoder_limits(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         probes = pool.map(partial(probe_image, decode=False, reader=reader), paths)
-        return [ImageFault('error', WRONG_SIZE, path, difference) for path, size, probe in zip(paths, sizes, probes)
+        found = track(zip(paths, sizes, probes), len(paths), 'image sizes')
+        return [ImageFault('error', WRONG_SIZE, path, difference) for path, size, probe in found
                 if size is not None and isinstance(probe, ImageProbe) and (difference := probe.compare_size(size))]
 
 

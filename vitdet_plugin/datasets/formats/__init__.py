@@ -74,6 +74,9 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
         archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
         broken += f'; {archives[0]} is an archive: unpack it first' if archives else ''
+        if name is not None:
+            raise UserError(f'{where} is not a data set of the format {name} ({len(tree.images)} images, '
+                            f'{len(tree.others)} other files{broken}); it needs {formats[0].looks_for}')
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
                         f'other files{broken}); looked for:\n{looked_for}')

@@ -10,6 +10,7 @@ from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Doubtful, Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tables import Table, parse_number, read_pairs, read_table
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree, split_of
+from vitdet_plugin.utils.track import track
 
 _TRIED_ROWS = 50
 _BEYOND = 0.1  # by which relative coordinates may reach beyond the image
@@ -101,7 +102,8 @@ class _Reader:
         rows_of: dict[Path | str, list[tuple[int, list[str]]]] = defaultdict(list)
         for line, row in rows:
             rows_of[self._find(table, row)].append((line, row))
-        images = {path: image for path, rows in rows_of.items() if (image := self._image(table, path, rows))}
+        entries = track(rows_of.items(), len(rows_of), f'images of {table.file.name}')
+        images = {path: image for path, rows in entries if (image := self._image(table, path, rows))}
         boxes = [(line, row, image, box) for path, image in images.items() for line, row in rows_of[path]
                  for box in self._boxes(table, row, numbers[line], image, is_relative)]
         are_corners = table.box == ('boxes',) and _are_corners([(box, image) for _, _, image, box in boxes])
@@ -127,7 +129,7 @@ class _Reader:
             elif isinstance(path, str):
                 self.found.problems.append(Problem(where, line, path))
             elif (known := self.found.image_at(path)) is None:
-                split = _split(table, row) or split_of(PurePosixPath(path.relative_to(self.tree.root).as_posix()))
+                split = _split(table, row) or split_of(self.tree.inside(path))
                 self.found.add_image(path, split, label, where, line=line)
             elif known.label == label:
                 self.counts['repeated'] += 1
@@ -164,7 +166,7 @@ class _Reader:
         if isinstance(path, str):
             self.found.problems.append(Problem(where, line, f'{path}{count}'))
             return None
-        split = _split(table, row) or split_of(PurePosixPath(path.relative_to(self.tree.root).as_posix()))
+        split = _split(table, row) or split_of(self.tree.inside(path))
         if known := self.found.image_at(path):
             if split is not None and known.split != split:
                 was = known.split or 'no split'

@@ -17,6 +17,7 @@ from vitdet_plugin.datasets.formats.files import head, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.voc_xml import Node, read_xml
+from vitdet_plugin.utils.track import track
 
 _MOST_PIXELS = 2**30  # of a mask
 _WITHOUT_REGION = ('points', 'polyline', 'skeleton', 'cuboid')
@@ -78,7 +79,7 @@ class _Reader:
                 self.labels.append(name)
                 if label.value('type') in (*_WITHOUT_REGION, 'tag'):
                     self.without_region.add(name)
-        for node in root.children:
+        for node in track(root.children, len(root.children), f'images of {file.name}'):
             if node.tag == 'image':
                 self._add_image(file, node)
         tracks = [node for node in root.children if node.tag == 'track']

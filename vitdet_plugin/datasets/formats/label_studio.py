@@ -16,6 +16,7 @@ from vitdet_plugin.datasets.formats.label_studio_brush import decode_brush
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
+from vitdet_plugin.utils.track import track
 
 _UPLOAD = re.compile(r'^[0-9a-f]{8}-(?=.)')  # put before the name of an uploaded file
 _USUAL_KEYS = ('image', 'img', 'photo', 'picture', 'url', 'file', 'path')  # language: ok
@@ -56,7 +57,8 @@ def _recognize(tree: FileTree) -> str | None:
 def _read(tree: FileTree) -> SourceSet:
     reader = _Reader(Collector(tree, 'label-studio'))
     for file, content in read_all_json(tree, reader.collector.found, _is_label_studio):
-        for number, task in enumerate([content] if isinstance(content, dict) else content, 1):
+        tasks = [content] if isinstance(content, dict) else content
+        for number, task in enumerate(track(tasks, len(tasks), f'tasks of {file.name}'), 1):
             reader.add_task(file, number, task)
     return reader.finish()
 

@@ -26,6 +26,7 @@ from vitdet_plugin.datasets.formats.mask_values import (
     read_values,
 )
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.utils.track import track
 
 _LOOKED_AT = 40  # masks that decide what the values mean
 _FEW = 6  # masks that are enough to recognize them, unless all are empty
@@ -93,7 +94,7 @@ class _Reader:
         """Convert all masks."""
         for mask in self.files.alone:
             self.collector.problem(self.tree.path(mask), None, 'no image of this mask was found')
-        for each in self.files.images:
+        for each in track(self.files.images, len(self.files.images), 'images'):
             self._add(each)
         if self.specks:
             self.collector.found.notes.append(f'{self.specks} objects have fewer than {_SPECK} pixels; they are kept')

@@ -18,6 +18,7 @@ from vitdet_plugin.datasets.formats.files import find_json, head, load_json, loa
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.formats.via_names import ClassNames, choose_names
+from vitdet_plugin.utils.track import track
 
 _COLUMNS = ('filename', 'region_shape_attributes', 'region_attributes')
 
@@ -87,7 +88,7 @@ def _read(tree: FileTree) -> SourceSet:
     if regions:
         names = choose_names(regions, options)
         collector.found.notes += names.notes
-        for entry in entries:
+        for entry in track(entries, len(entries), 'images'):
             _add_entry(collector, entry, names)
         return collector.finish(names.classes)
     labels = choose_names([entry.attributes for entry in entries], {}, 'image')

@@ -31,6 +31,8 @@ def recognize_csv(tree: FileTree) -> str | None:
     if tables[0].box:
         evidence = f'{names} with {rows} rows and columns of boxes'
         return evidence if is_found else LastResort(f'{evidence}; none of the images was found')
+    if tables[0].one_hot and is_found:
+        return f'{names} with {rows} rows of images and a column of 0 and 1 for {len(tables[0].one_hot)} classes each'
     return Doubtful(f'{names} with {rows} rows of images and labels') if is_found else None
 
 
@@ -122,10 +124,11 @@ class _Reader:
         """Add the images and labels of a table."""
         where = self.tree.path(table.file)
         for line, row in self._complete_rows(table):
-            label, path = table.cell(row, 'class'), self._find(table, row)
-            if not label:
-                fault = f'{table.cell(row, "image")}: an image without a label'
-                self.found.problems.append(Problem(where, line, fault))
+            labels, path = table.labels(row), self._find(table, row)
+            label = labels[0] if labels else ''
+            if len(labels) != 1:
+                fault = f'several labels ({", ".join(labels)}); keep one' if labels else 'an image without a label'
+                self.found.problems.append(Problem(where, line, f'{table.cell(row, "image")}: {fault}'))
             elif isinstance(path, str):
                 self.found.problems.append(Problem(where, line, path))
             elif (known := self.found.image_at(path)) is None:
@@ -153,7 +156,8 @@ class _Reader:
 
     def _complete_rows(self, table: Table) -> list[tuple[int, list[str]]]:
         """Return the rows that have all columns, and add a problem for each other one."""
-        needed = max(table.columns[key] for key in ('image', *table.box, *([] if table.box else ['class']))) + 1
+        keys = ('image', *table.box, *([] if table.box or table.one_hot else ['class']))
+        needed = table.width if table.one_hot else max(table.columns[key] for key in keys) + 1
         self.found.problems += [
             Problem(self.tree.path(table.file), line, f'{len(row)} cells, expected {table.width}')
             for line, row in table.rows if len(row) < needed]

@@ -17,6 +17,7 @@ from pycocotools import mask as mask_utils
 
 from vitdet_plugin.demo.demo_objects import CLASS_NAMES, DemoObject, coverage, make_object, paint
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.track import track
 
 CATEGORY_IDS = {'ball': 3, 'ring': 7, 'star': 11, 'brick': 18, 'leaf': 24}  # with gaps, as in COCO
 LICENSES = [
@@ -86,7 +87,7 @@ def _write_split(root: Path, split: str, count: int, size: int, seed: int) -> Pa
     photographs = [load_photograph(package, file) for package, file, *_ in PHOTOGRAPHS[split]]
     images, annotations = [], []
     (root / split).mkdir(parents=True, exist_ok=True)
-    for index in range(count):
+    for index in track(range(count), count, f'{split} images'):
         rng = np.random.default_rng([seed, SPLITS.index(split), index])
         choice = int(rng.integers(len(photographs)))
         image, objects, owner = compose(rng, photographs[choice], size)

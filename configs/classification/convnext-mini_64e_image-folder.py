@@ -1,26 +1,15 @@
-"""The small ConvNeXt on a custom folder, <root>/{train,val}/<class>/<image>; the folders give the class names.
+"""The small ConvNeXt on a custom folder, <root>/{train,val}/<class>/<image>, in $IMAGE_FOLDER_ROOT."""
 
-The root is $IMAGE_FOLDER_ROOT, else $VITDET_DATA/images (default data/images). Training stores the class names in the
-config in the work directory and in every checkpoint.
-"""
+_base_ = ['convnext-mini_64e_plant-seedlings.py', '../_base_/datasets/image_folder.py']
 
-import os
-import pathlib
-
-_base_ = 'convnext-mini_64e_plant-seedlings.py'
-
-data_root = os.environ.get('IMAGE_FOLDER_ROOT', '{{$VITDET_DATA:data}}/images') + '/'
-# labels are numbered in the order of the names
-classes = tuple(sorted(path.name for path in pathlib.Path(data_root).glob('train/*')
-                       if path.is_dir() and not path.name.startswith('.')))
-
+data_root, classes = _base_.folder_root, _base_.folder_classes
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # ImageNet's; yours: vitdet mean-std
 
-model = dict(data_preprocessor=dict(num_classes=len(classes), mean=mean, std=std), head=dict(num_classes=len(classes)))
-common = dict(data_root=data_root, metainfo=dict(classes=classes))
+model = dict(_base_.folder_model,
+             data_preprocessor=dict(_base_.folder_model.data_preprocessor, mean=mean, std=std))
+common = _base_.folder_data
 train_dataloader = dict(dataset=common)
 val_dataloader = dict(dataset=common)
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='Accuracy', topk=(1, min(5, max(1, len(classes))))),
-                 dict(type='SingleLabelMetric', items=['f1-score'])]
+val_evaluator = _base_.folder_metrics
 test_evaluator = val_evaluator

@@ -1,24 +1,12 @@
-"""DINOv2's ViT-S fine-tuned on a custom folder, <root>/{train,val}/<class>/<image>: 8 ep.
+"""DINOv2's ViT-S fine-tuned on a custom folder, <root>/{train,val}/<class>/<image>, in $IMAGE_FOLDER_ROOT: 8 ep."""
 
-The root is $IMAGE_FOLDER_ROOT, else $VITDET_DATA/images (default data/images). Training stores the class names in the
-config in the work directory and in every checkpoint.
-"""
+_base_ = ['dinov2-s_partial-8e_plant-seedlings.py', '../_base_/datasets/image_folder.py']
 
-import os
-import pathlib
-
-_base_ = 'dinov2-s_partial-8e_plant-seedlings.py'
-
-data_root = os.environ.get('IMAGE_FOLDER_ROOT', '{{$VITDET_DATA:data}}/images') + '/'
-# labels are numbered in the order of the names
-classes = tuple(sorted(path.name for path in pathlib.Path(data_root).glob('train/*')
-                       if path.is_dir() and not path.name.startswith('.')))
-
-model = dict(data_preprocessor=dict(num_classes=len(classes)), head=dict(num_classes=len(classes)))
-common = dict(data_root=data_root, metainfo=dict(classes=classes))
+data_root, classes = _base_.folder_root, _base_.folder_classes
+model = _base_.folder_model
+common = _base_.folder_data
 train_dataloader = dict(dataset=common)
 val_dataloader = dict(dataset=common)
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='Accuracy', topk=(1, min(5, max(1, len(classes))))),
-                 dict(type='SingleLabelMetric', items=['f1-score'])]
+val_evaluator = _base_.folder_metrics
 test_evaluator = val_evaluator

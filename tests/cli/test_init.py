@@ -8,7 +8,7 @@ from tests.datasets.own_data.drawn_sets import class_set, drawn_set, tree_hash
 from tests.end_to_end.tiny_set import write_tiny_set
 from vitdet_plugin.cli.main import main
 from vitdet_plugin.config.names import find_config
-from vitdet_plugin.datasets import formats
+from vitdet_plugin.datasets import formats, image_probe
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
 from vitdet_plugin.errors import UserError
 
@@ -32,10 +32,15 @@ def as_format(monkeypatch):
     return use
 
 
-def test_from_a_coco_export_to_a_report(folder, capsys):
+def test_from_a_coco_export_to_a_report(folder, capsys, monkeypatch):
     data = write_tiny_set(folder / 'meine Äpfel', images=10)
     before = tree_hash(data)
+    decoded = []
+    probe = image_probe._probe
+    monkeypatch.setattr(image_probe, '_probe', lambda image, path, decode, *more: (
+        decoded.append(path.name) if decode else None, probe(image, path, decode, *more))[1])
     assert main(['init', str(data), '--model', 'tiny', '--iters', '2', '--batch', '2', '--image-size', '64']) == 0
+    assert len(decoded) == len(set(decoded)) == 10  # once, for fingerprints and checks
     shown = capsys.readouterr().out
     out = folder / 'runs' / 'meine Äpfel'
     assert 'format     coco: ' in shown and 'segment: masks on' in shown and '8 train, 2 val' in shown

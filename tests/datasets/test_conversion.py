@@ -37,10 +37,10 @@ BAD_XML = {
     'no area': (xml(('cat', 10, 20, 10, 60)), 6, 'box (10, 20, 10, 60) has no area'),
     'outside': (xml(('cat', 10, 20, 130, 60)), 6, 'reaches beyond the image of 100 x 80'),
     'not a number': (xml(('cat', 10, 'x', 30, 60)), 6, "ymin 'x'"),
-    'not finite': (xml(('cat', 10, 'inf', 30, 60)), 6, 'is not finite'),
-    'no name': (xml(('', 10, 20, 30, 60)), 4, 'an object without a name'),
+    'not finite': (xml(('cat', 10, 'inf', 30, 60)), 6, 'needs four finite numbers'),
+    'no name': (xml(('', 10, 20, 30, 60)), 6, 'an object without a class name'),
     'no box': ('<annotation>\n<object><name>cat</name></object></annotation>', 2, 'a box needs four numbers'),
-    'other size': (xml(size=(80, 100)), 3, 'size 80 x 100, but a.jpg is 100 x 80'),
+    'other size': (xml(size=(80, 100)), 3, 'a.jpg is 100 x 80, annotated 80.0 x 100.0'),
     'broken': ('<annotation>\n<object>\n</annotation>', 3, 'not valid XML'),
     'bomb': ('<!DOCTYPE x [<!ENTITY a "b">]>\n<annotation>&a;</annotation>', None, 'refused'),
 }
@@ -79,7 +79,7 @@ def test_yolo(tmp_path, convert):
     rows = {'a': '1 0.5 0.5 0.2 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.5\n', 'deep/b': '', 'c': None}
     root = yolo(tmp_path, rows)
     code, out, err = convert('yolo-to-coco', root, '--classes', root / 'data.yaml')
-    assert code == 0 and not err and '2 images have no objects' in out
+    assert code == 0 and not err and '2 images have no objects, 1 of them no label file' in out
     assert read(root / 'annotations/all.json') == {
         'a.png': [('dog', [40, 20, 20, 40]), ('cat', [10, 8, 20, 32])], 'c.png': [], 'deep/b.png': []}
     polygon = json.loads((root / 'annotations/all.json').read_text())['annotations'][1]

@@ -51,7 +51,7 @@ def test_upper_case_and_subfolders_are_read_and_the_rest_is_counted(tmp_path, co
     code, out, err = convert('voc-to-coco', root)
     assert code == 0 and not err
     assert read(root / 'annotations/all.json') == {name: [BOX] for name in ('a.jpg', 'G.JPG', 'sub/s.png', 'flat.png')}
-    assert '1 images without an XML file are left out: lonely.png' in out
+    assert '1 images have no XML file and are left out: lonely.png' in out
     assert f'1 hidden image files in {root}/JPEGImages are ignored' in out
     assert f'1 files in {root}/JPEGImages are not images by their suffix: photo.heic' in out
 
@@ -71,7 +71,7 @@ def test_the_displayed_frame_is_accepted_and_the_stored_one_refused(tmp_path, co
         write_rotated(root / f'JPEGImages/a.{suffix}')
         code, _, err = convert('voc-to-coco', root)
         assert code == (name == 'stored')
-        assert not err if code == 0 else f'size 12 x 8, but a.{suffix} is 8 x 12; the file has an EXIF' in err[0]
+        assert not err if code == 0 else f'a.{suffix} is 8 x 12, annotated 12.0 x 8.0; the file has an EXIF' in err[0]
     assert read(tmp_path / 'shown/annotations/all.json') == {f'a.{suffix}': [('cat', [1, 2, 7, 6])]}
 
 
@@ -106,7 +106,7 @@ def test_objects_of_other_programs(tmp_path, convert):
     root = voc(tmp_path / 'good', a=text.replace('bndbox', 'bndBox'))
     code, out, _ = convert('voc-to-coco', root)
     assert code == 0 and read(root / 'annotations/all.json') == {'a.jpg': [BOX]}
-    assert '1 objects have a polygon too; only their boxes are converted' in out
+    assert '1 polygons enclose nothing; only the boxes of these objects are read' in out
     bad = {'cat: xmin 30 is above xmax 10; exchange them': xml(('cat', 30, 20, 10, 60)),
            'cat: no bndbox; a box needs four numbers (found polygon)':
                '<annotation><object><name>cat</name><polygon/></object></annotation>'}

@@ -40,12 +40,22 @@ def test_problems_prevent_the_conversion(tmp_path, convert):
 
 
 @pytest.mark.parametrize(('row', 'options', 'message'), [
-    ('1 0.95 0.5 0.3 0.5', [], '2 boxes or polygons of {root} reach beyond their image by more than a pixel; --clip'),
     (ROW, ['--splits', 'trai'], 'has no images of trai, only of train, val'),
-    (ROW, ['--labels', 'x'], 'need --classes'), ('a cat', [], '{root} is not a YOLO data set')])
+    (ROW, ['--labels', 'x'], 'need --classes'), ('a cat', [], '{root} is not a data set of the format yolo')])
 def test_faults(tmp_path, convert, row, options, message):
     code, _, err = convert('yolo-to-coco', roboflow(tmp_path, row), *options)
     assert code == 2 and len(err) == 1 and message.format(root=tmp_path) in err[0]
+
+
+def test_boxes_beyond_their_image_are_named_or_cut(tmp_path, convert):
+    root = roboflow(tmp_path, f'{ROW}1 0.95 0.5 0.3 0.5\n')
+    code, _, err = convert('yolo-to-coco', root)
+    assert code == 1 and err[0] == (f'{root}/train/labels/a.txt:2: dog: box (80, 20, 110, 60) reaches beyond the image '
+                                    'of 100 x 80 (--clip cuts it)')
+    assert convert('yolo-to-coco', root, '--skip-bad', '--out', tmp_path / 'left')[0] == 0
+    assert convert('yolo-to-coco', root, '--clip', '--out', tmp_path / 'cut')[0] == 0
+    assert read(tmp_path / 'left/train.json')['train/images/a.jpg'] == [BOX]
+    assert read(tmp_path / 'cut/train.json')['train/images/a.jpg'] == [BOX, ('dog', [80, 20, 20, 40])]
 
 
 def test_set_without_names(tmp_path, convert):

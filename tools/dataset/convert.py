@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The same as ``vitdet convert {voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc}``."""
+"""The same as ``vitdet convert {to-coco,voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc}``."""
 
 import sys
 from pathlib import Path

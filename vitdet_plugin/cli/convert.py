@@ -1,4 +1,4 @@
-"""``vitdet convert IN OUT``: convert a checkpoint; ``vitdet convert voc-to-coco …``: convert annotations."""
+"""``vitdet convert IN OUT``: convert a checkpoint; ``vitdet convert to-coco …``: convert annotations."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ DESCRIPTION = """Convert a checkpoint of any supported format to the names of th
 
 The format is recognized by the names of the weights: MAE, detectron2's ViTDet, mmdet's projects/ViTDet, EasyCV, SAM,
 timm, Hugging Face, and those of the other families. Nothing in IN is executed."""
-DATASETS = """Annotations: vitdet convert {voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc} --help"""
+DATASETS = """Annotations: vitdet convert {to-coco,voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc} --help"""
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -55,12 +55,15 @@ def convert_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.compat.safe_load import trusted
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.track import working
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')
     names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None
     model = load_model(args.config, device='cpu', expects_random=True).model if args.config else None
-    with trusted() if args.trust else contextlib.nullcontext():  # the only caller of trusted()
-        print(convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
-                                 allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names,
-                                 key=args.key, prefix=args.prefix))
+    # the only caller of trusted()
+    with trusted() if args.trust else contextlib.nullcontext(), working('converting the weights'):
+        report = convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
+                                    allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names,
+                                    key=args.key, prefix=args.prefix)
+    print(report)
     print(f'written: {args.target}')

@@ -1,16 +1,19 @@
-"""``vitdet convert voc-to-coco …``: convert annotations between COCO, Pascal VOC and YOLO."""
+"""``vitdet convert to-coco …``: convert annotations of all known formats to COCO, and COCO to Pascal VOC and YOLO."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vitdet_plugin.cli.common import parse, run
 
-CONVERSIONS = ('voc-to-coco', 'yolo-to-coco', 'coco-to-yolo', 'coco-to-voc')
-DESCRIPTION = """Convert annotations: Pascal VOC or YOLO to COCO, and back.
+CONVERSIONS = ('to-coco', 'voc-to-coco', 'yolo-to-coco', 'coco-to-yolo', 'coco-to-voc')
+DESCRIPTION = """Convert annotations: all formats of "vitdet init" to COCO, and COCO to Pascal VOC and YOLO.
 
+to-coco data/cells
+to-coco data/cells/via_project.json --out cells_coco
 voc-to-coco data/cells --annotations xml --imagesets sets --splits train val
 yolo-to-coco data/cells/data.yaml
 yolo-to-coco data/cells --classes data/cells/data.yaml --splits train val
@@ -29,6 +32,12 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     common.add_argument('--skip-bad', action='store_true', help='leave out what cannot be converted (it is still '
                                                                 'listed and counted)')
     common.add_argument('--clip', action='store_true', help='clip boxes to the image')
+    every = commands.add_parser('to-coco', parents=[common], help='any format of "vitdet init" to COCO, with the class '
+                                                                 'names and splits that the data set states')
+    every.add_argument('root', type=Path, help='folder of the data set, or its annotation file')
+    every.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
+    every.add_argument('--splits', nargs='+', metavar='NAME', help='write these only: train, val, test, other (images '
+                                                                   'in no split), all (no splits)')
     voc = commands.add_parser('voc-to-coco', parents=[common], help='XML files to COCO')
     voc.add_argument('root', type=Path, help='folder of the data set')
     voc.add_argument('--annotations', default='Annotations', metavar='DIR', help='below root (default: %(default)s)')
@@ -47,7 +56,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                                                                   'images in one, all.json)')
     yolo.add_argument('--classes', help='class names in order: a,b,c, classes.txt or data.yaml; the folders are then '
                                         'those of --images and --labels')
-    for each in (voc, yolo):
+    for each in (every, voc, yolo):
         each.add_argument('--out', type=Path, metavar='DIR', help='folder for the json files (default: '
                                                                   'root/annotations)')
     for target in ('yolo', 'voc'):
@@ -65,56 +74,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def convert_dataset_command(args: argparse.Namespace) -> int:
-    from vitdet_plugin.datasets.conversion import read_classes, read_coco, write_new
-    from vitdet_plugin.datasets.from_coco import WRITERS, read_objects
-    from vitdet_plugin.datasets.from_voc import convert_voc, split_by_imageset
-    from vitdet_plugin.datasets.from_yolo import convert_yolo, convert_yolo_set
-    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.datasets.conversion import write_new
     from vitdet_plugin.utils.paths import check_output_path
-    files, problems, notes = {}, [], []
     if args.out:
         check_output_path('--out', args.out, is_folder=True)
-    if args.command.startswith('coco'):
-        if args.images and not args.images.is_dir():
-            raise UserError(f'--images: {args.images} is not a folder')
-        remarks: list[str] = []
-        images, classes, problems = read_objects(read_coco(args.json), args.json, args.clip, args.images, remarks)
-        files = WRITERS[args.command.rpartition('-')[2]](images, classes, args.out, args.split)
-        notes.append(f'{len(images)} images, {sum(len(objects) for _, objects in images)} objects')
-        notes += remarks
-    else:
-        out = args.out or (args.root.parent if args.root.is_file() else args.root) / 'annotations'
-        classes = read_classes(args.classes) if args.classes else None
-        if args.command == 'voc-to-coco':
-            content = convert_voc(args.root / args.annotations, args.root / args.images, classes,
-                                  one_based=args.one_based, clip=args.clip)
-            contents = {name: (content, split_by_imageset(content, args.root / args.imagesets / f'{name}.txt'))
-                        for name in args.splits or ()} or {'all': (content, content.images)}
-        elif classes is None:
-            if (args.images, args.labels) != ('images', 'labels'):
-                raise UserError('--images and --labels need --classes; without it, the folders are those of data.yaml')
-            content, parts = convert_yolo_set(args.root, args.clip)
-            if unknown := [name for name in args.splits or () if name not in parts]:
-                raise UserError(f'--splits: {args.root} has no images of {unknown[0]}, only of {", ".join(parts)}')
-            contents = {name: (content, parts[name]) for name in args.splits or parts}
-        else:
-            contents = {}
-            for name in args.splits or ['']:
-                content = convert_yolo(args.root / args.images / name, args.root / args.labels / name, classes,
-                                       clip=args.clip)
-                contents[name or 'all'] = content, content.images
-        if args.command == 'voc-to-coco' and args.splits:
-            unlisted = len(content.images) - len({image['id'] for _, images in contents.values() for image in images})
-            notes += [f'{unlisted} annotated images are in none of the lists and left out'] if unlisted else []
-        for name, (content, images) in contents.items():
-            coco = content.coco(images)
-            files[out / f'{name}.json'] = json.dumps(coco)
-            notes.append(f'{name}: {len(images)} images, {len(coco["annotations"])} objects of '
-                         f'{len(content.classes)} classes ({", ".join(content.classes[:8])}'
-                         f'{", ..." if len(content.classes) > 8 else ""})')
-        for content in {id(content): content for content, _ in contents.values()}.values():
-            problems += content.problems
-            notes += content.notes
+    files, problems, notes = (_from_coco if args.command.startswith('coco') else _to_coco)(args)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems and not args.skip_bad:
@@ -126,3 +90,61 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
     print('\n'.join([*notes, f'written: {len(files)} files, {next(iter(files))}{" ..." if len(files) > 1 else ""}']))
     return 0
 
+
+def _from_coco(args: argparse.Namespace) -> tuple[dict[Path, str], list[Any], list[str]]:
+    """Return the texts to write by path, problems, and notes."""
+    from vitdet_plugin.datasets.conversion import read_coco
+    from vitdet_plugin.datasets.from_coco import WRITERS, read_objects
+    from vitdet_plugin.errors import UserError
+    if args.images and not args.images.is_dir():
+        raise UserError(f'--images: {args.images} is not a folder')
+    remarks: list[str] = []
+    images, classes, problems = read_objects(read_coco(args.json), args.json, args.clip, args.images, remarks)
+    files = WRITERS[args.command.rpartition('-')[2]](images, classes, args.out, args.split)
+    return files, problems, [f'{len(images)} images, {sum(len(objects) for _, objects in images)} objects', *remarks]
+
+
+def _to_coco(args: argparse.Namespace) -> tuple[dict[Path, str], list[Any], list[str]]:
+    """Return the texts to write by path, problems, and notes."""
+    from vitdet_plugin.datasets.to_coco import coco_content, relative_name
+    out = args.out or (args.root.parent if args.root.is_file() else args.root) / 'annotations'
+    notes, splits = _read(args)
+    files = {}
+    sets = {id(read): read for read, _ in splits.values()}.values()
+    if not args.clip:
+        for read in sets:
+            read.found.leave_out_cut('--clip cuts it')
+    for name, (read, images) in splits.items():
+        classes = read.found.classes
+        content = coco_content(images, classes, lambda image, folder=read.folder: relative_name(image, folder))
+        files[out / f'{name}.json'] = json.dumps(content)
+        notes.append(f'{name}: {len(images)} images, {len(content["annotations"])} objects of {len(classes)} classes '
+                     f'({", ".join(classes[:8])}{", ..." if len(classes) > 8 else ""})')
+    problems = [problem for read in sets for problem in read.found.problems]
+    return files, problems, notes + [note for read in sets for note in read.found.notes]
+
+
+def _read(args: argparse.Namespace) -> tuple[list[str], dict[str, tuple[Any, list]]]:
+    """Return notes, and for each file to write the data set and its images."""
+    from vitdet_plugin.datasets.conversion import read_classes
+    from vitdet_plugin.datasets.to_coco import read_any, read_voc_folders, read_yolo_folders, select_listed
+    from vitdet_plugin.errors import UserError
+    classes = read_classes(args.classes) if getattr(args, 'classes', None) else None
+    if args.command == 'voc-to-coco':
+        read = read_voc_folders(args.root / args.annotations, args.root / args.images, classes, args.one_based)
+        lists = {name: (read, select_listed(read, args.root / args.imagesets / f'{name}.txt'))
+                 for name in args.splits or ()}
+        unlisted = len(read.found.images) - len({id(image) for _, images in lists.values() for image in images})
+        is_noted = bool(lists and unlisted)
+        return ([f'{unlisted} annotated images are in none of the lists and left out'] * is_noted,
+                lists or {'all': (read, read.found.images)})
+    if args.command == 'yolo-to-coco' and classes is not None:
+        parts = {name: read_yolo_folders(args.root / args.images / name, args.root / args.labels / name, classes)
+                 for name in args.splits or ['']}
+        return [], {name or 'all': (part, part.found.images) for name, part in parts.items()}
+    if args.command == 'yolo-to-coco' and (args.images, args.labels) != ('images', 'labels'):
+        raise UserError('--images and --labels need --classes; without it, the folders are those of data.yaml')
+    read = read_any(args.root, 'yolo' if args.command == 'yolo-to-coco' else args.format)
+    if unknown := [name for name in args.splits or () if name not in read.splits]:
+        raise UserError(f'--splits: {args.root} has no images of {unknown[0]}, only of {", ".join(read.splits)}')
+    return [], {name: (read, read.splits[name]) for name in args.splits or read.splits}

@@ -32,10 +32,13 @@ def export_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.export.onnx_file import read_opset
     from vitdet_plugin.export.onnx_session import describe_channels
     from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.utils.track import working
     check_output_path('--out', args.out, is_folder=False)
-    loaded = load_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
+    with working('loading the model'):
+        loaded = load_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
     shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)
-    difference = export_onnx(loaded, args.out, shape, args.opset, args.features)
+    with working('exporting and comparing with PyTorch'):
+        difference = export_onnx(loaded, args.out, shape, args.opset, args.features)
     part = 'classifier' if loaded.is_classifier else 'backbone and neck' if args.features else 'detector'
     channels = input_channels(loaded.model)
     print(f'{args.out}: {part}, opset {read_opset(args.out)}, input 1 x {channels} x {shape[0]} x {shape[1]} '

@@ -16,7 +16,7 @@ COMMANDS = {
     'predict': 'detect objects in images, or classify them',
     'report': 'write a report of what a model gets right and wrong',
     'export': 'export a model to ONNX',
-    'convert': 'convert checkpoints, or annotations between COCO, VOC and YOLO',
+    'convert': 'convert checkpoints, or annotations to COCO, VOC and YOLO',
     'weights': 'list, download and verify published weights',
     'check': 'check the annotations and images of a data set',
     'split': 'split a folder of classes into train, val and test',

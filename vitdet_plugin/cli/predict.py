@@ -100,6 +100,7 @@ def predict_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.prediction.writers import check_formats
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.stop_signals import stop_signals
+    from vitdet_plugin.utils.track import working
     check_output_path('--out', args.out, is_folder=True)
     formats = check_formats([name for words in args.formats or () for name in words.split(',') if name])
     batch = _batch_size(args.batch)
@@ -108,8 +109,9 @@ def predict_command(args: argparse.Namespace) -> int:
     faults: list[str] = []
     with stop_signals() as signals:
         signals.situation = ' before the first image; nothing was written'
-        model = Inferencer.load(args.config or args.model, args.checkpoint, args.device, args.cfg_options or (),
-                                args.half)
+        with working('loading the model'):
+            model = Inferencer.load(args.config or args.model, args.checkpoint, args.device, args.cfg_options or (),
+                                    args.half)
         formats = check_formats(formats or (['json', 'csv'] if model.is_classifier else ['json']), model.is_classifier)
         signals.is_deferred = True  # a result that is being written is completed
         done = [0]

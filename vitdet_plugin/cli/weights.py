@@ -44,7 +44,7 @@ def _list(words: Sequence[str]) -> int:
     from vitdet_plugin.checkpoints.fetching import cache_folder, find_cached
     from vitdet_plugin.checkpoints.published import TABLE, PublishedWeights, find_published
     from vitdet_plugin.errors import UserError
-    from vitdet_plugin.utils.transfer_progress import format_bytes
+    from vitdet_plugin.utils.text import format_bytes
     entries: list[PublishedWeights] = []
     for entry in TABLE.values():
         if all(word.lower() in f'{entry.name} {entry.fits} {entry.license}'.lower() for word in words

@@ -116,6 +116,11 @@ def checked_option(cfg: Config, key: str, value: Any) -> Any:
     if depth == 0 and parts[0] in READ_KEYS and isinstance(node, dict) and isinstance(value, (str, int, float)):
         raise UserError(f'--cfg-options {key}={value}: the config has a section here; set its keys, such as {key}.'
                         f'{next(iter(node), "KEY")}=…')
+    is_plain = isinstance(value, (str, int, float)) and not isinstance(value, bool) or (
+        isinstance(value, (list, tuple)) and not any(isinstance(each, dict) for each in value))
+    if isinstance(node, dict) and 'type' in node and is_plain:
+        raise UserError(f'--cfg-options {key}={value}: the config has a section of type {node["type"]} here; set its '
+                        f'keys, such as {key}.type=…')
     if isinstance(value, str) and isinstance(node, (int, float)):
         number = parse_value(value)
         if isinstance(number, (int, float)):

@@ -1,10 +1,10 @@
-"""Common parts of the conversions between annotation formats: problems, the COCO result, boxes, class names, output."""
+"""Common parts of the conversions between annotation formats: problems, image sizes, boxes, class names, output."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitdet_plugin.datasets.coco import read_coco  # noqa: F401 - imported from here by the command
@@ -23,46 +23,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f'{self.file}:{self.line}: {self.text}' if self.line else f'{self.file}: {self.text}'
-
-
-@dataclass
-class Content:
-    """Images with their objects while they are converted to COCO.
-
-    Attributes:
-        classes: Names in the order of the labels.
-        images: Entries of COCO: id, file_name, width, height.
-        annotations: Entries of COCO.
-        problems: What could not be converted.
-        notes: Other remarks, with counts.
-        by_name: Images by the name of their annotation file without suffix, for lists of names.
-    """
-
-    classes: list[str]
-    images: list[dict] = field(default_factory=list)
-    annotations: list[dict] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    by_name: dict[str, dict] = field(default_factory=dict)
-
-    def add_image(self, name: str, size: tuple[int, int]) -> dict:
-        """Add an image by its path below the image folder and its (width, height) in pixels as training reads it."""
-        image = dict(id=len(self.images) + 1, file_name=name, width=size[0], height=size[1])
-        self.images.append(image)
-        return image
-
-    def add_object(self, image: dict, label: int, box: Sequence[float], **more) -> None:
-        """Add an object of ``classes[label]`` with a box (x, y, width, height) in pixels."""
-        self.annotations.append(dict(
-            id=len(self.annotations) + 1, image_id=image['id'], category_id=label + 1,
-            bbox=[round(value, 4) for value in box], area=round(box[2] * box[3], 4), iscrowd=0, **more))
-
-    def coco(self, images: Iterable[dict] | None = None) -> dict:
-        """Return the content of a COCO file, of all images or of those given."""
-        images = self.images if images is None else list(images)
-        chosen = {image['id'] for image in images}
-        return dict(images=images, annotations=[a for a in self.annotations if a['image_id'] in chosen],
-                    categories=[dict(id=i, name=name) for i, name in enumerate(self.classes, 1)])
 
 
 def probe_header(path: Path) -> ImageProbe | str:

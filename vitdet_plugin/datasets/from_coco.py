@@ -19,6 +19,7 @@ from vitdet_plugin.datasets.coco import (
     require_index,
 )
 from vitdet_plugin.datasets.conversion import Problem, check_box, probe_header
+from vitdet_plugin.utils.track import track
 
 
 def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | None = None,
@@ -80,7 +81,7 @@ def _usable_images(images: dict, path: Path, folder: Path | None, problems: list
     used: dict[PurePosixPath, str] = {}
     folded: dict[str, str] = {}
     backslashes = unread = sizes_read = 0
-    for key, image in images.items():
+    for key, image in track(images.items(), len(images), 'images'):
         name, size = image_file_name(image), image_size(image)
         backslashes += bool(name and '\\' in name)
         name = name and name.replace('\\', '/')

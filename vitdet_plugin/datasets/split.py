@@ -15,6 +15,7 @@ import numpy as np
 from vitdet_plugin.datasets.image_sets import ImageSet
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import read_text
+from vitdet_plugin.utils.track import track
 
 SPLITS = ('train', 'val', 'test')
 _MOST_FOLDS = 20
@@ -166,7 +167,7 @@ def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str |
             continue
         for name in images.classes:  # a class without images in a split keeps its number
             (out / split / name).mkdir(parents=True)
-        for index in indices:
+        for index in track(indices, len(indices), f'{split} images'):
             target = out / split / images.files[index]
             target.parent.mkdir(parents=True, exist_ok=True)
             if mode == 'copy':

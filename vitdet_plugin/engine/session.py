@@ -23,6 +23,7 @@ from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
+from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.option_words import split_options
 from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
@@ -92,6 +93,7 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
                       else split_options(options.cfg_options)):
         raise UserError('--cfg-options launcher: use --launcher, which is not part of a config')
     cfg = load_config(config, options.cfg_options)
+    check_values(cfg)
     repair_loaders(cfg)
     cfg.launcher = launcher
     cfg.work_dir = str(options.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', config_name(cfg)))

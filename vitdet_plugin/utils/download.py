@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -18,7 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.transfer_progress import TransferProgress, format_bytes
+from vitdet_plugin.utils.output import is_first_rank
+from vitdet_plugin.utils.text import format_bytes
+from vitdet_plugin.utils.track import Progress
 
 try:
     import fcntl
@@ -79,8 +82,13 @@ def download_file(url: str, target: Path, *, digest: str | None = None, size: in
 
 def hash_file(path: Path, algorithm: str = 'sha256') -> str:
     """Return the checksum of a file in hexadecimal digits."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+    found = hashlib.new(algorithm)
+    with open(path, 'rb') as file, contextlib.closing(
+            Progress(f'checksum of {path.name}', path.stat().st_size, in_bytes=True)) as progress:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+            progress.update(file.tell())
+    return found.hexdigest()
 
 
 def matches_digest(path: Path, digest: str) -> bool:
@@ -108,8 +116,8 @@ def _acquire(path: Path, busy: str):
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    if busy and os.environ.get('RANK', '0') == '0':
-                        TransferProgress.say(f'{busy}; waiting for it')
+                    if busy and is_first_rank():
+                        print(f'{busy}; waiting for it', file=sys.stderr, flush=True)
                     fcntl.flock(file, fcntl.LOCK_EX)
             if fcntl is None or path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
@@ -131,7 +139,6 @@ class _Transfer:
         self._version_file = target.with_name(f'{target.name}.part.version')
         if not keep and not self._version_file.is_file():
             self.part.unlink(missing_ok=True)  # it could be of another version of the file
-        self._progress = TransferProgress(self.name)
 
     @property
     def done(self) -> int:
@@ -147,11 +154,18 @@ class _Transfer:
         Raises:
             DownloadError: See :func:`download_file`.
         """
+        self._began: float | None = None
+        with contextlib.closing(Progress(self.name, in_bytes=True)) as self._progress:
+            self._run(retries, wait)
+        if self._began is not None:
+            self._progress.say(f'downloaded {self.name}: {format_bytes(self.done)} in '
+                               f'{time.monotonic() - self._began:.0f} s')
+
+    def _run(self, retries: int, wait: float) -> None:
         failures, most = 0, self.done
         while True:
             reason = self._try()
             if not reason:
-                self._progress.finish(self.done)
                 return
             failures = 1 if self.done > most else failures + 1
             most = max(most, self.done)  # what is discarded and received again is not progress
@@ -213,7 +227,7 @@ class _Transfer:
             self._check_space((total or self.size or 0) - start)
             if not start:
                 self._write_version(answer.headers)
-            self._progress.start(start, total or self.size)
+            self._announce(start, total or self.size)
             with open(self.part, 'ab' if start else 'wb') as file:
                 while chunk := answer.read1(_CHUNK):
                     file.write(chunk)
@@ -225,6 +239,14 @@ class _Transfer:
         if expected and self.done < expected:
             return f'the connection ended after {self.done} of {expected} bytes'
         return ''
+
+    def _announce(self, done: int, total: int | None) -> None:
+        self._progress.total = total
+        if self._began is None:
+            self._began = time.monotonic()
+            size = f' ({format_bytes(total)})' if total else ''
+            self._progress.say(f'downloading {self.name}{size}' + (f', continuing at {format_bytes(done)}' if done else
+                                                                   ''))
 
     def _write_version(self, headers: http.client.HTTPMessage) -> None:
         etag = headers.get('ETag') or ''

@@ -166,3 +166,21 @@ def test_other_tables_are_not_recognized(tmp_path, text):
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / 'a.csv', text)
     assert recognized(tmp_path) == []
+
+
+def test_a_column_of_0_and_1_for_each_class(tmp_path):
+    """Roboflow's export for classes of images."""
+    for split in ('train', 'valid'):
+        for name in 'abc':
+            write_image(tmp_path / f'{split}/{name}.jpg')
+        write(tmp_path / f'{split}/_classes.csv', 'filename, cat, dog\na.jpg,1,0\nb.jpg,0,1\nc.jpg,0,1\n')
+    found = read(tmp_path, 'csv')
+    assert [(image.label, image.split) for image in found.images] == [
+        (label, split) for split in ('train', 'val') for label in ('cat', 'dog', 'dog')]
+    assert found.classes == ['cat', 'dog'] and not found.problems and not found.notes
+    write(tmp_path / 'valid/_classes.csv', 'filename, cat, dog\na.jpg,1,1\nb.jpg,0,0\nc.jpg,0\ngone.jpg,0,1\n')
+    texts = [str(each) for each in read(tmp_path, 'csv').problems]
+    for part in ('_classes.csv:4: 2 cells, expected 3', '2: a.jpg: several labels (cat, dog); keep one',
+                 '3: b.jpg: an image without a label', '5: '):
+        assert any(part in text for text in texts), part
+    assert len(texts) == 4

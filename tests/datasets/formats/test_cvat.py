@@ -60,7 +60,20 @@ def test_shapes(tmp_path):
     assert near(ellipse.box, (80, 40, 120, 120), 0.1) and near(upright.box, (80, 40, 120, 120), 1e-6)
     half = 20 * 2 ** 0.5
     assert near(diamond.box, (100 - half, 80 - half, 100 + half, 80 + half), 1e-6)
-    assert any('1 objects have a group_id' in note for note in found.notes)
+    assert not any('group_id' in note for note in found.notes)  # a box alone in its group
+
+
+def test_polygons_of_a_group_are_one_object(tmp_path):
+    write_image(tmp_path / 'images/a.jpg')
+    part = '<polygon label="{}" points="{}" group_id="{}"></polygon>'
+    left, right = '10,10;30,10;30,30;10,30', '60,10;90,10;90,40;60,40'
+    found = read(cvat(tmp_path, image(part.format('cat', left, 3), part.format('cat', right, 3),
+                                      part.format('dog', left, 3), part.format('cat', left, 0),
+                                      part.format('cat', right, 0))), 'cvat')
+    assert [(each.name, each.box) for each in objects_of(found)] == [
+        ('cat', (10, 10, 90, 40)), ('dog', (10, 10, 30, 30)), ('cat', (10, 10, 30, 30)), ('cat', (60, 10, 90, 40))]
+    assert len(objects_of(found)[0].mask) == 2 and not found.problems
+    assert any('2 polygons and masks share a group_id and a label' in note for note in found.notes)
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-16', 'gbk'])

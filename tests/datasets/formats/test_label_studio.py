@@ -1,7 +1,11 @@
 """Exports of Label Studio written by hand."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.datasets.formats.known_pixels import (
     DONUT,
@@ -166,3 +170,29 @@ def test_choices_are_classes_of_images_without_regions(tmp_path):
                                     for name, each in zip('abc', choices))), 'label-studio')
     assert [image.label for image in found.images] == ['cat', 'dog'] and found.classes == ['cat', 'dog']
     assert '2 choices (cat, dog)' in texts(found)[0]
+
+
+def bitmask(pixels, mode='RGBA', head='data:image/png;base64,'):
+    shown = np.zeros((*pixels.shape, 4), np.uint8)
+    shown[pixels] = (200, 30, 30, 255)
+    if mode == 'black':
+        shown[..., 3], shown[pixels] = 255, 255
+    file = io.BytesIO()
+    Image.fromarray(shown).save(file, 'PNG')
+    return dict(imageDataURL=head + base64.b64encode(file.getvalue()).decode())
+
+
+@pytest.mark.parametrize('mode', ['transparent', 'black'])
+def test_bitmask(tmp_path, mode):
+    ring, = objects_of(read(export(tmp_path, task(annotation(result('bitmasklabels', bitmask(DONUT, mode))))),
+                            'label-studio'))
+    assert (pixels_of(ring.mask) == DONUT).all()
+
+
+@pytest.mark.parametrize(('value', 'reason'), [
+    (bitmask(DONUT[:-1]), 'a bitmask of 200 x 159 pixels in an image of 200 x 160'),
+    (bitmask(DONUT, head='http://x,'), 'does not contain an image'),
+    (dict(imageDataURL='data:image/png;base64,AAAA'), 'cannot be read')])
+def test_faults_of_bitmasks(tmp_path, value, reason):
+    found = read(export(tmp_path, task(annotation(result('bitmasklabels', value)))), 'label-studio')
+    assert not objects_of(found) and len(texts(found)) == 1 and reason in texts(found)[0]

@@ -1,5 +1,6 @@
 """Each format recognizes its own samples and refuses those of the others; mixed folders name all formats."""
 
+import json
 from pathlib import PurePosixPath
 
 import pytest
@@ -34,9 +35,10 @@ def test_doubtful_sample_is_recognized_if_nothing_else_is(tmp_path, name):
 
 @pytest.mark.parametrize('name', ['voc', 'csv', 'yolo'])
 def test_mixed_folder_names_all_formats(tmp_path, name):
-    for each in ('coco', name):
-        write_sample(tmp_path, *SAMPLES[each][1:])
-    with pytest.raises(UserError, match=rf'fits several formats: coco \(1 COCO file .*\); {name} \(.*--format'):
+    _, images, files = SAMPLES['coco']
+    write_sample(tmp_path, images, json.loads(json.dumps(files).replace('"cat"', '"dog"')))
+    write_sample(tmp_path, *SAMPLES[name][1:])
+    with pytest.raises(UserError, match=rf'several formats that differ \(.*\): coco \(1 .*\); {name} \(.*--format'):
         recognize(FileTree(tmp_path))
     for chosen in ('coco', name):
         assert len(read(tmp_path, chosen, chosen).count_objects()) == 1

@@ -1,9 +1,10 @@
 """Findings about image files: all of them are opened and decoded."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, decode
+from vitdet_plugin.utils.track import track
 
 NOT_DECODED = 'cannot be read by OpenCV, as in training'
 DEEP = 'has more than 8 bits per channel'
@@ -32,14 +34,15 @@ class ImageFault(NamedTuple):
         return f'{self.path}: {self.kind}' + (f' ({self.detail})' if self.detail else '')
 
 
-def check_image(path: str, size: tuple[float, float] | None = None,
-                reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
+def check_image(path: str, size: tuple[float, float] | None = None, reader: ImageReader = DEFAULT_READER,
+                probe: ImageProbe | None = None) -> list[ImageFault]:
     """Open and decode a file.
 
     Args:
         path: Image file.
         size: (width, height) in pixels that the annotations state, if any.
         reader: How the pipeline reads the file.
+        probe: Its properties, if it was decoded with this reader before.
 
     Returns:
         Errors: missing, empty, truncated or not decodable, not readable by OpenCV (floating point, 32 bits), another
@@ -48,20 +51,32 @@ def check_image(path: str, size: tuple[float, float] | None = None,
         alpha (read as BGR without loss, or without the alpha channel).
     """
     with decoder_limits():
-        probe = probe_image(path, reader=reader)
-        if isinstance(probe, UnreadableImage):
-            return [ImageFault('error', probe.kind, path, probe.detail)]
-        return list(_probe_faults(probe, path, size, reader))
+        found = probe or probe_image(path, reader=reader)
+        if isinstance(found, UnreadableImage):
+            return [ImageFault('error', found.kind, path, found.detail)]
+        return list(_probe_faults(found, path, size, reader))
 
 
 def check_images(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None], jobs: int = 1,
-                 reader: ImageReader = DEFAULT_READER) -> list[ImageFault]:
-    """Return the findings about many files in their order, with up to ``jobs`` processes."""
-    check = partial(check_image, reader=reader)
-    if jobs <= 1 or len(paths) < _SERIAL:
-        return [fault for path, size in zip(paths, sizes) for fault in check(path, size)]
+                 reader: ImageReader = DEFAULT_READER, probes: Mapping[str, ImageProbe] | None = None
+                 ) -> list[ImageFault]:
+    """Return the findings about many files in their order, with up to ``jobs`` processes.
+
+    Args:
+        paths: Image files.
+        sizes: Annotated (width, height) in pixels of each.
+        jobs: Processes.
+        reader: How the pipeline reads the files.
+        probes: Properties by absolute path of files that were decoded with the default reader; they are not decoded
+            again.
+    """
+    known = [probes.get(os.path.abspath(path)) if probes and reader == DEFAULT_READER else None for path in paths]
+    if jobs <= 1 or known.count(None) < _SERIAL:
+        rows = track(zip(paths, sizes, known), len(paths), 'images')
+        return [fault for path, size, probe in rows for fault in check_image(path, size, reader, probe)]
     with ProcessPoolExecutor(jobs) as pool:
-        return [fault for faults in pool.map(check, paths, sizes, chunksize=32) for fault in faults]
+        found = track(pool.map(check_image, paths, sizes, repeat(reader), known, chunksize=32), len(paths), 'images')
+        return [fault for faults in found for fault in faults]
 
 
 def check_sizes(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None],
@@ -69,7 +84,8 @@ def check_sizes(paths: Sequence[str], sizes: Sequence[tuple[float, float] | None
     """Return the files whose size as read differs from the annotated one; only the headers are read."""
     with decoder_limits(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         probes = pool.map(partial(probe_image, decode=False, reader=reader), paths)
-        return [ImageFault('error', WRONG_SIZE, path, difference) for path, size, probe in zip(paths, sizes, probes)
+        found = track(zip(paths, sizes, probes), len(paths), 'image sizes')
+        return [ImageFault('error', WRONG_SIZE, path, difference) for path, size, probe in found
                 if size is not None and isinstance(probe, ImageProbe) and (difference := probe.compare_size(size))]
 
 

@@ -1,21 +1,25 @@
 """All findings about a whole data set, annotations and images, for the command ``vitdet check``."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
+from vitdet_plugin.datasets.image_probe import ImageProbe
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
 from vitdet_plugin.datasets.image_sets import describe_other_layout, read_list_file, split_folders
 from vitdet_plugin.errors import UserError
 
+Probes = Mapping[str, ImageProbe]
 Row = tuple[str, str, str]  # level, kind, where; level 'read' or 'skipped' for what was and was not read
 
 
 def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool | None = None,
-                   is_training: bool = True, reader: ImageReader = DEFAULT_READER) -> list[Row]:
+                   is_training: bool = True, reader: ImageReader = DEFAULT_READER,
+                   probes: Probes | None = None) -> list[Row]:
     """Return the findings about a COCO file and its images, and what was read.
 
     Args:
@@ -25,6 +29,7 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool |
         with_masks: Whether masks are trained; by default, if any annotation has one.
         is_training: Whether a file in which nothing is left to train on is an error.
         reader: How the pipeline reads the images.
+        probes: See :func:`check_images`.
 
     Raises:
         UserError: The file or the folder does not exist.
@@ -54,10 +59,11 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool |
                      f'{dropped} ({share:.1%})'))
     if not content['annotations']:
         rows.append(('error', 'the file has no annotations', ann_file))
-    return rows + _check_images(content['images'], folder, jobs, reader)
+    return rows + _check_images(content['images'], folder, jobs, reader, probes)
 
 
-def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
+def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER,
+                    probes: Probes | None = None) -> list[Row]:
     """Return the findings about a list file of mmpretrain (``path label`` on each line) and its images."""
     try:
         listed = read_list_file(Path(ann_file))
@@ -65,7 +71,7 @@ def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageRead
         return [('error', 'the annotation file cannot be read', str(error))]
     paths = [os.path.join(folder, name) for name, _ in listed]
     return [('read', ann_file, f'{len(paths)} images; in {os.path.abspath(folder)}'),
-            *_image_rows(paths, [None] * len(paths), jobs, reader)]
+            *_image_rows(paths, [None] * len(paths), jobs, reader, probes)]
 
 
 def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:
@@ -106,8 +112,14 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
     return [('read', str(root), summary), *rows, *_image_rows(paths, [None] * len(paths), jobs, reader)]
 
 
-def check_config(config: str, split: str, jobs: int = 1) -> list[Row]:
+def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None = None) -> list[Row]:
     """Return the findings about every data set of a split of a config, and which of them were not read.
+
+    Args:
+        config: Config file, or name of a shipped config.
+        split: ``train``, ``val`` or ``test``.
+        jobs: Processes for the images.
+        probes: See :func:`check_images`.
 
     Raises:
         UserError: The config has no such split, or a file or folder does not exist.
@@ -125,20 +137,21 @@ def check_config(config: str, split: str, jobs: int = 1) -> list[Row]:
         reader = reader_of_pipeline(dataset.get('pipeline'))
         if class_folders.is_folder_dataset(dataset):
             folder = class_folders.image_folder(dataset)
-            rows += check_list_file(file, folder, jobs, reader) if file else check_class_folders(folder, jobs, reader)
+            rows += (check_list_file(file, folder, jobs, reader, probes) if file else
+                     check_class_folders(folder, jobs, reader))
         elif dataset.get('backend_args') or '://' in file:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
         elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
             rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
                                    detection_data.loads_masks(dataset) if split == 'train' else None,
-                                   split == 'train', reader)
+                                   split == 'train', reader, probes)
         else:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'neither a COCO file nor a folder of classes: '
                                                                       f'{file or "no ann_file"}'))
     return rows
 
 
-def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReader) -> list[Row]:
+def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReader, probes: Probes | None) -> list[Row]:
     rows: list[Row] = []
     paths, sizes, names = [], [], set()
     for image in images:
@@ -157,10 +170,10 @@ def _check_images(images: list[dict], folder: str, jobs: int, reader: ImageReade
         names.add(name)
         paths.append(os.path.join(folder, name))
         sizes.append(image_size(image))
-    return rows + _image_rows(paths, sizes, jobs, reader)
+    return rows + _image_rows(paths, sizes, jobs, reader, probes)
 
 
 def _image_rows(paths: list[str], sizes: list[tuple[float, float] | None], jobs: int,
-                reader: ImageReader) -> list[Row]:
+                reader: ImageReader, probes: Probes | None = None) -> list[Row]:
     return [(fault.level, f'image {fault.kind}', f'{fault.path} {fault.detail}'.strip())
-            for fault in check_images(paths, sizes, jobs, reader)]
+            for fault in check_images(paths, sizes, jobs, reader, probes)]

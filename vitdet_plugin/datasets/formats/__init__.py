@@ -20,6 +20,7 @@ _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar')
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
     from vitdet_plugin.datasets.formats import (
+        cityscapes,
         class_folders,
         coco,
         csv_files,
@@ -42,6 +43,7 @@ def known_formats() -> tuple[Format, ...]:
         label_studio.FORMAT,
         supervisely.FORMAT,
         csv_files.FORMAT,
+        cityscapes.FORMAT,
         *mask_png.FORMATS,
         class_folders.FORMAT,
     )
@@ -58,7 +60,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         The format and the evidence for it.
 
     Raises:
-        UserError: No format or several ones fit the files, or not the one of that name.
+        UserError: No format fits the files, or several ones that do not describe the same objects, or not the one of
+            that name.
     """
     formats = known_formats()
     if name is not None:
@@ -74,11 +77,18 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
         archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
         broken += f'; {archives[0]} is an archive: unpack it first' if archives else ''
+        if name is not None:
+            raise UserError(f'{where} is not a data set of the format {name} ({len(tree.images)} images, '
+                            f'{len(tree.others)} other files{broken}); it needs {formats[0].looks_for}')
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
                         f'other files{broken}); looked for:\n{looked_for}')
     if len(found) > 1:
+        from vitdet_plugin.datasets.formats.same_objects import choose_equal
+        chosen = choose_equal(found, tree)
+        if isinstance(chosen, tuple):
+            return chosen
         listed = '; '.join(f'{each.name} ({evidence})' for each, evidence in found)
-        raise UserError(f'{where} fits several formats: {listed}; choose one with --format, or name one file or '
-                        'subfolder')
+        raise UserError(f'{where} fits several formats that differ ({chosen}): {listed}; choose one with --format, or '
+                        'name one file or subfolder')
     return found[0]

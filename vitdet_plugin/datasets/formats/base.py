@@ -24,12 +24,22 @@ class SourceObject:
         mask: List of polygons ``[x1, y1, x2, y2, ...]`` in pixels, or an RLE of COCO; None for an object with only a
             box.
         is_crowd: Whether it is a region of many objects, ``iscrowd`` of COCO.
+        is_difficult: Whether it is hard to recognize, ``difficult`` of VOC.
     """
 
     name: str
     box: tuple[float, float, float, float]
     mask: list[list[float]] | dict | None = None
     is_crowd: bool = False
+    is_difficult: bool = False
+
+
+class CutObject(NamedTuple):
+    """An object that reached beyond its image and was cut, with the problem that it is if it must not be cut."""
+
+    image: SourceImage
+    object: SourceObject
+    problem: Problem
 
 
 @dataclass
@@ -67,7 +77,8 @@ class SourceSet:
         images: Every image that the source annotates or lists as a background image.
         problems: Every object, row or file that could not be converted, with its reason.
         notes: Other remarks, each one line, with counts.
-        clipped: Number of boxes and polygons that were cut at the border of the image.
+        cut: Objects that reached beyond the image by more than the rounding of the annotations.
+        clipped: Number of objects of which more than a pixel was cut.
     """
 
     format: str
@@ -75,6 +86,7 @@ class SourceSet:
     images: list[SourceImage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cut: list[CutObject] = field(default_factory=list)
     clipped: int = 0
     _by_path: dict[Path, SourceImage] = field(default_factory=dict, repr=False, compare=False)
     _refused: set[Path] = field(default_factory=set, repr=False, compare=False)
@@ -138,13 +150,30 @@ class SourceSet:
             entry: What the problem is about, such as ``'annotation 5'``.
         """
         try:
-            found, is_clipped = _build_object(image, name, box, mask, is_crowd)
+            found, beyond, before = _build_object(image, name, box, mask, is_crowd)
         except ValueError as error:
             self.problems.append(Problem(where, line, f'{entry}: {error}' if entry else str(error)))
             return None
-        self.clipped += is_clipped
         image.objects.append(found)
+        self.clipped += beyond > 1
+        # files hold rounded numbers: an error in the sixth decimal is up to half a pixel in a million
+        if beyond > 1e-5 * max(image.width, image.height) + 1e-3:
+            fault = f'{name}: {before} reaches beyond the image of {image.width} x {image.height}'
+            self.cut.append(CutObject(image, found, Problem(where, line, f'{entry}: {fault}' if entry else fault)))
         return found
+
+    def leave_out_cut(self, advice: str) -> None:
+        """Leave out the objects that reached beyond their image, each with a problem.
+
+        Args:
+            advice: What the user can do, for the end of the problem.
+        """
+        lost = {id(each.object) for each in self.cut}
+        for image in {id(each.image): each.image for each in self.cut}.values():
+            image.objects = [each for each in image.objects if id(each) not in lost]
+        self.problems += [Problem(each.file, each.line, f'{each.text} ({advice})')
+                          for each in (cut.problem for cut in self.cut)]
+        self.cut, self.clipped = [], 0
 
     def count_objects(self) -> Counter[str]:
         """Return the number of objects (of images, in a set for classification) of each class that occurs."""
@@ -205,15 +234,15 @@ def sort_names(names: Iterable[str]) -> list[str]:
 
 
 def _build_object(image: SourceImage, name: str, box: Sequence[float] | None, mask: list[list[float]] | dict | None,
-                  is_crowd: bool) -> tuple[SourceObject, bool]:
-    """Return an object within the image and whether something was cut.
+                  is_crowd: bool) -> tuple[SourceObject, float, str]:
+    """Return an object within the image, by how many pixels it reached beyond it, and a description of that part.
 
     Raises:
         ValueError: With the reason why nothing is left.
     """
     if not isinstance(name, str) or not name.strip():
         raise ValueError('an object without a class name')
-    is_clipped = False
+    beyond, before = 0.0, ''
     if isinstance(mask, dict):
         if list(mask.get('size') or []) != [image.height, image.width]:
             raise ValueError(f'{name}: a mask of size {mask.get("size")} in an image of {image.height} x {image.width}')
@@ -224,7 +253,7 @@ def _build_object(image: SourceImage, name: str, box: Sequence[float] | None, ma
         parts = [each for each in mask if isinstance(each, (list, tuple))] if isinstance(mask, (list, tuple)) else []
         whole = [polygon for each in parts if (polygon := _numbers(each)) and len(each) >= 6 and len(each) % 2 == 0]
         mask = [_clip(polygon, image) for polygon in whole]
-        is_clipped = any(_distance(a, b) > 1 for a, b in zip(mask, whole))
+        beyond, before = max((_distance(a, b) for a, b in zip(mask, whole)), default=0.0), 'a polygon'
         mask = [polygon for polygon in mask if mask_area([polygon])]
         if not mask:
             raise ValueError(f'{name}: the mask encloses nothing within the image')
@@ -234,11 +263,12 @@ def _build_object(image: SourceImage, name: str, box: Sequence[float] | None, ma
     if corners is None or len(corners) != 4:
         raise ValueError(f'{name}: a box needs four finite numbers, found {list(box or ())}')
     clipped = _clip(corners, image)
+    numbers = f'box ({", ".join(f"{value:g}" for value in corners)})'
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        numbers = ', '.join(f'{value:g}' for value in corners)
-        raise ValueError(f'{name}: box ({numbers}) has no area within the image of {image.width} x {image.height}')
-    is_clipped = is_clipped or _distance(clipped, corners) > 1
-    return SourceObject(name.strip(), (clipped[0], clipped[1], clipped[2], clipped[3]), mask, is_crowd), is_clipped
+        raise ValueError(f'{name}: {numbers} has no area within the image of {image.width} x {image.height}')
+    if (distance := _distance(clipped, corners)) > beyond:
+        beyond, before = distance, numbers
+    return SourceObject(name.strip(), (clipped[0], clipped[1], clipped[2], clipped[3]), mask, is_crowd), beyond, before
 
 
 def _numbers(values: Iterable[Any]) -> list[float] | None:

@@ -10,6 +10,7 @@ from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceSet, sort_names
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.datasets.image_files import is_image_file
+from vitdet_plugin.utils.track import track
 
 # names of folders of other layouts, which are not classes
 _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'photos', 'jpegimages', 'images_raw', 'rgb'}
@@ -65,7 +66,7 @@ def _read_folders(tree: FileTree, found: SourceSet) -> None:
     base, splits, found.classes = _layout(tree)
     start = len(base.parts)
     names, notes = _read_names(tree, [])
-    for image in tree.images:
+    for image in track(tree.images, len(tree.images), 'images'):
         if image.parts[:start] != base.parts:
             continue
         parts = image.parts[start:-1]
@@ -89,7 +90,7 @@ def _lists(tree: FileTree) -> list[PurePosixPath]:
     """Return the text files whose lines are the path of an image below the folder and a label."""
     found = []
     for file in tree.with_suffix('.txt', '.lst'):
-        if tree.has_stem(file.stem):  # belongs to one image
+        if tree.with_stem(file.stem):  # belongs to one image
             continue
         rows = [_parse(line) for line in (tree.read_text(file) or '').splitlines()[:20] if line.strip()]
         if rows and all(row and is_image_file(Path(row[0])) for row in rows) and any(
@@ -131,11 +132,11 @@ def _read_lists(tree: FileTree, found: SourceSet, lists: list[PurePosixPath]) ->
         elif any(label not in names for label in folders):
             found.notes.append('no list of class names (classes.txt) names all labels; some are numbered')
     repeated = 0
-    for file, number, path, label in rows:
+    for file, number, path, label in track(rows, len(rows), 'images'):
         name = names.get(label, f'class {label}' if numbered else label)
         known = found.image_at(path)
         if known is None:
-            inside = PurePosixPath(path.relative_to(tree.root).as_posix())
+            inside = tree.inside(path)
             found.add_image(path, split_of(file) or split_of(inside), name, tree.path(file), line=number)
         elif known.label == name:
             repeated += 1

@@ -22,6 +22,7 @@ from vitdet_plugin.datasets.coco import (
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
+from vitdet_plugin.utils.track import track
 
 _KEYS = ('"images"', '"annotations"', '"categories"')
 _TRIED_IMAGES = 50  # that must contain one which exists
@@ -166,7 +167,7 @@ class _Reader:
         repeated = set()
         counts = Counter(each['image_id'] for each in content['annotations']
                          if isinstance(each, dict) and is_id(each.get('image_id')))
-        for key, image in images.items():
+        for key, image in track(images.items(), len(images), f'images of {file.name}'):
             known = len(self.found.images)
             entries[key] = self._image(file, key, image)
             if entries[key] is None and counts[key]:
@@ -193,7 +194,7 @@ class _Reader:
         if isinstance(path, str):
             self.found.problems.append(Problem(where, None, f'image {key}: {path}'))
             return None
-        split = split or split_of(PurePosixPath(path.relative_to(self.tree.root).as_posix()))
+        split = split or split_of(self.tree.inside(path))
         if known := self.found.image_at(path):
             self.repeated += 1
             if split is not None and known.split != split:

@@ -83,7 +83,7 @@ class Collector:
         if path in self._file_of and self._file_of[path] != where:
             self._twice[where, self._file_of[path]] += 1
             return None
-        inside = PurePosixPath(path.relative_to(self.tree.root).as_posix())
+        inside = self.tree.inside(path)
         scale = _scale(path, stated)
         image = self.found.add_image(path, split or split_of(inside) or split_of(file), None, where, line=number,
                                      size=None if scale else (_plain(stated[0]), _plain(stated[1])))

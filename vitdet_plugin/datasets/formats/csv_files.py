@@ -10,6 +10,7 @@ from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Doubtful, Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tables import Table, parse_number, read_pairs, read_table
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree, split_of
+from vitdet_plugin.utils.track import track
 
 _TRIED_ROWS = 50
 _BEYOND = 0.1  # by which relative coordinates may reach beyond the image
@@ -30,6 +31,8 @@ def recognize_csv(tree: FileTree) -> str | None:
     if tables[0].box:
         evidence = f'{names} with {rows} rows and columns of boxes'
         return evidence if is_found else LastResort(f'{evidence}; none of the images was found')
+    if tables[0].one_hot and is_found:
+        return f'{names} with {rows} rows of images and a column of 0 and 1 for {len(tables[0].one_hot)} classes each'
     return Doubtful(f'{names} with {rows} rows of images and labels') if is_found else None
 
 
@@ -101,7 +104,8 @@ class _Reader:
         rows_of: dict[Path | str, list[tuple[int, list[str]]]] = defaultdict(list)
         for line, row in rows:
             rows_of[self._find(table, row)].append((line, row))
-        images = {path: image for path, rows in rows_of.items() if (image := self._image(table, path, rows))}
+        entries = track(rows_of.items(), len(rows_of), f'images of {table.file.name}')
+        images = {path: image for path, rows in entries if (image := self._image(table, path, rows))}
         boxes = [(line, row, image, box) for path, image in images.items() for line, row in rows_of[path]
                  for box in self._boxes(table, row, numbers[line], image, is_relative)]
         are_corners = table.box == ('boxes',) and _are_corners([(box, image) for _, _, image, box in boxes])
@@ -120,14 +124,15 @@ class _Reader:
         """Add the images and labels of a table."""
         where = self.tree.path(table.file)
         for line, row in self._complete_rows(table):
-            label, path = table.cell(row, 'class'), self._find(table, row)
-            if not label:
-                fault = f'{table.cell(row, "image")}: an image without a label'
-                self.found.problems.append(Problem(where, line, fault))
+            labels, path = table.labels(row), self._find(table, row)
+            label = labels[0] if labels else ''
+            if len(labels) != 1:
+                fault = f'several labels ({", ".join(labels)}); keep one' if labels else 'an image without a label'
+                self.found.problems.append(Problem(where, line, f'{table.cell(row, "image")}: {fault}'))
             elif isinstance(path, str):
                 self.found.problems.append(Problem(where, line, path))
             elif (known := self.found.image_at(path)) is None:
-                split = _split(table, row) or split_of(PurePosixPath(path.relative_to(self.tree.root).as_posix()))
+                split = _split(table, row) or split_of(self.tree.inside(path))
                 self.found.add_image(path, split, label, where, line=line)
             elif known.label == label:
                 self.counts['repeated'] += 1
@@ -151,7 +156,8 @@ class _Reader:
 
     def _complete_rows(self, table: Table) -> list[tuple[int, list[str]]]:
         """Return the rows that have all columns, and add a problem for each other one."""
-        needed = max(table.columns[key] for key in ('image', *table.box, *([] if table.box else ['class']))) + 1
+        keys = ('image', *table.box, *([] if table.box or table.one_hot else ['class']))
+        needed = table.width if table.one_hot else max(table.columns[key] for key in keys) + 1
         self.found.problems += [
             Problem(self.tree.path(table.file), line, f'{len(row)} cells, expected {table.width}')
             for line, row in table.rows if len(row) < needed]
@@ -164,7 +170,7 @@ class _Reader:
         if isinstance(path, str):
             self.found.problems.append(Problem(where, line, f'{path}{count}'))
             return None
-        split = _split(table, row) or split_of(PurePosixPath(path.relative_to(self.tree.root).as_posix()))
+        split = _split(table, row) or split_of(self.tree.inside(path))
         if known := self.found.image_at(path):
             if split is not None and known.split != split:
                 was = known.split or 'no split'

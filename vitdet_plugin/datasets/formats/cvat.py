@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -17,9 +17,11 @@ from vitdet_plugin.datasets.formats.files import head, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.voc_xml import Node, read_xml
+from vitdet_plugin.utils.track import track
 
 _MOST_PIXELS = 2**30  # of a mask
 _WITHOUT_REGION = ('points', 'polyline', 'skeleton', 'cuboid')
+_PARTS = ('polygon', 'mask', 'ellipse')
 _KINDS = ('box', 'polygon', 'mask', 'ellipse', *_WITHOUT_REGION)
 
 
@@ -68,7 +70,7 @@ class _Reader:
         self.labels: list[str] = []
         self.without_region: set[str] = set()
         self.tags: list[tuple[AnnotatedImage, int, list[str]]] = []
-        self.grouped = self.attributes = 0
+        self.joined = self.attributes = 0
 
     def add_file(self, file: PurePosixPath, root: Node) -> None:
         """Add the images and tracks of a file."""
@@ -78,7 +80,7 @@ class _Reader:
                 self.labels.append(name)
                 if label.value('type') in (*_WITHOUT_REGION, 'tag'):
                     self.without_region.add(name)
-        for node in root.children:
+        for node in track(root.children, len(root.children), f'images of {file.name}'):
             if node.tag == 'image':
                 self._add_image(file, node)
         tracks = [node for node in root.children if node.tag == 'track']
@@ -98,21 +100,30 @@ class _Reader:
             return
         self.tags.append((to, node.line, [child.attributes.get('label', '') for child in node.children
                                           if child.tag == 'tag']))
+        parts: dict[Hashable, list[tuple[Node, Shape]]] = {}
         for entry in entries:
-            label = entry.attributes.get('label', '')
-            self.grouped += 'group_id' in entry.attributes
+            label, group = entry.attributes.get('label', ''), entry.attributes.get('group_id', '0')
             self.attributes += entry.find('attribute') is not None
             try:
-                self.collector.add_object(to, label, entry.line, [read_shape(entry)])
+                shape = read_shape(entry)
             except ValueError as error:
                 self.collector.problem(to.file, entry.line, f'{label or "an object without a label"}: {error}')
+                continue
+            is_part = group != '0' and entry.tag in _PARTS  # CVAT's own export to COCO joins these and no boxes
+            parts.setdefault((group, label) if is_part else id(entry), []).append((entry, shape))
+        for members in parts.values():
+            first = members[0][0]
+            self.joined += len(members) if len(members) > 1 else 0
+            self.collector.add_object(to, first.attributes.get('label', ''), first.line,
+                                      [shape for _, shape in members])
 
     def finish(self) -> SourceSet:
         """Use the tags of images as classes if there are no objects, and add the notes."""
         found = self.collector.found
         self.collector.use_labels(self.tags, 'tags')
-        if self.grouped:
-            found.notes.append(f'{self.grouped} objects have a group_id; they are not joined')
+        if self.joined:
+            found.notes.append(f'{self.joined} polygons and masks share a group_id and a label with others of their '
+                               'image: parts of one object')
         if self.attributes:
             found.notes.append(f'{self.attributes} objects have attributes, which are not used')
         occurring = found.count_objects()

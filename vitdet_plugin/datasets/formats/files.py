@@ -11,6 +11,7 @@ from typing import Any
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import LastResort, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.utils.track import track
 
 _MOST_BYTES = 256 * 2**20  # larger JSON files are not parsed to recognize them
 
@@ -102,7 +103,8 @@ def read_all_json(tree: FileTree, found: SourceSet, is_format: Callable[[Any], b
     A file that cannot be read becomes a problem of ``found``; files with another content are counted in a note.
     """
     others = []
-    for file in tree.with_suffix('.json'):
+    files = tree.with_suffix('.json')
+    for file in track(files, len(files), 'JSON files') if len(files) > 1 else files:
         try:
             content = load_json(tree, file)
         except ValueError as error:

@@ -12,10 +12,11 @@ from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, count_kinds, find_image
 from vitdet_plugin.datasets.formats.files import find_json, load_json, read_all_json, weigh
-from vitdet_plugin.datasets.formats.label_studio_brush import decode_brush
+from vitdet_plugin.datasets.formats.label_studio_brush import decode_bitmask, decode_brush
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
+from vitdet_plugin.utils.track import track
 
 _UPLOAD = re.compile(r'^[0-9a-f]{8}-(?=.)')  # put before the name of an uploaded file
 _USUAL_KEYS = ('image', 'img', 'photo', 'picture', 'url', 'file', 'path')  # language: ok
@@ -56,7 +57,8 @@ def _recognize(tree: FileTree) -> str | None:
 def _read(tree: FileTree) -> SourceSet:
     reader = _Reader(Collector(tree, 'label-studio'))
     for file, content in read_all_json(tree, reader.collector.found, _is_label_studio):
-        for number, task in enumerate([content] if isinstance(content, dict) else content, 1):
+        tasks = [content] if isinstance(content, dict) else content
+        for number, task in enumerate(track(tasks, len(tasks), f'tasks of {file.name}'), 1):
             reader.add_task(file, number, task)
     return reader.finish()
 
@@ -202,7 +204,13 @@ def _shape(result: dict, to: AnnotatedImage) -> Shape:
         return shapes.ellipse(x * width, y * height, x_radius * width, y_radius * height, degrees)
     if kind == 'polygon':
         return shapes.polygon([[x * width, y * height] for x, y in to_points(value.get('points'))])
-    if kind == 'brush' and 'rle' in value:
+    if kind in ('bitmask', 'brush') and 'imageDataURL' in value:
+        pixels = decode_bitmask(value['imageDataURL'])
+        if pixels.shape != (round(size[1]), round(size[0])):
+            raise ValueError(f'a bitmask of {pixels.shape[1]} x {pixels.shape[0]} pixels in an image of {size[0]:g} x '
+                             f'{size[1]:g}')
+        return shapes.bitmap(pixels, 0, 0)
+    if kind in ('bitmask', 'brush') and 'rle' in value:
         return shapes.bitmap(decode_brush(value['rle'], round(size[0]), round(size[1])), 0, 0)
     raise ValueError(f'a region of type {result.get("type")} is not converted; draw a polygon or a rectangle in its '
                      'place')
@@ -225,7 +233,7 @@ def _short_results(task: dict) -> list[dict]:
                 if not isinstance(each, dict):
                     continue
                 kind = next((name for name in each if str(name).endswith('labels')), '')
-                kind = 'brushlabels' if 'rle' in each else kind
+                kind = 'brushlabels' if 'rle' in each else 'bitmasklabels' if 'imageDataURL' in each else kind
                 if kind == 'labels' or not kind:
                     kind = 'polygon' if 'points' in each else 'ellipse' if 'radiusX' in each else 'rectangle'
                 found.append({**each, 'type': kind, 'value': each})

@@ -1,4 +1,4 @@
-"""Masks of the brush of Label Studio: run lengths in a stream of bits, as the library rle-pack of thi.ng writes them.
+"""Masks of Label Studio: images in data URLs, and run lengths in a stream of bits, as rle-pack of thi.ng writes them.
 
 The stream starts with the number of values (32 bits), the bits of a value minus one (5), and four sizes minus one (4
 bits each). Blocks follow until all values are written: a bit that is 1 for a repeated value, the index of one of the
@@ -8,9 +8,12 @@ green, blue and alpha of each pixel, row by row; the alpha of painted pixels is 
 
 from __future__ import annotations
 
+import base64
+import io
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 _MOST_VALUES = 2**31
 
@@ -41,6 +44,23 @@ def decode_brush(content: Any, width: int, height: int) -> np.ndarray:
         values[at:at + length] = stream.read(bits) != 0 if is_repeated else stream.read_many(length, bits)
         at += length
     return values.reshape(height, width, 4)[..., 3] != 0
+
+
+def decode_bitmask(url: Any) -> np.ndarray:
+    """Return the (height, width) bool mask of an image in a data URL: what is painted in any color.
+
+    Raises:
+        ValueError: The text is not the data URL of an image.
+    """
+    head, _, body = str(url).partition(',')
+    if not head.startswith('data:image/') or not head.endswith(';base64'):
+        raise ValueError('the imageDataURL of a bitmask does not contain an image (data:image/png;base64,…)')
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(body, validate=True))) as image:
+            pixels = np.asarray(image.convert('RGBA'))
+    except Exception as error:  # decoders raise almost anything on damaged data
+        raise ValueError(f'the image of a bitmask cannot be read ({" ".join(str(error).split())[:60]})') from None
+    return (pixels[..., 3] > 0) & (pixels[..., :3].any(axis=2) | (pixels[..., 3] < 255).any())
 
 
 class _Bits:

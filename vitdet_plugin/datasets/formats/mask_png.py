@@ -26,6 +26,7 @@ from vitdet_plugin.datasets.formats.mask_values import (
     read_values,
 )
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.utils.track import track
 
 _LOOKED_AT = 40  # masks that decide what the values mean
 _FEW = 6  # masks that are enough to recognize them, unless all are empty
@@ -93,7 +94,7 @@ class _Reader:
         """Convert all masks."""
         for mask in self.files.alone:
             self.collector.problem(self.tree.path(mask), None, 'no image of this mask was found')
-        for each in self.files.images:
+        for each in track(self.files.images, len(self.files.images), 'images'):
             self._add(each)
         if self.specks:
             self.collector.found.notes.append(f'{self.specks} objects have fewer than {_SPECK} pixels; they are kept')
@@ -171,7 +172,7 @@ class _Reader:
 
     def _add_classified(self, to: AnnotatedImage, objects: _Mask, classes: _Mask) -> None:
         """Add the objects of a mask; their classes are the most frequent values in another one."""
-        for region in _regions(objects.values, True, IGNORED_COLOR if objects.values.is_color else IGNORED):
+        for region in find_regions(objects.values, True, IGNORED_COLOR if objects.values.is_color else IGNORED):
             height, width = region.pixels.shape
             inside = classes.values.codes[region.top:region.top + height, region.left:region.left + width]
             values, counts = np.unique(inside[region.pixels], return_counts=True)
@@ -186,7 +187,7 @@ class _Reader:
     def _add_mask(self, to: AnnotatedImage, mask: _Mask) -> None:
         """Add the objects of a mask by the meaning of its values."""
         is_instance, is_semantic = self.kind.name == 'instance', self.kind.name == 'semantic'
-        for region in _regions(mask.values, is_instance, self.kind.ignored):
+        for region in find_regions(mask.values, is_instance, self.kind.ignored):
             name: str | None = mask.folder if self.has_class_folders and mask.folder else 'object'
             if is_semantic and name == 'object':
                 name = self._name(region.value, mask.values.is_color)
@@ -209,7 +210,7 @@ class _Reader:
                                   [shapes.bitmap(region.pixels, region.left, region.top)])
 
 
-def _regions(values: MaskValues, is_instance: bool, ignored: int | None) -> Iterator[_Region]:
+def find_regions(values: MaskValues, is_instance: bool, ignored: int | None) -> Iterator[_Region]:
     """Yield the regions of each value, in one piece if a value is an object, otherwise each connected one."""
     codes = values.codes if ignored is None else np.where(values.codes == ignored, 0, values.codes)
     occurring, compact = np.unique(codes, return_inverse=True)

@@ -15,6 +15,7 @@ from vitdet_plugin.datasets.formats.files import load_json, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES
+from vitdet_plugin.utils.track import track
 
 _MOST_BYTES = 2**28  # of a bitmap as an image file
 
@@ -76,7 +77,8 @@ def _read(tree: FileTree) -> SourceSet:
     tree = _whole(tree)
     collector = Collector(tree, 'supervisely')
     tags: Counter[str] = Counter()
-    for file in _annotations(tree):
+    files = _annotations(tree)
+    for file in track(files, len(files), 'annotation files'):
         try:
             content = load_json(tree, file)
         except ValueError as error:

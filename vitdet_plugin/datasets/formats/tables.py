@@ -45,6 +45,7 @@ class Table(NamedTuple):
         rows: Line number and cells of each row, without the header and blank rows.
         width: Number of columns.
         separator: Character between cells.
+        one_hot: Column of each class, with 1 in the rows of its images, as Roboflow writes them.
     """
 
     file: PurePosixPath
@@ -53,11 +54,20 @@ class Table(NamedTuple):
     rows: list[tuple[int, list[str]]]
     width: int
     separator: str
+    one_hot: dict[str, int] = {}
 
     def cell(self, row: Sequence[str], meaning: str) -> str:
         """Return a cell of a row, empty if there is no such column."""
         index = self.columns.get(meaning)
         return row[index].strip() if index is not None and index < len(row) else ''
+
+
+    def labels(self, row: Sequence[str]) -> list[str]:
+        """Return the labels of the image of a row."""
+        if self.one_hot:
+            return [name for name, index in self.one_hot.items() if index < len(row) and row[index].strip() == '1']
+        label = self.cell(row, 'class')
+        return [label] if label else []
 
 
 def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
@@ -69,6 +79,8 @@ def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
             continue
         columns = _columns_of_header([_plain(cell) for cell in rows[0][1]])
         body = rows[1:]
+        if one_hot := _one_hot(rows):
+            return Table(file, {'image': 0}, (), body, len(rows[0][1]), separator, one_hot)
         if columns is None:
             columns, body = _columns_of_content(rows), rows
         if columns is not None:
@@ -91,6 +103,14 @@ def _cells(text: str, separator: str) -> list[tuple[int, list[str]]]:
         return []
     finally:
         csv.field_size_limit(before)
+
+
+def _one_hot(rows: list[tuple[int, list[str]]]) -> dict[str, int]:
+    """Return the column of each class if a table has the image and then 0 or 1 for each class; otherwise nothing."""
+    names = [name.strip() for name in rows[0][1]]
+    cells = {cell.strip() for _, row in rows[1:] for cell in row[1:]}
+    is_one_hot = len(names) > 2 and _plain(names[0]) in _NAMES['image'] and cells and cells <= {'0', '1'}
+    return {name: index for index, name in enumerate(names) if index} if is_one_hot and all(names) else {}
 
 
 def _plain(name: str) -> str:

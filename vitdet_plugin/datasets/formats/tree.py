@@ -26,12 +26,19 @@ _KEPT_BYTES = 256 << 20  # of parsed JSON files; one larger file is kept too
 class FileTree:
     """The files below a folder without hidden ones.
 
+    Args:
+        path: Folder, or the annotation file that the user named.
+        images: Folder of the images if the annotations are in another one.
+
     Attributes:
         root: The folder.
+        image_root: Folder of the images, by default the same.
         chosen: The annotation file that the user named in place of a folder, or a folder without images, otherwise
             None. Images are searched for below the folder of the file, or below the parent if it holds no images.
-        images: Paths of images relative to ``root``, sorted.
+        images: Paths of images relative to ``image_root``, sorted.
         others: Paths of all other files relative to ``root``, sorted; only those of ``chosen`` if there is one.
+        others_of_images: Paths of the other files below ``image_root``, sorted.
+        hidden: Number of hidden image files, such as the ``._a.png`` of macOS.
         encodings: Encoding of each file that :meth:`read_text` read and that is not UTF-8.
         json_errors: Message for each file that :meth:`read_json` could not parse.
 
@@ -39,11 +46,14 @@ class FileTree:
         UserError: The path does not exist.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, images: Path | None = None) -> None:
         if not path.exists():
             raise UserError(f'{path} does not exist; give a folder of images and annotations, or an annotation file')
         self.chosen = path if path.is_file() else None
         self.root = path.parent if self.chosen else path
+        self.image_root = images or self.root
+        self.hidden = 0
+        self.others_of_images: list[PurePosixPath] = []
         self.images: list[PurePosixPath] = []
         self.others: list[PurePosixPath] = []
         self.encodings: dict[PurePosixPath, str] = {}
@@ -54,22 +64,26 @@ class FileTree:
         self._json_size = 0
         self._list()
         parent = self.root.resolve().parent
-        if self.others and not self.images and parent != self.root.resolve():
+        if images is None and self.others and not self.images and parent != self.root.resolve():
             self.chosen = path.resolve()  # ``annotations/train.json`` or ``annotations`` next to ``images``
-            self.root = parent
-            self.others.clear()
+            self.root = self.image_root = parent
             self._list()
 
     def _list(self) -> None:
-        images = []
-        for file, is_hidden in walk_files(self.root):
-            if is_hidden:
-                continue
+        images, self.others_of_images, self.hidden = [], [], 0
+        for file, is_hidden in walk_files(self.image_root):
             if is_image_file(Path(file)):
-                images.append(file)
-            elif self.chosen is None or (self.root / file).is_relative_to(self.chosen):
-                self.others.append(file)
+                self.hidden += is_hidden
+                images += [file] * (not is_hidden)
+            elif not is_hidden:
+                self.others_of_images.append(file)
         self._index(images)
+        others = self.others_of_images
+        if self.root != self.image_root:
+            others = [file for file, is_hidden in walk_files(self.root)
+                      if not is_hidden and not is_image_file(Path(file))]
+        self.others = [file for file in others
+                       if self.chosen is None or (self.root / file).is_relative_to(self.chosen)]
 
     def _index(self, images: list[PurePosixPath]) -> None:
         self.images = images
@@ -88,13 +102,17 @@ class FileTree:
         """Return the other files with one of the suffixes (lower case), written in upper or lower case."""
         return [file for file in self.others if file.suffix.lower() in suffixes]
 
-    def has_stem(self, stem: str) -> bool:
-        """Whether an image has this name without suffix, in upper or lower case."""
-        return stem.lower() in self._by_stem
+    def with_stem(self, stem: str) -> list[PurePosixPath]:
+        """Return the images with this name without suffix, in upper or lower case."""
+        return self._by_stem.get(stem.lower(), [])
 
     def path(self, file: PurePosixPath) -> Path:
         """Return the path of a file in ``images`` or ``others``."""
-        return self.root / file
+        return (self.image_root if is_image_file(Path(file)) else self.root) / file
+
+    def inside(self, path: Path) -> PurePosixPath:
+        """Return the path of an image relative to ``image_root``."""
+        return PurePosixPath(path.relative_to(self.image_root).as_posix())
 
     def read_text(self, file: PurePosixPath) -> str | None:
         """Return the text of a file in UTF-8, UTF-16, GBK or Latin-1; None if it is binary or cannot be opened."""
@@ -169,12 +187,12 @@ class FileTree:
         name = '/'.join(parts)
         for folder in (near.parent, PurePosixPath('.')):
             inside = os.path.normpath(folder / name)
-            if not inside.startswith('..') and is_image_file(Path(inside)) and _is_file(self.root / inside):
-                return self.root / inside
+            if not inside.startswith('..') and is_image_file(Path(inside)) and _is_file(self.image_root / inside):
+                return self.image_root / inside
         plain = [part for part in parts if part != '..']
         for start in range(len(plain) - 1):
             for folder in (near.parent, PurePosixPath('.')):
-                path = self.root / folder / PurePosixPath(*plain[start:])
+                path = self.image_root / folder / PurePosixPath(*plain[start:])
                 if is_image_file(path) and _is_file(path):
                     return path
         last = PurePosixPath(plain[-1])
@@ -187,10 +205,10 @@ class FileTree:
             found = _best(found, lambda file: file.name == last.name)
             found = _best(found, lambda file: bool({*map(str.lower, file.parts[:-1])} & {*_IMAGE_FOLDERS}))
             if len(found) == 1:
-                return self.root / found[0]
+                return self.image_root / found[0]
             if found:
                 return f'{name} is the name of {len(found)} images ({found[0]}, {found[1]})'
-        return f'the image {name} is not below {self.root}'
+        return f'the image {name} is not below {self.image_root}'
 
 
 def _is_file(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""VGG Image Annotator, versions 1 and 2: JSON exports, projects, and csv files."""
+"""VGG Image Annotator: JSON exports and csv files of versions 1 and 2, projects of versions 2 and 3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from vitdet_plugin.datasets.formats.collector import Collector, find_image
 from vitdet_plugin.datasets.formats.files import find_json, head, load_json, load_text, read_all_json, sample, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.datasets.formats.via3 import as_version_2, is_version_3
 from vitdet_plugin.datasets.formats.via_names import ClassNames, choose_names
+from vitdet_plugin.utils.track import track
 
 _COLUMNS = ('filename', 'region_shape_attributes', 'region_attributes')
 
@@ -40,6 +42,8 @@ def _entries_of(content: Any) -> dict | None:
     """Return the images of a JSON file by their keys, or None if it is not of VIA."""
     if not isinstance(content, dict):
         return None
+    if is_version_3(content):
+        content = as_version_2(content)
     if isinstance(content.get('_via_img_metadata'), dict):
         return content['_via_img_metadata']
     fitting = sum(isinstance(each, dict) and 'filename' in each and 'regions' in each for each in content.values())
@@ -55,7 +59,8 @@ def _csv_files(tree: FileTree) -> list[PurePosixPath]:
 
 
 def _recognize(tree: FileTree) -> str | None:
-    if found := (find_json(tree, _is_via, '"regions"') or find_json(tree, _is_via, '"_via_')):
+    marks = ('"regions"', '"_via_', '"fid"')
+    if found := next((files for mark in marks if (files := find_json(tree, _is_via, mark))), None):
         entries = [each for each in (_entries_of(load_json(tree, found[0])) or {}).values() if isinstance(each, dict)]
         return weigh(f'{found[0]} with "regions" of images of VIA',
                      [find_image(tree, str(each.get('filename')), found[0]) for each in entries[:20]])
@@ -74,7 +79,7 @@ def _read(tree: FileTree) -> SourceSet:
     if tree.with_suffix('.json'):
         for file, content in read_all_json(tree, collector.found, _is_via):
             entries += _json_entries(collector, file, content)
-            stated = content.get('_via_attributes')
+            stated = (as_version_2(content) if is_version_3(content) else content).get('_via_attributes')
             if isinstance(stated, dict) and isinstance(stated.get('region'), dict):
                 options |= {name: each['options'] for name, each in stated['region'].items()
                             if isinstance(each, dict) and isinstance(each.get('options'), dict)}
@@ -87,7 +92,7 @@ def _read(tree: FileTree) -> SourceSet:
     if regions:
         names = choose_names(regions, options)
         collector.found.notes += names.notes
-        for entry in entries:
+        for entry in track(entries, len(entries), 'images'):
             _add_entry(collector, entry, names)
         return collector.finish(names.classes)
     labels = choose_names([entry.attributes for entry in entries], {}, 'image')
@@ -208,5 +213,5 @@ def _as_dict(content: Any) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-FORMAT = Format('via', 'a JSON or csv file of VIA (VGG Image Annotator) 1 or 2 with regions of images, or a project',
-                _recognize, _read)
+FORMAT = Format('via', 'a JSON or csv file of VIA (VGG Image Annotator) 1 or 2 with regions of images, or a project '
+                'of 2 or 3', _recognize, _read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.compat.coco_masks import mask_area
@@ -11,6 +12,7 @@ from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.datasets.voc_xml import Node, object_box, read_xml, stated_size
+from vitdet_plugin.utils.track import track
 
 _TRIED_FILES = 20
 _ROOT = re.compile(r'<annotation[\s>]')
@@ -30,7 +32,7 @@ def recognize_voc(tree: FileTree) -> str | None:
     if not fitting or 2 * len(fitting) < len(tried):
         return None
     evidence = f'{len(files)} XML files with the root <annotation>, such as {fitting[0]}'
-    reader = _Reader(tree, SourceSet('voc'))
+    reader = VocReader(tree)
     for file in fitting:
         try:
             if isinstance(reader.find(file, read_xml(tree.path(file), guess_encoding=True)), Path):
@@ -42,31 +44,54 @@ def recognize_voc(tree: FileTree) -> str | None:
 
 def read_voc(tree: FileTree) -> SourceSet:
     """Read all XML files below the folder, see :class:`Format`."""
-    found = SourceSet('voc')
-    reader = _Reader(tree, found)
-    for file in tree.with_suffix('.xml'):
-        reader.read(file)
-    found.sort_classes()
-    reader.add_notes()
-    found.note_unused(reader.tree, 'have no XML file and are left out')
-    return found
+    reader = VocReader(tree)
+    reader.read_all()
+    return reader.found
 
 
-class _Reader:
-    """Splits and counts over all files."""
+class VocReader:
+    """Reads XML files; splits and counts over all of them.
 
-    def __init__(self, tree: FileTree, found: SourceSet) -> None:
-        self.tree, self.found = tree.without_folders(*_MASK_FOLDERS), found
-        self.masks = len(tree.images) - len(self.tree.images)
-        self.counts: Counter[str] = Counter()
-        self.renamed: list[str] = []
-        self.splits = _read_lists(tree, found)
+    Args:
+        tree: The files.
+        classes: Class names in the order of the labels, other names are problems; by default those that occur, sorted.
+        is_one_based: Whether coordinates count pixels from 1 and include the last one, so that xmin and ymin are
+            reduced by one; by default in files that state that they are of a VOC challenge.
+        guess_encoding: See :func:`read_xml`.
+
+    Attributes:
+        found: The data set.
+        image_of: Image of each XML file that was read.
+    """
+
+    def __init__(self, tree: FileTree, classes: Sequence[str] | None = None, is_one_based: bool | None = None,
+                 guess_encoding: bool = True) -> None:
+        self.tree, self.found = tree.without_folders(*_MASK_FOLDERS), SourceSet('voc')
+        self.image_of: dict[PurePosixPath, SourceImage] = {}
+        self._classes, self._is_one_based, self._guess_encoding = classes, is_one_based, guess_encoding
+        self._masks = len(tree.images) - len(self.tree.images)
+        self._counts: Counter[str] = Counter()
+        self._renamed: list[str] = []
+        self._file_of: dict[Path, PurePosixPath] = {}
+        self._splits = _read_lists(tree, self.found)
+
+    def read_all(self) -> None:
+        """Read all XML files, set the classes and add notes."""
+        files = self.tree.with_suffix('.xml')
+        for file in track(files, len(files), 'XML files'):
+            self.read(file)
+        if self._classes is None:
+            self.found.sort_classes()
+        else:
+            self.found.classes = list(self._classes)
+        self._add_notes()
+        self.found.note_unused(self.tree, 'have no XML file and are left out')
 
     def read(self, file: PurePosixPath) -> None:
         """Add the image and the objects of an XML file, or a problem."""
         where = self.tree.path(file)
         try:
-            root = read_xml(where, guess_encoding=True)
+            root = read_xml(where, self._guess_encoding)
             if root.tag != 'annotation':
                 raise ValueError(root.line, f'the root is <{root.tag}>, expected <annotation>')
             size = stated_size(root)
@@ -80,17 +105,24 @@ class _Reader:
         if isinstance(path, str):
             self.found.problems.append(Problem(where, line, f'{path}{count}'))
             return
-        inside = PurePosixPath(path.relative_to(self.tree.root).as_posix())
-        split = self.splits.get(file) or (split_of(file) or split_of(inside) if not self.splits else None)
+        if path in self._file_of:
+            self.found.problems.append(Problem(where, line, f'{path.name} has objects in {self._file_of[path]} too; '
+                                                            f'join the two files{count}'))
+            return
+        split = self._splits.get(file) or (split_of(file) or split_of(self.tree.inside(path)) if not self._splits else
+                                           None)
         image = self.found.add_image(path, split, None, where, line=(root.find('size') or root).line if size else line,
                                      size=size)
         if image is None:
             self.found.problems[-1] = Problem(where, self.found.problems[-1].line, self.found.problems[-1].text + count)
             return
-        source = root.find('source') or root
-        is_one_based = any(_OF_CHALLENGE.search(source.value(tag) or '') for tag in ('database', 'annotation'))
-        self.counts['one_based'] += is_one_based
-        self.counts['segmented'] += root.value('segmented') == '1'
+        self.image_of[file], self._file_of[path] = image, file
+        is_one_based = self._is_one_based
+        if is_one_based is None:
+            source = root.find('source') or root
+            is_one_based = any(_OF_CHALLENGE.search(source.value(tag) or '') for tag in ('database', 'annotation'))
+            self._counts['one_based'] += is_one_based
+        self._counts['segmented'] += root.value('segmented') == '1'
         for each in objects:
             self._object(where, each, image, is_one_based)
 
@@ -101,21 +133,28 @@ class _Reader:
         named = root.value('filename') or (root.value('path') or '')
         by_name = self.tree.find_image(named, file, split) if named else 'no <filename>'
         if isinstance(found, Path) and isinstance(by_name, Path) and found != by_name:
-            self.renamed.append(f'{file} names {named}')
+            self._renamed.append(f'{file} names {named}')
         if isinstance(found, Path):
             return found
         if isinstance(by_name, Path):
             return by_name
-        return f'neither {named or "a file name"} nor {file.stem}.* is one image below {self.tree.root}'
+        several = list(map(str, self.tree.with_stem(file.stem)))
+        if len(several) > 1:
+            return f'{" and ".join(several)} have the name of this file; name one of them in <filename>'
+        return f'neither {named or "a file name"} nor {file.stem}.* is one image below {self.tree.image_root}'
 
     def _object(self, where: Path, each: Node, image: SourceImage, is_one_based: bool) -> None:
         if each.value('deleted') == '1':
-            self.counts['deleted'] += 1
+            self._counts['deleted'] += 1
             return
         name = each.value('name') or ''
+        if name and self._classes is not None and name not in self._classes:
+            self.found.problems.append(Problem(where, each.line, f'class {name!r} is not one of '
+                                                                 f'{", ".join(self._classes)}'))
+            return
         mask, box, line = _polygons(each), None, (each.find('bndbox') or each).line
         if mask is not None and not mask_area(mask):
-            self.counts['lost_masks'] += 1
+            self._counts['lost_masks'] += 1
             mask = None
         if mask is None or each.find('bndbox') is not None:
             try:
@@ -125,29 +164,30 @@ class _Reader:
                 return
             if is_one_based:
                 box[:2] = box[0] - 1, box[1] - 1
-        if self.found.add_object(image, name, where, line, box=box, mask=mask):
-            self.counts['difficult'] += each.value('difficult') in ('1', 'true', 'True')
-            self.counts['parts'] += any(child.tag == 'part' for child in each.children)
+        if found := self.found.add_object(image, name, where, line, box=box, mask=mask):
+            found.is_difficult = each.value('difficult') in ('1', 'true', 'True')
+            self._counts['difficult'] += found.is_difficult
+            self._counts['parts'] += any(child.tag == 'part' for child in each.children)
 
-    def add_notes(self) -> None:
+    def _add_notes(self) -> None:
         """Add the remarks with counts."""
-        counts, notes = self.counts, self.found.notes
+        counts, notes = self._counts, self.found.notes
         if counts['one_based']:
             notes.append(f'{counts["one_based"]} files are of the VOC challenges, which count pixels from 1; xmin and '
                          'ymin are reduced by 1')
-        for key, text in (('difficult', 'objects are marked difficult; they are read like others'),
+        for key, text in (('difficult', 'objects are marked difficult; they are kept, with "difficult": 1'),
                           ('deleted', 'objects are marked deleted and are left out'),
                           ('parts', 'objects have parts, which are not read'),
                           ('lost_masks', 'polygons enclose nothing; only the boxes of these objects are read'),
                           ('segmented', 'files say that a segmentation exists')):
             if counts[key]:
                 notes.append(f'{counts[key]} {text}')
-        if self.masks:
-            notes.append(f'{self.masks} images in folders of segmentations are not read')
-        if self.renamed:
-            notes.append(f'{len(self.renamed)} files name another image than that of their own name, which is used: '
-                         f'{list_some(self.renamed)}')
-        if self.splits and (without := len(self.found.images) - sum(image.split is not None
+        if self._masks:
+            notes.append(f'{self._masks} images in folders of segmentations are not read')
+        if self._renamed:
+            notes.append(f'{len(self._renamed)} files name another image than that of their own name, which is used: '
+                         f'{list_some(self._renamed)}')
+        if self._splits and (without := len(self.found.images) - sum(image.split is not None
                                                                     for image in self.found.images)):
             notes.append(f'{without} annotated images are in no list of a split')
 

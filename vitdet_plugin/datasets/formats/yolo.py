@@ -10,6 +10,7 @@ from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.datasets.formats.yolo_description import Description, find_description, split_images
 from vitdet_plugin.datasets.yolo_rows import YoloRow, parse_row
+from vitdet_plugin.utils.track import track
 
 _LAYOUT_FOLDERS = ('images', 'image', 'imgs', 'img', 'jpegimages', 'labels', 'label', 'annotations', 'txt')
 _TRIED_FILES = 40  # label files that are looked into
@@ -21,7 +22,7 @@ def recognize_yolo(tree: FileTree) -> str | None:
     if not tree.images or not (chosen or tree.with_suffix('.txt')):
         return None
     description = find_description(tree, chosen)
-    labels = _Labels(tree, description)
+    labels = LabelFiles(tree, description)
     files = list(labels.file_of.values())
     rows = [row for file in files[:_TRIED_FILES] if (row := _first_row(tree, file))]
     valid = sum(map(_is_row, rows))
@@ -34,17 +35,21 @@ def recognize_yolo(tree: FileTree) -> str | None:
 def read_yolo(tree: FileTree) -> SourceSet:
     """Read the data set, see :class:`Format`."""
     tree, chosen = whole_tree(tree)
+    return read_labels(tree, find_description(tree, chosen))
+
+
+def read_labels(tree: FileTree, description: Description) -> SourceSet:
+    """Read the images and label files of a data set with a description."""
     found = SourceSet('yolo')
-    description = find_description(tree, chosen)
     splits = split_images(tree, description)
-    labels = _Labels(tree, description)
+    labels = LabelFiles(tree, description)
     found.notes += description.notes
     without = empty = largest = 0
     unlisted: list[PurePosixPath] = []
     count = len(description.classes) if description.classes else None
     names = description.classes or []
     folders = {image.parent for image in labels.file_of}
-    for image in tree.images:
+    for image in track(tree.images, len(tree.images), 'images'):
         file = labels.file_of.get(image)
         if file is None and image not in splits and image.parent not in folders:
             continue
@@ -89,7 +94,7 @@ def whole_tree(tree: FileTree) -> tuple[FileTree, PurePosixPath | None]:
     return whole, PurePosixPath(chosen.relative_to(root) if chosen.is_relative_to(root) else chosen)
 
 
-class _Labels:
+class LabelFiles:
     """The label file of each image.
 
     Attributes:
@@ -132,9 +137,14 @@ class _Labels:
         shared = [Problem(tree.path(file), None, f'belongs to {first} and to {second}; rename one of the images')
                   for file, first, second in self.shared]
         return shared + [
-            Problem(tree.path(file), None, f'no image of this name below {tree.root}' if _key(file) not in
-                    map(_key, self.file_of) else 'a second label file of an image; the other one is read')
+            Problem(tree.path(file), None, f'no image of this name below {tree.image_root}{_advice(file)}'
+                    if _key(file) not in map(_key, self.file_of) else
+                    'a second label file of an image; the other one is read')
             for file in self.unused if _first_row(tree, file)]
+
+
+def _advice(file: PurePosixPath) -> str:
+    return f'; rename it to {file.stem}' if file.stem.lower().endswith('.txt') else ''
 
 
 def _key(file: PurePosixPath) -> tuple[str, ...]:

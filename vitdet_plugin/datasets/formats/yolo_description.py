@@ -205,4 +205,4 @@ def _listed(tree: FileTree, found: Description, file: PurePosixPath) -> list[Pur
     paths = [tree.find_image(name, file) for name in names]
     if missing := [name for name, path in zip(names, paths) if isinstance(path, str)]:
         found.notes.append(f'{file} names {len(missing)} images that do not exist: {list_some(missing)}')
-    return [PurePosixPath(path.relative_to(tree.root).as_posix()) for path in paths if isinstance(path, Path)]
+    return [tree.inside(path) for path in paths if isinstance(path, Path)]

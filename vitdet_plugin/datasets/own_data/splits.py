@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceSet
-from vitdet_plugin.datasets.image_probe import UnreadableImage
+from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage
 from vitdet_plugin.datasets.own_data.grouping import groups_by_name, link_equal
 from vitdet_plugin.datasets.own_data.stratify import choose_part
 from vitdet_plugin.datasets.set_stats import equal_pixels, probe_all
@@ -30,6 +31,7 @@ class Splits:
         reason: One phrase.
         notes: Further remarks, one line each.
         problems: Images that are in no split, with their reasons.
+        probes: Properties of the images by their absolute path.
     """
 
     train: list[SourceImage] = field(default_factory=list)
@@ -38,6 +40,7 @@ class Splits:
     reason: str = ''
     notes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    probes: dict[str, ImageProbe] = field(default_factory=dict)
 
     def items(self) -> list[tuple[str, list[SourceImage]]]:
         """Return name and images of the splits that are not empty."""
@@ -63,6 +66,8 @@ def choose_splits(source: SourceSet, fraction: float | None = None, seed: int = 
     for image, probe in zip(source.images, probes):
         if isinstance(probe, UnreadableImage):
             splits.problems.append(Problem(image.path, None, f'the image {probe}; {_contents(image)} left out'))
+    splits.probes = {os.path.abspath(image.path): probe for image, probe in zip(source.images, probes)
+                     if isinstance(probe, ImageProbe)}
     images = [image for image, probe in zip(source.images, probes) if not isinstance(probe, UnreadableImage)]
     probes = [probe for probe in probes if not isinstance(probe, UnreadableImage)]
     if not images:

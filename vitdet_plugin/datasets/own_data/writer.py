@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vitdet_plugin.compat.coco_masks import mask_area
-from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject
+from vitdet_plugin.datasets.formats.base import SourceImage
 from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.own_data.config_text import config_text
 from vitdet_plugin.datasets.own_data.plan import Plan
 from vitdet_plugin.datasets.own_data.tiles import Tile, write_tile
+from vitdet_plugin.datasets.to_coco import coco_content
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
@@ -96,33 +96,8 @@ def common_folder(plan: Plan) -> Path:
 
 
 def _write_coco(plan: Plan, images: Sequence[SourceImage], folder: Path, stem: Path) -> None:
-    labels = {name: index for index, name in enumerate(plan.classes, 1)}
-    entries, annotations = [], []
-    for number, image in enumerate(images, 1):
-        entries.append(dict(id=number, file_name=_name(image, folder), width=image.width, height=image.height))
-        for each in image.objects:
-            annotations.append(_annotation(each, len(annotations) + 1, number, labels[each.name],
-                                           plan.task == 'segment'))
-    content = dict(images=entries, annotations=annotations,
-                   categories=[dict(id=index, name=name) for name, index in labels.items()])
+    content = coco_content(images, plan.classes, lambda image: _name(image, folder), plan.task == 'segment')
     stem.with_name(f'{stem.name}.json').write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
-
-
-def _annotation(found: SourceObject, number: int, image: int, label: int, needs_mask: bool) -> dict:
-    x1, y1, x2, y2 = found.box
-    box = [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)]
-    entry = dict(id=number, image_id=image, category_id=label, bbox=box, iscrowd=int(found.is_crowd))
-    mask = found.mask
-    if mask is None and needs_mask and not found.is_crowd:
-        mask = [[x1, y1, x2, y1, x2, y2, x1, y2]]
-    if isinstance(mask, dict) and isinstance(mask.get('counts'), bytes):
-        mask = {**mask, 'counts': mask['counts'].decode('ascii')}
-    elif isinstance(mask, list):
-        mask = [[round(value, 3) for value in polygon] for polygon in mask]
-    if mask is not None:
-        entry['segmentation'] = mask
-    entry['area'] = round((mask_area(mask) if mask is not None else None) or box[2] * box[3], 3)
-    return entry
 
 
 def _write_lists(plan: Plan, images: Sequence[SourceImage], folder: Path, stem: Path) -> None:

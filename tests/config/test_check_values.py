@@ -1,0 +1,60 @@
+"""Values of the keys that a runner reads: one line with the key, the value and what to set, in place of a traceback."""
+
+import pytest
+from mmengine.config import Config
+
+from vitdet_plugin.config.check_values import check_values
+from vitdet_plugin.config.options import apply_options, parse_options
+from vitdet_plugin.errors import UserError
+
+LEVELS = 'CRITICAL, FATAL, ERROR, WARNING, INFO or DEBUG'
+
+
+def config():
+    loader = dict(batch_size=1, dataset=dict(type='CocoDataset'), sampler=dict(type='DefaultSampler', shuffle=True))
+    return Config(dict(
+        model=dict(type='MaskRCNN', backbone=dict(type='ViTDet')), train_dataloader=loader, log_level='INFO',
+        custom_hooks=[dict(type='EMAHook')], default_hooks=dict(timer=dict(type='IterTimerHook'), sampler_seed=None),
+        env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0)),
+        param_scheduler=[dict(type='LinearLR')], val_evaluator=dict(type='CocoMetric'), randomness=dict(seed=0),
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW')), default_scope='mmdet'))
+
+
+def test_a_usual_config_and_its_usual_changes_pass():
+    cfg = config()
+    check_values(cfg)
+    apply_options(cfg, parse_options(['log_level=10', 'default_hooks.timer=None', 'custom_hooks=[]', 'sync_bn=torch',
+                                      'param_scheduler=None', 'compile=True', 'randomness.deterministic=True']))
+    check_values(cfg)
+
+
+@pytest.mark.parametrize(('option', 'line'), [
+    ('log_level=foo', f"log_level is 'foo'; set {LEVELS}"),
+    ('log_level=WARNIN', f"log_level is 'WARNIN'; set {LEVELS} (did you mean WARNING?)"),
+    ('env_cfg.mp_cfg.mp_start_method=forc', "is 'forc'; set fork, spawn or forkserver (did you mean fork"),
+    ('env_cfg.mp_cfg=a', "env_cfg.mp_cfg is 'a'; set a section with keys"),
+    ('custom_hooks=[a]', "custom_hooks[0] is 'a'; set a section with a type"),
+    ('custom_hooks=a', "custom_hooks is 'a'; set a list of sections ([dict(type=…)])"),
+    ('default_hooks=[a]', "default_hooks is ['a']; set a section with keys"),
+    ('default_hooks.checkpoint=a', "default_hooks.checkpoint is 'a'; set a section with a type, or None"),
+    ('param_scheduler=[a]', "param_scheduler[0] is 'a'; set a section with a type"),
+    ('test_evaluator=[a]', "test_evaluator[0] is 'a'; set a section with a type"),
+    ('default_scope=3', 'default_scope is 3; set mmdet or mmpretrain'),
+    ('train_dataloader.collate_fn=a', "train_dataloader.collate_fn is 'a'; set a section with a type"),
+    ('train_dataloader.batch_sampler=a', "train_dataloader.batch_sampler is 'a'; set a section with a type"),
+    ('randomness.deterministic=foo', "randomness.deterministic is 'foo'; set True or False"),
+    ('sync_bn=foo', "sync_bn is 'foo'; set torch or mmcv"), ('compile=foo', "compile is 'foo'; set True, False or")])
+def test_faults(option, line):
+    cfg = config()
+    with pytest.raises(UserError) as raised:
+        apply_options(cfg, parse_options([option]))
+        check_values(cfg)
+    assert line in str(raised.value) and '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize(('option', 'kind'), [
+    ('model.backbone=a', 'ViTDet'), ('train_dataloader.sampler=3', 'DefaultSampler'), ('model.backbone=[a]', 'ViTDet'),
+    ('optim_wrapper.optimizer=SGD', 'AdamW'), ('default_hooks.timer=a', 'IterTimerHook')])
+def test_text_in_place_of_a_section(option, kind):
+    with pytest.raises(UserError, match=f'the config has a section of type {kind} here; set its keys, such as'):
+        apply_options(config(), parse_options([option]))

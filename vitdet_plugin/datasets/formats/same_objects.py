@@ -1,0 +1,69 @@
+"""Choose between several formats in one folder, such as COCO files next to the VOC files they were converted from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
+from vitdet_plugin.datasets.formats.tree import FileTree
+
+_SLACK = 1.5  # pixels; coordinates may count from 0 or 1
+_DIFFERENT = 0.01  # share of the objects that one of the formats may lack, such as boxes without area
+
+
+def choose_equal(found: Sequence[tuple[Format, str]], tree: FileTree) -> tuple[Format, str] | str:
+    """Choose a format if all of them describe the same objects.
+
+    Formats with masks come first, then those with splits, then the order of ``found``. A format that describes more
+    images than another one, and the same objects in the images of both, is chosen before it.
+
+    Args:
+        found: The formats that fit, with their evidence.
+        tree: The files.
+
+    Returns:
+        The format and its evidence with the reason; or in what two of them differ.
+    """
+    sets = [form.read(tree) for form, _ in found]
+    by_path = [{image.path.resolve(): image for image in each.images} for each in sets]
+    most = max(map(len, by_path))
+    order = sorted(range(len(found)), key=lambda i: (len(by_path[i]) < most, not _has_masks(sets[i]),
+                                                     not any(image.split for image in sets[i].images), i))
+    first = order[0]
+    name = found[first][0].name
+    for other in order[1:]:
+        if reason := _difference(by_path[first], by_path[other], name, found[other][0].name):
+            return reason
+    others = ' and '.join(found[i][0].name for i in order[1:])
+    count = sum(len(image.objects) for image in sets[first].images)
+    return found[first][0], f'{found[first][1]}; {others} describes the same objects and is not read: ' + (
+        f'{name} has more images' if any(len(by_path[i]) < most for i in order[1:]) else
+        f'{name} has masks' if _has_masks(sets[first]) and not all(_has_masks(sets[i]) for i in order) else
+        f'{name} states splits' if any(image.split for image in sets[first].images) and not all(
+            any(image.split for image in sets[i].images) for i in order) else f'{count} objects in both')
+
+
+def _has_masks(found: SourceSet) -> bool:
+    return any(each.mask is not None for image in found.images for each in image.objects)
+
+
+def _difference(larger: dict[Path, SourceImage], smaller: dict[Path, SourceImage], name: str, other: str) -> str:
+    """Return in what two formats differ, empty if they describe the same objects in the images of the second one."""
+    if not larger or not smaller:
+        return f'none of the images of {name if not larger else other} can be read'
+    if alone := [path for path in smaller if path not in larger]:
+        return f'only {other} describes {alone[0].name}'
+    total = lost = 0
+    first = ''
+    for path, image in smaller.items():
+        counterpart = larger[path]
+        for a, b in ((image, counterpart), (counterpart, image)):
+            if a.label != b.label:
+                return f'{path.name} is {a.label} in one and {b.label} in the other'
+            missing = [each for each in a.objects if not b.has(each.name, each.box, _SLACK)]
+            total, lost = total + len(a.objects), lost + len(missing)
+            if missing and not first:
+                box = ', '.join(f'{value:g}' for value in missing[0].box)
+                first = f'{path.name}: {missing[0].name} ({box}) is in {name if a is counterpart else other} only'
+    return f'{first}; {lost} of {total} objects differ' if lost > _DIFFERENT * total else ''

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitdet_plugin.utils.mask_rle import Rle
+
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
 ERRORS = {
     'classification': 'IoU at least 0.5 with an object of another class',
@@ -30,12 +32,14 @@ class Boxes:
         labels: Class indices of shape ``(N,)``.
         scores: Scores of shape ``(N,)``; None for annotations.
         ignored: Mask of shape ``(N,)`` of annotations that are not evaluated (crowds); by default none.
+        rles: Masks of the objects as RLE, None for an object without a mask; None if there are no masks at all.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
     ignored: np.ndarray | None = None
+    rles: list[Rle | None] | None = None
 
     def __post_init__(self) -> None:
         if self.ignored is None:
@@ -48,7 +52,8 @@ class Boxes:
         """Return the boxes with at least this score, highest score first."""
         order = np.argsort(-self.scores, kind='stable')
         order = order[self.scores[order] >= score]
-        return Boxes(self.boxes[order], self.labels[order], self.scores[order], self.ignored[order])
+        return Boxes(self.boxes[order], self.labels[order], self.scores[order], self.ignored[order],
+                     None if self.rles is None else [self.rles[index] for index in order])
 
 
 def match_boxes(truth: Boxes, found: Boxes, classes: int) -> tuple[np.ndarray, dict[str, int]]:

@@ -47,12 +47,13 @@ def report_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.load_model import load_model, pick_device
     from vitdet_plugin.prediction.compact_masks import compact_masks
     from vitdet_plugin.utils.output import warn
-    from vitdet_plugin.visualization.html_report.environment import command_words, device_name
+    from vitdet_plugin.utils.running_command import running_command
+    from vitdet_plugin.visualization.html_report.environment import device_name
     from vitdet_plugin.visualization.html_report.report import Subject, build_page
     folder, page = _outputs(args)
     device = pick_device(args.device)
     subject = Subject(load_config(args.config, args.cfg_options), _work_dir(args), results=args.results,
-                      device=device_name(device), command=command_words(), images=args.images, maps=args.maps)
+                      device=device_name(device), command=running_command(), images=args.images, maps=args.maps)
     split, subject.no_evaluation = _choose_split(args, subject.cfg)
     if not args.no_checkpoint and (args.maps or not args.results):
         subject.loaded = load_model(args.config, args.checkpoint, device, args.cfg_options)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.visualization.figures import new_figure, style_axes
+from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
 
 _SMOOTHING = 0.9  # maximum weight of past values in the smoothed line; the raw values are drawn with low opacity
 _LINE_POINTS = 50  # number of values up to which curves are not smoothed; the weight grows slowly with more values
@@ -102,7 +102,7 @@ def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, tit
             _draw_losses(panels['losses'], runs[0].losses)
         if 'metrics' in panels:
             _draw_metrics(panels['metrics'], runs[0].metrics)
-        figure.suptitle(title or _name(logs[0]))
+        figure.suptitle(title or plain(_name(logs[0])))
     else:
         _compare(panels, dict(zip(names or _distinct([_name(each) for each in logs]), runs)))
         figure.suptitle(title or '')
@@ -137,12 +137,12 @@ def _compare(panels: dict, runs: dict[str, Run]) -> None:
         color = f'C{number % 10}'
         if 'loss' in run.losses:
             curve = run.losses['loss']
-            panels['losses'].plot(curve[:, 0], smoothed(curve[:, 1]), color=color, label=label, linewidth=1.8)
+            panels['losses'].plot(curve[:, 0], smoothed(curve[:, 1]), color=color, label=plain(label), linewidth=1.8)
             panels['losses'].plot(curve[:, 0], curve[:, 1], color=color, linewidth=0.8, alpha=0.2)
         if metric in run.metrics:
             curve = run.metrics[metric]
             panels['metrics'].plot(curve[:, 0], curve[:, 1], color=color, marker='o', markersize=3.5,
-                                   label=f'{label} ({curve[-1, 1]:.3f})')
+                                   label=plain(f'{label} ({curve[-1, 1]:.3f})'))
     for kind, heading in (('losses', 'loss'), ('metrics', metric)):
         if kind in panels:
             panels[kind].set(title=heading, xlabel='iteration', ylim=(0, None))

@@ -44,6 +44,7 @@ def last_metrics(work_dir: Path) -> dict[str, float]:
 
 
 def _charts(run: Run, iteration: int | None) -> Iterator[Element]:
+    span = (0.0, max(curve[-1, 0] for curves in run for curve in curves.values()))
     marks = [] if iteration is None else [(float(iteration), 'checkpoint')]
     losses = {name: curve for name, curve in run.losses.items() if name in ('loss', 'val_loss')}
     if losses:
@@ -54,27 +55,28 @@ def _charts(run: Run, iteration: int | None) -> Iterator[Element]:
                 lines.append(Line('', curve, color, is_faint=True))
                 curve = np.stack([curve[:, 0], smoothed(curve[:, 1])], 1)
             lines.append(Line(label, curve, color, has_markers=name != 'loss'))
-        yield line_chart('Loss', lines, 'iteration', _from_zero(lines), marks=marks)
+        yield line_chart('Loss', lines, 'iteration', _from_zero(lines), span, marks)
     terms = [name for name in run.losses if name not in ('loss', 'val_loss') and not name.startswith('val_')]
     if terms:
         terms.sort(key=lambda name: -run.losses[name][0, 1])
         lines = [Line(name.removeprefix('loss_').replace('.loss_', '.'),
                       np.stack([run.losses[name][:, 0], smoothed(run.losses[name][:, 1])], 1), index,
                       is_dashed=index >= 8) for index, name in enumerate(terms)]
-        yield line_chart('Terms of the loss', lines, 'iteration', _from_zero(lines), marks=marks)
+        yield line_chart('Terms of the loss', lines, 'iteration', _from_zero(lines), span, marks)
     shown = [name for name in run.metrics if not name.endswith(_DETAILS)] or list(run.metrics)
     scales = {name: any(part in name for part in _FRACTIONS) for name in shown}
+    several = len(set(scales.values())) > 1
     for is_fraction in (True, False):
         names = [name for name in shown if scales[name] is is_fraction]
         if names:
             lines = [Line(name, run.metrics[name], index, name.startswith('segm'), True)
                      for index, name in enumerate(names)]
-            yield line_chart('Evaluation' if is_fraction else 'Evaluation, in its own units', lines, 'iteration',
-                             _from_zero(lines), marks=marks)
+            title = 'Evaluation, other metrics' if several and not is_fraction else 'Evaluation'
+            yield line_chart(title, lines, 'iteration', _from_zero(lines), span, marks)
     rate = next((name for name in ('base_lr', 'lr') if name in run.rates), None)
     if rate is not None:
         lines = [Line('', run.rates[rate], 0)]
-        yield line_chart('Learning rate', lines, 'iteration', _from_zero(lines))
+        yield line_chart('Learning rate', lines, 'iteration', _from_zero(lines), span)
 
 
 def _from_zero(lines: list[Line]) -> tuple[float, float]:

@@ -119,9 +119,9 @@ def _thresholds(report: DetectorReport) -> Element:
 
 def _errors(report: DetectorReport) -> Element:
     total = max(1, sum(report.errors.values()))
-    rows = [[kind, tag('span', meaning, class_='words'), str(report.errors[kind]),
-             f'{report.errors[kind] / total:.3f}'] for kind, meaning in ERRORS.items()]
+    rows = [[kind, str(report.errors[kind]), f'{report.errors[kind] / total:.3f}', meaning]
+            for kind, meaning in ERRORS.items()]
     return section('Types of errors', note(f'{report.correct} boxes with score ≥ {report.score_thr:g} are correct at '
                                            f'IoU 0.5; {sum(report.errors.values())} errors in {report.images} images:'),
-                   table(['error', 'meaning', 'number', 'fraction'], rows, bars=(3,)),
+                   table(['error', 'number', 'fraction', 'meaning'], rows, bars=(2,), texts=(3,)),
                    note('After TIDE (arXiv:2008.08115), counted at one score threshold.'))

@@ -53,7 +53,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Content]], is_sortable: bool = True,
-          bars: Sequence[int] = ()) -> Element:
+          bars: Sequence[int] = (), texts: Sequence[int] = ()) -> Element:
     """Create a table that scrolls within the page if it is too wide.
 
     Args:
@@ -61,8 +61,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Content]], is_sortable
         rows: Cells of each row.
         is_sortable: Whether a click on a heading sorts the rows.
         bars: Columns whose values, from 0 to 1, are also drawn as bars.
+        texts: Columns with sentences, which may have several lines.
     """
-    head = tag('tr', [tag('th', name, scope='col', tabindex='0' if is_sortable else None) for name in columns])
+    head = tag('tr', [tag('th', name, scope='col', tabindex='0' if is_sortable else None,
+                          class_='words' if index in texts else None) for index, name in enumerate(columns)])
     body = tag('tbody')
     for row in rows:
         line = SubElement(body, 'tr')
@@ -71,7 +73,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Content]], is_sortable
             if index in bars and isinstance(cell, str) and cell.replace('.', '', 1).isdecimal():
                 style = f'--part:{min(1.0, float(cell)):.3f}'
             line.append(tag('td' if index else 'th', cell, scope=None if index else 'row', style=style,
-                            class_='bar' if style else None))
+                            class_='bar' if style else 'words' if index in texts else None))
     return tag('div', tag('table', tag('thead', head), body, class_='sortable' if is_sortable else None),
                class_='scroll')
 

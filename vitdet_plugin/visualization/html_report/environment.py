@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from importlib import metadata
@@ -21,6 +20,7 @@ _PACKAGES = ('vitdet-plugin', 'torch', 'torchvision', 'timm', 'mmengine', 'mmcv'
 _FORKS = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection',
           'mmpretrain': 'onedl-mmpretrain'}
 _STAMP = re.compile(r'(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - mmengine - ')
+_COMMAND = re.compile(r' - INFO - Command: (.*)')
 # names in the log file of mmengine -> names in the table
 _LOGGED = {'Python': 'Python', 'PyTorch': 'torch', 'TorchVision': 'torchvision', 'OpenCV': 'OpenCV',
            'MMEngine': 'mmengine', 'GPU 0': 'GPU', 'GPU 0,1': 'GPU', 'CUDA available': 'CUDA available',
@@ -28,14 +28,14 @@ _LOGGED = {'Python': 'Python', 'PyTorch': 'torch', 'TorchVision': 'torchvision',
 _HEAD, _TAIL = 200_000, 8_000  # bytes of a log file that are read for its first and last lines
 
 
-def environment_section(work_dir: Path | None, meta: dict[str, Any], device: str, command: Sequence[str]) -> Element:
+def environment_section(work_dir: Path | None, meta: dict[str, Any], device: str, command: str) -> Element:
     """Describe the environments of training and report.
 
     Args:
         work_dir: Folder of the training run, if there is one.
         meta: What training stored in the checkpoint.
         device: Name of the device of the evaluation.
-        command: Words of the command that writes the report.
+        command: The command that writes the report.
     """
     logs = _logs(work_dir)
     trained: dict[str, Any] = {}
@@ -47,7 +47,7 @@ def environment_section(work_dir: Path | None, meta: dict[str, Any], device: str
         trained['checkpoint written'] = meta.get('time')
         trained.setdefault('mmengine', meta.get('mmengine_version'))
     rows = [(name, None if value is None else str(value)) for name, value in trained.items()]
-    here = [('command', tag('code', ' '.join(command))), ('written', datetime.now().strftime('%Y-%m-%d %H:%M')),
+    here = [('command', tag('code', command)), ('written', datetime.now().strftime('%Y-%m-%d %H:%M')),
             ('device', device), ('Python', platform.python_version()), ('system', platform.platform()),
             *((name, version(name)) for name in _PACKAGES)]
     content = [tag('h3', 'Training'), facts(rows)] if any(value for _, value in rows) else [
@@ -72,11 +72,6 @@ def device_name(device: torch.device) -> str:
     return f'{device} ({torch.get_num_threads()} threads)'
 
 
-def command_words() -> list[str]:
-    """Return the words of the running command, with the program as its name only."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
-
-
 def _logs(work_dir: Path | None) -> list[Path]:
     """Return the log files of the training runs in a work directory, oldest first."""
     if work_dir is None or not work_dir.is_dir():
@@ -92,8 +87,9 @@ def _logs(work_dir: Path | None) -> list[Path]:
 def _logged(log: Path) -> dict[str, str]:
     """Return the facts that mmengine writes at the start of a log file."""
     with open(log, encoding='utf-8', errors='replace') as file:
-        head = file.read(_HEAD).partition(' - Config:')[0]
-    found = {}
+        start = file.read(_HEAD)
+    head, command = start.partition(' - Config:')[0], _COMMAND.search(start)
+    found = {'command': command[1]} if command else {}
     for line in head.splitlines():
         name, colon, value = line.strip().partition(': ')
         if colon and name in _LOGGED and _LOGGED[name] not in found and value.strip():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -53,7 +53,7 @@ class Subject:
         no_evaluation: Why there is no evaluation.
         results: File with the predictions, if they were read from one.
         device: Name of the device.
-        command: Words of the command that writes the report.
+        command: The command that writes the report.
         images: Largest number of worst images.
         maps: Number of images with activation maps.
     """
@@ -66,7 +66,7 @@ class Subject:
     no_evaluation: str = ''
     results: str | None = None
     device: str = 'cpu'
-    command: Sequence[str] = field(default_factory=list)
+    command: str = ''
     images: int = 8
     maps: int = 4
 

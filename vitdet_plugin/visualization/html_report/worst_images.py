@@ -45,7 +45,8 @@ def worst_detections(split: DetectedSplit, report: DetectorReport, count: int, b
         if None in figures:
             break
         kinds = ', '.join(f'{number} {kind}' for kind, number in report.image_errors[index].items() if number)
-        shown.append(tag('article', tag('h3', Path(split.files[index]).name), note(f'{totals[index]} errors: {kinds}'),
+        count_of_errors = f'{totals[index]} error{"s" * (totals[index] > 1)}'
+        shown.append(tag('article', tag('h3', Path(split.files[index]).name), note(f'{count_of_errors}: {kinds}'),
                          tag('div', figures, class_='pair')))
     intro = note(f'The {len(shown)} images with the most errors of {report.images}, with boxes of score ≥ '
                  f'{report.score_thr:g}.' if shown else 'No image has an error.' if not order else

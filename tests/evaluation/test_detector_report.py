@@ -101,7 +101,7 @@ def test_command(tmp_path, capsys):
     for split in ('test', 'val'):
         out = tmp_path / f'{split} report'
         assert command([str(CONFIG), str(tmp_path / 'w.pth'), '--split', split, '--out', str(out), '--device', 'cpu',
-                        '--score-thr', '0.02', '--cfg-options', *data]) == 0
+                        '--score-thr', '0.02', '--maps', '0', '--cfg-options', *data]) == 0
         record = json.loads((out / 'report.json').read_text())
         assert record['images'] == 3 and record['classes'] == ['apple', 'lime', 'plum']
         for name in ('curves.png', 'confusion.png', 'errors.png'):

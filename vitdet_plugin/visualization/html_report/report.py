@@ -49,7 +49,7 @@ class Subject:
         work_dir: Folder of the training run; None if it is not known.
         split: The evaluated predictions; None without an evaluation.
         report: Their evaluation; None without one.
-        loaded: The model; None if it is not needed or there is no checkpoint.
+        loaded: The model; None if it is not needed or cannot be loaded.
         no_evaluation: Why there is no evaluation.
         results: File with the predictions, if they were read from one.
         device: Name of the device.

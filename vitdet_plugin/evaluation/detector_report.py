@@ -148,8 +148,9 @@ def build_report(truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequen
     confusion = np.zeros((len(classes) + 1,) * 2, int)
     image_errors, worst = [], []
     for index, (true, predicted) in enumerate(zip(truth, found)):
-        matrix, kinds = match_boxes(true, predicted.filter_by_score(score_thr), len(classes))
-        confusion += matrix
+        matches = match_boxes(true, predicted.filter_by_score(score_thr), len(classes))
+        kinds = matches.errors()
+        confusion += matches.confusion
         image_errors.append(kinds)
         worst.append((files[index] if len(files) else str(index), sum(kinds.values())))
     worst.sort(key=lambda each: -each[1])

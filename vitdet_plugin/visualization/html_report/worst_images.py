@@ -9,16 +9,17 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from vitdet_plugin.datasets.image_reader import decode
-from vitdet_plugin.evaluation.box_errors import Boxes
+from vitdet_plugin.evaluation.box_errors import CORRECT, IGNORED, Boxes, match_boxes
 from vitdet_plugin.evaluation.classifications import ClassifiedSplit
 from vitdet_plugin.evaluation.detections import DetectedSplit
 from vitdet_plugin.evaluation.detector_report import DetectorReport
 from vitdet_plugin.utils.mask_rle import decode_mask
-from vitdet_plugin.visualization.draw import Objects, draw_objects
+from vitdet_plugin.visualization.draw import PALETTE, Objects, draw_objects
 from vitdet_plugin.visualization.html_report.elements import ImageBudget, note, section, tag
 from vitdet_plugin.visualization.sheet import resize_to_fit
 
 _TITLE = 'Worst images'
+_ERROR, _MATCHED = PALETTE[0], PALETTE[1]  # red, blue
 _SIDE, _SMALL = 600, 240  # longer side in pixels of an image of a detector and of a classifier
 
 
@@ -39,19 +40,23 @@ def worst_detections(split: DetectedSplit, report: DetectorReport, count: int, b
         if image is None:
             unreadable.append(Path(split.files[index]).name)
             continue
-        found = split.found[index].filter_by_score(report.score_thr)
-        panels = [(f'{len(found)} predicted', found), (f'{len(split.truth[index])} annotated', split.truth[index])]
-        figures = [_panel(image, boxes, split.classes, caption, budget) for caption, boxes in panels]
+        truth, found = split.truth[index], split.found[index].filter_by_score(report.score_thr)
+        matches = match_boxes(truth, found, len(split.classes))
+        notes = ['' if is_found else 'not found' for is_found in matches.is_found]
+        panels = [(f'{len(found)} predicted', found, ['' if kind == CORRECT else kind for kind in matches.kinds]),
+                  (f'{len(truth)} annotated', truth, notes)]
+        figures = [_panel(image, boxes, split.classes, notes, caption, budget) for caption, boxes, notes in panels]
         if None in figures:
             break
         kinds = ', '.join(f'{number} {kind}' for kind, number in report.image_errors[index].items() if number)
         count_of_errors = f'{totals[index]} error{"s" * (totals[index] > 1)}'
         shown.append(tag('article', tag('h3', Path(split.files[index]).name), note(f'{count_of_errors}: {kinds}'),
                          tag('div', figures, class_='pair')))
-    intro = note(f'The {len(shown)} images with the most errors of {report.images}, with boxes of score ≥ '
-                 f'{report.score_thr:g}.' if shown else 'No image has an error.' if not order else
-                 'The images with errors cannot be shown.')
-    return section(_TITLE, intro, shown, _unreadable(unreadable), _full(budget))
+    text = 'No image has an error.' if not order else 'The images with errors cannot be shown.'
+    if shown:
+        text = (f'The {len(shown)} images with the most errors of {report.images}, with boxes of score ≥ '
+                f'{report.score_thr:g}. Blue: matched; red: errors, and objects without a matching box.')
+    return section(_TITLE, note(text), shown, _unreadable(unreadable), _full(budget))
 
 
 def worst_classifications(split: ClassifiedSplit, count: int, budget: ImageBudget) -> Element:
@@ -83,13 +88,16 @@ def worst_classifications(split: ClassifiedSplit, count: int, budget: ImageBudge
     return section(_TITLE, intro, tag('div', shown, class_='gallery'), _unreadable(unreadable), _full(budget))
 
 
-def _panel(image: np.ndarray, boxes: Boxes, classes: Sequence[str], caption: str,
+def _panel(image: np.ndarray, boxes: Boxes, classes: Sequence[str], notes: Sequence[str], caption: str,
            budget: ImageBudget) -> Element | None:
+    """Draw objects; those with a note are errors."""
     reduced = _reduced(image[..., ::-1], _SIDE)
     scale = reduced.shape[1] / image.shape[1], reduced.shape[0] / image.shape[0]
     masks = None if boxes.rles is None else _Masks(boxes.rles)
     objects = Objects(boxes.boxes * np.array([*scale, *scale]), boxes.labels, boxes.scores, masks)  # type: ignore[arg-type]
-    embedded = budget.embed(_reduced(draw_objects(np.ascontiguousarray(reduced), objects, classes), _SIDE), caption)
+    colors = [_ERROR if note and note != IGNORED else _MATCHED for note in notes]
+    drawn = draw_objects(np.ascontiguousarray(reduced), objects, classes, notes, colors)
+    embedded = budget.embed(_reduced(drawn, _SIDE), caption)
     return None if embedded is None else tag('figure', embedded, tag('figcaption', caption))
 
 

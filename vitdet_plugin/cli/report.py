@@ -56,7 +56,7 @@ def report_command(args: argparse.Namespace) -> None:
                       device=device_name(device), command=running_command(), images=args.images, maps=args.maps)
     split, subject.no_evaluation = _choose_split(args, subject.cfg)
     if not args.no_checkpoint and (args.maps or not args.results):
-        subject.loaded = load_model(args.config, args.checkpoint, device, args.cfg_options)
+        subject.loaded = load_model(subject.cfg, args.checkpoint, device)
         subject.cfg = subject.loaded.cfg
     if split is None:
         warn(f'the evaluation is left out: {subject.no_evaluation}')

@@ -54,11 +54,12 @@ def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: i
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for image, (true, predicted) in enumerate(zip(truth, found), 1):
-        for entry, ignored in zip(_entries(true, image, with_masks), _used(true, true.ignored, with_masks)):
-            annotations.append(dict(entry, id=len(annotations) + 1, iscrowd=int(ignored)))
-        for entry, score in zip(_entries(predicted, image, with_masks), _used(predicted, predicted.scores, with_masks)):
-            del entry['area']
-            results.append(dict(entry, score=float(score)))
+        rows = dict(area=object_sizes(true).tolist(), iscrowd=true.ignored.astype(int).tolist())
+        annotations += _entries(true, image, with_masks, rows)
+        assert predicted.scores is not None
+        results += _entries(predicted, image, with_masks, dict(score=predicted.scores.astype(float).tolist()))
+    for number, annotation in enumerate(annotations, 1):
+        annotation['id'] = number
     if not results:
         return _nothing_found(annotations, classes)
     with suppress_output():
@@ -88,27 +89,15 @@ def object_sizes(boxes: Boxes) -> np.ndarray:
     return areas
 
 
-def _entries(boxes: Boxes, image: int, with_masks: bool) -> list[dict[str, Any]]:
-    """Return the objects of an image as COCO writes them."""
+def _entries(boxes: Boxes, image: int, with_masks: bool, rows: dict[str, list]) -> list[dict[str, Any]]:
+    """Return the objects of an image, those with a mask only if masks are compared, as COCO writes them."""
     corners = boxes.boxes.astype(float).reshape(-1, 4)
-    xywh = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
-    entries = [dict(image_id=image, category_id=label + 1, bbox=box, area=area) for label, box, area in
-               zip(boxes.labels.tolist(), xywh, object_sizes(boxes).tolist())]
-    if not with_masks:
-        return entries
-    masks = boxes.rles or [None] * len(entries)
-    for entry, rle in zip(entries, masks):
-        del entry['bbox']  # pycocotools would evaluate it instead of the mask
-        entry['segmentation'] = rle
-    return [entry for entry in entries if entry['segmentation'] is not None]
-
-
-def _used(boxes: Boxes, values: np.ndarray | None, with_masks: bool) -> list[Any]:
-    assert values is not None
-    if not with_masks:
-        return values.tolist()
-    masks = boxes.rles or [None] * len(boxes)
-    return [value for value, rle in zip(values.tolist(), masks) if rle is not None]
+    places: list[Any] = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+    key = 'bbox'
+    if with_masks:  # without the box, which pycocotools would evaluate instead
+        key, places = 'segmentation', list(boxes.rles or [None] * len(boxes))
+    return [dict(zip(rows, values), image_id=image, category_id=label + 1, **{key: place})
+            for label, place, *values in zip(boxes.labels.tolist(), places, *rows.values()) if place is not None]
 
 
 def _correct_detections(evaluation: Any, iou: int, classes: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from vitdet_plugin.visualization.html_report.elements import tag
+from vitdet_plugin.visualization.html_report.elements import note, tag
 
 COLORS = 8  # of the style sheet: c0 to c7; further lines are dashed
 _WIDTH, _HEIGHT = 480, 300
@@ -44,7 +44,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_range: tuple[f
 
     Args:
         title: Heading of the chart.
-        lines: The lines; at least one has a point.
+        lines: The lines.
         x_label: Name of the horizontal axis.
         y_range: Lowest and highest value of the vertical axis; by default those of the lines.
         x_range: The same for the horizontal axis.
@@ -55,6 +55,8 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_range: tuple[f
     """
     lines = [Line(each.name, _finite(each.points), *list(vars(each).values())[2:]) for each in lines]
     lines = [each for each in lines if len(each.points)]
+    if not lines:
+        return tag('figure', tag('figcaption', title), note('No finite values.'), class_='chart')
     every = np.concatenate([each.points for each in lines])
     low, high = x_range or (every[:, 0].min(), every[:, 0].max())
     bottom, top = y_range or (every[:, 1].min(), every[:, 1].max())
@@ -71,6 +73,8 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_range: tuple[f
     svg = tag('svg', _axes(place, (low, high), (bottom, top), x_label), viewBox=f'0 0 {_WIDTH} {_HEIGHT}', role='img',
               aria_label=title)
     for x, text in marks:
+        if not low <= x <= high:
+            continue
         at = place(np.array([[x, bottom]]))[0, 0]
         side = 'end' if at > _WIDTH * 0.6 else 'start'
         svg.append(tag('line', x1=f'{at:.1f}', x2=f'{at:.1f}', y1=_TOP, y2=_HEIGHT - _BOTTOM, class_='mark'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class SplitFacts:
     Attributes:
         name: Name of the split, or of several that use the same data.
         images: Number of images.
-        objects: Number of objects of each class, or of images for a classifier, of shape ``(K,)``.
+        objects: Number of objects, or of images for a classifier, of the first classes; the others have none.
         sizes: (N, 2) width and height of images in pixels; for a classifier those of a sample.
         box_sizes: (M, 2) width and height of boxes in pixels; None for a classifier.
         empty: Number of images without objects; None for a classifier.
@@ -56,9 +56,9 @@ def data_section(cfg: Config, classes: Sequence[str], is_classifier: bool, probl
     facts, missing, names = [], [], list(classes)
     for name, loader in _distinct_splits(cfg).items():
         try:
-            dataset = build_dataset(cfg, loader)
-            names = list(dataset.metainfo.get('classes') or names)
-            facts.append((_classifier_facts if is_classifier else _detector_facts)(name, dataset, len(names)))
+            parts = _leaves(build_dataset(cfg, loader))
+            names = list(parts[0].metainfo.get('classes') or names)
+            facts.append((_classifier_facts if is_classifier else _detector_facts)(name, parts))
         except UserError as error:
             missing.append(note(f'{name} is left out: {error}'))
     what = 'images' if is_classifier else 'objects'
@@ -77,7 +77,9 @@ def data_section(cfg: Config, classes: Sequence[str], is_classifier: bool, probl
             rows += [['side of a box', *(_range(np.sqrt(each.box_sizes.prod(1))) for each in facts
                                          if each.box_sizes is not None)]]
         content.append(table(['', *(each.name for each in facts)], rows, is_sortable=False))
-        per_class = [[name, *(str(each.objects[label]) for each in facts)] for label, name in enumerate(names)]
+        names += [f'class {label}' for label in range(len(names), max(len(each.objects) for each in facts))]
+        per_class = [[name, *(str(each.objects[label:label + 1].sum()) for each in facts)]
+                     for label, name in enumerate(names)]
         content.append(tag('h3', f'{what.capitalize()} of each class'))
         content.append(table(['class', *(each.name for each in facts)], per_class))
         content.append(note('Lengths in pixels: smallest, median and largest. Images as training uses them, without '
@@ -116,28 +118,43 @@ def _distinct_splits(cfg: Config) -> dict[str, str]:
     return {' = '.join(splits): splits[-1] for splits in same.values()}
 
 
-def _detector_facts(name: str, dataset: Any, classes: int) -> SplitFacts:
-    objects, sizes, box_sizes, empty = np.zeros(classes, int), [], [], 0
-    for index in range(len(dataset)):
-        info = dataset.get_data_info(index)
+def _leaves(dataset: Any) -> list[Any]:
+    """Return the data sets inside those that repeat, mix or join others."""
+    if hasattr(dataset, 'datasets'):
+        return [leaf for each in dataset.datasets for leaf in _leaves(each)]
+    if hasattr(dataset, 'dataset'):
+        return _leaves(dataset.dataset)
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    return [dataset]
+
+
+def _infos(parts: Sequence[Any]) -> Iterator[dict]:
+    return (part.get_data_info(index) for part in parts for index in range(len(part)))
+
+
+def _detector_facts(name: str, parts: Sequence[Any]) -> SplitFacts:
+    images, labels, sizes, box_sizes, empty = 0, [], [], [], 0
+    for info in _infos(parts):
         counted = [each for each in info.get('instances', ()) if not each.get('ignore_flag')]
         for each in counted:
-            objects[each['bbox_label']] += 1
+            labels.append(int(each['bbox_label']))
             x1, y1, x2, y2 = each['bbox']
             box_sizes.append((x2 - x1, y2 - y1))
+        images += 1
         empty += not counted
         if info.get('width') and info.get('height'):
             sizes.append((info['width'], info['height']))
-    return SplitFacts(name, len(dataset), objects, np.array(sizes, float).reshape(-1, 2),
+    return SplitFacts(name, images, np.bincount(np.array(labels, int)), np.array(sizes, float).reshape(-1, 2),
                       np.array(box_sizes, float).reshape(-1, 2), empty)
 
 
-def _classifier_facts(name: str, dataset: Any, classes: int) -> SplitFacts:
-    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+def _classifier_facts(name: str, parts: Sequence[Any]) -> SplitFacts:
+    infos = list(_infos(parts))
     labels = [int(np.asarray(info['gt_label']).flat[0]) for info in infos if np.size(info.get('gt_label')) == 1]
     chosen = np.unique(np.linspace(0, max(len(infos) - 1, 0), min(len(infos), _MOST_HEADERS)).astype(int))
     sizes = [size for index in chosen if (size := _image_size(infos[index].get('img_path')))]
-    return SplitFacts(name, len(infos), np.bincount(labels, minlength=classes), np.array(sizes, float).reshape(-1, 2))
+    return SplitFacts(name, len(infos), np.bincount(np.array(labels, int)), np.array(sizes, float).reshape(-1, 2))
 
 
 def _image_size(path: Any) -> tuple[int, int] | None:

@@ -36,8 +36,8 @@ from vitdet_plugin.visualization.html_report.environment import environment_sect
 from vitdet_plugin.visualization.html_report.page import render
 from vitdet_plugin.visualization.html_report.worst_images import worst_classifications, worst_detections
 
-_IMAGE_BYTES = 4_500_000  # of all images as base64; the rest of the page is text
-_LONGEST_CONFIG = 400_000  # characters
+_IMAGE_BYTES = 4_000_000  # of all images as base64; the rest of the page is text
+_LONGEST_CONFIG = 200_000  # characters
 
 
 @dataclass
@@ -190,6 +190,5 @@ def _config(subject: Subject) -> Element:
     own = Path(subject.cfg.filename or '')
     if own.is_file():
         parts.append(folded(own.name, tag('pre', own.read_text(encoding='utf-8', errors='replace')[:_LONGEST_CONFIG])))
-    text = subject.cfg.dump() or ''
-    parts.append(folded('with everything that it inherits', tag('pre', text[:_LONGEST_CONFIG])))
+    parts.append(folded('with everything that it inherits', tag('pre', subject.cfg.pretty_text[:_LONGEST_CONFIG])))
     return section('Config', parts)

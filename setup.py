@@ -31,7 +31,7 @@ setup(
                              exclude=['vitdet_plugin.demo']),
               'vitdet_plugin.configs', 'vitdet_plugin.demo'],
     package_dir={'vitdet_plugin.configs': 'configs', 'vitdet_plugin.demo': 'demo'},
-    package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors', 'py.typed', 'csrc/**/*'],
+    package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors', '*.css', '*.js', 'py.typed', 'csrc/**/*'],
                   'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
                   'ops_dcnv3': ['README.md']},
     options={'build': {'build_base': build_folder.name}},

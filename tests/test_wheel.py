@@ -84,6 +84,7 @@ def test_the_wheel_holds_configs_demo_and_type_marker(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in ROOT.joinpath('configs').rglob('*.py'):
         assert f'vitdet_plugin/configs/{path.relative_to(ROOT / "configs").as_posix()}' in names
+    assert {f'vitdet_plugin/visualization/html_report/page.{suffix}' for suffix in ('css', 'js')} <= names
     assert {'vitdet_plugin/py.typed', 'vitdet_plugin/demo/demo_set.py', 'vitdet_plugin/cli/main.py',
             'vitdet_plugin/demo/vitdet_demo_pretrained.safetensors', 'vitdet_plugin/__main__.py'} <= names
     sources = [path for package in ('vitdet_plugin', 'ops_dcnv3') for path in (ROOT / package).rglob('csrc/**/*.*')]

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from tests.datasets.tiny_classes import CLASSES, write_class_folders
 from tests.end_to_end.tiny_set import load_tool
+from tests.visualization.html_report.pages import Page
 from tests.visualization.tiny_folder_classifier import write_classifier
+from vitdet_plugin.cli.main import main
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.classifier_report import build_report
 
@@ -68,8 +70,28 @@ def test_command_agrees_with_mmpretrain(tmp_path, capsys):
     for name in ('confusion.png', 'classes.png', 'mistakes.jpg'):
         assert cv2.imread(str(out / name)).std() > 5
     assert 'macro-F1' in (out / 'report.txt').read_text()
+    page = Page((out / 'report.html').read_text(encoding='utf-8'))
+    assert 'Calibration' in page.titles and page.count['img'] == 8 + 9 - np.trace(confusion)  # 4 maps, and mistakes
     assert command([config, weights, '--split', 'val', '--out', str(out)]) == 2
     assert 'has no val_dataloader' in capsys.readouterr().err
+
+
+def test_predictions_of_a_file_are_not_computed_again(tmp_path, capsys):
+    root = write_class_folders(tmp_path / 'set', per_class=2)
+    config, weights = write_classifier(tmp_path, root)
+    assert main(['test', config, weights, '--work-dir', str(tmp_path / 'w'), '--out', str(tmp_path / 'p.json')]) == 0
+    records = []
+    for words in ([], ['--results', str(tmp_path / 'p.json')]):
+        assert main(['report', config, weights, '--out', str(tmp_path / 'out'), '--maps', '0', *words]) == 0
+        records.append(json.loads((tmp_path / 'out' / 'report.json').read_text()))
+    assert records[1]['checkpoint'] is None
+    assert {**records[1], 'checkpoint': records[0]['checkpoint']} == records[0]
+    for content, says in (({}, 'not a file of predictions'), (dict(classes=['a'], predictions=[]), 'has the classes a'),
+                          (dict(classes=CLASSES, predictions=[]), 'has no prediction for'),
+                          (dict(classes=CLASSES, predictions=[dict(file='a', scores=[1])]), 'not have 3 scores')):
+        (tmp_path / 'p.json').write_text(json.dumps(content))
+        assert main(['report', config, weights, '--out', str(tmp_path / 'x.html'), *words]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_classes_in_another_order_are_matched_by_name(tmp_path, capsys):
@@ -77,7 +99,7 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path, capsys):
     confusions = []
     for names in (CLASSES, CLASSES[::-1], ['x', 'y', 'z']):
         config, weights = write_classifier(tmp_path, root, classes=names)
-        status = load_tool('analysis/report').main([config, weights, '--out', str(tmp_path / 'out')])
+        status = load_tool('analysis/report').main([config, weights, '--out', str(tmp_path / 'out'), '--maps', '0'])
         record = json.loads((tmp_path / 'out' / 'report.json').read_text())
         assert record['classes'] == list(CLASSES)
         confusions.append(np.array(record['confusion']))

@@ -37,21 +37,26 @@ def test_iou():
     ([], {'missed': 1}, (0, 2)),
 ])
 def test_error_types(found, errors, cell):
-    matrix, kinds = match_boxes(boxes((A, 0)), boxes(*found), 2)
+    matches = match_boxes(boxes((A, 0)), boxes(*found), 2)
+    matrix, kinds = matches.confusion, matches.errors()
     assert {kind: count for kind, count in kinds.items() if count} == errors
+    assert matches.is_found.tolist() == [bool({'correct', 'classification'} & set(matches.kinds))]
+    assert len(matches.kinds) == len(found)
     assert matrix[cell] == 1
     assert matrix[:2].sum() == 1 and matrix[:, :2].sum() == len(found)
 
 
 def test_the_correct_class_is_matched_before_a_higher_overlap():
-    matrix, kinds = match_boxes(boxes((A, 0)), boxes((A, 1, .9), ([0, 0, 10, 8], 0, .5)), 2)
-    assert matrix[0, 0] == 1 and matrix[2, 1] == 1 and kinds['classification'] == 1
+    matches = match_boxes(boxes((A, 0)), boxes((A, 1, .9), ([0, 0, 10, 8], 0, .5)), 2)
+    assert matches.confusion[0, 0] == 1 and matches.confusion[2, 1] == 1
+    assert matches.kinds == ['classification', 'correct']
 
 
 def test_boxes_in_ignored_regions_do_not_count():
     truth = boxes((A, 0), ([40, 40, 80, 80], 0), ignored=[False, True])
-    matrix, kinds = match_boxes(truth, boxes((A, 0, .9), (FAR, 0, .8)), 1)
-    assert matrix.tolist() == [[1, 0], [0, 0]] and not any(kinds.values())
+    matches = match_boxes(truth, boxes((A, 0, .9), (FAR, 0, .8)), 1)
+    assert matches.confusion.tolist() == [[1, 0], [0, 0]] and not any(matches.errors().values())
+    assert matches.kinds == ['correct', 'ignored'] and matches.is_found.all()
 
 
 def random_boxes(random, count, scored):
@@ -101,7 +106,7 @@ def test_command(tmp_path, capsys):
     for split in ('test', 'val'):
         out = tmp_path / f'{split} report'
         assert command([str(CONFIG), str(tmp_path / 'w.pth'), '--split', split, '--out', str(out), '--device', 'cpu',
-                        '--score-thr', '0.02', '--cfg-options', *data]) == 0
+                        '--score-thr', '0.02', '--maps', '0', '--cfg-options', *data]) == 0
         record = json.loads((out / 'report.json').read_text())
         assert record['images'] == 3 and record['classes'] == ['apple', 'lime', 'plum']
         for name in ('curves.png', 'confusion.png', 'errors.png'):

@@ -1,54 +1,161 @@
-"""``vitdet report CONFIG CHECKPOINT --out DIR``: what a model gets right and wrong."""
+"""``vitdet report RUN_DIR``: what a model gets right and wrong, as one HTML page, figures and text."""
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+
+PAGE = 'report.html'
+_LOGS = ('*/vis_data/scalars.json', 'run/*/vis_data/scalars.json')
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description='Classifiers: precision, recall and F1 of each class, confusion matrix, worst mistakes. '
-                               'Detectors: AP and precision-recall curve of each class, confusion matrix, types of '
-                               'errors.')
+        prog=prog, description='Write one HTML page about a run: curves of the training, results of each class, '
+                               'confusion matrix, errors, worst images, activation maps, data set, environment and '
+                               'config; also figures, report.txt and report.json.')
     add_model_arguments(parser, optional=True)
-    parser.add_argument('--split', choices=('test', 'val', 'train'), default='test',
-                        help='data loader of the config to use (default: test)')
-    parser.add_argument('--out', metavar='DIR', help='folder for report.txt, report.json and figures (default: report '
-                                                     'in the folder that stands for config and checkpoint)')
+    parser.add_argument('--split', choices=('test', 'val', 'train'),
+                        help='data loader of the config to use (default: test, or val if there is no test)')
+    parser.add_argument('--out', metavar='DIR', help=f'folder for {PAGE}, report.txt, report.json and figures, or '
+                                                     'FILE.html for the page alone (default: report in the folder that '
+                                                     'stands for config and checkpoint)')
+    parser.add_argument('--results', metavar='FILE',
+                        help='predictions of "vitdet test --out FILE.json" for this split: they are not computed again')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score for confusion matrix and types of errors (default: 0.3)')
+    parser.add_argument('--images', type=int, default=8, metavar='N',
+                        help='worst images on the page; three times as many for a classifier (default: 8)')
+    parser.add_argument('--maps', type=int, default=4, metavar='N',
+                        help='images with activation maps on the page (default: 4)')
     parser.add_argument('--batch-size', type=int, default=32, metavar='N', help='classifiers: images per batch')
     add_config_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    return run(parse(build_parser(prog), argv), report_command)
+    args = parse(build_parser(prog), argv)
+    args.no_checkpoint = _reason_without_checkpoint(args)
+    return run(args, report_command)
 
 
 def report_command(args: argparse.Namespace) -> None:
-    from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.config.loading import load_config
+    from vitdet_plugin.engine.load_model import load_model, pick_device
+    from vitdet_plugin.prediction.compact_masks import compact_masks
+    from vitdet_plugin.utils.output import warn
+    from vitdet_plugin.utils.running_command import running_command
+    from vitdet_plugin.visualization.html_report.environment import device_name
+    from vitdet_plugin.visualization.html_report.report import Subject, build_page
+    folder, page = _outputs(args)
+    device = pick_device(args.device)
+    subject = Subject(load_config(args.config, args.cfg_options), _work_dir(args), results=args.results,
+                      device=device_name(device), command=running_command(), images=args.images, maps=args.maps)
+    split, subject.no_evaluation = _choose_split(args, subject.cfg)
+    if not args.no_checkpoint and (args.maps or not args.results):
+        subject.loaded = load_model(subject.cfg, args.checkpoint, device)
+        subject.cfg = subject.loaded.cfg
+    if split is None:
+        warn(f'the evaluation is left out: {subject.no_evaluation}')
+    elif subject.loaded is None or subject.loaded.is_classifier:
+        _evaluate(args, subject, split)
+    else:
+        with compact_masks(subject.loaded.model, 0.0):  # one mask at a time in memory
+            _evaluate(args, subject, split)
+    written = _write_files(args, subject, folder) if folder is not None else []
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(build_page(subject), encoding='utf-8')
+    print(f'\n{page}' if folder is None else f'\n{", ".join([page.name, *written])} in {folder}')
+
+
+def _reason_without_checkpoint(args: argparse.Namespace) -> str:
+    """Return why a run that has curves has no checkpoint to evaluate; '' if it has one, or nothing at all."""
+    from vitdet_plugin.errors import UserError
+    folder = Path(args.config).expanduser()
+    if args.checkpoint is not None or not folder.is_dir():
+        return ''
+    from vitdet_plugin.prediction.run_folder import checkpoint_folder
+    try:
+        checkpoint_folder(folder)
+    except UserError as error:
+        if any(any(folder.glob(pattern)) for pattern in _LOGS):
+            del args.checkpoint  # it is not required
+            return str(error)
+    return ''
+
+
+def _outputs(args: argparse.Namespace) -> tuple[Path | None, Path]:
+    """Return the folder of the other files, None if only the page is written, and the file of the page."""
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
-    from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
     if args.out is None and not Path(args.config).is_dir():
         raise UserError('--out is missing; give a folder for the report')
-    args.out = args.out or str(Path(args.config) / 'report')
-    check_output_path('--out', args.out, is_folder=True)
-    loaded, out = load_model(args.config, args.checkpoint, args.device, args.cfg_options), Path(args.out)
-    if loaded.is_classifier:
-        from vitdet_plugin.evaluation.classifier_report import classifier_report
-        report = classifier_report(loaded, args.split, args.batch_size)
+    for name in ('images', 'maps', 'batch_size'):
+        least = 1 if name == 'batch_size' else 0
+        if getattr(args, name) < least:
+            raise UserError(f'--{name.replace("_", "-")} {getattr(args, name)}: give a number of at least {least}')
+    if args.results and not Path(args.results).is_file():
+        raise UserError(f'--results {args.results} does not exist; write it with vitdet test --out FILE.json')
+    out = Path(args.out or Path(args.config) / 'report')
+    is_page = out.suffix.lower() in ('.html', '.htm') and not out.is_dir()
+    check_output_path('--out', out, is_folder=not is_page)
+    return (None, out) if is_page else (out, out / PAGE)
+
+
+def _work_dir(args: argparse.Namespace) -> Path | None:
+    """Return the folder of the training run that the checkpoint belongs to, or None."""
+    folder = Path(args.config).expanduser()
+    if not folder.is_dir():
+        path = Path(args.checkpoint).expanduser()
+        return path if path.is_dir() else path.parent if path.is_file() else None
+    inner = folder / 'run'
+    return inner if inner.is_dir() and not any(folder.glob(_LOGS[0])) else folder
+
+
+def _choose_split(args: argparse.Namespace, cfg: Any) -> tuple[str | None, str]:
+    """Return the split to evaluate, or None and the reason why there is none."""
+    from vitdet_plugin.visualization.html_report.data_facts import missing_files
+    if args.no_checkpoint and not args.results:
+        return None, args.no_checkpoint
+    if args.split:
+        return args.split, ''
+    split = next((name for name in ('test', 'val') if cfg.get(f'{name}_dataloader') is not None), None)
+    if split is None:
+        return None, f'config {cfg.filename} has neither test_dataloader nor val_dataloader'
+    missing = missing_files(cfg, split)
+    return (None, f'{missing[0]} of {split}_dataloader does not exist') if missing else (split, '')
+
+
+def _evaluate(args: argparse.Namespace, subject: Any, split: str) -> None:
+    """Set the predictions of a split and their evaluation, and print it."""
+    from vitdet_plugin.config.registry import is_classifier
+    if is_classifier(subject.cfg):
+        from vitdet_plugin.evaluation.classifications import classify_split, read_classifications
+        from vitdet_plugin.evaluation.classifier_report import report_of_split as report_of_classes
+        subject.split = (read_classifications(subject.cfg, split, args.results) if args.results else
+                         classify_split(subject.loaded, split, args.batch_size))
+        subject.report = report_of_classes(subject.split)
     else:
-        from vitdet_plugin.evaluation.detector_report import detector_report
-        report = detector_report(loaded, args.split, args.score_thr)
-    print(report)
-    draw = draw_classifier_report if loaded.is_classifier else draw_detector_report
-    figures = draw(report, out)
-    (out / 'report.txt').write_text(f'{report}\n', encoding='utf-8')
-    record = dict(config=args.config, checkpoint=str(loaded.checkpoint), split=args.split, **report.as_dict())
-    (out / 'report.json').write_text(json.dumps(record, indent=1), encoding='utf-8')
-    print(f'\nreport.txt, report.json, {", ".join(path.name for path in figures)} in {out}')
+        from vitdet_plugin.evaluation.detections import detect_split, read_detections
+        from vitdet_plugin.evaluation.detector_report import report_of_split
+        subject.split = (read_detections(subject.cfg, split, args.results) if args.results else
+                         detect_split(subject.loaded, split))
+        subject.report = report_of_split(subject.split, args.score_thr)
+    print(subject.report)
+
+
+def _write_files(args: argparse.Namespace, subject: Any, folder: Path) -> list[str]:
+    """Write the text, the record and the figures of an evaluation; return their names."""
+    if subject.report is None:
+        return []
+    from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
+    is_classes = hasattr(subject.report, 'top1')
+    figures = (draw_classifier_report if is_classes else draw_detector_report)(subject.report, folder)
+    (folder / 'report.txt').write_text(f'{subject.report}\n', encoding='utf-8')
+    checkpoint = str(subject.loaded.checkpoint) if subject.loaded and not args.results else None
+    record = dict(config=args.config, checkpoint=checkpoint, split=subject.split.name, **subject.report.as_dict())
+    (folder / 'report.json').write_text(json.dumps(record, indent=1), encoding='utf-8')
+    return ['report.txt', 'report.json', *(path.name for path in figures)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class LoadedModel:
         classes: Names of its labels, from the checkpoint or else from the config; None if neither has them.
         is_classifier: Whether it is a classifier of mmpretrain or a detector of mmdet.
         checkpoint: The file that was loaded; None for random weights.
+        meta: What training stored in the checkpoint: iter, epoch, seed, time …; empty for other files.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class LoadedModel:
     classes: list[str] | None
     is_classifier: bool
     checkpoint: Path | None
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +74,8 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         raise UserError(f'config {cfg.filename} has no model; give the config of a detector or classifier')
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     path = find_checkpoint(checkpoint) if checkpoint is not None else None
-    classes = stored_classes(load_file(path)) if path else None
+    content = load_file(path) if path else {}
+    classes = stored_classes(content) if path else None
     cfg = fit_classifier(cfg, classes)
     with user_errors(cfg):
         model = build_model(cfg)
@@ -84,7 +87,13 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         check_complete(model, report.matched, path)
     if not classes and cfg.get('test_dataloader') is not None:
         classes = config_classes(cfg)
-    return LoadedModel(model.to(device).eval(), cfg, list(classes or ()) or None, is_classifier(cfg), path)
+    return LoadedModel(model.to(device).eval(), cfg, list(classes or ()) or None, is_classifier(cfg), path,
+                       _meta(content))
+
+
+def _meta(content: dict[str, Any]) -> dict[str, Any]:
+    meta = content.get('meta')
+    return dict(meta) if isinstance(meta, dict) else {}
 
 
 def pick_device(name: str | torch.device | None) -> torch.device:

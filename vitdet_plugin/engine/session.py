@@ -36,6 +36,7 @@ from vitdet_plugin.engine.objects_left import require_objects
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output
+from vitdet_plugin.utils.running_command import running_command
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
 _NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match',
@@ -246,9 +247,9 @@ class QuietFlexibleRunner(_Resumable, _SuppressOutput, FlexibleRunner):
 
 def build_runner(cfg: Config) -> Runner:
     """Build the runner that ``runner_type`` names, or :class:`QuietRunner`."""
-    if cfg.get('runner_type'):
-        return RUNNERS.build(cfg)
-    return QuietRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if cfg.get('runner_type') else QuietRunner.from_cfg(cfg)
+    runner.logger.info(f'Command: {running_command()}', extra=dict(file_only=True))
+    return runner
 
 
 def add_hook(cfg: Config, hook: dict) -> None:

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitdet_plugin.utils.mask_rle import Rle
+
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
+CORRECT, IGNORED = 'correct', 'ignored'
 ERRORS = {
     'classification': 'IoU at least 0.5 with an object of another class',
     'localization': 'IoU 0.1 to 0.5 with an object of the same class',
@@ -30,12 +33,14 @@ class Boxes:
         labels: Class indices of shape ``(N,)``.
         scores: Scores of shape ``(N,)``; None for annotations.
         ignored: Mask of shape ``(N,)`` of annotations that are not evaluated (crowds); by default none.
+        rles: Masks of the objects as RLE, None for an object without a mask; None if there are no masks at all.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     scores: np.ndarray | None = None
     ignored: np.ndarray | None = None
+    rles: list[Rle | None] | None = None
 
     def __post_init__(self) -> None:
         if self.ignored is None:
@@ -48,11 +53,34 @@ class Boxes:
         """Return the boxes with at least this score, highest score first."""
         order = np.argsort(-self.scores, kind='stable')
         order = order[self.scores[order] >= score]
-        return Boxes(self.boxes[order], self.labels[order], self.scores[order], self.ignored[order])
+        return Boxes(self.boxes[order], self.labels[order], self.scores[order], self.ignored[order],
+                     None if self.rles is None else [self.rles[index] for index in order])
 
 
-def match_boxes(truth: Boxes, found: Boxes, classes: int) -> tuple[np.ndarray, dict[str, int]]:
-    """Compute the confusion matrix and the errors of one image.
+@dataclass
+class Matches:
+    """How the boxes of one image are matched with its objects.
+
+    Attributes:
+        confusion: Confusion matrix of shape ``(K + 1, K + 1)`` (rows: true class, columns: predicted class, index K:
+            background).
+        kinds: For each box :data:`CORRECT`, a key of :data:`ERRORS`, or :data:`IGNORED` in an ignored region.
+        is_found: Whether each annotation is matched with a box, of shape ``(N,)``; also True for ignored annotations.
+        missed: Number of annotations that are not matched and have no box with a localization error.
+    """
+
+    confusion: np.ndarray
+    kinds: list[str]
+    is_found: np.ndarray
+    missed: int
+
+    def errors(self) -> dict[str, int]:
+        """Return the number of errors of each type in :data:`ERRORS`."""
+        return {**{kind: self.kinds.count(kind) for kind in ERRORS}, 'missed': self.missed}
+
+
+def match_boxes(truth: Boxes, found: Boxes, classes: int) -> Matches:
+    """Match the boxes of one image with its objects.
 
     In order of decreasing score, each box is matched with the object of its class of highest IoU, if that is at least
     0.5; the remaining boxes are then matched with objects of other classes in the same way. Unmatched boxes with at
@@ -62,37 +90,34 @@ def match_boxes(truth: Boxes, found: Boxes, classes: int) -> tuple[np.ndarray, d
         truth: Annotations.
         found: Detected boxes, highest score first.
         classes: Number of classes K.
-
-    Returns:
-        The confusion matrix of shape ``(K + 1, K + 1)`` (rows: true class, columns: predicted class, index K:
-        background), and the number of errors of each type in :data:`ERRORS`.
     """
-    matrix, errors = np.zeros((classes + 1, classes + 1), int), dict.fromkeys(ERRORS, 0)
-    counted = ~truth.ignored
+    matrix, kinds = np.zeros((classes + 1, classes + 1), int), []
+    counted = np.flatnonzero(~truth.ignored)
     objects, labels = truth.boxes[counted], truth.labels[counted]
     overlap = iou(found.boxes, objects)
     same = found.labels[:, None] == labels[None]
     matches = np.full(len(found), -1)  # index of the matched object of each box
     for allowed in (same, ~same):
         _match(np.where(allowed, overlap, 0), matches)
-    explained = set()  # objects with a matched or badly localized box
+    explained = set()  # objects with a badly localized box
     inside = _inside(found.boxes, truth.boxes[truth.ignored]).max(1, initial=0) >= FOREGROUND_IOU
     for box in range(len(found)):
         target = matches[box]
         if target >= 0:
             matrix[labels[target], found.labels[box]] += 1
-            explained.add(target)
-            errors['classification'] += int(labels[target] != found.labels[box])
-        elif not inside[box]:
+            kinds.append(CORRECT if labels[target] == found.labels[box] else 'classification')
+        elif inside[box]:
+            kinds.append(IGNORED)
+        else:
             matrix[classes, found.labels[box]] += 1
             kind, localized = _error_type(overlap[box], same[box])
-            errors[kind] += 1
+            kinds.append(kind)
             explained |= localized
-    missed = [index for index in range(len(objects)) if index not in matches]
-    for index in missed:
-        matrix[labels[index], classes] += 1
-    errors['missed'] = sum(index not in explained for index in missed)
-    return matrix, errors
+    unmatched = np.setdiff1d(np.arange(len(objects)), matches)
+    np.add.at(matrix[:, classes], labels[unmatched], 1)
+    is_found = np.ones(len(truth), bool)
+    is_found[counted[unmatched]] = False
+    return Matches(matrix, kinds, is_found, sum(index not in explained for index in unmatched.tolist()))
 
 
 def _match(overlap: np.ndarray, matches: np.ndarray) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
+from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.track import track
+from vitdet_plugin.evaluation.classifications import ClassifiedSplit, classify_split
 
 
 @dataclass
@@ -82,21 +82,12 @@ def classifier_report(loaded: LoadedModel, split: str = 'test', batch_size: int 
     Raises:
         UserError: If the split does not exist, is empty, has no labels, or has other classes than the checkpoint.
     """
-    dataset = build_dataset(loaded.cfg, split)
-    classes = list(dataset.metainfo.get('classes') or loaded.classes or ())
-    label_of = labels_by_name(loaded, classes, split)
-    truth, scores, files = [], [], []
-    for index, sample in enumerate(track(predict_dataset(loaded, dataset, batch_size), len(dataset), 'images')):
-        if 'gt_label' not in sample or sample.gt_label.numel() != 1:
-            raise UserError(f'{split}_dataloader: image {index} does not have exactly one label. Use a single-label '
-                            'dataset.')
-        truth.append(int(sample.gt_label))
-        scores.append(sample.pred_score.cpu().numpy())
-        files.append(str(sample.get('img_path', index)))
-    if not truth:
-        raise UserError(f'{split}_dataloader: the dataset has no images. Check its paths.')
-    columns = slice(None) if label_of is None else np.argsort(label_of)
-    return build_report(np.array(truth), np.stack(scores)[:, columns], classes, files)
+    return report_of_split(classify_split(loaded, split, batch_size))
+
+
+def report_of_split(split: ClassifiedSplit) -> ClassifierReport:
+    """Build a report from the scores of a split; see :func:`classifier_report`."""
+    return build_report(split.truth, split.scores, split.classes, split.files)
 
 
 def build_report(truth: np.ndarray, scores: np.ndarray, classes: Sequence[str] = (),

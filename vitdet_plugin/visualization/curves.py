@@ -8,17 +8,21 @@ from typing import NamedTuple
 import numpy as np
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.visualization.figures import new_figure, style_axes
+from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
 
 _SMOOTHING = 0.9  # maximum weight of past values in the smoothed line; the raw values are drawn with low opacity
 _LINE_POINTS = 50  # number of values up to which curves are not smoothed; the weight grows slowly with more values
 
 
 class Run(NamedTuple):
-    """Curves of a run by name, each an array of (iteration, value) of shape ``(K, 2)``."""
+    """Curves of a run by name, each an array of (iteration, value) of shape ``(K, 2)``.
+
+    ``rates`` are the learning rates: ``base_lr`` and ``lr``, which includes the factor of the first parameter group.
+    """
 
     losses: dict[str, np.ndarray]
     metrics: dict[str, np.ndarray]
+    rates: dict[str, np.ndarray] = {}
 
 
 def read_scalars(log: str | Path) -> Run:
@@ -38,18 +42,24 @@ def read_scalars(log: str | Path) -> Run:
         raise UserError(f'{log}: scalars.json not found. Pass a work directory of a training run or the file itself.')
     losses: dict[str, dict[int, float]] = {}
     metrics: dict[str, dict[int, float]] = {}
+    rates: dict[str, dict[int, float]] = {}
     iteration = 0
     for file in files:
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        lines = file.read_text().splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
             try:
                 scalars = json.loads(line)
             except json.JSONDecodeError as error:
+                if number == len(lines) and not line.endswith('\n'):
+                    break  # the run was interrupted while it wrote this line
                 raise UserError(f'{file}, line {number}: not JSON ({error.msg}). Remove the line.') from error
             is_training = 'iter' in scalars and 'loss' in scalars
             iteration = scalars['iter'] if is_training else iteration  # metrics follow the losses of their iteration
             for name, value in scalars.items():
                 if is_training and 'loss' in name:
                     losses.setdefault(name, {})[iteration] = value
+                elif is_training and name in ('lr', 'base_lr'):
+                    rates.setdefault(name, {})[iteration] = value
                 elif not is_training and name.startswith('val_') and 'loss' in name:
                     losses.setdefault(name, {})[iteration] = value
                 elif not is_training and value != -1 and ('/' in name or 'mAP' in name or name.startswith('AP')):
@@ -57,7 +67,7 @@ def read_scalars(log: str | Path) -> Run:
     if not losses and not metrics:
         raise UserError(f'{log}: nothing was logged yet. Wait until the run writes its first line.')
     as_arrays = [{name: np.array(sorted(curve.items()), float) for name, curve in curves.items()}
-                 for curves in (losses, metrics)]
+                 for curves in (losses, metrics, rates)]
     return Run(*as_arrays)
 
 
@@ -92,7 +102,7 @@ def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, tit
             _draw_losses(panels['losses'], runs[0].losses)
         if 'metrics' in panels:
             _draw_metrics(panels['metrics'], runs[0].metrics)
-        figure.suptitle(title or _name(logs[0]))
+        figure.suptitle(title or plain(_name(logs[0])))
     else:
         _compare(panels, dict(zip(names or _distinct([_name(each) for each in logs]), runs)))
         figure.suptitle(title or '')
@@ -127,12 +137,12 @@ def _compare(panels: dict, runs: dict[str, Run]) -> None:
         color = f'C{number % 10}'
         if 'loss' in run.losses:
             curve = run.losses['loss']
-            panels['losses'].plot(curve[:, 0], _smoothed(curve[:, 1]), color=color, label=label, linewidth=1.8)
+            panels['losses'].plot(curve[:, 0], smoothed(curve[:, 1]), color=color, label=plain(label), linewidth=1.8)
             panels['losses'].plot(curve[:, 0], curve[:, 1], color=color, linewidth=0.8, alpha=0.2)
         if metric in run.metrics:
             curve = run.metrics[metric]
             panels['metrics'].plot(curve[:, 0], curve[:, 1], color=color, marker='o', markersize=3.5,
-                                   label=f'{label} ({curve[-1, 1]:.3f})')
+                                   label=plain(f'{label} ({curve[-1, 1]:.3f})'))
     for kind, heading in (('losses', 'loss'), ('metrics', metric)):
         if kind in panels:
             panels[kind].set(title=heading, xlabel='iteration', ylim=(0, None))
@@ -148,7 +158,7 @@ def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:
                           marker='o', markersize=3.5, linewidth=1.6)
             continue
         label = 'total' if total else name.removeprefix('loss_').replace('.loss_', '.')
-        line, = axes.plot(curve[:, 0], _smoothed(curve[:, 1]), label=label, linewidth=2.2 if total else 1.3,
+        line, = axes.plot(curve[:, 0], smoothed(curve[:, 1]), label=label, linewidth=2.2 if total else 1.3,
                           color='black' if total else None)
         axes.plot(curve[:, 0], curve[:, 1], linewidth=0.8, alpha=0.25, color=line.get_color())
     axes.set(title='loss', xlabel='iteration', ylim=(0, None))
@@ -166,7 +176,8 @@ def _draw_metrics(axes, metrics: dict[str, np.ndarray]) -> None:
     _add_legend(axes)
 
 
-def _smoothed(values: np.ndarray) -> np.ndarray:
+def smoothed(values: np.ndarray) -> np.ndarray:
+    """Return an exponential moving average of values (N,) that starts at the first one."""
     weight = float(np.clip(1 - _LINE_POINTS / max(1, len(values)), 0, _SMOOTHING))
     smooth, past, norm = np.empty_like(values), 0.0, 0.0
     for index, value in enumerate(values):

@@ -78,17 +78,21 @@ def draw_predictions_and_ground_truth(image: np.ndarray, prediction: Objects, tr
     return np.concatenate([row, _legend(row.shape[1], shown, classes)])
 
 
-def draw_objects(image: np.ndarray, objects: Objects, classes: Sequence[str]) -> np.ndarray:
+def draw_objects(image: np.ndarray, objects: Objects, classes: Sequence[str], notes: Sequence[str] | None = None,
+                 colors: Sequence[tuple[int, int, int]] | None = None) -> np.ndarray:
     """Draw masks, boxes and labels on an image.
 
     Args:
         image: Image of shape ``(H, W, 3)``, uint8, RGB; resized so that labels are readable.
         objects: Objects to draw.
         classes: Names of the classes.
+        notes: Text after the name of each object.
+        colors: RGB color of each object; by default that of its class.
 
     Returns:
         Figure of shape ``(H', W', 3)``, uint8, RGB.
     """
+    colors = colors or [class_color(int(label)) for label in objects.labels]
     scale = np.clip(max(image.shape[:2]), _SHORTEST, _LONGEST) / max(image.shape[:2])
     height, width = (round(side * scale) for side in image.shape[:2])
     canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
@@ -96,12 +100,12 @@ def draw_objects(image: np.ndarray, objects: Objects, classes: Sequence[str]) ->
     order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind='stable')  # largest first
     if objects.masks is not None:
         for index in order:
-            _draw_mask(canvas, objects.masks[index], class_color(int(objects.labels[index])))
+            _draw_mask(canvas, objects.masks[index], colors[index])
     for index in order:
         corners = [round(value) for value in boxes[index]]
-        cv2.rectangle(canvas, corners[:2], corners[2:], class_color(int(objects.labels[index])), 2, cv2.LINE_AA)
-    return _draw_tags(canvas, boxes[order], [_tag(objects, index, classes) for index in order],
-                      [class_color(int(objects.labels[index])) for index in order])
+        cv2.rectangle(canvas, corners[:2], corners[2:], colors[index], 2, cv2.LINE_AA)
+    tags = [_tag(objects, index, classes) + (f' {notes[index]}' if notes and notes[index] else '') for index in order]
+    return _draw_tags(canvas, boxes[order], tags, [colors[index] for index in order])
 
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> None:

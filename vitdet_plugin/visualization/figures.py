@@ -17,6 +17,11 @@ def new_figure(width: float, height: float, dpi: int = 110):
     return figure
 
 
+def plain(text: str) -> str:
+    """Return a text that matplotlib shows as it is: ``$`` starts no formula, ``_`` hides no entry of a legend."""
+    return (' ' if text.startswith('_') else '') + text.replace('$', '\\$')
+
+
 def style_axes(axes) -> None:
     """Draw a light grid below the data and hide the top and right borders."""
     axes.grid(alpha=0.25)

@@ -10,7 +10,7 @@ import numpy as np
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.evaluation.classifier_report import ClassifierReport
 from vitdet_plugin.evaluation.detector_report import RECALLS, DetectorReport
-from vitdet_plugin.visualization.figures import new_figure, style_axes
+from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
 from vitdet_plugin.visualization.sheet import contact_sheet
 
 _MAX_CLASSES = 40  # with more classes, counts in the cells would be unreadable
@@ -36,8 +36,8 @@ def draw_confusion(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[st
     fraction = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axes.imshow(fraction, cmap='Blues', vmin=0, vmax=1, aspect='auto')
     size = 8 if count <= _MAX_CLASSES else max(3, 330 / count)
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size)
-    axes.set_yticks(range(count), rows, fontsize=size)
+    axes.set_xticks(range(len(columns)), [plain(name) for name in columns], rotation=90, fontsize=size)
+    axes.set_yticks(range(count), [plain(name) for name in rows], fontsize=size)
     axes.set(xlabel='predicted', ylabel='true', title=title)
     if count <= _MAX_CLASSES:
         for row, column in np.argwhere(matrix > 0):
@@ -55,7 +55,8 @@ def draw_class_scores(report: ClassifierReport, out_png: Path) -> Path:
     for offset, name, values, color in zip((-0.27, 0, 0.27), ('precision', 'recall', 'F1'),
                                             (report.precision, report.recall, report.f1), _COLORS):
         axes.barh(positions + offset, values[order], height=0.26, label=name, color=color)
-    axes.set_yticks(positions, [f'{report.classes[label]} ({report.support[label]})' for label in order], fontsize=8)
+    names = [plain(f'{report.classes[label]} ({report.support[label]})') for label in order]
+    axes.set_yticks(positions, names, fontsize=8)
     macro = report.averages()['macro'][2]
     axes.axvline(macro, color='black', linewidth=0.9, linestyle=':')
     axes.set(xlim=(0, 1), ylim=(len(order) - 0.4, -0.6),
@@ -75,7 +76,7 @@ def draw_pr_curves(report: DetectorReport, out_png: Path, max_classes: int = 12)
                   label=f'mean, IoU {iou:.2f} ({report.mean_ap()[1 + index]:.3f})')
     for label in present[np.argsort(-report.objects[present], kind='stable')][:max_classes]:
         axes.plot(RECALLS, report.curves[label, 0], linewidth=1.2,
-                  label=f'{report.classes[label]} ({report.ap[label, 1]:.3f})')
+                  label=plain(f'{report.classes[label]} ({report.ap[label, 1]:.3f})'))
     note = f', {max_classes} most frequent of {len(present)} classes' if len(present) > max_classes else ''
     axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02),
              title=f'precision and recall at IoU 0.50{note}; AP in parentheses')

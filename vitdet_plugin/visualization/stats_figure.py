@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitdet_plugin.datasets.set_stats import COCO_AREAS, SetStats
-from vitdet_plugin.visualization.figures import new_figure, style_axes
+from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
 
 _MAX_CLASSES = 60  # with more classes, the most and least frequent ones are shown
 
@@ -47,11 +47,11 @@ def _draw_classes(axes, stats: SetStats, is_detection: bool) -> None:
         note = f': the {_MAX_CLASSES // 2} most and least frequent of {len(stats.classes)} classes'
     left = np.zeros(len(order))
     for split, row in zip(stats.splits, counts):
-        axes.barh(range(len(order)), row[order], left=left, label=split.name, height=0.75)
+        axes.barh(range(len(order)), row[order], left=left, label=plain(split.name), height=0.75)
         left += row[order]
     for position, total in enumerate(left):
         axes.text(total, position, f' {int(total)}', va='center', fontsize=7)
-    axes.set_yticks(range(len(order)), [stats.classes[label] for label in order], fontsize=8)
+    axes.set_yticks(range(len(order)), [plain(stats.classes[label]) for label in order], fontsize=8)
     axes.set(title=('objects' if is_detection else 'images') + ' per class' + note, ylim=(len(order) - 0.4, -0.6))
     axes.figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center', ncols=4, frameon=False)
     _style_axes(axes)
@@ -62,7 +62,8 @@ def _draw_sizes(axes, stats: SetStats) -> None:
     for split in stats.splits:
         if len(split.sizes):
             sizes, counts = np.unique(split.sizes, axis=0, return_counts=True)
-            axes.scatter(*sizes.T, s=12 + 200 * counts / counts.max(), alpha=0.45, label=split.name, linewidths=0)
+            axes.scatter(*sizes.T, s=12 + 200 * counts / counts.max(), alpha=0.45, label=plain(split.name),
+                         linewidths=0)
     top = max((split.sizes.max() for split in stats.splits if len(split.sizes)), default=1) * 1.08
     axes.plot([0, top], [0, top], color='gray', linewidth=0.7, linestyle=':')
     axes.set(title='image sizes', xlabel='width (px)', ylabel='height (px)', xlim=(0, top), ylim=(0, top))

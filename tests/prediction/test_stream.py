@@ -1,8 +1,8 @@
 """Streams of images: batches, lists, hidden files, URLs, cameras, videos, channels, precision."""
 
 import io
-import sys
 import shutil
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 

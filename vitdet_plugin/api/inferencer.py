@@ -53,7 +53,7 @@ class Inferencer:
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width in pixels of the model's input for an image of 480 x 640 pixels (height x width)."""
-        return self._model.input_size  # type: ignore[no-any-return]
+        return self._model.input_size
 
     @staticmethod
     def list_models() -> list[str]:

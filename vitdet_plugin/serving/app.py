@@ -18,6 +18,8 @@ from vitdet_plugin.serving.service import Service
 from vitdet_plugin.serving.settings import Settings
 from vitdet_plugin.serving.upload import read_upload
 
+TURNED = 'X-Orientation-Declared'  # for the page, which then asks for a preview
+
 
 def create_app(inferencer: Inferencer, settings: Settings | None = None, name: str = 'model') -> Any:
     """Return an ASGI application that predicts with a model, for any ASGI server.
@@ -53,8 +55,11 @@ def create_app(inferencer: Inferencer, settings: Settings | None = None, name: s
         with service.admit():
             upload = await read_upload(request, settings.max_bytes)
             options = parse_options(upload.options, settings.score_thr, inferencer.is_classifier)
-            content = await service.run(service.answer, upload, options)
-        return Response(content, media_type='image/jpeg') if isinstance(content, bytes) else JSONResponse(content)
+            content, may_differ = await service.run(service.answer, upload, options)
+        headers = {TURNED: 'yes'} if may_differ else {}
+        if isinstance(content, bytes):
+            return Response(content, headers=headers, media_type='image/jpeg')
+        return JSONResponse(content, headers=headers)
 
     async def preview(request: Any) -> Response:
         with service.admit():

@@ -1,8 +1,8 @@
 """Refuse requests that pages of other sites make in the browser of a user, and add headers for the browser.
 
 A page of another site can send requests to a server on this machine. Without CORS headers it cannot read the answers;
-its POST requests are refused, too. With a name of its own that leads to this machine (DNS rebinding) it could read them,
-so the names by which the server may be addressed are limited.
+its POST requests are refused, too. With a name of its own that leads to this machine (DNS rebinding) it could read
+them, so the names by which the server may be addressed are limited.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from vitdet_plugin.datasets.image_reader import declared_orientation
 from vitdet_plugin.engine.image_arrays import decode_image
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.serving.faults import RequestFault
@@ -20,8 +21,20 @@ _HEIF_BRANDS = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b
 _NAMES = 'JPEG, PNG, WebP, BMP, TIFF'
 
 
-def decode_upload(content: bytes, max_pixels: int) -> np.ndarray:
-    """Return an uploaded image as an array (H, W, 3) uint8 in BGR order, turned as its EXIF orientation says.
+class Decoded(NamedTuple):
+    """An uploaded image.
+
+    Attributes:
+        image: (H, W, 3) uint8 in BGR order, turned as its EXIF orientation says.
+        may_differ: Whether the file declares an orientation, which browsers apply in other kinds of files than OpenCV.
+    """
+
+    image: np.ndarray
+    may_differ: bool
+
+
+def decode_upload(content: bytes, max_pixels: int) -> Decoded:
+    """Decode an uploaded image.
 
     Args:
         content: Content of an image file.
@@ -34,6 +47,8 @@ def decode_upload(content: bytes, max_pixels: int) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
             _check_header(image, max_pixels)
             kind = 'JPEG' if image.format == 'MPO' else str(image.format)
+            # Pillow would decode the pixels of a PNG file to find its orientation
+            may_differ = b'eXIf' in content if kind == 'PNG' else declared_orientation(image) != 1
     except RequestFault:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -44,7 +59,7 @@ def decode_upload(content: bytes, max_pixels: int) -> np.ndarray:
     except Exception as error:  # decoders raise almost anything on damaged data
         raise RequestFault(400, f'the header of the image is damaged ({_line(error)}); upload another file') from error
     try:
-        return decode_image(content)
+        return Decoded(decode_image(content), may_differ)
     except (UserError, cv2.error) as error:
         reason = ', or OpenCV was built without this format' if kind in _OPTIONAL else ''
         raise RequestFault(400, f'the {kind} image cannot be decoded: it ends early or is damaged{reason}; upload '

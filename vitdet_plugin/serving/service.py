@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,18 @@ from vitdet_plugin.serving.upload import Upload
 
 MOST_REQUESTS = 16  # whose uploads are in memory
 _Value = TypeVar('_Value')
+
+
+class Answer(NamedTuple):
+    """The answer to a request.
+
+    Attributes:
+        content: Content of a JSON file, or a JPEG file.
+        may_differ: Whether a browser may display the image turned in another way.
+    """
+
+    content: dict[str, Any] | bytes
+    may_differ: bool
 
 
 class Service:
@@ -56,22 +68,22 @@ class Service:
         """Return ``function(*words)``, called in the thread of the model."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *words)
 
-    def answer(self, upload: Upload, options: Options) -> dict[str, Any] | bytes:
-        """Predict an uploaded image and return the content of the answer: JSON, or a drawn image as JPEG.
+    def answer(self, upload: Upload, options: Options) -> Answer:
+        """Predict an uploaded image.
 
         Raises:
             RequestFault: The image cannot be decoded.
         """
-        image = decode_upload(upload.content, self.settings.max_pixels)
+        image, may_differ = decode_upload(upload.content, self.settings.max_pixels)
         result = self.predict(image, options.threshold)
         classes = self.inferencer.classes
         if options.format == 'image':
             figure = draw_result(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), result, classes, options.threshold)
-            return encode_jpeg(cv2.cvtColor(figure, cv2.COLOR_RGB2BGR))
+            return Answer(encode_jpeg(cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)), may_differ)
         if options.format == 'coco':
             assert isinstance(result, Detections)
-            return as_coco(result, upload.name, classes)
-        return as_record(result, upload.name, options.top)
+            return Answer(as_coco(result, upload.name, classes), may_differ)
+        return Answer(as_record(result, upload.name, options.top), may_differ)
 
     def preview(self, upload: Upload) -> bytes:
         """Return an uploaded image as the model receives it, as JPEG, for browsers that cannot display the file.
@@ -79,7 +91,7 @@ class Service:
         Raises:
             RequestFault: The image cannot be decoded.
         """
-        return encode_jpeg(decode_upload(upload.content, self.settings.max_pixels))
+        return encode_jpeg(decode_upload(upload.content, self.settings.max_pixels).image)
 
     def predict(self, image: np.ndarray, threshold: float) -> Detections | Classification:
         """Return the result of an image (H, W, 3) uint8 in BGR order."""

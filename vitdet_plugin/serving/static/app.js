@@ -37,9 +37,9 @@ async function open(files) {
       throw new Error(`${file.name} has ${(file.size / 1e6).toFixed(1)} MB; the limit is ${info.max_bytes / 1e6} MB.`);
     }
     wait(true);
-    const content = await predict(file, info, signal);
+    const {content, isTurned} = await predict(file, info, signal);
     const {width, height} = content.images ? content.images[0] : content;
-    const bitmap = await loadBitmap(file, [width, height], signal);
+    const bitmap = await loadBitmap(file, [width, height], isTurned, signal);
     if (signal.aborted) return;
     result = {file, name: file.name || 'image', bitmap, size: [width, height], content, objects: objectsOf(content)};
     document.body.classList.add('has-result');

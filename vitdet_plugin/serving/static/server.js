@@ -19,15 +19,17 @@ export async function getInfo() {
   return (await fetch('/info')).json();
 }
 
-// Predicts an image with all objects from a low threshold, of which the page shows a part.
+// Predicts an image with all objects from a low threshold, of which the page shows a part. Returns {content, isTurned}.
 export async function predict(file, info, signal) {
   const query = info.task === 'classify' ? 'top=10' : `format=coco&threshold=${info.lowest_threshold}`;
-  return (await send(`/predict?${query}`, file, signal)).json();
+  const answer = await send(`/predict?${query}`, file, signal);
+  return {content: await answer.json(), isTurned: answer.headers.has('X-Orientation-Declared')};
 }
 
-// Returns the image as the server reads it: what the browser displays, unless it turns or cannot display the file.
-export async function loadBitmap(file, size, signal) {
-  const shown = await createImageBitmap(file).catch(() => null);
+// Returns the image as the server reads it: what the browser displays, unless it cannot display the file or may turn it
+// in another way, which depends on the format.
+export async function loadBitmap(file, size, isTurned, signal) {
+  const shown = isTurned ? null : await createImageBitmap(file).catch(() => null);
   if (shown && shown.width === size[0] && shown.height === size[1]) return shown;
   return createImageBitmap(await (await send('/preview', file, signal)).blob());
 }

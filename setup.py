@@ -33,6 +33,7 @@ setup(
     package_dir={'vitdet_plugin.configs': 'configs', 'vitdet_plugin.demo': 'demo'},
     package_data={'': ['*.json', '*.txt', '*.yml', '*.safetensors', '*.css', '*.js', 'py.typed', 'csrc/**/*'],
                   'vitdet_plugin.configs': ['**/*.py', '**/*.md', '**/*.yml'],
+                  'vitdet_plugin.serving': ['static/*'],
                   'ops_dcnv3': ['README.md']},
     options={'build': {'build_base': build_folder.name}},
     **optional_extensions(),

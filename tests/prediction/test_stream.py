@@ -3,7 +3,6 @@
 import io
 import shutil
 import sys
-import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -195,18 +194,8 @@ def test_tiles_of_a_large_image(images, detector):
     same(detector.predict(small, 0, tile=64)[0], tile)
 
 
-def test_results_for_other_programs(images, detector, monkeypatch):
+def test_results_for_other_programs(images, detector):
     found, = detector.predict(images / 'x/wide.png', 0)
     records = found.to_coco(7, category_ids=[10, 20, 30])
     assert {each['category_id'] for each in records} <= {10, 20, 30} and records[0]['image_id'] == 7
     assert records[0]['segmentation'] == found.rles[0] and len(found.to_yolo()) == len(found)
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, 'supervision', None)
-        with pytest.raises(UserError, match='pip install supervision'):
-            found.to_supervision()
-    module = types.ModuleType('supervision')
-    module.Detections = lambda **values: values
-    monkeypatch.setitem(sys.modules, 'supervision', module)
-    values = found.to_supervision()
-    assert values['xyxy'].shape == (len(found), 4) and (values['mask'] == found.masks).all()
-    assert values['data']['class_name'].tolist() == found.names and values['class_id'].tolist() == found.labels.tolist()

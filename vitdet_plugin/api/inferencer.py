@@ -50,6 +50,11 @@ class Inferencer:
         self.cfg, self.classes = cfg, tuple(classes)
         self.is_classifier = self._model.is_classifier
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the model's input for an image of 480 x 640 pixels (height x width)."""
+        return self._model.input_size
+
     @staticmethod
     def list_models() -> list[str]:
         """Return the names of the shipped configs, which :meth:`load` accepts."""

@@ -14,6 +14,7 @@ COMMANDS = {
     'train': 'train a detector or classifier from a config',
     'test': "evaluate a checkpoint on a config's test split",
     'predict': 'detect objects in images, or classify them',
+    'serve': 'start a web page and a JSON endpoint for a model',
     'report': 'write a report of what a model gets right and wrong',
     'export': 'export a model to ONNX',
     'convert': 'convert checkpoints, or annotations to COCO, VOC and YOLO',
@@ -30,7 +31,8 @@ COMMANDS = {
     'token-labels': 'write soft labels of image locations for token labeling',
     'goldens': 'compare with reference outputs (source checkout only)',
 }
-_RANK_COMMANDS = ('train', 'test')  # these may run as one of several ranks
+# these may run as one of several ranks, or have threads that cannot be waited for
+_LEAVING_COMMANDS = ('train', 'test', 'serve')
 
 
 def command_module(name: str):
@@ -81,7 +83,7 @@ def run_and_exit() -> NoReturn:
     if '_ARGCOMPLETE' in os.environ:
         complete()
     status = main()
-    if _command_of([word for word in sys.argv[1:] if not word.startswith('--local')]) in _RANK_COMMANDS:
+    if _command_of([word for word in sys.argv[1:] if not word.startswith('--local')]) in _LEAVING_COMMANDS:
         from vitdet_plugin.cli.common import leave
         leave(status)
     sys.exit(status)

@@ -47,13 +47,13 @@ class Drawings:
         """
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         if clip is None:
-            self._write(self.folder / f'{name}.jpg', self._figure(rgb, result))
+            self._write(self.folder / f'{name}.jpg', draw_result(rgb, result, self._classes, self._score_thr))
             return
         if clip is not self._clip or self._video is None:
             self.close()
             self._clip, self._video = clip, VideoFile(self.folder / name, clip.rate)
         figure = draw_objects(rgb, objects_of(result), self._classes) if isinstance(result, Detections) else \
-            self._figure(rgb, result)
+            draw_result(rgb, result, self._classes, self._score_thr)
         self._video.add(figure)
 
     def close(self) -> None:
@@ -61,13 +61,6 @@ class Drawings:
         if self._video is not None:
             self._video.close()
         self._clip = self._video = None
-
-    def _figure(self, rgb: np.ndarray, result: Detections | Classification) -> np.ndarray:
-        if isinstance(result, Detections):
-            return draw_predictions_and_ground_truth(rgb, objects_of(result), None, self._classes, self._score_thr)
-        scores = np.zeros(len(result.scores), np.float32)
-        scores[result.labels] = result.scores
-        return draw_classification(rgb, scores, self._classes)
 
     @staticmethod
     def _write(path: Path, figure: np.ndarray) -> None:
@@ -120,6 +113,23 @@ class VideoFile:
             if writer.isOpened():
                 return writer
         raise UserError(f'cannot write the video {self._path}; choose another folder, or draw no results')
+
+
+def draw_result(rgb: np.ndarray, result: Detections | Classification, classes: Sequence[str],
+                score_thr: float) -> np.ndarray:
+    """Return a figure (H', W', 3) uint8 in RGB order with a caption.
+
+    Args:
+        rgb: The image (H, W, 3) uint8 in RGB order.
+        result: What was predicted for it.
+        classes: Class names of the model.
+        score_thr: Lowest score, for the caption.
+    """
+    if isinstance(result, Detections):
+        return draw_predictions_and_ground_truth(rgb, objects_of(result), None, classes, score_thr)
+    scores = np.zeros(len(result.scores), np.float32)
+    scores[result.labels] = result.scores
+    return draw_classification(rgb, scores, classes)
 
 
 def objects_of(result: Detections) -> Objects:

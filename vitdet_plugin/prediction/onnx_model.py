@@ -44,6 +44,12 @@ class OnnxModel:
         about = self._model.session.get_modelmeta().custom_metadata_map
         self._mask_threshold = float(json.loads(about.get('mask_threshold', str(_MASK_THRESHOLD))))
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        height, width = self._model.session.get_inputs()[0].shape[-2:]
+        return int(height), int(width)
+
     def load(self, source: Path | np.ndarray) -> dict[str, Any]:
         """Return the image of a file or array in ``img``, (H, W, C).
 

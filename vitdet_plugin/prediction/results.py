@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,14 +105,16 @@ class Detections:
     def to_supervision(self) -> Any:
         """Return ``supervision.Detections``, with the class names in ``data['class_name']``.
 
+        Masks are booleans of the whole image, (N, H, W), or None without masks or objects.
+
         Raises:
-            UserError: The package ``supervision`` is not installed.
+            UserError: The package ``supervision`` (extra ``supervision``) is not installed.
         """
         try:
-            supervision = importlib.import_module('supervision')  # of the caller, not a dependency of this package
+            import supervision
         except ImportError as error:
-            raise UserError(f'to_supervision() requires the package supervision ({error}). Run pip install supervision'
-                            ) from error
+            raise UserError(f'to_supervision() requires the package {error.name}. Run pip install '
+                            '"vitdet-plugin[supervision]".') from error
         return supervision.Detections(
             xyxy=self.boxes.astype(np.float32), mask=self.masks if len(self) else None, confidence=self.scores,
             class_id=self.labels.astype(int), data={'class_name': np.array(self.names, dtype=str)})

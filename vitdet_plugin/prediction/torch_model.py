@@ -49,6 +49,13 @@ class TorchModel:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the input for an image of 480 x 640 pixels (height x width)."""
+        image = np.zeros((480, 640, 3), np.uint8)
+        height, width = self.pack(image, self.load(image))['inputs'].shape[-2:]
+        return int(height), int(width)
+
     def use_half(self, half: str | None) -> None:
         """Predict in 16 bits where the device computes faster in them; one line says if it does not.
 

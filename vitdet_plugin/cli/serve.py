@@ -1,0 +1,112 @@
+"""``vitdet serve MODEL``: a web page and a JSON endpoint for a model."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitdet_plugin.cli.common import add_config_options, parse, run
+
+_HALVES = ('fp16', 'bf16', 'auto')
+_DESCRIPTION = """\
+Start a web page on which images are uploaded and results are shown, and an endpoint that answers in JSON.
+
+  vitdet serve work_dirs/NAME
+  vitdet serve model.onnx --port 8080
+  vitdet serve CONFIG CHECKPOINT
+  curl -F file=@image.jpg "http://127.0.0.1:8000/predict?threshold=0.5"
+"""
+
+
+def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, description=_DESCRIPTION)
+    parser.add_argument('model', metavar='MODEL', help='work directory of a training or folder of vitdet init (config '
+                        'and best checkpoint), checkpoint in one, .onnx file, or CONFIG CHECKPOINT')
+    parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT',
+                        help='checkpoint file, work directory, or name of "vitdet weights list", after a config')
+    parser.add_argument('--host', default='127.0.0.1', metavar='H',
+                        help='address of the interface to listen on; 0.0.0.0 lets other machines use the model, '
+                             'without a password (default: 127.0.0.1, this machine only)')
+    parser.add_argument('--port', type=int, default=8000, metavar='P',
+                        help='port; 0 for any free one, which is printed (default: 8000)')
+    parser.add_argument('--allow-host', action='append', default=[], metavar='NAME',
+                        help='a name, besides localhost and IP addresses, by which browsers may address the server')
+    parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
+                        help='lowest score of objects, unless a request gives another one (default: 0.3)')
+    parser.add_argument('--max-mb', type=float, default=20, metavar='MB',
+                        help='largest upload in megabytes (default: 20)')
+    parser.add_argument('--max-mp', type=float, default=50, metavar='MP',
+                        help='largest image in millions of pixels (default: 50)')
+    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
+                        help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
+    parser.add_argument('--tile', type=int, metavar='PIXELS',
+                        help='predict larger images in tiles of this side, for small objects in large images')
+    parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',
+                        help='part of a tile that it shares with the next one (default: 0.2)')
+    add_config_options(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    args = parse(build_parser(prog), argv, {'--half': lambda word: word in _HALVES})
+    args.config = args.model if args.checkpoint is not None else None
+    return run(args, serve_command)
+
+
+def serve_command(args: argparse.Namespace) -> int:
+    from vitdet_plugin.serving.server import address_of, check_packages, is_local, make_server, open_socket
+    check_packages()
+    settings = _settings(args)
+    model = _find_model(args)
+    with open_socket(args.host, args.port) as opened:
+        from vitdet_plugin.api import Inferencer
+        from vitdet_plugin.datasets.image_probe import decoder_limits
+        from vitdet_plugin.serving.app import create_app
+        from vitdet_plugin.utils.stop_signals import stop_signals
+        with stop_signals(), decoder_limits():
+            inferencer = Inferencer.load(model, args.checkpoint, args.device, args.cfg_options or (), args.half)
+            name = _name(args.model)
+            app = create_app(inferencer, settings, name)
+            print(f'{name} on {address_of(opened)} (Ctrl-C stops it)', flush=True)
+            if not is_local(args.host):
+                print('other machines in the network can use it, too, without a password', file=sys.stderr, flush=True)
+            make_server(app).run(sockets=[opened])
+    return 0
+
+
+def _settings(args: argparse.Namespace):
+    import socket
+
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.serving.server import is_local
+    from vitdet_plugin.serving.settings import Settings
+    for option, value in (('--max-mb', args.max_mb), ('--max-mp', args.max_mp)):
+        if not 0 < value < 1e6:
+            raise UserError(f'{option} {value:g}: give a number above 0')
+    names = [args.host, *([] if is_local(args.host) else [socket.gethostname()]), *args.allow_host]
+    return Settings(args.score_thr, args.tile, args.overlap, int(args.max_mb * 1e6), int(args.max_mp * 1e6), names)
+
+
+def _find_model(args: argparse.Namespace) -> str:
+    """Return the config, or the model that stands alone."""
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.prediction.run_folder import stands_alone
+    if args.checkpoint is not None:
+        return args.model
+    is_shipped = args.model in shipped_configs()
+    if stands_alone(args.model) and (not is_shipped or any(Path(args.model).glob('*.pth'))):
+        return os.path.join(os.curdir, args.model) if is_shipped else args.model  # the folder, not the config
+    if is_shipped or '::' in args.model or os.path.exists(args.model):
+        raise UserError(f'{args.model} is a config; give a checkpoint after it')
+    raise UserError(f'{args.model} does not exist; give a work directory of "vitdet train", an .onnx file, or a config '
+                    'and a checkpoint')
+
+
+def _name(model: str) -> str:
+    """Return the name of a model for people: that of its folder or file."""
+    from vitdet_plugin.datasets.own_data.config_text import RUN
+    path = Path(model).expanduser().resolve()
+    return path.parent.name if path.name == RUN else path.stem if path.is_file() else path.name

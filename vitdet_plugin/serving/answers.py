@@ -1,0 +1,39 @@
+"""Results of prediction as answers of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitdet_plugin.prediction.results import Classification, Detections
+
+
+def as_record(result: Detections | Classification, name: str, top: int) -> dict[str, Any]:
+    """Return a result as ``vitdet predict --format jsonl`` writes it.
+
+    Args:
+        result: The result.
+        name: Name of the image.
+        top: Most classes of a classifier.
+    """
+    height, width = result.shape
+    record = result.as_dict(top) if isinstance(result, Classification) else result.as_dict()
+    return {**record, 'path': name, 'width': width, 'height': height}
+
+
+def as_coco(result: Detections, name: str, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a result as the content of a COCO annotation file, with ``score`` in its annotations.
+
+    Args:
+        result: The result.
+        name: Name of the image.
+        classes: Class names of the model; ids of categories are 1, 2, 3, ….
+    """
+    height, width = result.shape
+    annotations = []
+    for number, found in enumerate(result.to_coco(1), 1):
+        area = found['bbox'][2] * found['bbox'][3]
+        annotations.append({'id': number, 'iscrowd': 0, 'area': area, **found})
+    return dict(images=[dict(id=1, file_name=name, width=width, height=height)],
+                categories=[dict(id=number, name=each) for number, each in enumerate(classes, 1)],
+                annotations=annotations)

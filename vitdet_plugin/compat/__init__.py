@@ -15,6 +15,7 @@
 ``image_loading``      an image of another size than annotated is an error
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
+``ms_deform_attn``     multi-scale deformable attention by this project's operator; installed by ``registration``
 ``inductor_layouts``   inductor orders strides that are symbols of a graph; installed when a backbone is captured
 ``versions``           one-line errors if installed versions are incompatible; less output at import
 ``patching``           how a patch is installed and listed
@@ -31,7 +32,8 @@ from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
 _OF_MMDET = ('mmdet_precision', 'image_loading', 'coco_files', 'coco_api', 'resize')
-_MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'inductor_layouts')
+_MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
+            'inductor_layouts')
 
 
 def install() -> bool:

@@ -1,0 +1,24 @@
+"""Calls of every operator's Triton implementation, forward and backward, for compiling ahead of time."""
+
+import importlib
+from types import ModuleType
+
+import torch
+
+
+def kernels(name: str) -> ModuleType:
+    """Return the module of an operator's kernels."""
+    package = 'ops_dcnv3' if name == 'dcnv3' else f'vitdet_plugin.ops.{name}'
+    return importlib.import_module(f'{package}.triton_kernels')
+
+
+def rel_pos_attention(dtype: torch.dtype, groups=2, heads=3, queries=196, height=14, width=14, dim=64) -> None:
+    from vitdet_plugin.ops.rel_pos_attention import triton
+    shapes = [(queries, dim), (height * width, dim), (height * width, dim), (queries, height), (queries, width)]
+    tensors = [torch.zeros(groups, heads, *shape, dtype=dtype) for shape in shapes]
+    out, lse = triton._operator(*tensors, 0.3)
+    triton._backward_operator(out, *tensors, out, lse, 0.3)
+
+
+#: operator -> function of the dtype
+LAUNCH = dict(rel_pos_attention=rel_pos_attention)

@@ -1,6 +1,6 @@
-"""Where a test's tensors are: on the GPU if there is one. Also a pytest plugin: ``pytest --noconftest -p tests.devices``.
+"""The device of a test's tensors: the GPU if there is one.
 
-That form runs tests of the operators on machines without OpenMMLab's packages.
+Also a plugin of pytest, ``pytest --noconftest -p tests.devices``. That form runs tests of the operators on machines without OpenMMLab's packages.
 """
 
 import pytest

@@ -20,5 +20,13 @@ def rel_pos_attention(dtype: torch.dtype, groups=2, heads=3, queries=196, height
     triton._backward_operator(out, *tensors, out, lse, 0.3)
 
 
+def dcnv3(dtype: torch.dtype, batch=2, size=28, group=4, channels=16, taps=9) -> None:
+    from ops_dcnv3 import triton
+    shapes = [(batch, size, size, n) for n in (group * channels, group * taps * 2, group * taps)]
+    tensors = [torch.zeros(shape, dtype=dtype) for shape in shapes]
+    arguments = ([3, 3], [1, 1], [1, 1], [1, 1], group, channels, 1.0, False)
+    triton._backward_operator(triton._operator(*tensors, *arguments), *tensors, *arguments)
+
+
 #: operator -> function of the dtype
-LAUNCH = dict(rel_pos_attention=rel_pos_attention)
+LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3)

@@ -48,7 +48,8 @@ def dcnv3(input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: 
     geometry.check()
     if not torch.jit.is_tracing():  # sizes are tensors, which a trace would turn into constants
         check_tensors(input, offset, mask, geometry)
-    out: Tensor = OPERATOR.choose(case_of(input, group_channels=group_channels), backend).run(input, offset, mask, geometry)
+    case = case_of(input, group_channels=group_channels)
+    out: Tensor = OPERATOR.choose(case, backend).run(input, offset, mask, geometry)
     return out
 
 

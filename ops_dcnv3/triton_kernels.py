@@ -3,8 +3,8 @@
 A program computes a block of output pixels for one group. The sampling points are read once for all channels of the
 group, whose numbers are next to each other in memory. Sums are float32.
 
-Shapes: input (N, height, width, C), out and its gradient (N, rows, columns, C), offset (N, rows, columns, G * TAPS * 2),
-mask (N, rows, columns, G * TAPS); C = group * CHANNELS; all contiguous. ``pixels`` is N * rows * columns.
+Shapes: input (N, height, width, C), out and its gradient (N, rows, columns, C), offset (N, rows, columns, group *
+TAPS * 2), mask (N, rows, columns, group * TAPS); C = group * CHANNELS; all contiguous. ``pixels`` is N * rows * columns.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def forward_kernel(input, offset, mask, out, pixels, height, width, rows, column
 
 @triton.jit
 def _add(grad_input, at, exists, channel, channel_ok, term, factor, FIXED: tl.constexpr):
-    """Add a term (BLOCK, BLOCK_C) to the gradient of a pixel; as integers if FIXED, in which case order is irrelevant."""
+    """Add a term (BLOCK, BLOCK_C) to the gradient of a pixel; if FIXED as integers, whose order is irrelevant."""
     pointers = grad_input + at[:, None] + channel[None, :]
     mask = exists[:, None] & channel_ok[None, :]
     if FIXED:

@@ -1,6 +1,7 @@
 """The device of a test's tensors: the GPU if there is one.
 
-Also a plugin of pytest, ``pytest --noconftest -p tests.devices``. That form runs tests of the operators on machines without OpenMMLab's packages.
+Also a plugin of pytest: ``pytest --noconftest -p tests.devices`` runs tests of the operators on machines without
+OpenMMLab's packages.
 """
 
 import pytest

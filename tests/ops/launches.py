@@ -28,5 +28,13 @@ def dcnv3(dtype: torch.dtype, batch=2, size=28, group=4, channels=16, taps=9) ->
     triton._backward_operator(triton._operator(*tensors, *arguments), *tensors, *arguments)
 
 
+def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> None:
+    from vitdet_plugin.ops.outlook_attention import triton
+    v = torch.zeros(batch, size, size, heads * dim, dtype=dtype)
+    a = torch.zeros(batch, size // 2, size // 2, heads * 81, dtype=dtype)
+    out, lse = triton._operator(v, a, heads, 2, 1, 0.2)
+    triton._backward_operator(out, v, a, lse, heads, 2, 1, 0.2)
+
+
 #: operator -> function of the dtype
-LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3)
+LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention)

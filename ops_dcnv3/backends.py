@@ -6,14 +6,15 @@ from typing import Any
 
 from ops_dcnv3.functional import OPERATOR
 from ops_dcnv3.native import STATUS
+from vitdet_plugin.ops import triton_support
 
 
 def backend_info() -> dict[str, Any]:
     """Report the backend of each device type, and why the others are not available.
 
     Returns:
-        ``active``: device type -> backend used when none is named; ``cpu``, ``cuda``, ``pytorch``: 'available', or
-        the reason why not.
+        ``active``: device type -> backend used when none is named; ``cpu``, ``triton``, ``cuda``, ``pytorch``:
+        'available', or the reason why not.
     """
     active = {device: OPERATOR.info(device)['backend'] for device in ('cpu', 'cuda')}
     return {'active': active, **{name: unavailable(name) or 'available' for name in OPERATOR.backends}}
@@ -21,4 +22,4 @@ def backend_info() -> dict[str, Any]:
 
 def unavailable(backend: str) -> str | None:
     """Return why a backend cannot be used on any device; None if it can."""
-    return STATUS.get(backend)
+    return triton_support.MISSING if backend == 'triton' else STATUS.get(backend)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ops_dcnv3 import native, reference
+from ops_dcnv3 import native, reference, triton
 from ops_dcnv3.geometry import Geometry
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.dispatch import Operator
 
-OPERATOR = Operator('dcnv3', [native.CPU, native.CUDA, reference.BACKEND])
+OPERATOR = Operator('dcnv3', [native.CPU, triton.BACKEND, native.CUDA, reference.BACKEND])
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -31,8 +31,8 @@ def dcnv3(input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: 
         offset_scale: factor of the dilation grid and the offsets.
         im2col_step: accepted for compatibility; batches of any size work.
         remove_center: leave out the center tap; P = kernel_h * kernel_w - 1.
-        backend: ``'cpu'``, ``'cuda'`` or ``'pytorch'``; None or 'auto' for the compiled one of the tensors' device
-            if it is available, else PyTorch.
+        backend: ``'cpu'``, ``'triton'``, ``'cuda'`` or ``'pytorch'``; None or 'auto' for the first of them that can
+            serve the tensors.
 
     Returns:
         (N, Ho, Wo, C) of the input's type. Samples outside the input are zero.
@@ -48,7 +48,8 @@ def dcnv3(input: Tensor, offset: Tensor, mask: Tensor, kernel_h: int, kernel_w: 
     geometry.check()
     if not torch.jit.is_tracing():  # sizes are tensors, which a trace would turn into constants
         check_tensors(input, offset, mask, geometry)
-    out: Tensor = OPERATOR.choose(case_of(input), backend).run(input, offset, mask, geometry)
+    case = case_of(input, group_channels=group_channels)
+    out: Tensor = OPERATOR.choose(case, backend).run(input, offset, mask, geometry)
     return out
 
 

@@ -105,7 +105,7 @@ class DCNv3(nn.Module):
         value = self.input_proj(x)
         features = self.dw_conv(x.permute(0, 3, 1, 2))
         offset = self.offset(features)
-        softmax_backend = 'pytorch' if self.backend == 'cuda' else self.backend  # there is no CUDA kernel
+        softmax_backend = 'pytorch' if self.backend in ('cuda', 'triton') else self.backend  # on CPUs only
         mask = tap_softmax(self.mask(features), self.taps, backend=softmax_backend)
         k, s, p, d = self.kernel_size, self.stride, self.pad, self.dilation
         out = dcnv3(value, offset, mask, k, k, s, s, p, p, d, d, self.group, self.group_channels, self.offset_scale,

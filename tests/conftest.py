@@ -6,6 +6,7 @@ import pytest
 from mmengine.registry import DefaultScope
 
 import vitdet_plugin
+from tests.devices import device  # noqa: F401
 
 # no test downloads from the internet: port 9 of loopback refuses connections
 os.environ['VITDET_MIRROR'] = 'http://127.0.0.1:9'

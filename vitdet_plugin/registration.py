@@ -3,5 +3,11 @@
 from vitdet_plugin import compat
 from vitdet_plugin.utils.registering import import_registering_modules
 
+_HAS_STACK = compat.install()
+if _HAS_STACK:
+    from vitdet_plugin.compat.ms_deform_attn import install
+    from vitdet_plugin.ops.ms_deform_attn import ms_deform_attn
+
+    install(ms_deform_attn)  # compat must not import operators
 # without mmcv or mmdet: backbones and other modules that do not need them
-import_registering_modules(skip_incomplete=not compat.install())
+import_registering_modules(skip_incomplete=not _HAS_STACK)

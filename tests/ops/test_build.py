@@ -15,7 +15,7 @@ from vitdet_plugin.ops.library import Library
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = {name: build.load_library(name) for name in library.MODULES}
 STATEMENT = ('from vitdet_plugin.ops import backend_info; import ops_dcnv3; info = backend_info()\n'
-             'for name in ("outlook_attention", "tap_softmax", "dcnv3"):\n'
+             'for name in ("outlook_attention", "tap_softmax", "ms_deform_attn", "dcnv3"):\n'
              '    print(info[name]["cpu"]["backend"], *info[name]["cpu"]["rejected"].values(), sep="|")\n'
              'print(ops_dcnv3.backend_info()["active"]["cpu"], ops_dcnv3.backend_info()["cpu"], sep="|")')
 installed = pytest.mark.skipif(any(any(each.folder.glob('_native_*')) for each in LIBRARIES.values()),
@@ -32,10 +32,10 @@ def reports(cache: Path, **variables) -> list[list[str]]:
 
 @installed
 def test_without_a_library_pytorch_is_used_and_the_reason_says_what_to_do(tmp_path):
-    outlook, softmax, dcnv3, package = reports(tmp_path)
+    outlook, softmax, deformable, dcnv3, package = reports(tmp_path)
     reason = 'not compiled; build it: python -m vitdet_plugin.ops.build'
     assert outlook == ['plain', reason]
-    assert softmax == ['pytorch', reason]
+    assert softmax == deformable == ['pytorch', reason]
     assert dcnv3[:2] == package == ['pytorch', 'not compiled; build it: python -m ops_dcnv3.build']
 
 
@@ -45,7 +45,7 @@ def test_a_broken_library_is_reported(tmp_path):
     folder.mkdir(parents=True)
     for each in LIBRARIES.values():
         (folder / f'{each.module_name("cpu")}.so').write_bytes(b'not a library')
-    for name, (backend, reason, *_) in zip(('ops', 'ops', 'dcnv3', 'dcnv3'), reports(tmp_path)):
+    for name, (backend, reason, *_) in zip(('ops', 'ops', 'ops', 'dcnv3', 'dcnv3'), reports(tmp_path)):
         assert backend in ('plain', 'pytorch')
         assert f'{LIBRARIES[name].module_name("cpu")}.so does not load: ' in reason
 
@@ -53,9 +53,9 @@ def test_a_broken_library_is_reported(tmp_path):
 @pytest.mark.parametrize('variable', ['OPS_DCNV3_NATIVE', 'VITDET_OPS_NATIVE'])
 def test_the_environment_turns_compiled_operators_off(variable, tmp_path, monkeypatch, capsys):
     reason = f'{variable}=0 is set'
-    outlook, softmax, dcnv3, package = reports(tmp_path, **{variable: '0'})
+    outlook, softmax, deformable, dcnv3, package = reports(tmp_path, **{variable: '0'})
     assert outlook == ['plain', reason]
-    assert softmax == dcnv3[:2] == package == ['pytorch', reason]
+    assert softmax == deformable == dcnv3[:2] == package == ['pytorch', reason]
     monkeypatch.setenv(variable, '0')
     assert build.main([]) == ops_dcnv3.build.main([]) == 0
     assert capsys.readouterr().out == 2 * f'nothing built: {reason}\n'

@@ -14,19 +14,22 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops import backend_info, dispatch
 from vitdet_plugin.ops.dispatch import Backend, BackendError, Case, Operator
 from vitdet_plugin.ops.mlstm import mlstm
+from vitdet_plugin.ops.ms_deform_attn import ms_deform_attn
 from vitdet_plugin.ops.outlook_attention import outlook_attention
 from vitdet_plugin.ops.rel_pos_attention import rel_pos_attention
 from vitdet_plugin.ops.tap_softmax import tap_softmax
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCES = dict(rel_pos_attention='dense', mlstm='parallel', outlook_attention='plain', tap_softmax='pytorch',
-                  dcnv3='pytorch')
+                  ms_deform_attn='pytorch', dcnv3='pytorch')
 DCNV3_INPUTS = random_inputs(geometry(), dtype=torch.float32)
 CALLS = dict(
     rel_pos_attention=lambda name: rel_pos_attention(*(torch.ones(1, 1, 4, n) for n in (3, 3, 3, 2, 2)), 1.0, name),
     mlstm=lambda name: mlstm(*(torch.ones(1, 5, 4) for _ in range(3)), torch.ones(1, 5), torch.ones(1, 5), form=name),
     outlook_attention=lambda name: outlook_attention(torch.ones(1, 4, 4, 6), torch.ones(1, 2, 2, 162), 2, form=name),
     tap_softmax=lambda name: tap_softmax(torch.ones(2, 18), 9, backend=name),
+    ms_deform_attn=lambda name: ms_deform_attn(torch.ones(1, 6, 1, 4), [(2, 3)], torch.full((1, 2, 1, 1, 1, 2), 0.4),
+                                               torch.ones(1, 2, 1, 1, 1), backend=name),
     dcnv3=lambda name: call(dcnv3, DCNV3_INPUTS, geometry(), backend=name))
 
 

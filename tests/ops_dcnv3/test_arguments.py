@@ -36,7 +36,7 @@ def test_errors_name_the_argument(given, geo, error, message):
 
 
 def test_backends_by_name():
-    with pytest.raises(ValueError, match="'tpu' is unknown; choose auto or one of cpu, cuda, pytorch"):
+    with pytest.raises(ValueError, match="'tpu' is unknown; choose auto or one of cpu, triton, cuda, pytorch"):
         call(dcnv3, tensors(), geometry(), backend='tpu')
     with pytest.raises(ValueError, match="'cuda' cannot serve this call: serves tensors on cuda, not on cpu"):
         call(dcnv3, tensors(), geometry(), backend='cuda')

@@ -3,6 +3,7 @@
 =====================  ================================================================================
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
+``ffn``                feed-forward networks in chunks that fit the cache, at inference on a CPU
 ``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
 ``resize``             images are resized to at least one pixel
 ``coco_api``           labels follow the class names; evaluation of files without masks, ``iscrowd`` or results
@@ -15,6 +16,7 @@
 ``image_loading``      an image of another size than annotated is an error
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
+``ms_deform_attn``     multi-scale deformable attention by this project's operator; installed by ``registration``
 ``inductor_layouts``   inductor orders strides that are symbols of a graph; installed when a backbone is captured
 ``versions``           one-line errors if installed versions are incompatible; less output at import
 ``patching``           how a patch is installed and listed
@@ -30,8 +32,9 @@ from vitdet_plugin.compat.patching import PatchRecord, records
 from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
-_OF_MMDET = ('mmdet_precision', 'image_loading', 'coco_files', 'coco_api', 'resize')
-_MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'inductor_layouts')
+_OF_MMDET = ('mmdet_precision', 'ffn', 'image_loading', 'coco_files', 'coco_api', 'resize')
+_MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
+            'inductor_layouts')
 
 
 def install() -> bool:

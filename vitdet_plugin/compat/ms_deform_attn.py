@@ -1,12 +1,40 @@
-"""Multi-scale deformable attention with the signatures of mmcv's extension, by mmcv's PyTorch implementation.
+"""Multi-scale deformable attention under mmcv's names.
 
-mmcv calls that implementation itself on the CPU; these functions are for accelerators without compiled operators.
+On the CPU, mmcv calls its PyTorch implementation, which :func:`install` replaces by this project's operator. The
+functions with the signatures of mmcv's extension are for accelerators without compiled operators; they call the same
+function.
 """
+
+import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.compat.precision import widen
+from vitdet_plugin.utils.exporting import is_exporting
+
+_PATCH = Patch('mmcv.ops.multi_scale_deform_attn', 'multi_scale_deformable_attn_pytorch', upstream='mmcv 2.1, '
+               'onedl-mmcv 2.3', why='samples with grid_sample, the slowest part of DINO and Deformable DETR on a CPU')
+
+
+def install(attend: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Replace mmcv's PyTorch implementation, which remains in use for exports.
+
+    Args:
+        attend: Function of value, spatial shapes, locations and weights (shapes as in :func:`ms_deform_attn_forward`).
+    """
+    def wrap(original: Callable) -> Callable:
+        @functools.wraps(original)
+        def attention(value: Tensor, value_spatial_shapes: Tensor, sampling_locations: Tensor,
+                      attention_weights: Tensor) -> Tensor:
+            run = original if is_exporting() else attend
+            return run(value, value_spatial_shapes, sampling_locations, attention_weights)
+
+        return attention
+
+    _PATCH.install(wrap)
 
 
 def ms_deform_attn_forward(value: Tensor, value_spatial_shapes: Tensor, value_level_start_index: Tensor,

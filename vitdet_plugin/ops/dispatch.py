@@ -24,6 +24,7 @@ MODULES = {
     'rel_pos_attention': 'vitdet_plugin.ops.rel_pos_attention',
     'mlstm': 'vitdet_plugin.ops.mlstm',
     'outlook_attention': 'vitdet_plugin.ops.outlook_attention',
+    'ms_deform_attn': 'vitdet_plugin.ops.ms_deform_attn',
     'tap_softmax': 'vitdet_plugin.ops.tap_softmax',
     'dcnv3': 'ops_dcnv3.functional',
 }

@@ -3,6 +3,7 @@
 // Work is split into blocks: a range of output pixels of one row and of groups. Step 1 turns offsets and modulation of
 // a block into addresses and weights, one lane per sampling point; step 2 iterates over the points, one lane per
 // channel. Corners outside the input get the weight 0 and the address of a corner inside, so no other pixel is read.
+#include "bilinear.h"
 
 // The results of step 1 for each sampling point of a block.
 template <class S>
@@ -130,70 +131,6 @@ inline void place_points(
   }
 }
 
-// Step 2 forward: Chunk channels of one pixel and group, summed over its taps from point number e on.
-template <int Chunk, class T, class S>
-inline __attribute__((always_inline)) void gather(
-    const Points<S>& points, int64_t e, int64_t taps, int64_t channels, const T* input, T* out) {
-  constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
-  Vec<S, kWidth> above[kVecs] = {}, below[kVecs] = {};
-  for (const int64_t end = e + taps; e < end; ++e) {
-    if (points.corner[0][e] < 0) {
-      continue;
-    }
-    const T* p0 = input + points.corner[0][e] * channels;
-    const T* p1 = input + points.corner[1][e] * channels;
-    const T* p2 = input + points.corner[2][e] * channels;
-    const T* p3 = input + points.corner[3][e] * channels;
-    const S w0 = points.weight[0][e], w1 = points.weight[1][e], w2 = points.weight[2][e], w3 = points.weight[3][e];
-    for (int i = 0; i < kVecs; ++i) {
-      above[i] += load<kWidth>(p0 + i * kWidth) * w0;
-      below[i] += load<kWidth>(p2 + i * kWidth) * w2;
-      above[i] += load<kWidth>(p1 + i * kWidth) * w1;
-      below[i] += load<kWidth>(p3 + i * kWidth) * w3;
-    }
-  }
-  for (int i = 0; i < kVecs; ++i) {
-    store<kWidth, T, S>(out + i * kWidth, above[i] + below[i]);
-  }
-}
-
-// Step 2 backward: dot products of the output gradient with the corners, and its weighted copies into theirs.
-template <int Chunk, class T, class S>
-inline __attribute__((always_inline)) void scatter(
-    const Points<S>& points, int64_t e, int64_t taps, int64_t channels, const T* input, const T* grad_out,
-    S* grad_input, bool first) {
-  constexpr int kWidth = std::min(Chunk, kLanes<S>), kVecs = Chunk / kWidth;
-  Vec<S, kWidth> grad[kVecs];
-  for (int i = 0; i < kVecs; ++i) {
-    grad[i] = load<kWidth>(grad_out + i * kWidth);
-  }
-  for (const int64_t end = e + taps; e < end; ++e) {
-    S* dots = points.dots + 4 * e;
-    if (points.corner[0][e] < 0) {
-      dots[0] = dots[1] = dots[2] = dots[3] = 0;
-      continue;
-    }
-    Vec<S, kWidth> products[4];
-    for (int corner = 0; corner < 4; ++corner) {
-      const int64_t at = points.corner[corner][e] * channels;
-      const S weight = points.weight[corner][e];
-      products[corner] = load<kWidth>(input + at) * grad[0];
-      for (int i = 1; i < kVecs; ++i) {
-        products[corner] += load<kWidth>(input + at + i * kWidth) * grad[i];
-      }
-      for (int i = 0; i < kVecs; ++i) {
-        S* to = grad_input + at + i * kWidth;
-        store<kWidth, S, S>(to, load<kWidth>(to) + grad[i] * weight);
-      }
-    }
-    S sums[4];
-    sum4<S, kWidth>(sums, products[0], products[1], products[2], products[3]);
-    for (int corner = 0; corner < 4; ++corner) {
-      dots[corner] = first ? sums[corner] : dots[corner] + sums[corner];
-    }
-  }
-}
-
 // Step 3 backward: gradients of offsets and modulation of `count` points from the dot products.
 template <class T, class S>
 inline void reduce_points(
@@ -201,38 +138,11 @@ inline void reduce_points(
     T* __restrict grad_mask) {
   const S* __restrict dots = points.dots + 4 * start;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t e = start + i;
-    const S d0 = dots[4 * i], d1 = dots[4 * i + 1], d2 = dots[4 * i + 2], d3 = dots[4 * i + 3];
-    const S left = points.left[e], right = points.right[e], upper = points.upper[e], lower = points.lower[e];
-    const S along_x = points.inside[1][e] * (upper * d1 + lower * d3) - points.inside[0][e] * (upper * d0 + lower * d2);
-    const S along_y = points.inside[3][e] * (left * d2 + right * d3) - points.inside[2][e] * (left * d0 + right * d1);
-    grad_mask[i] = static_cast<T>(upper * (left * d0 + right * d1) + lower * (left * d2 + right * d3));
-    grad_offset[2 * i] = static_cast<T>(along_x * points.mask[e] * scale);
-    grad_offset[2 * i + 1] = static_cast<T>(along_y * points.mask[e] * scale);
-  }
-}
-
-// Calls body(integral constant, first channel) for the chunks of 32, 16, 8, 4 and 1 channels of a group.
-template <class Body>
-inline __attribute__((always_inline)) void for_chunks(int64_t channels, const Body& body) {
-  int64_t c = 0;
-  for (; channels - c >= 32; c += 32) {
-    body(std::integral_constant<int, 32>{}, c);
-  }
-  if (channels - c >= 16) {
-    body(std::integral_constant<int, 16>{}, c);
-    c += 16;
-  }
-  if (channels - c >= 8) {
-    body(std::integral_constant<int, 8>{}, c);
-    c += 8;
-  }
-  if (channels - c >= 4) {
-    body(std::integral_constant<int, 4>{}, c);
-    c += 4;
-  }
-  for (; c < channels; ++c) {
-    body(std::integral_constant<int, 1>{}, c);
+    const PointGradient<S, Points<S>> gradient(points, start + i, dots + 4 * i);
+    const S factor = points.mask[start + i] * scale;
+    grad_mask[i] = static_cast<T>(gradient.weight);
+    grad_offset[2 * i] = static_cast<T>(gradient.x * factor);
+    grad_offset[2 * i + 1] = static_cast<T>(gradient.y * factor);
   }
 }
 

@@ -7,6 +7,7 @@ queries and keys). The window's values are averaged with these weights, and over
 form    module            description
 ======  ================  =============================================================================================
 native  ``cpu.py``        compiled kernel that stores neither the unfolded values nor the probabilities (CPU, k = 3)
+triton  ``triton.py``     the same on a GPU, without a build step (k = 3)
 plain   ``reference.py``  unfold, softmax, product, fold; on any device; used for ONNX
 ======  ================  =============================================================================================
 """
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.dispatch import Operator
-from vitdet_plugin.ops.outlook_attention import cpu, reference
+from vitdet_plugin.ops.outlook_attention import cpu, reference, triton
 
-OPERATOR = Operator('outlook_attention', [cpu.BACKEND, reference.BACKEND])
+OPERATOR = Operator('outlook_attention', [cpu.BACKEND, triton.BACKEND, reference.BACKEND])
 
 
 def outlook_attention(v: Tensor, a: Tensor, num_heads: int, *, kernel_size: int = 3, stride: int = 2, padding: int = 1,
@@ -34,14 +35,14 @@ def outlook_attention(v: Tensor, a: Tensor, num_heads: int, *, kernel_size: int 
         num_heads: number of heads; divides C.
         kernel_size, stride, padding: parameters of the windows.
         scale: factor of the scores.
-        dropout: fraction of the weights set to zero; the native form requires 0.
-        form: form to use; None or 'auto' for the compiled kernel where it can serve the call.
+        dropout: fraction of the weights set to zero; the forms native and triton require 0.
+        form: form to use; None or 'auto' for the kernel of the device where it can serve the call.
 
     Returns:
         (B, H, W, C).
 
     Raises:
-        BackendError: ``form`` is unknown, or the compiled kernel is named and cannot serve this call.
+        BackendError: ``form`` is unknown, or a kernel is named and cannot serve this call.
     """
     case = case_of(v, kernel_size=kernel_size, dropout=dropout)
     out: Tensor = OPERATOR.choose(case, form).run(v, a, num_heads, kernel_size, stride, padding, scale, dropout)

@@ -1,0 +1,40 @@
+"""Calls of every operator's Triton implementation, forward and backward, for compiling ahead of time."""
+
+import importlib
+from types import ModuleType
+
+import torch
+
+
+def kernels(name: str) -> ModuleType:
+    """Return the module of an operator's kernels."""
+    package = 'ops_dcnv3' if name == 'dcnv3' else f'vitdet_plugin.ops.{name}'
+    return importlib.import_module(f'{package}.triton_kernels')
+
+
+def rel_pos_attention(dtype: torch.dtype, groups=2, heads=3, queries=196, height=14, width=14, dim=64) -> None:
+    from vitdet_plugin.ops.rel_pos_attention import triton
+    shapes = [(queries, dim), (height * width, dim), (height * width, dim), (queries, height), (queries, width)]
+    tensors = [torch.zeros(groups, heads, *shape, dtype=dtype) for shape in shapes]
+    out, lse = triton._operator(*tensors, 0.3)
+    triton._backward_operator(out, *tensors, out, lse, 0.3)
+
+
+def dcnv3(dtype: torch.dtype, batch=2, size=28, group=4, channels=16, taps=9) -> None:
+    from ops_dcnv3 import triton
+    shapes = [(batch, size, size, n) for n in (group * channels, group * taps * 2, group * taps)]
+    tensors = [torch.zeros(shape, dtype=dtype) for shape in shapes]
+    arguments = ([3, 3], [1, 1], [1, 1], [1, 1], group, channels, 1.0, False)
+    triton._backward_operator(triton._operator(*tensors, *arguments), *tensors, *arguments)
+
+
+def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> None:
+    from vitdet_plugin.ops.outlook_attention import triton
+    v = torch.zeros(batch, size, size, heads * dim, dtype=dtype)
+    a = torch.zeros(batch, size // 2, size // 2, heads * 81, dtype=dtype)
+    out, lse = triton._operator(v, a, heads, 2, 1, 0.2)
+    triton._backward_operator(out, v, a, lse, heads, 2, 1, 0.2)
+
+
+#: operator -> function of the dtype
+LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention)

@@ -10,6 +10,7 @@ from tests.end_to_end.tiny_classes import CONFIG as CLASSIFIER
 from tests.end_to_end.tiny_classes import write_tiny_classes
 from tests.end_to_end.tiny_set import CONFIG, write_tiny_set
 from tests.visualization.html_report.pages import Page, chromium, open_in_browser
+from vitdet_plugin import __version__
 from vitdet_plugin.evaluation import classifier_report, detector_report
 from vitdet_plugin.evaluation.box_errors import Boxes
 from vitdet_plugin.evaluation.classifications import ClassifiedSplit
@@ -79,7 +80,7 @@ def test_a_page_about_a_detector(detected, tmp_path, with_masks):
     assert 'Left out: not requested' in shown['Activation maps']
     assert 'train = val = test' in shown['Data set'] and 'plum' in shown['Data set']
     assert '250 problems that vitdet init found' in shown['Data set'] and '… and 50 more' in shown['Data set']
-    for fact in ("vitdet train 'my set' --amp", '1 h 2 min', '2.6.0', "vitdet report 'my run'"):
+    for fact in ("vitdet train 'my set' --amp", '1 h 2 min', '2.6.0', "vitdet report 'my run'", __version__):
         assert fact in shown['Environment']
     assert '\n7\n' in shown['Environment'] and 'SimpleFeaturePyramid' in shown['Config']
     assert 'validation' in shown['Training'] and 'Learning rate' in shown['Training']

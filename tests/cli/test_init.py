@@ -59,7 +59,8 @@ def test_from_a_coco_export_to_a_report(folder, capsys, monkeypatch):
 
     assert main(['test', str(out), '--out', 'found.json']) == 0
     assert main(['report', str(out / 'run')]) == 0
-    assert (out / 'run' / 'report' / 'report.json').is_file()
+    page = (out / 'run' / 'report' / 'report.html').read_text()
+    assert 'meine Äpfel · instance segmentation' in page and 'Activation maps' in page and 'Left out' not in page
     assert main(['curves', str(out), '--out', 'curves.png']) == 0
     assert tree_hash(data) == before
     assert main(['init', str(data), '--model', 'tiny']) == 2

@@ -10,6 +10,8 @@ from mmengine.registry import init_default_scope
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from vitdet_plugin.evaluation.box_errors import Boxes, iou, match_boxes
 from vitdet_plugin.evaluation.detector_report import build_report
+from vitdet_plugin.visualization.figures import plain
+from vitdet_plugin.visualization.report_figures import draw_detector_report
 
 A, B, FAR = [0, 0, 10, 10], [20, 0, 30, 10], [50, 50, 60, 60]
 SHIFTED = [0, 5, 10, 15]  # IoU 1/3 with A
@@ -93,6 +95,14 @@ def test_average_precision_equals_that_of_cocometric():
     assert 0.1 < mean[0] < 0.9 and np.isnan(report.ap[3]).all() and report.objects.sum() == 48
     assert (np.diff(report.curves[0, 0]) <= 1e-9).all()
     assert report.confusion[:3].sum() == 48 and report.confusion[:, :3].sum() == 72
+
+
+def test_names_with_signs_of_matplotlib_are_drawn_as_they_are(tmp_path):
+    names = ['$\\frac$', '_background_', '5$ {a_b}^']
+    report = build_report([boxes((A, 0), (B, 1), (FAR, 2))], [boxes((A, 0, .9), (B, 1, .8), (FAR, 2, .7))], names)
+    for path in draw_detector_report(report, tmp_path):
+        assert cv2.imread(str(path)).std() > 5
+    assert [plain(name) for name in names] == ['\\$\\frac\\$', ' _background_', '5\\$ {a_b}^']
 
 
 def test_command(tmp_path, capsys):

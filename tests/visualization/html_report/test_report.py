@@ -10,6 +10,7 @@ from tests.end_to_end.tiny_classes import CONFIG as CLASSIFIER
 from tests.end_to_end.tiny_classes import write_tiny_classes
 from tests.end_to_end.tiny_set import CONFIG, write_tiny_set
 from tests.visualization.html_report.pages import Page, chromium, open_in_browser
+from vitdet_plugin import __version__
 from vitdet_plugin.evaluation import classifier_report, detector_report
 from vitdet_plugin.evaluation.box_errors import Boxes
 from vitdet_plugin.evaluation.classifications import ClassifiedSplit
@@ -65,7 +66,8 @@ def detected(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('with_masks', [True, False])
-def test_a_page_about_a_detector(detected, with_masks):
+def test_a_page_about_a_detector(detected, tmp_path, with_masks):
+    (tmp_path / 'problems.txt').write_text('a.txt:3: <b>no class</b>\n' * 250)
     text = build_page(detected(with_masks, maps=0, command="vitdet report 'my run'"))
     page = Page(text)
     assert page.titles == PARTS and len(text) < 6_000_000
@@ -77,7 +79,8 @@ def test_a_page_about_a_detector(detected, with_masks):
         assert kind in shown['Types of errors']
     assert 'Left out: not requested' in shown['Activation maps']
     assert 'train = val = test' in shown['Data set'] and 'plum' in shown['Data set']
-    for fact in ("vitdet train 'my set' --amp", '1 h 2 min', '2.6.0', "vitdet report 'my run'"):
+    assert '250 problems that vitdet init found' in shown['Data set'] and '… and 50 more' in shown['Data set']
+    for fact in ("vitdet train 'my set' --amp", '1 h 2 min', '2.6.0', "vitdet report 'my run'", __version__):
         assert fact in shown['Environment']
     assert '\n7\n' in shown['Environment'] and 'SimpleFeaturePyramid' in shown['Config']
     assert 'validation' in shown['Training'] and 'Learning rate' in shown['Training']
@@ -144,6 +147,22 @@ def test_a_page_about_a_classifier(tmp_path, monkeypatch, classes):
     assert ('the most frequent confusions' in page.sections['Confusion matrix']) is (classes == 40)
     assert 'Expected calibration error' in page.sections['Calibration']
     assert 'plum-tree' in page.sections['Data set'] and '0.833' in page.texts
+
+
+def test_facts_count_every_image_once(detected):
+    subject = detected(maps=0)
+    inner = subject.cfg.train_dataloader.dataset
+    other = {**inner, 'metainfo': dict(classes=('apple', 'lime', 'plum'))}
+    joined = dict(type='ConcatDataset', datasets=[inner, other])
+    subject.cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=3, dataset=joined)
+    shown = Page(build_page(subject)).sections['Data set'].split('\n')
+    assert shown[shown.index('images'):][:3] == ['images', '10', '5']  # train; val = test
+
+
+def test_charts_of_losses_that_are_not_finite(detected, tmp_path):
+    subject = detected(maps=0)
+    subject.work_dir = write_log(tmp_path / 'diverged', (float('nan'), float('inf')))
+    assert 'No finite values.' in Page(build_page(subject)).sections['Training']
 
 
 @pytest.mark.skipif(chromium() is None, reason='no Chromium is installed')

@@ -13,9 +13,10 @@ from xml.etree.ElementTree import Element
 
 import torch
 
+from vitdet_plugin import __version__
 from vitdet_plugin.visualization.html_report.elements import facts, section, tag
 
-_PACKAGES = ('vitdet-plugin', 'torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'numpy',
+_PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'numpy',
              'opencv-python', 'pycocotools')
 _FORKS = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection',
           'mmpretrain': 'onedl-mmpretrain'}
@@ -49,6 +50,7 @@ def environment_section(work_dir: Path | None, meta: dict[str, Any], device: str
     rows = [(name, None if value is None else str(value)) for name, value in trained.items()]
     here = [('command', tag('code', command)), ('written', datetime.now().strftime('%Y-%m-%d %H:%M')),
             ('device', device), ('Python', platform.python_version()), ('system', platform.platform()),
+            ('vitdet_plugin', __version__),
             *((name, version(name)) for name in _PACKAGES)]
     content = [tag('h3', 'Training'), facts(rows)] if any(value for _, value in rows) else [
         tag('p', 'The environment of the training is left out: there is no log file of it.', class_='note')]

@@ -130,7 +130,8 @@ BIG = image_bytes(size=(2000, 1100))
     (bytes(4 * 10**6 + 1), 413, 'the image file is larger than 4 MB; upload a smaller one, or start the server '
      'with a larger --max-mb'),
     (bytes(4 * 10**6), 415, 'the file is not an image in a known format; upload JPEG, PNG, WebP, BMP, TIFF'),
-], ids=['empty', 'text', 'jpeg header', 'cut jpeg', 'cut png', 'three bytes', 'gif', 'float', 'heic', 'pdf', 'pixels', 'bytes', 'as many bytes as allowed'])
+], ids=['empty', 'text', 'jpeg header', 'cut jpeg', 'cut png', 'three bytes', 'gif', 'float', 'heic', 'pdf', 'pixels',
+        'bytes', 'as many bytes as allowed'])
 def test_a_wrong_file_is_one_line(detector_client, content, status, message):
     answer = post(detector_client, content)
     assert (answer.status_code, answer.json()) == (status, dict(error=message))

@@ -64,7 +64,8 @@ async def _read_form(request: Any, limit: int) -> Upload:
         spool_max_size = limit + _FORM_BYTES  # larger than any file: nothing is written to disk
 
     try:
-        form = await InMemory(request.headers, _limited(request, limit, _FORM_BYTES), max_files=2, max_fields=20).parse()
+        stream = _limited(request, limit, _FORM_BYTES)
+        form = await InMemory(request.headers, stream, max_files=2, max_fields=20).parse()
     except MultiPartException as error:
         raise RequestFault(400, f'the form cannot be read ({error.message}); {_HOW}') from error
     files = [value for _, value in form.multi_items() if not isinstance(value, str)]

@@ -89,6 +89,8 @@ def test_the_wheel_holds_configs_demo_and_type_marker(wheel):
             'vitdet_plugin/demo/vitdet_demo_pretrained.safetensors', 'vitdet_plugin/__main__.py'} <= names
     sources = [path for package in ('vitdet_plugin', 'ops_dcnv3') for path in (ROOT / package).rglob('csrc/**/*.*')]
     assert sources and {path.relative_to(ROOT).as_posix() for path in sources} <= names
+    pages = list((ROOT / 'vitdet_plugin/serving/static').iterdir())
+    assert len(pages) > 4 and {path.relative_to(ROOT).as_posix() for path in pages} <= names
     folders = {name.split('/')[0] for name in names if '.dist-info/' not in name}
     assert folders == {'vitdet_plugin', 'ops_dcnv3'}
     assert not [name for name in names if '__pycache__' in name or 'tests' in name.split('/') or 'last_version' in name]

@@ -60,6 +60,15 @@ def test_only_what_the_model_predicts_is_announced(folder, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1].endswith(f'boxes in {tmp_path}/out/predictions.json')
 
 
+def test_a_folder_with_the_name_of_a_shipped_config_is_used(folder, tmp_path, monkeypatch, recwarn):
+    (tmp_path / 'vitdet_demo').mkdir()
+    (tmp_path / 'vitdet_demo' / 'best_coco_bbox_mAP_iter_2.pth').write_bytes((folder / 'w.pth').read_bytes())
+    Config.fromfile(CONFIG).dump(tmp_path / 'vitdet_demo' / 'tiny.py')
+    monkeypatch.chdir(tmp_path)
+    assert predict.main(['vitdet_demo', str(folder / 'set/images/001.jpg'), '--device', 'cpu', '--no-draw']) == 0
+    assert not [each for each in recwarn if 'random' in str(each.message)]
+
+
 def test_an_error_is_one_line(folder, capsys):
     status = predict.main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'none'), '--out', 'x'])
     assert status == 2

@@ -122,12 +122,16 @@ BIG = image_bytes(size=(2000, 1100))
      'the complete file'),
     (image_bytes('JPEG')[:3], 415, 'the file is not an image in a known format; upload JPEG, PNG, WebP, BMP, TIFF'),
     (gif(3), 415, 'the GIF file has several frames; upload one of them as an image'),
+    (cv2.imencode('.tiff', np.zeros((9, 9), np.float32))[1].tobytes(), 415, 'the TIFF file has 32 bits per value; '
+     'upload an image with 8 or 16 bits'),
     (HEIC, 415, 'HEIC images are not supported; convert the image to JPEG or PNG'),
     (b'%PDF-1.7\n' + bytes(50), 415, 'a PDF file is not an image; upload a page of it as PNG or JPEG'),
     (BIG, 413, 'the image has 2000 x 1100 pixels, more than 2 million; upload a smaller one'),
-    (bytes(4 * 10**6), 413, 'the request is larger than 4 MB; upload a smaller image, or start the server '
+    (bytes(4 * 10**6 + 1), 413, 'the image file is larger than 4 MB; upload a smaller one, or start the server '
      'with a larger --max-mb'),
-], ids=['empty', 'text', 'jpeg header', 'cut jpeg', 'cut png', 'three bytes', 'gif', 'heic', 'pdf', 'pixels', 'bytes'])
+    (bytes(4 * 10**6), 415, 'the file is not an image in a known format; upload JPEG, PNG, WebP, BMP, TIFF'),
+], ids=['empty', 'text', 'jpeg header', 'cut jpeg', 'cut png', 'three bytes', 'gif', 'float', 'heic', 'pdf', 'pixels',
+        'bytes', 'as many bytes as allowed'])
 def test_a_wrong_file_is_one_line(detector_client, content, status, message):
     answer = post(detector_client, content)
     assert (answer.status_code, answer.json()) == (status, dict(error=message))

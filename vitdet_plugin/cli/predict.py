@@ -77,6 +77,8 @@ def _split_model(args: argparse.Namespace) -> bool:
         not any(Path(args.model).glob('*.pth')) or len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0])))
     args.config = args.checkpoint = None
     if stands_alone(args.model) and not is_name:
+        if args.model in shipped_configs():
+            args.model = os.path.join(os.curdir, args.model)  # the folder, not the config of this name
         return True
     if len(args.inputs) < 2:
         is_there = args.model in shipped_configs() or '::' in args.model or os.path.exists(args.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import traceback
@@ -75,6 +76,8 @@ def create_app(inferencer: Inferencer, settings: Settings | None = None, name: s
                 return JSONResponse(dict(error=str(fault)), fault.status)
             except UserError as error:  # the model cannot process this image
                 return JSONResponse(dict(error=str(error)), 400)
+            except asyncio.CancelledError:  # by uvicorn, some seconds after the signal
+                return JSONResponse(dict(error='the server was stopped before the result was ready'), 503)
             except ClientDisconnect:
                 return Response(status_code=400)
             except Exception as error:

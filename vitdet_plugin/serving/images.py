@@ -89,6 +89,8 @@ def _check_header(image: Any, max_pixels: int) -> None:
     if image.format != 'MPO' and getattr(image, 'is_animated', False):  # MPO: a photo and its preview
         what = 'pages' if image.format == 'TIFF' else 'frames'
         raise RequestFault(415, f'the {image.format} file has several {what}; upload one of them as an image')
+    if image.format == 'TIFF' and image.mode in ('F', 'I'):
+        raise RequestFault(415, 'the TIFF file has 32 bits per value; upload an image with 8 or 16 bits')
 
 
 def _explain_unknown(content: bytes) -> str:

@@ -17,7 +17,7 @@ class Settings:
         score_thr: Lowest score of objects, unless a request gives another one.
         tile: Side in pixels of the tiles in which larger images are predicted; None for whole images.
         overlap: Part of a tile that it shares with the next one.
-        max_bytes: Most bytes of a request.
+        max_bytes: Most bytes of an image file.
         max_pixels: Most pixels of an image.
         hosts: Names by which the server may be addressed, next to ``localhost`` and IP addresses.
 

@@ -12,6 +12,7 @@ from vitdet_plugin.serving.faults import RequestFault
 
 _SECONDS = 60  # for the upload
 _LONGEST_NAME = 200
+_FORM_BYTES = 100000  # of a form around its file
 _REFUSED = ('application/json', 'text/', 'application/xml', 'video/', 'audio/')
 _HOW = 'send an image file as multipart/form-data, or its bytes with Content-Type: image/jpeg'
 
@@ -36,7 +37,7 @@ async def read_upload(request: Any, limit: int) -> Upload:
 
     Args:
         request: A Starlette request with a form that has one file, or with the bytes of an image file.
-        limit: Most bytes of the request.
+        limit: Most bytes of the image file.
 
     Raises:
         RequestFault: No image, several images, too many bytes, or another content type.
@@ -60,10 +61,11 @@ async def _read_form(request: Any, limit: int) -> Upload:
     from starlette.formparsers import MultiPartException, MultiPartParser
 
     class InMemory(MultiPartParser):
-        spool_max_size = limit + 1  # larger than any file: nothing is written to disk
+        spool_max_size = limit + _FORM_BYTES  # larger than any file: nothing is written to disk
 
     try:
-        form = await InMemory(request.headers, _limited(request, limit), max_files=2, max_fields=20).parse()
+        stream = _limited(request, limit, _FORM_BYTES)
+        form = await InMemory(request.headers, stream, max_files=2, max_fields=20).parse()
     except MultiPartException as error:
         raise RequestFault(400, f'the form cannot be read ({error.message}); {_HOW}') from error
     files = [value for _, value in form.multi_items() if not isinstance(value, str)]
@@ -72,17 +74,19 @@ async def _read_form(request: Any, limit: int) -> Upload:
                            'the field "file"')
     content = await files[0].read()
     await form.close()
+    if len(content) > limit:
+        raise _too_large(limit)
     if not content:
         raise RequestFault(400, 'the uploaded file is empty; upload an image')
     fields = {name: value for name, value in form.multi_items() if isinstance(value, str)}
     return Upload(content, _base_name(files[0].filename), {**request.query_params, **fields})
 
 
-async def _limited(request: Any, limit: int) -> AsyncIterator[bytes]:
+async def _limited(request: Any, limit: int, extra: int = 0) -> AsyncIterator[bytes]:
     """Yield the body of a request; a length that the header declares is checked before anything is read."""
+    fault = _too_large(limit)
+    limit += extra
     declared = request.headers.get('content-length', '')
-    fault = RequestFault(413, f'the request is larger than {limit / 1e6:g} MB; upload a smaller image, or start the '
-                         'server with a larger --max-mb')
     if declared.isdecimal() and int(declared) > limit:
         raise fault
     size = 0
@@ -91,6 +95,11 @@ async def _limited(request: Any, limit: int) -> AsyncIterator[bytes]:
         if size > limit:
             raise fault
         yield chunk
+
+
+def _too_large(limit: int) -> RequestFault:
+    return RequestFault(413, f'the image file is larger than {limit / 1e6:g} MB; upload a smaller one, or start the '
+                        'server with a larger --max-mb')
 
 
 def _base_name(name: str | None) -> str:

@@ -69,7 +69,8 @@ def test_copies_of_the_images(root):
         write_image(root / f'converted/{name}.jpg')
         (root / f'images/{name}.jpg').rename(root / f'labeled/{name}.jpg')
     form, evidence = recognize(FileTree(root))
-    assert form.name == 'coco' and evidence.endswith('voc describes the same objects and is not read: 2 objects in both')
+    assert form.name == 'coco'
+    assert evidence.endswith('voc describes the same objects and is not read: 2 objects in both')
 
 
 def test_a_broken_second_format_is_no_reason_to_choose(root):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -54,53 +53,3 @@ def walk_files(folder: Path) -> Iterator[tuple[PurePosixPath, bool]]:
 def _is_ancestor(link: str, folder: str) -> bool:
     """Whether a folder is a link to a folder that contains it, which would be listed again and again."""
     return os.path.islink(link) and Path(folder).resolve().is_relative_to(Path(link).resolve())
-
-
-class ImageIndex:
-    """The images below a folder at any depth, without hidden files, found by name or by name without suffix.
-
-    Attributes:
-        folder: The folder.
-        images: Paths relative to it, sorted.
-        others: Other files that are not hidden.
-        hidden: Number of hidden image files, such as the ``._a.png`` of macOS.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.hidden = folder, 0
-        self.images: list[PurePosixPath] = []
-        self.others: list[PurePosixPath] = []
-        self._by_stem: dict[PurePosixPath, list[PurePosixPath]] = defaultdict(list)
-        self._by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
-        self._by_name_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
-        for path, is_hidden in walk_files(folder):
-            if is_hidden:
-                self.hidden += is_image_file(Path(path))
-            elif is_image_file(Path(path)):
-                self.images.append(path)
-                self._by_stem[path.with_suffix('')].append(path)
-                self._by_name[path.name].append(path)
-                self._by_name_stem[path.stem].append(path)
-            else:
-                self.others.append(path)
-
-    def with_stem(self, stem: PurePosixPath) -> list[PurePosixPath]:
-        """Return the images of a path without suffix, or of its last part if that occurs in one folder only."""
-        found = self._by_stem.get(stem) or self._by_name_stem.get(stem.name, [])
-        return found if len({path.parent for path in found}) == 1 else []
-
-    def named(self, name: str, parent: PurePosixPath) -> list[PurePosixPath]:
-        """Return the images of a name, with or without suffix, in a folder or else anywhere if it occurs only once."""
-        found = self._by_name.get(name) or self.with_stem(parent / name)
-        inside = [path for path in found if path.parent == parent]
-        return inside or (found if len(found) == 1 else [])
-
-    def notes(self) -> list[str]:
-        """Return remarks about files that are not used."""
-        notes = [f'{self.hidden} hidden image files in {self.folder} are ignored'] if self.hidden else []
-        unknown = [str(path) for path in self.others if path.suffix.lower() not in ('.txt', '.xml', '.json', '.yaml',
-                                                                                   '.yml', '.csv', '.cache')]
-        if unknown:
-            notes.append(f'{len(unknown)} files in {self.folder} are not images by their suffix: '
-                         f'{", ".join(unknown[:3])}{", …" if len(unknown) > 3 else ""}')
-        return notes

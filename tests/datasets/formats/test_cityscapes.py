@@ -16,7 +16,7 @@ def write_mask(path, codes):
 def codes():
     found = np.full(SHAPE, 7, np.int32)  # road
     found[10:50, 20:60], found[60:90, 100:150], found[100:120, 10:90] = 26000, 26001, 24000
-    found[130:150, 10:90] = 26  # cars that are not told apart
+    found[130:150, 10:90] = 26  # cars of one region
     found[0:5, 0:50] = 60000
     return found
 
@@ -36,7 +36,7 @@ def test_objects(tmp_path):
     assert (person.name, person.box) == ('person', (10, 100, 90, 120))
     assert (first.box, second.box, second.is_crowd) == ((20, 10, 60, 50), (100, 60, 150, 90), False)
     assert (pixels_of(second.mask) == (codes() == 26001)).all() and found.classes[:2] == ['person', 'rider']
-    for part in ('2 regions are of objects that are not told apart', 'without a name are left out: 60'):
+    for part in ('2 regions are of several objects', 'without a name are left out: 60'):
         assert any(part in note for note in found.notes)
     assert not any('left out: gtFine' in note for note in found.notes)
 

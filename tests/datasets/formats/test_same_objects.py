@@ -61,6 +61,18 @@ def test_other_objects(root, coco, voc, difference):
     assert 'choose one with --format' in str(raised.value)
 
 
+def test_copies_of_the_images(root):
+    """Converters such as labelme2coco copy the images next to the file that they write."""
+    write_coco(root, file='converted/annotations.json')
+    write_voc(root / 'labeled')
+    for name in 'ab':
+        write_image(root / f'converted/{name}.jpg')
+        (root / f'images/{name}.jpg').rename(root / f'labeled/{name}.jpg')
+    form, evidence = recognize(FileTree(root))
+    assert form.name == 'coco'
+    assert evidence.endswith('voc describes the same objects and is not read: 2 objects in both')
+
+
 def test_a_broken_second_format_is_no_reason_to_choose(root):
     write_coco(root)
     write(root / 'all.json', json.dumps(dict(images=[])))

@@ -53,7 +53,7 @@ def _read(tree: FileTree) -> SourceSet:
         height, width = values.codes.shape
         to = collector.add_image([tree.inside(image).as_posix()], mask, stated=(width, height))
         for region in find_regions(values, True, None) if to is not None else ():
-            is_group = region.value < _PER_CLASS  # objects that are not told apart, or a region without objects
+            is_group = region.value < _PER_CLASS  # several objects in one region, or a region without objects
             label = region.value if is_group else region.value // _PER_CLASS
             if label not in names:
                 others |= set() if is_group else {str(label)}
@@ -63,7 +63,7 @@ def _read(tree: FileTree) -> SourceSet:
             if added is not None and is_group:
                 added.is_crowd, groups = True, groups + 1
     if groups:
-        collector.found.notes.append(f'{groups} regions are of objects that are not told apart; they are crowds')
+        collector.found.notes.append(f'{groups} regions are of several objects; they are crowds')
     if others:
         collector.found.notes.append(f'objects of classes without a name are left out: {list_some(sorted(others))}')
     collector.found.notes.append(f'the names of the classes are those of {stated.file or "Cityscapes"}')

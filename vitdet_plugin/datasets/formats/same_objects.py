@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
 
 from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree
@@ -26,7 +25,7 @@ def choose_equal(found: Sequence[tuple[Format, str]], tree: FileTree) -> tuple[F
         The format and its evidence with the reason; or in what two of them differ.
     """
     sets = [form.read(tree) for form, _ in found]
-    by_path = [{image.path.resolve(): image for image in each.images} for each in sets]
+    by_path = _by_key(sets)
     most = max(map(len, by_path))
     order = sorted(range(len(found)), key=lambda i: (len(by_path[i]) < most, not _has_masks(sets[i]),
                                                      not any(image.split for image in sets[i].images), i))
@@ -44,20 +43,31 @@ def choose_equal(found: Sequence[tuple[Format, str]], tree: FileTree) -> tuple[F
             any(image.split for image in sets[i].images) for i in order) else f'{count} objects in both')
 
 
+def _by_key(sets: Sequence[SourceSet]) -> list[dict[Hashable, SourceImage]]:
+    """Return the images of each format by path; by name and size if converters copied them to other folders."""
+    found: list[dict[Hashable, SourceImage]] = [{image.path.resolve(): image for image in each.images} for each in sets]
+    if set.intersection(*(set(each) for each in found)):
+        return found
+    named: list[dict[Hashable, SourceImage]] = [
+        {(image.path.name, image.width, image.height): image for image in each.images} for each in sets]
+    return named if all(map(len, named)) and [*map(len, named)] == [*map(len, found)] else found
+
+
 def _has_masks(found: SourceSet) -> bool:
     return any(each.mask is not None for image in found.images for each in image.objects)
 
 
-def _difference(larger: dict[Path, SourceImage], smaller: dict[Path, SourceImage], name: str, other: str) -> str:
+def _difference(larger: Mapping[Hashable, SourceImage], smaller: Mapping[Hashable, SourceImage], name: str,
+                other: str) -> str:
     """Return in what two formats differ, empty if they describe the same objects in the images of the second one."""
     if not larger or not smaller:
         return f'none of the images of {name if not larger else other} can be read'
-    if alone := [path for path in smaller if path not in larger]:
-        return f'only {other} describes {alone[0].name}'
+    if alone := [image for key, image in smaller.items() if key not in larger]:
+        return f'only {other} describes {alone[0].path.name}'
     total = lost = 0
     first = ''
-    for path, image in smaller.items():
-        counterpart = larger[path]
+    for key, image in smaller.items():
+        counterpart, path = larger[key], image.path
         for a, b in ((image, counterpart), (counterpart, image)):
             if a.label != b.label:
                 return f'{path.name} is {a.label} in one and {b.label} in the other'

@@ -7,7 +7,6 @@ range, since annotations are in any order.
 
 from __future__ import annotations
 
-import io
 import math
 import pickle
 import tempfile
@@ -27,25 +26,17 @@ _NUMBERS = (int, float)
 _RANGES = 16  # of images: memory of one range at a time
 _COMPARED = 500  # first annotations, whose objects are compared with those of mmdet
 _EXACT = 2**53  # larger floats do not name an integer
-_PROTOCOL = 3  # the last one without frames, so that pickles can be joined
+_PROTOCOL = 3  # the last one without frames and with explicit numbers of referred parts, so that pickles can be joined
 _INSTANCES = b'X\x09\x00\x00\x00instances]('  # key, list, mark
 _END = b'es.'  # end of the list, item of the dict, end of the pickle
 
 
-class _FragmentWriter:
-    """Pickle values without references to earlier parts, so that they can be joined."""
+def _fragment(value: Any) -> bytes:
+    """Return a pickle without the protocol at its begin and the mark of its end.
 
-    def __init__(self) -> None:
-        self._buffer = io.BytesIO()
-        self._pickler = pickle.Pickler(self._buffer, _PROTOCOL)
-        self._pickler.fast = True
-
-    def pack(self, value: Any) -> bytes:
-        """Return the pickle of a value without its first two bytes (the protocol) and its last one (the end)."""
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        self._pickler.dump(value)
-        return self._buffer.getvalue()[2:-1]
+    Fragments can be joined: each refers to its own parts only, by numbers that it defines before.
+    """
+    return pickle.dumps(value, _PROTOCOL)[2:-1]
 
 
 class CocoPacker:
@@ -64,14 +55,14 @@ class CocoPacker:
 
     def __init__(self, dataset: Any, path: str, folder: Path) -> None:
         self._dataset, self._path = dataset, path
-        self._writer = _FragmentWriter()
         self._positions: dict[int, int] = {}  # of images, by id
         self._sizes: list[tuple[Any, Any]] = []
         self._heads: list[bytes] = []
         self._owners, self._categories = array('q'), array('q')  # image and category id of every annotation
         self._number = 0
         self._scratch = [tempfile.TemporaryFile(dir=folder) for _ in range(_RANGES)]
-        self._rows = [(array('q'), array('q')) for _ in range(_RANGES)]  # image and length of every fragment
+        self._rows = [array('q') for _ in range(_RANGES)]  # image of every fragment in the files
+        self._lengths = [array('q') for _ in range(_RANGES)]
 
     def __enter__(self) -> CocoPacker:
         return self
@@ -117,7 +108,7 @@ class CocoPacker:
         """Yield the pickles of the images with these numbers, which must be in ascending order."""
         remaining = iter([*kept, len(self._heads)])
         number = next(remaining)
-        for index, (file, (images, lengths)) in enumerate(zip(self._scratch, self._rows)):
+        for index, (file, images, lengths) in enumerate(zip(self._scratch, self._rows, self._lengths)):
             file.seek(0)
             content = file.read()
             ends = np.cumsum(np.array(lengths))
@@ -159,7 +150,7 @@ class CocoPacker:
             entry = self._dataset.parse_data_info(dict(raw_ann_info=[], raw_img_info=image))
             if entry.pop('instances') != [] or len(entry) < 2:
                 raise UnsupportedJson('an entry of another form')
-            head, size = self._writer.pack(entry), (entry['width'], entry['height'])
+            head, size = _fragment(entry), (entry['width'], entry['height'])
             position = self._positions.setdefault(key, len(self._heads))
             if position == len(self._heads):
                 self._heads.append(head)
@@ -174,30 +165,31 @@ class CocoPacker:
         if not self._number and piece and 'segments_info' in piece[0]:
             raise UnsupportedJson('panoptic annotations')
         positions, sizes, labels = self._positions, self._sizes, self._dataset.cat2label
-        count, pack = len(self._heads), self._writer.pack
+        count = len(self._heads)
+        fragments: list[list[bytes]] = [[] for _ in range(_RANGES)]
         for number, annotation in enumerate(piece, self._number):
             owner, category = annotation.get('image_id'), annotation.get('category_id')
             if _is_plain(annotation):
                 position = positions.get(owner)
-                found = [] if position is None else _plain_object(annotation, sizes[position], labels.get(category))
-                if number < _COMPARED and found != self._unusual_objects(annotation, number)[2]:
+                found = None if position is None else _plain_object(annotation, sizes[position], labels.get(category))
+                if number < _COMPARED and found != self._unusual_object(annotation, number)[2]:
                     raise UnsupportedJson('mmdet has other rules for annotations')
             else:
-                owner, category, found = self._unusual_objects(annotation, number)
+                owner, category, found = self._unusual_object(annotation, number)
                 position = positions.get(owner)
             self._owners.append(owner)
             self._categories.append(category)
-            for each in found:
+            if found is not None:
                 index = position * _RANGES // count  # type: ignore[operator]
-                fragment = pack(each)
-                self._scratch[index].write(fragment)
-                images, lengths = self._rows[index]
-                images.append(position)  # type: ignore[arg-type]
-                lengths.append(len(fragment))
+                fragments[index].append(_fragment(found))
+                self._rows[index].append(position)  # type: ignore[arg-type]
         self._number += len(piece)
+        for file, lengths, new in zip(self._scratch, self._lengths, fragments):
+            file.write(b''.join(new))
+            lengths.extend(map(len, new))
 
-    def _unusual_objects(self, annotation: dict, number: int) -> tuple[int, int, list[dict]]:
-        """Return image id, category id and objects of any annotation, converted as when mmdet reads it."""
+    def _unusual_object(self, annotation: dict, number: int) -> tuple[int, int, dict | None]:
+        """Return image id, category id and object of any annotation, converted as when mmdet reads it."""
         changes: list[Change] = []
         given = annotation
         annotation = prepare_annotation(annotation, number, changes)
@@ -208,11 +200,11 @@ class CocoPacker:
         if any(change.level == 'error' for change in changes):
             raise UnsupportedJson('an annotation that is refused')
         if owner not in self._positions:
-            return owner, category, []
+            return owner, category, None
         width, height = self._sizes[self._positions[owner]]
         image = dict(id=owner, img_id=owner, file_name='image', width=width, height=height)
         entry = self._dataset.parse_data_info(dict(raw_ann_info=[annotation], raw_img_info=image))
-        return owner, category, entry['instances']
+        return owner, category, next(iter(entry['instances']), None)
 
 
 def images_by_category(categories: np.ndarray, images: np.ndarray) -> defaultdict[int, list[int]]:
@@ -246,15 +238,16 @@ def _is_plain(annotation: dict) -> bool:
     return True
 
 
-def _plain_object(annotation: dict, size: tuple[Any, Any], label: int | None) -> list[dict]:
-    """Return the object of an annotation in a list, which is empty if mmdet skips it."""
+def _plain_object(annotation: dict, size: tuple[Any, Any], label: int | None) -> dict | None:
+    """Return the object of an annotation, or None if mmdet skips it."""
     x, y, width, height = annotation['bbox']
     right, bottom = x + width, y + height
-    if max(0, min(right, size[0]) - max(x, 0)) * max(0, min(bottom, size[1]) - max(y, 0)) == 0:
-        return []
-    if width < 1 or height < 1 or label is None:
-        return []
-    found = dict(ignore_flag=1 if annotation.get('iscrowd') else 0, bbox=[x, y, right, bottom], bbox_label=label)
+    if label is None or width < 1 or height < 1:
+        return None
+    if not (0 <= x < right <= size[0] and 0 <= y < bottom <= size[1]):  # not inside the image
+        if max(0, min(right, size[0]) - max(x, 0)) * max(0, min(bottom, size[1]) - max(y, 0)) == 0:
+            return None
+    found = {'ignore_flag': 1 if annotation.get('iscrowd') else 0, 'bbox': [x, y, right, bottom], 'bbox_label': label}
     if mask := annotation.get('segmentation'):
         found['mask'] = mask
-    return [found]
+    return found

@@ -95,6 +95,8 @@ def _share(dataset: Any) -> bool:
             if packed is None or key != _key(dataset):  # the annotation file was replaced meanwhile
                 return False
         except OSError as error:
+            if error.filename == dataset.ann_file:
+                return False
             reasons.append(f'{folder}: {error.strerror or error}')
             continue
         except Exception:  # mmdet loads the file, or says what is wrong with it

@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-_PIECE = 2**20  # bytes decoded at once
-_TAIL = 2**16  # part of a piece in which it may end
+_PIECE = 2**18  # bytes decoded at once
+_TAIL = 2**15  # part of a piece in which it may end
 _OVERLAP = 256  # of searched pieces: longer than a key, a colon and the space around it
 _SPACE = re.compile(rb'[ \t\n\r]*')
 _KEY = re.compile(rb'[ \t\n\r]*"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')

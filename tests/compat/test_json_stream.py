@@ -54,7 +54,8 @@ def test_values_are_those_of_the_standard_library(style, decoder, tmp_path):
 
 
 @pytest.mark.parametrize('text', ['[NaN, {"a": Infinity}]', r'[{"a": "\ud800"}, {"b": 1}]', '[1, [2], "x", {"a": 3}]',
-                                  '[{"a": 100000000000000000000001}, {"b": 1}]', ' [ ] ', '[{"a":1} ,\n\t{"a":2}\r]'])
+                                  '[{"a": 9223372036854775807}, {"b": -9223372036854775808}]', ' [ ] ',
+                                  '[{"a":1} ,\n\t{"a":2}\r]'])
 def test_lists_of_other_content(text, decoder, tmp_path):
     text = f'{{"list": {text}, "b": 2}}'
     assert repr(read(tmp_path / 'a.json', text, 'list')['list']) == repr(json.loads(text)['list'])

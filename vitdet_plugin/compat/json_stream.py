@@ -1,7 +1,8 @@
 """Read the lists of a large JSON object piece by piece, so that the whole object is never in memory.
 
 Pieces are decoded by orjson where it is installed, and else by the standard library. Both give the same values: what
-orjson refuses (NaN, Infinity, lone surrogates) is decoded again by the standard library.
+orjson refuses (NaN, Infinity, lone surrogates) is decoded again by the standard library. The only difference: to orjson,
+integers of more than 64 bits are floats.
 """
 
 from __future__ import annotations
@@ -28,20 +29,24 @@ class UnsupportedJson(Exception):
 
 
 def read_list(path: str | os.PathLike, key: str) -> tuple[int, list] | None:
-    """Return the first list after ``"key":`` and its offset in bytes, or None; the rest of the file is only searched.
+    """Return the first list after ``"key":`` and its offset in bytes; the rest of the file is only searched.
 
     The same text may occur inside other values: the caller compares the offset with that of the member.
+
+    Returns:
+        Offset and elements; None if there is no such list, or it is not valid.
 
     Raises:
         OSError: The file cannot be read.
     """
-    for offset in _find_lists(path, key):
-        try:
-            with JsonStream(path, offset) as stream:
-                return offset, [each for piece in stream.elements() for each in piece]
-        except UnsupportedJson:
-            continue
-    return None
+    offset = next(_find_lists(path, key), None)
+    if offset is None:
+        return None
+    try:
+        with JsonStream(path, offset) as stream:
+            return offset, [each for piece in stream.elements() for each in piece]
+    except UnsupportedJson:
+        return None
 
 
 def _find_lists(path: str | os.PathLike, key: str) -> Iterator[int]:

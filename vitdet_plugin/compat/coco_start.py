@@ -82,7 +82,11 @@ def _can_share(dataset: Any) -> bool:
 
 def _share(dataset: Any) -> bool:
     """Set the samples of a data set from a shared file, which is written if needed; return whether it worked."""
-    key, reasons = _key(dataset), []
+    try:
+        key = _key(dataset)
+    except (OSError, KeyError):  # no classes
+        return False
+    reasons = []
     for folder in _folders():
         try:
             path = folder / f'{key}.samples'
@@ -115,8 +119,8 @@ def _key(dataset: Any) -> str:
     import mmengine
     kind, status = type(dataset), os.stat(dataset.ann_file)
     parts = dict(
-        file=[os.path.realpath(dataset.ann_file), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns,
-              status.st_ctime_ns],
+        file=[os.path.realpath(dataset.ann_file), status.st_ino, status.st_size, status.st_mtime_ns,
+              status.st_ctime_ns],  # not the device, whose number differs between the nodes of a shared folder
         versions=[__version__, mmdet.__version__, mmengine.__version__, sys.byteorder],
         kind=f'{kind.__module__}.{kind.__qualname__}',
         classes=dataset.metainfo['classes'], prefix=dataset.data_prefix, suffix=dataset.seg_map_suffix,

@@ -1,8 +1,8 @@
 """Read the lists of a large JSON object piece by piece, so that the whole object is never in memory.
 
 Pieces are decoded by orjson where it is installed, and else by the standard library. Both give the same values: what
-orjson refuses (NaN, Infinity, lone surrogates) is decoded again by the standard library. The only difference: to orjson,
-integers of more than 64 bits are floats.
+orjson refuses (NaN, Infinity, lone surrogates) is decoded again by the standard library. The only difference: orjson
+reads integers of more than 64 bits as floats.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class JsonStream:
         self._file = open(path, 'rb')
         self._file.seek(offset)
         self._size = os.fstat(self._file.fileno()).st_size
-        self._buffer, self._at, self._start = b'', 0, offset  # bytes, next one to read, offset of the buffer in the file
+        self._buffer, self._at, self._start = b'', 0, offset  # bytes, next one, offset of the buffer in the file
 
     def __enter__(self) -> JsonStream:
         return self
@@ -137,9 +137,9 @@ class JsonStream:
         if self._next() == b']':
             self._at += 1
             return
-        wanted, decode = _PIECE, _fastest()
+        needed, decode = _PIECE, _fastest()
         while True:
-            self._fill(wanted)
+            self._fill(needed)
             found = self._whole_piece(decode)
             if found is not None:
                 yield found
@@ -147,13 +147,13 @@ class JsonStream:
             found, is_end = self._single_elements()
             if found:
                 yield found
-                wanted = _PIECE
+                needed = _PIECE
             if is_end:
                 return
             if not found:
                 if self._start + len(self._buffer) >= self._size:
                     raise UnsupportedJson('the list does not end')
-                wanted *= 4
+                needed *= 4
 
     def _whole_piece(self, decode: Callable[[bytes], list]) -> list | None:
         """Decode up to a position between two objects; None if it lies inside an element or after the list.
@@ -195,9 +195,9 @@ class JsonStream:
         return found, is_end
 
     def _value(self) -> Any:
-        wanted = _PIECE
+        needed = _PIECE
         while True:
-            self._fill(wanted)
+            self._fill(needed)
             text = self._text()
             try:
                 value, end = _decoder.raw_decode(text)
@@ -208,7 +208,7 @@ class JsonStream:
                 return value
             if self._start + len(self._buffer) >= self._size:
                 raise UnsupportedJson('a value does not end')
-            wanted *= 4
+            needed *= 4
 
     def _text(self) -> str:
         try:

@@ -38,7 +38,7 @@ class MappedBytes(np.ndarray):
 
     source: tuple[str, _Identity] | None = None  # path and identity; not of slices and computed arrays
 
-    def __deepcopy__(self, memo: dict) -> MappedBytes:
+    def __deepcopy__(self, memo: dict | None = None) -> MappedBytes:
         return self
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -66,7 +66,7 @@ def prepare_coco(content: dict) -> PreparedCoco:
         prepared['images'] = [_with_file_name(_with_id(image, image_ids)) for image in content['images']]
     annotations = content.get('annotations')
     if isinstance(annotations, list):
-        prepared['annotations'] = [_prepare_annotation(annotation, number, changes) if isinstance(annotation, dict)
+        prepared['annotations'] = [prepare_annotation(annotation, number, changes) if isinstance(annotation, dict)
                                    else annotation for number, annotation in enumerate(annotations)]
     if isinstance(content.get('categories'), list):
         categories = [_with_name(_with_id(category, category_ids)) for category in content['categories']]
@@ -172,7 +172,7 @@ def _without_repeated_names(categories: list, used: set | None, changes: list[Ch
             if not isinstance(category, dict) or (category.get('name'), category.get('id')) not in removed]
 
 
-def _prepare_annotation(annotation: dict, number: int, changes: list[Change]) -> dict:
+def prepare_annotation(annotation: dict, number: int, changes: list[Change]) -> dict:
     new: dict[str, Any] = {}
 
     def report(level: str, kind: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitdet_plugin.compat.coco_content import category_name, parse_flag
+from vitdet_plugin.compat.json_stream import read_list
 from vitdet_plugin.errors import UserError
 
 MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
@@ -36,7 +37,7 @@ def read_coco(path: str | Path, needs_annotations: bool = True, is_partial: bool
     Raises:
         UserError: The file does not exist, is not JSON (with line and column), or is not COCO.
     """
-    content = _decode(path, _read_text(path), is_partial)
+    content = (_read_parts(path) if is_partial else None) or _decode(path, _read_text(path), is_partial)
     for key in ('images', 'categories'):
         if not isinstance(content.get(key), list) or not all(isinstance(each, dict) for each in content[key]):
             raise UserError(f'{path}: not a COCO file: it needs a list {key!r} of objects')
@@ -179,6 +180,19 @@ def is_number(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # integers in JSON have no limit
         return False
+
+
+def _read_parts(path: str | Path) -> dict | None:
+    """Read the lists of images and categories without holding the text; None where that explains what is wrong."""
+    try:
+        with open(path, 'rb') as file:
+            file.seek(max(0, os.path.getsize(path) - 64))
+            if not file.read().rstrip().endswith(b'}'):
+                return None
+        found = {key: read_list(path, key) for key in ('images', 'categories')}
+    except (OSError, ValueError, RecursionError):
+        return None
+    return {key: each[1] for key, each in found.items() if each} if all(found.values()) else None
 
 
 def _read_text(path: str | Path) -> str:

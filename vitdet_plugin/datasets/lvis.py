@@ -3,6 +3,7 @@
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmengine.registry import DATASETS
 
+from vitdet_plugin.compat.coco_start import same_rules
 from vitdet_plugin.datasets.coco import image_file_name
 from vitdet_plugin.errors import UserError
 
@@ -23,14 +24,14 @@ class LVISDetDataset(CocoDataset):
 
     METAINFO = LVISV1Dataset.METAINFO
 
-    def load_data_list(self) -> list[dict]:
-        """Return one dict for each image, as ``CocoDataset`` does."""
-        data_list = super().load_data_list()
+    def full_init(self) -> None:
+        """Load the annotations as ``CocoDataset`` does, and compare the classes."""
+        super().full_init()
         if len(self.cat_ids) != len(self.metainfo['classes']):
             raise UserError(f'{self.ann_file} has {len(self.cat_ids)} of the {len(self.metainfo["classes"])} classes '
                             'required; give metainfo=dict(classes=...) with the names in the file')
-        return data_list
 
+    @same_rules
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Add the file name that the images of COCO have."""
         image = raw_data_info['raw_img_info']

@@ -14,7 +14,7 @@ pytorch  ``reference.py``  ``grid_sample`` of one level at a time on any device;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import torch
@@ -27,7 +27,7 @@ from vitdet_plugin.ops.ms_deform_attn import cpu, reference, triton
 OPERATOR = Operator('ms_deform_attn', [cpu.BACKEND, triton.BACKEND, reference.BACKEND])
 
 
-def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int]], locations: Tensor, weights: Tensor,
+def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Iterable[Sequence[int]], locations: Tensor, weights: Tensor,
                    *, backend: str | None = None) -> Tensor:
     """Sum bilinear samples of all levels with the attention weights.
 
@@ -57,6 +57,8 @@ def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int
     if torch.is_autocast_enabled(value.device.type):
         widest = result = torch.promote_types(widest, torch.float32)
     value, locations, weights = (each.to(widest) for each in tensors)
+    if not isinstance(spatial_shapes, Tensor):
+        spatial_shapes = [(int(height), int(width)) for height, width in spatial_shapes]
     chosen = OPERATOR.choose(case_of(value, channels=value.shape[3]), backend)
     out: Tensor = chosen.run(value, spatial_shapes, locations, weights)
     return out.to(result)

@@ -36,5 +36,16 @@ def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> 
     triton._backward_operator(out, v, a, lse, heads, 2, 1, 0.2)
 
 
+def ms_deform_attn(dtype: torch.dtype, batch=2, queries=300, heads=8, channels=32, levels=4, points=4) -> None:
+    from vitdet_plugin.ops.ms_deform_attn import triton
+    sizes = torch.tensor([(16 >> level, 24 >> level) for level in range(levels)])
+    shapes = [(batch, int(sizes.prod(1).sum()), heads, channels), (batch, queries, heads, levels, points, 2),
+              (batch, queries, heads, levels, points)]
+    value, locations, weights = (torch.zeros(shape, dtype=dtype) for shape in shapes)
+    out = triton._operator(value, sizes, locations, weights)
+    triton._backward_operator(out, value, sizes, locations, weights)
+
+
 #: operator -> function of the dtype
-LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention)
+LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention,
+              ms_deform_attn=ms_deform_attn)

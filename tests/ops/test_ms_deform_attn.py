@@ -196,7 +196,7 @@ def test_the_choice_of_a_backend(monkeypatch):
     sizes, tensors = inputs()
     monkeypatch.setattr(OPERATOR, 'default', 'pytorch')
     assert OPERATOR.info('cpu')['backend'] == 'pytorch'
-    with pytest.raises(UserError, match="ms_deform_attn: 'gpu' is unknown; choose auto or one of cpu, pytorch"):
+    with pytest.raises(UserError, match="ms_deform_attn: 'gpu' is unknown; choose auto or one of cpu, triton, pytorch"):
         call(ms_deform_attn, sizes, tensors, backend='gpu')
     assert 'not on cuda' in OPERATOR.info('cuda')['rejected']['cpu'] or STATUS['cpu']
 

@@ -72,4 +72,4 @@ def _attend(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: T
 
     value, locations, weights = widen(value, locations, weights)
     with torch.autocast(value.device.type, enabled=False):
-        return multi_scale_deformable_attn_pytorch(value, spatial_shapes.tolist(), locations, weights)
+        return multi_scale_deformable_attn_pytorch(value, spatial_shapes, locations, weights)

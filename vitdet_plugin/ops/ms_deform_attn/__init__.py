@@ -7,13 +7,14 @@ backend  module            description
 =======  ================  ===============================================================================
 cpu      ``cpu.py``        compiled kernel; neither samples nor grids are stored; the same for any number of
                            threads
+triton   ``triton.py``     kernels for GPUs, compiled at the first call; not run on one yet
 pytorch  ``reference.py``  ``grid_sample`` of one level at a time on any device; used for exports
 =======  ================  ===============================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import torch
@@ -21,12 +22,12 @@ from torch import Tensor
 
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.dispatch import Operator
-from vitdet_plugin.ops.ms_deform_attn import cpu, reference
+from vitdet_plugin.ops.ms_deform_attn import cpu, reference, triton
 
-OPERATOR = Operator('ms_deform_attn', [cpu.BACKEND, reference.BACKEND])
+OPERATOR = Operator('ms_deform_attn', [cpu.BACKEND, triton.BACKEND, reference.BACKEND])
 
 
-def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int]], locations: Tensor, weights: Tensor,
+def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Iterable[Sequence[int]], locations: Tensor, weights: Tensor,
                    *, backend: str | None = None) -> Tensor:
     """Sum bilinear samples of all levels with the attention weights.
 
@@ -39,7 +40,7 @@ def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int
             level may be empty.
         locations: (N, Q, heads, levels, points, 2), x and y in fractions of the map.
         weights: (N, Q, heads, levels, points).
-        backend: backend to use; None or 'auto' for the compiled kernel where it is available.
+        backend: backend to use; None or 'auto' for the first that can serve the tensors.
 
     Returns:
         (N, Q, heads * C) with the dtype of ``value``; under autocast float32 at least. Tensors of different dtypes are
@@ -56,7 +57,10 @@ def ms_deform_attn(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int
     if torch.is_autocast_enabled(value.device.type):
         widest = result = torch.promote_types(widest, torch.float32)
     value, locations, weights = (each.to(widest) for each in tensors)
-    out: Tensor = OPERATOR.choose(case_of(value), backend).run(value, spatial_shapes, locations, weights)
+    if not isinstance(spatial_shapes, Tensor):
+        spatial_shapes = [(int(height), int(width)) for height, width in spatial_shapes]
+    chosen = OPERATOR.choose(case_of(value, channels=value.shape[3]), backend)
+    out: Tensor = chosen.run(value, spatial_shapes, locations, weights)
     return out.to(result)
 
 

@@ -36,5 +36,14 @@ def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> 
     triton._backward_operator(out, v, a, lse, heads, 2, 1, 0.2)
 
 
+def mlstm(dtype: torch.dtype, heads=4, tokens=300, dim=96) -> None:
+    from vitdet_plugin.ops.mlstm import triton
+    tensors = [*(torch.zeros(heads, tokens, dim, dtype=dtype) for _ in range(3)), torch.zeros(heads, tokens),
+               torch.zeros(heads, tokens)]
+    out, total = triton._operator(*tensors, None)
+    triton._backward_operator(*tensors, out, total, out, None)
+
+
 #: operator -> function of the dtype
-LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention)
+LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention,
+              mlstm=mlstm)

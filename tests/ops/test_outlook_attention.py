@@ -171,9 +171,9 @@ def test_automatic_form(monkeypatch, built):
 
 def test_errors_give_the_reasons(monkeypatch):
     v, a = inputs()
-    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, plain"):
+    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, triton, plain"):
         outlook_attention(v, a, 2, form='fast')
-    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, plain"):
+    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, triton, plain"):
         OutlookAttention(8, 2, form='fast')
     with pytest.raises(UserError, match='dim=10 is not a multiple of num_heads=3'):
         OutlookAttention(10, 3)

@@ -14,7 +14,7 @@ from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Case, load_operator
 
 ROOT = Path(__file__).resolve().parents[2]
-OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention']
+OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention', 'mlstm']
 requires_triton = pytest.mark.skipif(triton_support.MISSING is not None, reason=str(triton_support.MISSING))
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     'flops': 'count parameters and operations, measure speed and memory',
     'demo': 'create a small data set, train on it, evaluate, draw results',
     'token-labels': 'write soft labels of image locations for token labeling',
+    'gpu-check': 'prove and time this package on the GPU of this machine',
     'goldens': 'compare with reference outputs (source checkout only)',
 }
 # these may run as one of several ranks, or have threads that cannot be waited for

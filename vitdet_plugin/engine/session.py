@@ -129,6 +129,9 @@ def use_safe_hooks(cfg: Config, strict: bool = True) -> None:
     checkpoint = dict(cfg.default_hooks.get('checkpoint') or {})
     if checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         cfg.default_hooks.checkpoint = {**checkpoint, 'type': 'AtomicCheckpointHook'}
+    info = dict(cfg.default_hooks.get('runtime_info') or {})
+    if info.get('type', 'RuntimeInfoHook') == 'RuntimeInfoHook':
+        cfg.default_hooks.runtime_info = {**info, 'type': 'DeferredInfoHook'}
     cfg.default_hooks.setdefault('resume_state', dict(type='ResumeStateHook'))
     cfg.default_hooks.setdefault('nonfinite_loss', dict(type='NonFiniteLossHook'))
     cfg.default_hooks.setdefault('stop', dict(type='StopHook'))

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
+from vitdet_plugin.engine.compiling import apply_compile
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.precision import apply_precision
 from vitdet_plugin.engine.preflight import preflight
@@ -35,6 +36,7 @@ class TrainOptions(SessionOptions):
     load_from: str | Path | None = None
     weights: str | Path | None = None
     amp: bool | str | None = None
+    compile: bool | str | None = None
     seed: int | None = None
     deterministic: bool = False
     auto_scale_lr: bool = False
@@ -103,6 +105,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         use_weights(cfg, options)
     drop_idle_schedulers(cfg)
     apply_precision(cfg, 'auto' if options.amp is True else options.amp or None)
+    apply_compile(cfg, options.compile)
     if options.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(f'--auto-scale-lr: {cfg.filename} does not state the batch size for its learning '

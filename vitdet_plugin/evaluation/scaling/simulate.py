@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.engine.compiling import repeated_blocks
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.scaling.ledger import Ledger, count_step
@@ -96,14 +97,6 @@ class PlannedModel:
         except (RuntimeError, ValueError, NotImplementedError, AttributeError) as error:
             raise UserError(f'{self.name}: the training step for {batch} images of {self.shape[0]} x {self.shape[1]} '
                             f'pixels cannot be counted: {str(error).splitlines()[0]}') from error
-
-
-def repeated_blocks(backbone: nn.Module) -> list[nn.Module]:
-    """Return the blocks of a backbone: the members of its lists named ``blocks``, without nested ones."""
-    found: list[nn.Module] = []
-    for name, module in backbone.named_children():
-        found += list(module.children()) if name == 'blocks' else repeated_blocks(module)
-    return found
 
 
 def _forward_pass(model: Any, images: Tensor, classifies: bool) -> Callable[[], Sequence[Tensor]]:

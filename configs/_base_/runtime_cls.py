@@ -21,5 +21,6 @@ vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 log_level = 'INFO'
+channels_last = None  # layout of convolutions; None: channels last on a GPU with --amp
 load_from = None
 resume = False

@@ -103,7 +103,7 @@ def test_instructions_of_the_processor(tmp_path, monkeypatch, text, expected):
 @pytest.mark.parametrize('gpu, fast, expected', [(True, True, 'fp16'), (False, True, 'bf16'), (False, False, None)])
 def test_auto_in_a_config_is_resolved_on_every_device(tiny_config, machine, monkeypatch, gpu, fast, expected):
     machine(gpu, fast)
-    monkeypatch.setattr(precision, '_device', lambda: 'cuda' if gpu else 'cpu')
+    monkeypatch.setattr(precision, 'training_device', lambda: 'cuda' if gpu else 'cpu')
     tiny_config.optim_wrapper.update(type='AmpOptimWrapper', dtype='auto')
     apply_precision(tiny_config, None)
     assert tiny_config.optim_wrapper.get('dtype') == expected

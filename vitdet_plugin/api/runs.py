@@ -38,6 +38,7 @@ class TrainResult:
 
 def train(config: str | Path | Config, *, work_dir: str | Path | None = None, resume: bool | str | Path = False,
           load_from: str | Path | None = None, weights: str | Path | None = None, amp: bool | str | None = None,
+          compile: bool | str | None = None,
           seed: int | None = None, deterministic: bool = False, auto_scale_lr: bool = False, validate: bool = True,
           val_loss: bool = False, patience: int | None = None, balance_classes: float | None = None,
           background: str | None = None, eval: str | Sequence[str] | None = None,
@@ -57,6 +58,8 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
             list``, ``timm:MODEL``, or a file.
         amp: Mixed precision: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU. On a CPU bf16 is used if the processor
             has instructions for it, otherwise float32.
+        compile: Whether to compile blocks of the backbone, neck and RPN for the training steps; or a backend of
+            ``torch.compile``.
         seed: Seed of all random number generators.
         deterministic: Whether to use deterministic algorithms only.
         auto_scale_lr: Whether to scale the learning rate by batch size / ``auto_scale_lr.base_batch_size``.
@@ -82,8 +85,8 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
         UserError: Anything that the user can fix, in one line that names file, key or value.
     """
     options = TrainOptions(
-        work_dir=work_dir, resume=resume, load_from=load_from, weights=weights, amp=amp, seed=seed,
-        deterministic=deterministic, auto_scale_lr=auto_scale_lr, validate=validate, val_loss=val_loss,
+        work_dir=work_dir, resume=resume, load_from=load_from, weights=weights, amp=amp, compile=compile,
+        seed=seed, deterministic=deterministic, auto_scale_lr=auto_scale_lr, validate=validate, val_loss=val_loss,
         patience=patience, balance_classes=balance_classes, background=background, eval=_names(eval),
         cfg_options=cfg_options, launcher=launcher, local_rank=local_rank, skip_preflight=skip_preflight)
     with restored_process_state():

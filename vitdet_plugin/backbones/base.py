@@ -36,6 +36,7 @@ class Backbone(BaseModule):
     out_channels: tuple[int, ...]  # channels of the maps that forward returns
     out_strides: tuple[int, ...]  # strides of these maps in pixels, ascending
     frozen_stages: int = -1
+    calls_blocks: bool = True  # whether forward calls the modules of its lists named ``blocks``
     # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
     optional_weights: tuple[str, ...] = ()
 

@@ -90,6 +90,7 @@ class TimmViTDet(Backbone):
     depth: int  # blocks of the model; those behind the last output are removed
     num_prefix: int  # class and register tokens
     optional_weights = ('*.lora_[ab]', '*.lora_scale')
+    calls_blocks = False
 
     def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
                  patch_size: int | None = None, in_channels: int = 3, window_size: int = 14,

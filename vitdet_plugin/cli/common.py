@@ -121,7 +121,8 @@ def check_inputs(args: argparse.Namespace) -> None:
     from vitdet_plugin.config.names import find_config
     from vitdet_plugin.config.option_words import split_options
     from vitdet_plugin.errors import UserError
-    for config in _paths(args, 'config') + _paths(args, 'configs'):
+    configs = [] if getattr(args, 'plan', False) else _paths(args, 'configs')  # names of models are no files
+    for config in _paths(args, 'config') + configs:
         if '::' not in config:  # finding another package's configs imports mmengine
             find_config(config)
     for name, advice in _INPUT_FILES.items():

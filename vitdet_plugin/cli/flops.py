@@ -1,4 +1,4 @@
-"""``vitdet flops CONFIG… [--shape H W]``: parameters, operations, speed and memory of models."""
+"""``vitdet flops CONFIG… [--shape H W]``: parameters, operations, speed and memory of models; ``--plan``: training."""
 
 import argparse
 import json
@@ -12,12 +12,17 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description='Count parameters and multiply-accumulates of each part of a model, measure time and '
                                'memory of a prediction. Weights are random.')
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files or names of shipped configs')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG',
+                        help='config files or names of shipped configs; with --plan also "all", or a model such as '
+                             'ViTDet-B or InternImage-H')
     parser.add_argument('--shape', nargs='+', type=int, metavar=('H', 'W'),
                         help="input size in pixels (default: the output size of the config's test pipeline)")
     parser.add_argument('--repeats', type=int, default=5, metavar='N',
                         help='timed predictions; 0 only counts (default: 5)')
     parser.add_argument('--no-trace', action='store_true', help='skip the cross-check with mmengine, which is slow')
+    parser.add_argument('--plan', action='store_true',
+                        help='compute instead of measuring: memory, speed and network traffic of a training on GPUs')
+    parser.add_argument('--markdown', metavar='FILE.md', help='with --plan: write the tables to this file')
     parser.add_argument('--json', metavar='FILE.json', help='also write the results to this file')
     add_config_options(parser)
     return parser
@@ -28,15 +33,24 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def flops_command(args: argparse.Namespace) -> None:
-    from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.errors import UserError
-    from vitdet_plugin.evaluation.complexity import measure
     from vitdet_plugin.utils.paths import check_output_path
-    if args.shape and len(args.shape) > 2:
+    if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UserError('--shape: give H W, or one number for a square')
-    if args.json:
-        check_output_path('--json', args.json, is_folder=False)
+    if args.markdown and not args.plan:
+        raise UserError('--markdown writes the tables of --plan; add --plan')
+    for option, path in (('--json', args.json), ('--markdown', args.markdown)):
+        if path:
+            check_output_path(option, path, is_folder=False)
     shape = tuple((args.shape * 2)[:2]) if args.shape else None
+    records = _plan(args, shape) if args.plan else _measure(args, shape)
+    if args.json:
+        _write(args.json, json.dumps(records, indent=1))
+
+
+def _measure(args: argparse.Namespace, shape: tuple[int, int] | None) -> list[dict]:
+    from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.evaluation.complexity import measure
     records = []
     for config in args.configs:
         found = measure(load_model(config, None, args.device, args.cfg_options, expects_random=True), shape,
@@ -44,6 +58,25 @@ def flops_command(args: argparse.Namespace) -> None:
         found.name = config
         records.append(found.as_dict())
         print(found, end='\n\n', flush=True)
-    if args.json:
-        Path(args.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.json).write_text(json.dumps(records, indent=1))
+    return records
+
+
+def _plan(args: argparse.Namespace, shape: tuple[int, int] | None) -> list[dict]:
+    from vitdet_plugin.evaluation.scaling.plan import make_plan, names_of
+    from vitdet_plugin.evaluation.scaling.report import report
+    from vitdet_plugin.utils.track import track
+    names = names_of(args.configs)
+    plans = [make_plan(name, shape, args.cfg_options or ()) for name in track(names, len(names), 'models')]
+    options = f' --shape {" ".join(map(str, args.shape))}' if args.shape else ''
+    text = report(plans, f'vitdet flops --plan {" ".join(args.configs)}{options} --markdown FILE')
+    if args.markdown:
+        _write(args.markdown, text)
+        print(f'wrote {args.markdown}', flush=True)
+    else:
+        print(text, flush=True)
+    return [plan.as_dict() for plan in plans]
+
+
+def _write(file: str, text: str) -> None:
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_text(text, encoding='utf-8')

@@ -16,6 +16,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='mixed precision; without a value fp16 on a GPU; on a CPU bf16 if the processor has '
                              'instructions for it, otherwise float32')
     parser.add_argument('--fp16', action='store_const', const='fp16', dest='amp', help='the same as --amp fp16')
+    parser.add_argument('--compile', nargs='?', const='auto', metavar='BACKEND',
+                        help='compile blocks of the backbone, neck and RPN with torch.compile (default backend: '
+                             'inductor)')
     parser.add_argument('--resume', '--resume-from', nargs='?', const='auto', metavar='PATH',
                         help='continue from PATH, or from the newest checkpoint in the work directory')
     parser.add_argument('--auto-resume', action='store_const', const='auto', dest='resume', help=argparse.SUPPRESS)
@@ -48,6 +51,7 @@ def parse_args(argv: Sequence[str] | None = None, prog: str | None = None) -> ar
     """Parse a command line of ``vitdet train``; ``--amp`` and ``--resume`` do not consume the config after them."""
     return parse(build_parser(prog), argv, {
         '--amp': lambda word: word in ('auto', 'fp16', 'bf16'),
+        '--compile': lambda word: word in ('inductor', 'aot_eager', 'eager', 'cudagraphs'),
         '--resume': _is_checkpoint,
         '--resume-from': _is_checkpoint,
         '--balance-classes': _is_number,
@@ -82,7 +86,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import train
     train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from,
-          weights=args.weights, amp=args.amp, seed=args.seed, deterministic=args.deterministic,
+          weights=args.weights, amp=args.amp, compile=args.compile, seed=args.seed, deterministic=args.deterministic,
           auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, val_loss=args.val_loss,
           patience=args.patience, balance_classes=args.balance_classes, background=args.background, eval=args.eval,
           cfg_options=args.cfg_options, launcher=args.launcher, local_rank=args.local_rank,

@@ -58,6 +58,18 @@ def guard_steps(optim_wrapper: OptimWrapper, is_refused: Callable[[Tensor], bool
     return True
 
 
+def mark_losses(optim_wrapper: OptimWrapper, mark: Callable[[Tensor], Tensor]) -> bool:
+    """Replace each loss by ``mark(loss)`` before its backward pass.
+
+    Returns:
+        False if the steps of ``optim_wrapper`` are guarded already; nothing is changed then.
+    """
+    if _UPDATE.is_on(optim_wrapper.update_params):
+        return False
+    _UPDATE.install(lambda update: lambda loss, *args, **kwargs: update(mark(loss), *args, **kwargs), optim_wrapper)
+    return True
+
+
 def clip_with(optim_wrapper: OptimWrapper, clip: Callable[[], None]) -> None:
     """Clip the gradients of ``optim_wrapper`` by calling ``clip``."""
     _CLIP.install(lambda original: clip, optim_wrapper)

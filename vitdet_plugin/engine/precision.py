@@ -72,7 +72,7 @@ def apply_precision(cfg: Config, amp: str | None) -> None:
         raise UserError(f'{source if amp else f"optim_wrapper.dtype={asked}"}: choose from auto, fp16, bf16')
     if name.removeprefix('mmengine.') not in _WRAPPERS:
         raise UserError(f'{source}: optim_wrapper.type={name} cannot be replaced; configure mixed precision in it')
-    device = _device()
+    device = training_device()
     dtype, reason = choose_dtype(_SHORT[asked], device, cfg.get('strategy') is not None)
     if reason:
         warn(f'{source}: {reason}')
@@ -93,7 +93,7 @@ def _set_wrapper(cfg: Config, wrapper: Any, dtype: str) -> None:
         wrapper.pop('use_fsdp', None)
 
 
-def _device() -> str:
+def training_device() -> str:
     """Type of the device on which mmengine's Runner trains."""
     import torch
     from mmengine.device import get_device

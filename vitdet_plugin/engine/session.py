@@ -16,16 +16,19 @@ from mmengine.registry import HOOKS, RUNNERS
 from mmengine.runner import Runner
 from mmengine.runner._flexible_runner import FlexibleRunner
 from mmengine.utils import ManagerMixin
+from torch import nn
 from torch.utils.data import IterableDataset
 
 from vitdet_plugin.checkpoints.fetching import local_file, use_local_files
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.compat.anchor_cache import cache_anchors
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.option_words import split_options
+from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.class_order import check_labels
@@ -132,6 +135,9 @@ def use_safe_hooks(cfg: Config, strict: bool = True) -> None:
     checkpoint = dict(cfg.default_hooks.get('checkpoint') or {})
     if checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
         cfg.default_hooks.checkpoint = {**checkpoint, 'type': 'AtomicCheckpointHook'}
+    info = dict(cfg.default_hooks.get('runtime_info') or {})
+    if info.get('type', 'RuntimeInfoHook') == 'RuntimeInfoHook':
+        cfg.default_hooks.runtime_info = {**info, 'type': 'DeferredInfoHook'}
     cfg.default_hooks.setdefault('resume_state', dict(type='ResumeStateHook'))
     cfg.default_hooks.setdefault('nonfinite_loss', dict(type='NonFiniteLossHook'))
     cfg.default_hooks.setdefault('stop', dict(type='StopHook'))
@@ -205,6 +211,14 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wrap the model as mmengine does; its weights are in the layout that ``channels_last`` asks for."""
+        if not is_classifier(self.cfg):
+            cache_anchors(model)
+        if self.cfg.get('channels_last'):  # before gradients are allotted to buffers of the wrapper
+            model = model.to(memory_format=torch.channels_last)
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
         """Initialize the model as mmengine does; a file that its ``init_cfg`` names is read like ``load_from``."""

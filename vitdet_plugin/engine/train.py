@@ -13,8 +13,10 @@ from mmengine.runner import Runner
 from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
+from vitdet_plugin.engine.compiling import apply_compile
+from vitdet_plugin.engine.gpu_defaults import apply_gpu_defaults
 from vitdet_plugin.engine.inference import find_checkpoint
-from vitdet_plugin.engine.precision import apply_precision
+from vitdet_plugin.engine.precision import apply_precision, training_device
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
@@ -35,6 +37,7 @@ class TrainOptions(SessionOptions):
     load_from: str | Path | None = None
     weights: str | Path | None = None
     amp: bool | str | None = None
+    compile: bool | str | None = None
     seed: int | None = None
     deterministic: bool = False
     auto_scale_lr: bool = False
@@ -68,7 +71,10 @@ def _train(config: str | Path | Config, options: TrainOptions) -> Runner:
             splits = [split for split in ('train', 'val') if cfg.get(f'{split}_dataloader') is not None or
                       split == 'train']
             preflight(cfg, splits + (['test'] if options.eval is not None else []), resume=resumed)
+        faster = apply_gpu_defaults(cfg, training_device())
         runner = build_runner(cfg)
+        if faster:
+            runner.logger.info(f'for the GPU: {", ".join(faster)}')
         if is_main_process():
             name = Path(cfg.filename).name if cfg.filename else config_name(cfg)
             print(f'training {name}: logs and checkpoints in {runner.work_dir}', flush=True)
@@ -103,6 +109,7 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         use_weights(cfg, options)
     drop_idle_schedulers(cfg)
     apply_precision(cfg, 'auto' if options.amp is True else options.amp or None)
+    apply_compile(cfg, options.compile)
     if options.auto_scale_lr:
         if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(f'--auto-scale-lr: {cfg.filename} does not state the batch size for its learning '

@@ -38,16 +38,18 @@ class Detectron2MaskHead(FCNMaskHead):
     def get_targets(self, sampling_results: list[SamplingResult], batch_gt_instances: list[InstanceData],
                     rcnn_train_cfg: ConfigDict) -> Tensor:
         """Return the masks inside the positive boxes of all images, (n, ``mask_size``, ``mask_size``) of 0 and 1."""
-        targets = []
-        for result, objects in zip(sampling_results, batch_gt_instances, strict=True):
-            boxes, matched, masks = result.pos_priors, result.pos_assigned_gt_inds, objects.masks
-            if isinstance(masks, PolygonMasks):
-                inside = polygons_in_boxes(masks, boxes.float().cpu().numpy(), matched.tolist(),
-                                           rcnn_train_cfg.mask_size)
-                targets.append(torch.from_numpy(inside).to(boxes.device, torch.float32))
-            else:
-                targets.append(mask_target([boxes], [matched], [masks], rcnn_train_cfg))
-        return torch.cat(targets)
+        masks = [objects.masks for objects in batch_gt_instances]
+        boxes = [result.pos_priors for result in sampling_results]
+        matched = [result.pos_assigned_gt_inds for result in sampling_results]
+        if not all(isinstance(each, PolygonMasks) for each in masks):
+            return torch.cat([mask_target([box], [index], [mask], rcnn_train_cfg)
+                              for box, index, mask in zip(boxes, matched, masks, strict=True)])
+        # one copy to the host for all images; float32 holds the number of an object exactly
+        rows = torch.cat([torch.cat([box.float(), index.float()[:, None]], 1) for box, index in zip(boxes, matched)])
+        parts = np.split(rows.cpu().numpy(), np.cumsum([len(box) for box in boxes])[:-1])
+        inside = [polygons_in_boxes(mask, part[:, :4], part[:, 4].astype(int).tolist(), rcnn_train_cfg.mask_size)
+                  for mask, part in zip(masks, parts, strict=True)]
+        return torch.from_numpy(np.concatenate(inside)).to(boxes[0].device).float()
 
     def predict_by_feat(self, mask_preds: tuple[Tensor, ...], results_list: list[InstanceData],
                         batch_img_metas: list[dict], rcnn_test_cfg: ConfigDict, *args: Any,

@@ -1,0 +1,1 @@
+"""Computed (not measured) memory, speed and network traffic of a training step: ``vitdet flops --plan``."""

@@ -83,7 +83,7 @@ OFFICIAL = Format(
     keys=(_first_mask('levels', 'backbone.levels'), '*patch_embed.norm1.0.weight|*patch_embed.norm1.1.weight'),
     rules=[
         *_rules('(?:backbone\\.)?', 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2')),
-        (r'((?:neck|rpn_head|roi_head)\..*)', r'\1'),  # the same names in mmdet 2 and mmdet 3
+        (r'((?:neck|rpn_head|roi_head|bbox_head|mask_head)\..*)', r'\1'),  # the same names in mmdet 2 and mmdet 3
         (r'ema_.*', Drop('running averages that mmdet 2 keeps next to the weights')),
     ],
     may_miss=_optional_layer_scales)

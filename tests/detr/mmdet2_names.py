@@ -38,6 +38,8 @@ def mmdet2(state: dict, backbone=None) -> dict:
     parts = {name: value for name, value in state.items() if name.startswith('backbone.')}
     if backbone is None:
         parts = {f'backbone.{name}': value for name, value in internimage_names.official(parts).items()}
+    else:
+        parts = backbone(parts)
     renamed = dict(parts)
     for name, value in state.items():
         if not name.startswith('backbone.'):

@@ -43,8 +43,8 @@ _OLD_LABELS, _NEW_LABELS = 'bbox_head.label_embedding.weight', 'dn_query_generat
 # names of this project's backbones, and of files of them in other naming schemes
 _READ_ELSEWHERE = (
     'backbone.*dcn.mask.weight', 'backbone.blocks.0.attn.*', 'backbone.blocks.0.layer.*', 'backbone.net.*',
-    'backbone.network.*', 'backbone.stages.0.blocks.0.conv_dw.weight', 'backbone.stages.0.0.depthwise_conv*',
-    'backbone.stages.0.0.dwconv.weight')
+    'backbone.network.*', 'backbone.backbones.*', 'backbone.cb_modules.*', 'backbone.stages.0.blocks.0.conv_dw.weight',
+    'backbone.stages.0.0.depthwise_conv*', 'backbone.stages.0.0.dwconv.weight')
 
 
 def _internimage(name: str, *keys: str) -> Format:
@@ -52,6 +52,20 @@ def _internimage(name: str, *keys: str) -> Format:
     official = internimage.OFFICIAL
     return Format(name, (*official.keys, _OLD_SAMPLING, *keys), [*MMDET2_RULES, *official.rules],
                   may_miss=official.may_miss)
+
+
+def _composite(name: str, *keys: str) -> Format:
+    """Return the format of OpenGVLab's detector on two InternImages (CBNet), whose neck is the only one of a list."""
+    rules: list[tuple[str, str | Drop]] = [(r'neck\.0\.(.*)', r'neck.\1'), *MMDET2_RULES]
+    for k in (0, 1):
+        rules += [(pattern, target.replace('backbone.', f'backbone.backbones.{k}.', 1)) for pattern, target
+                  in internimage.official_rules(rf'backbone\.cb_modules\.{k}\.') if isinstance(target, str)]
+    rules += [
+        (r'backbone\.cb_modules\.1\.gamma([0-3])', r'backbone.connections.0.scales.\1'),
+        (rf'backbone\.cb_linears\.(\d)\.(\d)\.{_LEAF}', r'backbone.connections.0.convs.\1.\2.\3'),
+    ]
+    return Format(name, ('backbone.cb_modules.0.levels.0.blocks.0.dcn.mask.weight', _OLD_SAMPLING, *keys), rules,
+                  may_miss=internimage.OFFICIAL.may_miss)
 
 
 def _any_backbone(name: str, *keys: str, without: tuple[str, ...] = (),
@@ -77,4 +91,5 @@ EXCHANGEABLE = [
     _any_backbone("mmdet's detector", _OTHER_BACKBONE, 'neck.*', 'bbox_head.*|roi_head.*', without=(
         _OLD_SAMPLING, _NEW_SAMPLING, 'bbox_head.rtm_cls.*')),
 ]
-FORMATS = [OPENGVLAB_DINO, _internimage("InternImage in mmdet 2's Deformable DETR"), *EXCHANGEABLE]
+FORMATS = [OPENGVLAB_DINO, _composite("OpenGVLab's DINO on two InternImages", _OLD_LABELS),
+           _internimage("InternImage in mmdet 2's Deformable DETR"), *EXCHANGEABLE]

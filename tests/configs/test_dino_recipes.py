@@ -72,3 +72,21 @@ def test_proposals(name):
     else:
         assert strides == (8, 16, 32) and len(model.neck.convs) + len(model.neck.extra_convs) == 4
     assert min(group['lr'] for group in groups_of(cfg, model)) < 0.5e-4 and not model.backbone.frozen_stages >= 0
+
+
+@pytest.mark.parametrize(('name', 'rate', 'stem'), [
+    ('deformable_detr/deformable-detr_internimage-t_50e', 2e-4, 2e-5),
+    ('mask2former/mask2former_internimage-t_lsj-50e', 1e-4, 1e-5),
+    ('mask2former/mask2former_vitdet-b_lsj-50e', 1e-4, 1e-4 * 0.7 ** 13),
+    ('rtmdet/rtmdet_convnext-t_300e', 1e-3, 1e-3 * 0.8 ** 7),
+    ('atss/atss_internimage-t_fpn_1x', 1e-4, 1e-4), ('fcos/fcos_internimage-t_fpn_1x', 1e-4, 1e-4)])
+def test_mmdets_detectors_with_the_backbone_exchanged(name, rate, stem):
+    cfg, model = load(f'{name}_coco'), built(f'{name}_coco')
+    groups = {each: group for group in groups_of(cfg, model) for each in group['param_names']}
+    assert cfg.optim_wrapper.optimizer.lr == rate
+    assert groups[f'backbone.{model.backbone.stem_weight}']['lr'] == pytest.approx(stem)
+    assert max(group['lr'] for group in groups.values()) == rate
+    queries = [each for each in groups if 'query_embed' in each and name.startswith('mask2former')]
+    assert all(groups[each]['weight_decay'] == 0 for each in queries) and bool(queries) == ('mask2former' in name)
+    assert cfg.custom_imports.imports == ['vitdet_plugin'] and cfg.model.data_preprocessor.bgr_to_rgb
+    assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]

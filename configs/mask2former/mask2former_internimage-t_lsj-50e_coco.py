@@ -21,6 +21,10 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
+# 50 ep = 50 x 118,000 images = 368,750 it x 16 images, rate / 10 at 8 / 9 and 26 / 27 of them
+max_iters = 50 * 118_000 // 16
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_iters, by_epoch=False, gamma=0.1,
+                        milestones=[round(max_iters * part) for part in (8 / 9, 26 / 27)])]
 # mmdet's recipe: AdamW 1e-4, a tenth of it for the backbone; norms, biases and embeddings of queries do not decay
 _queries = dict(decay_mult=0.0)
 optim_wrapper = dict(constructor='LayerWiseDecayConstructor', paramwise_cfg=dict(

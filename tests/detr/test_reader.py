@@ -8,7 +8,7 @@ from mmengine.registry import init_default_scope
 
 from tests.backbones.small_configs import SMALL
 from tests.detr.mmdet2_names import dino_head_names, mmdet2
-from tests.detr.small import INTERNIMAGE, build, deformable_detr, dino, dino_cfg
+from tests.detr.small import INTERNIMAGE, build, deformable_detr, dino, dino_cfg, host
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import build_without_memory, is_official
@@ -112,43 +112,6 @@ def test_other_numbers_of_classes(tmp_path):
     report = load_official(target, path, other_classes=True)
     again = [f'bbox_head.cls_branches.{i}.{leaf}' for i in range(3) for leaf in ('weight', 'bias')]
     assert sorted(report.missing) == sorted([*again, 'dn_query_generator.label_embedding.weight'])
-
-
-def host(kind: str, backbone: dict, channels) -> dict:
-    """A small version of one of mmdet's own detectors."""
-    if kind in ('dino', 'deformable_detr'):
-        name = 'dino/dino-4scale_r50_8xb2-12e_coco' if kind == 'dino' else \
-            'deformable_detr/deformable-detr_r50_16xb2-50e_coco'
-        return dino_cfg(backbone, name, in_channels=channels)
-    name = {'rtmdet': 'rtmdet/rtmdet_tiny_8xb32-300e_coco', 'atss': 'atss/atss_r50_fpn_1x_coco',
-            'mask2former': 'mask2former/mask2former_r50_8xb2-lsj-50e_coco'}[kind]
-    model = copy.deepcopy(load_config(f'mmdet::{name}.py').model)
-    model.backbone = dict(backbone)
-    if kind == 'rtmdet':
-        model.neck.update(in_channels=list(channels), out_channels=16, num_csp_blocks=1)
-        model.bbox_head.update(num_classes=3, in_channels=16, feat_channels=16)
-    elif kind == 'atss':
-        model.neck.update(in_channels=list(channels), out_channels=32, start_level=0, num_outs=5)
-        model.bbox_head.update(num_classes=3, in_channels=32, feat_channels=32, stacked_convs=1)
-    else:
-        model.data_preprocessor.pop('batch_augments')
-        head = model.panoptic_head
-        head.update(in_channels=list(channels), strides=[8, 16, 32], feat_channels=32, out_channels=32,
-                    num_things_classes=3, num_queries=5, num_transformer_feat_level=2)
-        head.loss_cls.class_weight = [1.0] * 3 + [0.1]
-        model.panoptic_fusion_head.num_things_classes = 3
-        decoder = head.pixel_decoder
-        decoder.num_outs = 2
-        decoder.norm_cfg.num_groups = 8
-        decoder.positional_encoding.num_feats = head.positional_encoding.num_feats = 16
-        for part, names in ((decoder.encoder, ['self_attn_cfg']),
-                            (head.transformer_decoder, ['self_attn_cfg', 'cross_attn_cfg'])):
-            part.num_layers = 1
-            part.layer_cfg.ffn_cfg.update(embed_dims=32, feedforward_channels=32)
-            for each in names:
-                part.layer_cfg[each].embed_dims = 32
-        decoder.encoder.layer_cfg.self_attn_cfg.num_levels = 2
-    return model
 
 
 @pytest.mark.parametrize(('kind', 'name', 'fits'), [

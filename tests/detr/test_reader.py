@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 from tests.backbones.small_configs import SMALL
 from tests.detr.mmdet2_names import dino_head_names, mmdet2
 from tests.detr.small import INTERNIMAGE, build, deformable_detr, dino, dino_cfg, host
+from vitdet_plugin.checkpoints.classes import match_classes
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import build_without_memory, is_official
@@ -170,3 +171,12 @@ def test_a_half_fitting_file_of_this_project_stays_an_error(tmp_path):
         load_official(build(dino_cfg(smaller), 1), path)
 
 
+
+
+def test_classes_are_reordered_by_name():
+    before = dino(0).state_dict()
+    state = dict(before)
+    done = match_classes(state, 'abcde', 'edc')
+    layers = [f'bbox_head.cls_branches.{i}.{leaf}' for i in range(3) for leaf in ('weight', 'bias')]
+    assert sorted(done) == sorted([*layers, 'dn_query_generator.label_embedding.weight'])
+    assert all(torch.equal(state[name], before[name][[4, 3, 2]]) for name in done)

@@ -4,6 +4,9 @@ import copy
 
 # Each has every kind of part of its backbone.
 SMALL = {
+    # two levels with maps, all of them in the assistant; added maps from the start
+    'CBNet': dict(backbone=dict(type='InternImage', arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8)),
+                                out_indices=(1, 3)), init_scale=0.1),
     # gamma, GRN and norms on two of the maps
     'ConvNeXtBackbone': dict(arch=dict(depths=(1, 1, 4, 1), dims=(8, 16, 24, 32), use_grn=True),
                              layer_scale_init_value=1.0, out_indices=(1, 3)),

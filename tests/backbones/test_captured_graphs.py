@@ -17,6 +17,7 @@ from vitdet_plugin.necks.simple_feature_pyramid import SimpleFeaturePyramid
 
 # Compilation takes seconds for each block, so there are fewer of them than elsewhere.
 TINIEST = {
+    'CBNet': dict(backbone=dict(type='ConvNeXtBackbone', arch=dict(depths=(1, 1, 1, 1), dims=(8, 8, 16, 16)))),
     'ConvNeXtBackbone': dict(arch=dict(depths=(1, 1, 1, 1), dims=(8, 8, 8, 8), use_grn=True), out_indices=(0, 1)),
     'InternImage': dict(arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8)), out_indices=(0, 1),
                         level2_post_norm_block_ids=()),

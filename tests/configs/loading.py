@@ -63,4 +63,4 @@ def heads_of(cfg, model) -> list[torch.nn.Module]:
     if is_classifier(cfg):
         return [model.head]
     return [module for name, module in model.named_modules()
-            if hasattr(module, 'num_classes') and {'bbox_head', 'mask_head'} & set(name.split('.'))]
+            if hasattr(module, 'num_classes') and {'bbox_head', 'mask_head', 'panoptic_head'} & set(name.split('.'))]

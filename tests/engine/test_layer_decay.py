@@ -84,6 +84,19 @@ def test_a_factor_for_the_backbone(rate):
     assert min(group['lr'] for group in built.optimizer.param_groups) == pytest.approx(found[0]['lr'])
 
 
+def test_custom_keys_multiply_rates_and_decay():
+    keys = {'head': dict(lr_mult=0.1), 'head.0': dict(decay_mult=0.5),
+            'blocks.2.mlp': dict(lr_mult=2.0, decay_mult=0.0)}
+    groups = by_name(wrapper(detector(), dict(layer_decay_rate=RATE, custom_keys=keys)).optimizer.param_groups)
+    found = {name: (groups[name]['lr'] / LR, groups[name]['weight_decay'] / DECAY) for name in (
+        'head.0.weight', 'head.2.weight', 'backbone.blocks.2.mlp.fc2.weight', 'backbone.blocks.1.mlp.fc2.weight')}
+    assert found == {'head.0.weight': (1.0, 0.5),  # the longest part alone
+                     'head.2.weight': (pytest.approx(0.1), 0.0), 'backbone.blocks.2.mlp.fc2.weight': (2 * RATE, 0.0),
+                     'backbone.blocks.1.mlp.fc2.weight': (RATE ** 2, 1.0)}
+    with pytest.raises(UserError, match=r'custom_keys has head=0.1. Give dict\(lr_mult=NUMBER'):
+        parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=1.0, rule='d2', custom_keys={'head': 0.1})
+
+
 def test_rule_none_decays_everything():
     groups = parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=RATE, rule='none')
     assert {group['weight_decay'] for group in groups} == {DECAY}

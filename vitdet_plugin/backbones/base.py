@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,6 +40,9 @@ class Backbone(BaseModule):
     calls_blocks: bool = True  # whether forward calls the modules of its lists named ``blocks``
     # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
     optional_weights: tuple[str, ...] = ()
+    # for CBNet: modules of the stem that several backbones can share, and all values of ``out_indices``
+    stem_parts: tuple[str, ...] = ()
+    all_out_indices: tuple[int, ...] | None = None
 
     def __init__(self, init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None,
                  model: Any = None) -> None:
@@ -104,6 +108,26 @@ class Backbone(BaseModule):
         return InputError(f'{type(self).__name__} requires floating-point images (B, {self.in_channels}, H, W)'
                           f'{multiples}; {problem}')
 
+    def embed(self, x: Tensor) -> Any:
+        """Compute the stem: (B, in_channels, H, W) -> the input of :meth:`run`."""
+        raise NotImplementedError
+
+    def run(self, embedded: Any, added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps from the output of :meth:`embed`.
+
+        Args:
+            embedded: Output of :meth:`embed`.
+            added: Maps (B, C, h, w) that are added to the input of each stage of :meth:`entries`; None for none.
+
+        Returns:
+            The maps that ``forward`` returns.
+        """
+        raise NotImplementedError
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the input of each stage that :meth:`run` can add a map to."""
+        raise NotImplementedError
+
     @property
     def num_layers(self) -> int:
         """Number of layers with separate learning rates between the stem (id 0) and the rest (``num_layers + 1``)."""
@@ -139,6 +163,11 @@ class Backbone(BaseModule):
     def init_weights(self) -> None:
         """Initialize the parameters, then load the checkpoint of ``init_cfg`` if it names one."""
         self.reset_parameters()
+        self.load_init_cfg()
+        self._is_init = True
+
+    def load_init_cfg(self) -> None:
+        """Load the checkpoint of ``init_cfg`` if it names one."""
         if self.init_cfg and 'OfficialCheckpoint' not in WEIGHT_INITIALIZERS.module_dict:
             # only a backbone was imported so far
             import_registering_modules('checkpoints')
@@ -147,7 +176,6 @@ class Backbone(BaseModule):
             if cfg['type'] == 'Pretrained':
                 cfg['type'] = 'OfficialCheckpoint'
             WEIGHT_INITIALIZERS.build(cfg)(self)
-        self._is_init = True
 
     def train(self, mode: bool = True) -> Backbone:
         """Set the mode; frozen stages stay in eval mode and without gradients."""
@@ -158,3 +186,8 @@ class Backbone(BaseModule):
                     part.eval()
                 part.requires_grad_(False)
         return self
+
+
+def enter_stage(x_bhwc: Tensor, added: Sequence[Tensor] | None, index: int) -> Tensor:
+    """Add map ``index`` of ``added``, (B, C, H, W), to the input (B, H, W, C) of a stage."""
+    return x_bhwc if added is None else x_bhwc + added[index].permute(0, 2, 3, 1)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS
 from timm.layers.grn import GlobalResponseNorm
+from timm.models._manipulate import checkpoint_seq
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
@@ -62,6 +63,8 @@ class ConvNeXtBackbone(Backbone):
     """
 
     optional_weights = ('norm[0-9]*',)
+    stem_parts = ('stem',)
+    all_out_indices = (0, 1, 2, 3)
 
     def __init__(self, arch: str | dict = 'tiny', *, in_channels: int = 3, out_indices: Sequence[int] = (0, 1, 2, 3),
                  out_norms: bool = True, layer_scale_init_value: float | None = None, norm_eps: float = 1e-6,
@@ -137,16 +140,30 @@ class ConvNeXtBackbone(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one (B, dims[i], H / s, W / s) for each i of ``out_indices``."""
-        x = self.check_images(x)
+        return self.run(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, dims[0], H / 4, W / 4)."""
         # the blocks normalize over the last axis: with channels last their permutations copy nothing
-        x = self.stem(x.contiguous(memory_format=torch.channels_last))
-        outs = []
+        return self.stem(self.check_images(x).contiguous(memory_format=torch.channels_last))
+
+    def run(self, embedded: Tensor, added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """See :meth:`Backbone.run`; maps are added after the downsampling of a stage."""
+        x, outs = embedded, []
+        stage: ConvNeXtStage
         for i, stage in enumerate(self.stages):
-            x = stage(x)
+            x = stage(x) if added is None else self._run_blocks(stage, stage.downsample(x) + added[i])
             if i in self.out_indices:
                 norm = getattr(self, f'norm{i}', None)
                 outs.append(x if norm is None else norm(x))
         return tuple(outs)
+
+    def _run_blocks(self, stage: ConvNeXtStage, x: Tensor) -> Tensor:
+        return checkpoint_seq(stage.blocks, x) if self.with_cp and torch.is_grad_enabled() else stage.blocks(x)
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the first block of each stage."""
+        return [(dim, 4 * 2 ** i) for i, dim in enumerate(self.dims)]
 
     @property
     def num_layers(self) -> int:

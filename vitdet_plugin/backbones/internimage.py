@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3.module import DCNv3
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.nhwc_norm import build_nhwc_norm
@@ -160,6 +160,8 @@ class InternImage(Backbone):
     """
 
     optional_weights = ('*.gamma[12]',)
+    stem_parts = ('patch_embed',)
+    all_out_indices = (0, 1, 2, 3)
 
     def __init__(self, arch: str | dict = 'tiny', *, out_indices: Sequence[int] = (0, 1, 2, 3), in_channels: int = 3,
                  layer_scale: float | bool | None = None, offset_scale: float | None = None,
@@ -181,6 +183,7 @@ class InternImage(Backbone):
         _check(self, channels, sizes['groups'], variant, act_layer, drop_path_type)
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2 ** i for i in self.out_indices)
+        self._entries = [(channels[i], 4 * 2 ** i) for i in range(max(self.out_indices) + 1)]
         self.patch_embed = Stem(in_channels, channels[0], norm_layer, act_layer)
         self.pos_drop = nn.Dropout(drop_rate)
         rates = torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist()
@@ -214,14 +217,25 @@ class InternImage(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, H, W) -> one map (B, C_i, H_i, W_i) for each of ``out_indices``, channels-last in memory."""
-        x = self.pos_drop(self.patch_embed(self.check_images(x)))
-        maps = {}
+        return self.run(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, H / 4, W / 4, channels)."""
+        return self.pos_drop(self.patch_embed(self.check_images(x)))
+
+    def run(self, embedded: Tensor, added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """See :meth:`Backbone.run`; the stages are the levels."""
+        x, maps = embedded, {}
         for i in range(max(self.out_indices) + 1):
             level = self._level(i)
-            x = maps[i] = level(x, self.with_cp)
+            x = maps[i] = level(enter_stage(x, added, i), self.with_cp)
             if i < max(self.out_indices) and level.downsample is not None:
                 x = level.downsample(x)
         return tuple(maps[i].permute(0, 3, 1, 2) for i in self.out_indices)
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the input of each level up to the last map."""
+        return self._entries
 
     @property
     def num_layers(self) -> int:

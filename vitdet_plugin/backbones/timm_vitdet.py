@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin import __version__
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.antialias import resize_antialiased
@@ -212,8 +212,21 @@ class TimmViTDet(Backbone):
             module._forward_hooks or module._forward_pre_hooks for module in self.modules())
 
     def _forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        tokens, hw = self.forward_tokens(x)
+        return self.run(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, H / patch, W / patch, C): the patches, without positions."""
+        net = self.net
+        return net.patch_embed.norm(net.patch_embed.proj(self.check_images(x)).permute(0, 2, 3, 1))
+
+    def run(self, embedded: Tensor, added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """See :meth:`Backbone.run`; the only stage is that of the first block."""
+        tokens, hw = self._run_blocks(enter_stage(embedded, added, 0))
         return tuple(self._output(self.net.norm(each), hw) for each in tokens)
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the patches."""
+        return [(self.out_channels[-1], self.out_strides[-1])]
 
     def forward_tokens(self, x: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         """Return the tokens after each block of ``out_indices``, before the last norm.
@@ -224,8 +237,9 @@ class TimmViTDet(Backbone):
         Returns:
             Tensors (B, num_prefix + H / patch * W / patch, C), and the grid (H / patch, W / patch).
         """
-        net = self.net
-        x = net.patch_embed.norm(net.patch_embed.proj(self.check_images(x)).permute(0, 2, 3, 1))
+        return self._run_blocks(self.embed(x))
+
+    def _run_blocks(self, x: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         hw = (x.shape[1], x.shape[2])
         x = self._embed(x, hw)
         ropes = self._ropes(hw, x.shape[0])

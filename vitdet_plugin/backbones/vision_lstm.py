@@ -12,7 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
@@ -175,9 +175,17 @@ class VisionLSTM(Backbone):
         Returns:
             One map (B, dim, H / stride, W / stride) for each of ``out_indices``, or with ``pooling`` one (B, C, 1, 1).
         """
+        return self.run(self.embed(x, sizes))
+
+    def embed(self, x: Tensor, sizes: Sequence[tuple[int, int]] | Tensor | None = None
+              ) -> tuple[Tensor, Tensor | None]:
+        """Return the patches (B, H / stride, W / stride, dim), and the sizes in tokens without padding."""
         x = self.check_images(x)
-        extents = self._extents(x, sizes)
-        x = self.patch_embed(x)
+        return self.patch_embed(x), self._extents(x, sizes)
+
+    def run(self, embedded: tuple[Tensor, Tensor | None], added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """See :meth:`Backbone.run`; the only stage is that of the first block."""
+        x, extents = enter_stage(embedded[0], added, 0), embedded[1]
         h, w = x.shape[1:3]
         hw = h, w
         if extents is None:
@@ -193,6 +201,10 @@ class VisionLSTM(Backbone):
             if i in self.out_indices and self.pooling is None:
                 maps.append(self._to_map(self._normalize(i, x), hw, order))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the tokens."""
+        return [(self.embed_dim, self.stride)]
 
     def _extents(self, images: Tensor, sizes: Sequence[tuple[int, int]] | Tensor | None) -> Tensor | None:
         """Return height and width in tokens of each image without its padding (B, 2); None if there is no padding.

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
@@ -151,15 +151,28 @@ class ViTDet(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """(B, in_channels, H, W) -> ((B, embed_dim, H / patch, W / patch),)."""
+        return self.run(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, H / patch, W / patch, embed_dim), with absolute positions."""
         x = self.patch_embed(self.check_images(x))
         if self.pos_embed is not None:
             x = x + self._abs_pos(self.pos_embed, x.shape[1:3], training=self.training)
+        return x
+
+    def run(self, embedded: Tensor, added: Sequence[Tensor] | None = None) -> tuple[Tensor]:
+        """See :meth:`Backbone.run`; the only stage is that of the first block."""
+        x = enter_stage(embedded, added, 0)
         for block in self.blocks:
             if self.with_cp and torch.is_grad_enabled():
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
         return (x.permute(0, 3, 1, 2),)
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the tokens."""
+        return [(self.out_channels[-1], self.out_strides[-1])]
 
     @property
     def num_layers(self) -> int:

@@ -12,7 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.outlook import OutlookAttention
@@ -136,6 +136,8 @@ class VOLO(Backbone):
     """
 
     optional_weights = ('out_norms.*',)
+    stem_parts = ('patch_embed',)
+    all_out_indices = (0, 1, 2)
 
     def __init__(self, arch: str | dict = 'd1', *, img_size: int | Sequence[int] = 224, patch_size: int = 8,
                  in_channels: int = 3, out_indices: Sequence[int] = (1,), out_norm: bool | None = None,
@@ -180,6 +182,7 @@ class VOLO(Backbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, *(side // pos_stride for side in img_size), dims[-1]))
         self.out_indices, self.divisor, self._ratio = tuple(out_indices), strides[1], strides[1] // strides[0]
         channels = (dims[0], dims[-1], dims[-1])
+        self._entries = list(zip(channels, strides))[:2]
         self.out_channels = tuple(channels[i] for i in out_indices)
         self.out_strides = tuple(strides[i] for i in out_indices)
         self.extra_level = nn.Conv2d(dims[-1], dims[-1], 2, stride=2) if extra_level == 'conv' and 2 in out_indices \
@@ -209,6 +212,10 @@ class VOLO(Backbone):
         Returns:
             Maps (B, C_i, H / stride_i, W / stride_i), sizes rounded up.
         """
+        return self.run(self.embed(x))
+
+    def embed(self, x: Tensor | MixedImages) -> Tensor:
+        """Images (B, in_channels, H, W) -> tokens (B, H / patch, W / patch, C), mixed as :class:`MixedImages` says."""
         images, box = (x.images, x.box) if isinstance(x, MixedImages) else (x, None)
         images = self.check_images(images)
         height, width = images.shape[2:]
@@ -216,10 +223,16 @@ class VOLO(Backbone):
                                                          0, _missing(height, self.divisor))))
         if box is not None:
             tokens = paste_reversed(tokens, *(self._ratio * edge for edge in box))
-        maps = []
+        return tokens
+
+    def run(self, embedded: Tensor, added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """See :meth:`Backbone.run`; maps are added before the outlookers and before the transformer blocks."""
+        tokens, maps = embedded, []
         for index, part in enumerate(self.network):
             if index == 2:
                 tokens = tokens + self._positions(tokens.shape[1:3])
+            if index in (0, 2):
+                tokens = enter_stage(tokens, added, index // 2)
             tokens = self._run(part, tokens)
             if index == 0:
                 maps.append(tokens)
@@ -230,6 +243,10 @@ class VOLO(Backbone):
         if self.out_norms is not None:
             outs = [norm(out) for norm, out in zip(self.out_norms, outs)]
         return tuple(out.permute(0, 3, 1, 2) for out in outs)
+
+    def entries(self) -> list[tuple[int, int]]:
+        """Return channels and stride of the outlookers and of the transformer blocks."""
+        return self._entries
 
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
         if not (self.with_cp and torch.is_grad_enabled()) or isinstance(part, Downsample):

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from vitdet_plugin.errors import UserError
 
-_BACKGROUND_LAST = ('fc_cls',)  # softmax heads have one more output; sigmoid ones do not
-_PER_CLASS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc')
+_BACKGROUND_LAST = ('fc_cls', 'cls_embed')  # softmax heads have one more output; sigmoid ones do not
+_PER_CLASS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc', 'label_embedding', 'cls_embed', 'rtm_cls')
+_LISTS = ('cls_branches', 'rtm_cls')  # lists of such layers
 
 
 def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: Sequence[str]) -> dict[str, str]:
@@ -40,7 +41,8 @@ def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: 
                         'compare the class names')
     order, done = torch.tensor([index_of[name] for name in target_names]), {}
     for name, value in state.items():
-        layer = name.split('.')[-2] if '.' in name else ''
+        *before, layer = ['', *name.split('.')[:-1]]
+        layer = 'fc' if before and before[-1] in _LISTS and layer.isdigit() else layer
         rows = _rows(layer, value, len(names), order)
         if rows is not None:
             state[name] = value[rows]

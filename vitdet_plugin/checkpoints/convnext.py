@@ -19,7 +19,10 @@ def _shape(name: str, value: Tensor) -> Tensor:
     return value.flatten(1) if '.mlp.fc' in name and value.ndim == 4 else value
 
 
-_HEADS = (r'((?:neck|rpn_head|roi_head|bbox_head)\..*)', r'\1')
+_HEADS = (r'((?:neck|rpn_head|roi_head|bbox_head|mask_head|panoptic_head)\..*)', r'\1')
+# of DINO and its relatives
+_TRANSFORMER = (r'((?:encoder|decoder|dn_query_generator|query_embedding|(?:memory|pos)_trans_(?:fc|norm)|'
+                r'reference_points_fc)\..*|level_embed)', r'\1')
 
 OFFICIAL = Format(
     'ConvNeXt',
@@ -68,7 +71,7 @@ def _openmmlab(name: str, keys: tuple[str, ...], last_norm: list) -> Format:
         *last_norm,
         (r'(head\.fc\..*)', r'\1'),
         (r'data_preprocessor\..*', Drop('the data preprocessor has mean and std')),
-        _HEADS,
+        _HEADS, _TRANSFORMER,
     ], adapt=_shape)
 
 

@@ -29,7 +29,7 @@ class Conversion:
         origins: For each of these names, the name in the file.
         dropped: Names in the file that were left out, and the reason.
         unknown: Names in the file that no rule covers.
-        may_miss: See :class:`Format`.
+        may_miss, exchangeable: See :class:`Format`.
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -37,6 +37,7 @@ class Conversion:
     dropped: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     may_miss: Callable[[Set[str], Set[str]], Set[str]] | None = None
+    exchangeable: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Format:
         may_miss: Given the missing and the found names (this project's), which of the missing weights may keep their
             initial values; None: all. The others are an error.
         adapt: Function of the new name and the tensor that returns the converted tensor; None if only names differ.
+        exchangeable: Whether the model may have another backbone than the file, see
+            :mod:`vitdet_plugin.checkpoints.exchange`.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Format:
     without: tuple[str, ...] = ()
     may_miss: Callable[[Set[str], Set[str]], Set[str]] | None = None
     adapt: Callable[[str, Tensor], Tensor] | None = None
+    exchangeable: bool = False
 
     def matched_keys(self, names: Iterable[str]) -> list[str]:
         """Return the first of ``names`` for each of ``keys``; empty if the names are not of this format."""
@@ -83,7 +87,7 @@ class Format:
     def convert(self, state: dict[str, Tensor]) -> Conversion:
         """Rename every weight; tensors are unchanged unless the format has ``adapt``."""
         compiled = [(re.compile(pattern), target) for pattern, target in self.rules]
-        result = Conversion(may_miss=self.may_miss)
+        result = Conversion(may_miss=self.may_miss, exchangeable=self.exchangeable)
         for name, value in state.items():
             found = next(((match, target) for pattern, target in compiled if (match := pattern.fullmatch(name))), None)
             if found is None:

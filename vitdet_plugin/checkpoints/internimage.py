@@ -13,6 +13,11 @@ _LEAF = r'(weight|bias)'
 _NORM_LEAF = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 
 
+def official_rules(prefix: str) -> list[tuple[str, str | Drop]]:
+    """Return the rules for OpenGVLab's names after ``prefix``, a regular expression."""
+    return _rules(prefix, 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2'))
+
+
 def _rules(prefix: str, levels: str, fc1: str, fc2: str, stem: tuple[str, str, str, str],
            scale: str = 'gamma') -> list[tuple[str, str | Drop]]:
     """Rules of a naming scheme, from the names of its parts."""
@@ -82,8 +87,8 @@ OFFICIAL = Format(
     # the norm's index distinguishes the official names from this project's
     keys=(_first_mask('levels', 'backbone.levels'), '*patch_embed.norm1.0.weight|*patch_embed.norm1.1.weight'),
     rules=[
-        *_rules('(?:backbone\\.)?', 'levels', 'fc1', 'fc2', ('conv1', 'norm1', 'conv2', 'norm2')),
-        (r'((?:neck|rpn_head|roi_head)\..*)', r'\1'),  # the same names in mmdet 2 and mmdet 3
+        *official_rules('(?:backbone\\.)?'),
+        (r'((?:neck|rpn_head|roi_head|bbox_head|mask_head)\..*)', r'\1'),  # the same names in mmdet 2 and mmdet 3
         (r'ema_.*', Drop('running averages that mmdet 2 keeps next to the weights')),
     ],
     may_miss=_optional_layer_scales)

@@ -16,6 +16,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.checkpoints.exchange import leave_out_other_parts
 from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, find_depth_mismatch, fit_weight
 from vitdet_plugin.checkpoints.formats import Conversion
@@ -25,7 +26,12 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import has_lora, merge_state_dict
 
 # Layers with one output, or one group of outputs, for each class.
-_LAST_LAYER = re.compile(r'(?:fc_cls|fc_reg|conv_logits|head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
+_LAST_LAYER = re.compile(
+    r'(?:fc_cls|fc_reg|conv_logits|cls_branches\.\d+|label_embedding|cls_embed|rtm_cls(?:\.\d+)?|(?:retina|atss|conv)_cls|'
+    r'head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
+# Parts of DINO and its relatives, which are one module in mmdet 2: a file with one of them has them all.
+_TRANSFORMER = {'encoder', 'decoder', 'level_embed', 'query_embedding', 'memory_trans_fc', 'memory_trans_norm',
+                'pos_trans_fc', 'pos_trans_norm', 'reference_points_fc', 'dn_query_generator', 'bbox_head'}
 _SHOWN = 4  # names listed in full in a report; the rest is counted
 
 
@@ -137,6 +143,8 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
     names_here = set(own) if is_detector else {f'backbone.{name}' for name in own}
     report, converted = convert(weights.state, names_here, source, form, getattr(model, 'backbone', model))
     report.note = weights.note
+    if converted.exchangeable:
+        report.dropped.update(leave_out_other_parts(converted, own))
     if mismatch := find_depth_mismatch(filter(_in_backbone, converted.state), filter(_in_backbone, names_here)):
         raise UserError(f'{source} ({report.recognized_as}) {mismatch}; {CHECK}')
     state = {}
@@ -154,6 +162,7 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
             report.matched.append(own_name)
     report.allow(allow_unexpected)
     parts = {name.split('.')[0] for name in converted.state}
+    parts |= _TRANSFORMER if 'decoder' in parts else set()
     report.missing = [name for name in own if name not in state and (not is_detector or name.split('.')[0] in parts)]
     report.raise_for_leftovers()
     refused = report.missing

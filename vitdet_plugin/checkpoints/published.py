@@ -167,6 +167,13 @@ def _other_families() -> list[PublishedWeights]:
             name = f'{method}_internimage-{size}_fpn_{schedule}_coco'
             entries.append(PublishedWeights(name, f'{hub}/{head}_internimage_{size}_fpn_{schedule}_coco.pth', 'MIT',
                                             f'config {name}', _INTERN_PAPER))
+    for name, stem in _INTERNIMAGE_DINO.items():
+        entries.append(PublishedWeights(name, f'{hub}/{stem}.pth', 'MIT', f'config {name}', _INTERN_PAPER))
+    for data, (suffix, classes) in _OBJECTS365.items():
+        entries.append(PublishedWeights(
+            f'dino_cb-internimage-h_4scale_objects365{data}',
+            f'{hub}/dino_4scale_cbinternimage_h_objects365{suffix}.pth', 'MIT',
+            f'DINO on two InternImage-H, {classes} classes', _INTERN_PAPER))
     for name, stem, fits in _VISION_LSTM:
         entries.append(PublishedWeights(name, f'https://ml.jku.at/research/vision_lstm/download/{stem}_in1k.th',
                                         'MIT OR Apache-2.0', fits, 'https://arxiv.org/abs/2406.04303'))
@@ -228,6 +235,16 @@ _EVA02_DETECTORS = {  # the config that reads each file; none for Objects365 (36
 _INTERN_PAPER = 'https://arxiv.org/abs/2211.05778'
 _INTERNIMAGE = ('internimage_t_1k_224', 'internimage_s_1k_224', 'internimage_b_1k_224', 'internimage_l_22k_192to384',
                 'internimage_xl_22k_192to384', 'internimage_l_22kto1k_384', 'internimage_xl_22kto1k_384')
+_INTERNIMAGE_DINO = {  # the config that reads each file
+    'dino_internimage-t_4scale_1x_coco': 'dino_4scale_internimage_t_1x_coco',
+    'dino_internimage-l_4scale_1x_coco': 'dino_4scale_internimage_l_1x_coco_layer_wise_lr',
+    'dino_internimage-l_4scale_1x-backbone-01x_coco': 'dino_4scale_internimage_l_1x_coco_0.1x_backbone_lr',
+    'dino_cb-internimage-h_4scale_objects365_coco': 'dino_4scale_cbinternimage_h_objects365_coco',
+}
+_OBJECTS365 = {  # of the same detector: the end of the name, that of the file, number of classes
+    '-80classes': ('_80classes', 80), '-20classes': ('_20classes', 20), '_lvis': ('_lvis', 1203),
+    '_openimages': ('_openimages', 601), '_voc0712': ('_voc0712', 20),
+}
 _VISION_LSTM = (
     ('vil2_tiny', 'vil2_tiny16_e800', "VisionLSTM(arch='tiny')"),
     ('vil2_tiny_e400', 'vil2_tiny16_e400', "VisionLSTM(arch='tiny')"),

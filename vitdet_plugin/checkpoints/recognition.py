@@ -25,6 +25,7 @@ _OWN_BACKBONES = (
     {'patch_embed.norm1.weight', 'levels.0.blocks.0.dcn.mask.weight'},
     {'patch_embed.conv.0.weight', 'network.0.0.norm1.weight'},
     {'stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'},
+    {'connections.0.scales.0'},  # CBNet
 )
 _BY_NAME = 'the format was given'
 _PREFIX = 'backbone.'

@@ -3,6 +3,7 @@
 =====================  ================================================================================
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
+``dino_decoder``       DINO's decoder has the shapes of the published weights
 ``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
 ``coco_start``         large COCO files are read once a machine (``coco_packing``, ``json_stream``, ``sample_file``)
 ``resize``             images are resized to at least one pixel
@@ -32,7 +33,7 @@ from vitdet_plugin.compat.patching import PatchRecord, records
 from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
-_OF_MMDET = ('mmdet_precision', 'image_loading', 'coco_files', 'coco_api', 'coco_start', 'resize')
+_OF_MMDET = ('mmdet_precision', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start', 'resize')
 _MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
             'inductor_layouts')
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -50,16 +50,18 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
     * ``layer_decay_rate``: The decay rate; 1.0 (default) disables layer-wise learning rates.
     * ``backbone_lr_mult``: Further factor for all learning rates of the backbone; 1.0 by default.
     * ``no_decay``: 'd2', 'plain' (default) or 'none', see :data:`NO_DECAY_RULES`.
+    * ``custom_keys``: As mmengine's, further factors of parameters by parts of their names:
+      ``dict(sampling_offsets=dict(lr_mult=0.1, decay_mult=0.0))``. The longest part that a name contains counts.
     """
 
     def __call__(self, model: nn.Module):
         model = getattr(model, 'module', model)
         cfg = dict(self.paramwise_cfg or {})
         rate, rule = cfg.pop('layer_decay_rate', 1.0), cfg.pop('no_decay', 'plain')
-        backbone_lr_mult = cfg.pop('backbone_lr_mult', 1.0)
+        backbone_lr_mult, custom_keys = cfg.pop('backbone_lr_mult', 1.0), cfg.pop('custom_keys', None)
         if cfg:
             raise UserError(f'paramwise_cfg of LayerWiseDecayConstructor has unknown keys: {", ".join(sorted(cfg))}. '
-                            'Supported keys are layer_decay_rate and no_decay, and backbone_lr_mult.')
+                            'Supported keys are layer_decay_rate and no_decay, backbone_lr_mult and custom_keys.')
         if rule not in NO_DECAY_RULES:
             raise UserError(f'paramwise_cfg has an unknown rule no_decay={rule!r}. Use one of '
                             f'{", ".join(NO_DECAY_RULES)}.')
@@ -68,12 +70,13 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
             raise UserError('optim_wrapper.optimizer has no lr. Set it; layer-wise decay scales it.')
         optimizer_cfg['params'] = parameter_groups(
             model, lr=optimizer_cfg['lr'], weight_decay=optimizer_cfg.get('weight_decay', 0.0), rate=rate, rule=rule,
-            backbone_lr_mult=backbone_lr_mult)
+            backbone_lr_mult=backbone_lr_mult, custom_keys=custom_keys)
         return _build_wrapper(self.optim_wrapper_cfg, optimizer_cfg)
 
 
 def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: float, rule: str,
-                     backbone_lr_mult: float = 1.0) -> list[dict]:
+                     backbone_lr_mult: float = 1.0,
+                     custom_keys: Mapping[str, Mapping[str, float]] | None = None) -> list[dict]:
     """Build one parameter group for each combination of layer and weight decay.
 
     Args:
@@ -83,18 +86,20 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
         rate: Layer-wise decay rate.
         rule: A key of :data:`NO_DECAY_RULES`.
         backbone_lr_mult: Further factor for the backbone.
+        custom_keys: Part of a parameter's name -> ``lr_mult`` and ``decay_mult``, each 1.0 by default.
 
     Returns:
         Groups with ``params``, ``param_names``, ``lr``, ``lr_scale`` and ``weight_decay``, lowest rate first.
 
     Raises:
-        UserError: If ``rate`` is not 1 and the backbone has no ``get_layer_id``.
+        UserError: If ``rate`` is not 1 and the backbone has no ``get_layer_id``, or ``custom_keys`` is not valid.
     """
     backbone = getattr(model, 'backbone', None)
     if rate != 1.0 and not hasattr(backbone, 'get_layer_id'):
         raise UserError(f'layer_decay_rate={rate}, but the backbone {type(backbone).__name__} has no get_layer_id. Use '
                         'a backbone of vitdet_plugin or set layer_decay_rate=1.0.')
     exempt, seen, groups = NO_DECAY_RULES[rule], set(), {}
+    custom = _check_custom_keys(custom_keys or {})
     for prefix, module in model.named_modules():
         for leaf, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or id(parameter) in seen:
@@ -107,15 +112,27 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
                 if rate != 1.0:
                     layer = backbone.get_layer_id(name.removeprefix('backbone.'))
                     scale *= rate ** (backbone.num_layers + 1 - layer)
-            key = (scale, exempt(name, parameter, module))
+            factors = next((factors for part, factors in custom if part in name), {})
+            scale *= factors.get('lr_mult', 1.0)
+            decay = 0.0 if exempt(name, parameter, module) else weight_decay * factors.get('decay_mult', 1.0)
+            key = (scale, decay)
             group = groups.setdefault(key, dict(params=[], param_names=[], lr=lr * scale, lr_scale=scale,
-                                                weight_decay=0.0 if key[1] else weight_decay))
+                                                weight_decay=decay))
             group['params'].append(parameter)
             group['param_names'].append(name)
-    ordered = [groups[key] for key in sorted(groups, key=lambda key: (key[0], not key[1]))]
+    ordered = [groups[key] for key in sorted(groups)]
     print_log(f'{sum(len(g["params"]) for g in ordered)} parameters in {len(ordered)} groups, learning rates '
               f'{ordered[0]["lr"]:.3g} to {lr:.3g}, no_decay rule {rule!r}', 'current')
     return ordered
+
+
+def _check_custom_keys(custom_keys: Mapping[str, Mapping[str, float]]) -> list[tuple[str, Mapping[str, float]]]:
+    """Return the entries of ``custom_keys``, the longest names first."""
+    for part, factors in custom_keys.items():
+        if not isinstance(factors, Mapping) or not set(factors) <= {'lr_mult', 'decay_mult'}:
+            raise UserError(f'paramwise_cfg.custom_keys has {part}={factors!r}. Give dict(lr_mult=NUMBER, '
+                            'decay_mult=NUMBER), or one of them.')
+    return sorted(custom_keys.items(), key=lambda item: -len(item[0]))
 
 
 def _build_wrapper(wrapper_cfg: dict, optimizer_cfg: dict):

@@ -16,7 +16,7 @@ OPERATORS = { "$$py" -m vitdet_plugin.ops.build --quiet || true; } &&
 
 .DEFAULT_GOAL := help
 SOAK = OMP_NUM_THREADS=1 VITDET_SOAK=1 "$$py" -m
-.PHONY: help demo test test-upstream lint docs soak bench which-python
+.PHONY: help demo test test-upstream lint docs soak bench gpu-check which-python
 
 help:  ## this list
 	@echo 'make <target>, where <target> is one of'
@@ -45,6 +45,9 @@ soak:  ## the long tests: 50 kills while saving, 2,000 spoilt annotation files, 
 
 bench:  ## time and memory against the reference forms (ARGS='attention --rows inference --json out.json')
 	@$(call with,default) $(OPERATORS) "$$py" -m benchmarks $(ARGS)
+
+gpu-check:  ## prove and time everything on the GPU of this machine (8 minutes; ARGS='--quick --json FILE' for 3)
+	@$(call with,default) "$$py" -m vitdet_plugin gpu-check $(ARGS)
 
 which-python:  ## path of the environment's interpreter (make -s which-python)
 	@$(call with,default) echo "$$py"

@@ -56,7 +56,8 @@ class Geometry(NamedTuple):
                             ('pad_w', 0), ('dilation_h', 1), ('dilation_w', 1), ('group', 1), ('group_channels', 1)):
             if getattr(self, name) < least:
                 raise ValueError(f'dcnv3: {name} is {getattr(self, name)}; it must be at least {least}')
-        if not math.isfinite(self.offset_scale):
+        # not math.isfinite: with torch.compile(dynamic=True) the number is a symbol
+        if not abs(self.offset_scale) < math.inf:
             raise ValueError(f'dcnv3: offset_scale is {self.offset_scale}; it must be a finite number')
         if self.remove_center and (self.kernel_h != self.kernel_w or self.kernel_h % 2 == 0):
             raise ValueError(f'dcnv3: remove_center needs an odd square kernel, not {self.kernel_h}x{self.kernel_w}')

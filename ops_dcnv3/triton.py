@@ -27,7 +27,7 @@ def run(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tens
     return out
 
 
-def _geometry(kernel: list[int], stride: list[int], pad: list[int], dilation: list[int], *rest: Any) -> Geometry:
+def _geometry(kernel: list[Any], stride: list[Any], pad: list[Any], dilation: list[Any], *rest: Any) -> Geometry:
     return Geometry(*kernel, *stride, *pad, *dilation, *rest)
 
 

@@ -4,7 +4,8 @@ A program computes a block of output pixels for one group. The sampling points a
 group, whose numbers are next to each other in memory. Sums are float32.
 
 Shapes: input (N, height, width, C), out and its gradient (N, rows, columns, C), offset (N, rows, columns, group *
-TAPS * 2), mask (N, rows, columns, group * TAPS); C = group * CHANNELS; all contiguous. ``pixels`` is N * rows * columns.
+TAPS * 2), mask (N, rows, columns, group * TAPS); C = group * CHANNELS; all contiguous. ``pixels``
+is N * rows * columns.
 """
 
 from __future__ import annotations

@@ -87,6 +87,8 @@ def split_command(line: str) -> tuple[str, list[str]]:
     if words[:2] == ['python', '-m']:
         return words[2], words[3:]
     name, *rest = words[1:] if words[0] == 'python' else words
+    if name == 'tools/gpu_check_bare.sh':
+        return 'vitdet gpu-check', [] if rest[0] == 'prepare' else rest[1:]
     if name == 'tools/slurm_train.sh':
         return 'tools/train.py', [rest[2], '--work-dir', rest[3], '--launcher', 'slurm', *rest[4:]]
     if name in SCRIPTS:

@@ -10,13 +10,14 @@ PACKAGE = 'vitdet_plugin'
 # lowest first; each may import itself and everything before it, siblings included
 ORDER = ('errors', 'utils', 'compat', 'config', 'ops', 'ops_dcnv3', 'layers', 'backbones', 'necks', 'heads',
          'checkpoints', 'transforms', 'datasets', 'engine', 'evaluation', 'visualization', 'export', 'demo',
-         'prediction', 'api', 'cli', '__main__', 'tools')
+         'prediction', 'api', 'gpu_check', 'cli', '__main__', 'tools')
 LEVEL = {name: level for level, name in enumerate(ORDER)}
 REGISTRATION = ('__init__', 'registration')  # these modules import every subpackage
 WITHOUT_DETECTION = ('utils', 'ops', 'ops_dcnv3', 'layers', 'backbones')
 FOREIGN = ('mmdet', 'mmpretrain')
 DRIVERS = ('benchmarks', 'tests')  # they may import anything, and nothing may import them
-EXCEPT = {('cli', 'tests.parity')}  # `vitdet goldens` runs the parity checkers of a checkout
+# `vitdet goldens` and `gpu-check` run the parity checkers of a checkout
+EXCEPT = {('cli', 'tests.parity'), ('gpu_check', 'tests.parity')}
 
 
 def modules(root: Path):

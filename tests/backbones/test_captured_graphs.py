@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.backbones.registered import BACKBONES, disturb, image, tiny
+from vitdet_plugin.backbones.internimage import InternImage
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.errors import UserError
@@ -60,6 +61,16 @@ def test_compiled_inference_at_changing_sizes_without_graph_breaks(cls):
         assert_close(compiled(image(model, *size)), model(image(model, *size)))
     counters = torch._dynamo.utils.counters
     assert not counters['graph_break'] and counters['stats']['unique_graphs'] <= 4  # one window: another graph
+
+
+@torch.no_grad()
+def test_compiled_with_symbols_for_the_offset_scale():
+    model = build(InternImage).eval()
+    compiled = torch.compile(model, backend='eager', dynamic=True)  # numbers of modules are symbols, too
+    for size in SIZES[:2]:
+        assert_close(compiled(image(model, *size)), model(image(model, *size)))
+    counters = torch._dynamo.utils.counters
+    assert not counters['graph_break'] and counters['stats']['unique_graphs'] == 1
 
 
 @every_backbone

@@ -46,6 +46,14 @@ def ms_deform_attn(dtype: torch.dtype, batch=2, queries=300, heads=8, channels=3
     triton._backward_operator(out, value, sizes, locations, weights)
 
 
+def mlstm(dtype: torch.dtype, heads=4, tokens=300, dim=96) -> None:
+    from vitdet_plugin.ops.mlstm import triton
+    tensors = [*(torch.zeros(heads, tokens, dim, dtype=dtype) for _ in range(3)), torch.zeros(heads, tokens),
+               torch.zeros(heads, tokens)]
+    out, total = triton._operator(*tensors, None)
+    triton._backward_operator(*tensors, out, total, out, None)
+
+
 #: operator -> function of the dtype
 LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention,
-              ms_deform_attn=ms_deform_attn)
+              ms_deform_attn=ms_deform_attn, mlstm=mlstm)

@@ -50,7 +50,7 @@ def test_tokens_that_are_not_valid_have_no_effect(length, chunk, seed, data):
     expected = mlstm(*alone, form='recurrent')
     direction = torch.randn_like(expected)
     expected = [expected, *torch.autograd.grad((expected * direction).sum(), alone)]
-    for form in OPERATOR.backends:
+    for form in OPERATOR.backends.keys() - {'triton'}:
         out = mlstm(*args, valid=valid, form=form, chunk=chunk)[valid]
         grads = torch.autograd.grad((out * direction).sum(), args)
         assert_same([out, *(grad[valid] for grad in grads)], expected, 1e-9)
@@ -162,5 +162,5 @@ def test_a_length_without_a_suitable_divisor_is_padded():
 
 
 def test_an_unknown_form_is_an_error():
-    with pytest.raises(UserError, match="mlstm: 'fast' is unknown; choose auto or one of chunkwise, parallel, rec"):
+    with pytest.raises(UserError, match="mlstm: 'fast' is unknown; choose auto or one of triton, chunkwise, "):
         mlstm(*inputs(4), form='fast')

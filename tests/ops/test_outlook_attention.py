@@ -171,14 +171,14 @@ def test_automatic_form(monkeypatch, built):
 
 def test_errors_give_the_reasons(monkeypatch):
     v, a = inputs()
-    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, plain"):
+    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, triton, plain"):
         outlook_attention(v, a, 2, form='fast')
-    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, plain"):
+    with pytest.raises(UserError, match="'fast' is unknown; choose auto or one of native, triton, plain"):
         OutlookAttention(8, 2, form='fast')
     with pytest.raises(UserError, match='dim=10 is not a multiple of num_heads=3'):
         OutlookAttention(10, 3)
     monkeypatch.setattr(cpu, '_MISSING', 'not compiled')
-    message = r"'native' cannot serve this call: not compiled\. .*\(native: not compiled; plain: available\)"
+    message = r"'native' cannot serve this call: not compiled\. .*\(native: not compiled; triton: .*; plain: available\)"
     with pytest.raises(UserError, match=message):
         outlook_attention(v, a, 2, form='native')
 

@@ -14,16 +14,18 @@ from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Case, load_operator
 
 ROOT = Path(__file__).resolve().parents[2]
-OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention', 'ms_deform_attn']
+KERNELS = ROOT / 'tests' / 'ops' / 'kernels'
+OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention', 'mlstm', 'ms_deform_attn']
 requires_triton = pytest.mark.skipif(triton_support.MISSING is not None, reason=str(triton_support.MISSING))
 
 
 @requires_triton
 @pytest.mark.skipif(ON_GPU, reason='these tests run on the GPU')
-def test_kernels_in_the_interpreter():
+@pytest.mark.parametrize('file', sorted(path.name for path in KERNELS.glob('test_*.py')))
+def test_kernels_in_the_interpreter(file):
     """In a new process, because Triton reads the variable when it is imported."""
     done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--noconftest', '-p', 'tests.devices',
-                           'tests/ops/kernels'], cwd=ROOT, capture_output=True, text=True,
+                           f'tests/ops/kernels/{file}'], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     assert 'skipped' not in done.stdout

@@ -70,7 +70,7 @@ class Verdict:
             self.add(name, 0.0, tolerance)
             return
         spread = expected.std().item() if expected.numel() > 1 else expected.abs().item()
-        difference = (ours.detach().to(expected.dtype) - expected).abs().max().item()
+        difference = (ours.detach().to(expected) - expected).abs().max().item()
         self.add(name, difference / spread if spread > 0 else difference, tolerance)
 
     @property
@@ -96,8 +96,12 @@ def register_kind(kind: str) -> Callable[[Runner], Runner]:
     return register
 
 
-def run_case(path: Path) -> Verdict:
+def run_case(path: Path, device: str = 'cpu') -> Verdict:
     """Run the case in a folder.
+
+    Args:
+        path: Its folder.
+        device: Where the model and the inputs are.
 
     Raises:
         UserError: If the case is incomplete or its kind is unknown.
@@ -105,7 +109,9 @@ def run_case(path: Path) -> Verdict:
     case = Case.read(path)
     if case.kind not in KINDS:
         raise UserError(f'{path}: unknown kind {case.kind!r}. Supported kinds: {", ".join(sorted(KINDS))}.')
-    return KINDS[case.kind](case)
+    case.inputs = {name: x.to(device) for name, x in case.inputs.items()}
+    with torch.device(device):  # where models are built
+        return KINDS[case.kind](case)
 
 
 def find_cases(root: Path) -> Iterator[Path]:
@@ -159,7 +165,8 @@ def compare_gradients(verdict: Verdict, model: nn.Module, case: Case, outputs: d
     """
     if not any(key.startswith('cotangent.') for key in case.expected):
         return
-    torch.autograd.backward(list(outputs.values()), [case.expected[f'cotangent.{name}'] for name in outputs])
+    cotangents = [case.expected[f'cotangent.{name}'].to(out) for name, out in outputs.items()]
+    torch.autograd.backward(list(outputs.values()), cotangents)
     ours = dict(model.named_parameters())
     for key, value in case.expected.items():
         prefix, _, name = key.partition('.')

@@ -28,6 +28,7 @@ COMMANDS = {
     'flops': 'count parameters and operations, measure speed and memory',
     'demo': 'create a small data set, train on it, evaluate, draw results',
     'token-labels': 'write soft labels of image locations for token labeling',
+    'gpu-check': 'prove and time this package on the GPU of this machine',
     'goldens': 'compare with reference outputs (source checkout only)',
 }
 _RANK_COMMANDS = ('train', 'test')  # these may run as one of several ranks

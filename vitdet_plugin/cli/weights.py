@@ -8,7 +8,7 @@ from vitdet_plugin.cli.common import parse, run
 DESCRIPTION = """List, download and verify published weights.
 
   vitdet weights list [WORD ...]    the names that contain these words
-  vitdet weights get NAME ...       download; prints the path of each file
+  vitdet weights get NAME ...       download; prints the path of each file; a URL is downloaded, too
   vitdet weights verify [NAME ...]  check the downloaded files (by default all)
 
 A NAME can be given wherever a checkpoint is: in init_cfg, load_from, --weights and as CHECKPOINT. timm:MODEL gives the
@@ -20,7 +20,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('action', choices=('list', 'get', 'verify'), help='what to do with the names')
-    parser.add_argument('names', nargs='*', metavar='NAME', help='a name of the list, or timm:MODEL')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='a name of the list, timm:MODEL, or (get) a URL')
     return parser
 
 
@@ -73,11 +73,13 @@ def _describe_statistics(statistics: tuple[tuple[float, ...], ...]) -> str:
 
 def _get(names: Sequence[str]) -> int:
     from vitdet_plugin.checkpoints.fetching import fetch
+    from vitdet_plugin.compat.remote_files import download
     from vitdet_plugin.errors import UserError
     if not names:
         raise UserError('vitdet weights get: give a name; "vitdet weights list" lists them')
-    for entry in [_find(name) for name in names]:
-        print(fetch(entry), flush=True)
+    # unknown names are refused before any download
+    for found in [name if name.startswith(('http://', 'https://')) else _find(name) for name in names]:
+        print(download(found) if isinstance(found, str) else fetch(found), flush=True)
     return 0
 
 

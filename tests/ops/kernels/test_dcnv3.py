@@ -33,7 +33,7 @@ def test_output_and_gradients(device, options):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision(device, dtype):
     geo = geometry(group_channels=16)
-    assert_same(*functions(geo), inputs(geo, device, dtype))
+    assert_same(*functions(geo), inputs(geo, device, dtype, batch=1, size=(4, 5)))
 
 
 def test_tensors_of_other_layouts(device):
@@ -64,11 +64,11 @@ def test_deterministic_gradients(device):
     """Sums of integers: the same gradient, NaN where the incoming gradient is not finite."""
     geo = geometry()
     triton, reference = functions(geo)
-    tensors = inputs(geo, device)
+    tensors = inputs(geo, device, batch=1, size=(3, 4))
     torch.use_deterministic_algorithms(True)
     try:
         assert_same(triton, reference, tensors, 1e-4)
-        cotangent = torch.ones(2, 7, 6, 8)
+        cotangent = torch.ones(1, 3, 4, 8)
         first, second = (gradients(triton, tensors, cotangent) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, second))
         assert gradients(triton, tensors, cotangent * 0)[1].abs().max() == 0

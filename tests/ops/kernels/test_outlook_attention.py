@@ -25,8 +25,8 @@ def functions(heads=2, **options):
 
 
 @pytest.mark.parametrize('options', [
-    dict(size=(4, 7), dim=5, batch=2, heads=1), dict(stride=1, heads=1, size=(3, 4)),
-    dict(stride=4, padding=0, size=(8, 6), heads=1)], ids=str)
+    dict(size=(4, 7), dim=5), dict(stride=1, heads=1, size=(3, 2)), dict(stride=4, padding=0, size=(6, 3), heads=1)],
+    ids=str)
 def test_output_and_gradients(device, options):
     """Also where windows do not cover all pixels, so that some of the output is zero."""
     heads, stride, padding = options.get('heads', 2), options.get('stride', 2), options.get('padding', 1)
@@ -35,12 +35,12 @@ def test_output_and_gradients(device, options):
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision(device, dtype):
-    assert_same(*functions(), draw(device, size=(4, 4), dim=16, dtype=dtype))
+    assert_same(*functions(1), draw(device, size=(3, 4), heads=1, dim=16, dtype=dtype))
 
 
 def test_tensors_of_other_layouts(device):
-    tensors = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in draw(device)]
-    assert_same(*functions(), tensors)
+    drawn = draw(device, size=(3, 2), heads=1)
+    assert_same(*functions(1), [x.transpose(1, 2).contiguous().transpose(1, 2) for x in drawn])
 
 
 def test_an_empty_batch(device):

@@ -13,6 +13,7 @@ form        module             description
 ==========  =================  =====================================================================================
 chunkwise   ``chunkwise.py``   chunks of L tokens, connected by the memory: time and memory linear in S. The
                                backward pass recomputes the rest from inputs and output.
+triton      ``triton.py``      the same chunks by kernels for GPUs, without a build step
 parallel    ``reference.py``   materializes several S x S tensors for each head; used for short sequences and ONNX
 recurrent   ``recurrent.py``   one token after the other, with a d x d memory; for tests
 ==========  =================  =====================================================================================
@@ -26,9 +27,9 @@ from torch import Tensor
 
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.dispatch import Operator
-from vitdet_plugin.ops.mlstm import operator, recurrent, reference
+from vitdet_plugin.ops.mlstm import operator, recurrent, reference, triton
 
-OPERATOR = Operator('mlstm', [operator.BACKEND, reference.BACKEND, recurrent.BACKEND])
+OPERATOR = Operator('mlstm', [triton.BACKEND, operator.BACKEND, reference.BACKEND, recurrent.BACKEND])
 
 
 def mlstm(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, f_gate: Tensor, *, valid: Tensor | None = None,
@@ -39,7 +40,8 @@ def mlstm(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, f_gate: Tensor, *, va
         q, k, v: (..., S, d).
         i_gate, f_gate: (..., S), before exp and sigmoid; converted to float32 at least.
         valid: (..., S) bool, broadcastable; other tokens neither enter the memory nor decay it (i~ = -inf, F = 0).
-        form: form to use; None or 'auto': chunkwise, but parallel for up to 64 tokens and while exporting.
+        form: form to use; None or 'auto': triton on a GPU that it can serve, chunkwise elsewhere, but parallel for up
+            to 64 tokens and while exporting.
         chunk: tokens in each chunk of the chunkwise form; by default chosen from d, S and the device.
 
     Returns:

@@ -13,15 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from vitdet_plugin.ops.triton_products import product
+
 LOG2E = tl.constexpr(1.4426950408889634)
-
-
-@triton.jit
-def _product(a, b, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """a @ b with float32 sums; ``UPCAST`` for the interpreter, which has no bfloat16 products."""
-    if UPCAST:
-        a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, input_precision=PRECISION)
 
 
 @triton.jit
@@ -97,14 +91,14 @@ def forward_kernel(q, q_g, q_n, q_q, k, k_g, k_n, k_k, v, v_g, v_n, v_k, rel_h, 
         y, x, keys, valid = _tile_keys(tile, tiles_x, height, width, ROWS, COLUMNS)
         k_tile = _load_keys(k, y * width + x, keys, valid, k_k, columns, DIM)
         bias = _bias(rel_h, h_q, rel_w, w_q, first, rows, queries, y, x, height, width, BLOCK_M, ROWS, COLUMNS)
-        scores = _product(q_block, tl.trans(k_tile), PRECISION, UPCAST) * (scale * LOG2E) + bias * LOG2E
+        scores = product(q_block, tl.trans(k_tile), PRECISION, UPCAST) * (scale * LOG2E) + bias * LOG2E
         scores = tl.where(valid[None, :], scores, float('-inf'))
         new = tl.maximum(largest, tl.max(scores, 1))  # finite from the first tile on, which has a key
         p = tl.exp2(scores - new[:, None])
         decay = tl.exp2(largest - new)
         v_tile = _load_keys(v, y * width + x, keys, valid, v_k, columns, DIM)
         total = total * decay + tl.sum(p, 1)
-        sums = sums * decay[:, None] + _product(p.to(v_tile.dtype), v_tile, PRECISION, UPCAST)
+        sums = sums * decay[:, None] + product(p.to(v_tile.dtype), v_tile, PRECISION, UPCAST)
         largest = new
     row_ok = first + rows < queries
     offsets = (first + rows).to(tl.int64)[:, None] * o_q + columns[None, :]
@@ -158,10 +152,10 @@ def query_gradient_kernel(q, q_g, q_n, q_q, k, k_g, k_n, k_k, v, v_g, v_n, v_k, 
         k_tile = _load_keys(k, y * width + x, keys, valid, k_k, columns, DIM)
         v_tile = _load_keys(v, y * width + x, keys, valid, v_k, columns, DIM)
         bias = _bias(rel_h, h_q, rel_w, w_q, first, rows, queries, y, x, height, width, BLOCK_M, ROWS, COLUMNS)
-        scores = _product(q_block, tl.trans(k_tile), PRECISION, UPCAST) * (scale * LOG2E) + bias * LOG2E
+        scores = product(q_block, tl.trans(k_tile), PRECISION, UPCAST) * (scale * LOG2E) + bias * LOG2E
         p = tl.where(valid[None, :], tl.exp2(scores - lse_block[:, None]), 0.0)
-        grad_s = p * (_product(d_block, tl.trans(v_tile), PRECISION, UPCAST) - delta_block[:, None])
-        sums += _product(grad_s.to(k_tile.dtype), k_tile, PRECISION, UPCAST)
+        grad_s = p * (product(d_block, tl.trans(v_tile), PRECISION, UPCAST) - delta_block[:, None])
+        sums += product(grad_s.to(k_tile.dtype), k_tile, PRECISION, UPCAST)
         column = x + tl.arange(0, COLUMNS)
         if ROWS == 1:
             of_w = grad_s
@@ -237,11 +231,11 @@ def key_gradient_kernel(q, q_g, q_n, q_q, k, k_g, k_n, k_k, v, v_g, v_n, v_k, re
         delta_block = tl.load(delta + item + first + rows, mask=row_ok, other=0.0)
         bias = _transposed_bias(rel_h, h_q, rel_w, w_q, first, rows, queries, y, x, height, width, BLOCK_M, ROWS,
                                 COLUMNS)
-        scores = _product(k_tile, tl.trans(q_block), PRECISION, UPCAST) * (scale * LOG2E) + bias * LOG2E
+        scores = product(k_tile, tl.trans(q_block), PRECISION, UPCAST) * (scale * LOG2E) + bias * LOG2E
         p = tl.exp2(scores - lse_block[None, :])
-        sums_v += _product(p.to(d_block.dtype), d_block, PRECISION, UPCAST)
-        grad_s = p * (_product(v_tile, tl.trans(d_block), PRECISION, UPCAST) - delta_block[None, :])
-        sums_k += _product(grad_s.to(q_block.dtype), q_block, PRECISION, UPCAST)
+        sums_v += product(p.to(d_block.dtype), d_block, PRECISION, UPCAST)
+        grad_s = p * (product(v_tile, tl.trans(d_block), PRECISION, UPCAST) - delta_block[None, :])
+        sums_k += product(grad_s.to(q_block.dtype), q_block, PRECISION, UPCAST)
     mask = valid[:, None] & (columns < DIM)[None, :]
     offsets = ((g * heads + n) * height * width + y * width + x + keys)[:, None] * DIM + columns[None, :]
     tl.store(grad_k + offsets, (sums_k * scale).to(grad_k.dtype.element_ty), mask=mask)

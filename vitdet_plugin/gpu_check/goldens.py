@@ -1,0 +1,39 @@
+"""Part ``goldens``: the models against reference outputs of the official implementations, if a folder is given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, OK, Result, Settings, attempt
+
+
+def run(settings: Settings) -> Iterator[Result]:
+    """Yield one result for each case; requires a source checkout, which holds ``tests/parity``."""
+    checkout = Path(str(resources.files('vitdet_plugin'))).resolve().parent
+    if settings.goldens is None:
+        yield Result('goldens', LEFT_OUT, 'no folder is given (--goldens)')
+        return
+    if not (checkout / 'tests' / 'parity' / 'goldens.py').is_file():
+        yield Result('goldens', LEFT_OUT, 'requires a source checkout, which holds the code for the cases')
+        return
+    sys.path.insert(0, str(checkout))
+    try:
+        import tests.parity  # noqa: F401  registers the kinds of cases
+        from tests.parity import goldens
+    except ModuleNotFoundError as error:
+        yield Result('goldens', LEFT_OUT, f'{error.name} is not installed')
+        return
+    for path in goldens.find_cases(settings.goldens):
+        yield attempt(path.name, compare, path, settings.device)
+
+
+def compare(path: Path, device: str) -> Result:
+    """Run one case."""
+    from tests.parity import goldens
+    verdict = goldens.run_case(path, device)
+    worst = verdict.worst
+    detail = f'{worst}: error {verdict.errors[worst]:.1e}, tolerance {verdict.tolerances[worst]:.0e}'
+    return Result(path.name, OK if verdict.passed else FAILED, detail)

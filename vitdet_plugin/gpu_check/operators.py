@@ -1,0 +1,83 @@
+"""Parts ``operator NAME``: every backend against the formula in float64, forward and backward, in every dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vitdet_plugin.gpu_check.operator_cases import OperatorCase, cases
+from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, OK, Result, Settings, attempt
+from vitdet_plugin.ops.dispatch import Case, Operator, load_operator
+
+#: Relative error, in the norm of each tensor.
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 8e-2, torch.float16: 1e-2}
+_POISON = 1 << 26  # bytes
+
+
+def run(settings: Settings, operator: str) -> Iterator[Result]:
+    """Yield one result for each backend, case and dtype."""
+    found = load_operator(operator)
+    for case in cases(operator, settings):
+        for dtype, tolerance in TOLERANCES.items():
+            tensors = [x.to(torch.float32 if i in case.keep else dtype).double() for i, x in enumerate(case.tensors)]
+            cotangent: Tensor | None = None
+            expected: list[Tensor] = []
+            for name in found.backends:
+                label = f'{name}, {case.label}, {str(dtype).removeprefix("torch.")}'
+                if reason := why_left_out(found, name, settings, dtype, case):
+                    yield Result(label, LEFT_OUT, reason)
+                    continue
+                if cotangent is None:
+                    reference = list(found.backends)[-1] if operator != 'mlstm' else 'parallel'
+                    shape = case.call(tensors, reference).shape
+                    cotangent = torch.randn(shape, dtype=torch.float64).to(dtype).double()
+                    expected = _gradients(case, tensors, reference, cotangent)
+
+                inputs = [x.to(settings.device, torch.float32 if i in case.keep else dtype)
+                          for i, x in enumerate(tensors)]
+                yield attempt(label, compare, label, case, inputs, name, cotangent, expected, tolerance)
+
+
+def why_left_out(operator: Operator, name: str, settings: Settings, dtype: torch.dtype,
+                 case: OperatorCase) -> str | None:
+    """Return why a backend is not checked, or None."""
+    if name == 'flex' and (settings.device == 'cpu' or settings.quick):
+        return 'no gradients on a CPU' if settings.device == 'cpu' else 'compiles for long; not with --quick'
+    if name == 'recurrent' and case.options['tokens'] > 256:
+        return 'one token after the other; only for short sequences'
+    return operator.backends[name].why_not(Case(settings.device, dtype, named=True, options=case.options))
+
+
+def compare(label: str, case: OperatorCase, inputs: list[Tensor], backend: str, cotangent: Tensor,
+            expected: list[Tensor], tolerance: float) -> Result:
+    """Compare the output and the gradients of all inputs with the expected ones."""
+    poison(inputs[0].device.type)
+    found = _gradients(case, inputs, backend, cotangent)
+    errors = [relative_error(a, b) for a, b in zip(found, expected, strict=True)]
+    if not all(error < tolerance for error in errors):
+        names = ['output', *(f'gradient of input {i}' for i in range(len(errors) - 1))]
+        wrong = ', '.join(f'{name} {error:.1e}' for name, error in zip(names, errors) if not error < tolerance)
+        return Result(label, FAILED, f'relative error above {tolerance:g}: {wrong}', dict(errors=errors))
+    return Result(label, OK, f'relative error {max(errors):.1e}', dict(errors=errors))
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """Return the norm of the difference by that of the expected tensor; NaN if there is one."""
+    found, expected = found.double().cpu(), expected.double().cpu()
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+
+
+def poison(device: str) -> None:
+    """Fill memory that PyTorch will give to the next tensors with NaN, to find elements that are not written."""
+    if device == 'cuda':
+        sizes = [_POISON] * 4 + [1 << 19] * 32
+        filled = [torch.full((size // 4,), float('nan'), device=device) for size in sizes]
+        del filled
+
+
+def _gradients(case: OperatorCase, tensors: list[Tensor], backend: str, cotangent: Tensor) -> list[Tensor]:
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    out = case.call(leaves, backend)
+    return [out.detach(), *torch.autograd.grad(out, leaves, cotangent.to(out))]

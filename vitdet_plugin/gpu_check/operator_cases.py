@@ -103,9 +103,26 @@ def _dcnv3(generator: torch.Generator, batch: int, grid: tuple[int, int], group:
                         [value, offset, mask], call, options=dict(group_channels=channels))
 
 
+def _ms_deform_attn(generator: torch.Generator, sizes: list[tuple[int, int]], queries: int, heads: int = 8,
+                    channels: int = 32, points: int = 4) -> OperatorCase:
+    from vitdet_plugin.ops.ms_deform_attn import ms_deform_attn
+    shapes = torch.tensor(sizes)
+    span = shapes.flip(1)[:, None]
+    shape = 1, queries, heads, len(sizes), points
+    value = torch.randn(1, int(shapes.prod(1).sum()), heads, channels, generator=generator, dtype=torch.float64)
+    # positions with fractions from 0.1 to 0.9, because the derivative is discontinuous at whole pixels
+    cell = (torch.rand(*shape, 2, generator=generator) * (span + 3)).floor() - 1.4
+    locations = (cell + 0.8 * torch.rand(cell.shape, generator=generator, dtype=torch.float64)) / span
+    weights = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return OperatorCase(f'{queries} queries, {heads} heads of {channels}, {len(sizes)} levels',
+                        [value, locations, weights],
+                        lambda x, form: ms_deform_attn(x[0], shapes, x[1], x[2], backend=form), keep=(1,),
+                        options=dict(channels=channels))
+
+
 BUILD: dict[str, Callable[..., OperatorCase]] = dict(
     rel_pos_attention=_rel_pos_attention, mlstm=_mlstm, outlook_attention=_outlook_attention, tap_softmax=_tap_softmax,
-    dcnv3=_dcnv3)
+    dcnv3=_dcnv3, ms_deform_attn=_ms_deform_attn)
 
 #: operator -> 'tiny' (tests on a CPU), 'quick', 'full' -> arguments of the builder; 'timed' for timing
 SHAPES: dict[str, dict[str, list[dict[str, Any]]]] = dict(
@@ -141,4 +158,10 @@ SHAPES: dict[str, dict[str, list[dict[str, Any]]]] = dict(
               dict(batch=1, grid=(50, 76), group=8, channels=32),
               dict(batch=1, grid=(9, 9), group=1, channels=64, kernel=5)],
         timed=[dict(batch=1, grid=(200, 304), group=4, channels=16),
-               dict(batch=1, grid=(50, 76), group=16, channels=16)]))
+               dict(batch=1, grid=(50, 76), group=16, channels=16)]),
+    ms_deform_attn=dict(
+        tiny=[dict(sizes=[(3, 4), (2, 2)], queries=5, heads=2, channels=4, points=2)],
+        quick=[dict(sizes=[(13, 18), (7, 9)], queries=70), dict(sizes=[(5, 7)], queries=9, heads=3, channels=20)],
+        full=[dict(sizes=[(13, 18), (7, 9)], queries=70), dict(sizes=[(5, 7)], queries=9, heads=3, channels=20),
+              dict(sizes=[(25, 38), (13, 19)], queries=900)],
+        timed=[dict(sizes=[(100, 152), (50, 76), (25, 38), (13, 19)], queries=count) for count in (900, 20_197)]))

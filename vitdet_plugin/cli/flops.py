@@ -22,7 +22,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--no-trace', action='store_true', help='skip the cross-check with mmengine, which is slow')
     parser.add_argument('--plan', action='store_true',
                         help='compute instead of measuring: memory, speed and network traffic of a training on GPUs')
-    parser.add_argument('--markdown', metavar='FILE.md', help='with --plan: write the tables to this file')
+    parser.add_argument('--markdown', metavar='FILE', help='with --plan: write the tables to this file')
     parser.add_argument('--json', metavar='FILE.json', help='also write the results to this file')
     add_config_options(parser)
     return parser

@@ -24,7 +24,7 @@ _WAYS = {'DDP': (False, False), 'DDP + checkpointing': (True, False), 'FSDP': (F
          'FSDP + checkpointing': (True, True)}  # checkpointed, sharded
 _A100, _H100 = CARDS[1], CARDS[2]
 
-INTRODUCTION = """# Scale on paper
+INTRODUCTION = """# Scaling, computed
 
 **Every number on this page is computed, not measured.** No training on a GPU was timed for it.
 `{command}` writes this page.

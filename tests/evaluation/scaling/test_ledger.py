@@ -67,6 +67,16 @@ def test_saved_bytes_and_operations_are_those_of_a_real_step():
     assert found.flops(is_backward=True) == counter.get_total_flops() > 0
 
 
+def test_gradients_of_grouped_convolutions():
+    def layers():
+        return nn.Sequential(nn.Conv2d(4, 12, 3, padding=1, groups=4), nn.ConvTranspose2d(12, 6, 2, stride=2, groups=3))
+
+    found = on_fakes(layers, (2, 4, 5, 6))
+    first, second = 2 * 2 * 5 * 6 * 12 * 9, 2 * 2 * 5 * 6 * 12 * 2 * 4  # a group has 1, then 4 inputs
+    assert found.flops(is_backward=False) == first + second
+    assert found.flops(is_backward=True) == first + 2 * second
+
+
 def test_checkpointing_saves_memory_and_costs_a_forward_pass():
     def deep():
         return nn.Sequential(*(nn.Sequential(nn.Linear(8, 256), nn.GELU(), nn.Linear(256, 8)) for _ in range(6)))

@@ -12,9 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import conv_flop_count, flop_registry
 
 HALF = (torch.bfloat16, torch.float16)
+
+
+def _conv_backward_flops(grad: Tensor, x: Tensor, weight: Tensor, *args: Any, out_val: Any = None) -> int:
+    """Each gradient costs what the forward pass does; torch counts that of a grouped weight as if it had no groups."""
+    *_, transposed, _, _, output_mask = args
+    flops: int = conv_flop_count(list(x.shape), list(weight.shape), list(grad.shape), transposed)
+    return flops * sum(output_mask[:2])
+
+
+_COUNTS = {**flop_registry, torch.ops.aten.convolution_backward: _conv_backward_flops}
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ class _Recorder(TorchDispatchMode):
         for tensor in outputs:
             self._allocate(tensor)
         inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        count = flop_registry.get(func._overloadpacket)
+        count = _COUNTS.get(func._overloadpacket)
         moved = _moved_tensors(func, inputs, outputs)
         if moved or count:
             self.ledger.record(count(*args, **kwargs, out_val=out) if count else 0, moved)

@@ -227,7 +227,7 @@ def test_initial_weights():
     (dict(conv_kind='3d'), "conv_kind='3d' is unknown; choose one of 2d, causal1d"),
     (dict(conv_kernel_size=4), 'conv_kernel_size=4 must be odd'),
     (dict(stride=7), 'patch_size=16 and stride=7: their difference must be even'),
-    (dict(mlstm='serial'), "mlstm: 'serial' is unknown; choose auto or one of chunkwise, parallel, recurrent"),
+    (dict(mlstm='serial'), "mlstm: 'serial' is unknown; choose auto or one of triton, chunkwise, parallel, recurrent"),
     (dict(pooling='max'), "pooling='max' is unknown"),
     (dict(legacy_norm=True), 'legacy_norm=True is for version 1'),
     (dict(out_indices=(1, 2)), r'out_indices=\(1, 2\) must ascend from 0 or more to the last block, 3'),

@@ -29,10 +29,12 @@ LINES = {
     'export': ['{config} {weights} --out {out}.onnx'],
     'flops': ['{config} --repeats 0 --no-trace --json {out}'],
     'goldens': ['{cases}'],
+    'gpu-check': [],  # it reads no files
     'init': ['{folder} --out {out}', '{coco} --out {out} --model tiny'],
     'mean-std': ['{classes} --out {out}', '{images} --ann {coco} --out {out}'],
     'predict': ['{config} {weights} {images} --out {out}'],
     'report': ['{config} {weights} --out {out}'],
+    'serve': ['{config} {weights} --port 0'],
     'split': ['{classes} --out {out}', '{classes} --groups {table} --out {out}'],
     'stats': ['{classes} --out {out}', '{images} --ann {coco} --out {out}'],
     'test': ['{config} {weights} --work-dir {out}', '{config} {weights} --out {out}.json'],

@@ -53,8 +53,8 @@ def test_a_list_on_standard_input(run_folder, images, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize('number, word', [(signal.SIGTERM, 'SIGTERM'), (signal.SIGINT, 'Ctrl-C')])
-def test_an_interruption_keeps_what_is_done(run_folder, images, tmp_path, monkeypatch, capsys, number,  # noqa: F811
-                                            word):
+def test_an_interruption_keeps_what_is_done(run_folder, images, tmp_path, monkeypatch, capsys, request,  # noqa: F811
+                                            number, word):
     step, steps = Stream._step, []
 
     def interrupted(self, item):
@@ -64,6 +64,8 @@ def test_an_interruption_keeps_what_is_done(run_folder, images, tmp_path, monkey
         return step(self, item)
 
     monkeypatch.setattr(Stream, '_step', interrupted)
+    inherited = signal.signal(number, signal.default_int_handler)  # background jobs of a shell ignore Ctrl-C
+    request.addfinalizer(lambda: signal.signal(number, inherited))
     before = signal.getsignal(number)
     status = predict.main([str(run_folder), str(images), '--out', str(tmp_path), '--format', 'coco,csv', '--device',
                            'cpu', '--batch', '1', '--score-thr', '0'])

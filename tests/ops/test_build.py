@@ -34,8 +34,8 @@ def reports(cache: Path, **variables) -> list[list[str]]:
 def test_without_a_library_pytorch_is_used_and_the_reason_says_what_to_do(tmp_path):
     outlook, softmax, deformable, dcnv3, package = reports(tmp_path)
     reason = 'not compiled; build it: python -m vitdet_plugin.ops.build'
-    assert outlook == ['plain', reason]
-    assert softmax == deformable == ['pytorch', reason]
+    assert outlook[:2] == ['plain', reason]
+    assert softmax[:2] == deformable[:2] == ['pytorch', reason]
     assert dcnv3[:2] == package == ['pytorch', 'not compiled; build it: python -m ops_dcnv3.build']
 
 
@@ -54,8 +54,8 @@ def test_a_broken_library_is_reported(tmp_path):
 def test_the_environment_turns_compiled_operators_off(variable, tmp_path, monkeypatch, capsys):
     reason = f'{variable}=0 is set'
     outlook, softmax, deformable, dcnv3, package = reports(tmp_path, **{variable: '0'})
-    assert outlook == ['plain', reason]
-    assert softmax == deformable == dcnv3[:2] == package == ['pytorch', reason]
+    assert outlook[:2] == ['plain', reason]
+    assert softmax[:2] == deformable[:2] == dcnv3[:2] == package == ['pytorch', reason]
     monkeypatch.setenv(variable, '0')
     assert build.main([]) == ops_dcnv3.build.main([]) == 0
     assert capsys.readouterr().out == 2 * f'nothing built: {reason}\n'

@@ -81,7 +81,7 @@ class CBNet(Backbone):
         frozen_stages, with_cp, drop_path_rate: Instead of the values in ``backbone``, if given.
         init_cfg, pretrained: Checkpoint of the whole composite.
 
-    Input and output are those of one backbone.
+    Input and output are those of one backbone. Images of another number of channels: ``in_channels`` in ``backbone``.
     """
 
     def __init__(self, backbone: dict, *, num_backbones: int = 2, share_stem: bool | None = None,
@@ -160,6 +160,16 @@ class CBNet(Backbone):
                 self._backbone(k).load_state_dict({name: weights[name] for name in names}, strict=False)
         self.load_init_cfg()
         self._is_init = True
+
+    @property
+    def with_cp(self) -> bool:
+        """Whether blocks are computed again in the backward pass; setting it sets it in every backbone."""
+        return any(self._backbone(k).with_cp for k in range(len(self.backbones)))
+
+    @with_cp.setter
+    def with_cp(self, value: bool) -> None:
+        for k in range(len(self.backbones)):
+            self._backbone(k).with_cp = value
 
     @property
     def num_layers(self) -> int:

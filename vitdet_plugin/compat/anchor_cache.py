@@ -19,10 +19,10 @@ _GRID = Patch('mmdet.models.task_modules.prior_generators.anchor_generator.Ancho
 
 def cache_anchors(model: nn.Module) -> None:
     """Let the anchor generators of a detector's heads return the same tensors for the same sizes."""
-    from mmdet.models.task_modules.prior_generators import AnchorGenerator
     for module in model.modules():
         generator = getattr(module, 'prior_generator', None)
-        if isinstance(generator, AnchorGenerator):
+        # by name: a module that registers imports this one, and must not import mmdet with it
+        if any(cls.__name__ == 'AnchorGenerator' for cls in type(generator).__mro__):
             _GRID.install(_remember, generator)
 
 

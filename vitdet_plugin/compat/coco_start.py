@@ -43,15 +43,6 @@ def install() -> None:
     _START.install(_share_or_load)
 
 
-def same_rules(method: Any) -> Any:
-    """Mark a ``parse_data_info`` of a subclass as having mmdet's rules for annotations and depending on the file only.
-
-    Its data sets share samples, too.
-    """
-    method.has_same_rules = True
-    return method
-
-
 def _share_or_load(full_init):
     @functools.wraps(full_init)
     def start(self):
@@ -64,7 +55,10 @@ def _share_or_load(full_init):
 
 
 def _can_share(dataset: Any) -> bool:
-    """Whether the samples depend on the file and the arguments only, by mmdet's own rules."""
+    """Whether the samples depend on the file and the arguments only, by mmdet's own rules.
+
+    A subclass whose ``parse_data_info`` also does marks that method with ``has_same_rules = True``.
+    """
     from mmdet.datasets import CocoDataset
     kind, indices = type(dataset), dataset._indices
     return (os.environ.get(CACHE_VARIABLE) != 'off' and os.name == 'posix'

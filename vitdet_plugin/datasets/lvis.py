@@ -3,7 +3,6 @@
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmengine.registry import DATASETS
 
-from vitdet_plugin.compat.coco_start import same_rules
 from vitdet_plugin.datasets.coco import image_file_name
 from vitdet_plugin.errors import UserError
 
@@ -31,7 +30,6 @@ class LVISDetDataset(CocoDataset):
             raise UserError(f'{self.ann_file} has {len(self.cat_ids)} of the {len(self.metainfo["classes"])} classes '
                             'required; give metainfo=dict(classes=...) with the names in the file')
 
-    @same_rules
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Add the file name that the images of COCO have."""
         image = raw_data_info['raw_img_info']
@@ -40,3 +38,6 @@ class LVISDetDataset(CocoDataset):
             raise UserError(f'{self.ann_file}: image {image.get("id")} has neither file_name nor coco_url')
         image['file_name'] = name
         return super().parse_data_info(raw_data_info)
+
+    # samples depend on the file only, so that ranks share them (compat/coco_start.py)
+    parse_data_info.has_same_rules = True  # type: ignore[attr-defined]

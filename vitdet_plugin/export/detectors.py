@@ -14,7 +14,6 @@ import torchvision
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.queries import QueryDetector, is_query_detector
 from vitdet_plugin.export.settings import NmsSettings, check_counts, read_nms
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
 
@@ -131,15 +130,13 @@ def exportable_heads(model: nn.Module) -> nn.Module:
         model: A detector of mmdet.
 
     Returns:
-        A :class:`OneStage`, :class:`TwoStage` or :class:`QueryDetector` module.
+        A :class:`OneStage` or :class:`TwoStage` module.
 
     Raises:
         UserError: If the heads are not supported, or settings of their ``test_cfg`` cannot be followed.
     """
     from mmdet.models.dense_heads import AnchorHead, RetinaHead, RPNHead
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
-    if is_query_detector(model):
-        return QueryDetector(model)
     roi = getattr(model, 'roi_head', None)
     if roi is None:
         head = model.bbox_head
@@ -156,7 +153,7 @@ def exportable_heads(model: nn.Module) -> nn.Module:
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
-                     'RetinaNet, YOLOv5, DINO). Use --features to export its backbone and neck.')
+                     'RetinaNet, YOLOv5). Use --features to export its backbone and neck.')
 
 
 def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple[int, int],

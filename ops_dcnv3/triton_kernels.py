@@ -13,13 +13,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from vitdet_plugin.ops.bilinear.triton_kernels import sample, sample_gradients
+
 
 @triton.jit
 def _point(offset, mask, local, ok, tap, first_x, first_y, column, row, width, height, scale,
            KERNEL_H: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, MIDDLE: tl.constexpr):
-    """Return the weight of a tap, the fractions and integers of its position, and whether it is outside: (BLOCK,).
+    """Return the weight of a tap, the fractions and integers of its position, and whether it is inside: (BLOCK,).
 
-    A position that is not a number is not outside: its fractions make the result NaN.
+    A position that is not a number is inside: its fractions make the result NaN.
     """
     cell = tap + (tap >= MIDDLE)
     offset_x = tl.load(offset + (local + tap) * 2, mask=ok, other=0.0).to(tl.float32)
@@ -31,38 +33,7 @@ def _point(offset, mask, local, ok, tap, first_x, first_y, column, row, width, h
     left = tl.where(outside | (x != x), 0.0, tl.floor(x))
     upper = tl.where(outside | (y != y), 0.0, tl.floor(y))
     right, lower = tl.where(outside, 0.0, x - left), tl.where(outside, 0.0, y - upper)
-    return weight, right, lower, left.to(tl.int32), upper.to(tl.int32), outside | (ok == 0)
-
-
-@triton.jit
-def _corner(image, x, y, outside, width, height, channels):
-    """Return the offset of a pixel in the input, and whether it exists: (BLOCK,)."""
-    exists = (outside == 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return ((image * height + y) * width + x) * channels, exists
-
-
-@triton.jit
-def _load_corner(input, image, x, y, outside, width, height, channels, channel, channel_ok):
-    """Return the values of a pixel, (BLOCK, BLOCK_C), zero outside, with its offset and whether it exists."""
-    at, exists = _corner(image, x, y, outside, width, height, channels)
-    value = tl.load(input + at[:, None] + channel[None, :], mask=exists[:, None] & channel_ok[None, :], other=0.0)
-    return value.to(tl.float32), at, exists
-
-
-@triton.jit
-def _sampled(input, offset, mask, local, ok, tap, first_x, first_y, column, row, image, width, height, channels, scale,
-             channel, channel_ok, KERNEL_H: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr,
-             MIDDLE: tl.constexpr):
-    """Return the weighted bilinear samples of one tap, (BLOCK, BLOCK_C)."""
-    weight, right, lower, x, y, outside = _point(offset, mask, local, ok, tap, first_x, first_y, column, row, width,
-                                                 height, scale, KERNEL_H, DILATION_H, DILATION_W, MIDDLE)
-    a, _, _ = _load_corner(input, image, x, y, outside, width, height, channels, channel, channel_ok)
-    b, _, _ = _load_corner(input, image, x + 1, y, outside, width, height, channels, channel, channel_ok)
-    c, _, _ = _load_corner(input, image, x, y + 1, outside, width, height, channels, channel, channel_ok)
-    d, _, _ = _load_corner(input, image, x + 1, y + 1, outside, width, height, channels, channel, channel_ok)
-    upper, bottom = weight * (1 - lower), weight * lower
-    return ((upper * (1 - right))[:, None] * a + (upper * right)[:, None] * b + (bottom * (1 - right))[:, None] * c
-            + (bottom * right)[:, None] * d)
+    return weight, right, lower, left.to(tl.int32), upper.to(tl.int32), (outside == 0) & ok
 
 
 @triton.jit
@@ -75,32 +46,22 @@ def forward_kernel(input, offset, mask, out, pixels, height, width, rows, column
     step, channels = tl.arange(0, BLOCK), group * CHANNELS
     pixel = first + step
     ok = pixel < pixels
-    image = pixel // columns // rows
+    start = pixel // columns // rows * height * width
     column, row = (pixel % columns * stride_w).to(tl.float32), (pixel // columns % rows * stride_h).to(tl.float32)
     channel = tl.arange(0, BLOCK_C)
     channel_ok = channel < CHANNELS
-    start = (first * group + g) * TAPS
-    offset += start * 2
-    mask += start
+    points = (first * group + g) * TAPS
+    offset += points * 2
+    mask += points
     input += g * CHANNELS
     local = step * group * TAPS
     sums = tl.zeros([BLOCK, BLOCK_C], tl.float32)
     for tap in range(TAPS):
-        sums += _sampled(input, offset, mask, local, ok, tap, first_x, first_y, column, row, image, width, height,
-                         channels, scale, channel, channel_ok, KERNEL_H, DILATION_H, DILATION_W, MIDDLE)
+        weight, right, lower, x, y, inside = _point(offset, mask, local, ok, tap, first_x, first_y, column, row, width,
+                                                    height, scale, KERNEL_H, DILATION_H, DILATION_W, MIDDLE)
+        sums += sample(input, start, x, y, right, lower, weight, inside, width, height, channels, channel, channel_ok)
     tl.store(out + first * channels + g * CHANNELS + step[:, None] * channels + channel[None, :],
              sums.to(out.dtype.element_ty), mask=ok[:, None] & channel_ok[None, :])
-
-
-@triton.jit
-def _add(grad_input, at, exists, channel, channel_ok, term, factor, FIXED: tl.constexpr):
-    """Add a term (BLOCK, BLOCK_C) to the gradient of a pixel; if FIXED as integers, whose order is irrelevant."""
-    pointers = grad_input + at[:, None] + channel[None, :]
-    mask = exists[:, None] & channel_ok[None, :]
-    if FIXED:
-        tl.atomic_add(pointers, (term * factor).to(tl.int64), mask=mask, sem='relaxed')
-    else:
-        tl.atomic_add(pointers, term, mask=mask, sem='relaxed')
 
 
 @triton.jit
@@ -116,15 +77,15 @@ def backward_kernel(grad, input, offset, mask, grad_input, grad_offset, grad_mas
     step, channels = tl.arange(0, BLOCK), group * CHANNELS
     pixel = first + step
     ok = pixel < pixels
-    image = pixel // columns // rows
+    start = pixel // columns // rows * height * width
     column, row = (pixel % columns * stride_w).to(tl.float32), (pixel // columns % rows * stride_h).to(tl.float32)
     channel = tl.arange(0, BLOCK_C)
     channel_ok = channel < CHANNELS
-    start = (first * group + g) * TAPS
-    offset += start * 2
-    mask += start
-    grad_offset += start * 2
-    grad_mask += start
+    points = (first * group + g) * TAPS
+    offset += points * 2
+    mask += points
+    grad_offset += points * 2
+    grad_mask += points
     input += g * CHANNELS
     grad_input += g * CHANNELS
     local = step * group * TAPS
@@ -134,27 +95,11 @@ def backward_kernel(grad, input, offset, mask, grad_input, grad_offset, grad_mas
     direction = tl.load(grad + first * channels + g * CHANNELS + step[:, None] * channels + channel[None, :],
                         mask=ok[:, None] & channel_ok[None, :], other=0.0).to(tl.float32)
     for tap in range(TAPS):
-        weight, right, lower, x, y, outside = _point(offset, mask, local, ok, tap, first_x, first_y, column, row, width,
-                                                     height, scale, KERNEL_H, DILATION_H, DILATION_W, MIDDLE)
-        value, at, exists = _load_corner(input, image, x, y, outside, width, height, channels, channel, channel_ok)
-        of_a = tl.sum(value * direction, 1)
-        _add(grad_input, at, exists, channel, channel_ok, (weight * (1 - lower) * (1 - right))[:, None] * direction,
-             fixed, FIXED)
-        value, at, exists = _load_corner(input, image, x + 1, y, outside, width, height, channels, channel, channel_ok)
-        of_b = tl.sum(value * direction, 1)
-        _add(grad_input, at, exists, channel, channel_ok, (weight * (1 - lower) * right)[:, None] * direction, fixed,
-             FIXED)
-        value, at, exists = _load_corner(input, image, x, y + 1, outside, width, height, channels, channel, channel_ok)
-        of_c = tl.sum(value * direction, 1)
-        _add(grad_input, at, exists, channel, channel_ok, (weight * lower * (1 - right))[:, None] * direction, fixed,
-             FIXED)
-        value, at, exists = _load_corner(input, image, x + 1, y + 1, outside, width, height, channels, channel,
-                                         channel_ok)
-        of_d = tl.sum(value * direction, 1)
-        _add(grad_input, at, exists, channel, channel_ok, (weight * lower * right)[:, None] * direction, fixed, FIXED)
-        of_mask = (1 - lower) * ((1 - right) * of_a + right * of_b) + lower * ((1 - right) * of_c + right * of_d)
-        of_x = ((1 - lower) * (of_b - of_a) + lower * (of_d - of_c)) * weight * scale
-        of_y = ((1 - right) * (of_c - of_a) + right * (of_d - of_b)) * weight * scale
+        weight, right, lower, x, y, inside = _point(offset, mask, local, ok, tap, first_x, first_y, column, row, width,
+                                                    height, scale, KERNEL_H, DILATION_H, DILATION_W, MIDDLE)
+        of_mask, of_x, of_y = sample_gradients(
+            input, grad_input, start, x, y, right, lower, weight, inside, width, height, channels, channel, channel_ok,
+            direction, fixed, FIXED)
         tl.store(grad_mask + local + tap, of_mask.to(grad_mask.dtype.element_ty), mask=ok)
-        tl.store(grad_offset + (local + tap) * 2, of_x.to(grad_offset.dtype.element_ty), mask=ok)
-        tl.store(grad_offset + (local + tap) * 2 + 1, of_y.to(grad_offset.dtype.element_ty), mask=ok)
+        tl.store(grad_offset + (local + tap) * 2, (of_x * scale).to(grad_offset.dtype.element_ty), mask=ok)
+        tl.store(grad_offset + (local + tap) * 2 + 1, (of_y * scale).to(grad_offset.dtype.element_ty), mask=ok)

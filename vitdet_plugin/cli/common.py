@@ -32,6 +32,20 @@ _INPUT_FILES = {
 }
 
 
+#: options of :func:`add_prediction_options` with an optional value -> whether a word is its value, for :func:`parse`
+PREDICTION_VALUES: dict[str, Callable[[str], bool]] = {'--half': lambda word: word in ('fp16', 'bf16', 'auto')}
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--half``, ``--tile`` and ``--overlap``."""
+    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
+                        help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
+    parser.add_argument('--tile', type=int, metavar='PIXELS',
+                        help='predict larger images in tiles of this side, for small objects in large images')
+    parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',
+                        help='part of a tile that it shares with the next one (default: 0.2)')
+
+
 def add_common_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """Add the arguments that train and test have in common, including those of older toolboxes.
 

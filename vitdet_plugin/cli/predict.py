@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import add_config_options, parse, run
+from vitdet_plugin.cli.common import PREDICTION_VALUES, add_config_options, add_prediction_options, parse, run
 
 # formats of prediction.writers, which is slow to import -> what they write below the output folder
 _FILES = {'coco': 'coco_results.json', 'yolo': 'labels', 'labelme': 'labelme', 'csv': 'predictions.csv',
           'jsonl': 'predictions.jsonl', 'json': 'predictions.json'}
-_HALVES = ('fp16', 'bf16', 'auto')
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -32,12 +31,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--batch', '--batch-size', dest='batch', default='auto', metavar='N',
                         help='images that are predicted at once, if their inputs have the same shape; auto: by their '
                              'size and the device (default: auto)')
-    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
-                        help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
-    parser.add_argument('--tile', type=int, metavar='PIXELS',
-                        help='predict larger images in tiles of this side, for small objects in large images')
-    parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',
-                        help='part of a tile that it shares with the next one (default: 0.2)')
+    add_prediction_options(parser)
     parser.add_argument('--top', type=int, default=5, metavar='N',
                         help='classes per image in JSON files of a classifier (default: 5)')
     parser.add_argument('--save-conf', action='store_true', help="append the score to the lines of YOLO's files")
@@ -60,7 +54,7 @@ Detect objects in images, or classify them; write and draw the results.
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = build_parser(prog)
-    args = parse(parser, argv, {'--half': lambda word: word in _HALVES}, is_intermixed=True)
+    args = parse(parser, argv, PREDICTION_VALUES, is_intermixed=True)
     return run(args, predict_command) if _split_model(args) else 2
 
 

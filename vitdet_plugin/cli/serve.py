@@ -6,9 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, parse, run
+from vitdet_plugin.cli.common import PREDICTION_VALUES, add_config_options, add_prediction_options, parse, run
 
-_HALVES = ('fp16', 'bf16', 'auto')
 _DESCRIPTION = """\
 Start a web page on which images are uploaded and results are shown, and an endpoint that answers in JSON.
 
@@ -39,18 +38,13 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='largest upload in megabytes (default: 20)')
     parser.add_argument('--max-mp', type=float, default=50, metavar='MP',
                         help='largest image in millions of pixels (default: 50)')
-    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
-                        help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
-    parser.add_argument('--tile', type=int, metavar='PIXELS',
-                        help='predict larger images in tiles of this side, for small objects in large images')
-    parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',
-                        help='part of a tile that it shares with the next one (default: 0.2)')
+    add_prediction_options(parser)
     add_config_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    args = parse(build_parser(prog), argv, {'--half': lambda word: word in _HALVES})
+    args = parse(build_parser(prog), argv, PREDICTION_VALUES)
     args.config = args.model if args.checkpoint is not None else None
     return run(args, serve_command)
 

@@ -72,16 +72,7 @@ class ClassifierReport:
 
 
 def classifier_report(loaded: LoadedModel, split: str = 'test', batch_size: int = 32) -> ClassifierReport:
-    """Evaluate a classifier on a split of its config.
-
-    Args:
-        loaded: A classifier.
-        split: ``'test'``, ``'val'`` or ``'train'``, the ``*_dataloader`` of the config to use.
-        batch_size: Number of images per forward pass.
-
-    Raises:
-        UserError: If the split does not exist, is empty, has no labels, or has other classes than the checkpoint.
-    """
+    """Evaluate a classifier on a split of its config; arguments and errors as :func:`classify_split`."""
     return report_of_split(classify_split(loaded, split, batch_size))
 
 

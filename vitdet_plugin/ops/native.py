@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from vitdet_plugin.ops.dispatch import Case
 from vitdet_plugin.ops.library import OPS, Library
 
 LIBRARY = Library('ops', 'vitdet_plugin.ops', OPS)
 #: kind -> why it is not loaded; None if it is
 STATUS = LIBRARY.load()
+
+
+def why_not(case: Case) -> str | None:
+    """Return why a compiled CPU kernel without conditions of its own cannot serve a call, or None."""
+    if reason := STATUS['cpu']:
+        return reason
+    if case.device != 'cpu':
+        return f'serves tensors on the CPU, not on {case.device}'
+    return 'cannot be exported to ONNX' if case.exporting and not case.named else None

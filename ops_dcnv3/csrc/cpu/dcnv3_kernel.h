@@ -10,7 +10,7 @@ template <class S>
 struct Points {
   S* x;          // offsets, as loaded
   S* y;
-  S* mask;       // modulation
+  S* modulation;  // as loaded
   S* left;       // (1 - fraction of x), 0 if the left corners are outside
   S* right;      // fraction of x, 0 if the right corners are outside
   S* upper;
@@ -24,8 +24,8 @@ struct Points {
 
   Points(void* memory, int64_t capacity) {
     auto* numbers = static_cast<S*>(memory);
-    for (S** array : {&x, &y, &mask, &left, &right, &upper, &lower, &inside[0], &inside[1], &inside[2], &inside[3],
-                      &weight[0], &weight[1], &weight[2], &weight[3], &origin_x, &origin_y, &dots}) {
+    for (S** array : {&x, &y, &modulation, &left, &right, &upper, &lower, &inside[0], &inside[1], &inside[2],
+                      &inside[3], &weight[0], &weight[1], &weight[2], &weight[3], &origin_x, &origin_y, &dots}) {
       *array = numbers, numbers += capacity;
     }
     auto* indices = reinterpret_cast<int32_t*>(numbers + 3 * capacity); // after the dot products
@@ -43,26 +43,6 @@ inline void fill_origins(const Points<S>& points, const Geometry& geometry, int6
       points.origin_x[e] = geometry.origin_x(i % taps) + pixel * geometry.stride_w;
       points.origin_y[e] = geometry.origin_y(i % taps);
     }
-  }
-}
-
-template <class S, class T>
-inline void load_points(const Points<S>& points, const T* offset, const T* mask, int64_t start, int64_t count) {
-  constexpr int kWidth = kLanes<S>;
-  S* x = points.x + start;
-  S* y = points.y + start;
-  S* m = points.mask + start;
-  int64_t e = 0;
-  for (; e + kWidth <= count; e += kWidth) {
-    const auto first = load<kWidth>(offset + 2 * e), second = load<kWidth>(offset + 2 * e + kWidth);
-    store<kWidth, S, S>(x + e, even_lanes<S, kWidth>(first, second));
-    store<kWidth, S, S>(y + e, odd_lanes<S, kWidth>(first, second));
-    store<kWidth, S, S>(m + e, load<kWidth>(mask + e));
-  }
-  for (; e < count; ++e) {
-    x[e] = load<1>(offset + 2 * e);
-    y[e] = load<1>(offset + 2 * e + 1);
-    m[e] = load<1>(mask + e);
   }
 }
 
@@ -108,7 +88,7 @@ inline void place_points(
     };
     const Axis<S> x(start_x + load<kWidth>(points.origin_x + e) + load<kWidth>(points.x + e) * scale, width);
     const Axis<S> y(start_y + load<kWidth>(points.origin_y + e) + load<kWidth>(points.y + e) * scale, height);
-    const V mask = load<kWidth>(points.mask + e), near = y.near * mask, far = y.far * mask;
+    const V mask = load<kWidth>(points.modulation + e), near = y.near * mask, far = y.far * mask;
     put(points.weight[0], near * x.near);
     put(points.weight[1], near * x.far);
     put(points.weight[2], far * x.near);
@@ -139,7 +119,7 @@ inline void reduce_points(
   const S* __restrict dots = points.dots + 4 * start;
   for (int64_t i = 0; i < count; ++i) {
     const PointGradient<S, Points<S>> gradient(points, start + i, dots + 4 * i);
-    const S factor = points.mask[start + i] * scale;
+    const S factor = points.modulation[start + i] * scale;
     grad_mask[i] = static_cast<T>(gradient.weight);
     grad_offset[2 * i] = static_cast<T>(gradient.x * factor);
     grad_offset[2 * i + 1] = static_cast<T>(gradient.y * factor);
@@ -157,10 +137,10 @@ void forward_block(
   const T* from_offset = offset + (block.first * geometry.group + block.group) * taps * 2;
   const T* from_mask = mask + (block.first * geometry.group + block.group) * taps;
   if (some == all) {
-    load_points<S, T>(points, from_offset, from_mask, 0, block.pixels * all);
+    load_points(points, from_offset, from_mask, 0, block.pixels * all);
   } else {
     for (int64_t pixel = 0; pixel < block.pixels; ++pixel) {
-      load_points<S, T>(points, from_offset + pixel * all * 2, from_mask + pixel * all, pixel * some, some);
+      load_points(points, from_offset + pixel * all * 2, from_mask + pixel * all, pixel * some, some);
     }
   }
   place_points<false, S>(
@@ -187,7 +167,7 @@ void backward_block(
   const int64_t at = (block.first * geometry.group + block.group) * taps;
   const int64_t runs = some == all ? 1 : block.pixels, run = some == all ? block.pixels * all : some;
   for (int64_t i = 0; i < runs; ++i) {
-    load_points<S, T>(points, offset + (at + i * all) * 2, mask + at + i * all, i * run, run);
+    load_points(points, offset + (at + i * all) * 2, mask + at + i * all, i * run, run);
   }
   place_points<true, S>(
       points, block.pixels * some, block.start_x, block.start_y, geometry.offset_scale, block.height, block.width);

@@ -43,6 +43,14 @@ def _weights(key, key_rest, query, query_rest, rows, columns):
 
 
 @triton.jit
+def _place(chunks, DIM: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
+    """Return the program's block of dimensions, block of tokens in the chunk, chunk, and index along G in 64 bits."""
+    blocks, parts = tl.cdiv(DIM, BLOCK_D), CHUNK // BLOCK
+    item = tl.program_id(0) // blocks
+    return tl.program_id(0) % blocks, item % parts, item // parts % chunks, (item // parts // chunks).to(tl.int64)
+
+
+@triton.jit
 def states_kernel(left, right, weight, extra, keep, states, sums, tokens, chunks, scale, DIM: tl.constexpr,
                   BLOCK_D: tl.constexpr, CHUNK: tl.constexpr, REVERSE: tl.constexpr, BLOCK: tl.constexpr,
                   PRECISION: tl.constexpr, UPCAST: tl.constexpr):
@@ -86,10 +94,7 @@ def output_kernel(q, k, v, key, key_rest, query, query_rest, reached, floor, sta
                   scale, eps, DIM: tl.constexpr, BLOCK_D: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr,
                   PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     """Compute out and total; one program for a block of tokens and of dimensions of v."""
-    blocks, parts = tl.cdiv(DIM, BLOCK_D), CHUNK // BLOCK
-    j, item = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    part, chunk = item % parts, item // parts % chunks
-    g = (item // parts // chunks).to(tl.int64)
+    j, part, chunk, g = _place(chunks, DIM, BLOCK_D, CHUNK, BLOCK)
     q += g * tokens * DIM
     k += g * tokens * DIM
     v += g * tokens * DIM
@@ -132,11 +137,8 @@ def query_gradient_kernel(q, k, v, grad_n, key, key_rest, query, query_rest, rea
     ``within`` and ``across`` (blocks, G, chunks * CHUNK): this block's part of the product of q with its gradient
     through the own chunk and through the state.
     """
-    blocks, parts = tl.cdiv(DIM, BLOCK_D), CHUNK // BLOCK
-    j, item = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    part, chunk = item % parts, item // parts % chunks
-    g = (item // parts // chunks).to(tl.int64)
-    groups = tl.num_programs(0) // (blocks * parts * chunks)
+    j, part, chunk, g = _place(chunks, DIM, BLOCK_D, CHUNK, BLOCK)
+    groups = tl.num_programs(0) // (tl.cdiv(DIM, BLOCK_D) * (CHUNK // BLOCK) * chunks)
     q += g * tokens * DIM
     k += g * tokens * DIM
     v += g * tokens * DIM
@@ -178,11 +180,8 @@ def key_gradient_kernel(q, k, v, grad_n, key, key_rest, query, query_rest, enter
                         grad_v, within, across, tokens, chunks, scale, DIM: tl.constexpr, BLOCK_D: tl.constexpr,
                         CHUNK: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     """Compute grad_k and grad_v; as :func:`query_gradient_kernel`, with the gradients of the states."""
-    blocks, parts = tl.cdiv(DIM, BLOCK_D), CHUNK // BLOCK
-    j, item = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    part, chunk = item % parts, item // parts % chunks
-    g = (item // parts // chunks).to(tl.int64)
-    groups = tl.num_programs(0) // (blocks * parts * chunks)
+    j, part, chunk, g = _place(chunks, DIM, BLOCK_D, CHUNK, BLOCK)
+    groups = tl.num_programs(0) // (tl.cdiv(DIM, BLOCK_D) * (CHUNK // BLOCK) * chunks)
     q += g * tokens * DIM
     k += g * tokens * DIM
     v += g * tokens * DIM

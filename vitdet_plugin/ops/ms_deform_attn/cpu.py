@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.dispatch import Backend
 from vitdet_plugin.ops.library import NAMESPACE
-from vitdet_plugin.ops.native import STATUS
+from vitdet_plugin.ops.native import STATUS, why_not
 
 
 def ms_deform_attn_cpu(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int]], locations: Tensor,
@@ -19,14 +19,6 @@ def ms_deform_attn_cpu(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence
     sizes = torch.as_tensor(spatial_shapes, dtype=torch.int64)
     out: Tensor = torch.ops.vitdet_plugin.ms_deform_attn(value, sizes, locations, weights)
     return out
-
-
-def _why_not(case: Case) -> str | None:
-    if reason := STATUS['cpu']:
-        return reason
-    if case.device != 'cpu':
-        return f'serves tensors on the CPU, not on {case.device}'
-    return 'cannot be exported to ONNX' if case.exporting and not case.named else None
 
 
 def _register() -> None:
@@ -55,4 +47,4 @@ def _register() -> None:
 if STATUS['cpu'] is None:
     _register()
 
-BACKEND = Backend('cpu', ms_deform_attn_cpu, _why_not)
+BACKEND = Backend('cpu', ms_deform_attn_cpu, why_not)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from vitdet_plugin.ops.bilinear.triton_kernels import sample, sample_gradients
+
 
 @triton.jit
 def _level(sizes, level):
@@ -37,15 +39,6 @@ def _point(locations, weights, local, ok, width, height):
 
 
 @triton.jit
-def _load_corner(value, start, x, y, inside, width, height, channels, channel, channel_ok):
-    """Return the values of a pixel, (BLOCK, BLOCK_C), zero outside, with its offset and whether it exists: (BLOCK,)."""
-    at = (start + y * width + x) * channels
-    exists = inside & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    found = tl.load(value + at[:, None] + channel[None, :], mask=exists[:, None] & channel_ok[None, :], other=0.0)
-    return found.to(tl.float32), at, exists
-
-
-@triton.jit
 def forward_kernel(value, sizes, locations, weights, out, rows, queries, pixels, heads, CHANNELS: tl.constexpr,
                    BLOCK_C: tl.constexpr, LEVELS: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr):
     """Compute out; the programs of all heads of a block of queries are next to each other."""
@@ -66,35 +59,10 @@ def forward_kernel(value, sizes, locations, weights, out, rows, queries, pixels,
         for point in range(POINTS):
             weight, right, lower, x, y, inside = _point(locations, weights, local + level * POINTS + point, ok, width,
                                                         height)
-            a, _, _ = _load_corner(value, start, x, y, inside, width, height, channels, channel, channel_ok)
-            b, _, _ = _load_corner(value, start, x + 1, y, inside, width, height, channels, channel, channel_ok)
-            c, _, _ = _load_corner(value, start, x, y + 1, inside, width, height, channels, channel, channel_ok)
-            d, _, _ = _load_corner(value, start, x + 1, y + 1, inside, width, height, channels, channel, channel_ok)
-            upper, bottom = weight * (1 - lower), weight * lower
-            sums += ((upper * (1 - right))[:, None] * a + (upper * right)[:, None] * b
-                     + (bottom * (1 - right))[:, None] * c + (bottom * right)[:, None] * d)
+            sums += sample(value, start, x, y, right, lower, weight, inside, width, height, channels, channel,
+                           channel_ok)
     tl.store(out + first * channels + head * CHANNELS + step[:, None] * channels + channel[None, :],
              sums.to(out.dtype.element_ty), mask=ok[:, None] & channel_ok[None, :])
-
-
-@triton.jit
-def _add(grad_value, at, exists, channel, channel_ok, term, factor, FIXED: tl.constexpr):
-    """Add a term (BLOCK, BLOCK_C) to the gradient of a pixel; if FIXED as integers, whose order is irrelevant."""
-    pointers = grad_value + at[:, None] + channel[None, :]
-    mask = exists[:, None] & channel_ok[None, :]
-    if FIXED:
-        tl.atomic_add(pointers, (term * factor).to(tl.int64), mask=mask, sem='relaxed')
-    else:
-        tl.atomic_add(pointers, term, mask=mask, sem='relaxed')
-
-
-@triton.jit
-def _corner_gradient(value, grad_value, start, x, y, inside, width, height, channels, channel, channel_ok, share,
-                     direction, factor, FIXED: tl.constexpr):
-    """Add the corner's share of the output gradient to its pixel; return the product with its values, (BLOCK,)."""
-    found, at, exists = _load_corner(value, start, x, y, inside, width, height, channels, channel, channel_ok)
-    _add(grad_value, at, exists, channel, channel_ok, share[:, None] * direction, factor, FIXED)
-    return tl.sum(found * direction, 1)
 
 
 @triton.jit
@@ -129,18 +97,9 @@ def backward_kernel(grad, value, sizes, locations, weights, grad_value, grad_loc
         for point in range(POINTS):
             local = step * heads * LEVELS * POINTS + level * POINTS + point
             weight, right, lower, x, y, inside = _point(locations, weights, local, ok, width, height)
-            upper, bottom = weight * (1 - lower), weight * lower
-            a = _corner_gradient(value, grad_value, start, x, y, inside, width, height, channels, channel, channel_ok,
-                                 upper * (1 - right), direction, fixed, FIXED)
-            b = _corner_gradient(value, grad_value, start, x + 1, y, inside, width, height, channels, channel,
-                                 channel_ok, upper * right, direction, fixed, FIXED)
-            c = _corner_gradient(value, grad_value, start, x, y + 1, inside, width, height, channels, channel,
-                                 channel_ok, bottom * (1 - right), direction, fixed, FIXED)
-            d = _corner_gradient(value, grad_value, start, x + 1, y + 1, inside, width, height, channels, channel,
-                                 channel_ok, bottom * right, direction, fixed, FIXED)
-            of_weight = (1 - lower) * ((1 - right) * a + right * b) + lower * ((1 - right) * c + right * d)
-            of_x = ((1 - lower) * (b - a) + lower * (d - c)) * weight * width
-            of_y = ((1 - right) * (c - a) + right * (d - b)) * weight * height
+            of_weight, of_x, of_y = sample_gradients(
+                value, grad_value, start, x, y, right, lower, weight, inside, width, height, channels, channel,
+                channel_ok, direction, fixed, FIXED)
             tl.store(grad_weights + local, of_weight.to(grad_weights.dtype.element_ty), mask=ok)
-            tl.store(grad_locations + local * 2, of_x.to(grad_locations.dtype.element_ty), mask=ok)
-            tl.store(grad_locations + local * 2 + 1, of_y.to(grad_locations.dtype.element_ty), mask=ok)
+            tl.store(grad_locations + local * 2, (of_x * width).to(grad_locations.dtype.element_ty), mask=ok)
+            tl.store(grad_locations + local * 2 + 1, (of_y * height).to(grad_locations.dtype.element_ty), mask=ok)

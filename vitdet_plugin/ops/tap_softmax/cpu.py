@@ -7,23 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.dispatch import Backend
 from vitdet_plugin.ops.library import NAMESPACE
-from vitdet_plugin.ops.native import STATUS
+from vitdet_plugin.ops.native import STATUS, why_not
 
 
 def tap_softmax_cpu(logits: Tensor, taps: int) -> Tensor:
     """(..., runs * taps) -> (..., runs * taps)."""
     out: Tensor = torch.ops.vitdet_plugin.tap_softmax(logits, taps)
     return out
-
-
-def _why_not(case: Case) -> str | None:
-    if reason := STATUS['cpu']:
-        return reason
-    if case.device != 'cpu':
-        return f'serves tensors on the CPU, not on {case.device}'
-    return 'cannot be exported to ONNX' if case.exporting and not case.named else None
 
 
 def _register() -> None:
@@ -49,4 +41,4 @@ def _register() -> None:
 if STATUS['cpu'] is None:
     _register()
 
-BACKEND = Backend('cpu', tap_softmax_cpu, _why_not)
+BACKEND = Backend('cpu', tap_softmax_cpu, why_not)

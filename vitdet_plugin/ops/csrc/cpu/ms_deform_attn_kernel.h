@@ -17,7 +17,7 @@ struct Points {
   S* weight[4];  // bilinear weight times attention weight: upper left, upper right, lower left, lower right
   S* x;          // location, as loaded
   S* y;
-  S* attention;  // weight, as loaded
+  S* modulation; // attention weight, as loaded
   S* width;      // of the map
   S* height;
   S* dots;       // 4 per point: output gradient times each corner
@@ -27,7 +27,7 @@ struct Points {
   Points(void* memory, int64_t capacity) {
     auto* numbers = static_cast<S*>(memory);
     for (S** array : {&left, &right, &upper, &lower, &inside[0], &inside[1], &inside[2], &inside[3], &weight[0],
-                      &weight[1], &weight[2], &weight[3], &x, &y, &attention, &width, &height, &dots}) {
+                      &weight[1], &weight[2], &weight[3], &x, &y, &modulation, &width, &height, &dots}) {
       *array = numbers, numbers += capacity;
     }
     auto* indices = reinterpret_cast<int32_t*>(numbers + 3 * capacity); // after the dot products
@@ -50,27 +50,6 @@ inline void fill_maps(const Points<S>& points, const Shape& shape, const Block& 
         points.start[e] = level.start;
       }
     }
-  }
-}
-
-template <class S, class T>
-inline void load_points(
-    const Points<S>& points, const T* location, const T* attention, int64_t start, int64_t count) {
-  constexpr int kWidth = kLanes<S>;
-  S* x = points.x + start;
-  S* y = points.y + start;
-  S* weight = points.attention + start;
-  int64_t e = 0;
-  for (; e + kWidth <= count; e += kWidth) {
-    const auto first = load<kWidth>(location + 2 * e), second = load<kWidth>(location + 2 * e + kWidth);
-    store<kWidth, S, S>(x + e, even_lanes<S, kWidth>(first, second));
-    store<kWidth, S, S>(y + e, odd_lanes<S, kWidth>(first, second));
-    store<kWidth, S, S>(weight + e, load<kWidth>(attention + e));
-  }
-  for (; e < count; ++e) {
-    x[e] = load<1>(location + 2 * e);
-    y[e] = load<1>(location + 2 * e + 1);
-    weight[e] = load<1>(attention + e);
   }
 }
 
@@ -124,7 +103,7 @@ inline void place_points(const Points<S>& points, int64_t count) {
     using I = typename Axis<S>::I;
     const V width_number = load<kWidth>(points.width + e), height_number = load<kWidth>(points.height + e);
     const Axis<S> x(load<kWidth>(points.x + e), width_number), y(load<kWidth>(points.y + e), height_number);
-    const V attention = load<kWidth>(points.attention + e), near = y.near * attention, far = y.far * attention;
+    const V attention = load<kWidth>(points.modulation + e), near = y.near * attention, far = y.far * attention;
     put(points.weight[0], near * x.near);
     put(points.weight[1], near * x.far);
     put(points.weight[2], far * x.near);
@@ -164,8 +143,8 @@ inline void reduce_points(
     const int64_t e = start + i;
     const PointGradient<S, Points<S>> gradient(points, e, dots + 4 * i);
     grad_attention[i] = static_cast<T>(gradient.weight);
-    grad_location[2 * i] = static_cast<T>(gradient.x * points.attention[e] * points.width[e]);
-    grad_location[2 * i + 1] = static_cast<T>(gradient.y * points.attention[e] * points.height[e]);
+    grad_location[2 * i] = static_cast<T>(gradient.x * points.modulation[e] * points.width[e]);
+    grad_location[2 * i + 1] = static_cast<T>(gradient.y * points.modulation[e] * points.height[e]);
   }
 }
 

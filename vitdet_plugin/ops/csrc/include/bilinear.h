@@ -6,8 +6,31 @@
 //              point does not count
 //   weight[4]  factor of each corner
 //   dots       4 per point: output gradient times each corner
+//   x, y, modulation  pairs of numbers and a factor, as loaded
 //   left, right, upper, lower, inside[4]  for the derivatives, see PointGradient
 // `channels` is the distance of two pixels, in elements.
+
+// Reads `count` pairs of numbers to x and y of the points from number start on, and as many factors to modulation.
+template <class Points, class T>
+inline void load_points(const Points& points, const T* pairs, const T* factors, int64_t start, int64_t count) {
+  using S = typename Compute<T>::type;
+  constexpr int kWidth = kLanes<S>;
+  S* x = points.x + start;
+  S* y = points.y + start;
+  S* modulation = points.modulation + start;
+  int64_t e = 0;
+  for (; e + kWidth <= count; e += kWidth) {
+    const auto first = load<kWidth>(pairs + 2 * e), second = load<kWidth>(pairs + 2 * e + kWidth);
+    store<kWidth, S, S>(x + e, even_lanes<S, kWidth>(first, second));
+    store<kWidth, S, S>(y + e, odd_lanes<S, kWidth>(first, second));
+    store<kWidth, S, S>(modulation + e, load<kWidth>(factors + e));
+  }
+  for (; e < count; ++e) {
+    x[e] = load<1>(pairs + 2 * e);
+    y[e] = load<1>(pairs + 2 * e + 1);
+    modulation[e] = load<1>(factors + e);
+  }
+}
 
 // Writes Chunk channels of one output, the sum over `taps` points from number e on.
 template <int Chunk, class T, class Points>

@@ -1,0 +1,1 @@
+"""Bilinear sampling at computed positions, for the kernels of DCNv3 and multi-scale deformable attention."""

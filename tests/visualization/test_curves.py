@@ -36,6 +36,16 @@ def test_runs_of_a_work_directory_are_joined_and_metrics_have_their_iteration(wo
     assert run.metrics == {'bbox_mAP': pytest.approx(np.array([[2, 0.1], [4, 0.2]]))}
 
 
+def test_metrics_between_logged_losses_have_their_own_iteration(tmp_path):
+    write(tmp_path, '20260101_000000', [{'coco/bbox_mAP': 0.1, 'step': 10}, training(20, 4.0),
+                                        {'coco/bbox_mAP': 0.2, 'step': 20}, {'coco/bbox_mAP': 0.3, 'step': 30}])
+    write(tmp_path, '20260102_000000', [{'coco/bbox_mAP': 0.4, 'step': 25}, training(40, 3.0)])  # resumed at 20
+    assert read_scalars(tmp_path).metrics['bbox_mAP'].tolist() == [[10, 0.1], [20, 0.2], [25, 0.4], [30, 0.3]]
+    epochs = write(tmp_path, 'epochs', [{**training(20, 4.0), 'epoch': 1}, {'accuracy/top1': 40.0, 'step': 1},
+                                        {**training(40, 3.0), 'epoch': 2}, {'accuracy/top1': 50.0, 'step': 2}])
+    assert read_scalars(epochs).metrics['top1'].tolist() == [[20, 40], [40, 50]]
+
+
 @pytest.mark.parametrize('lines', [[training(1, 4.0), training(2, 3.0)], [{'coco/bbox_mAP': 0.1, 'step': 1}]])
 def test_a_figure_of_losses_or_metrics_alone(tmp_path, lines):
     file = write(tmp_path, 'run', lines)

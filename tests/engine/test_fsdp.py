@@ -2,44 +2,106 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tests.end_to_end.tiny_set import CONFIG, load_tool
-from vitdet_plugin.engine.fsdp import wrap_blocks
+from vitdet_plugin.engine.fsdp import FullyShardStrategy, map_tensors, shard
+from vitdet_plugin.errors import UserError
+
+RULES = ("optim_wrapper = dict(constructor='LayerWiseDecayConstructor', optimizer=dict(weight_decay=0.1), "
+         "clip_grad=dict(max_norm=1.0), paramwise_cfg=dict(layer_decay_rate=0.7, no_decay='plain'))\n"
+         'train_cfg = dict(max_epochs=1)\n')
 
 
 @pytest.fixture
-def sharded_config(tiny_set, tmp_path, monkeypatch):
-    """Return a config with layer decay and a shape-dependent decay rule, in the environment of one rank."""
+def write(tiny_set, tmp_path, monkeypatch):
+    """Return a function that writes a config with layer decay, in the environment of one rank."""
     for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1',
                             MASTER_PORT='0', TINY_SET=str(tiny_set)).items():
         monkeypatch.setenv(name, value)
-    path = tmp_path / 'sharded.py'
-    path.write_text(f"_base_ = {str(CONFIG)!r}\nstrategy = dict(type='FSDPStrategy')\n"
-                    "optim_wrapper = dict(constructor='LayerWiseDecayConstructor', optimizer=dict(weight_decay=0.1), "
-                    "paramwise_cfg=dict(layer_decay_rate=0.7, no_decay='plain'))\ntrain_cfg = dict(max_epochs=1)\n")
-    return path
+
+    def write(name, strategy):
+        path = tmp_path / f'{name}.py'
+        path.write_text(f'_base_ = {str(CONFIG)!r}\n{strategy}\n{RULES}')
+        return str(path)
+    return write
 
 
-def test_groups_keep_their_rules_and_a_run_is_resumed(sharded_config, tmp_path):
-    train = load_tool('train').main
-    assert train([str(sharded_config), '--work-dir', str(tmp_path / 'work'), '--no-validate']) == 0
-    saved = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=False)
+def run(*args):
+    assert load_tool('train').main([*args, '--no-validate']) == 0
+
+
+def load(path):
+    return torch.load(path, weights_only=False)
+
+
+def test_a_run_continues_with_and_without_sharding(write, tmp_path):
+    sharded, plain = write('sharded', "strategy = dict(type='FSDPStrategy')"), write('plain', '')
+    work = tmp_path / 'work'
+    run(sharded, '--work-dir', str(work))
+    saved = load(work / 'epoch_1.pth')
     groups = saved['optimizer']['param_groups']
-    decayed = {name for group in groups if group['weight_decay'] for name in group['params']}
-    # if the rule were applied to the flat sharded parameters, no weight would decay
+    decayed = {name for group in groups if group['weight_decay'] for name in group['param_names']}
     assert 'backbone.blocks.0.mlp.fc1.weight' in decayed and 'backbone.blocks.0.mlp.fc1.bias' not in decayed
-    scales = {name: group['lr_scale'] for group in groups for name in group['params']}
+    scales = {name: group['lr_scale'] for group in groups for name in group['param_names']}
     assert scales['backbone.blocks.0.mlp.fc1.weight'] == pytest.approx(0.7 ** 2)
     assert scales['rpn_head.rpn_cls.weight'] == 1
-    assert not any('_fsdp' in name for name in saved['state_dict'])
-    assert train([str(sharded_config), '--work-dir', str(tmp_path / 'work'), '--no-validate', '--resume', '--amp',
-                  '--cfg-options', 'train_cfg.max_epochs=2']) == 0
-    assert torch.load(tmp_path / 'work' / 'epoch_2.pth', weights_only=False)['meta']['iter'] == 6
+    for config, epoch in ((plain, 2), (sharded, 3)):
+        run(config, '--work-dir', str(work), '--resume', '--amp', '--cfg-options', f'train_cfg.max_epochs={epoch}')
+    last = load(work / 'epoch_3.pth')
+    assert last['meta']['iter'] == 9
+    assert {type(value) for value in last['state_dict'].values()} == {torch.Tensor}
+    assert all(float(state['step']) == 9 for state in last['optimizer']['state'].values())
 
 
-def test_only_blocks_are_fsdp_units():
-    from timm.layers import Mlp
-    block = type('Block', (torch.nn.Module,), {})()
-    assert wrap_blocks(block, recurse=False, nonwrapped_numel=0)
-    assert not wrap_blocks(Mlp(4), recurse=False, nonwrapped_numel=10**9)
-    assert wrap_blocks(Mlp(4), recurse=True, nonwrapped_numel=0)  # FSDP still visits its children
+def test_a_folder_holds_what_a_file_does(write, tmp_path):
+    strategy = "strategy = dict(type='FSDPStrategy', state_dict_cfg='{}')"
+    for name in ('full', 'sharded'):
+        run(write(name, strategy.format(name)), '--work-dir', str(tmp_path / name))
+    folder = tmp_path / 'sharded' / 'epoch_1.pth'
+    assert sorted(each.name for each in folder.iterdir()) == ['.metadata', '__0_0.distcp', 'content.pth']
+    from vitdet_plugin.checkpoints.sharded import load_sharded
+    whole, parts = load(tmp_path / 'full' / 'epoch_1.pth'), load_sharded(folder)
+    assert whole['state_dict'].keys() == parts['state_dict'].keys()
+    for part in ('state_dict', 'optimizer'):
+        for one, other in zip(tensors_of(whole[part]), tensors_of(parts[part]), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for name in ('full', 'sharded'):
+        run(str(tmp_path / f'{name}.py'), '--work-dir', str(tmp_path / name), '--resume', '--cfg-options',
+            'train_cfg.max_epochs=2')
+    whole, parts = load(tmp_path / 'full' / 'epoch_2.pth'), load_sharded(tmp_path / 'sharded' / 'epoch_2.pth')
+    for name, value in whole['state_dict'].items():
+        torch.testing.assert_close(value, parts['state_dict'][name], rtol=0, atol=0, msg=name)
+
+
+def test_official_weights_are_loaded_before_the_model_is_sharded(write, write_mae, tmp_path):
+    path, weights = write_mae()
+    run(write('sharded', "strategy = dict(type='FSDPStrategy')"), '--work-dir', str(tmp_path / 'work'),
+        '--load-from', path, '--cfg-options', 'optim_wrapper.optimizer.lr=0.0',
+        'optim_wrapper.optimizer.weight_decay=0.0')
+    trained = load(tmp_path / 'work' / 'epoch_1.pth')['state_dict']
+    for name in ('patch_embed.proj.weight', 'blocks.1.mlp.fc2.bias'):
+        assert trained[f'backbone.{name}'].equal(weights[name])
+
+
+def tensors_of(state):
+    found = []
+    map_tensors(state, found.append)
+    return found
+
+
+def test_parameters_without_dimensions_are_refused():
+    model = nn.Module()
+    model.scale = nn.Parameter(torch.tensor(1.0))
+    with pytest.raises(UserError, match='cannot shard scale'):
+        shard(model, None)
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(model_wrapper=dict(auto_wrap_policy=1)), 'strategy.model_wrapper is an argument of FSDP1'),
+    (dict(state_dict_cfg='half'), "state_dict_cfg='half': choose full or sharded"),
+    (dict(param_dtype='int8'), "param_dtype='int8': choose bf16, fp16 or fp32"),
+])
+def test_unusable_arguments(options, message):
+    with pytest.raises(UserError, match=message):
+        FullyShardStrategy(**options)

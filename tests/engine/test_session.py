@@ -75,7 +75,7 @@ def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):
         use_strategy(tiny_config)
     tiny_config.launcher = 'pytorch'
     use_strategy(tiny_config)
-    assert tiny_config.strategy.type == 'BlockFSDPStrategy' and tiny_config.runner_type == 'QuietFlexibleRunner'
+    assert tiny_config.strategy.type == 'FullyShardStrategy' and tiny_config.runner_type == 'QuietFlexibleRunner'
 
 
 def test_the_runner_loads_official_weights(tiny_config, write_mae):

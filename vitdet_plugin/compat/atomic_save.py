@@ -6,6 +6,7 @@ disk, verified against its checksums (the CRC-32 of every record of torch's arch
 
 import contextlib
 import os
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_e
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 
-_MARK = '.unfinished'
+UNFINISHED = '.unfinished'  # end of the names of files and folders that are not complete
 
 
 def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], check: bool = False) -> None:
@@ -30,7 +31,7 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], chec
         UserError: It cannot be written (full disk, missing permission) or verified.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}{_MARK}')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}{UNFINISHED}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, 'wb') as file:
@@ -81,9 +82,12 @@ def find_damage(path: str | Path) -> str | None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove the temporary files of processes that were killed while saving into ``folder``."""
-    for path in Path(folder).glob(f'.*{_MARK}'):
-        path.unlink(missing_ok=True)
+    """Remove the temporary files and folders of processes that were killed while saving into ``folder``."""
+    for path in Path(folder).glob(f'.*{UNFINISHED}'):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, backend_args=None) -> None:

@@ -13,7 +13,7 @@ _PARSE = Patch('mmengine.model.BaseModel', 'parse_losses', upstream='mmengine 0.
 _UPDATE = Patch('mmengine.optim.OptimWrapper', 'update_params', upstream='mmengine 0.10',
                 why='no hook can skip a step after its loss is computed (one optimizer wrapper)')
 _CLIP = Patch('mmengine.optim.OptimWrapper', '_clip_grad', upstream='mmengine 0.10',
-              why="clips by the norm of one rank's shard under FSDP (one optimizer wrapper)")
+              why='expects a plain tensor as the norm, which is sharded under FSDP (one optimizer wrapper)')
 
 
 def watch_losses(model: nn.Module, receive: Callable[[dict[str, Any]], None]) -> None:

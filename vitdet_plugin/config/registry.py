@@ -32,6 +32,12 @@ def is_classifier(cfg: Config) -> bool:
     return inspect.isclass(found) and any(base.__name__ == 'BaseClassifier' for base in found.__mro__)
 
 
+def is_sharding(cfg: Config) -> bool:
+    """Return whether ``cfg.strategy`` shards the model over the ranks (FSDP)."""
+    name = str((cfg.get('strategy') or {}).get('type'))
+    return 'FSDP' in name or 'FullyShard' in name
+
+
 def all_registries() -> list[Any]:
     """Return every registry: mmengine's roots and their children (mmdet's, mmpretrain's, …)."""
     from mmengine import registry as mmengine_registry

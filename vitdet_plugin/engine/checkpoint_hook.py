@@ -10,9 +10,10 @@ from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
 
 from vitdet_plugin.compat.atomic_save import remove_unfinished, write_atomically
+from vitdet_plugin.engine.fsdp import gather, like
 from vitdet_plugin.errors import UserError
 
 _INTERRUPTED = 'interrupted_ckpt'
@@ -202,6 +203,9 @@ class ResumeStateHook(Hook):
         for (name, parameter), is_present in zip(parameters.items(), present.tolist()):
             if is_present:
                 parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                if isinstance(parameter, DTensor):  # averaged by each backward pass
+                    self._collected[name] = gather(parameter.grad)
+                    continue
                 all_reduce(parameter.grad, 'mean')
                 self._collected[name] = parameter.grad.cpu()
 
@@ -226,7 +230,7 @@ class ResumeStateHook(Hook):
         gradients, self._gradients = self._gradients, None
         for name, parameter in runner.model.named_parameters() if gradients else ():
             if name in gradients:
-                parameter.grad = gradients[name].to(parameter)
+                parameter.grad = like(gradients[name], parameter).to(parameter.device)
 
 
 def _check_optimizer(runner, checkpoint: dict) -> None:
@@ -253,7 +257,5 @@ def _check_optimizer(runner, checkpoint: dict) -> None:
 
 def _is_accumulating(runner) -> bool:
     wrapper = runner.optim_wrapper
-    if isinstance(runner.model, FullyShardedDataParallel):  # each rank has different parts: docs/distributed.md
-        return False
     every = getattr(wrapper, '_accumulative_counts', 1)
     return every > 1 and not wrapper.should_update() and torch.is_grad_enabled()

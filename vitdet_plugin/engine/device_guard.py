@@ -10,6 +10,7 @@ from mmengine.dist import all_reduce
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -94,6 +95,8 @@ def why_not(runner: Any) -> str | None:
     scaler = getattr(wrapper, 'loss_scaler', None)
     if scaler is not None and scaler.is_enabled():
         return 'the gradient scaler of fp16 decides about the steps'
+    if isinstance(runner.model, FSDPModule):
+        return 'the model is sharded'
     if is_model_wrapper(runner.model) and not isinstance(runner.model, DistributedDataParallel):
         return f'{type(runner.model).__name__} does not reduce whole gradients'
     return None

@@ -1,164 +1,245 @@
-"""FSDP strategy for mmengine that also supports CPUs and layer-wise learning rates."""
+"""A strategy for mmengine that shards weights, gradients and optimizer state by PyTorch's ``fully_shard`` (FSDP2)."""
 
-import copy
-import inspect
-import itertools
-from collections.abc import Sequence
-from functools import partial
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from mmengine._strategy import FSDPStrategy
-from mmengine.dist import all_gather_object
-from mmengine.logging import MessageHub
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import FUNCTIONS, OPTIM_WRAPPERS, STRATEGIES
-from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
+from mmengine._strategy.distributed import DDPStrategy
+from mmengine.device import get_device
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import STRATEGIES
+from mmengine.runner import checkpoint as mmengine_checkpoint
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vitdet_plugin.checkpoints.sharded import load_sharded, save_sharded
 from vitdet_plugin.compat.optim_step import clip_with
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
-_OF_OPTIMIZER = ('state', 'param_groups')
+BLOCKS = ('Block', 'EvaBlock', 'ConvNeXtBlock')  # classes of the blocks of all backbones
+_FORMATS = {'full': False, 'sharded': True, 'local': True}  # local: mmengine's name
+_DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
+_OF_FSDP1 = ('model_wrapper', 'skip_init_weights', 'activation_checkpointing')
 
 
-@FUNCTIONS.register_module()
-def wrap_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int, names: Sequence[str] = ('Block',)) -> bool:
-    """FSDP wrap policy: each transformer block of the backbone is one unit, all other modules stay in the root unit.
+@STRATEGIES.register_module(name=['FullyShardStrategy', 'BlockFSDPStrategy'])
+class FullyShardStrategy(DDPStrategy):
+    """Shard a detector or classifier over all ranks; GPUs use NCCL and ranks without a GPU gloo.
 
-    The heads of mmdet must stay in the root unit: their ``loss`` and ``predict`` are called directly, and FSDP gathers
-    the weights of a unit in ``forward`` only.
+    Each block of the backbone is one unit: its weights are gathered before its forward and backward passes and freed
+    after them. Neck and heads belong to the unit of the whole model, since mmdet calls their ``loss`` and ``predict``
+    without ``forward``. Parameters keep their names and shapes, so optimizers are built as without sharding.
 
-    Args:
-        module: Module to decide about.
-        recurse: Whether FSDP asks if it should visit the children of the module.
-        nonwrapped_numel: Number of parameters that are not yet wrapped; not used.
-        names: Class names of the blocks.
-    """
-    return recurse or type(module).__name__ in names
-
-
-@STRATEGIES.register_module()
-class BlockFSDPStrategy(FSDPStrategy):
-    """mmengine's ``FSDPStrategy`` extended for detectors and CPUs.
-
-    * Ranks without a GPU (gloo) shard in main memory.
-    * Backbone blocks are the sharded units (:func:`wrap_blocks`), unless ``model_wrapper`` sets another policy.
-    * Parameter groups are built before sharding, when every parameter still has its name and shape. Sharded parameters
-      are flat, so a rule such as "no weight decay on vectors" would match all of them.
-    * Gradients are clipped by their norm over all ranks instead of the norm of the local shard.
+    Checkpoints are those of data-parallel training (``state_dict_cfg='full'``): every tool reads them, and a run can
+    be resumed with another number of ranks, or without sharding. ``'sharded'`` writes a folder of
+    ``torch.distributed.checkpoint``, to which each rank writes its part, for models whose state does not fit into the
+    main memory of one process.
 
     ``vitdet train`` uses this class for ``strategy=dict(type='FSDPStrategy')``.
 
     Args:
-        model_wrapper: Config of the model wrapper, as for ``FSDPStrategy``.
-        state_dict_cfg: ``'full'`` (default) writes one regular checkpoint, ``'local'`` writes one shard per rank.
-        **kwargs: Other arguments of ``FSDPStrategy``.
+        units: Class names of the modules that are units.
+        reshard_after_forward: Whether the weights of a block are freed between its forward and backward passes; False
+            needs more memory and communicates less.
+        param_dtype: 'bf16' or 'fp16' to gather and use weights in that precision; None (default) uses float32, and
+            mixed precision is then that of ``--amp``.
+        reduce_dtype: Precision in which gradients are summed over the ranks; by default that of the gradients.
+        cpu_offload: Whether shards stay in main memory and are copied to the GPU when they are needed.
+        state_dict_cfg: ``'full'`` or ``'sharded'``.
+        sync_bn: As for mmengine's ``DDPStrategy``.
+        **kwargs: Arguments of mmengine's strategies.
+
+    Raises:
+        UserError: Unknown values, or arguments of mmengine's ``FSDPStrategy`` that have no meaning here.
     """
 
-    def __init__(self, *, model_wrapper: dict | None = None, state_dict_cfg: str | dict = 'full', **kwargs):
-        wrapper = dict(model_wrapper or {})
-        wrapper.setdefault('type', 'MMFullyShardedDataParallel')
-        wrapper.setdefault('use_orig_params', True)
-        wrapper.setdefault('auto_wrap_policy', dict(type='wrap_blocks'))
-        if not torch.cuda.is_available():
-            wrapper.setdefault('device_id', torch.device('cpu'))
-        super().__init__(model_wrapper=wrapper, state_dict_cfg=state_dict_cfg, **kwargs)
-        self._optim_cfg: dict | None = None
+    load_before_sharding: Callable[[nn.Module], None] | None = None  # set by the runner
 
-    def build_logger(self, *args, **kwargs):
+    def __init__(self, *, units: Sequence[str] = BLOCKS, reshard_after_forward: bool = True,
+                 param_dtype: str | None = None, reduce_dtype: str | None = None, cpu_offload: bool = False,
+                 state_dict_cfg: str = 'full', sync_bn: str | None = None, **kwargs: Any) -> None:
+        for name in _OF_FSDP1:
+            if kwargs.pop(name, None) is not None:
+                raise UserError(f'strategy.{name} is an argument of FSDP1, which is not used any more; remove it. '
+                                'Units are named by strategy.units, and activation checkpointing is '
+                                'model.backbone.with_cp=True')
+        if not isinstance(state_dict_cfg, str) or state_dict_cfg not in _FORMATS:
+            raise UserError(f'strategy.state_dict_cfg={state_dict_cfg!r}: choose full or sharded')
+        super().__init__(sync_bn=sync_bn, **kwargs)
+        self.units = (units,) if isinstance(units, str) else tuple(units)
+        self.writes_folders = _FORMATS[state_dict_cfg]
+        self._options: dict[str, Any] = dict(
+            reshard_after_forward=reshard_after_forward,
+            mp_policy=MixedPrecisionPolicy(_dtype('param_dtype', param_dtype), _dtype('reduce_dtype', reduce_dtype)))
+        if cpu_offload:
+            self._options['offload_policy'] = CPUOffloadPolicy()
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> Any:
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger
 
-    def prepare(self, model, *, optim_wrapper=None, **kwargs):
-        """Prepare the model as ``FSDPStrategy`` does, and store the optimizer config for use before sharding."""
-        if isinstance(optim_wrapper, dict):
-            self._optim_cfg = copy.deepcopy(dict(optim_wrapper))
-        return super().prepare(model, optim_wrapper=optim_wrapper, **kwargs)
-
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        if self._optim_cfg:
-            names = {id(parameter): name for name, parameter in model.named_parameters()}
-            self._whole = build_optim_wrapper(model, copy.deepcopy(self._optim_cfg)).optimizer
-            self._group_names = [[names[id(parameter)] for parameter in group['params']]
-                                 for group in self._whole.param_groups]
-        return super()._wrap_model(model)
+        if isinstance(model, FSDPModule):
+            return model
+        for module in model.modules():
+            if isinstance(module, BaseDataPreprocessor):  # it keeps the device to which inputs are moved
+                module.to(get_device())
+        model = self.convert_model(model)
+        if self.load_before_sharding is not None:
+            self.load_before_sharding(model)
+        mesh = init_device_mesh(get_device().split(':')[0], (get_world_size(),))
+        return shard(model, mesh, self.units, **self._options)
 
-    def build_optim_wrapper(self, optim_wrapper, model: nn.Module | None = None):
-        """Build the optimizer for the sharded parameters with the parameter groups built before sharding.
-
-        Raises:
-            UserError: If ``AutocastOptimWrapper`` uses fp16; its gradient scaler does not synchronize ranks.
-        """
-        if self._optim_cfg is None:
-            return super().build_optim_wrapper(optim_wrapper, model)
-        if optim_wrapper.get('type') == 'AutocastOptimWrapper' and 'bf' not in str(optim_wrapper.get('dtype', 'bf16')):
-            raise UserError('FSDP does not support fp16 with AutocastOptimWrapper. Use --amp bf16, or '
-                            'optim_wrapper.type=AmpOptimWrapper with use_fsdp=True.')
-        settings = {key: value for key, value in self._optim_cfg.items() if key not in ('constructor', 'paramwise_cfg')}
-        settings.setdefault('type', 'OptimWrapper')
-        wrapper = OPTIM_WRAPPERS.build({**settings, 'optimizer': self._sharded_optimizer(model)})
-        if wrapper.clip_grad_kwargs:
-            clip_with(wrapper, partial(_clip_sharded, wrapper, model))
+    def build_optim_wrapper(self, optim_wrapper: Any, model: nn.Module | None = None) -> Any:
+        """Build the optimizer wrapper as mmengine does; its gradients are clipped by their norm over all ranks."""
+        wrapper = super().build_optim_wrapper(optim_wrapper, model)
+        if getattr(wrapper, 'clip_grad_kwargs', None):
+            clip_with(wrapper, lambda: _clip(wrapper))
         return wrapper
 
-    def optim_state_dict(self) -> dict:
-        """Return the full optimizer state by parameter name on rank 0, with the entries added by the wrapper.
+    def model_state_dict(self) -> dict[str, Any]:
+        """Return the weights: whole on the CPU, or the parts of this rank for a folder. A collective call."""
+        return self._state(self.model.state_dict())
 
-        On CPUs each kind of state is gathered in a separate call: torch (2.14) gathers all kinds into the same buffer
-        and relies on the copy to main memory, which does not happen on a CPU, so all kinds would hold the values of the
-        last one.
-        """
-        extra = {key: value for key, value in self.optim_wrapper.state_dict().items() if key not in _OF_OPTIMIZER}
-        return {**self._gather_optimizer(self.optim_wrapper.optimizer), **copy.deepcopy(extra)}
+    def optim_state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimizer in the form of data-parallel training. A collective call."""
+        return self._state(self.optim_wrapper.state_dict())
 
-    def _gather_optimizer(self, optimizer: torch.optim.Optimizer) -> dict:
-        if torch.cuda.is_available() or not self._is_full_state_dict():
-            return FullyShardedDataParallel.optim_state_dict(self.model, optimizer)
-        raw = optimizer.state_dict()
-        kinds = sorted({kind for state in raw['state'].values() for kind, value in state.items() if value.ndim})
-        gathered = {}
-        for kind in sorted(set(itertools.chain(*all_gather_object(kinds)))):
-            part = {index: {name: value for name, value in state.items() if name == kind or not value.ndim}
-                    for index, state in raw['state'].items()}
-            whole = FullyShardedDataParallel.optim_state_dict(self.model, optimizer, {**raw, 'state': part})
-            for name, state in whole.get('state', {}).items():
-                gathered.setdefault('state', {}).setdefault(name, {}).update(copy.deepcopy(state))
-            gathered.setdefault('param_groups', whole.get('param_groups', []))
-        return gathered
+    def _state(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state if self.writes_folders else map_tensors(state, gather)
+
+    def save_checkpoint(self, filename: str, *, save_optimizer: bool = True, save_param_scheduler: bool = True,
+                        extra_ckpt: dict | None = None, callback: Callable[[dict], None] | None = None) -> None:
+        """Write a checkpoint; every rank has to call this. Arguments as for mmengine's strategies."""
+        checkpoint: dict[str, Any] = dict(state_dict=self.model_state_dict())
+        if save_optimizer and hasattr(self, 'optim_wrapper'):
+            checkpoint['optimizer'] = self.optim_state_dict()
+        if save_param_scheduler and hasattr(self, 'param_schedulers'):
+            checkpoint['param_schedulers'] = self.scheduler_state_dict()
+        extra = dict(extra_ckpt or {})
+        extra['meta'] = {**extra.get('meta', {}), 'seed': self.seed, 'time': time.strftime('%Y%m%d_%H%M%S')}
+        checkpoint.update(extra)
+        if callback is not None:
+            callback(checkpoint)
+        if self.writes_folders:
+            save_sharded(checkpoint, filename)
+        elif is_main_process():
+            mmengine_checkpoint.save_checkpoint(checkpoint, filename)
+
+    def load_checkpoint(self, filename: str, *, map_location: Any = 'cpu', strict: bool = False,
+                        revise_keys: Sequence[tuple[str, str]] = ((r'^module.', ''),),
+                        callback: Callable[[dict], None] | None = None) -> dict:
+        """Load a file, or a folder that this strategy wrote; arguments as for mmengine's strategies."""
+        if not os.path.isdir(filename):  # on the CPU: each rank copies its parts only
+            return super().load_checkpoint(filename, map_location='cpu', strict=strict, revise_keys=list(revise_keys),
+                                           callback=callback)
+        self.logger.info(f'Load checkpoint from {filename}')
+        checkpoint = load_sharded(filename, mesh_of(self.model))
+        if callback is not None:
+            callback(checkpoint)
+        self.load_model_state_dict(checkpoint.pop('state_dict'), strict=strict, revise_keys=list(revise_keys))
+        return checkpoint
+
+    def load_model_state_dict(self, state_dict: dict, *, strict: bool = False,
+                              revise_keys: Sequence[tuple[str, str]] = ((r'^module.', ''),)) -> None:
+        """Load whole or sharded weights; those of other names and shapes are reported as mmengine does."""
+        own = self.model.state_dict()
+        state = {name: like(value, own.get(name.removeprefix('module.'))) for name, value in state_dict.items()}
+        super().load_model_state_dict(state, strict=strict, revise_keys=list(revise_keys))
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load an optimizer state saved by this strategy.
-
-        Replaces mmengine's implementation, which passes the arguments to torch in an outdated order.
+        """Load the state of an optimizer that was saved with or without sharding, on any number of ranks.
 
         Raises:
-            UserError: If the checkpoint was saved by a run without FSDP.
+            UserError: It was saved under FSDP1, by an earlier version.
         """
-        if not all(isinstance(key, str) for key in state_dict['state']):
-            raise UserError('--resume: the checkpoint is from a run without FSDP, so its optimizer state cannot be '
-                            'sharded. Use --load-from to start from its weights.')
-        extra = {key: value for key, value in state_dict.items() if key not in _OF_OPTIMIZER}
-        own = FullyShardedDataParallel.optim_state_dict_to_load(
-            model=self.model, optim=self.optim_wrapper.optimizer,
-            optim_state_dict={key: state_dict[key] for key in _OF_OPTIMIZER})
-        self.optim_wrapper.load_state_dict({**own, **extra})
-
-    def _sharded_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        parameters = {name.replace('_fsdp_wrapped_module.', ''): parameter
-                      for name, parameter in model.named_parameters()}
-        groups = [{**group, 'params': [parameters[name] for name in names]}
-                  for group, names in zip(self._whole.param_groups, self._group_names)]
-        kind = type(self._whole)
-        accepted = inspect.signature(kind).parameters  # AdamW.defaults has keys that its constructor does not accept
-        defaults = {key: value for key, value in self._whole.defaults.items() if key in accepted}
-        self._whole = None
-        return kind(groups, **defaults)
+        if not all(isinstance(key, int) for key in state_dict['state']):
+            raise UserError('--resume: the optimizer state of this checkpoint was saved under FSDP1 by an earlier '
+                            'version; start from its weights with --load-from')
+        parameters = [each for group in self.optim_wrapper.optimizer.param_groups for each in group['params']]
+        state = {index: {kind: like(value, parameters[index]) for kind, value in values.items()}
+                 for index, values in sorted(state_dict['state'].items())}
+        self.optim_wrapper.load_state_dict({**state_dict, 'state': state})
 
 
-def _clip_sharded(wrapper, model: nn.Module) -> None:
-    limits = dict(wrapper.clip_grad_kwargs)
-    limits.pop('type', None)
-    norm = model.clip_grad_norm_(limits['max_norm'], limits.get('norm_type', 2.0))
-    MessageHub.get_current_instance().update_scalar('train/grad_norm', float(norm))
+def shard(model: nn.Module, mesh: DeviceMesh, units: Sequence[str] = BLOCKS, **options: Any) -> nn.Module:
+    """Shard the blocks of a model's backbone, and then the rest of the model; returns the model, changed in place.
+
+    Args:
+        model: Model with equal weights on all ranks.
+        mesh: The ranks.
+        units: Class names of the blocks.
+        **options: Arguments of ``torch.distributed.fsdp.fully_shard``.
+
+    Raises:
+        UserError: The model has parameters without dimensions, which cannot be divided.
+    """
+    scalars = [name for name, parameter in model.named_parameters() if not parameter.ndim]
+    if scalars:
+        raise UserError(f'strategy: FSDP cannot shard {scalars[0]}, a parameter without dimensions; train this model '
+                        'without strategy')
+    blocks = [module for module in getattr(model, 'backbone', model).modules() if type(module).__name__ in units]
+    for block in blocks:
+        fully_shard(block, mesh=mesh, **options)
+    fully_shard(model, mesh=mesh, **options)
+    return model
+
+
+def mesh_of(model: nn.Module) -> DeviceMesh:
+    """Return the ranks over which a model is sharded."""
+    return next(each.device_mesh for each in model.parameters() if isinstance(each, DTensor))
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return a copy of nested dicts, lists and tuples in which each tensor is replaced by ``change(tensor)``."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_tensors(each, change) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map_tensors(each, change) for each in value)
+    return value
+
+
+def gather(value: Tensor) -> Tensor:
+    """Return a whole tensor on the CPU, on the first rank; empty elsewhere if it was sharded. A collective call."""
+    if not isinstance(value, DTensor):
+        return value.detach().cpu()
+    whole = value.full_tensor()
+    return whole.detach().cpu() if is_main_process() else whole.new_empty(0, device='cpu')
+
+
+def like(value: Any, reference: Any) -> Any:
+    """Shard a whole tensor as ``reference`` is; other values, and those of another shape, are returned as they are."""
+    if not isinstance(reference, DTensor) or not isinstance(value, Tensor) or isinstance(value, DTensor) \
+            or value.shape != reference.shape:
+        return value
+    mesh = reference.device_mesh
+    whole = value.to(mesh.device_type)
+    return distribute_tensor(whole, mesh, reference.placements)
+
+
+def _clip(wrapper: Any) -> None:
+    parameters = [each for group in wrapper.optimizer.param_groups for each in group['params']
+                  if each.requires_grad and each.grad is not None]
+    if not parameters:
+        return
+    norm = wrapper.clip_func(parameters, **wrapper.clip_grad_kwargs)
+    if norm is not None:
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        wrapper.message_hub.update_scalar(f'train/{wrapper.grad_name}', float(norm))
+
+
+def _dtype(name: str, value: str | None) -> torch.dtype | None:
+    if value not in _DTYPES:
+        raise UserError(f'strategy.{name}={value!r}: choose bf16, fp16 or fp32')
+    return _DTYPES[value]

@@ -85,9 +85,6 @@ def _set_wrapper(cfg: Config, wrapper: Any, dtype: str) -> None:
         wrapper.type = 'OptimWrapper'
         for key in ('dtype', 'loss_scale', 'use_fsdp'):
             wrapper.pop(key, None)
-    elif dtype == 'fp16' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
-        # only the scaler of this wrapper combines the ranks
-        wrapper.type, wrapper.dtype, wrapper.use_fsdp = 'AmpOptimWrapper', 'float16', True
     else:
         wrapper.type, wrapper.dtype = 'AutocastOptimWrapper', dtype
         wrapper.pop('use_fsdp', None)

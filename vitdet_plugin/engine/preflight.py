@@ -17,6 +17,7 @@ from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.published import is_name
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.explain import explain
+from vitdet_plugin.config.registry import is_sharding
 from vitdet_plugin.datasets.checks.across_splits import check_across_splits
 from vitdet_plugin.datasets.checks.class_folders import (
     check_folder_dataset,
@@ -110,7 +111,7 @@ def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
     if 'data' in cfg and 'train_dataloader' not in cfg:
         return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 requires '
                                  'train_dataloader, optim_wrapper and train_cfg: start from the config vitdet_100e')]
-    if 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
+    if is_sharding(cfg):
         averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
         if averaging and 'train' in splits:
             return [Finding('error', f'{name}: {averaging[0]} averages whole weights, but under FSDP each rank has '

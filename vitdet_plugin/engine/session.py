@@ -19,21 +19,22 @@ from mmengine.utils import ManagerMixin
 from torch import nn
 from torch.utils.data import IterableDataset
 
-from vitdet_plugin.checkpoints.fetching import local_file, use_local_files
-from vitdet_plugin.checkpoints.files import load_file
-from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.checkpoints.fetching import local_file
+from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.compat.anchor_cache import cache_anchors
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.option_words import split_options
-from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.config.registry import is_classifier, is_sharding
 from vitdet_plugin.engine.check_loaders import check_batches, repair_loaders
 from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.class_order import check_labels
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
+from vitdet_plugin.engine.fsdp import FullyShardStrategy
+from vitdet_plugin.engine.initial_weights import load_official_weights, official_init
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.engine.objects_left import require_objects
 from vitdet_plugin.errors import UserError
@@ -42,8 +43,7 @@ from vitdet_plugin.utils.output import suppress_output
 from vitdet_plugin.utils.running_command import running_command
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
-_NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match',
-          'FSDP.state_dict_type')
+_NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match')
 _TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
 _RANK_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -153,9 +153,9 @@ def use_strategy(cfg: Config) -> None:
     """
     cfg.setdefault('runner_type', 'QuietFlexibleRunner')
     cfg.setdefault('env_cfg', {})
-    if cfg.strategy.get('type') == 'FSDPStrategy':
-        cfg.strategy.type = 'BlockFSDPStrategy'
-    if 'FSDP' in str(cfg.strategy.get('type')) and cfg.launcher == 'none':
+    if is_sharding(cfg):
+        cfg.strategy.type = 'FullyShardStrategy'
+    if is_sharding(cfg) and cfg.launcher == 'none':
         raise UserError(f'{cfg.filename}: strategy={cfg.strategy.type} shards over ranks; start with torchrun '
                         '--nproc-per-node N -m vitdet_plugin train … (one rank is enough to try)')
 
@@ -185,7 +185,8 @@ class _Resumable:
         A path with ``~`` or ``file://``, a name of published weights, a work directory or a URL is replaced by the
         local file first.
         """
-        if self._load_from and not os.path.isfile(self._load_from) and scheme_of(self._load_from) not in STORES:
+        if self._load_from and not os.path.isfile(self._load_from) and not is_sharded(self._load_from) \
+                and scheme_of(self._load_from) not in STORES:
             self._load_from = str(local_file(self._load_from))
         super().load_or_resume()
         drop_kept_files()
@@ -223,15 +224,8 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
     def _init_model_weights(self) -> None:
         """Initialize the model as mmengine does; a file that its ``init_cfg`` names is read like ``load_from``."""
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        use_local_files(model)
-        init = getattr(model, 'init_cfg', None)
-        if not isinstance(init, dict) or init.get('type') != 'Pretrained' or not is_official(init['checkpoint'], model):
+        with official_init(model, self.logger):
             super()._init_model_weights()
-            return
-        model.init_cfg = None
-        super()._init_model_weights()
-        options = {name: init[name] for name in ('key', 'prefix') if name in init}
-        self.logger.info(str(load_official(model, init['checkpoint'], other_classes=True, **options)))
 
     @keep_files()
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
@@ -243,20 +237,30 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         if self._resume or not is_official(filename, model):
             return super().load_checkpoint(filename, *args, **kwargs)
-        report = load_official(model, filename, other_classes=self._train_loop is not None)
-        self.logger.info(str(report))
-        self._has_loaded = True
-        has_head = any(not name.startswith('backbone.') for name in report.matched)
-        meta = load_file(filename).get('meta') if has_head else None
-        checkpoint = dict(state_dict=model.state_dict(), meta=meta if isinstance(meta, dict) else {})
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # averaged weights start from these too
-        model.load_state_dict(checkpoint['state_dict'])  # reordered if the file has its classes in another order
-        return checkpoint
+        return load_official_weights(self, model, filename)
 
 
 @RUNNERS.register_module()
 class QuietFlexibleRunner(_Resumable, _SuppressOutput, FlexibleRunner):
-    """mmengine's ``FlexibleRunner`` with less output; its strategy creates the logger."""
+    """mmengine's ``FlexibleRunner`` with less output; its strategy creates the logger.
+
+    Weights in an official format are loaded before the model is sharded.
+    """
+
+    def train(self) -> nn.Module:
+        if isinstance(self.strategy, FullyShardStrategy):
+            self.strategy.load_before_sharding = self._load_official
+        return super().train()
+
+    @keep_files()
+    def _load_official(self, model: nn.Module) -> None:
+        if self._resume or not self._load_from or os.path.isdir(self._load_from):
+            return
+        if not os.path.isfile(self._load_from) and scheme_of(self._load_from) not in STORES:
+            self._load_from = str(local_file(self._load_from))
+        if is_official(self._load_from, model):
+            self.model = model
+            load_official_weights(self, model, self._load_from)
 
 
 def build_runner(cfg: Config) -> Runner:

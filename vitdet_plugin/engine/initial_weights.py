@@ -1,0 +1,54 @@
+"""Start a training from weights in an official format (detectron2, EasyCV, …), which mmengine cannot read."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from vitdet_plugin.checkpoints.fetching import use_local_files
+from vitdet_plugin.checkpoints.files import load_file
+from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.engine.check_weights import is_official
+
+
+@contextlib.contextmanager
+def official_init(model: nn.Module, logger: logging.Logger) -> Iterator[None]:
+    """Within the block mmengine initializes the model; afterwards an official file of its ``init_cfg`` is loaded.
+
+    Names of published weights in the ``init_cfg`` of all modules are replaced by local files first.
+    """
+    use_local_files(model)
+    init = getattr(model, 'init_cfg', None)
+    if not isinstance(init, dict) or init.get('type') != 'Pretrained' or not is_official(init['checkpoint'], model):
+        yield
+        return
+    model.init_cfg = None
+    yield
+    options = {name: init[name] for name in ('key', 'prefix') if name in init}
+    logger.info(str(load_official(model, init['checkpoint'], other_classes=True, **options)))
+
+
+def load_official_weights(runner: Any, model: nn.Module, filename: str) -> dict:
+    """Load a file in an official format in place of ``runner.load_checkpoint``.
+
+    Args:
+        runner: The runner, whose hooks see the loaded state.
+        model: Its model, not wrapped.
+        filename: The file.
+
+    Returns:
+        The checkpoint as mmengine would have read it.
+    """
+    report = load_official(model, filename, other_classes=runner._train_loop is not None)
+    runner.logger.info(str(report))
+    runner._has_loaded = True
+    has_head = any(not name.startswith('backbone.') for name in report.matched)
+    meta = load_file(filename).get('meta') if has_head else None
+    checkpoint = dict(state_dict=model.state_dict(), meta=meta if isinstance(meta, dict) else {})
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)  # averaged weights start from these too
+    model.load_state_dict(checkpoint['state_dict'])  # reordered if the file has its classes in another order
+    return checkpoint

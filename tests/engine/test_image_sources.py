@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitdet_plugin.engine.image_arrays import bgr_array, is_cut_jpeg
+from vitdet_plugin.engine.image_arrays import bgr_array, decode_image, is_cut_jpeg
 from vitdet_plugin.engine.image_sources import find_images, out_paths
 from vitdet_plugin.errors import UserError
 
@@ -120,3 +122,11 @@ def test_the_frames_of_a_video(tmp_path, suffix, codec):
 
 def test_arrays_are_contiguous_and_copied_without_alpha():
     assert bgr_array(np.dstack([BGR, BGR[..., :1]])).flags.c_contiguous
+
+
+def test_an_image_beyond_the_limit_of_opencv():
+    content = bytearray(png())
+    content[16:24] = struct.pack('>II', 60_000, 60_000)  # width and height in the header, then its checksum
+    content[29:33] = struct.pack('>I', zlib.crc32(bytes(content[12:29])))
+    with pytest.raises(UserError, match='more pixels than OpenCV decodes'):
+        decode_image(bytes(content))

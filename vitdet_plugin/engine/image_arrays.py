@@ -100,9 +100,13 @@ def decode_image(content: bytes) -> np.ndarray:
     """Decode the content of an image file to an array (H, W, 3) uint8 in BGR order.
 
     Raises:
-        UserError: It is not an image, or it ends early.
+        UserError: It is not an image, it ends early, or it has more pixels than OpenCV decodes.
     """
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error as error:  # its limit of pixels
+        raise UserError(f'an image of {len(content)} bytes has more pixels than OpenCV decodes; reduce it, or set the '
+                        'environment variable OPENCV_IO_MAX_IMAGE_PIXELS') from error
     if image is None or is_cut_jpeg(io.BytesIO(content)):
         raise UserError(f'{len(content)} bytes cannot be read as an image; give the content of an image file')
     return image

@@ -40,6 +40,13 @@ def gradients(model, parameters, x):
     return [*(out.detach() for out in outs), *torch.autograd.grad(total, [x, *parameters])]
 
 
+def assert_as_exact(found, expected, exact):
+    """Compare with float64: where an activation is about 0, the gradient of ReLU differs between float32 runs."""
+    for a, b, c in zip(found, expected, exact, strict=True):
+        error = (a - c).abs().max()
+        assert error <= max(1e-4 * c.abs().max(), 2 * (b - c).abs().max()), (float(error), tuple(a.shape))
+
+
 def compare(model, sizes, training, **options):
     """Compare with eager mode; return the number of graphs."""
     model.train(training)
@@ -47,9 +54,10 @@ def compare(model, sizes, training, **options):
     for size in sizes:
         x = images_of(model, *size)
         if training:
-            found, expected = (gradients(run, [p for p in run.parameters() if p.requires_grad], x)
-                               for run in (compiled, eager))
-            assert_close(found, expected, 1e-4)
+            found, expected, exact = (
+                gradients(run, [p for p in run.parameters() if p.requires_grad], x.to(next(run.parameters())))
+                for run in (compiled, eager, copy.deepcopy(eager).double()))
+            assert_as_exact(found, expected, exact)
         else:
             with torch.no_grad():
                 assert_close(compiled(x), eager(x))

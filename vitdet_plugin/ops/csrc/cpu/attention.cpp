@@ -6,6 +6,9 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#if __has_include(<ATen/native/CPUBlas.h>)
+#include <ATen/native/CPUBlas.h>
+#endif
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
@@ -42,6 +45,10 @@ struct Query {
   int32_t y, x;
 };
 
+// Replaces the products of bfloat16: to (rows, columns) = [to +] left right, as multiply_rows in attention_kernel.h.
+using Multiply = void (*)(int64_t rows, int64_t columns, int64_t units, const int32_t* left, int64_t left_stride,
+                          const int32_t* right, int64_t right_stride, float* to, int64_t to_stride, bool add);
+
 struct Plan {
   int64_t keys, dim;
   int64_t query_stride, value_stride; // dim, padded to units and to registers
@@ -51,6 +58,7 @@ struct Plan {
   int64_t bias_stride[2];
   float factor;           // of scores and bias, in the exponent of 2
   float bias_factor;      // of the bias before
+  Multiply multiply;      // null: the products of attention_kernel.h
 };
 
 // Packed operands of one head.
@@ -88,6 +96,35 @@ namespace isa_avx512_bf16 {
 #undef ISA_HAS_BF16
 #undef ISA_BYTES
 #pragma GCC pop_options
+#endif
+
+#ifdef CPUBLAS_BRGEMM_BF16BF16F32
+void multiply_by_onednn(int64_t rows, int64_t columns, int64_t units, const int32_t* left, int64_t left_stride,
+                        const int32_t* right, int64_t right_stride, float* to, int64_t to_stride, bool add) {
+  at::native::cpublas::brgemm(
+      rows, columns, 2 * units, 2 * left_stride, right_stride, to_stride, add,
+      reinterpret_cast<const c10::BFloat16*>(left), reinterpret_cast<const c10::BFloat16*>(right), to);
+}
+
+// oneDNN uses the matrix units (AMX) of processors that have them; its packed layout is the one used here. The
+// environment variable is for tests on other processors.
+bool uses_onednn() {
+  static const bool uses = [] {
+    const char* asked = std::getenv("VITDET_ATTENTION_ONEDNN");
+    return asked ? std::strcmp(asked, "1") == 0 : at::native::cpublas::could_pack(at::kBFloat16);
+  }();
+  return uses;
+}
+
+void release_onednn() {
+  at::native::cpublas::brgemm_release();
+}
+#else
+constexpr Multiply multiply_by_onednn = nullptr;
+constexpr bool uses_onednn() {
+  return false;
+}
+inline void release_onednn() {}
 #endif
 
 bool has_bf16() {
@@ -179,6 +216,7 @@ Memory<T> take_memory(Buffer& buffer, const Plan& plan) {
 template <class T, class Groups>
 void attend(Plan plan, const Groups& groups, const Kernel<T>& kernel, const T* const tables[2]) {
   constexpr int64_t values = 4 / sizeof(T);
+  plan.multiply = sizeof(T) < 4 && uses_onednn() ? multiply_by_onednn : nullptr;
   plan.query_stride = round_up(plan.dim, values);
   plan.value_stride = round_up(plan.dim, kernel.width);
   // rows of scores do not start in the same cache sets
@@ -239,6 +277,9 @@ void attend(Plan plan, const Groups& groups, const Kernel<T>& kernel, const T* c
         const float* bias[2] = {groups.bias(0, group, head, first), groups.bias(1, group, head, first)};
         kernel.attend_block(plan, operands, groups.query_rows(group, head, first), groups.positions(group, first), bias,
                             rows, memory, out);
+      }
+      if (plan.multiply) {
+        release_onednn();
       }
     });
   }
@@ -450,7 +491,7 @@ std::string attention_features() {
 #ifdef VITDET_X86_ISAS
   found = best_isa() == 2 ? "avx512 float32" : best_isa() == 1 ? "avx2 float32" : "base";
 #endif
-  return found + (has_bf16() ? " bfloat16" : "");
+  return found + (!has_bf16() ? "" : uses_onednn() ? " bfloat16 onednn" : " bfloat16");
 }
 
 } // namespace

@@ -80,8 +80,12 @@ __attribute__((noinline)) void multiply_tile(const int32_t* left, int64_t left_s
 
 // The same for a multiple of kTileRows rows and 1 to kTileVectors registers.
 template <class T, bool Add>
-inline void multiply_rows(int64_t rows, int vectors, const int32_t* left, int64_t left_stride, const int32_t* right,
-                          int64_t right_stride, float* to, int64_t to_stride, int64_t units) {
+inline void multiply_rows(Multiply multiply, int64_t rows, int vectors, const int32_t* left, int64_t left_stride,
+                          const int32_t* right, int64_t right_stride, float* to, int64_t to_stride, int64_t units) {
+  if (sizeof(T) < 4 && multiply) {
+    multiply(rows, vectors * kWidth, units, left, left_stride, right, right_stride, to, to_stride, Add);
+    return;
+  }
   for (int64_t row = 0; row < rows; row += kTileRows) {
     const int32_t* from = left + row * left_stride;
     float* result = to + row * to_stride;
@@ -271,7 +275,7 @@ inline void attend_block(const Plan& plan, const Packed<T>& packed, const Rows<T
       for (int64_t start = 0; start < columns; start += kPanel) {
         const int vectors = static_cast<int>((std::min<int64_t>(kPanel, columns - start) + kWidth - 1) / kWidth);
         multiply_rows<T, false>(
-            rows, vectors, left, units, reinterpret_cast<const int32_t*>(packed.tables[axis]) + start * units, kPanel,
+            plan.multiply, rows, vectors, left, units, reinterpret_cast<const int32_t*>(packed.tables[axis]) + start * units, kPanel,
             memory.bias[axis] + start, stride, units);
       }
       for (int64_t i = 0; i < count * stride; i += kWidth) {
@@ -299,7 +303,7 @@ inline void attend_block(const Plan& plan, const Packed<T>& packed, const Rows<T
       const int vectors = static_cast<int>((std::min<int64_t>(kPanel, keys - start) + kWidth - 1) / kWidth);
       const auto* right = reinterpret_cast<const int32_t*>(packed.keys) + (first + start) * units;
       (plan.has_bias ? multiply_rows<T, true> : multiply_rows<T, false>)(
-          rows, vectors, left, units, right, kPanel, memory.scores + start, plan.score_stride, units);
+          plan.multiply, rows, vectors, left, units, right, kPanel, memory.scores + start, plan.score_stride, units);
     }
     const int64_t stride = plan.score_stride; // in values of T
     for (int64_t row = 0; row < count; ++row) {
@@ -316,7 +320,7 @@ inline void attend_block(const Plan& plan, const Packed<T>& packed, const Rows<T
     for (int64_t start = 0; start < plan.value_stride; start += kPanel) {
       const int vectors = static_cast<int>(std::min<int64_t>(kPanel, plan.value_stride - start) / kWidth);
       multiply_rows<T, true>(
-          rows, vectors, weights, stride / values, right + start, plan.value_stride, memory.sums + start,
+          plan.multiply, rows, vectors, weights, stride / values, right + start, plan.value_stride, memory.sums + start,
           plan.value_stride, (keys + values - 1) / values);
     }
   }

@@ -1,16 +1,19 @@
 """Attention with relative position bias at ViT-B's shapes for 1024^2, against materialized attention."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.harness import Row, Step, compare
-from benchmarks.reference_attention import ReferenceAttention, materialized_attention
+from benchmarks.reference_attention import ReferenceAttention, materialized_attention, relative_error
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
 from vitdet_plugin.ops.rel_pos_attention import rel_pos_attention
+from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 
 _DIM, _HEADS = 768, 12
 
@@ -73,6 +76,26 @@ def _core(reference: bool, grid: int, training: bool) -> Step:
     return step
 
 
+def _in_bfloat16(reference: bool, grid: int, bias: bool) -> Step:
+    """The core of a global block in bfloat16; without bias against PyTorch's fused attention."""
+    torch.manual_seed(0)
+    dim = _DIM // _HEADS
+    q, k, v = (torch.randn(1, _HEADS, grid * grid, dim).bfloat16() for _ in range(3))
+    tables = [(0.02 * torch.randn(2 * grid - 1, dim)).bfloat16() for _ in range(2)]
+
+    def step() -> Tensor:
+        with torch.no_grad():
+            if not bias:
+                with nullcontext() if reference else compiled_attention():
+                    return F.scaled_dot_product_attention(q, k, v)
+            if reference:
+                flat = (x.flatten(0, 1) for x in (q, k, v))
+                return materialized_attention(*flat, *tables, (grid, grid), dim ** -0.5)[None]
+            rel_h, rel_w = decomposed_rel_pos(q, *tables, (grid, grid))
+            return rel_pos_attention(q, k, v, rel_h, rel_w, dim ** -0.5)
+    return step
+
+
 def rows(quick: bool) -> Iterator[Row]:
     """Yield the attention of a global block, then global and windowed modules with their projections."""
     grid = 32 if quick else 64
@@ -82,6 +105,11 @@ def rows(quick: bool) -> Iterator[Row]:
         yield compare(f'global block {_HEADS} x {grid * grid} x 64, {name}', 'materialized',
                       partial(_core, False, grid, training), partial(_core, True, grid, training), tolerance=2e-3,
                       repeats=repeats, **goals)
+    for name, form, bias, goals in [('', 'materialized', True, dict(time_goal=2.5)),
+                                    (' without bias', "PyTorch's fused attention", False, {})]:
+        yield compare(f'global block {_HEADS} x {grid * grid} x 64{name}, bfloat16, inference', form,
+                      partial(_in_bfloat16, False, grid, bias), partial(_in_bfloat16, True, grid, bias),
+                      tolerance=2e-2, check=relative_error, repeats=repeats, **goals)
     for name, window, builder, goals in [
         ('global, with projections, inference', 0, _inference, {}),
         ('global, with projections, training', 0, _training, {}),

@@ -21,6 +21,11 @@ def materialized_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, tab
     return scores.view(-1, h * w, h * w).softmax(-1) @ v
 
 
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    """Return the Euclidean norm of the difference / that of the reference."""
+    return float((ours.double() - reference.double()).norm() / reference.double().norm())
+
+
 class ReferenceAttention(WindowAttention):
     """Zero padding before the projection, then materialized attention; parameters as in WindowAttention."""
 

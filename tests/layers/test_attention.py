@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
+from vitdet_plugin.ops.native import STATUS
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR
 
 
@@ -108,11 +110,32 @@ def test_forms_are_interchangeable_in_the_module():
     x = torch.randn(2, 5, 6, 12, dtype=torch.float64)
     module = attention(rel_pos_size=5)
     outs = []
-    for form in [form for form in OPERATOR.backends if form not in ('flex', 'triton')]:
+    for form in [form for form in OPERATOR.backends if form not in ('flex', 'triton', 'cpu')]:
         module.form = form
         outs.append(module(x))
     for out in outs[1:]:
         torch.testing.assert_close(out, outs[0])
+
+
+@pytest.mark.skipif(STATUS['cpu'] is not None, reason=f'no compiled operator: {STATUS["cpu"]}')
+@settings(max_examples=25, deadline=None)
+@given(h=st.integers(1, 9), w=st.integers(1, 9), window=st.sampled_from([0, 2, 3, 4, 7]), shifted=st.booleans(),
+       bias=st.booleans(), rel_pos=st.booleans())
+def test_the_compiled_kernel_equals_the_other_forms(h, w, window, shifted, bias, rel_pos):
+    module = attention(rel_pos_size=(window or 4) if rel_pos else None, window_size=window, qkv_bias=bias,
+                       shift=window // 2 if shifted else 0)
+    x = torch.randn(2, h, w, 12, dtype=torch.float64)
+    expected, called = module(x), []
+    module.float()._attend_compiled = lambda qkv: called.append(1) or WindowAttention._attend_compiled(module, qkv)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        out = module(x.float())
+    assert called and out.dtype == torch.float32
+    torch.testing.assert_close(out.double(), expected, atol=2e-5, rtol=2e-5)
+    module.form = 'dense'
+    with torch.no_grad(), FlopCounterMode(display=False) as expected_counter:
+        module(x.float())
+    if rel_pos:
+        assert counter.get_total_flops() == expected_counter.get_total_flops()
 
 
 @pytest.mark.parametrize('window', [0, 4])
@@ -129,7 +152,7 @@ def test_autocast_stays_close_to_float32(window):
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(dim=10, num_heads=3), 'embed_dim=10 is not divisible by num_heads=3'),
     (dict(dim=12, num_heads=3, form='fast'),
-     "'fast' is unknown; choose auto or one of triton, chunked, folded, flex, dense"),
+     "'fast' is unknown; choose auto or one of triton, cpu, chunked, folded, flex, dense"),
 ])
 def test_invalid_arguments_are_reported(kwargs, message):
     with pytest.raises(UserError, match=message):

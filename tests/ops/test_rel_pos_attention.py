@@ -9,7 +9,8 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR, chunked, rel_pos_attention
 
-FORMS = {name: backend.run for name, backend in OPERATOR.backends.items() if name != 'triton'}  # see kernels/
+FORMS = {name: backend.run for name, backend in OPERATOR.backends.items() if name not in ('triton', 'cpu')}
+# see kernels/ and test_attention_cpu.py
 TRAINABLE = ['dense', 'folded', 'chunked']
 NAMES = ('q', 'k', 'v', 'rel_h', 'rel_w')
 
@@ -132,7 +133,7 @@ def test_blocks_cover_every_score_once_within_the_budget(monkeypatch, chunk):
 
 def test_auto_is_chunked_on_the_cpu_and_dense_while_exporting(monkeypatch):
     q = torch.zeros(1)
-    assert OPERATOR.choose(case_of(q)).name == 'chunked'
+    assert OPERATOR.choose(case_of(q, grad=True)).name == 'chunked'
     assert OPERATOR.choose(case_of(q.to('meta'))).name == 'folded'
     monkeypatch.setattr('vitdet_plugin.ops.case.is_exporting', lambda: True)
     assert OPERATOR.choose(case_of(q)).name == 'dense'

@@ -30,6 +30,7 @@ from vitdet_plugin.layers.timm_blocks import (
     rope_table,
     run_block,
 )
+from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
@@ -294,6 +295,10 @@ class TimmViTDet(Backbone):
         return ropes
 
     def _run_block(self, x: Tensor, index: int, hw: tuple[int, int], rope: Tensor | None) -> Tensor:
+        with compiled_attention():
+            return self._run_block_in_windows(x, index, hw, rope)
+
+    def _run_block_in_windows(self, x: Tensor, index: int, hw: tuple[int, int], rope: Tensor | None) -> Tensor:
         block, window = self.net.blocks[index], self.window_size
         if index in self.global_blocks:
             return run_block(block, x, self._attention(block, hw, rope))

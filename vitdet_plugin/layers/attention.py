@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.pos_embed import decomposed_rel_pos
+from vitdet_plugin.layers.pos_embed import decomposed_rel_pos, fit_rel_pos
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
+from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR, rel_pos_attention
+from vitdet_plugin.ops.rel_pos_attention.cpu import needs_grad, window_attention_cpu
 
 
 class WindowAttention(nn.Module):
@@ -53,10 +55,27 @@ class WindowAttention(nn.Module):
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         qkv = self.qkv(x_bhwc)
-        h, w = qkv.shape[1:3]
-        out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, (h, w))
+        if self._is_compiled(qkv):
+            out = self._attend_compiled(qkv)
+        else:
+            out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, qkv.shape[1:3])
         projected: Tensor = self.proj(out)
         return projected
+
+    def _is_compiled(self, qkv: Tensor) -> bool:
+        """Whether the compiled CPU kernel serves the call."""
+        case = case_of(qkv, head_dim=qkv.shape[-1] // (3 * self.num_heads),
+                       grad=needs_grad(qkv, self.rel_pos_h, self.rel_pos_w))
+        return OPERATOR.choose(case, self.form).name == 'cpu'
+
+    def _attend_compiled(self, qkv: Tensor) -> Tensor:
+        """(B, H, W, 3C) -> (B, H, W, C) by one operator, which reads windows and padding from the map."""
+        h, w = (self.window_size,) * 2 if self.window_size else qkv.shape[1:3]
+        tables = None
+        if self.rel_pos_h is not None and self.rel_pos_w is not None:
+            tables = fit_rel_pos(self.rel_pos_h, 2 * h - 1), fit_rel_pos(self.rel_pos_w, 2 * w - 1)
+        return window_attention_cpu(qkv, self.qkv.bias, tables, self.num_heads, self.window_size, self.shift,
+                                    self.scale)
 
     def _attend_in_windows(self, qkv: Tensor) -> Tensor:
         """(B, H, W, 3C) -> (B, H, W, C): attention within each window, padded where needed."""

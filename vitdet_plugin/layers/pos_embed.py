@@ -119,6 +119,14 @@ def _square_and_slot(positions: int) -> tuple[int, int]:
     return side, positions - side * side
 
 
+def fit_rel_pos(table: Tensor, length: int) -> Tensor:
+    """Interpolate a table of relative positions linearly if it has another length: (L, d) -> (length, d)."""
+    if may_vary(length) or table.shape[0] != length:
+        wide = torch.promote_types(table.dtype, torch.float32)
+        return F.interpolate(table.T[None].to(wide), size=length, mode='linear')[0].T.to(table.dtype)
+    return table
+
+
 def rel_pos_rows(table: Tensor, q_size: int, k_size: int | None = None) -> Tensor:
     """Look up a learned table of relative positions along one axis.
 
@@ -133,10 +141,7 @@ def rel_pos_rows(table: Tensor, q_size: int, k_size: int | None = None) -> Tenso
     Returns:
         (q_size, k_size, d).
     """
-    length = 2 * (q_size if k_size is None else max(q_size, k_size)) - 1
-    if may_vary(length) or table.shape[0] != length:
-        wide = torch.promote_types(table.dtype, torch.float32)
-        table = F.interpolate(table.T[None].to(wide), size=length, mode='linear')[0].T.to(table.dtype)
+    table = fit_rel_pos(table, 2 * (q_size if k_size is None else max(q_size, k_size)) - 1)
     if k_size is None:
         index = torch.arange(q_size, device=table.device)
         return table[index[:, None] - index + (q_size - 1)]

@@ -41,6 +41,8 @@ def test_train_test_predict_twice_in_one_process(tiny_set, tmp_path):
         before = process_state()
         result = train(CONFIG, work_dir=tmp_path / name, seed=1, deterministic=True, cfg_options=TWO_STEPS)
         metrics = test(CONFIG, result.last_checkpoint, work_dir=tmp_path / f'{name}_test')
+        half = test(CONFIG, result.last_checkpoint, work_dir=tmp_path / f'{name}_half', dtype='auto')
+        assert half['coco/bbox_mAP'] == pytest.approx(metrics['coco/bbox_mAP'], abs=0.05)
         assert process_state() == before
         assert result.work_dir == tmp_path / name
         assert result.last_checkpoint == tmp_path / name / 'epoch_1.pth' and result.last_checkpoint.is_file()

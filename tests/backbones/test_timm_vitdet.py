@@ -10,6 +10,7 @@ from timm.models import beit
 from tests.backbones.registered import disturb
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet, resize_positions
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.ops.rel_pos_attention import cpu
 
 NARROW = dict(depth=2, embed_dim=48, num_heads=3)
 MODELS = {
@@ -33,6 +34,20 @@ MODELS = {
     'beitv2_base_patch16_224': dict(NARROW, img_size=64),
 }
 every_model = pytest.mark.parametrize('model', MODELS)
+
+
+@pytest.mark.parametrize('half', [False, True])
+@pytest.mark.parametrize('model', ['vit_small_patch14_reg4_dinov2', 'eva02_tiny_patch14_224'])
+def test_inference_uses_the_compiled_attention(model, half, monkeypatch):
+    if 'float32' not in cpu.FEATURES or half and 'bfloat16' not in cpu.FEATURES:
+        pytest.skip(f'the kernel does not serve this type here: {cpu.FEATURES}')
+    backbone, x, calls = build(model).eval(), torch.randn(1, 3, 56, 70), []
+    expected = backbone(x)[0]
+    original = cpu.attention_cpu
+    monkeypatch.setattr(cpu, 'attention_cpu', lambda *args: calls.append(1) or original(*args))
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=half):
+        out = backbone(x)[0]
+    assert len(calls) == 2 and (out - expected).norm() < (2e-2 if half else 1e-5) * expected.norm()
 
 
 def build(model, **options):

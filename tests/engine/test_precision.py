@@ -11,7 +11,8 @@ from vitdet_plugin.errors import UserError
 @pytest.fixture
 def machine(monkeypatch):
     """Return a function that sets what this machine has."""
-    def set_machine(gpu=False, fast=True):
+    def set_machine(gpu=False, fast=True, gpu_bf16=False):
+        monkeypatch.setattr(precision, 'has_gpu_bf16', lambda: gpu_bf16)
         monkeypatch.setattr('torch.cuda.is_available', lambda: gpu)
         monkeypatch.setattr(precision, 'has_fast_bf16', lambda: fast)
     return set_machine
@@ -29,6 +30,12 @@ def test_the_dtype_follows_the_device(monkeypatch, asked, device, sharded, fast,
     monkeypatch.setattr(precision, 'has_fast_bf16', lambda: fast)
     chosen, reason = choose_dtype(asked, device, sharded)
     assert chosen == dtype and says in reason and bool(says) == bool(reason)
+
+
+def test_auto_is_bf16_on_a_gpu_with_its_instructions(monkeypatch):
+    for has, expected in ((True, 'bf16'), (False, 'fp16')):
+        monkeypatch.setattr(precision, 'has_gpu_bf16', lambda has=has: has)
+        assert choose_dtype('auto', 'cuda') == (expected, '') and choose_dtype('fp16', 'cuda') == ('fp16', '')
 
 
 @pytest.mark.parametrize('amp, fast, expected', [('auto', True, 'bf16'), ('fp16', True, 'bf16'), ('bf16', False, None)])

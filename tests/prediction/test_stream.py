@@ -13,9 +13,9 @@ import torch
 
 from tests.utils.file_server import ignore_proxies
 from vitdet_plugin.api import Inferencer
+from vitdet_plugin.engine import inference_precision
 from vitdet_plugin.engine.image_sources import ImageStream
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.prediction import torch_model
 
 
 def same(one, other, atol=1e-4):
@@ -155,7 +155,7 @@ def test_a_drawn_video_has_all_frames(detector, tmp_path):
 def test_half_precision(images, run_folder, detector, monkeypatch, capsys):
     for has_bf16, half, atol, line in ((True, True, 0.05, ''), (False, 'bf16', 1e-6, 'predicting in float32'),
                                        (True, 'fp16', 0.05, 'predicting in bfloat16')):
-        monkeypatch.setattr(torch_model, 'has_fast_bf16', lambda value=has_bf16: value)
+        monkeypatch.setattr(inference_precision, 'has_fast_bf16', lambda value=has_bf16: value)
         found, = Inferencer.load(run_folder, device='cpu', half=half).predict(images / 'x/wide.png', 0)
         np.testing.assert_allclose(found.scores, detector.predict(images / 'x/wide.png', 0)[0].scores[:len(found)],
                                    atol=atol)

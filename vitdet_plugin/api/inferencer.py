@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from vitdet_plugin.compat.packaged_configs import shipped_configs
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.image_sources import ImageStream
+from vitdet_plugin.engine.inference_precision import asked_dtype
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.drawing import Drawings
@@ -51,6 +52,11 @@ class Inferencer:
         self.is_classifier = self._model.is_classifier
 
     @property
+    def precision(self) -> str:
+        """Type that the model predicts in: ``fp32``, ``bf16`` or ``fp16``; ``own`` for an ONNX file."""
+        return getattr(self._model, 'precision', 'own')
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """Height and width in pixels of the model's input for an image of 480 x 640 pixels (height x width)."""
         return self._model.input_size
@@ -63,7 +69,7 @@ class Inferencer:
     @classmethod
     def load(cls, config: str | Path | Config, checkpoint: str | Path | None = None,
              device: str | torch.device | None = None, options: Mapping[str, Any] | Sequence[str] = (),
-             half: str | bool | None = None) -> Inferencer:
+             half: str | bool | None = None, dtype: str | None = None) -> Inferencer:
         """Build a model and load its weights.
 
         Args:
@@ -77,18 +83,20 @@ class Inferencer:
                 checkpoint, or else the config's.
             device: By default the GPU if there is one.
             options: Changes to the config: a dictionary of dotted keys and values, or ``KEY=VALUE`` words.
-            half: Whether to predict in 16 bits: ``'fp16'``, ``'bf16'``, or True for fp16 on a GPU and bf16 on a CPU.
-                A CPU without instructions for bfloat16 uses float32, with a warning.
+            half: Whether to predict in 16 bits: ``'fp16'``, ``'bf16'``, or True for ``dtype='auto'``.
+            dtype: ``'fp32'`` (the default), ``'bf16'``, ``'fp16'``, or ``'auto'``: bf16 on a CPU or GPU with
+                instructions for it, otherwise fp16 on a GPU and fp32 on a CPU. A CPU without such instructions uses
+                float32 for all of them, with a warning; :attr:`precision` is what is used.
 
         Raises:
             UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
-        half = AUTO if half is True else half or None
+        asked, option = asked_dtype(dtype, half)
         if not isinstance(config, Config) and checkpoint is None and (is_onnx(config) or _is_alone(config)):
             if is_onnx(config):
-                if half or options or str(device or 'cpu') != 'cpu':
+                if asked != 'fp32' or options or str(device or 'cpu') != 'cpu':
                     raise UserError(f'{config}: an ONNX file has its own precision, settings and device; leave out '
-                                    'half, options and device')
+                                    'half, dtype, options and device')
                 exported = OnnxModel(config)
                 return cls(exported, None, exported.classes)
             config, checkpoint = find_run(config)
@@ -98,7 +106,7 @@ class Inferencer:
                             'or classifier')
         loaded = load_model(cfg, checkpoint, device)
         inferencer = cls(loaded.model, loaded.cfg, loaded.classes or ())
-        inferencer._model.use_half(half)
+        inferencer._model.use_dtype(asked, option)
         return inferencer
 
     def predict(self, images: Any, score_thr: float = 0.3, out_dir: str | Path | None = None, progress: bool = False, *,

@@ -97,7 +97,8 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
          eval: str | Sequence[str] | None = None, out: str | Path | None = None, format_only: bool = False,
          show_dir: str | Path | None = None, show_score_thr: float = 0.3, show_max: int = 50, tta: bool = False,
          cfg_options: Mapping[str, Any] | Sequence[str] = (), launcher: str | None = None,
-         local_rank: int | None = None, skip_preflight: bool = False) -> dict[str, Any]:
+         local_rank: int | None = None, skip_preflight: bool = False, half: str | bool | None = None,
+         dtype: str | None = None) -> dict[str, Any]:
     """Evaluate a checkpoint on the test split of a config. The options are those of ``vitdet test``.
 
     Args:
@@ -118,6 +119,7 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
         launcher: As for :func:`train`.
         local_rank: As for :func:`train`.
         skip_preflight: As for :func:`train`.
+        half, dtype: Type to predict in, as for :meth:`vitdet_plugin.api.Inferencer.load`.
 
     Returns:
         Name and value of every metric; empty with ``format_only``.
@@ -128,7 +130,7 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
     options = TestOptions(
         work_dir=work_dir, eval=_names(eval), out=out, format_only=format_only, show_dir=show_dir,
         show_score_thr=show_score_thr, show_max=show_max, tta=tta, cfg_options=cfg_options, launcher=launcher,
-        local_rank=local_rank, skip_preflight=skip_preflight)
+        local_rank=local_rank, skip_preflight=skip_preflight, half=half, dtype=dtype)
     with restored_process_state():
         return run_test(config, checkpoint, options)
 

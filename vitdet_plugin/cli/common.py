@@ -37,13 +37,28 @@ PREDICTION_VALUES: dict[str, Callable[[str], bool]] = {'--half': lambda word: wo
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--half``, ``--tile`` and ``--overlap``."""
-    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
-                        help='predict in 16 bits: fp16 or bf16 (default: fp16 on a GPU, bf16 on a CPU that has it)')
+    """Add ``--dtype``, ``--half``, ``--tile`` and ``--overlap``."""
+    add_dtype_options(parser)
     parser.add_argument('--tile', type=int, metavar='PIXELS',
                         help='predict larger images in tiles of this side, for small objects in large images')
     parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',
                         help='part of a tile that it shares with the next one (default: 0.2)')
+
+
+def add_dtype_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype`` and ``--half``."""
+    parser.add_argument('--dtype', metavar='DTYPE',
+                        help='type to predict in: fp32 (the default), bf16, fp16, or auto (bf16 on a CPU or GPU with '
+                             'instructions for it, otherwise fp16 on a GPU and fp32 on a CPU)')
+    parser.add_argument('--half', nargs='?', const='auto', metavar='DTYPE',
+                        help='the same as --dtype auto, or fp16 or bf16')
+
+
+def print_precision(precision: str, *asked: str | None) -> None:
+    """Print the type that is used, if one of the options was given."""
+    if any(asked):
+        reason = {'bf16': ': the device has instructions for bfloat16', 'fp16': '', 'fp32': ''}.get(precision, '')
+        print(f'predicting in {precision}{reason}', file=sys.stderr, flush=True)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, command: str) -> None:

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import PREDICTION_VALUES, add_config_options, add_prediction_options, parse, run
+from vitdet_plugin.cli.common import (
+    PREDICTION_VALUES,
+    add_config_options,
+    add_prediction_options,
+    parse,
+    print_precision,
+    run,
+)
 
 # formats of prediction.writers, which is slow to import -> what they write below the output folder
 _FILES = {'coco': 'coco_results.json', 'yolo': 'labels', 'labelme': 'labelme', 'csv': 'predictions.csv',
@@ -107,7 +114,8 @@ def predict_command(args: argparse.Namespace) -> int:
         signals.situation = ' before the first image; nothing was written'
         with working('loading the model'):
             model = Inferencer.load(args.config or args.model, args.checkpoint, args.device, args.cfg_options or (),
-                                    args.half)
+                                    args.half, args.dtype)
+        print_precision(model.precision, args.half, args.dtype)
         formats = check_formats(formats or (['json', 'csv'] if model.is_classifier else ['json']), model.is_classifier)
         signals.is_deferred = True  # a result that is being written is completed
         done = [0]

@@ -6,7 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import PREDICTION_VALUES, add_config_options, add_prediction_options, parse, run
+from vitdet_plugin.cli.common import (
+    PREDICTION_VALUES,
+    add_config_options,
+    add_prediction_options,
+    parse,
+    print_precision,
+    run,
+)
 
 _DESCRIPTION = """\
 Start a web page on which images are uploaded and results are shown, and an endpoint that answers in JSON.
@@ -60,7 +67,9 @@ def serve_command(args: argparse.Namespace) -> int:
         from vitdet_plugin.serving.app import create_app
         from vitdet_plugin.utils.stop_signals import stop_signals
         with stop_signals(), decoder_limits():
-            inferencer = Inferencer.load(model, args.checkpoint, args.device, args.cfg_options or (), args.half)
+            inferencer = Inferencer.load(model, args.checkpoint, args.device, args.cfg_options or (), args.half,
+                                         args.dtype)
+            print_precision(inferencer.precision, args.half, args.dtype)
             name = _name(args.model)
             app = create_app(inferencer, settings, name)
             print(f'{name} on {address_of(opened)} (Ctrl-C stops it)', flush=True)

@@ -3,7 +3,14 @@
 import argparse
 from collections.abc import Sequence
 
-from vitdet_plugin.cli.common import add_common_arguments, add_model_arguments, parse, run
+from vitdet_plugin.cli.common import (
+    PREDICTION_VALUES,
+    add_common_arguments,
+    add_dtype_options,
+    add_model_arguments,
+    parse,
+    run,
+)
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -23,11 +30,12 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--show-max', type=int, default=50, metavar='N',
                         help='at most N images, evenly spaced over the split; 0 means all (default: 50)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation: horizontal flip')
+    add_dtype_options(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    return run(parse(build_parser(prog), argv), test_command)
+    return run(parse(build_parser(prog), argv, PREDICTION_VALUES), test_command)
 
 
 def test_command(args: argparse.Namespace) -> None:
@@ -35,4 +43,4 @@ def test_command(args: argparse.Namespace) -> None:
     test(args.config, args.checkpoint, work_dir=args.work_dir, eval=args.eval, out=args.out,
          format_only=args.format_only, show_dir=args.show_dir, show_score_thr=args.show_score_thr,
          show_max=args.show_max, tta=args.tta, cfg_options=args.cfg_options, launcher=args.launcher,
-         local_rank=args.local_rank, skip_preflight=args.skip_preflight)
+         local_rank=args.local_rank, skip_preflight=args.skip_preflight, half=args.half, dtype=args.dtype)

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vitdet_plugin.compat.cpu_features import has_fast_bf16
+from vitdet_plugin.compat.gpu_features import has_gpu_bf16
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
 
@@ -20,7 +21,8 @@ def choose_dtype(asked: str, device: str, is_sharded: bool = False) -> tuple[str
     instructions for it, otherwise float32, which is then faster.
 
     Args:
-        asked: ``fp16``, ``bf16``, or ``auto``: fp16 on a GPU, bf16 elsewhere and with a strategy.
+        asked: ``fp16``, ``bf16``, or ``auto``: fp16 on a GPU without bfloat16 instructions, bf16 elsewhere and with a
+            strategy.
         device: Type of the device, such as ``cpu`` or ``cuda``.
         is_sharded: Whether the config has a strategy (FSDP).
 
@@ -28,7 +30,7 @@ def choose_dtype(asked: str, device: str, is_sharded: bool = False) -> tuple[str
         ``fp16``, ``bf16`` or ``fp32``, and a phrase that is empty if the request is met.
     """
     if device != 'cpu':
-        automatic = 'fp16' if device == 'cuda' and not is_sharded else 'bf16'
+        automatic = 'fp16' if device == 'cuda' and not is_sharded and not has_gpu_bf16() else 'bf16'
         return automatic if asked == 'auto' else asked, ''
     if not has_fast_bf16():
         return 'fp32', ('no GPU is available, and this processor has no bfloat16 instructions, so that mixed precision '

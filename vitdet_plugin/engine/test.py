@@ -15,6 +15,8 @@ from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import find_checkpoint
+from vitdet_plugin.engine.inference_precision import asked_dtype, inference_dtype, name_of, predict_in
+from vitdet_plugin.engine.precision import training_device
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.session import SessionOptions, add_hook, build_runner, finish, load_session_config
 from vitdet_plugin.errors import UserError
@@ -41,6 +43,8 @@ class TestOptions(SessionOptions):
     show_score_thr: float = 0.3
     show_max: int = 50
     tta: bool = False
+    half: str | bool | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         self.out = str(self.out) if self.out else None
@@ -54,6 +58,7 @@ def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptio
     Raises:
         UserError: Anything that the user can fix, in one line.
     """
+    asked, option = asked_dtype(options.dtype, options.half)
     cfg = load_session_config(config, options)
     check_output_path('--work-dir', cfg.work_dir, is_folder=True)
     apply_test_options(cfg, checkpoint, options)
@@ -67,6 +72,10 @@ def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptio
         runner = build_runner(cfg)
         if options.out and options.out.endswith(('.pkl', '.pickle')):
             runner.test_evaluator.metrics.append(_dump(cfg, options.out))
+        dtype = inference_dtype(asked, training_device(), option)
+        predict_in(runner.model, dtype, training_device())
+        if asked != 'fp32':
+            runner.logger.info(f'predicting in {name_of(dtype)}')
         metrics = runner.test()
         barrier()
         if is_main_process():

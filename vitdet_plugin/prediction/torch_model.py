@@ -12,17 +12,14 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from vitdet_plugin.compat.cpu_features import has_fast_bf16
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline
-from vitdet_plugin.errors import UserError
+from vitdet_plugin.engine.inference_precision import autocast_to, inference_dtype, name_of
 from vitdet_plugin.prediction.compact_masks import compact_masks
 from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.utils.mask_rle import encode_masks
 from vitdet_plugin.utils.output import warn
 
-HALVES = ('auto', 'fp16', 'bf16')
-_DTYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16}
 _CPU_PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
 _GPU_PIXELS = 8 * 1024 * 1024
 _LARGEST_BATCH = 32
@@ -56,30 +53,20 @@ class TorchModel:
         height, width = self.pack(image, self.load(image))['inputs'].shape[-2:]
         return int(height), int(width)
 
-    def use_half(self, half: str | None) -> None:
-        """Predict in 16 bits where the device computes faster in them; one line says if it does not.
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``bf16`` or ``fp16``."""
+        return name_of(self._dtype)
+
+    def use_dtype(self, asked: str, option: str) -> None:
+        """Predict in a type where the device computes faster in it; one line says if it does not.
 
         Args:
-            half: ``'auto'`` (fp16 on a GPU, bf16 on a CPU), ``'fp16'``, ``'bf16'``, or None for float32.
-
-        Raises:
-            UserError: Another value.
+            asked: ``fp32``, ``bf16``, ``fp16`` or ``auto``, see
+                :func:`vitdet_plugin.engine.inference_precision.inference_dtype`.
+            option: Name of the option, for the message.
         """
-        if half is None:
-            self._dtype = None
-            return
-        if half not in HALVES:
-            raise UserError(f'--half {half}: choose from {", ".join(HALVES)}')
-        if self.device.type != 'cpu':
-            self._dtype = _DTYPES['fp16' if half == 'auto' else half]
-        elif not has_fast_bf16():
-            self._dtype = None
-            warn('--half: this processor has no bfloat16 instructions, which would be slower than float32: predicting '
-                 'in float32')
-        else:
-            self._dtype = torch.bfloat16
-            if half == 'fp16':
-                warn('--half fp16: float16 is very slow on a CPU: predicting in bfloat16')
+        self._dtype = inference_dtype(asked, self.device.type, option)
 
     def load(self, source: Path | np.ndarray) -> dict[str, Any]:
         """Return the image of a file or array as the pipeline loads it, in ``img``."""
@@ -123,9 +110,8 @@ class TorchModel:
 
     def _predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> list[Found] | list[np.ndarray]:
         data = dict(inputs=[each['inputs'] for each in packs], data_samples=[each['data_samples'] for each in packs])
-        precision = contextlib.nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)
         compact = contextlib.nullcontext() if self.is_classifier else compact_masks(self.model, score_thr)
-        with torch.no_grad(), precision, compact:
+        with torch.no_grad(), autocast_to(self._dtype, self.device.type), compact:
             samples = self.model.test_step(data)
         if self.is_classifier:
             return [sample.pred_score.float().cpu().numpy() for sample in samples]

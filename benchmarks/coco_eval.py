@@ -69,4 +69,4 @@ def rows(quick: bool):
     for kind, per_image in (('bbox', 100),) if quick else (('bbox', 100), ('segm', 100)):
         yield compare(f'COCO {kind}, {images} images x {per_image} detections', 'pycocotools',
                       partial(evaluating, True, kind, images, per_image),
-                      partial(evaluating, False, kind, images, per_image), tolerance=1e-9, repeats=3, memory=False)
+                      partial(evaluating, False, kind, images, per_image), tolerance=1e-9, repeats=5, memory=False)

@@ -120,7 +120,7 @@ def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, q
     return compare(
         path, 'grid_sample of all points',
         *(partial(_step, form, size, training, threads, depths) for form in (ours, 'reference')), tolerance=5e-3,
-        repeats=3, memory=threads == 1, note=note, **goals)
+        repeats=5, memory=threads == 1, note=note, **goals)
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -144,6 +144,6 @@ def rows(quick: bool) -> Iterator[Row]:
                 f'InternImage-T backbone, {large[0]}x{large[1]}, {mode}, {threads} thread{"s"[:threads - 1]}',
                 'the same with grid_sample of all points',
                 *(partial(_backbone, form, large, training, threads) for form in (False, True)), tolerance=5e-3,
-                repeats=3, memory=threads == 2, time_goal=None if training else 2.4)
+                repeats=5, memory=threads == 2, time_goal=None if training else 2.4)
     finally:
         torch.set_num_threads(before)

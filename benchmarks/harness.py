@@ -13,6 +13,9 @@ of them come from ``compare``::
 
 The builders must be module-level functions or ``functools.partial`` of them, because the memory of each side is
 measured in a fresh process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
+
+Both wall time and CPU time of the process, summed over its threads, are measured; goals apply to the clock chosen by
+``use_clock``. A row is noisy if the middle half of its ratios spreads over more than 15 % of their median.
 """
 
 import ctypes
@@ -29,15 +32,19 @@ import numpy as np
 Step = Callable[[], Any]
 Builder = Callable[[], Step]
 
-_CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
-_clock = _CLOCKS['wall']
+CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
+NOISY = 0.15  #: relative spread of the ratios from which a row is marked
+_PAIRS = 5  # at least, unless a row would take longer than _ROW_SECONDS
+_FEW_PAIRS = 2
+_ROW_SECONDS = 30.0
+_clock = 'wall'
 _selected: list[str] = []
 
 
 def use_clock(name: str) -> None:
-    """Use ``wall`` time (the default), or ``cpu``: CPU time of this process, for a busy machine."""
+    """Apply goals to ``wall`` time (the default), or to ``cpu`` time of this process, for a busy machine."""
     global _clock
-    _clock = _CLOCKS[name]
+    _clock = name
 
 
 def select_rows(texts: Sequence[str]) -> None:
@@ -51,18 +58,55 @@ def is_selected(path: str) -> bool:
 
 
 @dataclass
+class Timing:
+    """Seconds of both sides in pairs of runs, one entry for each clock of ``CLOCKS``.
+
+    Attributes:
+        ours, reference: median seconds of a step.
+        ratios: median over the pairs of reference / ours.
+        spreads: range of the middle half of the ratios / their median.
+        pairs: number of pairs.
+    """
+
+    ours: dict[str, float]
+    reference: dict[str, float]
+    ratios: dict[str, float]
+    spreads: dict[str, float]
+    pairs: int
+
+    @property
+    def ratio(self) -> float:
+        """The ratio to which goals apply."""
+        return self.ratios[_clock]
+
+    @property
+    def spread(self) -> float:
+        """The spread of the ratios to which goals apply."""
+        return self.spreads[_clock]
+
+    @property
+    def is_noisy(self) -> bool:
+        return self.spread > NOISY
+
+    def __str__(self) -> str:
+        seconds = f'{_seconds(self.ours[_clock])} against {_seconds(self.reference[_clock])}'
+        return f'{seconds}, {self.pairs} pair{"s"[:self.pairs - 1]}{", noisy" if self.is_noisy else ""}'
+
+
+@dataclass
 class Row:
     """One line of the table.
 
     Attributes:
         path: what is measured.
         reference: what it is compared with.
-        time_ratio: reference time / our time; None if not measured.
+        time_ratio: reference time / our time by the chosen clock; None if not measured.
         memory_ratio: extra peak memory of the reference / ours; None if not measured.
         time_goal, memory_goal: target ratios; None if there is no target.
         difference: largest difference of the two results.
         tolerance: largest difference at which the results count as equal.
         note: absolute values or a remark.
+        timing: times by both clocks; None if not measured.
     """
 
     path: str
@@ -74,6 +118,7 @@ class Row:
     difference: float = 0.0
     tolerance: float = 0.0
     note: str = ''
+    timing: Timing | None = None
 
     @property
     def same_numbers(self) -> bool:
@@ -89,16 +134,19 @@ class Row:
         return self.same_numbers and all(ratio is not None and ratio >= goal for ratio, goal in set_goals)
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), 'same_numbers': self.same_numbers, 'reached': self.reached}
+        """Return the fields with the times of each clock as separate entries, such as ``cpu_ratio``."""
+        fields = {key: value for key, value in asdict(self).items() if key != 'timing'}
+        for clock in CLOCKS:
+            for name in ('ratio', 'spread', 'ours', 'reference'):
+                field = f'{name}s' if name in ('ratio', 'spread') else name
+                fields[f'{clock}_{name}'] = None if self.timing is None else getattr(self.timing, field)[clock]
+        fields |= {'pairs': self.timing and self.timing.pairs, 'noisy': self.timing and self.timing.is_noisy}
+        return {**fields, 'same_numbers': self.same_numbers, 'reached': self.reached}
 
 
-@dataclass
-class Timing:
-    """Median seconds of a step on both sides, and the median over the repeats of reference / ours."""
-
-    ours: float
-    reference: float
-    ratio: float
+def left_out(path: str, reference: str, reason: str) -> Row | None:
+    """Return a row without measurements that gives the reason; None if the row is not selected."""
+    return Row(path, reference, None, None, note=f'left out: {reason}') if is_selected(path) else None
 
 
 def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *, tolerance: float,
@@ -112,7 +160,7 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
         tolerance: largest difference at which the results count as equal.
         check: (our result, reference result) -> difference; ``largest_difference`` by default.
         time_goal, memory_goal: target ratios.
-        repeats: pairs of runs; the side that runs first alternates.
+        repeats: see :func:`interleave`.
         memory: whether to measure memory.
         note: remark for the table, after the absolute values.
     """
@@ -123,7 +171,7 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
     timing = interleave(our_step, reference_step, repeats)
     del our_step, reference_step
     gc.collect()
-    remarks = [f'{_seconds(timing.ours)} against {_seconds(timing.reference)}']
+    remarks = [str(timing)]
     memory_ratio = None
     if memory:
         our_bytes, reference_bytes = peak_extra_memory(ours), peak_extra_memory(reference)
@@ -132,21 +180,50 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
     if note:
         remarks.append(note)
     return Row(path, reference_form, timing.ratio, memory_ratio, time_goal, memory_goal, float(difference), tolerance,
-               '; '.join(remarks))
+               '; '.join(remarks), timing)
 
 
-def interleave(ours: Step, reference: Step, repeats: int = 5) -> Timing:
-    """Time two steps in turn (ab, ba, ab …), so that changes in machine load affect both."""
-    seconds: dict[str, list[float]] = {'ours': [], 'reference': []}
+def interleave(ours: Step, reference: Step, repeats: int = _PAIRS) -> Timing:
+    """Time two steps in turn (ab, ba, ab …), so that changes in machine load affect both.
+
+    Args:
+        ours, reference: the steps, warmed up.
+        repeats: pairs of runs, also the maximum. There are fewer, but at least two, if they would take longer than 30
+            seconds; never fewer than 5 if a pair takes less than 6 seconds.
+    """
+    seconds: dict[str, dict[str, list[float]]] = {side: {clock: [] for clock in CLOCKS}
+                                                  for side in ('ours', 'reference')}
     sides = [('ours', ours), ('reference', reference)]
-    for turn in range(repeats):
+    turn, pairs = 0, repeats
+    while turn < pairs:
         for side, step in sides if turn % 2 == 0 else reversed(sides):
-            start = _clock()
+            starts = {clock: read() for clock, read in CLOCKS.items()}
             step()
-            seconds[side].append(_clock() - start)
-    ratios = [r / max(o, 1e-9) for o, r in zip(seconds['ours'], seconds['reference'])]
-    medians = (statistics.median(seconds[side]) for side in ('ours', 'reference'))
-    return Timing(*medians, statistics.median(ratios))
+            for clock, read in CLOCKS.items():
+                seconds[side][clock].append(read() - starts[clock])
+        turn += 1
+        if turn == 1:
+            pairs = _affordable(repeats, sum(seconds[side]['wall'][0] for side in seconds))
+    medians = {side: {clock: statistics.median(values) for clock, values in clocks.items()}
+               for side, clocks in seconds.items()}
+    ratios = {clock: [r / max(o, 1e-9) for o, r in zip(seconds['ours'][clock], seconds['reference'][clock])]
+              for clock in CLOCKS}
+    middle = {clock: statistics.median(values) for clock, values in ratios.items()}
+    spreads = {clock: _middle_half(values) / max(middle[clock], 1e-9) for clock, values in ratios.items()}
+    return Timing(medians['ours'], medians['reference'], middle, spreads, pairs)
+
+
+def _affordable(repeats: int, pair_seconds: float) -> int:
+    return min(repeats, max(int(_ROW_SECONDS / max(pair_seconds, 1e-9)), _FEW_PAIRS))
+
+
+def _middle_half(values: list[float]) -> float:
+    """Return the distance of the quartiles, or the whole range of two values."""
+    if len(values) == 1:
+        return 0.0
+    first, _, last = statistics.quantiles(values, n=4, method='inclusive') if len(values) > 2 else \
+        (min(values), 0.0, max(values))
+    return last - first
 
 
 def largest_difference(ours: Any, reference: Any) -> float:

@@ -129,6 +129,6 @@ def rows(quick: bool) -> Iterator[Row | None]:
             yield compare(f'DINO-InternImage-T, {size[0]}x{size[1]}, inference, {threads} thread{"s"[:threads - 1]}',
                           "the same with mmcv's grid_sample", *(partial(_detector, form, size, threads)
                                                                 for form in (False, True)),
-                          tolerance=1e-4, repeats=3, memory=threads == 1 and not quick, time_goal=2)
+                          tolerance=1e-4, repeats=5, memory=threads == 1 and not quick, time_goal=2)
     finally:
         torch.set_num_threads(before)

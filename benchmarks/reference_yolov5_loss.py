@@ -1,14 +1,13 @@
-"""Reference for YOLOv5's loss: loops over images, objects, anchors and cells."""
+"""Reference for YOLOv5's loss: loops over images, objects, anchors and cells, with a CIoU of single boxes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from vitdet_plugin.heads.yolov5_loss import complete_iou
 
 SIDES = ((0, 0), (-1, 0), (0, -1), (1, 0), (0, 1))  # own cell, left, above, right, below
 
@@ -36,7 +35,7 @@ def loss_parts_by_loops(preds: Sequence[Tensor], targets: Tensor, anchors: Seque
                         size = squashed[2:].square() * torch.tensor(anchor) / stride
                         box = torch.cat((squashed[:2] - 0.5, size))
                         expected = torch.tensor([x / stride - column, y / stride - row, w / stride, h / stride])
-                        boxes.append(complete_iou(box[None], expected[None])[0])
+                        boxes.append(_complete_iou(box, expected))
                         objectness[image, a, row, column] = boxes[-1].detach().clamp(min=0)
                         target = F.one_hot(torch.tensor(int(label)), len(logits) - 5).float()
                         classes.append(F.binary_cross_entropy_with_logits(logits[5:], target))
@@ -45,6 +44,27 @@ def loss_parts_by_loops(preds: Sequence[Tensor], targets: Tensor, anchors: Seque
             parts[2] = parts[2] + torch.stack(classes).mean()
         parts[1] = parts[1] + weight * F.binary_cross_entropy_with_logits(pred[..., 4], objectness)
     return parts
+
+
+def _complete_iou(box: Tensor, target: Tensor) -> Tensor:
+    """CIoU of two boxes (center x, center y, width, height); arXiv 1911.08287, equations 9 to 11.
+
+    alpha = v / (v - IoU + 1) at any IoU, and no gradient flows through it.
+    """
+    x, y, w, h = box.unbind()
+    tx, ty, tw, th = target.unbind()
+    overlap, hull = [], []
+    for center, length, other_center, other_length in ((x, w, tx, tw), (y, h, ty, th)):
+        ends = torch.stack([center + length / 2, other_center + other_length / 2])
+        starts = torch.stack([center - length / 2, other_center - other_length / 2])
+        overlap.append(F.relu(ends.amin() - starts.amax()))
+        hull.append(ends.amax() - starts.amin())
+    shared = overlap[0] * overlap[1]
+    iou = shared / (w * h + tw * th - shared)
+    distance = ((x - tx) ** 2 + (y - ty) ** 2) / (hull[0] ** 2 + hull[1] ** 2)
+    v = 4 / math.pi ** 2 * (torch.atan(tw / th) - torch.atan(w / h)) ** 2
+    alpha = (v / (1 - iou + v)).detach()
+    return iou - distance - alpha * v
 
 
 def _fits(width: float, height: float, anchor: tuple[float, float], max_ratio: float = 4.0) -> bool:

@@ -79,7 +79,7 @@ def _timm(side: int, depth: int, dtype: torch.dtype) -> Step:
 
 def rows(quick: bool) -> Iterator[Row]:
     """Yield inference, and forward and backward pass; the memory includes weights and activations common to both."""
-    side, depth, repeats = (512, 4, 3) if quick else (1024, 12, 3)
+    side, depth, repeats = (512, 4, 3) if quick else (1024, 12, 5)
     for name, builder, goals in [('inference', _inference, dict(time_goal=1.6, memory_goal=6)),
                                  ('training', _training, {})]:
         yield compare(f'ViT-B backbone, {side}^2, {depth} blocks, {name}', 'materialized',

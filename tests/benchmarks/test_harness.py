@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import harness
-from benchmarks.harness import Row, compare, interleave, largest_difference, peak_extra_memory
+from benchmarks.harness import Row, Timing, compare, interleave, largest_difference, left_out, peak_extra_memory
 
 
 def _sleep_and_return(seconds, value):
@@ -42,15 +42,64 @@ def test_interleave_alternates_which_side_goes_first():
 def test_ratio_is_reference_over_ours():
     timing = interleave(_sleep_and_return(0.01, 0), _sleep_and_return(0.05, 0), repeats=3)
     assert timing.ratio > 2
-    assert timing.reference > timing.ours >= 0.01
+    assert timing.reference['wall'] > timing.ours['wall'] >= 0.01
 
 
-def test_cpu_clock_does_not_count_sleep():
+def test_both_clocks_are_read_and_cpu_time_does_not_count_sleep():
+    timing = interleave(_sleep_and_return(0.05, 0), _sleep_and_return(0.05, 0), repeats=1)
+    assert timing.ours['wall'] >= 0.05 > timing.ours['cpu'] + 0.01
+
+
+def test_goals_apply_to_the_chosen_clock():
+    timing = Timing({'wall': 1.0, 'cpu': 1.0}, {'wall': 2.0, 'cpu': 3.0}, {'wall': 2.0, 'cpu': 3.0},
+                    {'wall': 0.2, 'cpu': 0.1}, 5)
+    assert (timing.ratio, timing.is_noisy) == (2.0, True)
+    assert str(timing) == '1.00 s against 2.00 s, 5 pairs, noisy'
     harness.use_clock('cpu')
     try:
-        assert interleave(_sleep_and_return(0.05, 0), _sleep_and_return(0.05, 0), repeats=1).ours < 0.04
+        assert (timing.ratio, timing.is_noisy) == (3.0, False)
     finally:
         harness.use_clock('wall')
+
+
+@pytest.mark.parametrize(('pair_seconds', 'pairs'), [(0.001, 20), (2.0, 15), (6.0, 5), (11.0, 2), (100.0, 2)])
+def test_long_steps_are_repeated_less_often(monkeypatch, pair_seconds, pairs):
+    now = [0.0]
+    monkeypatch.setattr(harness, 'CLOCKS', {'wall': lambda: now[0], 'cpu': lambda: now[0]})
+
+    def step():
+        now[0] += pair_seconds / 2
+    assert interleave(step, step, repeats=20).pairs == pairs
+
+
+@pytest.mark.parametrize(('ratios', 'spread'), [([2.0], 0.0), ([1.0, 2.0], 2 / 3), ([1.0, 2.0, 2.0, 2.0, 9.0], 0.0),
+                                                ([1.0, 1.8, 2.0, 2.4, 3.0], 0.3)])
+def test_spread_is_that_of_the_middle_half_of_the_ratios(monkeypatch, ratios, spread):
+    now = [0.0]
+    monkeypatch.setattr(harness, 'CLOCKS', {'wall': lambda: now[0], 'cpu': lambda: 0.0})
+    durations = iter(ratios)
+
+    def ours():
+        now[0] += 1.0
+
+    def reference():
+        now[0] += next(durations)
+    assert interleave(ours, reference, repeats=len(ratios)).spread == pytest.approx(spread)
+
+
+def test_a_row_as_a_dict_has_the_times_of_both_clocks():
+    ours, reference = functools.partial(_sleep_and_return, 0.01, 1.0), functools.partial(_sleep_and_return, 0.02, 1.0)
+    values = compare('p', 'r', ours, reference, tolerance=0, repeats=2, memory=False).as_dict()
+    assert values['wall_reference'] >= 0.02 > 0.01 > values['cpu_ours']
+    assert values['pairs'] == 2
+    assert 'timing' not in values
+
+
+def test_a_row_that_is_left_out_gives_the_reason():
+    row = left_out('p', 'r', 'transformers is not installed')
+    assert row.note == 'left out: transformers is not installed'
+    assert row.as_dict()['pairs'] is None
+    assert row.reached is None
 
 
 @pytest.mark.parametrize(('ours', 'reference', 'expected'), [

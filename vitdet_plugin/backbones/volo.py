@@ -17,6 +17,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.outlook import OutlookAttention
 from vitdet_plugin.layers.pos_embed import resize_grid
+from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 
 
 def _arch(layers: tuple[int, ...], dim: int, heads: tuple[int, int], mlp_ratio: float = 3.0, stem: int = 64) -> dict:
@@ -80,7 +81,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, heads, H * W, C / heads) each
-        out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        with compiled_attention():
+            out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return self.proj(out.transpose(1, 2).reshape(x.shape))
 
 

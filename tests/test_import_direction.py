@@ -10,7 +10,7 @@ PACKAGE = 'vitdet_plugin'
 # lowest first; each may import itself and everything before it, siblings included
 ORDER = ('errors', 'utils', 'compat', 'config', 'ops', 'ops_dcnv3', 'layers', 'backbones', 'necks', 'heads',
          'detectors', 'checkpoints', 'transforms', 'datasets', 'engine', 'evaluation', 'visualization', 'export',
-         'demo', 'prediction', 'api', 'serving', 'gpu_check', 'cli', '__main__', 'tools')
+         'demo', 'prediction', 'api', 'bench', 'serving', 'gpu_check', 'cli', '__main__', 'tools')
 LEVEL = {name: level for level, name in enumerate(ORDER)}
 REGISTRATION = ('__init__', 'registration')  # these modules import every subpackage
 WITHOUT_DETECTION = ('utils', 'ops', 'ops_dcnv3', 'layers', 'backbones')

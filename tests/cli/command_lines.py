@@ -15,6 +15,7 @@ from vitdet_plugin.cli.main import COMMANDS
 
 # names in braces: input files of these kinds, and {out}, a path to write to
 LINES = {
+    'bench': ['{config} {weights} --images {images} --backends pytorch --out {out}.csv'],
     'browse': ['{config} --out {out}'],
     'cam': ['{config} {weights} {images} --out {out}'],
     'check': ['{coco} --images {images}', '{classes} --json {out}', '--config {config}'],

@@ -11,8 +11,8 @@ from vitdet_plugin.cli import make_demo_set, pretrain_demo
 from vitdet_plugin.cli.main import command_module, main
 
 MISSING = 'no_such_{}'
-BUILD_MODELS = ('cam', 'flops', 'report', 'token-labels', 'export', 'predict', 'test', 'train', 'demo pretrain',
-                'convert')
+BUILD_MODELS = ('bench', 'cam', 'flops', 'report', 'token-labels', 'export', 'predict', 'test', 'train',
+                'demo pretrain', 'convert')
 WITH_LINES = [name for name in COMMAND_NAMES if LINES.get(name)]
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     'serve': 'start a web page and a JSON endpoint for a model',
     'report': 'write a report of what a model gets right and wrong',
     'export': 'export a model to ONNX',
+    'bench': 'measure latency, throughput and accuracy by backend',
     'convert': 'convert checkpoints, or annotations to COCO, VOC and YOLO',
     'weights': 'list, download and verify published weights',
     'check': 'check the annotations and images of a data set',

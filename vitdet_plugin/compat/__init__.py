@@ -2,6 +2,7 @@
 
 =====================  ================================================================================
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
+``deferred_imports``   packages that a few classes of mmdet need are imported when they are used
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
 ``dino_decoder``       DINO's decoder has the shapes of the published weights
 ``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
@@ -34,7 +35,7 @@ from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
 _OF_MMDET = ('mmdet_precision', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start', 'resize')
-_MODULES = ('mmcv_ext', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
+_MODULES = ('mmcv_ext', 'deferred_imports', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
             'inductor_layouts')
 
 
@@ -56,8 +57,9 @@ def install() -> bool:
         versions.require('mmcv')
         _module('mmcv_ext').install()  # before anything imports mmcv.ops
     if has_stack:
-        versions.require('mmdet.datasets')
-        versions.require('mmdet.models')
+        with _module('deferred_imports').deferred_imports():
+            versions.require('mmdet.datasets')
+            versions.require('mmdet.models')
         for name in _OF_MMDET:
             try:
                 _module(name).install()

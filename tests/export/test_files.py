@@ -90,6 +90,7 @@ def test_one_channel(tmp_path, capsys):
     for part in ('rpn_head', 'roi_head', 'train_cfg'):
         cfg.model.pop(part)
     cfg.model.update(small_retinanet())
+    cfg.test_dataloader.dataset.pipeline[1].scale = SIZE[::-1]
     cfg.dump(tmp_path / 'c.py')
     model = load_model(Config.fromfile(tmp_path / 'c.py'), None, 'cpu').model
     with torch.no_grad():

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--provider', action='append', metavar='NAME', help='execution provider of ONNX Runtime, or '
                         'device of OpenVINO')
     parser.add_argument('--half', action='store_true', help='let OpenVINO compute in 16 bits')
-    parser.add_argument('--top', type=int, default=5, metavar='N', help='classes per image of a classifier (default: 5)')
+    parser.add_argument('--top', type=int, default=5, metavar='N', help='classes per image (default: 5)')
     return parser
 
 

@@ -70,7 +70,7 @@ def _as_type(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _taps_of_opencv(source: int, target: int, interpolation: str) -> tuple[np.ndarray, np.ndarray]:
     """Return indices and weights (target, K) of the source pixels of each target pixel."""
-    scale, at = source / target, np.arange(target)
+    scale, at = 1 / (target / source), np.arange(target)  # rounded as OpenCV does
     if interpolation == 'nearest':
         return np.minimum(np.floor(at * scale), source - 1).astype(int)[:, None], np.ones((target, 1), np.float32)
     if interpolation == 'covered':  # the mean of the covered part of the source
@@ -99,7 +99,8 @@ def _taps_of_pillow(source: int, target: int, interpolation: str) -> tuple[np.nd
     scale, at = source / target, np.arange(target)
     center = (at + 0.5) * scale
     if interpolation == 'nearest':
-        return np.floor(center).astype(int)[:, None], np.ones((target, 1), np.float32)
+        center = np.cumsum([0.5 * scale, *[scale] * (target - 1)])  # rounded as Pillow does
+        return np.floor(center).clip(0, source - 1).astype(int)[:, None], np.ones((target, 1), np.float32)
     stretch = max(scale, 1.0)
     support = _SUPPORT[interpolation] * stretch
     first, last = np.floor(center - support + 0.5).clip(0), np.floor(center + support + 0.5).clip(None, source)

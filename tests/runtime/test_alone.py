@@ -20,7 +20,7 @@ import importlib.abc, sys
 class Blocked(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition('.')[0] in {names!r}:
-            raise ImportError(f'{{name}} is blocked')
+            raise ModuleNotFoundError(f'{{name}} is blocked', name=name)
 sys.meta_path.insert(0, Blocked())
 """
 

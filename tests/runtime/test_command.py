@@ -4,7 +4,6 @@ import csv
 import json
 
 import cv2
-import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
@@ -33,7 +32,8 @@ def test_thirty_images(folder, capsys):
     assert printed[0] == 'images/0/00.jpg: 1 objects' and printed[-1].startswith('30 images, ')
     assert printed[-1].endswith('results in out/results.jsonl, images in out/results')
     records = [json.loads(line) for line in (folder / 'out/results.jsonl').read_text().splitlines()]
-    assert len(records) == 30 and records[0]['names'] == ['b'] and (records[0]['width'], records[0]['height']) == (40, 30)
+    assert len(records) == 30 and records[0]['names'] == ['b']
+    assert (records[0]['width'], records[0]['height']) == (40, 30)
     assert [record['path'] for record in records] == sorted(record['path'] for record in records)
     drawn = sorted((folder / 'out/results').iterdir())
     assert len(drawn) == 30 and cv2.imread(str(drawn[0])).shape == (30, 40, 3)
@@ -44,8 +44,7 @@ def test_other_formats(folder, capsys):
     assert main(['d.onnx', 'images', '--out', 'r.json', '--batch', '4']) == 0
     coco = COCO('r.json')
     assert len(coco.imgs) == 30 == len(coco.anns) and coco.cats[2]['name'] == 'b'
-    assert coco.annToMask(coco.anns[1]).shape == (30, 40) and coco.anns[1]['area'] == pytest.approx(
-        np.prod(coco.anns[1]['bbox'][2:]), abs=16) or coco.anns[1]['area'] < np.prod(coco.anns[1]['bbox'][2:])
+    assert coco.annToMask(coco.anns[1]).sum() == coco.anns[1]['area'] > 0
     assert main(['d.onnx', 'images', '--out', 'r.csv']) == 0
     rows = list(csv.DictReader((folder / 'r.csv').open(encoding='utf-8')))
     assert len(rows) == 30 and rows[0]['name'] == 'b' and float(rows[0]['x2']) == 20

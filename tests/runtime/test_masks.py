@@ -16,7 +16,7 @@ def test_pasted_masks_are_those_of_mmdet(seed):
     random = np.random.default_rng(seed)
     for _ in range(10):
         start = random.uniform(-8, 34, 2)
-        box = np.array([*start, *(start + random.uniform(0, 30, 2))], np.float32)
+        box = np.array([*start, *(start + random.uniform(9, 30, 2))], np.float32)
         mask = random.random((14, 14), np.float32)
         expected = paste_with_torch(torch.from_numpy(mask), torch.from_numpy(box), SHAPE, 0.5)
         found = paste_mask(mask, box, SHAPE, 0.5)
@@ -26,7 +26,8 @@ def test_pasted_masks_are_those_of_mmdet(seed):
 
 def test_boxes_without_extent_and_outside():
     for box in ([5, 5, 5, 9], [60, 5, 70, 9], [-9, -9, -5, -5], [5, 5, 5, 5]):
-        assert decode_mask(paste_mask(np.ones((4, 4), np.float32), np.array(box, np.float32), SHAPE, 0.5)).shape == SHAPE
+        rle = paste_mask(np.ones((4, 4), np.float32), np.array(box, np.float32), SHAPE, 0.5)
+        assert decode_mask(rle).shape == SHAPE
 
 
 @pytest.mark.parametrize('share', [0, 0.02, 0.5, 0.98, 1])

@@ -77,10 +77,12 @@ def _predict(args: argparse.Namespace) -> int:
     finally:
         if writer is not None:
             writer.close()
+    if len(faults) == 1 and not count:
+        raise ModelError(faults[0])
     for fault in faults:
         print(f'left out: {fault}', file=sys.stderr)
     if not count:
-        raise ModelError(faults[0] if len(faults) == 1 else f'none of the {len(faults)} images can be read')
+        raise ModelError(f'none of the {len(faults)} images can be read')
     rate = count / max(time.perf_counter() - start, 1e-9)
     print(f'{count} images, {rate:.1f} images/s, results in {out}' + (f', images in {out.with_suffix("")}'
                                                                      if args.draw else ''))

@@ -81,7 +81,7 @@ def _taps_of_opencv(source: int, target: int, interpolation: str) -> tuple[np.nd
         return np.minimum(reach, source - 1), _normalized(weights)
     if interpolation == 'area':  # of an enlarged image
         first = np.floor(at * scale)
-        part = (at + 1) - (first + 1) / scale
+        part = ((at + 1) - (first + 1) * (target / source)).astype(np.float32)
         part = np.where(part <= 0, 0, part - np.floor(part))
     else:
         place = (at + 0.5) * scale - 0.5

@@ -14,7 +14,8 @@ from tests.runtime.small_files import noise, write_classifier, write_detector
 pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
 pytest.importorskip('onnx', reason='the extra "onnx" is not installed')
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ('torch', 'torchvision', 'mmengine', 'mmdet', 'mmcv', 'mmpretrain', 'timm', 'matplotlib', 'pycocotools', 'scipy')
+HEAVY = ('torch', 'torchvision', 'mmengine', 'mmdet', 'mmcv', 'mmpretrain', 'timm', 'matplotlib', 'pycocotools',
+         'scipy')
 BLOCK = """
 import importlib.abc, sys
 class Blocked(importlib.abc.MetaPathFinder):
@@ -72,8 +73,8 @@ def test_copied_next_to_a_model(folder):
 
 
 def test_without_an_image_library(folder):
-    words = run("from vitdet_plugin.runtime import load, ModelError\ntry:\n    load('d.onnx')\nexcept ModelError as error:"
-                "\n    print(error)", folder, (*HEAVY, 'cv2', 'PIL'), [ROOT])
+    words = run("from vitdet_plugin.runtime import load, ModelError\ntry:\n    load('d.onnx')\nexcept ModelError as "
+                "error:\n    print(error)", folder, (*HEAVY, 'cv2', 'PIL'), [ROOT])
     assert ' '.join(words).startswith('images require OpenCV or Pillow. Run pip install')
 
 

@@ -29,7 +29,7 @@ from vitdet_plugin.evaluation.scaling.plan import KNOWN
 PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]
 TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*.py') if path.name != '_checkout.py')
 COMMAND_LINES = [f'vitdet {name}' for name in COMMANDS]
-MODULES = ('benchmarks', 'ops_dcnv3.build', 'vitdet_plugin.ops.build')
+MODULES = ('benchmarks', 'ops_dcnv3.build', 'vitdet_plugin.ops.build', 'vitdet_plugin.runtime')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 OWN_TEMPLATE = 'vitdet_plugin::_base_/own_data/mask-rcnn_vitdet-tiny.py'
 MAKEFILE = (ROOT / 'Makefile').read_text()
@@ -64,7 +64,7 @@ def tool_of(name: str):
     if name.startswith('vitdet '):
         return command_module(name.removeprefix('vitdet '))
     if name in MODULES:
-        return importlib.import_module(f'{name}.__main__' if name == 'benchmarks' else name)
+        return importlib.import_module(f'{name}.__main__' if name in ('benchmarks', 'vitdet_plugin.runtime') else name)
     main = load_tool(name.removeprefix('tools/').removesuffix('.py')).main
     return sys.modules.get(getattr(main, 'func', main).__module__) or load_tool('setup_env')
 

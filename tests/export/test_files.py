@@ -53,9 +53,9 @@ def test_large_weights_are_in_a_second_file(tmp_path, monkeypatch):
     session = runtime.InferenceSession(str(tmp_path / 'new/my model.onnx'), providers=['CPUExecutionProvider'])
     assert session.run(None, dict(image=np.ones((1, 1, 8, 8), np.float32)))[0].shape == (1, 8, 6, 6)
     (tmp_path / 'new/my model.onnx.data').unlink()
-    from vitdet_plugin.export.onnx_session import open_session
+    from vitdet_plugin.export.onnx_detector import OnnxDetector
     with pytest.raises(UserError, match='keep both files in one folder'):
-        open_session(tmp_path / 'new/my model.onnx', 'detector', 'boxes', 'padding')
+        OnnxDetector(tmp_path / 'new/my model.onnx')
 
 
 def test_a_refused_file_does_not_stay_and_an_earlier_one_is_kept(tmp_path, monkeypatch):
@@ -90,6 +90,7 @@ def test_one_channel(tmp_path, capsys):
     for part in ('rpn_head', 'roi_head', 'train_cfg'):
         cfg.model.pop(part)
     cfg.model.update(small_retinanet())
+    cfg.test_dataloader.dataset.pipeline[1].scale = SIZE[::-1]
     cfg.dump(tmp_path / 'c.py')
     model = load_model(Config.fromfile(tmp_path / 'c.py'), None, 'cpu').model
     with torch.no_grad():

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from vitdet_plugin.prediction.batches import in_batches
-from vitdet_plugin.prediction.prefetch import IDLE, Idle, prefetch
+from vitdet_plugin.runtime.batches import in_batches
+from vitdet_plugin.runtime.prefetch import IDLE, Idle, prefetch
 
 
 def run(items, size=3):

@@ -17,9 +17,9 @@ from vitdet_plugin.engine.inference_precision import asked_dtype
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.drawing import Drawings
-from vitdet_plugin.prediction.onnx_model import OnnxModel
+from vitdet_plugin.prediction.exported_model import ExportedModel
 from vitdet_plugin.prediction.results import Classification, Detections
-from vitdet_plugin.prediction.run_folder import find_run, is_onnx, stands_alone
+from vitdet_plugin.prediction.run_folder import find_run, is_exported, stands_alone
 from vitdet_plugin.prediction.stream import AUTO, Predicted, Stream
 from vitdet_plugin.prediction.tiles import Tiling
 from vitdet_plugin.prediction.torch_model import TorchModel
@@ -33,13 +33,13 @@ class Inferencer:
     """A detector or classifier with its weights and its test pipeline, ready to predict.
 
     Attributes:
-        model: The model, in eval mode; of an ONNX file, the object that runs it.
+        model: The model, in eval mode; of an exported file, the object that runs it.
         classes: Names of its labels.
         is_classifier: Whether :meth:`predict` returns :class:`Classification` or :class:`Detections`.
     """
 
     def __init__(self, model: BaseModel, cfg: Config | None = None, classes: Sequence[str] = ()) -> None:
-        if isinstance(model, OnnxModel):
+        if isinstance(model, ExportedModel):
             self.model: Any = model
             self._model: Any = model
         elif isinstance(model, torch.nn.Module) and cfg is not None:
@@ -75,8 +75,8 @@ class Inferencer:
         Args:
             config: Name of a shipped config (:meth:`list_models`), config file, or a loaded config. Configs are
                 programs: use only configs that you trust. Without ``checkpoint``, also a work directory of a training,
-                whose config and best checkpoint (or else the newest) are used, a checkpoint in one, or an ``.onnx``
-                file of ``vitdet export``.
+                whose config and best checkpoint (or else the newest) are used, a checkpoint in one, or a file of
+                ``vitdet export`` (``.onnx``, or ``.xml`` of OpenVINO).
             checkpoint: A file in a format of this project or an official one (detectron2's ``.pkl``, mmdet's,
                 EasyCV's), or a work directory, whose best checkpoint (or else the newest) is loaded. With None the
                 weights are random, for measuring speed, which is a warning. Class names are those stored in the
@@ -92,12 +92,12 @@ class Inferencer:
             UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
         asked, option = asked_dtype(dtype, half)
-        if not isinstance(config, Config) and checkpoint is None and (is_onnx(config) or _is_alone(config)):
-            if is_onnx(config):
+        if not isinstance(config, Config) and checkpoint is None and (is_exported(config) or _is_alone(config)):
+            if is_exported(config):
                 if asked != 'fp32' or options or str(device or 'cpu') != 'cpu':
-                    raise UserError(f'{config}: an ONNX file has its own precision, settings and device; leave out '
+                    raise UserError(f'{config}: an exported file has its own precision, settings and device; leave out '
                                     'half, dtype, options and device')
-                exported = OnnxModel(config)
+                exported = ExportedModel(config)
                 return cls(exported, None, exported.classes)
             config, checkpoint = find_run(config)
         cfg = load_config(config, options)

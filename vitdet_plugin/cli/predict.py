@@ -25,7 +25,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, description=_DESCRIPTION)
     parser.add_argument('model', metavar='MODEL', help='work directory of a training (its config and best checkpoint), '
-                        'checkpoint in one, .onnx file, or CONFIG CHECKPOINT')
+                        'checkpoint in one, file of "vitdet export" (.onnx, .xml), or CONFIG '
+                        'CHECKPOINT')
     parser.add_argument('inputs', nargs='+', metavar='INPUT',
                         help='images, folders, patterns, videos, text files with a path per line, http(s) URLs, '
                              'cameras (camera:0), or - for a list of paths on standard input')
@@ -84,8 +85,8 @@ def _split_model(args: argparse.Namespace) -> bool:
     if len(args.inputs) < 2:
         is_there = args.model in shipped_configs() or '::' in args.model or os.path.exists(args.model)
         print(f'error: {args.model} ' + ('is a config; give a checkpoint and an input after it' if is_there else
-                                         'does not exist; give a work directory of "vitdet train", an .onnx file, or '
-                                         'a config and a checkpoint'), file=sys.stderr)
+                                         'does not exist; give a work directory of "vitdet train", an exported file, '
+                                         'or a config and a checkpoint'), file=sys.stderr)
         return False
     args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
     return True

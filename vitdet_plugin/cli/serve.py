@@ -29,7 +29,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, description=_DESCRIPTION)
     parser.add_argument('model', metavar='MODEL', help='work directory of a training or folder of vitdet init (config '
-                        'and best checkpoint), checkpoint in one, .onnx file, or CONFIG CHECKPOINT')
+                        'and best checkpoint), checkpoint in one, file of "vitdet export" (.onnx, .xml), or CONFIG '
+                        'CHECKPOINT')
     parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT',
                         help='checkpoint file, work directory, or name of "vitdet weights list", after a config')
     parser.add_argument('--host', default='127.0.0.1', metavar='H',
@@ -104,8 +105,8 @@ def _find_model(args: argparse.Namespace) -> str:
         return os.path.join(os.curdir, args.model) if is_shipped else args.model  # the folder, not the config
     if is_shipped or '::' in args.model or os.path.exists(args.model):
         raise UserError(f'{args.model} is a config; give a checkpoint after it')
-    raise UserError(f'{args.model} does not exist; give a work directory of "vitdet train", an .onnx file, or a config '
-                    'and a checkpoint')
+    raise UserError(f'{args.model} does not exist; give a work directory of "vitdet train", an exported file, or a '
+                    'config and a checkpoint')
 
 
 def _name(model: str) -> str:

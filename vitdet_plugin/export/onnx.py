@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
@@ -30,9 +27,10 @@ from vitdet_plugin.export.comparison import (
     predict_detections,
     real_images,
 )
-from vitdet_plugin.export.modules import ExportedClassifier, ExportedDetector, ExportedFeatures, Preprocess
+from vitdet_plugin.export.metadata import file_metadata
+from vitdet_plugin.export.modules import ExportedClassifier, ExportedDetector, ExportedFeatures
+from vitdet_plugin.export.onnx_detector import OnnxClassifier as OnnxClassifier
 from vitdet_plugin.export.onnx_file import move_model, write_program
-from vitdet_plugin.export.onnx_session import describe_channels, open_session
 from vitdet_plugin.layers.lora import merge_lora
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
@@ -84,7 +82,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
                             f'{_reason(error)}') from error
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
         draft = Path(folder) / out.name
-        write_program(program, draft, opset, _metadata(loaded, shape, model.preprocess))
+        write_program(program, draft, opset, file_metadata(loaded, shape, model.preprocess))
         difference = _compare(draft, references, shape)
         if not difference <= TOLERANCE:
             raise UserError(f'{out}: not written, because the outputs of ONNX Runtime and PyTorch differ by '
@@ -146,73 +144,6 @@ def _reason(error: BaseException) -> str:
     while error.__cause__ is not None:  # the first exception names the failed step, the last one the reason
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-class OnnxClassifier:
-    """Classifier loaded from an ONNX file written by :func:`export_onnx`, executed by ONNX Runtime.
-
-    Args:
-        path: The ONNX file.
-
-    Attributes:
-        classes: Names of the classes; empty if unknown.
-        shape: Height and width of the input in pixels.
-
-    Raises:
-        UserError: If the file does not exist or was not written by :func:`export_onnx` for a classifier.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.session, about = open_session(path, 'classifier', 'scores', 'pipeline')
-        self.classes = json.loads(about['classes'])
-        self.shape = tuple(json.loads(about['shape']))
-        self._steps = json.loads(about['pipeline'])
-        self._pipeline = None
-
-    def __call__(self, source: str | Path | np.ndarray) -> np.ndarray:
-        """Classify an image.
-
-        Args:
-            source: Image file, or an array of shape ``(H, W, 3)``, uint8, in BGR order.
-
-        Returns:
-            Probabilities of shape ``(num_classes,)``.
-
-        Raises:
-            UserError: If the output of the test pipeline does not have the exported input shape.
-        """
-        if self._pipeline is None:
-            from mmengine.dataset import Compose
-            from mmengine.registry import init_default_scope
-            init_default_scope('mmpretrain')
-            self._pipeline = Compose(self._steps[:1]), Compose(self._steps[1:])
-        load, rest = self._pipeline
-        if isinstance(source, np.ndarray):
-            size = source.shape[:2]
-            loaded = dict(img=source, img_path=None, img_shape=size, ori_shape=size)
-        else:
-            loaded = load(dict(img_path=str(source)))
-        image = rest(loaded)['inputs'].numpy()
-        image = image[::-1] if len(image) == 3 else image  # loaded as BGR
-        if image.shape[1:] != self.shape:
-            name = 'image array' if isinstance(source, np.ndarray) else source
-            raise UserError(f'{name}: the test pipeline returns {image.shape[1]} x {image.shape[2]} pixels, but the '
-                            f'exported model requires {self.shape[0]} x {self.shape[1]}. Export with this --shape.')
-        return self.session.run(None, {'image': np.ascontiguousarray(image[None], np.float32)})[0][0]
-
-
-def _metadata(loaded: LoadedModel, shape: tuple[int, int], preprocess: Preprocess) -> dict[str, str]:
-    about: dict[str, Any] = dict(classes=loaded.classes or [], shape=list(shape),
-                                 input=f'{describe_channels(preprocess.channels)}, 0 to 255')
-    mean = preprocess.mean.flatten().expand(preprocess.channels)
-    about['padding'] = (mean.flip(0) if preprocess.is_reversed else mean).tolist()  # zero after normalization
-    threshold = (getattr(getattr(loaded.model, 'roi_head', None), 'test_cfg', None) or {}).get('mask_thr_binary')
-    if threshold is not None:
-        about['mask_threshold'] = threshold
-    loader = loaded.cfg.get('test_dataloader')
-    for _, dataset in leaf_datasets(loader.dataset, '') if loader else ():
-        about['pipeline'] = [dict(step) for step in dataset.get('pipeline') or ()]
-    return {key: json.dumps(value) for key, value in about.items()}
 
 
 def _difference(found: np.ndarray, expected: Tensor) -> float:

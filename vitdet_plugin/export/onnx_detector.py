@@ -1,40 +1,62 @@
-"""Detectors loaded from ONNX files."""
+"""Detectors and classifiers in files, as functions that return arrays; see :mod:`vitdet_plugin.runtime` for more."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.comparison import read_image, to_planes
-from vitdet_plugin.export.onnx_session import open_session
+from vitdet_plugin.runtime import Model, ModelError, load
 
 
-class OnnxDetector:
-    """Detector loaded from an ONNX file written by :func:`vitdet_plugin.export.onnx.export_onnx`.
-
-    Images are resized to the exported size with the aspect ratio kept and padded on the right and at the bottom.
-
-    Args:
-        path: The ONNX file.
+class _File:
+    """A model in a file.
 
     Attributes:
+        model: The model.
         classes: Names of the classes; empty if unknown.
         shape: Height and width of the input in pixels.
         channels: Number of channels of the input.
+    """
+
+    def __init__(self, path: str | Path, kind: str) -> None:
+        try:
+            self.model: Model = load(path)
+        except ModelError as error:
+            if 'is neither a detector nor a classifier' not in str(error):
+                raise UserError(str(error)) from error
+            self.model = None  # type: ignore[assignment]
+        if self.model is None or self.model.is_classifier != (kind == 'classifier'):
+            raise UserError(f'{path} is not a {kind} written by "vitdet export". Export it again.')
+        self.classes, self.shape, self.channels = self.model.classes, self.model.shape, self.model.channels
+
+    def _predict(self, source: str | Path | np.ndarray, score_thr: float) -> list:
+        try:
+            image = source if isinstance(source, np.ndarray) else self.model.read(source)
+            return self.model.predict_prepared([self.model.prepare(image)], score_thr)
+        except ModelError as error:
+            raise UserError(str(error)) from error
+
+
+class OnnxDetector(_File):
+    """Detector loaded from a file of ``vitdet export``.
+
+    Images are prepared as by the test pipeline of the config. What is then smaller than a fixed input is padded on the
+    right and at the bottom.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        model, classes, shape, channels: As above.
 
     Raises:
-        UserError: If the file does not exist or was not written by ``export_onnx`` for a detector.
+        UserError: If the file does not exist or was not written by ``vitdet export`` for a detector.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.session, about = open_session(path, 'detector', 'boxes', 'padding')
-        self.classes, self.shape = json.loads(about['classes']), tuple(json.loads(about['shape']))
-        self.channels = self.session.get_inputs()[0].shape[1]
-        self._padding = np.array(json.loads(about['padding']), np.float32)[:, None, None]
+        super().__init__(path, 'detector')
 
     def __call__(self, source: str | Path | np.ndarray, score_thr: float = 0.3) -> dict[str, np.ndarray]:
         """Detect objects in an image.
@@ -46,29 +68,43 @@ class OnnxDetector:
 
         Returns:
             Detections, highest score first: ``boxes`` of shape ``(N, 4)`` (x1, y1, x2, y2 in pixels of the image),
-            ``scores`` of shape ``(N,)`` and ``labels`` of shape ``(N,)``; for a model with masks also ``masks`` of
-            shape ``(N, m, m)``, the probabilities over each box.
+            ``scores`` of shape ``(N,)`` and ``labels`` of shape ``(N,)``; for a file with masks over the boxes also
+            ``masks`` of shape ``(N, m, m)``, their probabilities.
 
         Raises:
             UserError: If the image cannot be read, or has another number of channels.
         """
-        image = source if isinstance(source, np.ndarray) else read_image(source, self.channels)
-        if image is None:
-            raise UserError(f'{source} is not a readable image of {self.channels} channels. Replace it or pass another '
-                            'file.')
-        image = image.reshape(*image.shape[:2], -1)
-        if image.shape[2] != self.channels:
-            raise UserError(f'the image array has {image.shape[2]} channels, the model requires {self.channels}.')
-        rows, columns = image.shape[:2]
-        ratio = min(self.shape[0] / rows, self.shape[1] / columns)
-        size = max(round(columns * ratio), 1), max(round(rows * ratio), 1)
-        resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR)
-        canvas = np.broadcast_to(self._padding, (self.channels, *self.shape)).copy()
-        canvas[:, :size[1], :size[0]] = to_planes(resized.reshape(*resized.shape[:2], -1))
-        names = [each.name for each in self.session.get_outputs()]
-        found = dict(zip(names, self.session.run(None, {'image': canvas[None]})))
-        keep = (found['scores'] > 0) & (found['scores'] >= score_thr)
-        found = {name: value[keep] for name, value in found.items()}
-        scale = np.array([columns / size[0], rows / size[1]] * 2, np.float32)
-        found['boxes'] = (found['boxes'] * scale).clip(0, np.array([columns, rows] * 2, np.float32))
-        return found
+        found, = self._predict(source, score_thr)
+        masks = {} if found.grids is None else dict(masks=found.grids)
+        return dict(boxes=found.boxes, scores=found.scores, labels=found.labels, **masks)
+
+
+class OnnxClassifier(_File):
+    """Classifier loaded from a file of ``vitdet export``.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        model, classes, shape, channels: As above.
+
+    Raises:
+        UserError: If the file does not exist or was not written by ``vitdet export`` for a classifier.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path, 'classifier')
+
+    def __call__(self, source: str | Path | np.ndarray) -> np.ndarray:
+        """Classify an image.
+
+        Args:
+            source: Image file, or an array of shape ``(H, W, 3)``, uint8, in BGR order.
+
+        Returns:
+            Probabilities of shape ``(num_classes,)``.
+
+        Raises:
+            UserError: If the output of the test pipeline does not have the exported input shape.
+        """
+        return self._predict(source, 0.0)[0]

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from vitdet_plugin.datasets.own_data.config_text import RUN
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.runtime.backends import SUFFIXES
 
-ONNX = '.onnx'
 CHECKPOINTS = ('.pth', '.pt', '.pkl', '.safetensors')
 
 
-def is_onnx(name: str | Path) -> bool:
-    """Whether a name is that of an ONNX file."""
-    return str(name).lower().endswith(ONNX)
+def is_exported(name: str | Path) -> bool:
+    """Whether a name is that of a file of ``vitdet export``: ONNX, or OpenVINO's XML."""
+    return str(name).lower().endswith(SUFFIXES)
 
 
 def stands_alone(name: str | Path) -> bool:
-    """Whether a name is a whole model: an ONNX file, a work directory, or a checkpoint in one; not a config."""
+    """Whether a name is a whole model: an exported file, a work directory, or a checkpoint in one; not a config."""
     path = Path(name).expanduser()
-    return is_onnx(name) or path.is_dir() or path.suffix.lower() in CHECKPOINTS and path.is_file()
+    return is_exported(name) or path.is_dir() or path.suffix.lower() in CHECKPOINTS and path.is_file()
 
 
 def find_run(name: str | Path) -> tuple[Path, Path]:

@@ -12,18 +12,18 @@ import numpy as np
 
 from vitdet_plugin.engine.image_sources import ImageSource, ImageStream, OutputNames
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.prediction.batches import in_batches
 from vitdet_plugin.prediction.found import Found
-from vitdet_plugin.prediction.prefetch import prefetch
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.tiles import Tiling, Window, merge_tiles
+from vitdet_plugin.runtime.batches import in_batches
+from vitdet_plugin.runtime.prefetch import prefetch
 
 AUTO = 'auto'
 _READ_AHEAD = 4  # inputs that are decoded while a batch is predicted, at least
 
 
 class Model(Protocol):
-    """What predicts: :class:`TorchModel` or :class:`OnnxModel`."""
+    """What predicts: :class:`TorchModel` or :class:`ExportedModel`."""
 
     is_classifier: bool
 

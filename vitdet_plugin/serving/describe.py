@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from vitdet_plugin import __version__
-from vitdet_plugin.api import Detections
+from vitdet_plugin.api import Detections, Inferencer
+from vitdet_plugin.runtime.backends import OPENVINO
 from vitdet_plugin.serving.options import FORMATS, FORMATS_OF_CLASSES
 from vitdet_plugin.serving.service import Service
 from vitdet_plugin.visualization.draw import class_color
@@ -28,7 +29,7 @@ def describe(service: Service, name: str) -> dict[str, Any]:
     height, width = inferencer.input_size
     classes = list(inferencer.classes)
     return dict(
-        name=name, version=__version__, model=_architecture(inferencer.cfg),
+        name=name, version=__version__, model=_architecture(inferencer),
         task='classify' if inferencer.is_classifier else 'segment' if has_masks else 'detect', classes=classes,
         colors=['#{:02x}{:02x}{:02x}'.format(*class_color(label)) for label in range(len(classes))],
         input_size=[height, width], tile=settings.tile, threshold=settings.score_thr,
@@ -37,8 +38,9 @@ def describe(service: Service, name: str) -> dict[str, Any]:
         max_pixels=settings.max_pixels)
 
 
-def _architecture(cfg: Any) -> str:
+def _architecture(inferencer: Inferencer) -> str:
+    cfg = inferencer.cfg
     if cfg is None:
-        return 'ONNX'
+        return 'OpenVINO' if inferencer.model.model.path.suffix.lower() == OPENVINO else 'ONNX'
     parts = [cfg.model.get('type'), (cfg.model.get('backbone') or {}).get('type')]
     return ', '.join(str(part).rpartition('.')[2] for part in parts if part)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
-from vitdet_plugin.prediction.prefetch import Idle
+from .prefetch import Idle
 
 _LOOKAHEAD = 4  # batches within which inputs of equal shape are collected
 

@@ -1,0 +1,147 @@
+"""What runs the file of a model: ONNX Runtime for ``.onnx``, OpenVINO for ``.xml``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .errors import ModelError
+
+ONNX, OPENVINO = '.onnx', '.xml'
+SUFFIXES = (ONNX, OPENVINO)
+_PROVIDERS = ('CUDAExecutionProvider', 'ROCMExecutionProvider', 'DmlExecutionProvider', 'CPUExecutionProvider')
+_RT_INFO = ('vitdet_plugin', 'framework')  # sections of OpenVINO's file that may hold the metadata
+_KEYS = ('classes', 'shape', 'dynamic', 'divisor', 'input', 'padding', 'mask_threshold', 'masks', 'pipeline',
+         'preprocess', 'task', 'format')
+
+
+class Session(Protocol):
+    """A loaded file.
+
+    Attributes:
+        metadata: What ``vitdet export`` wrote about the model; values are JSON.
+        shape: Sides of the input (B, C, H, W); None where any size is possible.
+        outputs: Names of the outputs.
+        device: Where the model runs, for people.
+    """
+
+    metadata: dict[str, str]
+    shape: tuple[int | None, ...]
+    outputs: tuple[str, ...]
+    device: str
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the outputs for images (B, C, H, W) float32."""
+
+
+def open_session(path: Path, threads: int | None, providers: Sequence[str] | None, half: bool) -> Session:
+    """Load a file.
+
+    Args:
+        path: ``.onnx`` or ``.xml``.
+        threads: Threads of the processor that an operator uses; None leaves it to the library.
+        providers: Execution providers of ONNX Runtime, or one device of OpenVINO such as ``'GPU'``.
+        half: Whether OpenVINO may compute in 16 bits where the processor has instructions for them.
+
+    Raises:
+        ModelError: It does not exist, cannot be loaded, or its library is not installed.
+    """
+    if not path.is_file():
+        raise ModelError(f'{path} does not exist. Write it with "vitdet export".')
+    if threads is not None and threads < 1:
+        raise ModelError(f'threads={threads}: give a positive number')
+    if path.suffix.lower() == OPENVINO:
+        return _OpenVino(path, threads, providers, half)
+    if half:
+        raise ModelError(f'{path}: an ONNX file has its own precision; export it with --half, or leave out half')
+    return _OnnxRuntime(path, threads, providers)
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, threads: int | None, providers: Sequence[str] | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelError(f'{path} requires the package {error.name}. Run pip install onnxruntime') from error
+        possible = onnxruntime.get_available_providers()
+        missing = [name for name in providers or () if name not in possible]
+        if missing:
+            raise ModelError(f'provider {missing[0]} is not available; choose from {", ".join(possible)}')
+        options = onnxruntime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        chosen = list(providers or [name for name in _PROVIDERS if name in possible])
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
+        except Exception as error:  # the errors of ONNX Runtime have no common base class
+            raise ModelError(f'{path} cannot be loaded ({_line(error)}). If its weights are in {path.name}.data, keep '
+                             'both files in one folder.') from error
+        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
+        entry = self._session.get_inputs()[0]
+        self._input = entry.name
+        self.shape = tuple(side if isinstance(side, int) and side > 0 else None for side in entry.shape)
+        self.outputs = tuple(each.name for each in self._session.get_outputs())
+        self.device = self._session.get_providers()[0].removesuffix('ExecutionProvider')
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(self.outputs, self._session.run(None, {self._input: batch})))
+        except Exception as error:
+            raise ModelError(f'ONNX Runtime cannot run the model for an input of {_sides(batch)} ({_line(error)}); '
+                             'use a smaller batch or image') from error
+
+
+class _OpenVino:
+    def __init__(self, path: Path, threads: int | None, providers: Sequence[str] | None, half: bool) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise ModelError(f'{path} requires the package {error.name}. Run pip install openvino') from error
+        core, self.device = openvino.Core(), providers[0] if providers else 'CPU'
+        settings: dict[str, Any] = {} if half else {'INFERENCE_PRECISION_HINT': 'f32'}
+        if threads is not None and self.device == 'CPU':
+            settings['INFERENCE_NUM_THREADS'] = threads
+        try:
+            model = core.read_model(str(path))
+            self._model = core.compile_model(model, self.device, settings)
+        except Exception as error:
+            raise ModelError(f'{path} cannot be loaded ({_line(error)}). Keep {path.with_suffix(".bin").name} in the '
+                             'same folder.') from error
+        self.metadata = _rt_info(model)
+        sides = self._model.inputs[0].partial_shape
+        self.shape = tuple(side.get_length() if side.is_static else None for side in sides)
+        self.outputs = tuple(_name(each, index) for index, each in enumerate(self._model.outputs))
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            found = self._model([batch])
+        except Exception as error:
+            raise ModelError(f'OpenVINO cannot run the model for an input of {_sides(batch)} ({_line(error)}); use a '
+                             'smaller batch or image') from error
+        return {name: np.array(found[index]) for index, name in enumerate(self.outputs)}
+
+
+def _name(output: Any, index: int) -> str:
+    names = sorted(output.get_names(), key=len)
+    return names[0] if names else f'output_{index}'
+
+
+def _rt_info(model: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for section in _RT_INFO:
+        for key in _KEYS:
+            if key not in found and model.has_rt_info([section, key]):
+                value = model.get_rt_info([section, key])
+                found[key] = value if isinstance(value, str) else value.astype(str)
+    return found
+
+
+def _sides(batch: np.ndarray) -> str:
+    return ' x '.join(map(str, batch.shape))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,120 @@
+"""Masks: paste them into the image, and encode them as COCO's compressed run lengths (RLE)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .resize import resize
+
+Rle = dict[str, Any]  # 'size': [H, W], 'counts': str
+
+
+def paste_mask(mask: np.ndarray, box: np.ndarray, shape: tuple[int, int], threshold: float) -> Rle:
+    """Paste the probabilities of one object into its image, with bilinear interpolation.
+
+    Args:
+        mask: (m, m) probabilities over the box.
+        box: (4,) x1, y1, x2, y2 in pixels of the image.
+        shape: Height and width of the image.
+        threshold: Pixels with at least this probability belong to the object.
+    """
+    (x1, y1, x2, y2), (height, width) = box.astype(np.float32), shape
+    left, top = max(int(np.floor(x1)) - 1, 0), max(int(np.floor(y1)) - 1, 0)
+    right, bottom = min(int(np.ceil(x2)) + 1, width), min(int(np.ceil(y2)) + 1, height)
+    if right <= left or bottom <= top:
+        return encode_region(np.zeros((0, 0), bool), 0, 0, shape)
+    columns = _samples(np.arange(left, right), x1, x2, mask.shape[1])
+    rows = _samples(np.arange(top, bottom), y1, y2, mask.shape[0])
+    region = rows @ mask.astype(np.float32) @ columns.T
+    return encode_region(region >= threshold, left, top, shape)
+
+
+def _samples(pixels: np.ndarray, start: np.float32, end: np.float32, count: int) -> np.ndarray:
+    """Return the weights (len(pixels), count) with which values between ``start`` and ``end`` give those of pixels."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        place = (pixels.astype(np.float32) + np.float32(0.5) - start) / (end - start) * 2 - 1
+    place = np.where(np.isfinite(place), place, 0).astype(np.float32)  # of boxes without extent, as mmdet does
+    place = ((place + 1) * count - 1) / 2
+    return (1 - np.abs(place[:, None] - np.arange(count, dtype=np.float32))).clip(0)
+
+
+def fit_mask(mask: np.ndarray, offset: tuple[float, float], content: tuple[int, int], shape: tuple[int, int]) -> Rle:
+    """Cut the part of a mask (H, W) of the model's input that shows the image, and resize it to the image.
+
+    Args:
+        mask: 0 or 1.
+        offset: Position (x, y) of the image in the input.
+        content: Height and width of the image in the input.
+        shape: Height and width of the image.
+    """
+    left, top = (max(round(value), 0) for value in offset)
+    part = mask[top:top + content[0], left:left + content[1]].astype(np.float32)
+    return encode_region(resize(part, shape[::-1], 'bilinear') >= 0.5, 0, 0, shape)
+
+
+def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> Rle:
+    """Encode a mask of which only a rectangle is given; all other pixels of the image are outside of the object.
+
+    Args:
+        region: (h, w) bool.
+        left, top: Column and row of the region's first pixel.
+        shape: Height and width of the image.
+    """
+    height, width = shape
+    padded = np.zeros((region.shape[1], region.shape[0] + 2), np.int8)  # columns, as RLE runs down the columns
+    padded[:, 1:-1] = region.T
+    columns, rows = np.nonzero(np.diff(padded, axis=1))
+    edges = (columns + left) * height + rows + top  # starts and ends of runs in turn
+    same = np.flatnonzero(edges[1:-1:2] == edges[2::2])  # a run that goes on in the next column
+    edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
+    counts = np.diff(np.concatenate([[0], edges, [height * width]]))
+    counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
+    return dict(size=[height, width], counts=_to_text(counts.tolist()))
+
+
+def decode_mask(rle: Rle) -> np.ndarray:
+    """Return the mask (H, W) bool of an RLE."""
+    height, width = rle['size']
+    counts = _from_text(rle['counts'])
+    values = np.arange(len(counts)) % 2 == 1
+    flat = np.zeros(height * width, bool)
+    filled = np.repeat(values, counts)
+    flat[:len(filled)] = filled
+    return flat.reshape(width, height).T
+
+
+def mask_area(rle: Rle) -> int:
+    """Return the number of pixels of an RLE."""
+    return int(sum(_from_text(rle['counts'])[1::2]))
+
+
+def _to_text(counts: list[int]) -> str:
+    """Write run lengths as COCO does: differences to the one before the last in groups of 5 bits."""
+    text = bytearray()
+    for index, count in enumerate(counts):
+        value = count - counts[index - 2] if index > 2 else count
+        while True:
+            bits, value = value & 31, value >> 5
+            is_last = value == (-1 if bits & 16 else 0)
+            text.append((bits if is_last else bits | 32) + 48)
+            if is_last:
+                break
+    return text.decode('ascii')
+
+
+def _from_text(text: str) -> list[int]:
+    counts: list[int] = []
+    value = shift = 0
+    for code in text.encode('ascii'):
+        bits = code - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    return counts

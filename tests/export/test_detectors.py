@@ -17,9 +17,8 @@ from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
 from vitdet_plugin.export.comparison import paste_masks
-from vitdet_plugin.export.detectors import best_after_nms, exportable_heads
+from vitdet_plugin.export.detectors import exportable_heads
 from vitdet_plugin.export.modules import ExportedDetector
-from vitdet_plugin.export.settings import NmsSettings
 
 SIZE = (64, 96)
 NMS = dict(type='nms', iou_threshold=0.5)
@@ -58,7 +57,7 @@ def by_mmdet(model, image):
 
 def assert_same_boxes(model):
     with torch.no_grad():
-        boxes, scores, labels, *masks = ExportedDetector(model).eval()(noise_image())
+        boxes, scores, labels, *masks = (each[0] for each in ExportedDetector(model).eval()(noise_image()))
         expected = by_mmdet(model, noise_image())
     count = len(expected)
     assert count > 3 and (scores[count:] == 0).all() and (labels[count:] == -1).all() and not boxes[count:].any()
@@ -125,7 +124,7 @@ def test_the_command_and_the_file(tmp_path, capsys):
     image = noise_image()[0].permute(1, 2, 0).numpy()[..., ::-1].astype(np.uint8)
     cv2.imwrite(str(tmp_path / 'a.png'), image)
     with torch.no_grad():
-        expected = ExportedDetector(loaded.model).eval()(noise_image())
+        expected = [each[0] for each in ExportedDetector(loaded.model).eval()(noise_image())]
     found = detector(tmp_path / 'a.png', score_thr=0.0)
     count = int((expected[1] > 0).sum())
     assert len(found['boxes']) == count and found['masks'].shape[0] == count
@@ -150,14 +149,6 @@ def assert_predicted(folder, found, capsys):
     capsys.readouterr()
     assert predict.main([*words, '--half']) == 2
     assert 'an ONNX file has its own precision' in capsys.readouterr().err
-
-
-def test_nms_keeps_the_number_of_rows():
-    boxes = torch.tensor([[0., 0, 10, 10], [1, 0, 11, 10], [1, 0, 11, 10], [50, 50, 60, 60]])
-    scores, groups = torch.tensor([0.5, 0.9, 0.3, 0.0]), torch.tensor([2, 2, 1, 0])
-    found = best_after_nms(boxes, scores, groups, NmsSettings(0.5), 6)
-    assert torch.equal(found[0], torch.cat([boxes[[1, 2]], torch.zeros(4, 4)]))
-    assert found[1].tolist() == pytest.approx([0.9, 0.3, 0, 0, 0, 0]) and found[2].tolist() == [2, 1, -1, -1, -1, -1]
 
 
 def test_difference_of_rows():

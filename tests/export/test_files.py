@@ -17,6 +17,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.export import onnx, onnx_file
 from vitdet_plugin.export.modules import ExportedDetector, input_channels
 from vitdet_plugin.export.onnx_file import move_model, read_opset, write_program
+from vitdet_plugin.export.references import Reference
 
 runtime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
 pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
@@ -63,7 +64,7 @@ def test_a_refused_file_does_not_stay_and_an_earlier_one_is_kept(tmp_path, monke
     loaded = load_model(Config.fromfile(CONFIG), None, 'cpu')
     out = tmp_path / 'a folder' / 'f.onnx'
     monkeypatch.setattr(torch.onnx, 'export', lambda *args, **kwargs: program(18))
-    monkeypatch.setattr(onnx, '_compare', lambda *args: 0.5)
+    monkeypatch.setattr(onnx, '_run_and_compare', lambda *args: 0.5)
     for before in ([], ['f.onnx']):
         with pytest.raises(UserError, match=r'f.onnx: not written, because .* differ by 5.0e-01'):
             onnx.export_onnx(loaded, out, SIZE, features=True)
@@ -132,5 +133,5 @@ def test_other_channels_and_padding_as_in_mmdet(channels):
     assert input_channels(model) == exported.preprocess.channels == channels
     image = torch.randint(0, 256, (1, channels, 50, 90)).float()
     with torch.no_grad():
-        reference = onnx._Reference(exported, image)
+        reference = Reference(exported, image)
     assert reference.count and reference.difference([each.numpy() for each in reference.outputs]) < 1e-5

@@ -5,9 +5,10 @@ import torch
 
 from tests.export.test_detectors import ANCHORS, NMS, assert_same_boxes, by_mmdet, load, noise_image
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export import onnx
 from vitdet_plugin.export.detectors import exportable_heads
 from vitdet_plugin.export.modules import ExportedDetector
+from vitdet_plugin.export.onnx import TOLERANCE
+from vitdet_plugin.export.references import Reference
 
 
 def retinanet(**test_cfg):
@@ -70,14 +71,14 @@ def test_a_difference_from_mmdet_is_found():
     model = mask_rcnn(rcnn=dict(nms=dict(LOW, class_agnostic=True))).model
     exported = ExportedDetector(model).eval()
     with torch.no_grad():
-        reference = onnx._Reference(exported, noise_image())
+        reference = Reference(exported, noise_image())
         assert reference.count == len(by_mmdet(model, noise_image()))
         assert reference.difference([each.numpy() for each in reference.outputs]) < 1e-5
         exported.heads.nms = type(exported.heads.nms)(0.9)  # an export that ignores the settings
-        wrong = onnx._Reference(exported, noise_image())
-        assert not wrong.difference([each.numpy() for each in wrong.outputs]) < onnx.TOLERANCE
+        wrong = Reference(exported, noise_image())
+        assert not wrong.difference([each.numpy() for each in wrong.outputs]) < TOLERANCE
         masks = [each.numpy() for each in reference.outputs]
         masks[3] = 1 - masks[3]
         reference.outputs = tuple(torch.from_numpy(each) for each in masks)
-        assert reference.difference(masks) > onnx.TOLERANCE
+        assert reference.difference(masks) > TOLERANCE
     assert model.roi_head.test_cfg.mask_thr_binary == 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,35 +71,40 @@ def to_planes(image: np.ndarray) -> np.ndarray:
     return (image[..., ::-1] if image.shape[2] == 3 else image).transpose(2, 0, 1)
 
 
-def preprocessed(model: nn.Module, image: Tensor, sample: Any) -> dict[str, Any]:
-    """Pass an image (1, C, H, W) through the model's own data preprocessor, in the order in which pipelines load it."""
-    plain = image[0].flip(0) if image.shape[1] == 3 else image[0]
-    return model.data_preprocessor(dict(inputs=[plain.byte()], data_samples=[sample]), False)
+def preprocessed(model: nn.Module, images: Tensor, make_sample: Callable[[Tensor], Any]) -> dict[str, Any]:
+    """Pass images (B, C, H, W) through the model's own data preprocessor, in the order in which pipelines load them."""
+    plain = images.flip(1) if images.shape[1] == 3 else images
+    samples = [make_sample(image) for image in images]
+    return model.data_preprocessor(dict(inputs=list(plain.byte()), data_samples=samples), False)
 
 
-def predict_classes(model: nn.Module, image: Tensor) -> Tensor:
-    """Return the probabilities (1, K) that a classifier of mmpretrain predicts for an image (1, C, H, W)."""
+def predict_classes(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the probabilities (B, K) that a classifier of mmpretrain predicts for images (B, C, H, W)."""
     from mmpretrain.structures import DataSample
-    data = preprocessed(model, image, DataSample())
-    return model.predict(data['inputs'], data['data_samples'])[0].pred_score[None].float()
+    data = preprocessed(model, images, lambda image: DataSample())
+    return torch.stack([each.pred_score for each in model.predict(data['inputs'], data['data_samples'])]).float()
 
 
-def extract_maps(model: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
-    """Return the feature maps of a detector of mmdet for an image (1, C, H, W)."""
-    data = preprocessed(model, image, _sample(image))
-    return tuple(model.extract_feat(data['inputs']))
+def extract_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Return the feature maps of a detector of mmdet for images (B, C, H, W)."""
+    return tuple(model.extract_feat(preprocessed(model, images, _sample)['inputs']))
 
 
-def predict_detections(model: nn.Module, image: Tensor) -> tuple[np.ndarray, ...]:
-    """Return boxes (N, 4), scores (N,), labels (N,) and masks that mmdet's ``predict`` gives for an image (1, C, H, W).
+def predict_detections(model: nn.Module, images: Tensor) -> list[tuple[np.ndarray, ...]]:
+    """Return what mmdet's ``predict`` gives for each of the images (B, C, H, W).
 
-    Masks, if the model has them, are probabilities of all pixels in 255 steps, uint8 (N, H, W).
+    Returns:
+        For each image boxes (N, 4), scores (N,), labels (N,) and, if the model has them, masks: probabilities of all
+        pixels in 255 steps, uint8 (N, H, W).
     """
-    data = preprocessed(model, image, _sample(image))
+    data = preprocessed(model, images, _sample)
     with _soft_masks(model):
-        found = model.predict(data['inputs'], data['data_samples'], rescale=False)[0].pred_instances
-    parts = [found.bboxes, found.scores, found.labels] + ([found.masks] if 'masks' in found else [])
-    return tuple(part.cpu().numpy() for part in parts)
+        results = model.predict(data['inputs'], data['data_samples'], rescale=False)
+    detections = []
+    for found in (result.pred_instances for result in results):
+        parts = [found.bboxes, found.scores, found.labels] + ([found.masks] if 'masks' in found else [])
+        detections.append(tuple(part.cpu().numpy() for part in parts))
+    return detections
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -112,7 +117,8 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) ->
     return pasted.numpy()
 
 
-def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], side: int, steps: int = 0) -> float:
+def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], side: int, steps: int = 0,
+                       threshold: float | None = None) -> float:
     """Return the maximum difference of detections from their nearest row, as rows of equal score can be swapped.
 
     Rows are compared in both directions, so that a row too many counts. One row in a hundred (of 20 or more, one) is
@@ -123,13 +129,24 @@ def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], sid
         expected: The same of the reference.
         side: Longer side of the image in pixels; box differences are relative to it.
         steps: Masks are whole numbers of this many steps, and one step more or less is no difference.
+        threshold: If given, masks of ``found`` are 0 or 1 and those of ``expected`` are compared with this value; a
+            pixel that differs counts by the distance of the expected value from the threshold.
     """
     ours, theirs = ([np.asarray(part) for part in rows] for rows in (found, expected))
     ours, theirs = ([part[rows[1] > 0] for part in rows] for rows in (ours, theirs))
-    return max(_one_way(ours, theirs, side, steps), _one_way(theirs, ours, side, steps))
+
+    def gap(mask: np.ndarray, soft: np.ndarray) -> np.ndarray:
+        if threshold is None:
+            return np.abs(mask.astype(np.float32) - soft.astype(np.float32)).max((1, 2), initial=0)
+        beyond = soft.astype(np.float32) - threshold
+        return np.where(mask > 0, -beyond, beyond).max((1, 2), initial=0)
+
+    return max(_one_way(ours, theirs, side, steps, gap),
+               _one_way(theirs, ours, side, steps, lambda soft, mask: gap(mask, soft)))
 
 
-def _one_way(rows: list[np.ndarray], others: list[np.ndarray], side: int, steps: int) -> float:
+def _one_way(rows: list[np.ndarray], others: list[np.ndarray], side: int, steps: int,
+             gap_of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
     (boxes, scores, labels, *masks), count = rows, len(rows[0])
     if not count:
         return 0.0
@@ -141,7 +158,7 @@ def _one_way(rows: list[np.ndarray], others: list[np.ndarray], side: int, steps:
     nearest = distance.argmin(1)
     difference = distance[np.arange(count), nearest]
     for mask, other in zip(masks, others[3:]):
-        gap = np.abs(mask.astype(np.float32) - other[nearest].astype(np.float32)).max((1, 2))
+        gap = gap_of(mask, other[nearest])
         difference = np.maximum(difference, np.maximum(gap - 1, 0) / steps if steps else gap)
     return float(np.sort(difference)[count - 1 - spared])
 
@@ -162,6 +179,6 @@ def _soft_masks(model: nn.Module) -> Iterator[None]:
 
 def _sample(image: Tensor) -> Any:
     from mmdet.structures import DetDataSample
-    shape = tuple(image.shape[2:])
+    shape = tuple(image.shape[1:])
     return DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape,
                                        img_id=0, scale_factor=(1., 1.)))

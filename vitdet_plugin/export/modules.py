@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.export.detectors import exportable_heads
+from vitdet_plugin.utils.exporting import may_vary
 
 
 class ExportedClassifier(nn.Module):
@@ -46,13 +47,17 @@ class ExportedFeatures(nn.Module):
 class ExportedDetector(nn.Module):
     """Detector with normalization and post-processing included.
 
-    ``forward`` takes an image of shape ``(1, C, H, W)`` with values from 0 to 255 and returns the outputs of
-    :mod:`vitdet_plugin.export.detectors`, with boxes in pixels of the image, highest score first.
+    ``forward`` takes images of shape ``(B, C, H, W)`` with values from 0 to 255 and returns the outputs of
+    :mod:`vitdet_plugin.export.detectors`, with boxes in pixels of the images, highest score first.
+
+    Args:
+        model: A detector of mmdet.
+        masks: 'boxes' for probabilities over the boxes, 'image' for pasted masks.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, masks: str = 'boxes') -> None:
         super().__init__()
-        self.model, self.preprocess, self.heads = model, Preprocess(model), exportable_heads(model)
+        self.model, self.preprocess, self.heads = model, Preprocess(model), exportable_heads(model, masks)
         self.output_names = self.heads.output_names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -81,9 +86,10 @@ class Preprocess(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         image = ((image.flip(1) if self.is_reversed else image) - self.mean) / self.std
-        rows, columns = (-side % self.divisor for side in image.shape[2:])
-        if rows or columns:
-            image = nn.functional.pad(image, (0, columns, 0, rows), value=self.pad_value)
+        height, width = image.shape[2:]
+        rows, columns = ((side + self.divisor - 1) // self.divisor * self.divisor for side in (height, width))
+        if self.divisor > 1 and (may_vary(height, width) or (rows, columns) != (height, width)):
+            image = nn.functional.pad(image, (0, columns - width, 0, rows - height), value=self.pad_value)
         return image
 
 

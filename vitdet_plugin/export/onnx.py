@@ -9,37 +9,28 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from torch import Tensor, nn
+from torch import nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.comparison import difference_of_rows as _difference_of_rows
-from vitdet_plugin.export.comparison import (
-    extract_maps,
-    noise_images,
-    paste_masks,
-    predict_classes,
-    predict_detections,
-    real_images,
-)
-from vitdet_plugin.export.modules import ExportedClassifier, ExportedDetector, ExportedFeatures, Preprocess
+from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.export.onnx_file import move_model, write_program
 from vitdet_plugin.export.onnx_session import describe_channels, open_session
-from vitdet_plugin.layers.lora import merge_lora
+from vitdet_plugin.export.references import Exportable, build_module, capture, compare
+from vitdet_plugin.export.suppression import onnx_translations, with_operator
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
 
 
 def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], opset: int = 18,
-                features: bool = False) -> float:
+                features: bool = False, *, dynamic: Collection[str] = (), masks: str = 'boxes') -> float:
     """Export a model to an ONNX file and compare the outputs of ONNX Runtime with the model's own predictions.
 
     The file is written under another name and moved to ``out`` when the comparison has passed, so that an earlier file
@@ -48,9 +39,13 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
     Args:
         loaded: A classifier or a detector.
         out: Output file. Its metadata contains the class names, the input shape and the test pipeline.
-        shape: Height and width of the input in pixels; the batch size is 1.
+        shape: Height and width of the input in pixels; of the example if the size is dynamic.
         opset: Version of the ONNX operator set.
         features: Whether to export only the backbone and neck of a detector.
+        dynamic: ``'batch'`` for any number of images, ``'size'`` for images of any height and width. The comparison
+            then uses several numbers and sizes.
+        masks: ``'boxes'``: probabilities (B, N, m, m) over the boxes. ``'image'``: masks (B, N, H, W), uint8, 1 where
+            the probability is at least ``mask_thr_binary``.
 
     Returns:
         The maximum difference of the outputs, relative to the largest value.
@@ -66,80 +61,52 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
     except ImportError as error:
         raise UserError(f'ONNX export requires the package {error.name}. Run pip install "vitdet-plugin[onnx]".'
                         ) from error
-    kind = ExportedClassifier if loaded.is_classifier else ExportedFeatures if features else ExportedDetector
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), _quiet():
         try:
-            model = kind(loaded.model.cpu()).eval()
-            images = _choose_images(model, loaded.cfg, shape)
-            references = [_Reference(model, image) for image in images]
-            merge_lora(model)
-            program = torch.onnx.export(model, (images[0],), dynamo=True, opset_version=opset, input_names=['image'],
-                                        output_names=list(model.output_names), verbose=False)
+            exportable = build_module(loaded, shape, features=features, dynamic=dynamic, masks=masks)
+            model = exportable.module
+            with with_operator():
+                captured = capture(exportable)
+            program = torch.onnx.export(captured, dynamo=True, opset_version=opset, input_names=['image'],
+                                        output_names=list(model.output_names), verbose=False,
+                                        dynamic_shapes=exportable.dynamic_shapes,
+                                        custom_translation_table=onnx_translations())
         except UserError:
             raise
         except Exception as error:  # the exporter can raise any exception
-            raise UserError(f'the model cannot be exported with an input of {shape[0]} x {shape[1]} pixels: '
-                            f'{_reason(error)}') from error
+            what = f' and a dynamic {" and ".join(dynamic)}' if dynamic else ''
+            raise UserError(f'the model cannot be exported with an input of {shape[0]} x {shape[1]} pixels{what}: '
+                            f'{_reason(error)}{". Export without --dynamic" if dynamic else ""}') from error
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
         draft = Path(folder) / out.name
-        write_program(program, draft, opset, _metadata(loaded, shape, model.preprocess))
-        difference = _compare(draft, references, shape)
+        write_program(program, draft, opset, _metadata(loaded, shape, model, dynamic, masks))
+        difference = _run_and_compare(draft, exportable)
         if not difference <= TOLERANCE:
             raise UserError(f'{out}: not written, because the outputs of ONNX Runtime and PyTorch differ by '
                             f'{difference:.1e} of the largest value; try another --opset, or --features.')
         move_model(draft, out)
-    if kind is ExportedDetector and not any(reference.count for reference in references):
+    if isinstance(model, ExportedDetector) and not any(each.count for each in exportable.references):
         print(f'warning: {out}: the model detects nothing in the images of the comparison; compare the file on images '
               'of your own', file=sys.stderr)
     return difference
 
 
-class _Reference:
-    """What PyTorch computes for an image: the outputs of the exported module, and the predictions of the model."""
-
-    def __init__(self, model: nn.Module, image: Tensor) -> None:
-        outputs = model(image)
-        self.image = image
-        self.outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-        self.is_detector = isinstance(model, ExportedDetector)
-        predict = predict_detections if self.is_detector else extract_maps if isinstance(model, ExportedFeatures) else \
-            predict_classes
-        predicted = predict(model.model, image)
-        self.predicted = (predicted,) if isinstance(predicted, Tensor) else predicted
-        self.count = len(self.predicted[0]) if self.is_detector else 0
-
-    def difference(self, found: list[np.ndarray]) -> float:
-        """Return the maximum difference of the outputs of ONNX Runtime, relative to the largest value."""
-        if not self.is_detector:
-            return max(_difference(a, b) for reference in (self.outputs, self.predicted)
-                       for a, b in zip(found, reference, strict=True))
-        shape = tuple(self.image.shape[2:])
-        difference = _difference_of_rows(found, self.outputs, max(shape))
-        if len(found) > 3:
-            found = [*found[:3], paste_masks(found[3], found[0], shape)]
-        return max(difference, _difference_of_rows(found, self.predicted, max(shape), steps=255))
-
-
-def _compare(path: Path, references: list[_Reference], shape: tuple[int, int]) -> float:
+def _run_and_compare(path: Path, exportable: Exportable) -> float:
     import onnxruntime
+    shapes: list[Any] = [exportable.example.shape]
     try:
         session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-        outputs = [session.run(None, {'image': reference.image.numpy()}) for reference in references]
+
+        def run(images: np.ndarray) -> list[np.ndarray]:
+            shapes[0] = images.shape
+            return session.run(None, {'image': images})
+
+        return compare(run, exportable.references)
     except Exception as error:  # the errors of ONNX Runtime have no common base class
-        raise UserError(f'{path.name}: not written, because ONNX Runtime cannot run it with an input of {shape[0]} x '
-                        f'{shape[1]} pixels ({_reason(error)}); try another --opset') from error
-    return max(reference.difference(found) for reference, found in zip(references, outputs, strict=True))
-
-
-def _choose_images(model: nn.Module, cfg: Config, shape: tuple[int, int]) -> list[Tensor]:
-    """Return images of the test set and noise; for detectors, noise of the scale with the most detections."""
-    channels = model.preprocess.channels
-    noise = noise_images(shape, channels)
-    if isinstance(model, ExportedDetector):
-        noise.sort(key=lambda image: -int((model(image)[1] > 0).sum()))
-    return [noise[0], *real_images(cfg, shape, channels)]
+        raise UserError(f'{path.name}: not written, because ONNX Runtime cannot run it with an input of '
+                        f'{" x ".join(map(str, shapes[0]))} ({_reason(error)}); try another --opset') from error
 
 
 def _reason(error: BaseException) -> str:
@@ -201,23 +168,23 @@ class OnnxClassifier:
         return self.session.run(None, {'image': np.ascontiguousarray(image[None], np.float32)})[0][0]
 
 
-def _metadata(loaded: LoadedModel, shape: tuple[int, int], preprocess: Preprocess) -> dict[str, str]:
-    about: dict[str, Any] = dict(classes=loaded.classes or [], shape=list(shape),
+def _metadata(loaded: LoadedModel, shape: tuple[int, int], model: nn.Module, dynamic: Collection[str],
+              masks: str) -> dict[str, str]:
+    preprocess = model.preprocess
+    about: dict[str, Any] = dict(format=2, classes=loaded.classes or [], shape=list(shape), dynamic=list(dynamic),
+                                 divisor=preprocess.divisor,
                                  input=f'{describe_channels(preprocess.channels)}, 0 to 255')
     mean = preprocess.mean.flatten().expand(preprocess.channels)
     about['padding'] = (mean.flip(0) if preprocess.is_reversed else mean).tolist()  # zero after normalization
     threshold = (getattr(getattr(loaded.model, 'roi_head', None), 'test_cfg', None) or {}).get('mask_thr_binary')
     if threshold is not None:
         about['mask_threshold'] = threshold
+    if 'masks' in model.output_names:
+        about['masks'] = masks
     loader = loaded.cfg.get('test_dataloader')
     for _, dataset in leaf_datasets(loader.dataset, '') if loader else ():
         about['pipeline'] = [dict(step) for step in dataset.get('pipeline') or ()]
     return {key: json.dumps(value) for key, value in about.items()}
-
-
-def _difference(found: np.ndarray, expected: Tensor) -> float:
-    reference = expected.numpy()
-    return float(np.abs(found - reference).max() / max(np.abs(reference).max(), 1e-12))
 
 
 @contextlib.contextmanager

@@ -67,6 +67,8 @@ class OnnxDetector:
         canvas[:, :size[1], :size[0]] = to_planes(resized.reshape(*resized.shape[:2], -1))
         names = [each.name for each in self.session.get_outputs()]
         found = dict(zip(names, self.session.run(None, {'image': canvas[None]})))
+        if found['boxes'].ndim == 3:  # since format 2 all outputs have a batch dimension
+            found = {name: value[0] for name, value in found.items()}
         keep = (found['scores'] > 0) & (found['scores'] >= score_thr)
         found = {name: value[keep] for name, value in found.items()}
         scale = np.array([columns / size[0], rows / size[1]] * 2, np.float32)

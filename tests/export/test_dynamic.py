@@ -1,0 +1,50 @@
+"""One file for batches of any number and size of images, compared with mmdet's predict."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from tests.end_to_end.tiny_set import CONFIG
+from tests.export.test_detectors import load
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.comparison import difference_of_rows, predict_detections
+from vitdet_plugin.export.references import build_module
+
+runtime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
+pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
+
+
+def test_mask_rcnn(tmp_path):
+    """Sizes with padding, with fewer anchors than ``nms_pre`` in a level and with a single cell in one."""
+    from vitdet_plugin.export.onnx import export_onnx
+    loaded = load()
+    loaded.model.rpn_head.test_cfg.nms_pre = 300
+    threshold = loaded.model.roi_head.test_cfg.mask_thr_binary
+    assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), dynamic=('batch', 'size'), masks='image') < 1e-4
+    session = runtime.InferenceSession(str(tmp_path / 'd.onnx'), providers=['CPUExecutionProvider'])
+    about = session.get_modelmeta().custom_metadata_map
+    assert (about['dynamic'], about['divisor'], about['masks']) == ('["batch", "size"]', '32', '"image"')
+    for shape in ((1, 3, 33, 50), (3, 3, 100, 70), (2, 3, 160, 128)):
+        images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.float32))
+        found = session.run(None, dict(image=images.numpy()))
+        assert found[3].shape == (shape[0], found[0].shape[1], *shape[2:]) and found[3].dtype == np.uint8
+        for i, expected in enumerate(predict_detections(loaded.model, images)):
+            assert len(expected[0]) > 3
+            rows = [part[i] for part in found]
+            assert difference_of_rows(rows, expected, max(shape[2:]), steps=255, threshold=255 * threshold) < 1e-4
+
+
+def test_what_is_refused():
+    loaded = load()
+    with pytest.raises(UserError, match="dynamic='width' is unknown; choose from batch, size"):
+        build_module(loaded, (64, 96), dynamic=('width',))
+    with pytest.raises(UserError, match="masks='pixels' is unknown; choose from boxes, image"):
+        build_module(loaded, (64, 96), masks='pixels')
+    loaded.model.roi_head.test_cfg.mask_thr_binary = -1
+    with pytest.raises(UserError, match='Set model.test_cfg.rcnn.mask_thr_binary to a number from 0 to 1'):
+        build_module(loaded, (64, 96), masks='image')
+    divisor = Config.fromfile(CONFIG).model.backbone.patch_size
+    loaded.model.data_preprocessor.pad_size_divisor = 1
+    with pytest.raises(UserError, match=f'pad_size_divisor is 1. Add --cfg-options .*pad_size_divisor={divisor}'):
+        build_module(loaded, (64, 96), dynamic=('size',))

@@ -15,9 +15,9 @@ import torch
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.accuracy import InputShape, measure_accuracy, measure_times, test_images
-from vitdet_plugin.export.onnx import TOLERANCE, export_onnx, quiet, reason_of
+from vitdet_plugin.export.onnx import TOLERANCE, export_onnx, module_metadata, quiet, reason_of
 from vitdet_plugin.export.onnx_file import move_model
-from vitdet_plugin.export.references import Reference, build_module, compare
+from vitdet_plugin.export.references import Reference, build_module, capture, compare
 from vitdet_plugin.export.request import ExportRequest
 from vitdet_plugin.utils.track import working
 
@@ -88,18 +88,18 @@ def open_onnx(path: Path) -> Run:
 
 def _export_torch(loaded: LoadedModel, request: ExportRequest, folder: Path) -> Exported:
     from vitdet_plugin.export import torch_program
-    from vitdet_plugin.export.metadata import file_metadata
     draft, shape, is_script = folder / request.out.name, request.shape, request.format == 'torchscript'
     with torch.no_grad(), quiet():
         try:
             made = build_module(loaded, shape, features=request.features, dynamic=request.dynamic, masks=request.masks)
-            about = file_metadata(loaded, shape, made.module.preprocess, dynamic=request.dynamic,
-                                  masks=request.masks if 'masks' in made.module.output_names else None)
+            about = module_metadata(loaded, shape, made.module, request.dynamic, request.masks)
+            program = capture(made)
+            torch_program.check_operators(program)
             if is_script:
-                torch_program.write_torchscript(made.module, made.example, draft, about)
+                torch_program.write_torchscript(program, made.example, draft, about)
                 run = torch_program.open_torchscript(draft)
             else:
-                torch_program.write_program(made.module, made.example, draft, about, made.dynamic_shapes)
+                torch_program.write_program(program, draft, about)
                 run = torch_program.open_program(draft)
         except UserError:
             raise

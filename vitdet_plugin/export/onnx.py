@@ -63,7 +63,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
                         ) from error
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         try:
             exportable = build_module(loaded, shape, features=features, dynamic=dynamic, masks=masks)
             model = exportable.module
@@ -78,10 +78,10 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
         except Exception as error:  # the exporter can raise any exception
             what = f' and a dynamic {" and ".join(dynamic)}' if dynamic else ''
             raise UserError(f'the model cannot be exported with an input of {shape[0]} x {shape[1]} pixels{what}: '
-                            f'{_reason(error)}{". Export without --dynamic" if dynamic else ""}') from error
+                            f'{reason_of(error)}{". Export without --dynamic" if dynamic else ""}') from error
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
         draft = Path(folder) / out.name
-        write_program(program, draft, opset, _metadata(loaded, shape, model, dynamic, masks))
+        write_program(program, draft, opset, module_metadata(loaded, shape, model, dynamic, masks))
         difference = _run_and_compare(draft, exportable)
         if not difference <= TOLERANCE:
             raise UserError(f'{out}: not written, because the outputs of ONNX Runtime and PyTorch differ by '
@@ -106,10 +106,10 @@ def _run_and_compare(path: Path, exportable: Exportable) -> float:
         return compare(run, exportable.references)
     except Exception as error:  # the errors of ONNX Runtime have no common base class
         raise UserError(f'{path.name}: not written, because ONNX Runtime cannot run it with an input of '
-                        f'{" x ".join(map(str, shapes[0]))} ({_reason(error)}); try another --opset') from error
+                        f'{" x ".join(map(str, shapes[0]))} ({reason_of(error)}); try another --opset') from error
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     while error.__cause__ is not None:  # the first exception names the failed step, the last one the reason
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -168,7 +168,7 @@ class OnnxClassifier:
         return self.session.run(None, {'image': np.ascontiguousarray(image[None], np.float32)})[0][0]
 
 
-def _metadata(loaded: LoadedModel, shape: tuple[int, int], model: nn.Module, dynamic: Collection[str],
+def module_metadata(loaded: LoadedModel, shape: tuple[int, int], model: nn.Module, dynamic: Collection[str],
               masks: str) -> dict[str, str]:
     preprocess = model.preprocess
     about: dict[str, Any] = dict(format=2, classes=loaded.classes or [], shape=list(shape), dynamic=list(dynamic),
@@ -188,7 +188,7 @@ def _metadata(loaded: LoadedModel, shape: tuple[int, int], model: nn.Module, dyn
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress the output and warnings of torch's exporter."""
     levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir')}
     for name in levels:

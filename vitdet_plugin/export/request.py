@@ -19,7 +19,8 @@ SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2', 'torchs
 _TORCH_FORMATS = ('torch-export', 'torchscript')
 
 #: format -> packages that it imports, all of the extra of this name
-_PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('openvino', 'onnx', 'onnxscript', 'onnxruntime')}
+_PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
+             'openvino': ('openvino', 'onnx', 'onnxscript', 'onnxruntime')}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def check_packages(format: str) -> None:
     """
     for name in _PACKAGES.get(format, ()):
         if importlib.util.find_spec(name) is None:
-            raise UserError(f'--format {format} requires the package {name}. Run pip install "vitdet-plugin[{format}]".')
+            raise UserError(f'--format {format} requires the package {name}. Run pip install '
+                            f'"vitdet-plugin[{format}]".')
 
 
 def output_file(out: str | None, format: str, folder: Path | None, half: bool, int8: str | None) -> Path:

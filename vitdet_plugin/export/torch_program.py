@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitdet_plugin.errors import UserError
 
@@ -18,30 +18,26 @@ METADATA = 'vitdet.json'  # extra file with the metadata
 _OWN = 'vitdet_plugin'  # namespace of operators that only this package has
 
 
-def write_program(module: nn.Module, example: Tensor, target: Path, metadata: dict[str, str],
-                  dynamic_shapes: Any = None) -> None:
-    """Write ``torch.export``'s program of a module.
-
-    Args:
-        module: The exported module.
-        example: Images (B, C, H, W).
-        target: The ``.pt2`` file to write.
-        metadata: Written as JSON into the extra file :data:`METADATA`.
-        dynamic_shapes: As for ``torch.export.export``.
+def check_operators(program: Any) -> None:
+    """Check that a program of ``torch.export`` can be loaded without this package.
 
     Raises:
         UserError: The program needs operators of this package.
     """
-    program = _capture(module, example, dynamic_shapes)
-    torch.export.save(program, str(target), extra_files={METADATA: json.dumps(metadata)})
-
-
-def _capture(module: nn.Module, example: Tensor, dynamic_shapes: Any = None) -> Any:
-    program = torch.export.export(module, (example,), dynamic_shapes=dynamic_shapes, strict=False)
     own = sorted({str(node.target) for node in program.graph.nodes if str(node.target).startswith(_OWN)})
     if own:
         raise UserError(f'the program would need the operator {own[0]} of this package; use --format onnx')
-    return program
+
+
+def write_program(program: Any, target: Path, metadata: dict[str, str]) -> None:
+    """Write a program of ``torch.export``.
+
+    Args:
+        program: The program.
+        target: The ``.pt2`` file to write.
+        metadata: Written as JSON into the extra file :data:`METADATA`.
+    """
+    torch.export.save(program, str(target), extra_files={METADATA: json.dumps(metadata)})
 
 
 def open_program(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -50,21 +46,17 @@ def open_program(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     return _runner(torch.export.load(str(path)).module())
 
 
-def write_torchscript(module: nn.Module, example: Tensor, target: Path, metadata: dict[str, str]) -> None:
-    """Write the TorchScript trace of a module.
+def write_torchscript(program: Any, example: Tensor, target: Path, metadata: dict[str, str]) -> None:
+    """Write a program of ``torch.export`` as a TorchScript trace.
 
-    The program of ``torch.export`` is traced, not the module, in which a trace would turn sizes into tensors.
+    The program is traced, not the module, in which a trace would turn sizes into tensors.
 
     Args:
-        module: The exported module.
+        program: The program, with fixed sizes.
         example: Images (B, C, H, W).
         target: File to write.
         metadata: Written as JSON into the extra file :data:`METADATA`.
-
-    Raises:
-        UserError: The program needs operators of this package.
     """
-    program = _capture(module, example)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of values that become constants: the comparison judges the result
         traced = torch.jit.trace(program.module(), (example,), check_trace=False, strict=False)

@@ -27,7 +27,7 @@ LINES = {
     'curves': ['{log} --out {out}.png'],
     'demo': ['{config}', 'make-set --train 1 --val 1 --out {out}',
              'pretrain --config {config} --data {out} --out {out}.safetensors --images 2 --steps 1'],
-    'export': ['{config} {weights} --out {out}.onnx'],
+    'export': ['{config} {weights} --out {out}.onnx', '{config} {weights} --format torch-export --out {out}.pt2'],
     'flops': ['{config} --repeats 0 --no-trace --json {out}'],
     'goldens': ['{cases}'],
     'gpu-check': [],  # it reads no files

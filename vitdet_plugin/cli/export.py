@@ -1,45 +1,94 @@
-"""``vitdet export CONFIG CHECKPOINT --out FILE.onnx``: export a model to ONNX."""
+"""``vitdet export RUN_DIR | CONFIG CHECKPOINT``: write a model for another runtime."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+from vitdet_plugin.export.request import (
+    DEFAULT_OPSET,
+    MASKS,
+    SUFFIXES,
+    ExportRequest,
+    check_combination,
+    check_packages,
+    check_shape,
+    output_file,
+    read_dynamic,
+)
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description='Write a classifier or a detector as an ONNX file that includes the normalization, and '
-                               'compare ONNX Runtime with PyTorch.')
+        prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter, description=_DESCRIPTION)
     add_model_arguments(parser, optional=True)
-    parser.add_argument('--out', required=True, metavar='FILE.onnx', help='file to write')
+    parser.add_argument('--format', choices=tuple(SUFFIXES), default='onnx', help='default: onnx')
+    parser.add_argument('--out', metavar='FILE', help='file to write (default with a run folder: model'
+                                                      f'{", model".join(SUFFIXES.values())} in it)')
     parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'),
                         help="input size in pixels (default: the output size of the config's test pipeline)")
+    parser.add_argument('--dynamic', metavar='NAMES', help='what the file leaves open: batch, size, or batch,size')
+    parser.add_argument('--masks', choices=MASKS, help='form of the masks: probabilities over the boxes, or pasted at '
+                                                       'the size of the input (default: boxes)')
     parser.add_argument('--features', action='store_true', help='export only backbone and neck of a detector')
-    parser.add_argument('--opset', type=int, default=18, metavar='N', help='opset version (default: 18)')
+    parser.add_argument('--opset', type=int, metavar='N', help=f'ONNX operator set (default: {DEFAULT_OPSET})')
+    parser.add_argument('--half', action='store_true', help='float16: weights and activations in ONNX, weights in '
+                                                            'OpenVINO')
+    parser.add_argument('--int8', metavar='DATA', help='8-bit layers, calibrated with a folder of images, the training '
+                                                       'images of a config, or a COCO file')
     add_config_options(parser, device=False)
     return parser
 
 
+_DESCRIPTION = """\
+Write a classifier or a detector, with its normalization, for another runtime, and compare the file with
+the model's own predictions.
+
+  vitdet export work_dirs/NAME --format openvino
+  vitdet export CONFIG CHECKPOINT --out model.onnx --dynamic batch,size
+"""
+
+
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    return run(parse(build_parser(prog), argv), export_command)
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.prediction.run_folder import stands_alone
+    args = parse(build_parser(prog), argv)
+    args.model = None
+    if args.checkpoint is None and args.config not in shipped_configs() and stands_alone(args.config):
+        args.model, args.config = args.config, None
+    return run(args, export_command)
 
 
 def export_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.utils.paths import check_output_path
+    dynamic, shape = read_dynamic(args.dynamic), check_shape(args.shape)
+    check_combination(args.format, args.opset, args.half, args.int8, args.masks, args.features, dynamic)
+    config, checkpoint, folder = _find_model(args)
+    out = output_file(args.out, args.format, folder, args.half, args.int8)
+    check_output_path('--out', out, is_folder=False)
+    check_packages(args.format)
+    if args.int8 is not None:
+        from vitdet_plugin.export.calibration import list_images
+        list_images(args.int8)
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.evaluation.complexity import input_shape
-    from vitdet_plugin.export.modules import input_channels
-    from vitdet_plugin.export.onnx import export_onnx
-    from vitdet_plugin.export.onnx_file import read_opset
-    from vitdet_plugin.export.onnx_session import describe_channels
-    from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.export.formats import describe, export_model
     from vitdet_plugin.utils.track import working
-    check_output_path('--out', args.out, is_folder=False)
     with working('loading the model'):
-        loaded = load_model(args.config, args.checkpoint, 'cpu', args.cfg_options)
-    shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)
-    with working('exporting and comparing with PyTorch'):
-        difference = export_onnx(loaded, args.out, shape, args.opset, args.features)
-    part = 'classifier' if loaded.is_classifier else 'backbone and neck' if args.features else 'detector'
-    channels = input_channels(loaded.model)
-    print(f'{args.out}: {part}, opset {read_opset(args.out)}, input 1 x {channels} x {shape[0]} x {shape[1]} '
-          f'({describe_channels(channels)}, 0 to 255), ONNX Runtime within {difference:.1e} of PyTorch')
+        loaded = load_model(config, checkpoint, 'cpu', args.cfg_options)
+    request = ExportRequest(args.format, out, shape or input_shape(loaded.cfg), dynamic, args.opset or DEFAULT_OPSET,
+                            args.half, args.int8, args.masks or MASKS[0], args.features)
+    exported = export_model(loaded, request)
+    print('\n'.join([describe(loaded, request, exported), *exported.notes]))
+
+
+def _find_model(args: argparse.Namespace) -> tuple[str | Path, str | Path, Path | None]:
+    """Return config, checkpoint, and the run folder if one stands for both."""
+    from vitdet_plugin.errors import UserError
+    from vitdet_plugin.prediction.run_folder import find_run, is_onnx
+    if args.model is None:
+        return args.config, args.checkpoint, None
+    if is_onnx(args.model):
+        raise UserError(f'{args.model} is an exported file; give a run folder, or a config and a checkpoint')
+    config, checkpoint = find_run(args.model)
+    return config, checkpoint, checkpoint if checkpoint.is_dir() else checkpoint.parent

@@ -16,7 +16,7 @@ COMMANDS = {
     'predict': 'detect objects in images, or classify them',
     'serve': 'start a web page and a JSON endpoint for a model',
     'report': 'write a report of what a model gets right and wrong',
-    'export': 'export a model to ONNX',
+    'export': 'export a model to ONNX, OpenVINO or a torch program',
     'bench': 'measure latency, throughput and accuracy by backend',
     'convert': 'convert checkpoints, or annotations to COCO, VOC and YOLO',
     'weights': 'list, download and verify published weights',

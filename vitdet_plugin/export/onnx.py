@@ -61,7 +61,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
                         ) from error
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         try:
             exportable = build_module(loaded, shape, features=features, dynamic=dynamic, masks=masks)
             model = exportable.module
@@ -76,7 +76,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
         except Exception as error:  # the exporter can raise any exception
             what = f' and a dynamic {" and ".join(dynamic)}' if dynamic else ''
             raise UserError(f'the model cannot be exported with an input of {shape[0]} x {shape[1]} pixels{what}: '
-                            f'{_reason(error)}{". Export without --dynamic" if dynamic else ""}') from error
+                            f'{reason_of(error)}{". Export without --dynamic" if dynamic else ""}') from error
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
         draft = Path(folder) / out.name
         metadata = file_metadata(loaded, shape, model.preprocess, dynamic=tuple(dynamic),
@@ -106,17 +106,17 @@ def _run_and_compare(path: Path, exportable: Exportable) -> float:
         return compare(run, exportable.references)
     except Exception as error:  # the errors of ONNX Runtime have no common base class
         raise UserError(f'{path.name}: not written, because ONNX Runtime cannot run it with an input of '
-                        f'{" x ".join(map(str, shapes[0]))} ({_reason(error)}); try another --opset') from error
+                        f'{" x ".join(map(str, shapes[0]))} ({reason_of(error)}); try another --opset') from error
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     while error.__cause__ is not None:  # the first exception names the failed step, the last one the reason
         error = error.__cause__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress the output and warnings of torch's exporter."""
     levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir')}
     for name in levels:

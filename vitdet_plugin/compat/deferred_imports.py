@@ -38,7 +38,7 @@ PACKAGES = ('sklearn', 'imgaug', 'imagecorruptions', 'skimage')
 
 @contextlib.contextmanager
 def deferred_imports(packages: Sequence[str] = PACKAGES) -> Iterator[None]:
-    """Within this block, imports of these packages return stand-ins, if the packages are installed and not yet imported.
+    """Within this block, imports of these packages return stand-ins, if they are installed and not yet imported.
 
     Args:
         packages: Names of top-level packages.

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from vitdet_plugin.cli.common import add_common_arguments, add_model_arguments, parse, run
+from vitdet_plugin.cli.common import add_common_arguments, add_model_arguments, freeze_imports, parse, run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def test_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import test
+    freeze_imports()
     test(args.config, args.checkpoint, work_dir=args.work_dir, eval=args.eval, out=args.out,
          format_only=args.format_only, show_dir=args.show_dir, show_score_thr=args.show_score_thr,
          show_max=args.show_max, tta=args.tta, cfg_options=args.cfg_options, launcher=args.launcher,

@@ -13,7 +13,7 @@ import torch
 
 from tests.faults.one_step import step
 from tests.faults.rig import EPOCHS, SHARDED, STEPS, train_here, write_config
-from vitdet_plugin.cli.common import leave
+from vitdet_plugin.cli.common import freeze_imports, leave
 from vitdet_plugin.engine import train as train_module
 from vitdet_plugin.errors import UserError
 
@@ -60,6 +60,7 @@ def main(folder: Path, data: Path) -> None:
 
 
 if __name__ == '__main__':
+    freeze_imports()
     train_module.finish = lambda: None  # keep the process group
     (sharded if sys.argv[3:] == ['sharded'] else main)(Path(sys.argv[1]), Path(sys.argv[2]))
     leave(0)

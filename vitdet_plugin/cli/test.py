@@ -8,6 +8,7 @@ from vitdet_plugin.cli.common import (
     add_common_arguments,
     add_dtype_options,
     add_model_arguments,
+    freeze_imports,
     parse,
     run,
 )
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def test_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import test
+    freeze_imports()
     test(args.config, args.checkpoint, work_dir=args.work_dir, eval=args.eval, out=args.out,
          format_only=args.format_only, show_dir=args.show_dir, show_score_thr=args.show_score_thr,
          show_max=args.show_max, tta=args.tta, cfg_options=args.cfg_options, launcher=args.launcher,

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, parse, run
+from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, freeze_imports, parse, run
 from vitdet_plugin.utils.stop_signals import stop_signals
 
 
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import train
+    freeze_imports()
     train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from,
           weights=args.weights, amp=args.amp, compile=args.compile, seed=args.seed, deterministic=args.deterministic,
           auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, val_loss=args.val_loss,

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.roi_extractors import GenericRoIExtractor, SingleRoIExtractor
+from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.models.task_modules.prior_generators import AnchorGenerator, MlvlPointGenerator
 from mmengine.config import ConfigDict
 
@@ -30,6 +32,24 @@ def test_far_rois_are_not_rounded(extractor):
     torch.testing.assert_close(out[0, 0, 0].float(), expected, atol=1.0, rtol=0)
     wide = module((ramp.float(),), rois)
     torch.testing.assert_close(out, wide.bfloat16())
+
+
+def test_boxes_are_decoded_in_float32():
+    coder = DeltaXYWHBBoxCoder(target_stds=(0.1, 0.1, 0.2, 0.2))
+    boxes, deltas = torch.tensor([[100., 200., 901., 777.]]), torch.tensor([[0.3, -0.7, 1.3, -0.9]]).bfloat16()
+    assert torch.equal(coder.decode(boxes, deltas), coder.decode(boxes, deltas.float()))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_scores_and_boxes_of_a_head_are_float32(dtype):
+    head = BBoxHead(num_classes=2, reg_class_agnostic=True)
+    logits = torch.tensor([[4.0, -4.0, 0.0], [4.03125, -4.0, 0.0]], dtype=dtype)  # equal scores in bfloat16
+    rois = torch.tensor([[0., 1., 2., 31., 42.], [0., 50., 2., 81., 42.]])
+    found, = head.predict_by_feat(
+        (rois,), (logits,), (torch.zeros(2, 4, dtype=dtype),), [dict(img_shape=(100, 100), scale_factor=(1, 1))],
+        rcnn_test_cfg=ConfigDict(score_thr=0.5, nms=dict(type='nms', iou_threshold=0.5), max_per_img=10))
+    assert found.scores.dtype == found.bboxes.dtype == torch.float32 and found.scores[0] > found.scores[1]
+    assert torch.equal(found.bboxes[:, 0].sort().values, torch.tensor([1., 50.]))
 
 
 def test_install_twice_wraps_once():

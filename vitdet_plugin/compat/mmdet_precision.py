@@ -1,7 +1,8 @@
-"""Keep mmdet's pixel coordinates in float32 under autocast.
+"""Keep mmdet's pixel coordinates and scores in float32 under autocast.
 
 mmdet casts anchors and RoIs to the dtype of the features, which was designed for float16. bfloat16 has 8 significant
-bits, so a coordinate of 1000 px would be rounded to a multiple of 4 px.
+bits, so a coordinate of 1000 px would be rounded to a multiple of 4 px, and scores above 0.5 to multiples of 1/256,
+so that many detections would have the same score.
 """
 
 import functools
@@ -17,14 +18,39 @@ _GENERATORS = [Patch(f'mmdet.models.task_modules.prior_generators.{name}', 'grid
                for name in ('AnchorGenerator', 'MlvlPointGenerator')]
 _EXTRACTORS = [Patch(f'mmdet.models.roi_heads.roi_extractors.{name}', 'forward', why=_WHY, upstream=_UPSTREAM)
                for name in ('SingleRoIExtractor', 'GenericRoIExtractor')]
+_CODERS = [Patch('mmdet.models.task_modules.coders.DeltaXYWHBBoxCoder', 'decode', why=_WHY, upstream=_UPSTREAM)]
+_HEADS = [Patch(f'mmdet.models.{name}', 'predict_by_feat', upstream=_UPSTREAM,
+                why='computes scores in the dtype of the features, in which many are equal')
+          for name in ('dense_heads.base_dense_head.BaseDenseHead', 'roi_heads.bbox_heads.BBoxHead')]
 
 
 def install() -> None:
-    """Wrap the prior generators and RoI extractors of mmdet, once."""
+    """Wrap the prior generators, RoI extractors, box coder and heads of mmdet, once."""
+    for patch in _CODERS:
+        patch.install(_with_wide_arguments)
+    for patch in _HEADS:
+        patch.install(_with_wide_arguments)
     for patch in _GENERATORS:
         patch.install(_priors_in_float32)
     for patch in _EXTRACTORS:
         patch.install(_extract_in_float32)
+
+
+def _with_wide_arguments(method):
+    @functools.wraps(method)
+    def wide(self, *args, **kwargs):
+        return method(self, *map(_widened, args), **{key: _widened(value) for key, value in kwargs.items()})
+
+    return wide
+
+
+def _widened(value):
+    """Convert a tensor of low precision, or those of a list or tuple, to float32."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.dtype in _LOW else value
+    if type(value) in (list, tuple):
+        return type(value)(map(_widened, value))
+    return value
 
 
 def _priors_in_float32(grid_priors):

@@ -8,7 +8,7 @@ val_interval = max_iters // 3
 # block i of 12: learning rate x 0.05 x 0.7 ** (12 - i), so 3.5e-5 for the last one and 1.2e-5 for block 8
 optim_wrapper = dict(
     type='AmpOptimWrapper',
-    dtype='auto',  # fp16 on a GPU, bf16 on a CPU with such instructions, otherwise float32
+    dtype='auto',  # bf16 with such instructions, otherwise fp16 on a GPU and float32 on a CPU
     paramwise_cfg=dict(layer_decay_rate=0.7, backbone_lr_mult=0.05, no_decay='plain'),
     optimizer=dict(lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=5.0))

@@ -1,9 +1,14 @@
-"""Linear layers whose matrix is block-diagonal with small blocks, for several heads at once."""
+"""Linear layers whose matrix is block-diagonal with small blocks, for several heads at once.
+
+At inference on a CPU a compiled kernel multiplies blocks of 4 x 4; otherwise they are merged into larger matrices.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from vitdet_plugin.ops.block_diagonal import can_multiply, multiply_block_diagonal
 
 _WIDTH = 96  # blocks are merged into larger, mostly zero ones up to this width: one large product is faster
 
@@ -28,6 +33,8 @@ class BlockDiagonalLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, dim) -> (heads, B, S, dim / heads)."""
+        if can_multiply(x, self.weight, self.bias):
+            return multiply_block_diagonal(x, self.weight, self.bias, self.heads)
         batch, length, dim = x.shape
         wide = x.reshape(batch * length, -1, self.width).transpose(0, 1)
         if self.bias is None:

@@ -104,8 +104,9 @@ def _memories(k_weighted: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tens
     groups, chunks = keep.shape
     shape = (groups, chunks)
     wide = keep.dtype
-    memory = k_weighted.new_zeros(*shape, k_weighted.shape[-1], v.shape[-1], dtype=wide)
-    normalizer = k_weighted.new_zeros(*shape, k_weighted.shape[-1], dtype=wide)
+    memory = k_weighted.new_empty(*shape, k_weighted.shape[-1], v.shape[-1], dtype=wide)
+    normalizer = k_weighted.new_empty(*shape, k_weighted.shape[-1], dtype=wide)
+    memory[:, 0], normalizer[:, 0] = 0, 0
     entering = torch.bmm(k_weighted.transpose(1, 2), v).unflatten(0, shape)
     sums = k_weighted.sum(1, dtype=wide).unflatten(0, shape)
     for c in range(1, chunks):

@@ -58,6 +58,13 @@ inline void store(T* to, Vec<S, Lanes> value) {
     std::memcpy(to, &value, sizeof(value));
   } else if constexpr (Lanes == 1) {
     *to = static_cast<T>(value);
+  } else if constexpr (std::is_same_v<T, c10::BFloat16>) { // to nearest, ties to even
+    using Bits = Vec<uint32_t, Lanes>;
+    const Bits bits = (Bits)value;
+    const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const Bits result = value == value ? rounded : Bits{} + 0x7fc0u;
+    const auto narrow = __builtin_convertvector(result, Vec<uint16_t, Lanes>);
+    std::memcpy(to, &narrow, sizeof(narrow));
   } else {
     for (int i = 0; i < Lanes; ++i) {
       to[i] = static_cast<T>(value[i]);

@@ -103,7 +103,7 @@ def predict_detections(model: nn.Module, images: Tensor) -> list[tuple[np.ndarra
     detections = []
     for found in (result.pred_instances for result in results):
         parts = [found.bboxes, found.scores, found.labels] + ([found.masks] if 'masks' in found else [])
-        detections.append(tuple(part.cpu().numpy() for part in parts))
+        detections.append(tuple(part.detach().cpu().numpy() for part in parts))
     return detections
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,9 +83,11 @@ def build_module(loaded: LoadedModel, shape: tuple[int, int], *, features: bool 
 
 def capture(exportable: Exportable) -> torch.export.ExportedProgram:
     """Capture the graph of the module. Call it without gradients."""
+    options: dict[str, Any] = {}
+    if 'prefer_deferred_runtime_asserts_over_guards' in inspect.signature(torch.export.export).parameters:
+        options['prefer_deferred_runtime_asserts_over_guards'] = True  # torch cannot prove what follows from padding
     return torch.export.export(exportable.module, (exportable.example,), strict=False,
-                               dynamic_shapes=exportable.dynamic_shapes,
-                               prefer_deferred_runtime_asserts_over_guards=True)
+                               dynamic_shapes=exportable.dynamic_shapes, **options)
 
 
 def _example(image: Tensor, dynamic: Collection[str]) -> Tensor:

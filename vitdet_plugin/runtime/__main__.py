@@ -17,6 +17,7 @@ from .writers import FORMATS, Writer
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        prog=f'python -m {__package__}',
         description='Predict with a file of "vitdet export". Requires NumPy, ONNX Runtime (or OpenVINO), and OpenCV or '
                     'Pillow.')
     parser.add_argument('model', metavar='MODEL', help='.onnx file, or .xml of OpenVINO')

@@ -37,7 +37,7 @@ def read(path):
 def test_a_work_directory_by_all_backends(run_folder, tmp_path, monkeypatch, capsys):
     pytest.importorskip('onnxruntime')
     shapes = []
-    monkeypatch.setattr(session, 'export_onnx', lambda loaded, path, shape: shapes.append(shape) or
+    monkeypatch.setattr(session, 'export_onnx', lambda loaded, path, shape, dynamic: shapes.append(shape) or
                         write_detector(path))
     monkeypatch.setattr(session, '_missing_package', lambda name: 'not installed' if name == 'openvino' else '')
     threads = torch.get_num_threads()
@@ -60,7 +60,7 @@ def test_a_work_directory_by_all_backends(run_folder, tmp_path, monkeypatch, cap
 
 
 def test_an_export_that_fails_is_a_reason(run_folder, monkeypatch, capsys):
-    def fails(*args):
+    def fails(*args, **kwargs):
         raise UserError('the model cannot be exported')
 
     monkeypatch.setattr(session, 'export_onnx', fails)

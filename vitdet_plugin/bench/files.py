@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.openvino import SECTION
 from vitdet_plugin.prediction.compact_masks import paste_mask
 from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.utils.mask_rle import Rle, encode_masks
@@ -99,10 +100,8 @@ def _metadata(path: Path, model: Any) -> dict[str, str]:
         return {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
     found = {}
     for key in _KEYS:
-        for where in (['vitdet', key], [key]):  # in a section of its own, or at the top
-            if model.has_rt_info(where):
-                found[key] = str(model.get_rt_info(where).value)
-                break
+        if model.has_rt_info([SECTION, key]):
+            found[key] = str(model.get_rt_info([SECTION, key]).value)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -179,10 +178,7 @@ class Benchmark:
         path = self._folder / f'model_{shape[0]}x{shape[1]}_{len(self.rows)}.onnx'
         with working('exporting to ONNX'):
             loaded = load_model(cfg, checkpoint, 'cpu', expects_random=checkpoint is None)
-            options: dict[str, Any] = {}
-            if max(self._options.batches) > 1 and 'dynamic' in inspect.signature(export_onnx).parameters:
-                options['dynamic'] = ('batch',)
-            export_onnx(loaded, path, shape, **options)
+            export_onnx(loaded, path, shape, dynamic=('batch',) if max(self._options.batches) > 1 else ())
         return str(path)
 
     def evaluate(self, count: int | None) -> str:

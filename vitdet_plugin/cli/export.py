@@ -1,6 +1,7 @@
 """``vitdet export RUN_DIR | CONFIG CHECKPOINT``: write a model for another runtime."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def export_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.evaluation.complexity import input_shape
     from vitdet_plugin.export.formats import describe, export_model
+    from vitdet_plugin.export.tensorrt import tensorrt_warning
     from vitdet_plugin.utils.track import working
     with working('loading the model'):
         loaded = load_model(config, checkpoint, 'cpu', args.cfg_options)
@@ -80,15 +82,17 @@ def export_command(args: argparse.Namespace) -> None:
                             args.half, args.int8, args.masks or MASKS[0], args.features)
     exported = export_model(loaded, request)
     print('\n'.join([describe(loaded, request, exported), *exported.notes]))
+    if args.format == 'onnx' and (warning := tensorrt_warning(out)):
+        print(warning, file=sys.stderr)
 
 
 def _find_model(args: argparse.Namespace) -> tuple[str | Path, str | Path, Path | None]:
     """Return config, checkpoint, and the run folder if one stands for both."""
     from vitdet_plugin.errors import UserError
-    from vitdet_plugin.prediction.run_folder import find_run, is_onnx
+    from vitdet_plugin.prediction.run_folder import find_run, is_exported
     if args.model is None:
         return args.config, args.checkpoint, None
-    if is_onnx(args.model):
+    if is_exported(args.model):
         raise UserError(f'{args.model} is an exported file; give a run folder, or a config and a checkpoint')
     config, checkpoint = find_run(args.model)
     return config, checkpoint, checkpoint if checkpoint.is_dir() else checkpoint.parent

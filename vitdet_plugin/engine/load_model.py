@@ -79,6 +79,8 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
     cfg = fit_classifier(cfg, classes)
     with user_errors(cfg):
         model = build_model(cfg)
+    if path is None:
+        _fill_uninitialized(model)
     if path is None and not expects_random:
         warnings.warn('no checkpoint was given: the weights of the model are random, and so are its predictions',
                       stacklevel=3)
@@ -174,3 +176,10 @@ def predict_dataset(loaded: LoadedModel, dataset: Any, batch_size: int) -> Itera
         batch = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
         with torch.no_grad():
             yield from loaded.model.test_step(pseudo_collate(batch))
+
+
+def _fill_uninitialized(model: nn.Module) -> None:
+    """Fill the embeddings of levels that mmdet's query detectors leave uninitialized until ``init_weights``."""
+    for name, parameter in model.named_parameters():
+        if name.rsplit('.', 1)[-1] == 'level_embed':
+            nn.init.normal_(parameter)

@@ -11,6 +11,7 @@ from torch import nn
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.one_stage import OneStage
+from vitdet_plugin.export.queries import QueryDetector, is_query_detector
 from vitdet_plugin.export.two_stage import TwoStage, as_list
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
 
@@ -23,7 +24,7 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
         masks: 'boxes' for probabilities over the boxes, 'image' for pasted masks.
 
     Returns:
-        A :class:`OneStage` or :class:`TwoStage` module.
+        A :class:`OneStage`, :class:`TwoStage` or :class:`QueryDetector` module.
 
     Raises:
         UserError: If the heads are not supported, or settings of their ``test_cfg`` cannot be followed.
@@ -31,6 +32,8 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
     from mmdet.models.dense_heads import AnchorHead, RetinaHead, RPNHead
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
     roi = getattr(model, 'roi_head', None)
+    if is_query_detector(model):
+        return QueryDetector(model)
     if roi is None:
         head = model.bbox_head
         if not (hasattr(head, 'decode') or getattr(type(head), 'forward_single', None) in (
@@ -46,4 +49,4 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
-                     'RetinaNet, YOLOv5). Use --features to export its backbone and neck.')
+                     'RetinaNet, YOLOv5, DINO). Use --features to export its backbone and neck.')

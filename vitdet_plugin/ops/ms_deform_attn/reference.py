@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitdet_plugin.ops.dispatch import Backend
+from vitdet_plugin.utils.exporting import is_exporting
 
 
 def ms_deform_attn_pytorch(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int]], locations: Tensor,
@@ -28,7 +29,10 @@ def ms_deform_attn_pytorch(value: Tensor, spatial_shapes: Tensor | Sequence[Sequ
     if len(areas) != locations.shape[3] or sum(areas) != pixels:
         raise ValueError(f'ms_deform_attn: spatial_shapes has {len(areas)} levels of {sum(areas)} pixels, but '
                          f'locations has {locations.shape[3]} levels and value {pixels} pixels')
-    grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (N * heads, levels, Q, points, 2)
+    grids = 2 * locations - 1
+    if is_exporting():  # ONNX Runtime's GridSample overflows far outside of a map; from 2 on all samples are 0
+        grids = grids.clamp(-2, 2)
+    grids = grids.permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (N * heads, levels, Q, points, 2)
     factors = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)[:, :, None]  # (N * heads, levels, 1, Q, points)
     maps = value.permute(0, 2, 3, 1).flatten(0, 1).split(areas, -1)  # each (N * heads, C, H * W)
     out = value.new_zeros(batch * heads, channels, queries)

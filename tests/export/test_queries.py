@@ -1,0 +1,91 @@
+"""Exported DINO against mmdet's predict, in PyTorch and in ONNX Runtime."""
+
+import pytest
+import torch
+
+from tests.export.test_detectors import SIZE, by_mmdet, load, noise_image
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.modules import ExportedDetector
+from vitdet_plugin.ops.ms_deform_attn.reference import ms_deform_attn_pytorch
+
+
+def detector(kind, dim=32):
+    """Load a detector of two levels, one encoder layer and two decoder layers on the backbone of the tiny config."""
+    deformable = dict(embed_dims=dim, num_heads=4, num_levels=2, num_points=2)
+    ffn = dict(embed_dims=dim, feedforward_channels=48)
+    options = dict(
+        type=kind, num_queries=12, num_feature_levels=2, with_box_refine=True, as_two_stage=kind == 'DINO',
+        neck=dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=dim, scale_factors=(1.0, 0.5), num_outs=2),
+        encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=deformable, ffn_cfg=ffn)),
+        decoder=dict(num_layers=2, return_intermediate=True, post_norm_cfg=None, layer_cfg=dict(
+            self_attn_cfg=dict(embed_dims=dim, num_heads=4), cross_attn_cfg=deformable, ffn_cfg=ffn)),
+        positional_encoding=dict(num_feats=dim // 2, normalize=True, offset=-0.5),
+        bbox_head=dict(type=f'{kind}Head', num_classes=3, embed_dims=dim, sync_cls_avg_factor=True,
+                       loss_cls=dict(type='FocalLoss', use_sigmoid=True)),
+        test_cfg=dict(max_per_img=30))
+    if kind == 'DINO':
+        options['dn_cfg'] = dict(label_noise_scale=0.5, box_noise_scale=1.0,
+                                 group_cfg=dict(dynamic=True, num_groups=None, num_dn_queries=4))
+    return load(**options)
+
+
+def assert_same_as_mmdet(model):
+    with torch.no_grad():
+        for seed in range(3):
+            found = [each[0] for each in ExportedDetector(model).eval()(noise_image(seed))]
+            expected = by_mmdet(model, noise_image(seed))
+            for ours, theirs in zip(found, (expected.bboxes, expected.scores, expected.labels), strict=True):
+                torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_equals_predict():
+    assert_same_as_mmdet(detector('DINO').model)
+
+
+def test_the_file(tmp_path):
+    """``export_onnx`` compares the file with mmdet's predict."""
+    onnxruntime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
+    pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
+    from vitdet_plugin.export.onnx import export_onnx
+    loaded = detector('DINO')
+    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE) < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / 'd.onnx', providers=['CPUExecutionProvider'])
+    outputs = session.run(['boxes', 'scores', 'labels'], {'image': noise_image(7).numpy()})
+    expected = by_mmdet(loaded.model, noise_image(7))
+    for found, each in zip(outputs, (expected.bboxes, expected.scores, expected.labels)):
+        torch.testing.assert_close(torch.from_numpy(found[0]), each.detach(), atol=1e-2, rtol=1e-3)
+
+
+def test_samples_far_outside_of_a_map(tmp_path):
+    """ONNX Runtime converts coordinates to integers, which overflow."""
+    onnxruntime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
+    pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
+
+    class Sampling(torch.nn.Module):
+        def forward(self, value, locations, weights):
+            return ms_deform_attn_pytorch(value, [(4, 6), (1, 1)], locations, weights)
+
+    generator = torch.Generator().manual_seed(0)
+    value, weights = (torch.rand(shape, generator=generator) for shape in ((1, 25, 2, 8), (1, 5, 2, 2, 3)))
+    locations = torch.rand(1, 5, 2, 2, 3, 2, generator=generator)
+    locations[:, 1] += 1e19
+    locations[:, 2] -= 3e10
+    locations[:, 3] *= 1.4
+    inputs = dict(value=value, locations=locations, weights=weights)
+    torch.onnx.export(Sampling(), tuple(inputs.values()), dynamo=True, input_names=list(inputs), opset_version=18,
+                      verbose=False).save(tmp_path / 's.onnx')
+    session = onnxruntime.InferenceSession(tmp_path / 's.onnx', providers=['CPUExecutionProvider'])
+    found, = session.run(None, {name: each.numpy() for name, each in inputs.items()})
+    torch.testing.assert_close(torch.from_numpy(found), Sampling()(*inputs.values()))
+
+
+def test_what_is_refused():
+    with pytest.raises(UserError, match='export of a detector with DeformableDETRHead is not supported .*YOLOv5, DINO'):
+        ExportedDetector(detector('DeformableDETR').model)
+    model = detector('DINO').model
+    model.data_preprocessor.pad_size_divisor = 64
+    with pytest.raises(UserError, match='the input of DINO must be a multiple of pad_size_divisor=64 pixels, not 64 x'):
+        ExportedDetector(model).eval()(noise_image())
+    model.test_cfg['max_per_img'] = 0
+    with pytest.raises(UserError, match='max_per_img=0'):
+        ExportedDetector(model)

@@ -84,11 +84,11 @@ def rows(quick: bool) -> Iterator[Row | None]:
                                           ('VOLO-D1', volo, "timm's volo_d1_224", (224, 640), (None, None)),
                                           ('ConvNeXt-T', convnext, "timm's convnext_tiny", (224, 640), (None, None))):
         for side in (224,) if quick else sides:
-            for dtype, text, wanted in ((None, '', goal[0]), (torch.bfloat16, ', bf16', goal[1])):
+            for dtype, text, expected_ratio in ((None, '', goal[0]), (torch.bfloat16, ', bf16', goal[1])):
                 yield compare(f'{name}, {side}^2, inference{text}', peer, partial(_side, pair, 0, side, dtype),
                               partial(_side, pair, 1, side, dtype), check=relative_error,
                               tolerance=2e-2 if dtype else 1e-4, memory=dtype is None and not quick,
-                              time_goal=None if quick else wanted)
+                              time_goal=None if quick else expected_ratio)
     yield _vitdet_of_transformers(224 if quick else 512)
 
 

@@ -81,8 +81,8 @@ def test_the_command_serves_until_ctrl_c(run_folder):
     (['MODEL', '--max-mb', '-1'], '--max-mb -1: give a number above 0'),
     (['MODEL', '--score-thr', '30'], '--score-thr 30: give a number from 0 to 1'),
     (['MODEL', '--tile', '3'], 'tile=3: give the side of a tile in pixels, at least 16'),
-    (['no/such/folder'], 'no/such/folder does not exist; give a work directory of "vitdet train", an .onnx file, or a '
-     'config and a checkpoint'),
+    (['no/such/folder'], 'no/such/folder does not exist; give a work directory of "vitdet train", an exported file, or '
+     'a config and a checkpoint'),
     (['vitdet_demo'], 'vitdet_demo is a config; give a checkpoint after it'),
     (['EMPTY'], 'EMPTY holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); train first (vitdet train EMPTY), or '
      'give another folder'),

@@ -65,7 +65,7 @@ class TorchRunner:
     def predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> tuple[list[Any], float]:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-        self._model.use_half(None if self._dtype == 'fp32' else self._dtype)
+        self._model.use_dtype(self._dtype, '--dtype')
         timer = _Timer(self._model.device)
         with _timed(self._model.model, timer):
             results = self._model.predict(packs, score_thr)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.ops import flops
 
 AGREEMENT = 0.05  # maximum relative difference of the two counts of multiply-accumulates
 
@@ -155,6 +156,7 @@ def count_macs(forward: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int]]
         The total of ``forward(inputs)``, and the count of each child of ``forward.model``.
     """
     from torch.utils.flop_counter import FlopCounterMode
+    flops.register()
     with FlopCounterMode(display=False, depth=None) as counter:
         forward(inputs)
     prefix = f'{type(forward).__name__}.model.'

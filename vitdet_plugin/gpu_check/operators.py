@@ -47,7 +47,8 @@ def why_left_out(operator: Operator, name: str, settings: Settings, dtype: torch
         return 'no gradients on a CPU' if settings.device == 'cpu' else 'compiles for long; not with --quick'
     if name == 'recurrent' and case.options['tokens'] > 256:
         return 'one token after the other; only for short sequences'
-    return operator.backends[name].why_not(Case(settings.device, dtype, named=True, options=case.options))
+    options = {**case.options, 'grad': True}
+    return operator.backends[name].why_not(Case(settings.device, dtype, named=True, options=options))
 
 
 def compare(label: str, case: OperatorCase, inputs: list[Tensor], backend: str, cotangent: Tensor,

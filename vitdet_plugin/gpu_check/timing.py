@@ -26,7 +26,7 @@ def run(settings: Settings) -> Iterator[Result]:
                 for backward in (False, True):
                     kind = 'forward and backward' if backward else 'forward'
                     label = f'{name}, {case.label}, {kind}, {backend}'
-                    reason = why_left_out(name, backend, settings, case)
+                    reason = why_left_out(name, backend, settings, case, backward)
                     if reason:
                         yield Result(label, LEFT_OUT, reason)
                         continue
@@ -36,13 +36,14 @@ def run(settings: Settings) -> Iterator[Result]:
                 yield attempt(label, bound, label, tensors, settings)
 
 
-def why_left_out(name: str, backend: str, settings: Settings, case: OperatorCase) -> str | None:
+def why_left_out(name: str, backend: str, settings: Settings, case: OperatorCase, backward: bool) -> str | None:
     """Return why a backend is not timed, or None."""
     if backend in ('recurrent', 'chunked'):
         return 'not for GPUs'
     if backend == 'flex' and (settings.quick or settings.device == 'cpu'):
         return 'compiles for long; not with --quick or on a CPU'
-    return load_operator(name).backends[backend].why_not(Case(settings.device, DTYPE, named=True, options=case.options))
+    options = {**case.options, 'grad': backward}
+    return load_operator(name).backends[backend].why_not(Case(settings.device, DTYPE, named=True, options=options))
 
 
 def timed(label: str, case: OperatorCase, tensors: list[Tensor], backend: str, backward: bool,

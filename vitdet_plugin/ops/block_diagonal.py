@@ -6,12 +6,8 @@ all other calls; so it has no dispatch.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.library import NAMESPACE
@@ -44,15 +40,11 @@ def multiply_block_diagonal(x: Tensor, weight: Tensor, bias: Tensor | None, head
 
 
 def _register() -> None:
-    """Register the shape for tracing, and the number of operations for counters."""
+    """Register the shape for tracing."""
     def like_heads(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
         return x.new_empty(heads, x.shape[0], x.shape[1], x.shape[2] // heads)
 
-    def flops(x: Any, *others: Any, **kwargs: Any) -> int:
-        return 2 * _BLOCK * math.prod(x)
-
     torch.library.register_fake(f'{NAMESPACE}::block_diagonal', like_heads)
-    register_flop_formula(torch.ops.vitdet_plugin.block_diagonal)(flops)
 
 
 if STATUS['cpu'] is None:

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+from vitdet_plugin.ops import flops
+
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -24,6 +26,7 @@ def _conv_backward_flops(grad: Tensor, x: Tensor, weight: Tensor, *args: Any, ou
     return flops * sum(output_mask[:2])
 
 
+flops.register()
 _COUNTS = {**flop_registry, torch.ops.aten.convolution_backward: _conv_backward_flops}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import register_flop_formula
 
 from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.library import NAMESPACE
@@ -91,7 +89,7 @@ def _is_plain(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, 
 
 
 def _register() -> None:
-    """Register shapes for tracing, and the number of operations for counters."""
+    """Register shapes for tracing."""
     def like_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None,
                        scale: float) -> Tensor:
         return q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3])
@@ -100,21 +98,8 @@ def _register() -> None:
                               heads: int, window: int, shift: int, scale: float) -> Tensor:
         return qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
 
-    def attention_flops(q: Any, k: Any, *others: Any, **kwargs: Any) -> int:
-        return 4 * math.prod(q) * k[2]
-
-    def window_attention_flops(qkv: Any, padding: Any, table_h: Any, table_w: Any, heads: int, window: int, shift: int,
-                               scale: float, **kwargs: Any) -> int:
-        batch, *grid, channels = qkv
-        counts = [-(-(size + shift) // window) for size in grid] if window else [1, 1]
-        h, w = (window, window) if window else grid
-        tokens = batch * math.prod(counts) * h * w  # with padding
-        return 2 * tokens * channels // 3 * (2 * h * w + (0 if table_h is None else h + w))
-
     torch.library.register_fake(f'{NAMESPACE}::attention', like_attention)
     torch.library.register_fake(f'{NAMESPACE}::window_attention', like_window_attention)
-    register_flop_formula(torch.ops.vitdet_plugin.attention)(attention_flops)
-    register_flop_formula(torch.ops.vitdet_plugin.window_attention)(window_attention_flops)
 
 
 if STATUS['cpu'] is None:

@@ -17,9 +17,10 @@ from mmengine.registry import init_default_scope
 
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.openvino import SECTION
+from vitdet_plugin.export.onnx_file import read_metadata
 from vitdet_plugin.prediction.compact_masks import paste_mask
 from vitdet_plugin.prediction.found import Found
+from vitdet_plugin.runtime.backends import rt_info
 from vitdet_plugin.utils.mask_rle import Rle, encode_masks
 from vitdet_plugin.utils.output import suppress_logs
 
@@ -86,23 +87,11 @@ class OpenVinoSession:
         self._compiled = core.compile_model(model, 'CPU', options)
         self.outputs = [each.get_any_name() for each in model.outputs]
         self.sides = [side.get_length() if side.is_static else None for side in model.inputs[0].get_partial_shape()]
-        self.about = _metadata(Path(path), model)
+        self.about = read_metadata(path) if Path(path).suffix.lower() == '.onnx' else rt_info(model)
 
     def run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         results = self._compiled([images])
         return [results[index] for index in range(len(self.outputs))]
-
-
-def _metadata(path: Path, model: Any) -> dict[str, str]:
-    """Return the metadata of an ONNX file or of an OpenVINO model."""
-    if path.suffix.lower() == '.onnx':
-        import onnx
-        return {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
-    found = {}
-    for key in _KEYS:
-        if model.has_rt_info([SECTION, key]):
-            found[key] = str(model.get_rt_info([SECTION, key]).value)
-    return found
 
 
 def _with_tuples(value: Any) -> Any:

@@ -24,7 +24,7 @@ from vitdet_plugin.compat.cpu_features import has_fast_bf16
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.onnx import export_onnx
-from vitdet_plugin.prediction.run_folder import find_run, stands_alone
+from vitdet_plugin.prediction.run_folder import find_run, is_exported, stands_alone
 from vitdet_plugin.prediction.torch_model import TorchModel
 from vitdet_plugin.utils.track import working
 
@@ -209,11 +209,6 @@ class Benchmark:
                     done[key] = None
             row.accuracy = done.get(key)
         return data.metric
-
-
-def is_exported(name: str) -> bool:
-    """Whether a name is that of an exported file, of ONNX or OpenVINO."""
-    return Path(name).suffix.lower() in ('.onnx', '.xml')
 
 
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:

@@ -185,11 +185,14 @@ class _Resumable:
         A path with ``~`` or ``file://``, a name of published weights, a work directory or a URL is replaced by the
         local file first.
         """
-        if self._load_from and not os.path.isfile(self._load_from) and not is_sharded(self._load_from) \
-                and scheme_of(self._load_from) not in STORES:
-            self._load_from = str(local_file(self._load_from))
+        self._use_local_file()
         super().load_or_resume()
         drop_kept_files()
+
+    def _use_local_file(self) -> None:
+        path = self._load_from
+        if path and not os.path.isfile(path) and not is_sharded(path) and scheme_of(path) not in STORES:
+            self._load_from = str(local_file(path))
 
 
 class _SuppressOutput:
@@ -254,10 +257,9 @@ class QuietFlexibleRunner(_Resumable, _SuppressOutput, FlexibleRunner):
 
     @keep_files()
     def _load_official(self, model: nn.Module) -> None:
-        if self._resume or not self._load_from or os.path.isdir(self._load_from):
+        if self._resume or not self._load_from or is_sharded(self._load_from):
             return
-        if not os.path.isfile(self._load_from) and scheme_of(self._load_from) not in STORES:
-            self._load_from = str(local_file(self._load_from))
+        self._use_local_file()
         if is_official(self._load_from, model):
             self.model = model
             load_official_weights(self, model, self._load_from)

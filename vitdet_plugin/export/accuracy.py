@@ -125,7 +125,8 @@ class _Detector(nn.Module):
 
     def _predict(self, image: Tensor, sample: Any) -> Any:
         from mmengine.structures import InstanceData
-        found = [part[0] if part.ndim > least else part for part, least in zip(self.run(self.fit(image)), (2, 1, 1, 3))]
+        planes = self.fit(image)
+        found = [part[0] if part.ndim > least else part for part, least in zip(self.run(planes), (2, 1, 1, 3))]
         kept = found[1] > 0
         boxes, scores, labels, *masks = (part[kept] for part in found)
         rows, columns = sample.ori_shape
@@ -133,7 +134,7 @@ class _Detector(nn.Module):
         boxes = (boxes / scale).clip(0, np.array([columns, rows] * 2, np.float32))
         sample.pred_instances = InstanceData(bboxes=torch.from_numpy(boxes), scores=torch.from_numpy(scores),
                                              labels=torch.from_numpy(labels))
-        if masks and masks[0].shape[1:] != self.fit(image).shape[2:]:  # pasted masks are not evaluated
+        if masks and masks[0].shape[1:] != planes.shape[2:]:  # pasted masks are not evaluated
             pasted = paste_masks(masks[0], boxes, (rows, columns)) >= 255 * self.threshold
             sample.pred_instances.masks = torch.from_numpy(pasted)
         return sample

@@ -16,8 +16,9 @@ from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.accuracy import InputShape, measure_accuracy, measure_times, test_images
 from vitdet_plugin.export.metadata import file_metadata
-from vitdet_plugin.export.onnx import TOLERANCE, export_onnx, quiet, reason_of
-from vitdet_plugin.export.onnx_file import move_model
+from vitdet_plugin.export.modules import describe_channels, input_channels
+from vitdet_plugin.export.onnx import TOLERANCE, quiet, reason_of, write_onnx
+from vitdet_plugin.export.onnx_file import move_model, read_metadata, read_opset
 from vitdet_plugin.export.references import Reference, build_module, capture, compare
 from vitdet_plugin.export.request import ExportRequest
 from vitdet_plugin.utils.track import working
@@ -61,11 +62,8 @@ def export_model(loaded: LoadedModel, request: ExportRequest) -> Exported:
 
 def describe(loaded: LoadedModel, request: ExportRequest, exported: Exported) -> str:
     """Return the line that ``vitdet export`` prints for a written file."""
-    from vitdet_plugin.export.modules import input_channels
-    from vitdet_plugin.export.onnx_session import describe_channels
     part = 'classifier' if loaded.is_classifier else 'backbone and neck' if request.features else 'detector'
     if request.format == 'onnx':
-        from vitdet_plugin.export.onnx_file import read_opset
         part += f', opset {read_opset(request.out)}'
     part += ', float16' * request.half + ', int8' * (request.int8 is not None)
     channels, (height, width) = input_channels(loaded.model), request.shape
@@ -116,19 +114,16 @@ def _export_torch(loaded: LoadedModel, request: ExportRequest, folder: Path) -> 
 
 
 def _export_onnx_family(loaded: LoadedModel, request: ExportRequest, folder: Path) -> Exported:
-    shape = request.shape
     is_plain = request.format == 'onnx' and not request.half and request.int8 is None
     plain = request.out if is_plain else folder / 'float32.onnx'
     with working('exporting and comparing with PyTorch'):
-        difference = export_onnx(loaded, plain, shape, request.opset, request.features, dynamic=request.dynamic,
-                                 masks=request.masks)
+        difference, references = write_onnx(loaded, plain, request.shape, request.opset, request.features,
+                                            dynamic=request.dynamic, masks=request.masks)
     if is_plain:
         return Exported(difference)
     if request.int8 is not None:
         return _export_int8(loaded, request, plain, folder)
-    with torch.no_grad(), working('comparing with PyTorch'):
-        references = build_module(loaded, shape, features=request.features, dynamic=request.dynamic,
-                                  masks=request.masks).references
+    with working('comparing with PyTorch'):
         draft = folder / request.out.name
         run = _convert(plain, draft, request)
         difference = _checked(request, run, references, HALF_TOLERANCE if request.half else TOLERANCE)
@@ -139,7 +134,7 @@ def _export_onnx_family(loaded: LoadedModel, request: ExportRequest, folder: Pat
 def _export_int8(loaded: LoadedModel, request: ExportRequest, plain: Path, folder: Path) -> Exported:
     from vitdet_plugin.export.calibration import calibration_images
     from vitdet_plugin.export.quantize import quantize
-    fit, draft, quantized = InputShape(_metadata(plain)), folder / request.out.name, folder / 'int8.onnx'
+    fit, draft, quantized = InputShape(read_metadata(plain)), folder / request.out.name, folder / 'int8.onnx'
     images = calibration_images(request.int8 or '', loaded, fit)
     with working('calibrating'):
         layers = quantize(plain, quantized, images, dict(precision='"int8"'))
@@ -180,7 +175,7 @@ def _accuracy(loaded: LoadedModel, before: Run, after: Run, fit: InputShape, req
 
 
 def _convert(source: Path, draft: Path, request: ExportRequest) -> Run:
-    about = _metadata(source) | (dict(precision='"half"') if request.half else {})
+    about = read_metadata(source) | (dict(precision='"half"') if request.half else {})
     if request.format == 'openvino':
         from vitdet_plugin.export.openvino import open_openvino, write_openvino
         write_openvino(source, draft, about, request.half)
@@ -204,11 +199,6 @@ def _checked(request: ExportRequest, run: Run, references: Sequence[Reference], 
                         f'{difference:.1e} of the largest value, more than {tolerance:.0e}; {advice}, or give '
                         '--features')
     return difference
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    import onnx
-    return {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
 
 
 def _move(draft: Path, request: ExportRequest) -> None:

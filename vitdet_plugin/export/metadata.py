@@ -11,8 +11,7 @@ from mmengine.config import Config
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
-from vitdet_plugin.export.modules import Preprocess
-from vitdet_plugin.export.onnx_session import describe_channels
+from vitdet_plugin.export.modules import Preprocess, describe_channels
 from vitdet_plugin.runtime.model import fallback_steps
 from vitdet_plugin.runtime.pipeline import UnknownStep, translate
 

@@ -93,6 +93,11 @@ class Preprocess(nn.Module):
         return image
 
 
+def describe_channels(channels: int) -> str:
+    """Return the order of the channels of the input: RGB if there are 3, else as in the image file."""
+    return {1: 'gray', 3: 'RGB'}.get(channels, f'{channels} channels as in the image file')
+
+
 def input_channels(model: nn.Module) -> int:
     """Return the number of channels of the images of a detector or classifier: those of its first convolution."""
     convolutions = (module for module in model.backbone.modules() if isinstance(module, nn.Conv2d))

@@ -21,7 +21,7 @@ from vitdet_plugin.export.metadata import file_metadata
 from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.export.onnx_detector import OnnxClassifier as OnnxClassifier
 from vitdet_plugin.export.onnx_file import move_model, write_program
-from vitdet_plugin.export.references import Exportable, build_module, capture, compare
+from vitdet_plugin.export.references import Exportable, Reference, build_module, capture, compare
 from vitdet_plugin.export.suppression import onnx_translations, with_operator
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
@@ -52,6 +52,12 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
         UserError: If packages are missing, the model cannot be exported, the file has another opset, or the outputs
             differ by more than 1e-4.
     """
+    return write_onnx(loaded, out, shape, opset, features, dynamic=dynamic, masks=masks)[0]
+
+
+def write_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], opset: int, features: bool, *,
+               dynamic: Collection[str], masks: str) -> tuple[float, list[Reference]]:
+    """Do what :func:`export_onnx` does; return also what the file was compared with, for files made from it."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -90,7 +96,7 @@ def export_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], op
     if isinstance(model, ExportedDetector) and not any(each.count for each in exportable.references):
         print(f'warning: {out}: the model detects nothing in the images of the comparison; compare the file on images '
               'of your own', file=sys.stderr)
-    return difference
+    return difference, exportable.references
 
 
 def _run_and_compare(path: Path, exportable: Exportable) -> float:

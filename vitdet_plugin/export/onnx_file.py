@@ -55,6 +55,12 @@ def read_opset(path: str | Path) -> int:
     return next(each.version for each in content.opset_import if each.domain in ('', 'ai.onnx'))
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of an ONNX file; values are JSON."""
+    import onnx
+    return {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
+
+
 def move_model(source: Path, target: Path) -> None:
     """Move a model and its weights, if they are in a second file, over those of an earlier export."""
     data, target_data = (path.with_name(f'{path.name}.data') for path in (source, target))

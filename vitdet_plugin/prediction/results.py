@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +10,12 @@ from pycocotools import mask as mask_utils
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.polygons import one_polygon
+from vitdet_plugin.runtime.results import ClassificationBase, DetectionsBase
 from vitdet_plugin.utils.mask_rle import Rle, decode_mask
 
 
 @dataclass
-class Detections:
+class Detections(DetectionsBase):
     """Objects detected in one image, sorted by score, in pixels of the original image.
 
     Attributes:
@@ -38,18 +38,8 @@ class Detections:
     frame: int | None = None
     shape: tuple[int, int] = (0, 0)
 
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @property
-    def masks(self) -> np.ndarray | None:
-        """(N, H, W) bool, decoded at each access; None for a model without masks."""
-        if self.rles is None:
-            return None
-        masks = np.zeros((len(self.rles), *self.shape), bool)
-        for mask, rle in zip(masks, self.rles):
-            mask[:] = decode_mask(rle)
-        return masks
+    _decode = staticmethod(decode_mask)
+    _area = staticmethod(mask_utils.area)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a dictionary for ``json.dump``; masks are in COCO's compressed RLE."""
@@ -60,25 +50,6 @@ class Detections:
         if self.rles is not None:
             plain['masks'] = self.rles
         return plain
-
-    def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Return COCO results: dictionaries with ``bbox`` (x, y, width, height), ``score``, ids and RLE.
-
-        Args:
-            image_id: Id of the image in the annotation file.
-            category_ids: Id of each class in the annotation file; by default 1, 2, 3, ….
-        """
-        results = []
-        for index, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
-            label = int(self.labels[index])
-            result: dict[str, Any] = dict(
-                image_id=image_id, category_id=label + 1 if category_ids is None else int(category_ids[label]),
-                bbox=[x1, y1, x2 - x1, y2 - y1], score=float(self.scores[index]))
-            if self.rles is not None:
-                result['segmentation'] = self.rles[index]
-                result['area'] = float(mask_utils.area(self.rles[index]))
-            results.append(result)
-        return results
 
     def to_yolo(self, scores: bool = False) -> list[str]:
         """Return lines of a YOLO label file, coordinates relative to the image.
@@ -121,7 +92,7 @@ class Detections:
 
 
 @dataclass
-class Classification:
+class Classification(ClassificationBase):
     """The classes of one image, sorted by score.
 
     Attributes:
@@ -139,16 +110,6 @@ class Classification:
     names: list[str]
     frame: int | None = None
     shape: tuple[int, int] = (0, 0)
-
-    @property
-    def name(self) -> str:
-        """Name of the most likely class."""
-        return self.names[0]
-
-    @property
-    def score(self) -> float:
-        """Score of the most likely class."""
-        return float(self.scores[0])
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return a dictionary for ``json.dump`` with the ``top`` most likely classes, or all."""

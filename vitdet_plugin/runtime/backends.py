@@ -110,7 +110,7 @@ class _OpenVino:
         except Exception as error:
             raise ModelError(f'{path} cannot be loaded ({_line(error)}). Keep {path.with_suffix(".bin").name} in the '
                              'same folder.') from error
-        self.metadata = _rt_info(model)
+        self.metadata = rt_info(model)
         sides = self._model.inputs[0].partial_shape
         self.shape = tuple(side.get_length() if side.is_static else None for side in sides)
         self.outputs = tuple(_name(each, index) for index, each in enumerate(self._model.outputs))
@@ -129,7 +129,8 @@ def _name(output: Any, index: int) -> str:
     return names[0] if names else f'output_{index}'
 
 
-def _rt_info(model: Any) -> dict[str, str]:
+def rt_info(model: Any) -> dict[str, str]:
+    """Return the metadata of a model of OpenVINO; values are JSON."""
     found: dict[str, str] = {}
     for section in _RT_INFO:
         for key in _KEYS:

@@ -55,10 +55,15 @@ def fit_mask(mask: np.ndarray, offset: tuple[float, float], content: tuple[int, 
 
 
 def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> Rle:
-    """Encode a mask of which only a rectangle is given; all other pixels of the image are outside of the object.
+    """Encode a mask of which only a rectangle is given; arguments as for :func:`run_lengths`."""
+    return dict(size=list(shape), counts=_to_text(run_lengths(region, left, top, shape)))
+
+
+def run_lengths(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> list[int]:
+    """Return the lengths of runs of 0 and 1 in turn, down the columns of an image, as COCO's RLE counts them.
 
     Args:
-        region: (h, w) bool.
+        region: (h, w) bool, a rectangle of the mask; all other pixels of the image are 0.
         left, top: Column and row of the region's first pixel.
         shape: Height and width of the image.
     """
@@ -71,7 +76,7 @@ def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int
     edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
     counts = np.diff(np.concatenate([[0], edges, [height * width]]))
     counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
-    return dict(size=[height, width], counts=_to_text(counts.tolist()))
+    return counts.tolist()
 
 
 def decode_mask(rle: Rle) -> np.ndarray:

@@ -11,8 +11,69 @@ import numpy as np
 from .masks import Rle, decode_mask, mask_area
 
 
+class DetectionsBase:
+    """What the results of a detector can do, in terms of their fields, see :class:`Detections`."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    rles: list[Rle] | None
+    shape: tuple[int, int]
+
+    _decode = staticmethod(decode_mask)  # an RLE -> the mask (H, W) bool
+    _area = staticmethod(mask_area)  # an RLE -> its number of pixels
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(N, H, W) bool, decoded at each access; None for a model without masks."""
+        if self.rles is None:
+            return None
+        masks = np.zeros((len(self.rles), *self.shape), bool)
+        for mask, rle in zip(masks, self.rles):
+            mask[:] = self._decode(rle)
+        return masks
+
+    def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Return COCO results: dictionaries with ``bbox`` (x, y, width, height), ``score``, ids and RLE.
+
+        Args:
+            image_id: Id of the image in the annotation file.
+            category_ids: Id of each class in the annotation file; by default 1, 2, 3, ….
+        """
+        results = []
+        for index, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
+            label = int(self.labels[index])
+            result: dict[str, Any] = dict(
+                image_id=image_id, category_id=label + 1 if category_ids is None else int(category_ids[label]),
+                bbox=[x1, y1, x2 - x1, y2 - y1], score=float(self.scores[index]))
+            if self.rles is not None:
+                result.update(segmentation=self.rles[index], area=float(self._area(self.rles[index])))
+            results.append(result)
+        return results
+
+
+class ClassificationBase:
+    """What the results of a classifier can do, in terms of their fields, see :class:`Classification`."""
+
+    names: list[str]
+    scores: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Name of the most likely class."""
+        return self.names[0]
+
+    @property
+    def score(self) -> float:
+        """Score of the most likely class."""
+        return float(self.scores[0])
+
+
 @dataclass
-class Detections:
+class Detections(DetectionsBase):
     """Objects detected in one image, sorted by score, in pixels of the original image.
 
     Attributes:
@@ -35,19 +96,6 @@ class Detections:
     shape: tuple[int, int] = (0, 0)
     image: np.ndarray | None = field(default=None, repr=False)
 
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @property
-    def masks(self) -> np.ndarray | None:
-        """(N, H, W) bool, decoded at each access; None for a model without masks."""
-        if self.rles is None:
-            return None
-        masks = np.zeros((len(self.rles), *self.shape), bool)
-        for mask, rle in zip(masks, self.rles):
-            mask[:] = decode_mask(rle)
-        return masks
-
     def as_dict(self) -> dict[str, Any]:
         """Return a dictionary for ``json.dump``; masks are in COCO's compressed RLE."""
         plain: dict[str, Any] = dict(path=self.path, width=self.shape[1], height=self.shape[0],
@@ -55,27 +103,9 @@ class Detections:
                                      labels=self.labels.tolist(), names=self.names)
         return plain if self.rles is None else {**plain, 'masks': self.rles}
 
-    def to_coco(self, image_id: int | str = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Return COCO results: dictionaries with ``bbox`` (x, y, width, height), ``score``, ids and RLE.
-
-        Args:
-            image_id: Id of the image in the annotation file.
-            category_ids: Id of each class in the annotation file; by default 1, 2, 3, ….
-        """
-        results = []
-        for index, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
-            label = int(self.labels[index])
-            result: dict[str, Any] = dict(
-                image_id=image_id, category_id=label + 1 if category_ids is None else int(category_ids[label]),
-                bbox=[x1, y1, x2 - x1, y2 - y1], score=float(self.scores[index]))
-            if self.rles is not None:
-                result.update(segmentation=self.rles[index], area=float(mask_area(self.rles[index])))
-            results.append(result)
-        return results
-
 
 @dataclass
-class Classification:
+class Classification(ClassificationBase):
     """The classes of one image, sorted by score.
 
     Attributes:
@@ -93,16 +123,6 @@ class Classification:
     names: list[str]
     shape: tuple[int, int] = (0, 0)
     image: np.ndarray | None = field(default=None, repr=False)
-
-    @property
-    def name(self) -> str:
-        """Name of the most likely class."""
-        return self.names[0]
-
-    @property
-    def score(self) -> float:
-        """Score of the most likely class."""
-        return float(self.scores[0])
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return names and scores of the most likely classes."""

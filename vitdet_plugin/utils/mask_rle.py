@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-Rle = dict[str, Any]  # 'size': [H, W], 'counts': str
+from vitdet_plugin.runtime.masks import Rle, run_lengths
 
 
 def encode_masks(masks: np.ndarray) -> list[Rle]:
@@ -25,15 +25,8 @@ def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int
         shape: Height and width of the image.
     """
     height, width = shape
-    padded = np.zeros((region.shape[1], region.shape[0] + 2), np.int8)  # columns, as RLE runs down the columns
-    padded[:, 1:-1] = region.T
-    columns, rows = np.nonzero(np.diff(padded, axis=1))
-    edges = (columns + left) * height + rows + top  # starts and ends of runs in turn
-    same = np.flatnonzero(edges[1:-1:2] == edges[2::2])  # a run that goes on in the next column
-    edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
-    counts = np.diff(np.concatenate([[0], edges, [height * width]]))
-    counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
-    return plain_rle(mask_utils.frPyObjects(dict(size=[height, width], counts=counts.tolist()), height, width))
+    counts = run_lengths(region, left, top, shape)
+    return plain_rle(mask_utils.frPyObjects(dict(size=[height, width], counts=counts), height, width))
 
 
 def decode_mask(rle: Rle) -> np.ndarray:

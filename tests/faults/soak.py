@@ -20,6 +20,9 @@ from tests.end_to_end.tiny_set import ROOT, write_tiny_set
 from tests.faults.annotations import mutate
 from tests.faults.rig import assert_same_run, train_here, write_config
 
+# Forks of this process could not back-propagate if a test before has started threads of autograd.
+_PROCESSES = multiprocessing.get_context('forkserver')
+_PROCESSES.set_forkserver_preload(['vitdet_plugin.engine.train', 'mmdet.models', 'tests.faults.rig'])
 _REST = ("train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters={steps}, val_interval=10000)\n"
          "default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))\n")
 
@@ -43,9 +46,9 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
         train_here(config, folder / 'whole', validate=False)
     work, counts = folder / 'killed', collections.Counter()
     while counts['kills'] < kills:
-        process = multiprocessing.get_context('fork').Process(target=_train_until_killed, args=(config, work))
-        process.start()
         begin, more = _lines(work), rng.randint(1, 3)
+        process = _PROCESSES.Process(target=_train_until_killed, args=(config, work))
+        process.start()
         while process.is_alive() and _lines(work) < begin + more:
             time.sleep(0.01)
         time.sleep(rng.random() * 0.5)
@@ -63,7 +66,8 @@ def soak_kills(kills: int, folder: Path, seed: int = 0) -> dict:
         train_here(config, work, resume='auto', validate=False)
     assert_same_run(folder / 'whole', work)
     assert not list(work.glob('.*.unfinished'))
-    return {**counts, 'steps': steps, 'failed processes': counts['failed processes']}
+    return {'kills': counts['kills'], 'unfinished files': counts['unfinished files'],
+            'failed processes': counts['failed processes'], 'steps': steps}
 
 
 def soak_mutations(mutations: int, folder: Path) -> dict:
@@ -119,7 +123,6 @@ def main() -> None:
     parser.add_argument('--kills', type=int, default=50)
     parser.add_argument('--mutations', type=int, default=2000)
     args = parser.parse_args()
-    import vitdet_plugin  # noqa: F401  # import once, before forking
     failed = 0
     print(f'{time.strftime("%Y-%m-%d")}, commit {_commit()}, {os.cpu_count()} cores {platform.machine()}\n')
     print('| soak | result |\n|---|---|')

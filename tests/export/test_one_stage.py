@@ -25,8 +25,8 @@ HEADS = {
 
 
 def one_stage(name):
-    head = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=dict(type='GN', num_groups=4),
-                init_cfg=None)
+    head = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, init_cfg=None,
+                norm_cfg=dict(type='GN', num_groups=4))
     return load(bbox_head={**head, **HEADS[name]},
                 test_cfg=dict(nms_pre=60, score_thr=0.02, min_bbox_size=0, nms=dict(type='nms', iou_threshold=0.6),
                               max_per_img=40))

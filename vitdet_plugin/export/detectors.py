@@ -48,4 +48,5 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
-                     'RetinaNet, FCOS, ATSS, RTMDet, YOLOv5, DINO, Deformable DETR). Use --features to export its backbone and neck.')
+                     'RetinaNet, FCOS, ATSS, RTMDet, YOLOv5, DINO, Deformable DETR). Use --features to export its '
+                     'backbone and neck.')

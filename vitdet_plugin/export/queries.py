@@ -63,10 +63,14 @@ class QueryDetector(nn.Module):
                       valid_ratios=maps[0].new_ones(maps[0].shape[0], len(maps), 2))
         memory = model.forward_encoder(torch.cat([each.flatten(2).transpose(1, 2) for each in maps], 1), None,
                                        torch.cat(positions, 1), **shared)['memory']
-        inputs, head_inputs = model.pre_decoder(memory, None, sizes)
+        inputs, _ = model.pre_decoder(memory, None, sizes)
         if not self.is_dino:
             return self._deformable_decoder(**inputs, **shared)
-        logits, boxes = self.head(**head_inputs, **model.forward_decoder(**inputs, memory_mask=None, **shared))
+        # not forward_decoder, which compares the size of the batch with the number of queries
+        states, references = model.decoder(
+            query=inputs['query'], value=memory, key_padding_mask=None, self_attn_mask=None,
+            reference_points=inputs['reference_points'], reg_branches=self.head.reg_branches, **shared)
+        logits, boxes = self.head(states, list(references))
         return logits[-1], boxes[-1]
 
     def _deformable_decoder(self, query: Tensor, query_pos: Tensor, memory: Tensor, reference_points: Tensor,

@@ -164,8 +164,9 @@ def test_difference_of_rows():
 
 
 def test_unsupported_detectors_are_an_error():
-    loaded = load(bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
-                                 norm_cfg=None),
+    loaded = load(bbox_head=dict(type='GFLHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
+                                 norm_cfg=None, loss_cls=dict(type='QualityFocalLoss'),
+                                 anchor_generator={**ANCHORS, 'scales_per_octave': 1, 'ratios': [1.0]}),
                   test_cfg=dict(nms_pre=50, score_thr=0.02, nms=NMS, max_per_img=40))
-    with pytest.raises(UserError, match='FCOSHead is not supported .* --features'):
+    with pytest.raises(UserError, match='GFLHead is not supported .* --features'):
         exportable_heads(loaded.model)

@@ -9,12 +9,12 @@ from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.ops.ms_deform_attn.reference import ms_deform_attn_pytorch
 
 
-def detector(kind, dim=32):
+def detector(kind, dim=32, two_stage=True, refine=True):
     """Load a detector of two levels, one encoder layer and two decoder layers on the backbone of the tiny config."""
     deformable = dict(embed_dims=dim, num_heads=4, num_levels=2, num_points=2)
     ffn = dict(embed_dims=dim, feedforward_channels=48)
     options = dict(
-        type=kind, num_queries=12, num_feature_levels=2, with_box_refine=True, as_two_stage=kind == 'DINO',
+        type=kind, num_queries=12, num_feature_levels=2, with_box_refine=refine, as_two_stage=two_stage,
         neck=dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=dim, scale_factors=(1.0, 0.5), num_outs=2),
         encoder=dict(num_layers=1, layer_cfg=dict(self_attn_cfg=deformable, ffn_cfg=ffn)),
         decoder=dict(num_layers=2, return_intermediate=True, post_norm_cfg=None, layer_cfg=dict(
@@ -38,17 +38,22 @@ def assert_same_as_mmdet(model):
                 torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_equals_predict():
-    assert_same_as_mmdet(detector('DINO').model)
+@pytest.mark.parametrize(('kind', 'two_stage', 'refine'), [
+    ('DINO', True, True), ('DeformableDETR', True, True), ('DeformableDETR', False, True),
+    ('DeformableDETR', False, False)])
+def test_equals_predict(kind, two_stage, refine):
+    # the embedding of proposals has 4 x 128 columns in Deformable DETR with two stages
+    assert_same_as_mmdet(detector(kind, 256 if two_stage and kind != 'DINO' else 32, two_stage, refine).model)
 
 
-def test_the_file(tmp_path):
+@pytest.mark.parametrize(('kind', 'two_stage'), [('DINO', True), ('DeformableDETR', False)])
+def test_the_file(tmp_path, kind, two_stage):
     """``export_onnx`` compares the file with mmdet's predict."""
     onnxruntime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = detector('DINO')
-    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE) < 1e-4
+    loaded = detector(kind, two_stage=two_stage)
+    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=('batch',)) < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / 'd.onnx', providers=['CPUExecutionProvider'])
     outputs = session.run(['boxes', 'scores', 'labels'], {'image': noise_image(7).numpy()})
     expected = by_mmdet(loaded.model, noise_image(7))
@@ -80,8 +85,6 @@ def test_samples_far_outside_of_a_map(tmp_path):
 
 
 def test_what_is_refused():
-    with pytest.raises(UserError, match='export of a detector with DeformableDETRHead is not supported .*YOLOv5, DINO'):
-        ExportedDetector(detector('DeformableDETR').model)
     model = detector('DINO').model
     model.data_preprocessor.pad_size_divisor = 64
     with pytest.raises(UserError, match='the input of DINO must be a multiple of pad_size_divisor=64 pixels, not 64 x'):

@@ -14,8 +14,10 @@ def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple
                       cfg: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Select the ``nms_pre`` pairs of a box and a class with the highest scores of each level.
 
+    If the head also estimates the quality of its boxes (FCOS, ATSS), the scores that are selected are multiplied by it.
+
     Args:
-        head: A dense head of mmdet with anchors.
+        head: A dense head of mmdet with anchors or points.
         maps: Feature maps of shape ``(B, C, H, W)``.
         image_hw: Height and width of the images in pixels.
         cfg: Test config of the head.
@@ -23,7 +25,7 @@ def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple
     Returns:
         Boxes of shape ``(B, M, 4)``; scores, labels and levels, each of shape ``(B, M)``.
     """
-    logits, deltas = head(maps)
+    logits, deltas, *factors = head(maps)
     anchors = head.prior_generator.grid_priors([each.shape[-2:] for each in logits], dtype=maps[0].dtype,
                                                device=maps[0].device)
     classes, found = head.cls_out_channels, []
@@ -35,6 +37,8 @@ def anchor_candidates(head: nn.Module, maps: tuple[Tensor, ...], image_hw: tuple
                                    cfg.get('nms_pre', -1))
         rows = torch.div(pairs, count, rounding_mode='floor')
         boxes = decode(head.bbox_coder, anchor[rows], take(rows_of(delta, 4), rows), image_hw)
+        if factors:
+            scores = scores * take(rows_of(factors[0][level], 1), rows)[..., 0].sigmoid()
         large = ((boxes[..., 2:] - boxes[..., :2]) > cfg.get('min_bbox_size', -1)).all(2)
         found.append((boxes, scores * large, pairs % count, torch.full_like(pairs, level)))
     return tuple(torch.cat(parts, 1) for parts in zip(*found))

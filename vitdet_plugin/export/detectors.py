@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.one_stage import OneStage
+from vitdet_plugin.export.one_stage import OneStage, is_dense_head
 from vitdet_plugin.export.queries import QueryDetector, is_query_detector
 from vitdet_plugin.export.two_stage import TwoStage, as_list
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
@@ -29,15 +29,14 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
     Raises:
         UserError: If the heads are not supported, or settings of their ``test_cfg`` cannot be followed.
     """
-    from mmdet.models.dense_heads import AnchorHead, RetinaHead, RPNHead
+    from mmdet.models.dense_heads import RPNHead
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
     roi = getattr(model, 'roi_head', None)
     if is_query_detector(model):
         return QueryDetector(model)
     if roi is None:
         head = model.bbox_head
-        if not (hasattr(head, 'decode') or getattr(type(head), 'forward_single', None) in (
-                RetinaHead.forward_single, AnchorHead.forward_single)):
+        if not (hasattr(head, 'decode') or is_dense_head(head)):
             raise _unsupported(type(head).__name__)
         return OneStage(head, head.test_cfg)
     if type(roi) not in (StandardRoIHead, CascadeRoIHead, ViTDetCascadeRoIHead) or type(model.rpn_head) is not RPNHead:
@@ -49,4 +48,5 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
-                     'RetinaNet, YOLOv5, DINO). Use --features to export its backbone and neck.')
+                     'RetinaNet, FCOS, ATSS, RTMDet, YOLOv5, DINO, Deformable DETR). Use --features to export its '
+                     'backbone and neck.')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from vitdet_plugin.export.onnx import TOLERANCE, quiet, reason_of, write_onnx
 from vitdet_plugin.export.onnx_file import move_model, read_metadata, read_opset
 from vitdet_plugin.export.references import Reference, build_module, capture, compare
 from vitdet_plugin.export.request import ExportRequest
+from vitdet_plugin.export.rows import all_rows
 from vitdet_plugin.utils.track import working
 
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -93,7 +95,8 @@ def _export_torch(loaded: LoadedModel, request: ExportRequest, folder: Path) -> 
             made = build_module(loaded, shape, features=request.features, dynamic=request.dynamic, masks=request.masks)
             about = file_metadata(loaded, shape, made.module.preprocess, dynamic=request.dynamic,
                                   masks=request.masks if 'masks' in made.module.output_names else None)
-            program = capture(made)
+            with all_rows() if is_script else contextlib.nullcontext():
+                program = capture(made)
             torch_program.check_operators(program)
             if is_script:
                 torch_program.write_torchscript(program, made.example, draft, about)

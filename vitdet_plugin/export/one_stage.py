@@ -1,4 +1,4 @@
-"""RetinaNet and YOLOv5 with static shapes for export."""
+"""RetinaNet, FCOS, ATSS, RTMDet and YOLOv5 with static shapes for export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _YOLO_DEFAULTS = dict(score_thr=0.25, iou_threshold=0.45, multi_label=False, nms
 
 
 class OneStage(nn.Module):
-    """Convert feature maps to detections with mmdet's anchor heads (RetinaNet) or YOLOv5's head.
+    """Convert feature maps to detections with a dense head of mmdet or YOLOv5's head.
 
     ``forward`` takes feature maps of shape ``(B, C, H, W)`` and the height and width of the images, and returns
     ``boxes`` of shape ``(B, N, 4)``, ``scores`` and ``labels`` of shape ``(B, N)``; N is ``max_per_img``.
@@ -45,3 +45,19 @@ class OneStage(nn.Module):
         else:
             boxes, scores, labels, _ = anchor_candidates(self.head, maps, image_hw, self.cfg)
         return best_after_nms(boxes, scores, labels, self.nms, self.limit)
+
+
+def is_dense_head(head: nn.Module) -> bool:
+    """Whether :func:`anchor_candidates` computes what the head of mmdet predicts."""
+    from mmdet.models.dense_heads import (
+        AnchorHead,
+        ATSSHead,
+        FCOSHead,
+        RetinaHead,
+        RTMDetHead,
+        RTMDetSepBNHead,
+    )
+    is_anchor_head = getattr(type(head), 'forward_single', None) in (RetinaHead.forward_single,
+                                                                     AnchorHead.forward_single)
+    has_own_scores = getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False)
+    return not has_own_scores and (is_anchor_head or type(head) in (FCOSHead, ATSSHead, RTMDetHead, RTMDetSepBNHead))

@@ -1,4 +1,4 @@
-"""DINO with static shapes for export."""
+"""DINO and Deformable DETR with static shapes for export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitdet_plugin.export.settings import check_counts
 
 
 class QueryDetector(nn.Module):
-    """Convert feature maps to detections with mmdet's DINO.
+    """Convert feature maps to detections with mmdet's DINO or Deformable DETR.
 
     ``forward`` takes feature maps of shape ``(B, C, H, W)`` and the height and width of the images, and returns
     ``boxes`` of shape ``(B, N, 4)``, ``scores`` and ``labels`` of shape ``(B, N)``; N is ``max_per_img``.
@@ -30,7 +30,9 @@ class QueryDetector(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        from mmdet.models.dense_heads import DINOHead
         self.model, self.head = model, model.bbox_head
+        self.is_dino = isinstance(self.head, DINOHead)
         self.limit = (model.test_cfg or {}).get('max_per_img', model.num_queries)
         check_counts(dict(max_per_img=self.limit), 'model.test_cfg', needs_nms_pre=False)
         if not self.head.loss_cls.use_sigmoid:
@@ -43,17 +45,17 @@ class QueryDetector(nn.Module):
             raise UserError(f'the input of {type(self.model).__name__} must be a multiple of '
                             f'pad_size_divisor={divisor} pixels, not {image_hw[0]} x {image_hw[1]}. Export with '
                             'another --shape.')
-        logits, boxes = self.head(**self._queries(maps))
-        queries, classes = logits.shape[2:]
-        scores, pairs = logits[-1].sigmoid().flatten(1).topk(min(self.limit, queries * classes))
+        logits, boxes = self._last_layer(maps)
+        queries, classes = logits.shape[1:]
+        scores, pairs = logits.sigmoid().flatten(1).topk(min(self.limit, queries * classes))
         rows = torch.div(pairs, classes, rounding_mode='floor')[..., None].expand(-1, -1, 4)
-        centers, sizes = boxes[-1].gather(1, rows).split(2, 2)
+        centers, sizes = boxes.gather(1, rows).split(2, 2)
         size = boxes.new_tensor([image_hw[1], image_hw[0]])
         corners = [((centers + sign * sizes / 2) * size).clamp(min=0).minimum(size) for sign in (-1, 1)]
         return torch.cat(corners, 2), scores, pairs % classes
 
-    def _queries(self, maps: tuple[Tensor, ...]) -> dict[str, Any]:
-        """Return the arguments of the head: states of the decoder's layers and reference points."""
+    def _last_layer(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the logits ``(B, queries, classes)`` and relative boxes ``(B, queries, 4)`` of the last layer."""
         model, sizes = self.model, Sizes([(each.shape[2], each.shape[3]) for each in maps])
         positions = [model.positional_encoding(None, input=each).flatten(2).transpose(1, 2) + embedding
                      for each, embedding in zip(maps, model.level_embed)]
@@ -61,8 +63,38 @@ class QueryDetector(nn.Module):
                       valid_ratios=maps[0].new_ones(maps[0].shape[0], len(maps), 2))
         memory = model.forward_encoder(torch.cat([each.flatten(2).transpose(1, 2) for each in maps], 1), None,
                                        torch.cat(positions, 1), **shared)['memory']
-        decoder_inputs, head_inputs = model.pre_decoder(memory, None, sizes)
-        return {**head_inputs, **model.forward_decoder(**decoder_inputs, memory_mask=None, **shared)}
+        inputs, _ = model.pre_decoder(memory, None, sizes)
+        if not self.is_dino:
+            return self._deformable_decoder(**inputs, **shared)
+        # not forward_decoder, which compares the size of the batch with the number of queries
+        states, references = model.decoder(
+            query=inputs['query'], value=memory, key_padding_mask=None, self_attn_mask=None,
+            reference_points=inputs['reference_points'], reg_branches=self.head.reg_branches, **shared)
+        logits, boxes = self.head(states, list(references))
+        return logits[-1], boxes[-1]
+
+    def _deformable_decoder(self, query: Tensor, query_pos: Tensor, memory: Tensor, reference_points: Tensor,
+                            **shared: Any) -> tuple[Tensor, Tensor]:
+        """Run Deformable DETR's decoder and head without mmdet's assignments to slices.
+
+        From these, torch's exporter writes a graph with missing nodes.
+        """
+        head, states, points = self.head, query, reference_points
+        for index, layer in enumerate(self.model.decoder.layers):
+            before = points
+            states = layer(states, query_pos=query_pos, value=memory, key_padding_mask=None,
+                           reference_points=points[:, :, None].expand(-1, -1, len(shared['spatial_shapes']), -1),
+                           **shared)
+            if self.model.with_box_refine:
+                points = _moved(head.reg_branches[index](states), points)
+        return head.cls_branches[index](states), _moved(head.reg_branches[index](states), before)
+
+
+def _moved(deltas: Tensor, points: Tensor) -> Tensor:
+    """Add deltas ``(B, N, 4)`` to points ``(B, N, 2)`` or boxes ``(B, N, 4)``, as inverse sigmoids."""
+    from mmdet.models.layers.transformer.utils import inverse_sigmoid
+    start = inverse_sigmoid(points, eps=1e-5)
+    return (deltas + nn.functional.pad(start, (0, 4 - start.shape[2]))).sigmoid()
 
 
 class Sizes:
@@ -100,10 +132,8 @@ class _Sum(list[int]):
 
 
 def is_query_detector(model: nn.Module) -> bool:
-    """Whether :class:`QueryDetector` can serve the detector.
-
-    From Deformable DETR's decoder and head, torch's exporter writes a graph with missing nodes.
-    """
-    from mmdet.models.dense_heads import DINOHead
-    from mmdet.models.detectors import DINO
-    return type(model) is DINO and type(model.bbox_head) is DINOHead
+    """Whether :class:`QueryDetector` can serve the detector."""
+    from mmdet.models.dense_heads import DeformableDETRHead, DINOHead
+    from mmdet.models.detectors import DINO, DeformableDETR
+    return (type(model), type(getattr(model, 'bbox_head', None))) in ((DINO, DINOHead),
+                                                                     (DeformableDETR, DeformableDETRHead))

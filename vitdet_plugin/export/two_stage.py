@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.candidates import anchor_candidates, decode, take, top_scores, zero_low_scores
 from vitdet_plugin.export.pasting import paste
+from vitdet_plugin.export.rows import batch_rois, put_rows, roi_features, used_rows
 from vitdet_plugin.export.settings import check_counts, read_nms
 from vitdet_plugin.export.suppression import best_after_nms
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
@@ -49,68 +49,53 @@ class TwoStage(nn.Module):
         # mmdet's RPN has no score threshold
         boxes, scores, _, levels = anchor_candidates(self.rpn, maps, image_hw, {**self.rpn_cfg, 'score_thr': 0.0})
         proposals, objectness, _ = best_after_nms(boxes, scores, levels, self.rpn_nms, self.rpn_cfg['max_per_img'])
-        scores, refined, head = self._stages(maps, proposals, image_hw)
+        scores, refined, head = self._stages(maps, proposals, used_rows(objectness), image_hw)
         scores = zero_low_scores(scores[..., :-1] * (objectness > 0)[..., None], self.cfg['score_thr'])
         scores, pairs = top_scores(scores.flatten(1), _MAX_CANDIDATES)
         rows, labels = torch.div(pairs, head.num_classes, rounding_mode='floor'), pairs % head.num_classes
         chosen = take(refined.flatten(1, 2), rows if head.reg_class_agnostic else pairs)
         found = best_after_nms(chosen, scores, labels, self.nms, self.cfg['max_per_img'])
-        if not self.roi.with_mask:
-            return found
-        masks = self._masks(maps, *found[::2])
-        if self.masks == 'image':
-            masks = paste(masks, found[0], image_hw, self.cfg['mask_thr_binary'])
-        return (*found, masks)
+        return (*found, self._masks(maps, *found, image_hw)) if self.roi.with_mask else found
 
-    def _stages(self, maps: tuple[Tensor, ...], boxes: Tensor,
+    def _stages(self, maps: tuple[Tensor, ...], proposals: Tensor, rows: Tensor,
                 image_hw: tuple[int, int]) -> tuple[Tensor, Tensor, nn.Module]:
-        """Return the probabilities (B, N, K + 1) and boxes (B, N, 1 or K, 4) of the last stage, and its head."""
+        """Return the results of the last stage and its head.
+
+        Args:
+            maps: Feature maps.
+            proposals: Boxes of shape ``(B, N, 4)``.
+            rows: Those that are computed, see :func:`used_rows`.
+            image_hw: Height and width of the images.
+
+        Returns:
+            Probabilities ``(B, N, K + 1)`` and boxes ``(B, N, 1 or K, 4)``, 0 in all other rows; the head.
+        """
         logits, heads = [], as_list(self.roi.bbox_head)
-        number = boxes.shape[1]
+        rois = batch_rois(proposals, rows)
         for extractor, head in zip(as_list(self.roi.bbox_roi_extractor), heads, strict=True):
-            out, deltas = (each.unflatten(0, (-1, number)) for each in head(roi_features(extractor, maps, boxes)))
+            out, deltas = head(roi_features(extractor, maps, rois))
             logits.append(out)
-            kinds = deltas.shape[2] // 4
-            anchors = boxes[:, :, None].expand(-1, -1, kinds, -1).flatten(1, 2)
-            flat = decode(head.bbox_coder, anchors, deltas.unflatten(2, (kinds, 4)).flatten(1, 2), image_hw)
-            refined, best = flat.unflatten(1, (number, kinds)), out[..., :-1].argmax(2)
-            rows = torch.arange(number, device=best.device) * kinds
-            boxes = take(flat, rows.expand_as(best) if head.reg_class_agnostic else rows + best)
-        if isinstance(self.roi, ViTDetCascadeRoIHead):
-            return torch.stack([each.softmax(2) for each in logits]).mean(0), refined, heads[-1]
-        return torch.stack(logits).mean(0).softmax(2), refined, heads[-1]
+            deltas = deltas.unflatten(1, (-1, 4))
+            refined = decode(head.bbox_coder, rois[:, None, 1:].expand(-1, deltas.shape[1], -1), deltas, image_hw)
+            best = torch.zeros_like(rows) if head.reg_class_agnostic else out[:, :-1].argmax(1)
+            rois = torch.cat((rois[:, :1], take(refined, best[:, None])[:, 0]), 1)
+        scores = torch.stack([each.softmax(1) for each in logits]).mean(0) if isinstance(
+            self.roi, ViTDetCascadeRoIHead) else torch.stack(logits).mean(0).softmax(1)
+        batch, number = proposals.shape[:2]
+        return put_rows(scores, rows, batch, number), put_rows(refined, rows, batch, number), heads[-1]
 
-    def _masks(self, maps: tuple[Tensor, ...], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Return the mask probabilities of each box for its class, the mean of all mask heads, (B, N, m, m)."""
+    def _masks(self, maps: tuple[Tensor, ...], boxes: Tensor, scores: Tensor, labels: Tensor,
+               image_hw: tuple[int, int]) -> Tensor:
+        """Return the masks of each box for its class, the mean of all mask heads, ``(B, N, m, m)`` or pasted."""
+        rows, (batch, number) = used_rows(scores), scores.shape
+        rois = batch_rois(boxes, rows)
         pairs = zip(as_list(self.roi.mask_roi_extractor), as_list(self.roi.mask_head), strict=True)
-        masks = torch.stack([head(roi_features(extractor, maps, boxes)).sigmoid() for extractor, head in pairs]).mean(0)
-        channel = torch.zeros_like(labels) if masks.shape[1] == 1 else labels.clamp(min=0)
-        chosen = masks.gather(1, channel.flatten()[:, None, None, None].expand(-1, 1, *masks.shape[2:]))
-        return chosen[:, 0].unflatten(0, (-1, boxes.shape[1]))
-
-
-def roi_features(extractor: nn.Module, maps: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
-    """Extract RoI features of each box from the level that the extractor assigns to it.
-
-    RoIAlign runs for every box on every level, as the number of boxes per level is not static.
-
-    Args:
-        extractor: ``SingleRoIExtractor`` of mmdet.
-        maps: Feature maps of shape ``(B, C, H, W)``.
-        boxes: Boxes of shape ``(B, N, 4)``.
-
-    Returns:
-        Features of shape ``(B * N, C, h, w)``.
-    """
-    images = torch.arange(boxes.shape[0], device=boxes.device).to(boxes)[:, None, None].expand(-1, boxes.shape[1], -1)
-    rois = torch.cat((images, boxes), 2).flatten(0, 1)
-    levels = extractor.map_roi_levels(rois, extractor.num_inputs)
-    found = None
-    for level, (layer, feature) in enumerate(zip(extractor.roi_layers, maps)):
-        crops = torchvision.ops.roi_align(feature, rois, layer.output_size, layer.spatial_scale, layer.sampling_ratio,
-                                          layer.aligned)
-        found = crops if found is None else torch.where((levels == level)[:, None, None, None], crops, found)
-    return found
+        masks = torch.stack([head(roi_features(extractor, maps, rois)).sigmoid() for extractor, head in pairs]).mean(0)
+        channel = torch.zeros_like(rows) if masks.shape[1] == 1 else labels.flatten()[rows].clamp(min=0)
+        masks = masks.gather(1, channel[:, None, None, None].expand(-1, 1, *masks.shape[2:]))[:, 0]
+        if self.masks == 'image':
+            masks = paste(masks, rois[:, 1:], image_hw, self.cfg['mask_thr_binary'])
+        return put_rows(masks, rows, batch, number)
 
 
 def as_list(modules: nn.Module) -> list[nn.Module]:

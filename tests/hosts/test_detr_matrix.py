@@ -10,11 +10,12 @@ from mmengine.runner import save_checkpoint
 
 from tests.backbones.registered import BACKBONES
 from tests.backbones.small_configs import small_cfg
+from tests.detr.co_small import co_dino_cfg
 from tests.detr.small import dino_cfg, host
 from tests.hosts.test_matrix import SIZE, pyramid, samples
 from vitdet_plugin.checkpoints.official import load_official
 
-KINDS = ['dino', 'deformable_detr', 'mask2former', 'rtmdet', 'atss', 'fcos', 'sparse_rcnn']
+KINDS = ['dino', 'deformable_detr', 'mask2former', 'rtmdet', 'atss', 'fcos', 'sparse_rcnn', 'co_dino']
 
 
 def config(kind: str, cls) -> dict:
@@ -26,6 +27,8 @@ def config(kind: str, cls) -> dict:
         file = 'dino/dino-4scale_r50_8xb2-12e_coco' if kind == 'dino' else \
             'deformable_detr/deformable-detr_r50_16xb2-50e_coco'  # mmdet's two stages require a width of 256
         model = dino_cfg(backbone, file, levels=levels, layers=1)
+    elif kind == 'co_dino':
+        model = co_dino_cfg(backbone, levels=levels, layers=1, strides=strides)
     else:
         model = host(kind, backbone, [width] * levels)
     model.neck = dict(neck, out_channels=width)

@@ -11,31 +11,36 @@ from vitdet_plugin.checkpoints import internimage
 from vitdet_plugin.checkpoints.formats import Drop, Format
 
 _LEAF = r'(weight|bias)'
-_OLD = r'bbox_head\.transformer\.'
-_LAYER = _OLD + r'(encoder|decoder)\.layers\.(\d+)\.'
 
-MMDET2_RULES: list[tuple[str, str | Drop]] = [
-    (_LAYER + r'attentions\.0\.(.*)', r'\1.layers.\2.self_attn.\3'),
-    (_LAYER + r'attentions\.1\.(.*)', r'\1.layers.\2.cross_attn.\3'),
-    (_LAYER + r'ffns\.0\.(.*)', r'\1.layers.\2.ffn.\3'),
-    (_LAYER + r'(norms\..*)', r'\1.layers.\2.\3'),
-    (_OLD + rf'decoder\.norm\.{_LEAF}', r'decoder.norm.\1'),
-    (_OLD + rf'decoder\.ref_point_head\.0\.{_LEAF}', r'decoder.ref_point_head.layers.0.\1'),
-    (_OLD + rf'decoder\.ref_point_head\.2\.{_LEAF}', r'decoder.ref_point_head.layers.1.\1'),
-    (_OLD + r'level_embeds', r'level_embed'),
-    (_OLD + rf'enc_output\.{_LEAF}', r'memory_trans_fc.\1'),
-    (_OLD + rf'enc_output_norm\.{_LEAF}', r'memory_trans_norm.\1'),
-    (_OLD + rf'pos_trans\.{_LEAF}', r'pos_trans_fc.\1'),
-    (_OLD + rf'pos_trans_norm\.{_LEAF}', r'pos_trans_norm.\1'),
-    (_OLD + rf'reference_points\.{_LEAF}', r'reference_points_fc.\1'),
-    (_OLD + r'query_embed\.weight', r'query_embedding.weight'),  # DINO: contents only
-    (r'bbox_head\.query_embedding\.weight', r'query_embedding.weight'),  # Deformable DETR with one stage
-    (r'bbox_head\.label_embedding\.weight', r'dn_query_generator.label_embedding.weight'),
-    (r'(bbox_head\.(?:cls|reg)_branches\..*)', r'\1'),
-    (r'(neck\..*)', r'\1'),
-    (r'ema_.*', Drop('running averages that mmdet 2 keeps next to the weights')),
-]
 
+def mmdet2_rules(head: str = r'bbox_head') -> list[tuple[str, str | Drop]]:
+    """Return the rules for a detector whose transformer is in ``head``, a regular expression."""
+    old = head + r'\.transformer\.'
+    layer = old + r'(encoder|decoder)\.layers\.(\d+)\.'
+    return [
+        (layer + r'attentions\.0\.(.*)', r'\1.layers.\2.self_attn.\3'),
+        (layer + r'attentions\.1\.(.*)', r'\1.layers.\2.cross_attn.\3'),
+        (layer + r'ffns\.0\.(.*)', r'\1.layers.\2.ffn.\3'),
+        (layer + r'(norms\..*)', r'\1.layers.\2.\3'),
+        (old + rf'decoder\.norm\.{_LEAF}', r'decoder.norm.\1'),
+        (old + rf'decoder\.ref_point_head\.0\.{_LEAF}', r'decoder.ref_point_head.layers.0.\1'),
+        (old + rf'decoder\.ref_point_head\.2\.{_LEAF}', r'decoder.ref_point_head.layers.1.\1'),
+        (old + r'level_embeds', r'level_embed'),
+        (old + rf'enc_output\.{_LEAF}', r'memory_trans_fc.\1'),
+        (old + rf'enc_output_norm\.{_LEAF}', r'memory_trans_norm.\1'),
+        (old + rf'pos_trans\.{_LEAF}', r'pos_trans_fc.\1'),
+        (old + rf'pos_trans_norm\.{_LEAF}', r'pos_trans_norm.\1'),
+        (old + rf'reference_points\.{_LEAF}', r'reference_points_fc.\1'),
+        (old + r'query_embed\.weight', r'query_embedding.weight'),  # DINO: contents only
+        (head + r'\.query_embedding\.weight', r'query_embedding.weight'),  # Deformable DETR with one stage
+        (head + r'\.label_embedding\.weight', r'dn_query_generator.label_embedding.weight'),
+        (head + r'\.((?:cls|reg)_branches\..*)', r'bbox_head.\1'),
+        (r'(neck\..*)', r'\1'),
+        (r'ema_.*', Drop('running averages that mmdet 2 keeps next to the weights')),
+    ]
+
+
+MMDET2_RULES = mmdet2_rules()
 _SAMPLING = 'encoder.layers.0.{}.sampling_offsets.weight'
 _OLD_SAMPLING = 'bbox_head.transformer.' + _SAMPLING.format('attentions.0')
 _NEW_SAMPLING = _SAMPLING.format('self_attn')
@@ -89,7 +94,7 @@ EXCHANGEABLE = [
     _any_backbone("mmdet 3's Mask2Former", f'panoptic_head.pixel_decoder.{_NEW_SAMPLING}', 'backbone.*'),
     _any_backbone("mmdet 3's RTMDet", 'bbox_head.rtm_cls.0.*|bbox_head.rtm_cls.weight', 'backbone.*'),
     _any_backbone("mmdet's detector", _OTHER_BACKBONE, 'neck.*', 'bbox_head.*|roi_head.*', without=(
-        _OLD_SAMPLING, _NEW_SAMPLING, 'bbox_head.rtm_cls.*')),
+        _OLD_SAMPLING, _NEW_SAMPLING, 'bbox_head.rtm_cls.*', 'query_head.*', 'aux_*')),
 ]
 FORMATS = [OPENGVLAB_DINO, _composite("OpenGVLab's DINO on two InternImages", _OLD_LABELS),
            _internimage("InternImage in mmdet 2's Deformable DETR"), *EXCHANGEABLE]

@@ -31,7 +31,8 @@ _LAST_LAYER = re.compile(
     r'head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
 # Parts of DINO and its relatives, which are one module in mmdet 2: a file with one of them has them all.
 _TRANSFORMER = {'encoder', 'decoder', 'level_embed', 'query_embedding', 'memory_trans_fc', 'memory_trans_norm',
-                'pos_trans_fc', 'pos_trans_norm', 'reference_points_fc', 'dn_query_generator', 'bbox_head'}
+                'pos_trans_fc', 'pos_trans_norm', 'reference_points_fc', 'dn_query_generator', 'bbox_head',
+                'aux_rpn_head', 'aux_roi_heads', 'aux_bbox_heads', 'customized_queries', 'downsample'}
 _SHOWN = 4  # names listed in full in a report; the rest is counted
 
 

@@ -13,6 +13,7 @@ from timm.models import vision_transformer
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.checkpoints import co_detr
 from vitdet_plugin.checkpoints.detr import EXCHANGEABLE
 from vitdet_plugin.checkpoints.eva02 import EVA02_DETECTRON2
 from vitdet_plugin.checkpoints.formats import Conversion, show_names
@@ -42,7 +43,7 @@ def recognize_plain_vit(state: dict[str, Tensor], backbone: TimmViTDet, names_he
     is_own = any(name in names_here or f'backbone.{name}' in names_here for name in state if '.net.' in f'.{name}')
     if EVA02_DETECTRON2.matched_keys(state):
         return recognize(state, names_here, source, EVA02_DETECTRON2.name)
-    if is_own or any(each.matched_keys(state) for each in EXCHANGEABLE):
+    if is_own or any(each.matched_keys(state) for each in [*EXCHANGEABLE, *co_detr.FORMATS]):
         return recognize(state, names_here, source)
     if (renamed := to_official_names(state)) is not None:
         state = renamed

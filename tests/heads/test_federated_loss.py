@@ -38,16 +38,16 @@ def test_num_sampled_limits_the_classes_and_includes_background():
     """As in detectron2: one of the 4 counted labels is the background, which has no classifier."""
     loss = FederatedSigmoidLoss(frequencies=[1] * CLASSES, num_sampled=4)
     for _ in range(20):
-        counted = loss._counted_classes(LABELS, CLASSES)
+        counted = loss._sampler(LABELS, CLASSES)
         assert counted[[2, 4]].all() and counted.sum() == 3
     few = FederatedSigmoidLoss(frequencies=[1] * CLASSES, num_sampled=1)
-    assert few._counted_classes(LABELS, CLASSES).tolist() == [0, 0, 1, 0, 1, 0]  # present classes always count
+    assert few._sampler(LABELS, CLASSES).tolist() == [0, 0, 1, 0, 1, 0]  # present classes always count
 
 
 def test_absent_classes_are_drawn_by_frequency_to_the_power():
     torch.manual_seed(0)
     loss = FederatedSigmoidLoss(frequencies=[100, 25, 4, 1, 0, 9], num_sampled=1, power=0.5)
-    drawn = sum(loss._counted_classes(torch.empty(0, dtype=torch.long), CLASSES) for _ in range(3000)) / 3000
+    drawn = sum(loss._sampler(torch.empty(0, dtype=torch.long), CLASSES) for _ in range(3000)) / 3000
     expected = torch.tensor([10.0, 5, 2, 1, 0, 3]) / 21
     assert (drawn - expected).abs().max() < 0.03
 

@@ -9,7 +9,7 @@ _base_ = [
 # Schedule: 36 ep = 36 x 15,000 images = 4,218 it x 128 images
 epochs, images, batch = 36, _base_.crowdhuman_images, 128  # 64 GPUs x 2 images
 max_iters, val_interval = epochs * images // batch, images // batch
-milestones = [max_iters * epoch // epochs for epoch in (27, 33)]
+milestones = [epoch * images // batch for epoch in (27, 33)]
 
 _stage_stds = [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]]
 _box_head = dict(

@@ -6,13 +6,14 @@ vitdet demo dino_vitdet-micro_1300it_demo
 _base_ = ['../_base_/models/dino_4scale.py', '../_base_/datasets/demo_lsj.py', '../_base_/schedules/demo.py',
           '../_base_/runtime.py']
 
-dim, width, levels, layers = 128, 64, 3, 3  # layers of the decoder; a short training does with one of the encoder
+dim, width, levels, layers = 128, 64, 3, 3  # layers of the decoder; the encoder has one, which learns in fewer steps
 image_size = _base_.demo_side
 max_iters, warmup = 1300, 50  # 1,300 it x 8 images, all ranks together
 
 boxes_only = dict(type='LoadAnnotations', with_bbox=True)
 train_pipeline = [_base_.load_image, boxes_only, _base_.jitter, _base_.pack_train]
-test_pipeline = [_base_.load_image, _base_.resize, boxes_only, _base_.pack_test]
+resize_test = dict(type='Resize', scale_factor=1.4)  # merged, _base_.resize has coco_lsj's scale=(1024, 1024) too
+test_pipeline = [_base_.load_image, resize_test, boxes_only, _base_.pack_test]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

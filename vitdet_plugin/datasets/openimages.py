@@ -1,4 +1,4 @@
-"""OpenImages V6 with its class names in the type, so that configs, checks and heads can be compared before it is read."""
+"""OpenImages V6 with its class names in the type, so that heads can be checked before the files are read."""
 
 from mmdet.datasets import OpenImagesDataset
 from mmdet.evaluation.functional import oid_v6_classes
@@ -28,6 +28,6 @@ class OpenImagesDetDataset(OpenImagesDataset):
         if names != expected:
             first = next((i for i, pair in enumerate(zip(names, expected)) if len(set(pair)) > 1),
                          min(len(names), len(expected)))
-            raise UserError(f'{label_file} has {len(names)} classes, {len(expected)} are required; they differ from row '
-                            f'{first + 1} on. Use the file of OpenImages V6 or set metainfo=dict(classes=...)')
+            raise UserError(f'{label_file} has {len(names)} classes, {len(expected)} are required; they differ from '
+                            f'row {first + 1} on. Use the file of OpenImages V6 or set metainfo=dict(classes=...)')
         return names, index

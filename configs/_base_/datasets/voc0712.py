@@ -1,6 +1,7 @@
 """Pascal VOC 2007 and 2012 (20 classes): training on both trainval sets, evaluation on the test set of 2007.
 
-Data: http://host.robots.ox.ac.uk/pascal/VOC, in $VITDET_DATA/VOCdevkit (default data/VOCdevkit); layout in data/README.md.
+Data: http://host.robots.ox.ac.uk/pascal/VOC, in $VITDET_DATA/VOCdevkit (default data/VOCdevkit); layout in
+data/README.md.
 """
 
 _base_ = 'mmdet::_base_/datasets/voc0712.py'

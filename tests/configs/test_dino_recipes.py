@@ -93,7 +93,7 @@ def test_mmdets_detectors_with_the_backbone_exchanged(name, rate, stem):
 
 
 def test_the_small_configs_evaluate_at_the_size_of_the_training():
-    """A dict of the base files that is given again keeps their keys: scale=(1024, 1024) beside scale_factor."""
+    """A dict of the base files that is given again keeps their keys: scale=(1024, 1024) next to scale_factor."""
     demo, small = (next(step for step in load(f'dino/{name}').val_dataloader.dataset.pipeline if step.type == 'Resize')
                    for name in ('dino_vitdet-micro_1300it_demo', 'dino_vitdet-s_dinov2_small-data_bccd'))
     assert dict(demo) == dict(type='Resize', scale_factor=1.4) and small.scale == (320, 320)

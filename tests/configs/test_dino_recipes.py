@@ -90,3 +90,10 @@ def test_mmdets_detectors_with_the_backbone_exchanged(name, rate, stem):
     assert all(groups[each]['weight_decay'] == 0 for each in queries) and bool(queries) == ('mask2former' in name)
     assert cfg.custom_imports.imports == ['vitdet_plugin'] and cfg.model.data_preprocessor.bgr_to_rgb
     assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+
+
+def test_the_small_configs_evaluate_at_the_size_of_the_training():
+    """A dict of the base files that is given again keeps their keys: scale=(1024, 1024) next to scale_factor."""
+    demo, small = (next(step for step in load(f'dino/{name}').val_dataloader.dataset.pipeline if step.type == 'Resize')
+                   for name in ('dino_vitdet-micro_1300it_demo', 'dino_vitdet-s_dinov2_small-data_bccd'))
+    assert dict(demo) == dict(type='Resize', scale_factor=1.4) and small.scale == (320, 320)

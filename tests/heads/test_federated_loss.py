@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import MODELS
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.heads.federated_loss import FederatedSigmoidLoss
+from vitdet_plugin.heads.federated_loss import FederatedFocalLoss, FederatedSigmoidLoss
 
 CLASSES = 6
 SCORES = torch.randn(5, CLASSES + 1, generator=torch.Generator().manual_seed(0))
@@ -38,16 +38,16 @@ def test_num_sampled_limits_the_classes_and_includes_background():
     """As in detectron2: one of the 4 counted labels is the background, which has no classifier."""
     loss = FederatedSigmoidLoss(frequencies=[1] * CLASSES, num_sampled=4)
     for _ in range(20):
-        counted = loss._counted_classes(LABELS, CLASSES)
+        counted = loss._sampler(LABELS, CLASSES)
         assert counted[[2, 4]].all() and counted.sum() == 3
     few = FederatedSigmoidLoss(frequencies=[1] * CLASSES, num_sampled=1)
-    assert few._counted_classes(LABELS, CLASSES).tolist() == [0, 0, 1, 0, 1, 0]  # present classes always count
+    assert few._sampler(LABELS, CLASSES).tolist() == [0, 0, 1, 0, 1, 0]  # present classes always count
 
 
 def test_absent_classes_are_drawn_by_frequency_to_the_power():
     torch.manual_seed(0)
     loss = FederatedSigmoidLoss(frequencies=[100, 25, 4, 1, 0, 9], num_sampled=1, power=0.5)
-    drawn = sum(loss._counted_classes(torch.empty(0, dtype=torch.long), CLASSES) for _ in range(3000)) / 3000
+    drawn = sum(loss._sampler(torch.empty(0, dtype=torch.long), CLASSES) for _ in range(3000)) / 3000
     expected = torch.tensor([10.0, 5, 2, 1, 0, 3]) / 21
     assert (drawn - expected).abs().max() < 0.03
 
@@ -98,7 +98,7 @@ def test_frequencies_from_an_lvis_file_are_ordered_by_category_id(tmp_path):
     loss = MODELS.build(dict(type='FederatedSigmoidLoss', frequencies=lvis_file(tmp_path, dict(categories=categories)),
                              num_sampled=CLASSES))
     assert loss(SCORES, LABELS).isfinite()
-    torch.testing.assert_close(loss._class_weights, torch.tensor([10.0, 0, 30, 40, 50, 60]).sqrt())
+    torch.testing.assert_close(loss._sampler._class_weights, torch.tensor([10.0, 0, 30, 40, 50, 60]).sqrt())
 
 
 @pytest.mark.parametrize(('content', 'message'), [
@@ -122,3 +122,16 @@ def test_a_missing_file():
 def test_a_wrong_number_of_frequencies():
     with pytest.raises(UserError, match='frequencies of 3 classes were given, but the box head has 6'):
         FederatedSigmoidLoss(frequencies=[1, 2, 3])(SCORES, LABELS)
+
+
+def test_focal_loss_counts_the_sampled_classes_only():
+    """Only class 5 can be drawn: the loss is mmdet's over 2, 4 and 5, and the others have no gradient."""
+    from mmdet.models.losses import FocalLoss
+    scores, weights = SCORES[:, :-1].clone().requires_grad_(), torch.tensor([1.0, 0.5, 1, 1, 0])
+    loss = FederatedFocalLoss([0, 0, 9, 0, 9, 1], loss_weight=2.0)(scores, LABELS, weights, avg_factor=3.0)
+    kept = torch.tensor([2, 4, 5])
+    labels = torch.tensor([0, 3, 1, 0, 3])  # of the three classes; 3 is background
+    expected = FocalLoss(loss_weight=2.0)(SCORES[:, kept], labels, weights, avg_factor=3.0)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert (scores.grad[:, kept][:4] != 0).all() and (scores.grad[:, [0, 1, 3]] == 0).all()

@@ -1,4 +1,4 @@
-"""Federated loss for LVIS: sigmoid cross-entropy over a sample of the classes (arXiv 2103.07461, section 4)."""
+"""Federated losses for LVIS, over a sample of the classes in each step (arXiv 2103.07461, section 4)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.losses import FocalLoss
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -38,8 +39,9 @@ class FederatedSigmoidLoss(nn.Module):
     def __init__(self, frequencies: Sequence[float] | str | None = None, num_sampled: int = 50, power: float = 0.5,
                  loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.frequencies, self.num_sampled, self.power, self.loss_weight = frequencies, num_sampled, power, loss_weight
-        self._class_weights: Tensor | None = None
+        self.loss_weight = loss_weight
+        self._sampler = None if frequencies is None else _ClassSampler(
+            frequencies, num_sampled, power, type(self).__name__)
 
     def get_cls_channels(self, num_classes: int) -> int:
         """Return the number of outputs of the classifier."""
@@ -75,19 +77,33 @@ class FederatedSigmoidLoss(nn.Module):
             return cls_score.sum() * 0
         target = F.one_hot(labels, num_classes + 1)[:, :-1].to(cls_score.dtype)
         loss = F.binary_cross_entropy_with_logits(cls_score[:, :-1], target, reduction='none')
-        if self.frequencies is not None:
-            loss = loss * self._counted_classes(labels, num_classes)
+        if self._sampler is not None:
+            loss = loss * self._sampler(labels, num_classes)
         if label_weights is not None:
             loss = loss * label_weights[:, None]
         return self.loss_weight * loss.sum() / (avg_factor or len(cls_score))
 
-    def _counted_classes(self, labels: Tensor, num_classes: int) -> Tensor:
+
+class _ClassSampler:
+    """Draw the classes that a step counts.
+
+    Args:
+        frequencies: Images per class, or the path of an LVIS annotation file.
+        num_sampled: Number of classes in each step.
+        power: Exponent of the frequencies.
+        loss: Name of the loss, for messages.
+    """
+
+    def __init__(self, frequencies: Sequence[float] | str, num_sampled: int, power: float, loss: str) -> None:
+        self.frequencies, self.num_sampled, self.power, self.loss = frequencies, num_sampled, power, loss
+        self._class_weights: Tensor | None = None
+
+    def __call__(self, labels: Tensor, num_classes: int) -> Tensor:
         """(K,) mask of the classes in ``labels`` and of others, up to ``num_sampled``, drawn without replacement."""
         if self._class_weights is None:
-            assert self.frequencies is not None
-            self._class_weights = torch.tensor(_read_frequencies(self.frequencies)).pow(self.power)
+            self._class_weights = torch.tensor(_read_frequencies(self.frequencies, self.loss)).pow(self.power)
         if len(self._class_weights) != num_classes:
-            raise UserError(f'FederatedSigmoidLoss: frequencies of {len(self._class_weights)} classes were given, but '
+            raise UserError(f'{self.loss}: frequencies of {len(self._class_weights)} classes were given, but '
                             f'the box head has {num_classes}; give one number for each class')
         present = labels[labels < num_classes].unique()
         counted = torch.zeros(num_classes, device=labels.device)
@@ -100,19 +116,53 @@ class FederatedSigmoidLoss(nn.Module):
         return counted
 
 
-def _read_frequencies(source: Sequence[float] | str) -> list[float]:
+@MODELS.register_module()
+class FederatedFocalLoss(FocalLoss):
+    """Sigmoid focal loss over the classes present and some absent classes, for DINO and other heads without background.
+
+    Every layer of a decoder draws its own classes.
+
+    Args:
+        frequencies: Images per class, or the path of an LVIS annotation file whose categories have ``image_count``.
+        num_sampled: Number of classes used in each step.
+        power: Exponent of the frequencies.
+        **kwargs: Arguments of mmdet's ``FocalLoss``, such as ``gamma``, ``alpha`` and ``loss_weight``.
+    """
+
+    def __init__(self, frequencies: Sequence[float] | str, num_sampled: int = 50, power: float = 0.5,
+                 **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._sampler = _ClassSampler(frequencies, num_sampled, power, type(self).__name__)
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, avg_factor: float | None = None,
+                reduction_override: str | None = None) -> Tensor:
+        """Compute the loss of the sampled classes.
+
+        Args:
+            pred: (n, K) logits.
+            target: (n,) class indices; K is background.
+            weight: (n,) weights of the queries.
+            avg_factor: Divisor of the sum; the number of queries by default.
+            reduction_override: Replaces ``reduction``.
+        """
+        counted = self._sampler(target, pred.shape[1]).expand_as(pred)
+        weight = counted if weight is None else counted * weight[:, None]
+        return super().forward(pred, target, weight.contiguous(), avg_factor, reduction_override)
+
+
+def _read_frequencies(source: Sequence[float] | str, loss: str) -> list[float]:
     if not isinstance(source, str):
         return [float(count) for count in source]
     if not Path(source).is_file():
-        raise UserError(f'FederatedSigmoidLoss: {source} does not exist; set frequencies to the LVIS training file')
+        raise UserError(f'{loss}: {source} does not exist; set frequencies to the LVIS training file')
     try:
         content = json.loads(Path(source).read_text())
     except ValueError as error:
-        raise UserError(f'FederatedSigmoidLoss: {source} is not valid JSON ({error}); download it again') from None
+        raise UserError(f'{loss}: {source} is not valid JSON ({error}); download it again') from None
     if not isinstance(content, dict) or not content.get('categories'):
-        raise UserError(f'FederatedSigmoidLoss: {source} has no categories; give an LVIS annotation file')
+        raise UserError(f'{loss}: {source} has no categories; give an LVIS annotation file')
     categories = sorted(content['categories'], key=lambda category: category['id'])
     if not all('image_count' in category for category in categories):
-        raise UserError(f'FederatedSigmoidLoss: the categories of {source} have no image_count; '
+        raise UserError(f'{loss}: the categories of {source} have no image_count; '
                         'give an LVIS annotation file')
     return [float(category['image_count']) for category in categories]

@@ -93,8 +93,9 @@ FILES = {
     'large ids': odd(dict(image_id=2**70 + 1), category_id=10**25 + 1),
     'no images': {**content(), 'images': []}, 'no annotations': {**content(), 'annotations': []},
     'without the key annotations': {key: value for key, value in content().items() if key != 'annotations'},
+    'numbers as text': odd(bbox=['1', 2, 3, 4], area='12'),
     # refused by mmdet, or by the conversions
-    'wrong flag': odd(iscrowd=7), 'text in a box': odd(bbox=['1', 2, 3, 4]), 'short box': odd(bbox=[1, 2, 3]),
+    'wrong flag': odd(iscrowd=7), 'words in a box': odd(bbox=['x', 2, 3, 4]), 'short box': odd(bbox=[1, 2, 3]),
     'no width': {**content(), 'images': [dict(id=1, file_name='a.jpg')]}, 'an image without id': of_images(id=None),
     'no image id': without('image_id'), 'an annotation that is a number': {**content(), 'annotations': [3]},
     'a category without a name': {**content(), 'categories': [dict(id=1)]}, 'a list': [], 'text': 'abc',

@@ -30,7 +30,7 @@ FAULTS = {
     'infinite box': (_set('bbox', [0, 0, float('inf'), 5]), 'error', 'that are NaN'),
     'box with an integer beyond the range of floats': (_set('bbox', [0, 0, HUGE, 5]), 'error', 'that are NaN'),
     'size with an integer beyond the range of floats': (_set('width', HUGE, 'images'), 'error', 'without a width'),
-    'text box': (_set('bbox', ['1', 1, 5, 5]), 'error', 'not numbers'),
+    'text box': (_set('bbox', ['one', 1, 5, 5]), 'error', 'not numbers'),
     'short box': (_set('bbox', [1, 2, 3]), 'error', 'without a bbox'),
     'no box': (_drop('bbox'), 'note', 'without a bbox, computed'),
     'giant box': (_set('bbox', [0, 0, 1e9, 5]), 'error', 'above 1000000'),

@@ -34,7 +34,7 @@ COMMANDS = {
     'goldens': 'compare with reference outputs (source checkout only)',
 }
 # these may run as one of several ranks, or have threads that cannot be waited for
-_LEAVING_COMMANDS = ('train', 'test', 'serve')
+_LEAVING_COMMANDS = ('train', 'test', 'serve', 'predict')
 
 
 def command_module(name: str):

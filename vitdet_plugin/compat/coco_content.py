@@ -10,9 +10,10 @@ import math
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds, usable_mask
+from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds, number_of, usable_mask
 
-LOST_MASK = 'annotations whose mask encloses nothing (polygons need 3 or more points and an even number of values)'
+LOST_MASK = ('annotations whose mask encloses nothing (polygons need 3 or more points that are not on a line, and an '
+             'even number of values)')
 TEXT_FLAG = 'annotations with "iscrowd" as text, read as 0 or 1'
 BAD_FLAG = 'annotations whose "iscrowd" is not 0 or 1'
 SAME_NAME = 'category names that occur twice, both with annotations (rename one, or merge them in the file)'
@@ -49,9 +50,11 @@ def prepare_coco(content: dict) -> PreparedCoco:
 
     * ids: floats and decimal text become integers, other text becomes an integer computed from it;
     * categories: numbers as names become text; unused categories with the name of another one are removed;
-    * images: ``file_name`` is taken from ``coco_url`` where it is missing (LVIS);
+    * images: ``file_name`` is taken from ``coco_url`` where it is missing (LVIS); sizes as text or floats become
+      integers;
     * annotations: ``iscrowd`` and ``ignore`` become 0 or 1; polygons become lists of lists of numbers, without those
-      that enclose nothing; a missing box is computed from the mask, and a missing area from the mask or box.
+      that enclose nothing; numbers as text become numbers; a missing box is computed from the mask, and a missing
+      area from the mask or box.
 
     Invalid entries stay as they are. There are as many annotations as before, in the same order.
 
@@ -63,7 +66,7 @@ def prepare_coco(content: dict) -> PreparedCoco:
     category_ids: dict[int, Any] = {}
     prepared = dict(content)
     if isinstance(content.get('images'), list):
-        prepared['images'] = [_with_file_name(_with_id(image, image_ids)) for image in content['images']]
+        prepared['images'] = [_with_size(_with_file_name(_with_id(image, image_ids))) for image in content['images']]
     annotations = content.get('annotations')
     if isinstance(annotations, list):
         prepared['annotations'] = [prepare_annotation(annotation, number, changes) if isinstance(annotation, dict)
@@ -147,6 +150,15 @@ def _with_file_name(image: Any) -> Any:
     return {**image, 'file_name': '/'.join(url.split('/')[-2:])} if isinstance(url, str) and url else image
 
 
+def _with_size(image: Any) -> Any:
+    """Return an image whose width and height are integers where they are whole numbers; pycocotools takes no others."""
+    if not isinstance(image, dict) or type(image.get('width')) is int and type(image.get('height')) is int:
+        return image
+    sides = {key: number_of(image.get(key)) for key in ('width', 'height')}
+    return {**image, **{key: int(side) for key, side in sides.items() if isinstance(side, (int, float))
+                        and not isinstance(side, bool) and 0 < side < math.inf and side % 1 == 0}}
+
+
 def _without_repeated_names(categories: list, used: set | None, changes: list[Change]) -> list:
     """Remove categories without annotations that have the name of another one; the last one remains if none is used.
     """
@@ -198,13 +210,18 @@ def prepare_annotation(annotation: dict, number: int, changes: list[Change]) -> 
     if mask is not given:
         new['segmentation'] = mask
     if lost:
-        report(*(('note', 'masks with some polygons of fewer than 3 points or an odd number of values, left out')
+        report(*(('note', 'masks with some polygons that enclose nothing (fewer than 3 points, points on a line, an '
+                          'odd number of values), left out')
                  if mask else ('warning', LOST_MASK)))
     box = annotation.get('bbox')
+    if isinstance(box, list) and len(box) == 4 and str in map(type, box):
+        box = new['bbox'] = list(map(number_of, box))
     if (box is None or box == []) and (bounds := mask_bounds(mask)) is not None:
         box = new['bbox'] = bounds
         report('note', 'annotations without a bbox, computed from their mask')
-    area = annotation.get('area')
+    area = number_of(annotation.get('area'))
+    if area is not annotation.get('area') and not isinstance(area, str):
+        new['area'] = area
     if type(area) not in (int, float) or not 0 < area < math.inf:
         size = mask_area(mask) or _box_area(box)
         if size:

@@ -1,15 +1,20 @@
 """Masks of COCO annotations: polygons and RLE."""
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 
+_FLAT = 1e-6  # pixels; polygons of less area, whose points are on a line, enclose nothing
+_FEW_POINTS = 8  # values of the polygons that are tested for it; longer ones are not flat in practice
+
 
 def usable_mask(mask: Any) -> tuple[Any, bool]:
     """Convert a mask to a list of polygons, or an RLE, that encloses something.
 
-    Polygons are accepted as ``[x1, y1, ...]``, ``[[x, y], ...]`` and lists of these, also nested once more.
+    Polygons are accepted as ``[x1, y1, ...]``, ``[[x, y], ...]`` and lists of these, also nested once more; with
+    numbers as text, and as the text of a list.
 
     Args:
         mask: ``segmentation`` of an annotation.
@@ -18,20 +23,54 @@ def usable_mask(mask: Any) -> tuple[Any, bool]:
         The mask, the same object if it needed no change and an empty list if nothing is usable; and whether something
         was removed. Values that are neither polygons nor RLE are returned as they are.
     """
+    if isinstance(mask, str):
+        mask = _from_text(mask)
     if isinstance(mask, dict) and mask_area(mask) == 0:
         return [], True
     if not mask or not isinstance(mask, list):
         return mask, False
     if all(type(part) is list and len(part) >= 6 and len(part) % 2 == 0 and type(part[0]) in (int, float)
-           for part in mask):
+           and not is_flat(part) for part in mask):
         return mask, False
     if len(mask) == 1 and isinstance(mask[0], dict):
         return usable_mask(mask[0])
     polygons = _polygons(mask)
     if polygons is None:
+        polygons = _polygons(_with_numbers(mask))
+    if polygons is None:
         return mask, False
-    usable = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    usable = [polygon for polygon in polygons
+              if len(polygon) >= 6 and len(polygon) % 2 == 0 and not is_flat(polygon)]
     return usable, len(usable) < len(polygons)
+
+
+def is_flat(polygon: list) -> bool:
+    """Whether all points of a short polygon are on a line, so that it encloses nothing."""
+    return len(polygon) <= _FEW_POINTS and all(map(_is_number, polygon)) and _polygon_area(polygon) < _FLAT
+
+
+def number_of(value: Any) -> Any:
+    """Return the number that a text such as ``'12.5'`` stands for; other values as they are."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
+
+
+def _from_text(text: str) -> Any:
+    """Return the list or object that a text stands for, as tables store it; other text as it is."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, (list, dict)) else text
+
+
+def _with_numbers(value: Any) -> Any:
+    return list(map(_with_numbers, value)) if isinstance(value, list) else number_of(value)
 
 
 def mask_bounds(mask: Any) -> list[float] | None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vitdet_plugin.compat.coco_content import Change, prepare_annotation, prepare_coco
+from vitdet_plugin.compat.coco_masks import is_flat
 from vitdet_plugin.compat.json_stream import JsonStream, UnsupportedJson, read_list
 
 _LISTS = ('images', 'annotations', 'categories')
@@ -226,14 +227,14 @@ def _is_plain(annotation: dict) -> bool:
     crowd, area, box, mask = get('iscrowd'), get('area'), get('bbox'), get('segmentation')
     if not (type(get('image_id')) is int and type(get('category_id')) is int and 'ignore' not in annotation
             and (crowd is None or type(crowd) is int and 0 <= crowd <= 1) and type(box) is list and len(box) == 4
-            and type(area) in _NUMBERS and 0 < area < math.inf):
+            and str not in map(type, box) and type(area) in _NUMBERS and 0 < area < math.inf):
         return False
     if mask is None:
         return True
     if type(mask) is not list:
         return False
     for part in mask:
-        if type(part) is not list or len(part) < 6 or len(part) % 2 or type(part[0]) not in _NUMBERS:
+        if type(part) is not list or len(part) < 6 or len(part) % 2 or type(part[0]) not in _NUMBERS or is_flat(part):
             return False
     return True
 

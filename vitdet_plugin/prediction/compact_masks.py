@@ -49,6 +49,10 @@ def paste_mask(mask: Tensor, box: Tensor, shape: tuple[int, int], threshold: flo
         threshold: Pixels with at least this probability belong to the object.
     """
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+    height, width = shape
+    x1, y1, x2, y2 = box.tolist()
+    if not (x1 < width + 1 and y1 < height + 1 and x2 > -1 and y2 > -1):  # mmdet pastes one pixel around a box, too
+        return encode_region(np.zeros((0, 0), dtype=bool), 0, 0, shape)
     part, (rows, columns) = _do_paste_mask(mask[None, None], box[None], *shape, skip_empty=True)
     left, top = max(int(columns.start), 0), max(int(rows.start), 0)
     return encode_region((part[0] >= threshold).numpy(), left, top, shape)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.compat.coco_content import LOST_MASK, annotation_label, category_name, prepare_coco
 from vitdet_plugin.compat.coco_masks import run_lengths
-from vitdet_plugin.datasets.checks.box_format import find_other_format
+from vitdet_plugin.datasets.checks.box_format import find_misplaced_masks, find_other_format
 from vitdet_plugin.datasets.coco import (
     MAX_PIXELS,
     annotation_box,
@@ -44,6 +44,8 @@ class AnnotationFault:
     needs_masks: bool = False
 
     def __str__(self) -> str:
+        if not self.where:
+            return self.kind
         more = f' and {len(self.where) - _SHOWN} more' if len(self.where) > _SHOWN else ''
         return f'{self.kind}: {", ".join(self.where[:_SHOWN])}{more}'
 
@@ -91,6 +93,8 @@ def check_annotations(content: dict) -> list[AnnotationFault]:
     usable = _check_each_annotation(content['annotations'], prepared.content['annotations'], images, categories, faults)
     if found := find_other_format(prepared.content['annotations'], images):
         faults.add('error', f'bbox looks like {found[0]}; COCO uses x, y, width, height in pixels', found[1])
+    elif misplaced := find_misplaced_masks(prepared.content['annotations'], images):
+        faults.add(*misplaced)
     _check_objects(usable, len(content['annotations']), images, faults)
     return sorted(faults.values(), key=lambda fault: _LEVELS.index(fault.level))
 
@@ -195,7 +199,7 @@ def _image_faults(image: dict) -> Iterator[str]:
     if image_file_name(image) is None:
         yield 'images without a file_name'
     if image_size(image) is None:
-        yield 'images without a width and height in pixels'
+        yield 'images without a width and height in pixels (add both to the entries of the file)'
 
 
 def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple[str, str] | None:

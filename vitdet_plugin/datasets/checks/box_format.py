@@ -1,4 +1,4 @@
-"""Find boxes that are not in COCO's format [x, y, width, height] in pixels."""
+"""Find boxes that are not in COCO's format [x, y, width, height] in pixels, and masks that do not fit the boxes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +20,8 @@ _COCO = 'x, y, width, height'
 _SAMPLE = 2000  # boxes that are compared with their image
 _MASKS = 200  # boxes that are compared with their mask
 _MOST_INSIDE = 0.8  # share of boxes inside their image, read as COCO's; with more, the format is taken to be COCO's
+_OVERLAP = 0.5  # intersection over union of a box and the bounds of its mask that counts as fitting
+_MOST_FITTING = 0.5  # share of fitting masks below which they are reported
 _SLACK = 2  # pixels by which boxes may leave the image or differ from the bounds of the mask
 
 
@@ -44,6 +46,36 @@ def find_other_format(annotations: Sequence[Any], images: dict) -> tuple[str, st
         return 'fractions of the image, 0 to 1', f'no value of {len(boxes)} boxes is above 1'
     corners = {name: np.stack(convert(*boxes.T), 1) for name, convert in _CORNERS.items()}
     return _by_masks(usable, corners) or _by_images(sizes, corners)
+
+
+def find_misplaced_masks(annotations: Sequence[Any], images: dict) -> tuple[str, str, str] | None:
+    """Return level, kind and evidence if most masks are elsewhere than their boxes; None if they seem right.
+
+    Args:
+        annotations: Annotations of a COCO file whose boxes are in COCO's format; those without a valid box, mask or
+            image are skipped.
+        images: Images by id.
+    """
+    usable = [each for each in annotations if isinstance(each, dict) and each.get('segmentation')
+              and _size(each.get('image_id'), images) is not None]
+    usable = usable[::max(1, len(usable) // _MASKS)]
+    pairs = [(box, bounds) for each in usable if (box := annotation_box(each)) is not None and min(box[2:]) > 0
+             and (bounds := mask_bounds(each['segmentation'])) is not None]
+    if len(pairs) < 3:
+        return None
+    boxes, bounds = (np.array(values, dtype=np.float64) for values in zip(*pairs))
+    if (bounds[:, :2] > -0.001).all() and ((bounds[:, :2] + bounds[:, 2:]) <= 1.001).all() and (boxes > 1.001).any():
+        return ('error', 'masks look like fractions of the image, 0 to 1; COCO uses pixels, as for the boxes',
+                f'no value of {len(pairs)} masks is above 1')
+    low = np.maximum(boxes[:, :2], bounds[:, :2])
+    high = np.minimum(boxes[:, :2] + boxes[:, 2:], bounds[:, :2] + bounds[:, 2:])
+    common = np.maximum(high - low, 0).prod(1)
+    overlap = common / (boxes[:, 2:].prod(1) + bounds[:, 2:].prod(1) - common)
+    fitting = float((overlap >= _OVERLAP).mean())
+    if fitting >= _MOST_FITTING:
+        return None
+    return ('warning', 'masks that do not fit their boxes; is one of them in other units, or of another object?',
+            f'{fitting:.0%} of {len(pairs)} boxes overlap the bounds of their mask by half')
 
 
 def _size(image_id: Any, images: dict) -> tuple[float, float] | None:

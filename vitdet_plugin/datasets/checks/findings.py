@@ -33,6 +33,9 @@ def check_metainfo(path: str, cfg: dict) -> list[Finding]:
                                  "'classes'")]
     classes = metainfo.get('classes')
     if isinstance(classes, str) and not os.path.isfile(classes):
+        if os.path.splitext(classes)[1] in ('.txt', '.names', '.csv') or os.sep in classes:
+            return [Finding('error', f'{path}.metainfo.classes: the file {os.path.abspath(classes)} does not exist; '
+                                     'give a text file with one name per line, or a list of names')]
         return [Finding('error', f'{path}.metainfo.classes is the text {classes!r}, not a list of names; write a '
                                  f'single class as ({classes!r},) with the comma')]
     return []

@@ -54,3 +54,15 @@ def test_evaluates_masks():
     assert evaluates_masks(dict(type='CocoMetric', metric=['bbox', 'segm']))
     assert not evaluates_masks([dict(type='CocoMetric', metric='bbox'), dict(type='CocoMetric')])
     assert not evaluates_masks(None)
+
+
+def test_evaluators_without_a_type_or_a_file_are_errors(folder):
+    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file='coco.json')
+    for evaluators, line in (
+            (dict(type='FastCocoMetric'), f'val_evaluator.ann_file is not set, so there is nothing to compare with; '
+                                          f'set it to {folder}/coco.json'),
+            ([dict(ann_file='x.json')], "val_evaluator.0 has no 'type'; add it, such as type='CocoMetric'. A dict of a "
+                                        'base config is not merged into a list')):
+        finding, = check_evaluators('val', evaluators, [('val_dataloader.dataset', dataset)])
+        assert finding == ('error', line)
+    assert check_evaluators('val', dict(type='FastCocoMetric', format_only=True, outfile_prefix='x'), []) == []

@@ -16,6 +16,7 @@ from vitdet_plugin.datasets.coco import image_file_name, is_id, read_coco
 from vitdet_plugin.errors import UserError
 
 _KINDS = ('bbox', 'segm')
+_REQUIRE_FILE = ('CocoMetric', 'FastCocoMetric')
 
 
 class _EvaluatedFile(NamedTuple):
@@ -35,7 +36,7 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
         datasets: (key in the config, config) of its data sets.
         selecting: (key in the config, metric) of hooks that read a metric, such as ``save_best``.
     """
-    findings, kinds = [], set()
+    findings, kinds = _check_forms(split, evaluators, datasets), set()
     evaluators = list(_coco_evaluators(evaluators))
     for evaluator in evaluators:
         measured = set(_metrics(evaluator))
@@ -59,6 +60,24 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
             findings.append(Finding('error', f'{key}={metric}, but {kind} is not evaluated: it is not in '
                                              f'{split}_evaluator.metric, or the annotations have no masks; set it to '
                                              f'a metric of {", ".join(sorted(kinds)) or "the evaluator"}'))
+    return findings
+
+
+def _check_forms(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict]]) -> list[Finding]:
+    """Report evaluators without a type, and COCO evaluators without the file that they compare with."""
+    findings = []
+    is_list = isinstance(evaluators, (list, tuple))
+    for index, each in enumerate(evaluators if is_list else [evaluators] if evaluators else []):
+        key = f'{split}_evaluator.{index}' if is_list else f'{split}_evaluator'
+        if isinstance(each, dict) and not each.get('type') and not each.get('metrics'):
+            findings.append(Finding('error', f"{key} has no 'type'; add it, such as type='CocoMetric'. A dict of a "
+                                             'base config is not merged into a list'))
+        elif isinstance(each, dict) and each.get('type') in _REQUIRE_FILE and not each.get('ann_file') \
+                and not each.get('format_only') and "'instances'" not in str(datasets):  # packed with the images
+            own = next((found for _, dataset in datasets if (found := joined_path(dataset, dataset.get('ann_file')))),
+                       'the annotation file of the data set')
+            findings.append(Finding('error', f'{key}.ann_file is not set, so there is nothing to compare with; set it '
+                                             f'to {own}'))
     return findings
 
 

@@ -3,17 +3,14 @@
 Sense-X, the reference, starts from its own training on Objects365; here it is EVA-02's pre-training.
 """
 
-_base_ = ['../_base_/models/co_dino.py', '../_base_/models/eva02.py', '../_base_/datasets/coco_detr.py',
+_base_ = ['../_base_/models/co_dino_5scale.py', '../_base_/models/eva02.py', '../_base_/datasets/coco_detr.py',
           '../_base_/schedules/dino_coco_1x.py', '../_base_/runtime.py']
 
-levels, strides, batch = 5, [4, 8, 16, 32, 64, 128], 16  # 16 GPUs x 1 image; the reference does not state their number
+batch = 16  # 16 GPUs x 1 image; the reference does not state their number
 epochs, epoch = 16, 118_000 // batch
 max_iters = epochs * epoch
 
-sampler = dict(num_levels=levels)
 model = dict(
-    num_queries=1500,
-    num_feature_levels=levels,
     backbone=dict(
         _base_.eva02_large,
         img_size=512,  # table of absolute positions: 32 x 32
@@ -21,38 +18,7 @@ model = dict(
         global_block_indexes=[3, 7, 11, 15, 19, 23]),
     # strides 4, 8, 16, 32 and, subsampled, 64 from the only map of stride 16
     neck=dict(_delete_=True, type='SimpleFeaturePyramid', in_channels=1024, out_channels=_base_.width,
-              scale_factors=(4.0, 2.0, 1.0, 0.5), num_outs=levels),
-    encoder=dict(layer_cfg=dict(self_attn_cfg=sampler)),
-    decoder=dict(layer_cfg=dict(cross_attn_cfg=sampler)),
-    dn_cfg=dict(box_noise_scale=0.4, group_cfg=dict(num_dn_queries=300)),
-    aux_rpn_head=dict(
-        anchor_generator=dict(strides=strides),
-        test_cfg=dict(nms_pre=8000, max_per_img=2000, nms=dict(iou_threshold=0.9))),
-    aux_roi_heads=[dict(
-        _base_.model.aux_roi_heads[0],
-        bbox_roi_extractor=dict(
-            type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
-            out_channels=256, featmap_strides=strides[:-1], finest_scale=56),
-        bbox_head=dict(
-            type='ConvFCBBoxHead',
-            num_shared_convs=4,
-            num_shared_fcs=1,
-            in_channels=256,
-            conv_out_channels=256,
-            fc_out_channels=1024,
-            roi_feat_size=7,
-            num_classes=80,
-            bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.05, 0.05, 0.1, 0.1]),
-            reg_class_agnostic=True,
-            reg_decoded_bbox=True,
-            norm_cfg=dict(type='GN', num_groups=32),
-            loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='GIoULoss', loss_weight=10.0)))],
-    aux_bbox_heads=[dict(
-        _base_.model.aux_bbox_heads[0],
-        anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1,
-                              strides=strides))],
-    test_cfg=dict(max_per_img=1000))
+              scale_factors=(4.0, 2.0, 1.0, 0.5), num_outs=_base_.levels))
 
 sides = [(side, 2048) for side in range(480, 1281, 32)]
 resize = dict(type='RandomChoiceResize', scales=sides, keep_ratio=True)

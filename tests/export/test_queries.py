@@ -9,7 +9,7 @@ from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.ops.ms_deform_attn.reference import ms_deform_attn_pytorch
 
 
-def detector(kind, dim=32, two_stage=True, refine=True):
+def detector(kind, dim=32, two_stage=True, refine=True, head=None):
     """Load a detector of two levels, one encoder layer and two decoder layers on the backbone of the tiny config."""
     deformable = dict(embed_dims=dim, num_heads=4, num_levels=2, num_points=2)
     ffn = dict(embed_dims=dim, feedforward_channels=48)
@@ -20,7 +20,7 @@ def detector(kind, dim=32, two_stage=True, refine=True):
         decoder=dict(num_layers=2, return_intermediate=True, post_norm_cfg=None, layer_cfg=dict(
             self_attn_cfg=dict(embed_dims=dim, num_heads=4), cross_attn_cfg=deformable, ffn_cfg=ffn)),
         positional_encoding=dict(num_feats=dim // 2, normalize=True, offset=-0.5),
-        bbox_head=dict(type=f'{kind}Head', num_classes=3, embed_dims=dim, sync_cls_avg_factor=True,
+        bbox_head=dict(type=head or f'{kind}Head', num_classes=3, embed_dims=dim, sync_cls_avg_factor=True,
                        loss_cls=dict(type='FocalLoss', use_sigmoid=True)),
         test_cfg=dict(max_per_img=30))
     if kind == 'DINO':
@@ -59,6 +59,10 @@ def test_the_file(tmp_path, kind, two_stage):
     expected = by_mmdet(loaded.model, noise_image(7))
     for found, each in zip(outputs, (expected.bboxes, expected.scores, expected.labels)):
         torch.testing.assert_close(torch.from_numpy(found[0]), each.detach(), atol=1e-2, rtol=1e-3)
+
+
+def test_the_head_of_the_shipped_configs():
+    assert_same_as_mmdet(detector('DINO', head='OriginalDINOHead').model)
 
 
 def test_samples_far_outside_of_a_map(tmp_path):

@@ -199,3 +199,9 @@ def test_results_for_other_programs(images, detector):
     records = found.to_coco(7, category_ids=[10, 20, 30])
     assert {each['category_id'] for each in records} <= {10, 20, 30} and records[0]['image_id'] == 7
     assert records[0]['segmentation'] == found.rles[0] and len(found.to_yolo()) == len(found)
+
+
+@pytest.mark.parametrize('threshold', ['a', None, -0.1, 2, float('nan')])
+def test_thresholds_that_are_no_scores(detector, threshold):
+    with pytest.raises(UserError, match=f'score_thr={threshold!r}: give a number from 0 to 1'):
+        detector.predict(np.zeros((32, 32, 3), np.uint8), threshold)

@@ -135,5 +135,7 @@ def is_query_detector(model: nn.Module) -> bool:
     """Whether :class:`QueryDetector` can serve the detector."""
     from mmdet.models.dense_heads import DeformableDETRHead, DINOHead
     from mmdet.models.detectors import DINO, DeformableDETR
-    return (type(model), type(getattr(model, 'bbox_head', None))) in ((DINO, DINOHead),
-                                                                     (DeformableDETR, DeformableDETRHead))
+
+    from vitdet_plugin.heads.dino_head import OriginalDINOHead
+    return (type(model), type(getattr(model, 'bbox_head', None))) in (
+        (DINO, DINOHead), (DINO, OriginalDINOHead), (DeformableDETR, DeformableDETRHead))

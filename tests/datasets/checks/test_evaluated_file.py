@@ -18,6 +18,8 @@ def folder(tmp_path_factory):
         {**each, 'id': each['id'] + 1} for each in content['images']]}))
     (folder / 'boxes.json').write_text(json.dumps({**content, 'annotations': [
         {**each, 'segmentation': []} for each in content['annotations']]}))
+    first, *rest = content['annotations']
+    (folder / 'moved.json').write_text(json.dumps({**content, 'annotations': [{**first, 'bbox': [0, 0, 5, 5]}, *rest]}))
     return folder
 
 
@@ -39,6 +41,15 @@ def test_other_ids_are_an_error_with_both_files(folder):
     assert text.startswith(f'val_evaluator.ann_file: {folder}/other.json has other images or image ids than '
                            f'{folder}/coco.json of val_dataloader.dataset (3 of 3 differ: id 1 is absent there')
     assert check(folder, 'other.json', data='other.json') == []
+
+
+def test_other_objects_are_a_warning(folder):
+    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file='coco.json')
+    evaluator = dict(type='FastCocoMetric', ann_file=str(folder / 'moved.json'), metric='bbox')
+    finding, = check_evaluators('val', evaluator, [('val_dataloader.dataset', dataset)])
+    assert finding.level == 'warning' and finding.text.startswith(
+        f'val_evaluator.ann_file: {folder}/moved.json has other objects than {folder}/coco.json of '
+        'val_dataloader.dataset (2 are in one of them only)')
 
 
 def test_masks_that_the_file_does_not_have(folder):

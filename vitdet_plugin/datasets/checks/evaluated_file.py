@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitdet_plugin.compat.coco_api import has_mask
+from vitdet_plugin.compat.coco_content import category_name
 from vitdet_plugin.config.dataset_config import joined_path
 from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
 from vitdet_plugin.datasets.checks.findings import Finding
@@ -20,9 +22,10 @@ _REQUIRE_FILE = ('CocoMetric', 'FastCocoMetric')
 
 
 class _EvaluatedFile(NamedTuple):
-    """Names of the images of a COCO file by id; whether it has objects without any mask (None for a large file)."""
+    """Names of the images of a COCO file by id; its objects, and whether one has a mask (None for a large file)."""
 
     images: dict[Any, str]
+    objects: collections.Counter[str] | None
     has_masks: bool | None
 
 
@@ -47,7 +50,7 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
             except UserError as error:
                 findings.append(Finding('error', f'{split}_evaluator.ann_file: {error}'))
                 continue
-            findings += _compare(split, path, content.images, datasets)
+            findings += _compare(split, path, content, datasets)
             if 'segm' in measured and content.has_masks is False:
                 measured.discard('segm')
                 if not measured:
@@ -97,15 +100,17 @@ def _metrics(evaluator: dict) -> list[str]:
     return [metric] if isinstance(metric, str) else list(metric)
 
 
-def _compare(split: str, path: str, images: dict[Any, str], datasets: Sequence[tuple[str, dict]]) -> list[Finding]:
+def _compare(split: str, path: str, content: _EvaluatedFile, datasets: Sequence[tuple[str, dict]]) -> list[Finding]:
+    images, findings = content.images, []
     for key, dataset in datasets:
         own = joined_path(dataset, dataset.get('ann_file'))
         if not own.endswith('.json') or not os.path.isfile(own) or os.path.samefile(own, path):
             continue
         try:
-            mine = _read(os.path.abspath(own), os.path.getmtime(own)).images
+            its = _read(os.path.abspath(own), os.path.getmtime(own))
         except UserError:
             continue  # reported with the data set
+        mine = its.images
         different = [each for each in mine if images.get(each) != mine[each]]
         if different:
             there = images.get(different[0], 'absent')
@@ -113,7 +118,13 @@ def _compare(split: str, path: str, images: dict[Any, str], datasets: Sequence[t
                                      f'{own} of {key} ({len(different)} of {len(mine)} differ: id {different[0]} is '
                                      f'{there} there and {mine[different[0]]} here); set it to the file of the data '
                                      'set')]
-    return []
+        if content.objects is not None and its.objects is not None:
+            unequal = (its.objects - content.objects).total() + (content.objects - its.objects).total()
+            if unequal:
+                findings.append(Finding('warning', f'{split}_evaluator.ann_file: {path} has other objects than {own} '
+                                                   f'of {key} ({unequal} are in one of them only); results are '
+                                                   'compared with those of the evaluator'))
+    return findings
 
 
 @functools.lru_cache(maxsize=8)
@@ -122,4 +133,8 @@ def _read(path: str, _modified: float) -> _EvaluatedFile:
     content = read_coco(path, needs_annotations=False, is_partial=is_partial)
     images = {each['id']: Path(image_file_name(each) or '').name for each in content['images'] if is_id(each.get('id'))}
     objects = [] if is_partial else [each for each in content['annotations'] if isinstance(each, dict)]
-    return _EvaluatedFile(images, any(has_mask(each) for each in objects) if objects else None)
+    names = {each['id']: category_name(each) for each in content['categories'] if is_id(each.get('id'))}
+    counts = None if is_partial else collections.Counter(
+        str((each.get('image_id'), names.get(each['category_id']) if is_id(each.get('category_id')) else None,
+             each.get('bbox'))) for each in objects)
+    return _EvaluatedFile(images, counts, any(has_mask(each) for each in objects) if objects else None)

@@ -183,7 +183,7 @@ def test_file_names_outside_the_image_folder(path, content):
     assert problem_texts(path) == [] and len(read_for_statistics(path)) == 1
 
 
-@pytest.mark.parametrize(('width', 'is_valid'), [(10, True), (10.0, True), (0, False), ('10', False), (None, False),
+@pytest.mark.parametrize(('width', 'is_valid'), [(10, True), (10.0, True), (0, False), ('ten', False), (None, False),
                                                  (True, False), (NAN, False), (10 ** 400, False), (2e6, False)])
 def test_sizes(path, content, width, is_valid):
     content['images'][0]['width'] = width
@@ -194,7 +194,7 @@ def test_sizes(path, content, width, is_valid):
     assert texts == [] if is_valid else texts[0].startswith('image 1: no width and height in pixels')
 
 
-@pytest.mark.parametrize('box', [None, [1, 2, 3], ['1', 2, 3, 4], [NAN, 2, 3, 4], [1, 2, True, 4],
+@pytest.mark.parametrize('box', [None, [1, 2, 3], ['x', 2, 3, 4], [NAN, 2, 3, 4], [1, 2, True, 4],
                                  [0, 0, 10 ** 400, 1]])
 def test_boxes(path, content, box):
     content['annotations'][0]['bbox'] = box
@@ -203,6 +203,12 @@ def test_boxes(path, content, box):
     (text,) = problem_texts(path)
     assert text.startswith('annotation 1: bbox ') and 'not four finite numbers' in text
     assert 'error' in [fault.level for fault in check_annotations(content)]
+
+
+def test_numbers_as_text_are_numbers(path, content):
+    content['images'][0]['width'], content['annotations'][0]['bbox'] = '10', ['1', 2, '3', 4]
+    write(path, content)
+    assert read_for_statistics(path).sizes == [(10, 8)] and problem_texts(path) == []
 
 
 @pytest.mark.parametrize('second', ['a.jpg', 'a.png'])

@@ -1,7 +1,6 @@
 """InternImage-T, Co-DINO, COCO, 12 epochs: a proposal, not trained here."""
 
-_base_ = ['../_base_/models/co_dino.py', '../_base_/datasets/coco_detr.py', '../_base_/schedules/dino_coco_1x.py',
-          '../_base_/runtime.py']
+_base_ = '../_base_/co_dino_4scale_1x_coco.py'
 
 decay, layers = 0.9, 4 + 4 + 18 + 4
 
@@ -19,4 +18,3 @@ model = dict(
 # layer i of L = 30: learning rate x 0.9 ** (31 - i). The level embedding learns like the stem, i = 0
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=decay, custom_keys=dict(
     level_embed=dict(lr_mult=decay ** (layers + 1)), sampling_offsets=dict(decay_mult=0.0))))
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

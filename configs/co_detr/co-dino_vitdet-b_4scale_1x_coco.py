@@ -1,7 +1,6 @@
 """ViTDet-B, Co-DINO on a simple feature pyramid of strides 8 to 64, COCO, 12 epochs: a proposal, not trained here."""
 
-_base_ = ['../_base_/models/co_dino.py', '../_base_/datasets/coco_detr.py', '../_base_/schedules/dino_coco_1x.py',
-          '../_base_/runtime.py']
+_base_ = '../_base_/co_dino_4scale_1x_coco.py'
 
 model = dict(
     backbone=dict(
@@ -15,4 +14,3 @@ model = dict(
 
 # layer i of L = 12: learning rate x 0.7 ** (13 - i)
 optim_wrapper = dict(optimizer=dict(weight_decay=0.05), paramwise_cfg=dict(layer_decay_rate=0.7, no_decay='d2'))
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=_base_.val_interval))

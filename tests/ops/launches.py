@@ -54,6 +54,11 @@ def mlstm(dtype: torch.dtype, heads=4, tokens=300, dim=96) -> None:
     triton._backward_operator(*tensors, out, total, out, None)
 
 
+def nms(dtype: torch.dtype, boxes=300) -> None:
+    from vitdet_plugin.ops import nms
+    nms._triton(torch.zeros(boxes, 4), torch.zeros(boxes), 0.5)
+
+
 #: operator -> function of the dtype
 LAUNCH = dict(rel_pos_attention=rel_pos_attention, dcnv3=dcnv3, outlook_attention=outlook_attention,
-              ms_deform_attn=ms_deform_attn, mlstm=mlstm)
+              ms_deform_attn=ms_deform_attn, mlstm=mlstm, nms=nms)

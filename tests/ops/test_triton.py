@@ -15,7 +15,7 @@ from vitdet_plugin.ops.dispatch import Case, load_operator
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / 'tests' / 'ops' / 'kernels'
-OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention', 'mlstm', 'ms_deform_attn']
+OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention', 'mlstm', 'ms_deform_attn', 'nms']
 requires_triton = pytest.mark.skipif(triton_support.MISSING is not None, reason=str(triton_support.MISSING))
 
 
@@ -49,9 +49,10 @@ def test_auto_takes_triton_on_a_gpu_and_not_elsewhere(name, monkeypatch):
     monkeypatch.setattr(triton_support, 'INTERPRETED', False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)  # no GPU whose capability counts
     operator = load_operator(name)
-    assert operator.choose(Case('cuda', torch.bfloat16)).name == 'triton'
+    dtype = torch.float32 if name == 'nms' else torch.bfloat16
+    assert operator.choose(Case('cuda', dtype)).name == 'triton'
     assert operator.choose(Case('cuda', torch.float64)).name != 'triton'
-    assert operator.choose(Case('cuda', torch.bfloat16, exporting=True)).name != 'triton'
+    assert operator.choose(Case('cuda', dtype, exporting=True)).name != 'triton'
     for device in ('cpu', 'meta', 'xpu'):
         assert operator.why_not(Case(device))['triton'] == f'serves tensors on a GPU, not on {device}'
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ops_dcnv3 import dcnv3
-from ops_dcnv3.backends import unavailable
+from ops_dcnv3.functional import OPERATOR
 from tests.parity.goldens import Case, Verdict, register_kind
+from vitdet_plugin.ops.case import case_of
 
 
 def operator_arguments(config: dict) -> dict:
@@ -26,10 +27,12 @@ def run_dcnv3(case: Case) -> Verdict:
     """Compare the output and the gradients of the input, offset and mask."""
     verdict = Verdict()
     arguments = operator_arguments(case.config)
-    for backend in ('cpu', 'pytorch'):
-        if unavailable(backend):
+    tensors = [case.inputs[f'input{i}'] for i in range(3)]
+    call = case_of(tensors[0], group_channels=case.config['group_channels'])._replace(named=True)
+    for backend, reason in OPERATOR.why_not(call).items():
+        if reason:
             continue
-        inputs: list[Tensor] = [case.inputs[f'input{i}'].clone().requires_grad_() for i in range(3)]
+        inputs: list[Tensor] = [x.clone().requires_grad_() for x in tensors]
         out = dcnv3(*inputs, **arguments, backend=backend)
         verdict.compare(f'{backend}.out', out, case.expected['out.out'])
         if 'cotangent.out' in case.expected:

@@ -76,7 +76,7 @@ def _batch(case: Case) -> dict:
         height, width = image.shape[1:]
         boxes, parts = case.inputs[f'gt{i}.boxes'], [[] for _ in case.inputs[f'gt{i}.boxes']]
         for key in sorted(key for key in case.inputs if key.startswith(f'gt{i}.polygon')):
-            parts[int(key.removeprefix(f'gt{i}.polygon').split('.')[0])].append(case.inputs[key].numpy())
+            parts[int(key.removeprefix(f'gt{i}.polygon').split('.')[0])].append(case.inputs[key].cpu().numpy())
         sample = DetDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width),
                                              scale_factor=(1.0, 1.0)))
         sample.gt_instances = InstanceData(bboxes=boxes, labels=case.inputs[f'gt{i}.labels'],
@@ -224,7 +224,8 @@ def _observe_large_images(model: nn.Module, published: ConfigDict, case: Case) -
     """Labels of all anchors of a canvas of the real size."""
     from mmdet.registry import TASK_UTILS
     sizes = [(LSJ_SIDE // stride[0],) * 2 for stride in model.rpn_head.prior_generator.strides]
-    anchors = InstanceData(priors=torch.cat(model.rpn_head.prior_generator.grid_priors(sizes, device='cpu')))
+    device = next(model.parameters()).device
+    anchors = InstanceData(priors=torch.cat(model.rpn_head.prior_generator.grid_priors(sizes, device=device)))
     assigner, seen = TASK_UTILS.build(published.model.train_cfg.rpn.assigner), {}
     for key in (key for key in case.inputs if key.startswith('lsj')):
         boxes, name = case.inputs[key], key.removesuffix('.boxes')
@@ -241,7 +242,7 @@ def _observe_narrow_objects(model: nn.Module, published: ConfigDict, case: Case)
     if 'narrow.boxes' not in case.inputs:
         return {}
     boxes = case.inputs['narrow.boxes']
-    polygons = [[case.inputs[f'narrow.polygon{k}'].numpy()] for k in range(len(boxes))]
+    polygons = [[case.inputs[f'narrow.polygon{k}'].cpu().numpy()] for k in range(len(boxes))]
     objects = InstanceData(masks=PolygonMasks(polygons, LSJ_SIDE, LSJ_SIDE))
     sampled = SimpleNamespace(pos_priors=boxes, pos_assigned_gt_inds=torch.arange(len(boxes)))
     stages = published.model.train_cfg.rcnn

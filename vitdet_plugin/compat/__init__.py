@@ -8,6 +8,7 @@
 ``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
 ``coco_start``         large COCO files are read once a machine (``coco_packing``, ``json_stream``, ``sample_file``)
 ``resize``             images are resized to at least one pixel
+``sampling``           random samples of anchors are drawn on their device
 ``coco_api``           labels follow the class names; evaluation of files without masks, ``iscrowd`` or results
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
@@ -19,6 +20,7 @@
 ``data_loading``       reading of samples and order of batches of one data loader
 ``optim_step``         losses, optimizer steps and clipping of one training
 ``ms_deform_attn``     multi-scale deformable attention by this project's operator; installed by ``registration``
+``nms``                non-maximum suppression by this project's operator on a GPU; installed by ``registration``
 ``inductor_layouts``   inductor orders strides that are symbols of a graph; installed when a backbone is captured
 ``versions``           one-line errors if installed versions are incompatible; less output at import
 ``patching``           how a patch is installed and listed
@@ -34,7 +36,8 @@ from vitdet_plugin.compat.patching import PatchRecord, records
 from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
-_OF_MMDET = ('mmdet_precision', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start', 'resize')
+_OF_MMDET = ('mmdet_precision', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start', 'resize',
+             'sampling')
 _MODULES = ('mmcv_ext', 'deferred_imports', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
             'inductor_layouts')
 

@@ -1,11 +1,21 @@
 """``nms`` and ``softnms`` with the signatures of mmcv's extension."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torchvision  # noqa: F401 (loads torch.ops.torchvision)
 from torch import Tensor
 
 from vitdet_plugin.compat.precision import widen
+
+_on_gpus: Callable[[Tensor, Tensor, float], Tensor] | None = None
+
+
+def use_on_gpus(suppress: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Let :func:`nms` call a function of boxes, scores and threshold for tensors on a GPU."""
+    global _on_gpus
+    _on_gpus = suppress
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
@@ -23,6 +33,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     # mmcv compares in float32: the double 0.6 would drop a pair whose IoU is 3/5 exactly
     if boxes.dtype == torch.float32:
         iou_threshold = float(np.float32(iou_threshold))
+    if boxes.is_cuda and _on_gpus is not None:
+        return _on_gpus(boxes, scores, iou_threshold)
     return torch.ops.torchvision.nms(boxes, scores, iou_threshold)
 
 

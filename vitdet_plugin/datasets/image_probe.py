@@ -137,16 +137,17 @@ def decoder_limits() -> Iterator[None]:
 
     The settings apply to the whole process: enter this once around all threads, not in each.
     """
-    before, level = Image.MAX_IMAGE_PIXELS, cv2.getLogLevel()
+    log = cv2.utils.logging if hasattr(cv2.utils, 'logging') else cv2  # OpenCV 5, OpenCV 4
+    before, level = Image.MAX_IMAGE_PIXELS, log.getLogLevel()
     Image.MAX_IMAGE_PIXELS = None
-    cv2.setLogLevel(0)
+    log.setLogLevel(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-        cv2.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def _probe(image: Image.Image, path: Path, decode: bool, fingerprints: bool,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitdet_plugin.gpu_check.operators import relative_error
+from vitdet_plugin.gpu_check.operators import exact_float32, relative_error
 from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, OK, Result, Settings, attempt
 
 #: class -> module, side of the input, arguments
@@ -55,7 +55,8 @@ def compare(label: str, model: nn.Module, image: torch.Tensor, expected: dict[st
     """Compare one dtype; ``expected`` is computed by the first call."""
     if not expected:
         expected.update(gradients(model, image, None, 'cpu'))
-    ours = gradients(copy.deepcopy(model).float().to(device), image.float().to(device), dtype, device)
+    with exact_float32():
+        ours = gradients(copy.deepcopy(model).float().to(device), image.float().to(device), dtype, device)
     # single small parameters have large relative errors; all gradients are compared as one vector
     errors = {kind: relative_error(ours[kind], expected[kind]) for kind in expected}
     detail = ', '.join(f'{kind} {error:.1e}' for kind, error in errors.items())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from vitdet_plugin.gpu_check.operators import exact_float32
 from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, OK, Result, Settings, attempt
 
 
@@ -33,7 +34,8 @@ def run(settings: Settings) -> Iterator[Result]:
 def compare(path: Path, device: str) -> Result:
     """Run one case."""
     from tests.parity import goldens
-    verdict = goldens.run_case(path, device)
+    with exact_float32():
+        verdict = goldens.run_case(path, device)
     worst = verdict.worst
     detail = f'{worst}: error {verdict.errors[worst]:.1e}, tolerance {verdict.tolerances[worst]:.0e}'
     return Result(path.name, OK if verdict.passed else FAILED, detail)

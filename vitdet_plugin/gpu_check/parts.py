@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,29 +71,54 @@ def run_parts(names: list[str], settings: Settings, limit: float) -> Iterator[Re
             yield from run_part(name, settings, min(seconds, remaining))
 
 
-def run_part(name: str, settings: Settings, seconds: float) -> list[Result]:
-    """Run one part in a new process; a crash or the end of its time is a failed result after the others."""
+def run_part(name: str, settings: Settings, seconds: float) -> Iterator[Result]:
+    """Run one part in a new process and yield its results as they come; a crash or the end of its time is a failure."""
     package = Path(str(resources.files('vitdet_plugin'))).parent
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / 'results.jsonl'
+        output, errors = Path(folder) / 'results.jsonl', Path(folder) / 'stderr.txt'
         settings = replace(settings, folder=Path(folder))
         environment = {**os.environ, **PARTS[name].environment,
                        'PYTHONPATH': os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))}
         command = [sys.executable, '-m', _HERE, name, settings.dumps(), str(output)]
-        failure = None
+        with errors.open('w', encoding='utf-8') as stream:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stream, env=environment,
+                                       start_new_session=True)
+        count = 0
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment)
-            if done.returncode:
-                lines = done.stderr.strip().splitlines() or ['']
-                failure = f'the process ended with {done.returncode}: {first_lines(lines[-1])}'
-        except subprocess.TimeoutExpired:
-            failure = f'stopped after {seconds:.0f} s'
-        found = read(output, name)
+            for _ in _waits(process, seconds):
+                new = read(output, name, running=True)[count:]
+                count += len(new)
+                yield from new
+        finally:
+            failure = f'stopped after {seconds:.0f} s' if process.poll() is None else None
+            _end(process)
+        yield from read(output, name)[count:]
+        if process.returncode and not failure:
+            lines = errors.read_text(encoding='utf-8', errors='replace').strip().splitlines() or ['']
+            failure = f'the process ended with {process.returncode}: {first_lines(lines[-1])}'
+        found = output.exists() and output.stat().st_size
     if failure:
-        found.append(Result(name, FAILED, failure, part=name))
+        yield Result(name, FAILED, failure, part=name)
     elif not found:
-        found.append(Result(name, FAILED, 'no result', part=name))
-    return found
+        yield Result(name, FAILED, 'no result', part=name)
+
+
+def _waits(process: subprocess.Popen[bytes], seconds: float) -> Iterator[None]:
+    """Yield every now and then until the process ends or its time is over."""
+    end = time.monotonic() + seconds
+    while (remaining := end - time.monotonic()) > 0:
+        try:
+            process.wait(min(remaining, 0.3))
+            return
+        except subprocess.TimeoutExpired:
+            yield
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and those that it started, if it is running."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def run_here(name: str, settings: Settings) -> Iterator[Result]:
@@ -110,10 +136,12 @@ def write(name: str, settings: Settings, output: Path) -> None:
             file.flush()
 
 
-def read(output: Path, name: str) -> list[Result]:
-    """Return the results that a process wrote; the last line may be incomplete."""
+def read(output: Path, name: str, running: bool = False) -> list[Result]:
+    """Return the results that a process wrote; the last line may be incomplete; left out if ``running``."""
     found = []
-    for line in output.read_text(encoding='utf-8').splitlines() if output.exists() else []:
+    for line in output.read_text(encoding='utf-8').splitlines(keepends=True) if output.exists() else []:
+        if running and not line.endswith('\n'):
+            break
         try:
             found.append(Result(**json.loads(line)))
         except ValueError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,23 +15,52 @@ from vitdet_plugin.gpu_check.results import LEFT_OUT, OK, Result, Settings, atte
 CONFIG, TINY_CONFIG = 'vitdet_100e', 'vitdet_demo'
 
 
+class Variant(NamedTuple):
+    """How a step is computed.
+
+    Attributes:
+        attention: form of the attention of the backbone.
+        channels_last: whether weights of convolutions are in this layout and AdamW is fused, the defaults on a GPU.
+        compiled: whether regions are compiled, as with ``--compile``.
+    """
+
+    attention: str = 'auto'
+    channels_last: bool = True
+    compiled: bool = False
+
+
+#: The first is what the others are compared with.
+VARIANTS = {'without kernels, channels_last and fused AdamW': Variant('folded', False),
+            'defaults': Variant(), 'defaults, compiled': Variant(compiled=True)}
+
+
 def run(settings: Settings) -> Iterator[Result]:
-    """Yield images per second and memory of a step in bfloat16, with the chosen attention and the one before it."""
+    """Yield images per second, memory and the share of time in which the GPU is busy, of a step in bfloat16."""
     if missing := missing_packages('mmengine', 'mmcv', 'mmdet'):
         yield Result('Mask R-CNN step', LEFT_OUT, f'not installed: {missing}')
         return
-    for form in ('auto',) if settings.tiny else ('auto', 'folded'):
-        label = f'Mask R-CNN step, attention={form}'
-        yield attempt(label, timed, label, form, settings)
+    for name, variant in VARIANTS.items():
+        label = f'Mask R-CNN step, {name}'
+        if variant.compiled and (settings.quick or settings.tiny):
+            yield Result(label, LEFT_OUT, 'compiles for long; not with --quick or on a CPU')
+        else:
+            yield attempt(label, timed, label, variant, settings)
 
 
-def timed(label: str, form: str, settings: Settings) -> Result:
+def timed(label: str, variant: Variant, settings: Settings) -> Result:
     """Time forward pass, backward pass and AdamW."""
-    model, side = build(TINY_CONFIG if settings.tiny else CONFIG, form)
+    from vitdet_plugin.compat.anchor_cache import cache_anchors
+    model, side = build(TINY_CONFIG if settings.tiny else CONFIG, variant.attention)
     model = model.to(settings.device).train()
+    if variant.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+        cache_anchors(model)
+    if variant.compiled:
+        from vitdet_plugin.engine.compiling import compile_regions
+        compile_regions(model)
     batch = 1 if settings.tiny else 4 if settings.quick else 8
     data = batch_of(batch, side)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=settings.device == 'cuda')
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=settings.device == 'cuda' and variant.channels_last)
 
     def step() -> None:
         with torch.autocast(settings.device, torch.bfloat16):
@@ -42,7 +73,37 @@ def timed(label: str, form: str, settings: Settings) -> Result:
 
     numbers = measure(step, settings.device, 3.0, warm_up=1 if settings.tiny else 3)
     numbers['images_per_s'] = 1000 * batch / numbers['ms']
-    return Result(label, OK, f'{numbers["images_per_s"]:.1f} images/s, {describe(numbers)} for {batch} images', numbers)
+    detail = f'{numbers["images_per_s"]:.1f} images/s, {describe(numbers)} for {batch} images'
+    if settings.device == 'cuda':
+        numbers |= activity(step)
+        detail += f', GPU busy {numbers["busy"]:.0%}, {numbers["waits"]} waits for the GPU'
+    return Result(label, OK, detail, numbers)
+
+
+def activity(step: Callable[[], None], steps: int = 3) -> dict[str, float]:
+    """Return the share of the time in which the GPU computes (``busy``) and the synchronizations of a step (``waits``).
+
+    The share is the time of all kernels by the time that the steps take without the profiler.
+    """
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(steps):
+            step()
+        torch.cuda.synchronize()
+    kernels = sum(event.self_device_time_total for event in profiler.key_averages())
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always')
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    return dict(busy=kernels / 1e6 / seconds, waits=sum('synchroniz' in str(each.message) for each in caught))
 
 
 def build(config: str, form: str) -> tuple[Any, int]:
@@ -62,20 +123,18 @@ def batch_of(images: int, side: int) -> dict[str, list[Any]]:
     """Return random images with ten boxes and masks each, as the data loader returns them."""
     import numpy as np
     from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
+    from mmdet.structures.mask import PolygonMasks
     from mmengine.structures import InstanceData
     generator = torch.Generator().manual_seed(0)
     samples = []
     for _ in range(images):
         corner = torch.rand(10, 2, generator=generator) * side * 0.6
         boxes = torch.cat([corner, corner + side * (0.1 + 0.3 * torch.rand(10, 2, generator=generator))], 1)
-        masks = np.zeros((10, side, side), np.uint8)
-        for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
-            mask[top:bottom, left:right] = 1
+        masks = [[np.array([x1, y1, x2, y1, x2, y2, x1, y2])] for x1, y1, x2, y2 in boxes.tolist()]
         sample = DetDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side),
                                              batch_input_shape=(side, side), scale_factor=(1.0, 1.0)))
         sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.zeros(10, dtype=torch.long),
-                                           masks=BitmapMasks(masks, side, side))
+                                           masks=PolygonMasks(masks, side, side))
         samples.append(sample)
     inputs = [torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8) for _ in range(images)]
     return dict(inputs=inputs, data_samples=samples)

@@ -23,7 +23,7 @@ def run(settings: Settings) -> Iterator[Result]:
             tensors = [x.to(settings.device, torch.float32 if i in case.keep else DTYPE)
                        for i, x in enumerate(case.tensors)]
             for backend in load_operator(name).backends:
-                for backward in (False, True):
+                for backward in (False, True) if case.differentiable else (False,):
                     kind = 'forward and backward' if backward else 'forward'
                     label = f'{name}, {case.label}, {kind}, {backend}'
                     reason = why_left_out(name, backend, settings, case, backward)
@@ -43,7 +43,8 @@ def why_left_out(name: str, backend: str, settings: Settings, case: OperatorCase
     if backend == 'flex' and (settings.quick or settings.device == 'cpu'):
         return 'compiles for long; not with --quick or on a CPU'
     options = {**case.options, 'grad': backward}
-    return load_operator(name).backends[backend].why_not(Case(settings.device, DTYPE, named=True, options=options))
+    dtype = torch.float32 if 0 in case.keep else DTYPE
+    return load_operator(name).backends[backend].why_not(Case(settings.device, dtype, named=True, options=options))
 
 
 def timed(label: str, case: OperatorCase, tensors: list[Tensor], backend: str, backward: bool,

@@ -26,6 +26,7 @@ MODULES = {
     'outlook_attention': 'vitdet_plugin.ops.outlook_attention',
     'ms_deform_attn': 'vitdet_plugin.ops.ms_deform_attn',
     'tap_softmax': 'vitdet_plugin.ops.tap_softmax',
+    'nms': 'vitdet_plugin.ops.nms',
     'dcnv3': 'ops_dcnv3.functional',
 }
 DEVICES = ('cpu', 'cuda')

@@ -10,9 +10,9 @@ def is_exporting() -> bool:
 
     Their results run without this package, so they must not contain its operators.
     """
-    if hasattr(torch.compiler, 'is_exporting'):
-        exporting = torch.compiler.is_exporting()
-    else:  # torch 2.6: torch.export(strict=False) sets this flag, torch.compile does not
+    # not torch.compiler.is_exporting(), which torch.compile takes for true from torch 2.7 to at least 2.11
+    exporting = getattr(torch.compiler, '_is_exporting_flag', None)
+    if exporting is None:  # torch 2.6: torch.export(strict=False) sets this flag, torch.compile does not
         exporting = torch.compiler._is_compiling_flag
     return bool(torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or exporting)
 

@@ -64,7 +64,7 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], plan: _Plan, dim: int
     block_d = min(64, next_power_of_2(dim))
     blocks = -(-dim // block_d)
     wide = q.dtype == torch.float32
-    sizes = [(32, 4, 1), (16, 4, 1)] if wide else [(64, 4, 2), (32, 4, 2), (64, 8, 2)]
+    sizes = [(32, 4, 1), (16, 4, 1)] if wide else [(64, 4, 3), (128, 8, 3), (128, 4, 3), (32, 4, 2)]
     choices = [Choice(dict(BLOCK=min(size, plan.chunk)), warps, stages) for size, warps, stages in sizes]
     choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
 

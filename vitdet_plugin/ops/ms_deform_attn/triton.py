@@ -42,8 +42,8 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], value: Tensor, weight
     block_c = next_power_of_2(value.shape[3], 1)
     numbers = (batch * queries, queries, value.shape[1], heads)
     constants = dict(CHANNELS=value.shape[3], BLOCK_C=block_c, LEVELS=levels, POINTS=points, **constants)
-    # the product of a block's queries and its head's channels: 8 numbers of 128 threads, and neighbors of that
-    blocks = [max(16, min(128, size // block_c)) for size in (1024, 2048, 1024)]
+    # the product of a block's queries and its head's channels: 4 numbers of 128 threads, and neighbors of that
+    blocks = [max(8, min(128, size // block_c)) for size in (512, 1024, 256)]
 
     def launch(choice: Choice) -> None:
         if prepare is not None:

@@ -39,7 +39,7 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], v: Tensor, a: Tensor,
                      BLOCK_D=next_power_of_2(dim), **choice.options)
 
     sizes = [max(16, size // next_power_of_2(dim)) for size in (2048, 1024)]
-    choices = [Choice(dict(BLOCK=sizes[0]), 4), Choice(dict(BLOCK=sizes[1]), 4), Choice(dict(BLOCK=sizes[1]), 2)]
+    choices = [Choice(dict(BLOCK=sizes[1]), 4), Choice(dict(BLOCK=sizes[0]), 8), Choice(dict(BLOCK=sizes[1]), 2)]
     tuning.launch_tuned((f'outlook_attention {name}', v.dtype, dim, stride, shape_class(batch * height * width)),
                         choices, launch, v)
 

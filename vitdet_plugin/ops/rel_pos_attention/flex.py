@@ -21,7 +21,7 @@ def _flex_attention(compiled: bool) -> Any:
 def flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
     """``flex_attention`` with the bias as score modifier: compiled on a GPU, its eager and dense form elsewhere.
 
-    Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`. Not tested on a GPU.
+    Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`.
     """
     width = rel_w.shape[-1]
 
@@ -33,6 +33,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: f
 
 
 def _why_not(case: Case) -> str | None:
+    if case.device == 'cuda' and case.options.get('head_dim', 16) < 16:
+        return 'serves head sizes from 16 on'
     return None if case.named else 'used only by name (form="flex")'
 
 

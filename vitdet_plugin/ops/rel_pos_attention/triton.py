@@ -40,11 +40,11 @@ def _choices(kernel: str, dim: int, width: int, wide: bool) -> list[Choice]:
     if wide or block_d > 128:
         sizes = [(32, 32, 4, 1), (64, 32, 8, 1)]
     elif kernel == 'forward':
-        sizes = [(64, 64, 4, 3), (128, 64, 8, 3), (128, 32, 4, 3), (64, 32, 4, 3)]
+        sizes = [(64, 64, 4, 3), (64, 64, 4, 4), (128, 64, 8, 4), (64, 32, 4, 3)]
     elif kernel == 'query_gradient':
-        sizes = [(64, 64, 4, 2), (128, 64, 8, 2), (64, 32, 4, 2)]
+        sizes = [(64, 64, 4, 3), (128, 64, 8, 3), (64, 64, 4, 1), (64, 32, 4, 2)]
     else:
-        sizes = [(64, 64, 4, 2), (64, 64, 8, 2), (64, 32, 4, 2)]
+        sizes = [(64, 64, 4, 1), (64, 128, 8, 2), (64, 64, 4, 2), (64, 32, 4, 2)]
     return [Choice(dict(BLOCK_M=m, **key_tile(width, n)), warps, stages) for m, n, warps, stages in sizes]
 
 

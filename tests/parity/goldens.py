@@ -109,8 +109,8 @@ def run_case(path: Path, device: str = 'cpu') -> Verdict:
     case = Case.read(path)
     if case.kind not in KINDS:
         raise UserError(f'{path}: unknown kind {case.kind!r}. Supported kinds: {", ".join(sorted(KINDS))}.')
-    case.inputs, case.expected = ({name: x.to(device) for name, x in tensors.items()}
-                                  for tensors in (case.inputs, case.expected))
+    for tensors in (case.inputs, case.expected):
+        tensors.update({name: x.to(device) for name, x in tensors.items()})
     with torch.device(device):  # where models are built
         return KINDS[case.kind](case)
 

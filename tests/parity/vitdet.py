@@ -112,7 +112,7 @@ def run_detector(case: Case) -> Verdict:
     from mmdet.registry import MODELS as MMDET_MODELS  # the default_scope of the config is mmdet
     from mmdet.utils import register_all_modules
     register_all_modules(init_default_scope=True)
-    model = MMDET_MODELS.build(detector_config(case.config)).eval()
+    model = MMDET_MODELS.build(detector_config(case.config)).to(case.inputs['image0'].device).eval()
     load_official_weights(model, case)
     images = [case.inputs[f'image{i}'] for i in range(len(case.inputs))]
     samples = [DetDataSample(metainfo=dict(img_shape=image.shape[1:], ori_shape=image.shape[1:],

@@ -55,7 +55,7 @@ def observe(case: Case) -> dict[str, Any]:
     from mmdet.utils import register_all_modules
     register_all_modules(init_default_scope=True)
     published = published_config(case.config)
-    model = MODELS.build(training_config(case.config)).train()
+    model = MODELS.build(training_config(case.config)).to(case.inputs['image0'].device).train()
     official_names = load_official_weights(model, case)
     data = model.data_preprocessor(_batch(case), True)
     seen = _observe_real_rpn(model, published, data, official_names)

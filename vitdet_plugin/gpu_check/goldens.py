@@ -10,6 +10,9 @@ from pathlib import Path
 from vitdet_plugin.gpu_check.operators import exact_float32
 from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, OK, Result, Settings, attempt
 
+#: Least tolerance on a GPU, also of cases in float64.
+ROUNDING = 2e-6
+
 
 def run(settings: Settings) -> Iterator[Result]:
     """Yield one result for each case; requires a source checkout, which holds ``tests/parity``."""
@@ -32,10 +35,12 @@ def run(settings: Settings) -> Iterator[Result]:
 
 
 def compare(path: Path, device: str) -> Result:
-    """Run one case."""
+    """Run one case; tables that the models compute in float32 differ by rounding from those of a CPU."""
     from tests.parity import goldens
     with exact_float32():
         verdict = goldens.run_case(path, device)
+    if device != 'cpu':
+        verdict.tolerances = {name: max(each, ROUNDING) for name, each in verdict.tolerances.items()}
     worst = verdict.worst
     detail = f'{worst}: error {verdict.errors[worst]:.1e}, tolerance {verdict.tolerances[worst]:.0e}'
     return Result(path.name, OK if verdict.passed else FAILED, detail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -75,27 +74,13 @@ def timed(label: str, variant: Variant, settings: Settings) -> Result:
     numbers['images_per_s'] = 1000 * batch / numbers['ms']
     detail = f'{numbers["images_per_s"]:.1f} images/s, {describe(numbers)} for {batch} images'
     if settings.device == 'cuda':
-        numbers |= activity(step)
+        numbers |= dict(busy=numbers['kernels_ms'] / numbers['ms'], waits=waits(step))
         detail += f', GPU busy {numbers["busy"]:.0%}, {numbers["waits"]} waits for the GPU'
     return Result(label, OK, detail, numbers)
 
 
-def activity(step: Callable[[], None], steps: int = 3) -> dict[str, float]:
-    """Return the share of the time in which the GPU computes (``busy``) and the synchronizations of a step (``waits``).
-
-    The share is the time of all kernels by the time that the steps take without the profiler.
-    """
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(steps):
-        step()
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        for _ in range(steps):
-            step()
-        torch.cuda.synchronize()
-    kernels = sum(event.self_device_time_total for event in profiler.key_averages())
+def waits(step: Callable[[], None]) -> int:
+    """Return how often the CPU waits for the GPU in a step."""
     torch.cuda.set_sync_debug_mode('warn')
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -103,7 +88,7 @@ def activity(step: Callable[[], None], steps: int = 3) -> dict[str, float]:
             step()
     finally:
         torch.cuda.set_sync_debug_mode('default')
-    return dict(busy=kernels / 1e6 / seconds, waits=sum('synchroniz' in str(each.message) for each in caught))
+    return sum('synchroniz' in str(each.message) for each in caught)
 
 
 def build(config: str, form: str) -> tuple[Any, int]:

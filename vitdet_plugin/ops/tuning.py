@@ -24,7 +24,7 @@ from vitdet_plugin.ops.library import cache_folder
 
 VARIABLE = 'VITDET_OPS_TUNE'
 _WARM_UP, _REPEAT = 1, 5
-_chosen: dict[str, int] = {}  # key -> index; of this process
+_chosen: dict[tuple[Any, ...], int] = {}  # key -> index; of this process
 
 
 class Choice(NamedTuple):
@@ -63,14 +63,15 @@ def launch_tuned(key: Sequence[Any], choices: Sequence[Choice], launch: Callable
         if triton_support.INTERPRETED or len(choices) == 1:
             launch(choices[0])
             return
-        name = json.dumps([*map(str, key), [[*choice.blocks.values(), *choice[1:]] for choice in choices]])
-        if name not in _chosen and _may_measure():
+        key = tuple(key)
+        if key not in _chosen and _may_measure():
+            name = json.dumps([*map(str, key), [[*choice.blocks.values(), *choice[1:]] for choice in choices]])
             index = _stored(_file()).get(name)
             if index is None:
                 index = _measure(choices, launch)
                 _store(_file(), name, index)
-            _chosen[name] = index
-        first = 0 if triton_support.deterministic() else _chosen.get(name, 0)
+            _chosen[key] = index
+        first = 0 if triton_support.deterministic() else _chosen.get(key, 0)
         order = [first, *(i for i in range(len(choices)) if i != first)]
         _launch_first(order, choices, launch)
 

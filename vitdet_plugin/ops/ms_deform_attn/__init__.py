@@ -7,7 +7,7 @@ backend  module            description
 =======  ================  ===============================================================================
 cpu      ``cpu.py``        compiled kernel; neither samples nor grids are stored; the same for any number of
                            threads
-triton   ``triton.py``     kernels for GPUs, compiled at the first call; not run on one yet
+triton   ``triton.py``     kernels for GPUs, compiled at the first call
 pytorch  ``reference.py``  ``grid_sample`` of one level at a time on any device; used for exports
 =======  ================  ===============================================================================
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -34,7 +35,8 @@ def key_tile(width: int, keys: int) -> dict[str, int]:
     return dict(ROWS=keys // columns, COLUMNS=columns)
 
 
-def _choices(kernel: str, dim: int, width: int, wide: bool) -> list[Choice]:
+@lru_cache(256)
+def _choices(kernel: str, dim: int, width: int, wide: bool) -> tuple[Choice, ...]:
     """Return how to launch a kernel; ``wide`` for float32, which needs more registers and shared memory."""
     block_d = next_power_of_2(dim)
     if wide or block_d > 128:
@@ -45,7 +47,7 @@ def _choices(kernel: str, dim: int, width: int, wide: bool) -> list[Choice]:
         sizes = [(64, 64, 4, 3), (128, 64, 8, 3), (64, 64, 4, 1), (64, 32, 4, 2)]
     else:
         sizes = [(64, 64, 4, 1), (64, 128, 8, 2), (64, 64, 4, 2), (64, 32, 4, 2)]
-    return [Choice(dict(BLOCK_M=m, **key_tile(width, n)), warps, stages) for m, n, warps, stages in sizes]
+    return tuple(Choice(dict(BLOCK_M=m, **key_tile(width, n)), warps, stages) for m, n, warps, stages in sizes)
 
 
 def _with_strides(*tensors: Tensor) -> list[Any]:
@@ -135,7 +137,8 @@ def _backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Ten
     return [grad_q, grad_k, grad_v, grad_h.to(rel_h.dtype), grad_w.to(rel_w.dtype)]
 
 
-def _query_choices(dim: int, width: int, wide: bool) -> list[Choice]:
+@lru_cache(256)
+def _query_choices(dim: int, width: int, wide: bool) -> tuple[Choice, ...]:
     """Return the choices of the gradients of queries: those whose tiles are as wide as a grid of up to 64."""
     choices = _choices('query_gradient', dim, width, wide)
     if width > 64:
@@ -145,7 +148,7 @@ def _query_choices(dim: int, width: int, wide: bool) -> list[Choice]:
     for each in choices:
         rows = max(1, each.blocks['ROWS'] * each.blocks['COLUMNS'] // columns)
         wider.append(each._replace(blocks=dict(BLOCK_M=each.blocks['BLOCK_M'], ROWS=rows, COLUMNS=columns)))
-    return [each for i, each in enumerate(wider) if each not in wider[:i]]
+    return tuple(each for i, each in enumerate(wider) if each not in wider[:i])
 
 
 def _outputs(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -93,7 +93,7 @@ def test_masks_are_drawn_as_by_scaling_the_whole_mask(shape):
         inside = cv2.resize(mask.astype(np.float32), drawn.shape[1::-1]) >= 0.5
         expected = empty.copy()
         expected[inside] = (0.55 * empty[inside] + 0.45 * np.array(class_color(0))).astype(np.uint8)
-        inner = cv2.erode(inside.astype(np.uint8), np.ones((7, 7))) > 0
+        inner = cv2.erode(inside.astype(np.uint8), np.ones((7, 7)), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
         outer = cv2.dilate(inside.astype(np.uint8), np.ones((7, 7))) == 0
         inner[:40, :60] = outer[:40, :60] = False  # the label
         np.testing.assert_array_equal(drawn[inner | outer], expected[inner | outer])

@@ -3,8 +3,10 @@ import shutil
 
 import pytest
 
+from tests.datasets.own_data.drawn_sets import drawn_set
 from tests.end_to_end.tiny_set import CONFIG, write_tiny_set
 from vitdet_plugin.cli import check
+from vitdet_plugin.cli.main import main
 
 
 @pytest.fixture
@@ -96,6 +98,37 @@ def test_list_files_and_folders_of_splits(folder, tmp_path, capsys):
     (tmp_path / 'list.txt').write_text('{"images": []}')
     assert check.main([str(tmp_path / 'list.txt')]) == 1
     assert f"{tmp_path / 'list.txt'}, line 1: expected" in capsys.readouterr().out
-    assert check.main([str(folder)]) == 0  # one folder of images, and a file that was not given
+    assert check.main([str(folder)]) == 0  # a COCO file and its images
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith(f"not read: {folder / 'coco.json'}: ") and lines[-1] == 'no errors in what was read'
+    assert lines[0].startswith(f'read: {folder}: coco: 1 COCO file (coco.json)') and lines[-1] == 'no errors'
+
+
+def test_a_folder_of_init_and_a_data_set_in_another_format(tmp_path, capsys):
+    image = drawn_set(tmp_path / 'data', 6).images[0]
+    for path in sorted((tmp_path / 'data').rglob('*.png')):
+        path.with_suffix('.txt').write_text('0 0.5 0.5 0.2 0.2\n')
+    image.path.with_suffix('.txt').write_text('0 0.5 0.5 0.2\n')
+    assert check.main([str(tmp_path / 'data')]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"read: {tmp_path / 'data'}: yolo: ") and lines[0].endswith('6 images, 5 objects')
+    assert lines[1].startswith('left out: 1 x objects or files that cannot be converted: ')
+    assert f"{image.path.with_suffix('.txt')}:1: " in lines[1] and lines[-1] == 'no errors'
+
+    assert main(['init', str(tmp_path / 'data'), '--model', 'tiny', '--out', str(tmp_path / 'run')]) == 0
+    capsys.readouterr()
+    assert check.main([str(tmp_path / 'run')]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(': ')[1] for line in lines if line.startswith('read: ')] == [
+        str(tmp_path / 'run' / 'annotations' / f'{split}.json') for split in ('train', 'val')]
+    assert not [line for line in lines if 'without a mask' in line] and lines[-1] == 'no errors'
+    image.path.unlink()
+    assert check.main([str(tmp_path / 'run')]) == 1
+    assert 'image is missing' in capsys.readouterr().out
+
+
+def test_a_folder_with_two_formats_takes_one_by_name(folder, capsys):
+    (folder / 'images' / '001.txt').write_text('0 0.5 0.5 0.2 0.2\n')
+    assert check.main([str(folder)]) == 2
+    assert '--format' in capsys.readouterr().err
+    assert check.main([str(folder), '--format', 'coco']) == 0
+    assert capsys.readouterr().out.startswith(f'read: {folder}: coco: ')

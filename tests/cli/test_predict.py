@@ -73,3 +73,9 @@ def test_an_error_is_one_line(folder, capsys):
     status = predict.main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'none'), '--out', 'x'])
     assert status == 2
     assert capsys.readouterr().err == f'error: {folder}/none does not exist; give an image or a folder of images\n'
+
+
+def test_no_object_at_all_is_explained(folder, tmp_path, capsys):
+    words = [str(CONFIG), str(folder / 'w.pth'), str(folder / 'set/images'), '--no-draw', '--score-thr', '0.999']
+    assert predict.main([*words, '--out', str(tmp_path / 'out')]) == 0
+    assert 'no object has a score of 0.999 or more; --score-thr 0.17 keeps more of them' in capsys.readouterr().err

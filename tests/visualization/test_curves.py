@@ -3,10 +3,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.visualization.curves import plot_curves, read_scalars, smoothed
+from vitdet_plugin.visualization.curves import _draw_losses, plot_curves, read_scalars, smoothed
+from vitdet_plugin.visualization.html_report.charts import Line, line_chart
+from vitdet_plugin.visualization.html_report.elements import to_html
 
 
 def write(folder, run, lines):
@@ -51,6 +54,15 @@ def test_a_figure_of_losses_or_metrics_alone(tmp_path, lines):
     file = write(tmp_path, 'run', lines)
     image = cv2.imread(str(plot_curves(file, tmp_path / 'new' / 'curves.png')))
     assert image.shape[1] > image.shape[0] > 300 and image.std() > 5
+
+
+def test_a_single_point_is_visible():
+    axes = Figure().subplots()
+    for count, marker in ((1, 'o'), (2, 'None')):
+        _draw_losses(axes, dict(loss=np.arange(2.0 * count).reshape(count, 2)))
+        assert axes.lines[-2].get_marker() == marker
+    chart = line_chart('Loss', [Line('training', np.array([[2.0, 3.0]]))], 'iteration')
+    assert 'training: 3 at 2' in to_html(chart)
 
 
 def test_a_figure_of_losses_and_metrics(work_dir, tmp_path):

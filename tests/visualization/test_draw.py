@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,3 +78,22 @@ def test_any_boxes_can_be_drawn(found, scored):
 
 def test_overlap():
     assert _overlap((0, 0, 2, 2), (1, 1, 3, 3)) and not _overlap((0, 0, 2, 2), (2, 0, 3, 3))
+
+
+@pytest.mark.parametrize('shape', [(60, 80), (700, 500), (2000, 1500)])
+def test_masks_are_drawn_as_by_scaling_the_whole_mask(shape):
+    height, width = shape
+    rows, columns = np.mgrid[:height, :width]
+    masks = np.stack([np.hypot(rows - height * y, columns - width * x) < height * radius for y, x, radius in
+                      [(0.5, 0.5, 0.2), (0, 0, 0.3), (1, 0.9, 0.1), (0.3, 0.7, 0.02)]] + [np.zeros(shape, bool)])
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    empty = draw_objects(image, Objects(np.zeros((0, 4)), np.zeros(0, int)), ['a'])
+    for mask in masks:
+        drawn = draw_objects(image, Objects(np.array([[-9.0, -9, -5, -5]]), np.array([0]), None, mask[None]), [' '])
+        inside = cv2.resize(mask.astype(np.float32), drawn.shape[1::-1]) >= 0.5
+        expected = empty.copy()
+        expected[inside] = (0.55 * empty[inside] + 0.45 * np.array(class_color(0))).astype(np.uint8)
+        inner = cv2.erode(inside.astype(np.uint8), np.ones((7, 7)), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+        outer = cv2.dilate(inside.astype(np.uint8), np.ones((7, 7))) == 0
+        inner[:40, :60] = outer[:40, :60] = False  # the label
+        np.testing.assert_array_equal(drawn[inner | outer], expected[inner | outer])

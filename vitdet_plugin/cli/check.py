@@ -11,9 +11,10 @@ from vitdet_plugin.cli.common import parse, run
 
 DESCRIPTION = """Check every annotation and every image of a data set.
 
+check FOLDER                            a data set in any format that vitdet init reads
+check RUN                               the splits of a folder that vitdet init has written
 check ANNOTATIONS.json --images DIR     a COCO file and its images
 check LIST.txt --images DIR             a list file of mmpretrain ("path label" on each line) and its images
-check FOLDER                            one folder per class
 check --config CONFIG [--split val]     the data sets of a config
 
 Exit status 0: no errors (there may be warnings and notes); 1: errors found; 2: the check could not run."""
@@ -23,8 +24,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('path', nargs='?', metavar='FILE|FOLDER',
-                        help='COCO annotation file, list file, or folder of classes')
+                        help='folder of a data set or of vitdet init, COCO annotation file, or list file')
     parser.add_argument('--images', metavar='DIR', help='folder of the images (default: that of the file)')
+    parser.add_argument('--format', metavar='NAME', help='format of the data set in FOLDER, if several fit')
     parser.add_argument('--config', help='check the data sets of this config instead')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train', help='split of --config')
     parser.add_argument('--jobs', type=int, default=os.cpu_count(), metavar='N', help='processes that read images')
@@ -42,7 +44,7 @@ def check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     if bool(args.path) == bool(args.config):
-        raise UserError('give an annotation file, a folder of classes, or --config CONFIG')
+        raise UserError('give an annotation file, the folder of a data set, or --config CONFIG')
     if args.json:
         check_output_path('--json', args.json, is_folder=False)
     findings = _check(args)
@@ -58,7 +60,7 @@ def _check(args: argparse.Namespace) -> list[tuple[str, str, str]]:
     if args.config:
         return whole_set.check_config(args.config, args.split, args.jobs)
     if os.path.isdir(args.path):
-        return whole_set.check_class_folders(args.path, args.jobs)
+        return whole_set.check_folder(args.path, args.jobs, args.format)
     folder = args.images or os.path.dirname(args.path)
     if args.path.endswith('.txt') and os.path.isfile(args.path):
         return whole_set.check_list_file(args.path, folder, args.jobs)

@@ -28,7 +28,7 @@ _INPUT_FILES = {
     'weights': 'give a checkpoint file or a name of "vitdet weights list"',
     'folder': 'give the folder of the images',
     'ann': 'give an annotation file',
-    'path': 'give an annotation file or a folder of classes',
+    'path': 'give an annotation file or the folder of a data set',
     'logs': 'give a work directory or a scalars.json file',
 }
 

@@ -10,12 +10,14 @@ import numpy as np
 
 from vitdet_plugin.datasets.set_stats import COCO_AREAS
 from vitdet_plugin.evaluation.box_errors import Boxes
+from vitdet_plugin.evaluation.federated import AnnotatedClasses
 from vitdet_plugin.utils.mask_rle import mask_areas
 from vitdet_plugin.utils.output import suppress_output
 
 RECALLS = np.linspace(0, 1, 101)  # recall values at which COCO evaluates the precision
 SIZES = tuple(name for name, _, _ in COCO_AREAS)
-_MOST_DETECTIONS = -1  # index of 100 detections per image
+_MOST_DETECTIONS = -1  # index of the largest number of detections in an image
+_LVIS_DETECTIONS = 300  # in an image
 
 
 @dataclass
@@ -41,7 +43,10 @@ def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: i
                       with_masks: bool = False) -> AveragePrecision:
     """Compute the average precision of boxes or masks as COCO defines it.
 
-    The size of an annotated object is the area of its mask, or of its box if it has none.
+    If annotations state the annotated classes of their image, it is that of LVIS (arXiv:1908.03195, section 3): of the
+    300 detections of highest score in an image, those of other classes are left out, and unmatched ones of classes that
+    are annotated in part are not false positives. The size of an annotated object is the area of its mask, or of its
+    box if it has none.
 
     Args:
         truth: Annotations of each image.
@@ -53,7 +58,10 @@ def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: i
     from pycocotools.cocoeval import COCOeval
     annotations: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
+    is_federated = any(each.annotated is not None for each in truth)
     for image, (true, predicted) in enumerate(zip(truth, found), 1):
+        if true.annotated is not None:
+            predicted = predicted.take(_judged(true.annotated, predicted))
         rows = dict(area=object_sizes(true).tolist(), iscrowd=true.ignored.astype(int).tolist())
         annotations += _entries(true, image, with_masks, rows)
         assert predicted.scores is not None
@@ -69,7 +77,10 @@ def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: i
                             categories=[dict(id=label + 1) for label in range(classes)])
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), 'segm' if with_masks else 'bbox')
+        if is_federated:
+            evaluation.params.maxDets = [1, 10, _LVIS_DETECTIONS]
         evaluation.evaluate()
+        _excuse_unmatched(evaluation, truth)
         evaluation.accumulate()
     precision = evaluation.eval['precision'][..., _MOST_DETECTIONS]  # (IoU, recall, class, area)
     precision = np.where(precision < 0, np.nan, precision)
@@ -78,6 +89,21 @@ def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: i
     ap = np.stack([overall.mean((0, 1)), *(overall[index].mean(0) for index in at)], 1)
     scores, is_correct = _correct_detections(evaluation, at[0], classes)
     return AveragePrecision(ap, precision[..., 1:].mean((0, 1)), overall[at].transpose(2, 0, 1), scores, is_correct)
+
+
+def _judged(annotated: AnnotatedClasses, found: Boxes) -> np.ndarray:
+    """Return the indices of the detections that LVIS evaluates in an image."""
+    assert found.scores is not None
+    best = np.sort(np.argsort(-found.scores, kind='stable')[:_LVIS_DETECTIONS])
+    return best[~annotated.is_unknown(found.labels[best])]
+
+
+def _excuse_unmatched(evaluation: Any, truth: Sequence[Boxes]) -> None:
+    """Ignore the unmatched detections of classes that are annotated in part."""
+    for each in evaluation.evalImgs:
+        annotated = None if each is None else truth[each['image_id'] - 1].annotated
+        if annotated is not None and each['category_id'] - 1 in annotated.partly:
+            each['dtIgnore'] = np.asarray(each['dtIgnore'], bool) | (np.asarray(each['dtMatches']) == 0)
 
 
 def object_sizes(boxes: Boxes) -> np.ndarray:

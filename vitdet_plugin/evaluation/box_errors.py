@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitdet_plugin.evaluation.federated import AnnotatedClasses
 from vitdet_plugin.utils.mask_rle import Rle
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
@@ -34,6 +35,7 @@ class Boxes:
         scores: Scores of shape ``(N,)``; None for annotations.
         ignored: Mask of shape ``(N,)`` of annotations that are not evaluated (crowds); by default none.
         rles: Masks of the objects as RLE, None for an object without a mask; None if there are no masks at all.
+        annotated: Classes that were annotated in the image; None for annotations of all classes.
     """
 
     boxes: np.ndarray
@@ -41,6 +43,7 @@ class Boxes:
     scores: np.ndarray | None = None
     ignored: np.ndarray | None = None
     rles: list[Rle | None] | None = None
+    annotated: AnnotatedClasses | None = None
 
     def __post_init__(self) -> None:
         if self.ignored is None:
@@ -52,9 +55,13 @@ class Boxes:
     def filter_by_score(self, score: float) -> Boxes:
         """Return the boxes with at least this score, highest score first."""
         order = np.argsort(-self.scores, kind='stable')
-        order = order[self.scores[order] >= score]
-        return Boxes(self.boxes[order], self.labels[order], self.scores[order], self.ignored[order],
-                     None if self.rles is None else [self.rles[index] for index in order])
+        return self.take(order[self.scores[order] >= score])
+
+    def take(self, indices: np.ndarray) -> Boxes:
+        """Return the boxes with these indices, in their order."""
+        return Boxes(self.boxes[indices], self.labels[indices], None if self.scores is None else self.scores[indices],
+                     self.ignored[indices], None if self.rles is None else [self.rles[index] for index in indices],
+                     self.annotated)
 
 
 @dataclass
@@ -64,7 +71,8 @@ class Matches:
     Attributes:
         confusion: Confusion matrix of shape ``(K + 1, K + 1)`` (rows: true class, columns: predicted class, index K:
             background).
-        kinds: For each box :data:`CORRECT`, a key of :data:`ERRORS`, or :data:`IGNORED` in an ignored region.
+        kinds: For each box :data:`CORRECT`, a key of :data:`ERRORS`, or :data:`IGNORED`: in an ignored region, or of a
+            class that was not annotated in the image, or only in part.
         is_found: Whether each annotation is matched with a box, of shape ``(N,)``; also True for ignored annotations.
         missed: Number of annotations that are not matched and have no box with a localization error.
     """
@@ -84,7 +92,8 @@ def match_boxes(truth: Boxes, found: Boxes, classes: int) -> Matches:
 
     In order of decreasing score, each box is matched with the object of its class of highest IoU, if that is at least
     0.5; the remaining boxes are then matched with objects of other classes in the same way. Unmatched boxes with at
-    least half of their area in an ignored region are not counted.
+    least half of their area in an ignored region are not counted, nor are those of classes that were not annotated in
+    the image, or only in part.
 
     Args:
         truth: Annotations.
@@ -97,7 +106,10 @@ def match_boxes(truth: Boxes, found: Boxes, classes: int) -> Matches:
     overlap = iou(found.boxes, objects)
     same = found.labels[:, None] == labels[None]
     matches = np.full(len(found), -1)  # index of the matched object of each box
-    for allowed in (same, ~same):
+    excused = np.zeros(len(found), bool)
+    if truth.annotated is not None:
+        excused = truth.annotated.is_unknown(found.labels) | truth.annotated.is_partly(found.labels)
+    for allowed in (same, ~same & ~excused[:, None]):
         _match(np.where(allowed, overlap, 0), matches)
     explained = set()  # objects with a badly localized box
     inside = _inside(found.boxes, truth.boxes[truth.ignored]).max(1, initial=0) >= FOREGROUND_IOU
@@ -106,7 +118,7 @@ def match_boxes(truth: Boxes, found: Boxes, classes: int) -> Matches:
         if target >= 0:
             matrix[labels[target], found.labels[box]] += 1
             kinds.append(CORRECT if labels[target] == found.labels[box] else 'classification')
-        elif inside[box]:
+        elif inside[box] or excused[box]:
             kinds.append(IGNORED)
         else:
             matrix[classes, found.labels[box]] += 1

@@ -15,6 +15,7 @@ from vitdet_plugin.compat.coco_masks import mask_area, usable_mask
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.box_errors import Boxes
+from vitdet_plugin.evaluation.federated import annotated_classes
 from vitdet_plugin.utils.mask_rle import Rle, encode_masks, plain_rle
 from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
@@ -127,10 +128,12 @@ def _leaf(dataset: Any) -> Any:
 
 def _annotations(dataset: Any, split: str) -> tuple[list[str], list[Boxes]]:
     files, truth = [], []
+    classes_of = annotated_classes(dataset)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         shape = (info['height'], info['width']) if info.get('height') and info.get('width') else None
         truth.append(boxes_of_instances(info.get('instances', []), shape))
+        truth[-1].annotated = classes_of.get(info.get('img_id'))
         files.append(str(info.get('img_path', index)))
     if not any(len(each) for each in truth):
         raise UserError(f'{split}_dataloader: the dataset has no annotated objects. Use an annotated split.')

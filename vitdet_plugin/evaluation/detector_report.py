@@ -17,11 +17,12 @@ from vitdet_plugin.evaluation.average_precision import (
     average_precision,
     object_sizes,
 )
-from vitdet_plugin.evaluation.box_errors import ERRORS, Boxes, match_boxes
+from vitdet_plugin.evaluation.box_errors import ERRORS, IGNORED, Boxes, match_boxes
 from vitdet_plugin.evaluation.detections import DetectedSplit, detect_split
 from vitdet_plugin.evaluation.score_threshold import THRESHOLDS, ThresholdCurve, threshold_curves
 
-__all__ = ['RECALLS', 'DetectorReport', 'build_report', 'detector_report', 'report_of_split']
+UNJUDGED = 'their class is not annotated in the image, or only in part, as in LVIS, whose AP this is'
+__all__ = ['RECALLS', 'UNJUDGED', 'DetectorReport', 'build_report', 'detector_report', 'report_of_split']
 
 
 @dataclass
@@ -41,6 +42,8 @@ class DetectorReport:
         images: Number of images.
         worst: Images with errors as (file, number of errors), most errors first.
         image_errors: Number of errors of each type in each image, in the order of the split.
+        unjudged: Number of boxes with at least ``score_thr`` that are neither correct nor wrong, since their class is
+            not annotated in the image, or only in part (LVIS); None for annotations of all classes.
         thresholds: Precision, recall and F1 score of the boxes of all classes at each score threshold.
         class_thresholds: The same for each class.
     """
@@ -56,6 +59,7 @@ class DetectorReport:
     images: int = 0
     worst: list[tuple[str, int]] = field(default_factory=list)
     image_errors: list[dict[str, int]] = field(default_factory=list)
+    unjudged: int | None = None
 
     def __post_init__(self) -> None:
         self.thresholds: ThresholdCurve
@@ -97,7 +101,8 @@ class DetectorReport:
         return dict(**dict(zip(names, _plain(self.mean_ap()))), **_by_size(mean_of_classes(self.boxes.by_size)),
                     **mask_ap, **_best(self.thresholds), per_class=per_class, errors=self.errors,
                     score_thr=self.score_thr, classes=self.classes, confusion=self.confusion.tolist(),
-                    images=self.images, worst=self.worst)
+                    images=self.images, worst=self.worst,
+                    **({} if self.unjudged is None else dict(unjudged=self.unjudged)))
 
     def __str__(self) -> str:
         width = max(len(name) for name in (*self.classes, 'mean'))
@@ -108,6 +113,8 @@ class DetectorReport:
         lines += ['', f'boxes with score >= {self.score_thr:g} at IoU 0.5: {self.correct} correct, ' +
                   ', '.join(f'{count} {kind}' for kind, count in self.errors.items())]
         lines += [f'  {kind}: {meaning}' for kind, meaning in ERRORS.items()]
+        if self.unjudged is not None:
+            lines.append(f'  {self.unjudged} more are not judged: {UNJUDGED}')
         if (best := self.thresholds.best) is not None:
             lines.append(f'highest F1 {self.thresholds.f1[best]:.4f} at score {THRESHOLDS[best]:.2f}: precision '
                          f'{self.thresholds.precision[best]:.4f}, recall {self.thresholds.recall[best]:.4f}')
@@ -147,11 +154,14 @@ def build_report(truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequen
     with_masks = all(any(each.rles is not None for each in boxes) for boxes in (truth, found))
     confusion = np.zeros((len(classes) + 1,) * 2, int)
     image_errors, worst = [], []
+    unjudged = 0 if any(each.annotated is not None for each in truth) else None
     for index, (true, predicted) in enumerate(zip(truth, found)):
         matches = match_boxes(true, predicted.filter_by_score(score_thr), len(classes))
         kinds = matches.errors()
         confusion += matches.confusion
         image_errors.append(kinds)
+        if unjudged is not None:
+            unjudged += matches.kinds.count(IGNORED)
         worst.append((files[index] if len(files) else str(index), sum(kinds.values())))
     worst.sort(key=lambda each: -each[1])
     errors = {kind: sum(each[kind] for each in image_errors) for kind in ERRORS}
@@ -159,7 +169,7 @@ def build_report(truth: Sequence[Boxes], found: Sequence[Boxes], classes: Sequen
     return DetectorReport(list(classes), average_precision(truth, found, len(classes)),
                           average_precision(truth, found, len(classes), True) if with_masks else None,
                           of_size.sum(1), of_size, confusion, errors, score_thr, len(truth),
-                          [each for each in worst if each[1]], image_errors)
+                          [each for each in worst if each[1]], image_errors, unjudged)
 
 
 def mean_of_classes(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -149,7 +149,8 @@ def _compare(panels: dict, runs: dict[str, Run]) -> None:
         color = f'C{number % 10}'
         if 'loss' in run.losses:
             curve = run.losses['loss']
-            panels['losses'].plot(curve[:, 0], smoothed(curve[:, 1]), color=color, label=plain(label), linewidth=1.8)
+            panels['losses'].plot(curve[:, 0], smoothed(curve[:, 1]), color=color, label=plain(label), linewidth=1.8,
+                                  **_marker(curve))
             panels['losses'].plot(curve[:, 0], curve[:, 1], color=color, linewidth=0.8, alpha=0.2)
         if metric in run.metrics:
             curve = run.metrics[metric]
@@ -171,10 +172,15 @@ def _draw_losses(axes, losses: dict[str, np.ndarray]) -> None:
             continue
         label = 'total' if total else name.removeprefix('loss_').replace('.loss_', '.')
         line, = axes.plot(curve[:, 0], smoothed(curve[:, 1]), label=label, linewidth=2.2 if total else 1.3,
-                          color='black' if total else None)
+                          color='black' if total else None, **_marker(curve))
         axes.plot(curve[:, 0], curve[:, 1], linewidth=0.8, alpha=0.25, color=line.get_color())
     axes.set(title='loss', xlabel='iteration', ylim=(0, None))
     _add_legend(axes)
+
+
+def _marker(curve: np.ndarray) -> dict[str, Any]:
+    """Return options that show a curve of a single point, which has no line."""
+    return dict(marker='o', markersize=5) if len(curve) == 1 else {}
 
 
 def _draw_metrics(axes, metrics: dict[str, np.ndarray]) -> None:

@@ -109,14 +109,45 @@ def draw_objects(image: np.ndarray, objects: Objects, classes: Sequence[str], no
 
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> None:
-    height, width = canvas.shape[:2]
-    soft = cv2.resize(np.asarray(mask, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    inside = soft >= 0.5
-    if not inside.any():
+    """Draw a mask (H, W) of the image on a canvas of another size; only the part around the mask is computed."""
+    mask = np.asarray(mask)
+    (left, right, columns), (top, bottom, rows) = (_spread(mask.any(axis), canvas.shape[1 - axis]) for axis in (0, 1))
+    if left >= right or top >= bottom:
         return
-    canvas[inside] = (0.55 * canvas[inside] + 0.45 * np.array(color)).astype(np.uint8)
-    outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outlines, -1, color, 1, cv2.LINE_AA)
+    # linear interpolation, along one axis after the other
+    soft = _blend(_blend(mask, 0, *rows), 1, *columns)
+    inside = (soft >= 0.5).astype(np.uint8)
+    part = canvas[top:bottom, left:right]
+    tint = (0.55 * np.arange(256)[:, None] + 0.45 * np.array(color)).astype(np.uint8)
+    cv2.copyTo(cv2.LUT(np.ascontiguousarray(part), tint[None]), inside, part)
+    outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outlines, -1, color, 1, cv2.LINE_AA, offset=(left, top))
+
+
+def _spread(is_used: np.ndarray, size: int) -> tuple[int, int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return how the used part of an axis is scaled.
+
+    Args:
+        is_used: (n,) bool, whether a row or column of the mask has pixels of the object.
+        size: Length of the axis after scaling.
+
+    Returns:
+        First and last position (exclusive) after scaling, and for each position between them the two positions of the
+        mask that are interpolated and the weight of the second one.
+    """
+    count, used = len(is_used), np.flatnonzero(is_used)
+    if not len(used):
+        return 0, 0, (used, used, used)
+    scale = size / count
+    start, stop = max(0, int((used[0] - 0.5) * scale) - 1), min(size, int((used[-1] + 1.5) * scale) + 2)
+    position = ((np.arange(start, stop) + 0.5) / scale - 0.5).clip(0, count - 1)
+    low = position.astype(int)
+    return start, stop, (low, np.minimum(low + 1, count - 1), (position - low).astype(np.float32))
+
+
+def _blend(values: np.ndarray, axis: int, low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    weight = np.expand_dims(weight, 1 - axis)
+    return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
 
 
 def _tag(objects: Objects, index: int, classes: Sequence[str]) -> str:

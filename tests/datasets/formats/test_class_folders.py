@@ -111,3 +111,13 @@ def test_other_folders_are_not_recognized(tmp_path, paths):
     assert recognized(tmp_path) == []
     with pytest.raises(UserError, match=r'is not a data set of a known format \(. images, 0 other'):
         recognize(FileTree(tmp_path))
+
+
+@pytest.mark.parametrize('name', ['a.tfrecord', 'annotations.json'])
+def test_folders_next_to_a_folder_without_images_are_other_data(tmp_path, name):
+    for other in ('cats', 'dogs'):
+        write_image(tmp_path / other / '1.jpg')
+    write(tmp_path / 'mine' / name, '{}')
+    assert recognize(FileTree(tmp_path))[0].name == 'class-folders'
+    with pytest.raises(UserError, match=r'mine is not a data set of a known format \(0 images, 1 other files'):
+        recognize(FileTree(tmp_path / 'mine'))

@@ -91,6 +91,9 @@ def test_small_objects_get_a_larger_input_a_finer_map_and_advice(tmp_path):
     assert small.size.scales[0] * 4 < 14
     smaller = make_plan(drawn_set(tmp_path / 'c', 5, size=(2000, 1500), side=14), choices, CPU)
     assert '--tile' in str(smaller)
+    # images that are enlarged already: tiles in their own resolution would show the objects smaller
+    enlarged = make_plan(drawn_set(tmp_path / 'd', 5, size=(320, 240), side=4), choices, CPU)
+    assert enlarged.size.image_size > 320 and '--tile' not in str(enlarged)
 
 
 @pytest.mark.parametrize(('side', 'expected'), [(28, 112), (150, 168), (168, 168), (180, 224), (900, 224)])

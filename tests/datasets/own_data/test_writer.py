@@ -47,6 +47,9 @@ def test_the_config_of_every_model_is_short_loads_and_passes_the_checks(tmp_path
     assert text.count('\nmax_iters = ') + text.count('\nmax_epochs = ') == 1
     cfg = load_config(out / 'config.py', {'batch': 3, 'image_size': 96})
     assert cfg.train_dataloader.batch_size == 3 and "'LargeScaleJitter', 'image_size': 448" not in str(cfg)
+    if model.task != 'classify':  # in a short trial the warm-up is short too
+        warm_up, cosine = load_config(out / 'config.py', {'max_iters': 12}).param_scheduler
+        assert (warm_up['end'], cosine['begin'], cosine.get('end')) == (2, 2, None)
     if model.weights:
         cfg.model.backbone.init_cfg = None
     assert cfg.work_dir == str(out / 'run')

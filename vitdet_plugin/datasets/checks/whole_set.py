@@ -4,9 +4,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
+from vitdet_plugin.datasets.formats import SeveralFormats, recognize
+from vitdet_plugin.datasets.formats.base import LastResort
+from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.datasets.image_probe import ImageProbe
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
@@ -48,7 +52,7 @@ def check_coco_set(ann_file: str, folder: str, jobs: int = 1, with_masks: bool |
     problems = check_annotations(content)
     for problem in problems:
         level = problem.level
-        if level == 'empty' and problem.needs_masks and not with_masks:
+        if problem.needs_masks and not with_masks:
             continue
         if level == 'empty':
             level = 'error' if is_training else 'warning'
@@ -72,6 +76,59 @@ def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageRead
     paths = [os.path.join(folder, name) for name, _ in listed]
     return [('read', ann_file, f'{len(paths)} images; in {os.path.abspath(folder)}'),
             *_image_rows(paths, [None] * len(paths), jobs, reader, probes)]
+
+
+def check_folder(folder: str, jobs: int = 1, form: str | None = None) -> list[Row]:
+    """Return the findings about a folder: one of ``vitdet init``, class folders, or a data set in another format.
+
+    Args:
+        folder: The folder.
+        jobs: Processes for the images.
+        form: Name of the format, if several fit.
+
+    Raises:
+        UserError: The folder holds data sets of several formats that differ, or none of the given format.
+    """
+    if (Path(folder) / OWN_CONFIG).is_file():
+        return check_splits(str(Path(folder) / OWN_CONFIG), jobs)
+    tree = FileTree(Path(folder))
+    try:
+        found, evidence = recognize(tree, form)
+    except SeveralFormats:
+        raise
+    except UserError:
+        if form is not None:
+            raise
+        return check_class_folders(folder, jobs)  # perhaps one class, or only empty ones
+    if found.name == 'class-folders' and isinstance(evidence, LastResort):
+        return check_class_folders(folder, jobs)
+    source = found.read(tree)
+    objects = sum(len(image.objects) for image in source.images)
+    rows: list[Row] = [('read', folder, f'{found.name}: {evidence}; {len(source.images)} images'
+                        + f', {objects} objects' * (not source.is_classification))]
+    if not source.images:
+        rows.append(('error', 'no image of the data set can be used', folder))
+    rows += [('drop', 'objects or files that cannot be converted', str(problem)) for problem in source.problems]
+    rows += [('note', 'remarks about the data set', note) for note in source.notes]
+    return rows + _image_rows([str(image.path) for image in source.images], [None] * len(source.images), jobs,
+                              DEFAULT_READER)
+
+
+def check_splits(config: str, jobs: int = 1) -> list[Row]:
+    """Return the findings about all splits of a config; a test split that repeats that of validation counts once."""
+    from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+    from vitdet_plugin.config.loading import load_config
+    cfg = load_config(config)
+    rows: list[Row] = []
+    read: list[list[str]] = []
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        sets = leaf_datasets(loader.dataset, split) if loader else ()
+        files = [joined_path(each, each.get('ann_file')) for _, each in sets]
+        if files and files not in read:
+            rows += check_config(config, split, jobs)
+        read.append(files)
+    return rows
 
 
 def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:

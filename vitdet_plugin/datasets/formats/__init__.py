@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar')
 
 
+class SeveralFormats(UserError):
+    """A folder fits several formats that describe different objects."""
+
+
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
     from vitdet_plugin.datasets.formats import (
@@ -60,8 +64,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         The format and the evidence for it.
 
     Raises:
-        UserError: No format fits the files, or several ones that do not describe the same objects, or not the one of
-            that name.
+        SeveralFormats: Several formats fit the files and do not describe the same objects.
+        UserError: No format fits the files, or not the one of that name.
     """
     formats = known_formats()
     if name is not None:
@@ -77,11 +81,12 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
         archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
         broken += f'; {archives[0]} is an archive: unpack it first' if archives else ''
+        images = 0 if tree.chosen else len(tree.images)
         if name is not None:
-            raise UserError(f'{where} is not a data set of the format {name} ({len(tree.images)} images, '
+            raise UserError(f'{where} is not a data set of the format {name} ({images} images, '
                             f'{len(tree.others)} other files{broken}); it needs {formats[0].looks_for}')
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
-        raise UserError(f'{where} is not a data set of a known format ({len(tree.images)} images, {len(tree.others)} '
+        raise UserError(f'{where} is not a data set of a known format ({images} images, {len(tree.others)} '
                         f'other files{broken}); looked for:\n{looked_for}')
     if len(found) > 1:
         from vitdet_plugin.datasets.formats.same_objects import choose_equal
@@ -89,6 +94,6 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         if isinstance(chosen, tuple):
             return chosen
         listed = '; '.join(f'{each.name} ({evidence})' for each, evidence in found)
-        raise UserError(f'{where} fits several formats that differ ({chosen}): {listed}; choose one with --format, or '
-                        'name one file or subfolder')
+        raise SeveralFormats(f'{where} fits several formats that differ ({chosen}): {listed}; choose one with '
+                             '--format, or name one file or subfolder')
     return found[0]

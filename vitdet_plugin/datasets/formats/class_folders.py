@@ -25,6 +25,8 @@ def recognize_class_folders(tree: FileTree) -> str | None:
     """Return the evidence for lists or class folders, see :class:`Format`. Folders alone are the last resort."""
     if lists := _lists(tree):
         return f'{list_some([str(file) for file in lists])} with lines "path label"'
+    if tree.chosen is not None and tree.chosen.is_dir():
+        return None  # it holds no images, and the folders next to it are other data
     base, splits, classes = _layout(tree)
     names = {split_of(PurePosixPath(name, '_')) or name.lower() for name in classes}
     if len(classes) < 2 or names & _IMAGE_FOLDERS or names <= _OTHER_FOLDERS:

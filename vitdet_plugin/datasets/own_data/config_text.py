@@ -9,6 +9,9 @@ from vitdet_plugin.datasets.own_data.plan import Plan, evaluations
 MOST_LINES = 25
 TEMPLATES = 'vitdet_plugin::_base_/own_data'
 RUN = 'run'  # work directory, below the folder of the config
+_SCHEDULE = (  # a short trial has a short warm-up
+    'warmup = max(1, min(_base_.warmup, max_iters // 5))  # steps',
+    'param_scheduler = [dict(_base_.warm_up, end=warmup), dict(_base_.param_scheduler[1], begin=warmup)]')
 _UNSAFE = ("'", '"', '\\', '{', '}', '\n')  # in a path: the text of a config is filled in as it is
 
 
@@ -42,13 +45,13 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         '',
         f'folder, images = {folder}, {files!r}',
         f'classes = {tuple(plan.classes)!r}',
-        f"work_dir = folder + '{RUN}'",
+        f"work_dir, randomness = folder + '{RUN}', dict(seed={plan.seed})",
         *parts(plan),
         *_evaluation(plan),
         f'interval = max(1, {unit} // {evaluations(plan)})  # between evaluations, which also save a checkpoint',
-        f'train_cfg = dict({unit}={unit}, val_interval=interval)',
-        'default_hooks = dict(checkpoint=dict(interval=interval))',
-        f'randomness = dict(seed={plan.seed})',
+        f'train_cfg, default_hooks = dict({unit}={unit}, val_interval=interval), '
+        'dict(checkpoint=dict(interval=interval))',
+        *(_SCHEDULE if unit == 'max_iters' else ()),
     ]
     return '\n'.join(lines) + '\n'
 

@@ -76,7 +76,7 @@ def choose_input(images: Sequence[SourceImage], model: OfferedModel, machine: Ma
               f'(median; 10 % are below {low:.0f})')
     fine = model.has_fine and low < _SMALL
     advice = ''
-    if low < _TINY:
+    if low < _TINY and longest > size:  # otherwise tiles would not show more of the objects
         advice = (f'10 % of the objects are smaller than {low:.0f} pixels at this size: --tile {largest} cuts the '
                   'images into tiles in their own resolution')
     strides = (model.strides[0] // 2, *model.strides) if fine else model.strides

@@ -26,7 +26,7 @@ class Line:
         points: Values (x, y) of shape ``(N, 2)``, ordered by x; NaN values are left out.
         color: Index of the color; None is the color of the text.
         is_dashed: Whether the line is dashed.
-        has_markers: Whether points are marked, with their values as tooltips.
+        has_markers: Whether points are marked, with their values as tooltips; a single point always is.
         is_faint: Whether the line is drawn behind the others, with low opacity.
     """
 
@@ -81,7 +81,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_range: tuple[f
         svg.append(tag('text', text, x=f'{at + (4 if side == "start" else -4):.1f}', y=_TOP + 10, text_anchor=side))
     for each in sorted(lines, key=lambda line: not line.is_faint):
         svg.append(_draw(each, place(_thinned(each.points))))
-        if each.has_markers and len(each.points) <= _MOST_MARKERS:
+        if len(each.points) == 1 or each.has_markers and len(each.points) <= _MOST_MARKERS:
             svg.extend(tag('circle', tag('title', f'{each.name}: {y:.4g} at {x:g}'), cx=f'{cx:.1f}', cy=f'{cy:.1f}',
                            r=3, class_=_color(each))
                        for (x, y), (cx, cy) in zip(each.points.tolist(), place(each.points).tolist()))

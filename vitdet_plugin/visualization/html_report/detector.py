@@ -9,7 +9,7 @@ import numpy as np
 
 from vitdet_plugin.evaluation.average_precision import RECALLS, SIZES, AveragePrecision
 from vitdet_plugin.evaluation.box_errors import ERRORS
-from vitdet_plugin.evaluation.detector_report import DetectorReport, mean_of_classes
+from vitdet_plugin.evaluation.detector_report import UNJUDGED, DetectorReport, mean_of_classes
 from vitdet_plugin.evaluation.score_threshold import THRESHOLDS
 from vitdet_plugin.visualization.html_report.charts import COLORS, Line, line_chart
 from vitdet_plugin.visualization.html_report.confusion import confusion_table
@@ -59,8 +59,9 @@ def _precision_by_class(report: DetectorReport) -> Element:
               *([] if report.masks is None else [number(mean_of_classes(report.masks.by_size)[index])])]
              for index, size in enumerate(SIZES)]
     by_size = table(['size', 'objects', 'AP', *([] if report.masks is None else ['mask AP'])], sizes, False, (2,))
+    definition = 'COCO' if report.unjudged is None else 'LVIS'
     return section('Average precision', per_class, tag('h3', 'By size'), by_size, note(
-        'AP as COCO defines it: the mean over IoU 0.50 to 0.95; AP50 and AP75 at one IoU. Sizes are those of '
+        f'AP as {definition} defines it: the mean over IoU 0.50 to 0.95; AP50 and AP75 at one IoU. Sizes are those of '
         f'{"masks" if report.masks is not None else "boxes"}: small below 32 x 32 pixels, large from 96 x 96. A dash: '
         'no objects.'))
 
@@ -124,4 +125,6 @@ def _errors(report: DetectorReport) -> Element:
     return section('Types of errors', note(f'{report.correct} boxes with score ≥ {report.score_thr:g} are correct at '
                                            f'IoU 0.5; {sum(report.errors.values())} errors in {report.images} images:'),
                    table(['error', 'number', 'fraction', 'meaning'], rows, bars=(2,), texts=(3,)),
+                   None if report.unjudged is None else note(f'{report.unjudged} more boxes are not judged: '
+                                                             f'{UNJUDGED}.'),
                    note('After TIDE (arXiv:2008.08115), counted at one score threshold.'))

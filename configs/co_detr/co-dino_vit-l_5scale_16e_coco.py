@@ -16,9 +16,8 @@ model = dict(
         img_size=512,  # table of absolute positions: 32 x 32
         window_size=24,
         global_block_indexes=[3, 7, 11, 15, 19, 23]),
-    # strides 4, 8, 16, 32 and, subsampled, 64 from the only map of stride 16
-    neck=dict(_delete_=True, type='SimpleFeaturePyramid', in_channels=1024, out_channels=_base_.width,
-              scale_factors=(4.0, 2.0, 1.0, 0.5), num_outs=_base_.levels))
+    # strides 4, 8, 16, 32 and 64 from the only map of stride 16
+    neck=dict(_delete_=True, type='ConvFeaturePyramid', in_channels=1024, out_channels=_base_.width))
 
 sides = [(side, 2048) for side in range(480, 1281, 32)]
 resize = dict(type='RandomChoiceResize', scales=sides, keep_ratio=True)

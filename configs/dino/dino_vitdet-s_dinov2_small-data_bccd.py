@@ -1,25 +1,20 @@
 """DINOv2's ViT-S in a small DINO on blood cells (BCCD), for a CPU or one GPU."""
 
-_base_ = ['../_base_/models/dino_dinov2-s.py', '../_base_/datasets/coco_small.py', '../_base_/datasets/bccd.py',
+_base_ = ['../_base_/models/dino_dinov2-s.py', '../_base_/datasets/bccd_small.py',
           '../_base_/schedules/small_data.py']
 
 # a DETR learns from many steps: two small images in each, 20 x 20 patches in 2 x 2 windows
 image_size, batch, max_iters, warmup = 320, 2, 820, 50
-data_root, train_file, val_file = _base_.bccd_root, _base_.bccd_train, _base_.bccd_val
-metainfo = dict(classes=_base_.bccd_classes)
 
-model = dict(backbone=dict(window_size=10), bbox_head=dict(num_classes=len(metainfo['classes'])))
+model = dict(backbone=dict(window_size=10), bbox_head=dict(num_classes=_base_.num_classes))
 
 jitter = dict(_base_.jitter, image_size=image_size, scale=(0.75, 1.25))
 resize = dict(_base_.resize, scale=(image_size, image_size))
 train_pipeline = [_base_.load_image, _base_.load_boxes, jitter, _base_.pack_train]
 test_pipeline = [_base_.load_image, resize, _base_.pack_test]
-common = dict(data_root=data_root, metainfo=metainfo)  # images in images/
-train_dataloader = dict(batch_size=batch, dataset=dict(ann_file=train_file, pipeline=train_pipeline, **common))
-val_dataloader = dict(dataset=dict(ann_file=val_file, pipeline=test_pipeline, **common))
+train_dataloader = dict(batch_size=batch, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + val_file, metric='bbox')
-test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=8e-4, weight_decay=1e-4), clip_grad=dict(max_norm=0.1),
                      paramwise_cfg=dict(backbone_lr_mult=0.05))

@@ -1,24 +1,19 @@
 """DINOv2's ViT-S in a Faster R-CNN (boxes only) on blood cells (BCCD), for a CPU or one GPU."""
 
-_base_ = ['../_base_/models/faster-rcnn_dinov2-s.py', '../_base_/datasets/coco_small.py',
-          '../_base_/datasets/bccd.py', '../_base_/schedules/small_data.py']
+_base_ = ['../_base_/models/faster-rcnn_dinov2-s.py', '../_base_/datasets/bccd_small.py',
+          '../_base_/schedules/small_data.py']
 
 image_size, batch, max_iters = 448, 4, 240
-data_root, train_file, val_file = _base_.bccd_root, _base_.bccd_train, _base_.bccd_val
-metainfo = dict(classes=_base_.bccd_classes)
 
-model = dict(roi_head=dict(bbox_head=dict(num_classes=len(metainfo['classes']))))
+model = dict(roi_head=dict(bbox_head=dict(num_classes=_base_.num_classes)))
 
 jitter = dict(_base_.jitter, image_size=image_size)
 resize = dict(_base_.resize, scale=(image_size, image_size))
 train_pipeline = [_base_.load_image, _base_.load_boxes, jitter, _base_.pack_train]
 test_pipeline = [_base_.load_image, resize, _base_.pack_test]
-common = dict(data_root=data_root, metainfo=metainfo)  # images in images/
-train_dataloader = dict(batch_size=batch, dataset=dict(ann_file=train_file, pipeline=train_pipeline, **common))
-val_dataloader = dict(dataset=dict(ann_file=val_file, pipeline=test_pipeline, **common))
+train_dataloader = dict(batch_size=batch, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + val_file, metric='bbox')
-test_evaluator = val_evaluator
 
 auto_scale_lr = dict(base_batch_size=batch)
 param_scheduler = [_base_.warm_up, dict(_base_.cosine, end=max_iters)]

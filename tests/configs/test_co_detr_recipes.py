@@ -1,10 +1,11 @@
 """The Co-DINO configs have the published settings, and the recipes of their backbones."""
 
 import pytest
+import torch
 
 from tests.configs.loading import built, groups_of, load
 
-MILLIONS = {'internimage-t_4scale_1x': 65.9, 'vitdet-b_4scale_1x': 125.0, 'vit-l_5scale_16e': 349.2}
+MILLIONS = {'internimage-t_4scale_1x': 65.9, 'vitdet-b_4scale_1x': 125.0, 'vit-l_5scale_16e': 365.4}
 
 
 @pytest.mark.parametrize('name', MILLIONS)
@@ -27,6 +28,19 @@ def test_settings_of_the_paper(name):
     decay, depth = cfg.optim_wrapper.paramwise_cfg.layer_decay_rate, model.backbone.num_layers
     stem = groups[f'backbone.{model.backbone.stem_weight}']['lr']
     assert stem == pytest.approx(cfg.optim_wrapper.optimizer.lr * decay ** (depth + 1))
+
+
+def test_the_demo():
+    name = 'co_detr/co-dino_vitdet-micro_1300it_demo'
+    cfg, model = load(name), built(name)
+    dino = load('dino/dino_vitdet-micro_1300it_demo')
+    assert (cfg.train_cfg, cfg.param_scheduler, cfg.val_dataloader) == (
+        dino.train_cfg, dino.param_scheduler, dino.val_dataloader)
+    assert model.aux_roi_heads[0].bbox_head.num_classes == model.bbox_head.num_classes == 5
+    pyramid = [torch.empty(1, 64, 16 // 2 ** i, 16 // 2 ** i, device='meta') for i in range(4)]
+    for head in (model.aux_rpn_head, model.aux_bbox_heads[0]):
+        assert head.prior_generator.strides == [(side, side) for side in (8, 16, 32, 64)]
+        assert [tuple(each.shape[2:]) for each in head(pyramid)[0]] == [tuple(each.shape[2:]) for each in pyramid]
 
 
 def test_the_vit_of_sense_x():

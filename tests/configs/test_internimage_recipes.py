@@ -6,6 +6,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from tests.configs.loading import CONFIGS, built, groups_of, load
+from tests.configs.shrinking import shrink_pipeline
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
 from vitdet_plugin.config.loading import load_config
 
@@ -109,14 +110,5 @@ def shrunk(name: str, data_root):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.update(data_root=str(data_root), ann_file='coco.json', data_prefix=dict(img='images/'),
                        metainfo=dict(classes=CLASSES))
-        _shrink(dataset.pipeline)
+        shrink_pipeline(dataset.pipeline, (64, 64), (32, 48))
     return cfg
-
-
-def _shrink(pipeline: list) -> None:
-    for step in pipeline:
-        for branch in step.get('transforms', []):
-            _shrink(branch)
-        for key, value in (('scale', (64, 64)), ('scales', [(64, 64), (96, 96)]), ('crop_size', (32, 48))):
-            if key in step:
-                step[key] = value

@@ -10,6 +10,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS, init_default_scope
 
 from tests.configs import other_sets
 from tests.configs.loading import CONFIGS, built, groups_of, heads_of, load
+from tests.configs.shrinking import shrink_pipeline
 from vitdet_plugin.checkpoints.published import find_published
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
@@ -142,17 +143,8 @@ def shrunk(name: str):
         model.bbox_head.embed_dims = width
     for split in ('train', 'val'):
         for _, dataset in leaves(cfg[f'{split}_dataloader'].dataset):
-            _shrink(dataset.pipeline)
+            shrink_pipeline(dataset.pipeline, (96, 96), (48, 60))
     return cfg
-
-
-def _shrink(pipeline: list) -> None:
-    for step in pipeline:
-        for branch in step.get('transforms', []):
-            _shrink(branch)
-        for key, value in (('scale', (96, 96)), ('scales', [(64, 64), (96, 96)]), ('crop_size', (48, 60))):
-            if key in step:
-                step[key] = [(64, 64), (96, 96)] if step.type == 'RandomResize' else value
 
 
 def test_other_class_descriptions_of_openimages_are_one_clear_error(tmp_path, monkeypatch):

@@ -79,24 +79,46 @@ def eva02_names(state: dict) -> dict:
     return renamed
 
 
+def pyramid_names(state: dict) -> dict:
+    """Rename the pyramid of a ViT: levels count from 2 there."""
+    renamed = {}
+    for name, value in state.items():
+        neck, levels, *rest = name.split('.')
+        renamed['.'.join([neck, f'p{int(rest[0]) + 2}', *rest[1:]]) if neck == 'neck' else name] = value
+    return renamed
+
+
 def test_a_file_with_the_vit(tmp_path):
     backbone = dict(type='TimmViTDet', model='eva02_tiny_patch14_224', model_args=dict(
         depth=2, embed_dim=32, num_heads=2, mlp_ratio=8 / 3, qkv_fused=False, scale_mlp=True), patch_size=16,
         img_size=64, prefix_tokens='drop', rope_in_windows='restart', window_size=2)
     cfg = co_dino_cfg(backbone)
-    cfg.neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=32, scale_factors=(2.0, 1.0, 0.5),
-                    num_outs=4)
+    cfg.neck = dict(type='ConvFeaturePyramid', in_channels=32, out_channels=32, scale_factors=(4.0, 2.0, 1.0, 0.5))
     source, target = build(cfg, 0), build(cfg, 1)
     own = source.state_dict()
-    state = eva02_names(sense_x({name: value for name, value in own.items() if not name.startswith('neck.')}))
+    state = eva02_names(pyramid_names(sense_x(own)))
     state['backbone.rope_glb.freqs_cos'] = torch.zeros(1)
     assert 'backbone.blocks.0.mlp.ffn_ln.weight' in state and 'backbone.blocks.0.attn.q_bias' in state
     report = load_official(target, save(tmp_path / 'vit.pth', state))
     assert report.recognized_as == "Sense-X's Co-DINO on a ViT" and not report.unexpected and not report.missing
     assert set(report.dropped) == {'backbone.rope_glb.freqs_cos'}
-    assert all(torch.equal(value, own[name]) for name, value in target.state_dict().items()
-               if not name.startswith('neck.'))
-    path = save(tmp_path / 'neck.pth', state | {'neck.p2.0.weight': torch.zeros(1)})
-    with pytest.raises(UserError, match=r'neck\.p2\.0\.weight'):
-        load_official(target, path)
-    assert 'neck.p2.0.weight' in load_official(target, path, allow_unexpected=['neck.*']).dropped
+    assert all(torch.equal(value, own[name]) for name, value in target.state_dict().items())
+    cfg.neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=32, scale_factors=(4.0, 2.0, 1.0, 0.5))
+    cfg.neck.num_outs = 4
+    with pytest.raises(UserError, match=r'neck\.'):
+        load_official(build(cfg), save(tmp_path / 'vit.pth', state), allow_missing=False)
+
+
+def test_names_and_shapes_of_the_published_pyramid():
+    neck = built('co_detr/co-dino_vit-l_5scale_16e_coco').neck.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in pyramid_names(
+        {f'neck.{name}': value for name, value in neck.items()}).items()}
+    middle = {'neck.p2.1.weight': (512, 1024, 3, 3), 'neck.p2.2.bias': (512,), 'neck.p2.5.weight': (256, 512, 3, 3),
+              'neck.p2.6.weight': (256,), 'neck.p3.1.weight': (512, 1024, 3, 3), 'neck.p3.2.weight': (512,),
+              'neck.p6.1.weight': (1024, 1024, 3, 3), 'neck.p6.2.weight': (1024,)}
+    ends = {f'neck.p{level}.{first}.weight': (256, width, 1, 1) for level, first, width in (
+        (2, 8, 256), (3, 4, 512), (4, 0, 1024), (5, 1, 1024), (6, 4, 1024))}
+    for level, last in ((2, 11), (3, 7), (4, 3), (5, 4), (6, 7)):
+        ends |= {f'neck.p{level}.{last}.weight': (256, 256, 3, 3), f'neck.p{level}.{last + 1}.bias': (256,)}
+    assert {name: shapes[name] for name in middle | ends} == middle | ends
+    assert not [name for name in shapes if name.endswith('.bias') and shapes[name[:-4] + 'weight'] != shapes[name]]

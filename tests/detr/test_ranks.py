@@ -1,4 +1,4 @@
-"""Two gloo ranks train DINO; an image without objects on one of them leaves no parameter without a gradient."""
+"""Two gloo ranks train DINO and Co-DINO; every parameter has a gradient, without objects too."""
 
 import subprocess
 import sys

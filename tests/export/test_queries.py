@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.detr.co_small import co_dino_cfg
 from tests.export.test_detectors import SIZE, by_mmdet, load, noise_image
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.modules import ExportedDetector
@@ -29,11 +30,23 @@ def detector(kind, dim=32, two_stage=True, refine=True, head=None):
     return load(**options)
 
 
+def co_dino():
+    """Load Co-DINO with NMS; its auxiliary heads are not part of exported files."""
+    options = dict(detector('DINO', head='CoDINOHead').cfg.model)
+    aux = co_dino_cfg(levels=2, layers=1)
+    options.update({name: aux[name] for name in ('aux_rpn_head', 'aux_roi_heads', 'aux_bbox_heads', 'proposal_cfg')},
+                   type='CoDETR')
+    options['test_cfg']['nms'] = dict(type='nms', iou_threshold=0.02)
+    return load(**{name: each for name, each in options.items() if name not in ('data_preprocessor', 'backbone')})
+
+
 def assert_same_as_mmdet(model):
     with torch.no_grad():
         for seed in range(3):
             found = [each[0] for each in ExportedDetector(model).eval()(noise_image(seed))]
             expected = by_mmdet(model, noise_image(seed))
+            assert (found[1][len(expected.scores):] == 0).all()  # removed by NMS
+            found = [each[:len(expected.scores)] for each in found]
             for ours, theirs in zip(found, (expected.bboxes, expected.scores, expected.labels), strict=True):
                 torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
@@ -46,23 +59,38 @@ def test_equals_predict(kind, two_stage, refine):
     assert_same_as_mmdet(detector(kind, 256 if two_stage and kind != 'DINO' else 32, two_stage, refine).model)
 
 
-@pytest.mark.parametrize(('kind', 'two_stage'), [('DINO', True), ('DeformableDETR', False)])
-def test_the_file(tmp_path, kind, two_stage):
+@pytest.mark.parametrize('kind', ['Co-DINO', 'DeformableDETR'])
+def test_the_file(tmp_path, kind):
     """``export_onnx`` compares the file with mmdet's predict."""
     onnxruntime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = detector(kind, two_stage=two_stage)
+    loaded = co_dino() if kind == 'Co-DINO' else detector(kind, two_stage=False)
     assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=('batch',)) < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / 'd.onnx', providers=['CPUExecutionProvider'])
     outputs = session.run(['boxes', 'scores', 'labels'], {'image': noise_image(7).numpy()})
     expected = by_mmdet(loaded.model, noise_image(7))
     for found, each in zip(outputs, (expected.bboxes, expected.scores, expected.labels)):
-        torch.testing.assert_close(torch.from_numpy(found[0]), each.detach(), atol=1e-2, rtol=1e-3)
+        torch.testing.assert_close(torch.from_numpy(found[0][:len(each)]), each.detach(), atol=1e-2, rtol=1e-3)
 
 
-def test_the_head_of_the_shipped_configs():
-    assert_same_as_mmdet(detector('DINO', head='OriginalDINOHead').model)
+@pytest.mark.parametrize('nms', [None, dict(type='nms', iou_threshold=0.02)])
+def test_the_head_of_the_shipped_configs(nms):
+    model = detector('DINO', head='OriginalDINOHead').model
+    model.bbox_head.test_cfg['nms'] = nms
+    assert (len(by_mmdet(model, noise_image()).scores) < 30) == bool(nms)
+    assert_same_as_mmdet(model)
+
+
+def test_co_dino():
+    model = co_dino().model
+    assert_same_as_mmdet(model)
+    model.bbox_head.test_cfg['nms'] = dict(type='soft_nms', iou_threshold=0.8)
+    with pytest.raises(UserError, match='export of soft_nms is not supported. Set nms.type=nms in model.test_cfg'):
+        ExportedDetector(model)
+    model.predict_with = 'bbox_head.0'
+    with pytest.raises(UserError, match='export of the auxiliary head bbox_head.0'):
+        ExportedDetector(model)
 
 
 def test_samples_far_outside_of_a_map(tmp_path):

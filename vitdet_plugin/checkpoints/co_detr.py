@@ -25,6 +25,9 @@ RULES: list[tuple[str, str | Drop]] = [
     *mmdet2_rules('query_head'),
 ]
 
+# pyramid of five levels, strides 4 to 64; the layers of a level have the same indices here
+_PYRAMID: list[tuple[str, str | Drop]] = [(rf'neck\.p{level}\.(.*)', rf'neck.levels.{level - 2}.\1')
+                                          for level in range(2, 7)]
 # the ViT has the names of EVA-02's detectors, without the ``net.`` of its wrapper
 _VIT = [(pattern.replace(r'net\.', '', 1), target) for pattern, target in EVA02_DETECTRON2.rules
         if pattern.startswith(r'(?:backbone\.)?net\.')]
@@ -32,6 +35,6 @@ _VIT = [(pattern.replace(r'net\.', '', 1), target) for pattern, target in EVA02_
 CO_DINO = Format("Sense-X's Co-DINO", keys=(_SAMPLING, 'query_head.label_embedding.weight'), without=(_EVA02,),
                  rules=[*RULES, (r'(backbone\..*)', r'\1')], exchangeable=True)
 CO_DINO_VIT = Format("Sense-X's Co-DINO on a ViT", keys=(_SAMPLING, 'query_head.label_embedding.weight', _EVA02),
-                     rules=[*RULES, *[(pattern.replace(r'(?:backbone\.)?', r'backbone\.', 1), target)
+                     rules=[*_PYRAMID, *RULES, *[(pattern.replace(r'(?:backbone\.)?', r'backbone\.', 1), target)
                                       for pattern, target in _VIT]])
 FORMATS = [CO_DINO, CO_DINO_VIT]

@@ -10,15 +10,16 @@ from vitdet_plugin.cli.common import add_config_options, add_model_arguments, pa
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description='Draw class activation maps (Grad-CAM and related methods) over images: of the '
-                               'predicted class of a classifier, of each detected box of a detector.')
+        prog=prog, description='Draw heat maps over images (Grad-CAM and related methods, attention of queries): '
+                               'of the predicted class of a classifier, of each detected box of a detector.')
     add_model_arguments(parser)
     parser.add_argument('inputs', nargs='+', metavar='IMAGE', help='images, folders of images, patterns and videos')
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn images')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='classifiers: explain these classes (names or numbers) instead of the predicted one')
-    parser.add_argument('--method', help='hirescam, gradcam, gradcam++, layercam, xgradcam, eigengradcam (default: '
-                                         'HiResCAM of the difference from the mean over locations)')
+    parser.add_argument('--method', help='hirescam, gradcam, gradcam++, layercam, xgradcam, eigengradcam, attention '
+                                         '(default: attention of the decoder for detectors with queries, '
+                                         'otherwise HiResCAM of the difference from the mean over locations)')
     parser.add_argument('--most', type=int, default=5, metavar='N', help='detectors: boxes per image (default: 5)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S',
                         help='detectors: lowest score (default: 0.3)')
@@ -38,13 +39,13 @@ def cam_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import track
-    from vitdet_plugin.visualization.cam import DEFAULT, CamExplainer
+    from vitdet_plugin.visualization.cam import CamExplainer
     from vitdet_plugin.visualization.heat import draw_heat_maps
     check_output_path('--out', args.out, is_folder=True)
     sources = find_images(args.inputs)
     loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
     labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]
-    explainer, out = CamExplainer(loaded, args.method or DEFAULT), Path(args.out)
+    explainer, out = CamExplainer(loaded, args.method), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     faults = []
     for source, target in track(zip(sources, out_paths(sources, out)), len(sources), 'images'):

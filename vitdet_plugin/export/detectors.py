@@ -32,6 +32,10 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
     from mmdet.models.dense_heads import RPNHead
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
     roi = getattr(model, 'roi_head', None)
+    auxiliary = getattr(model, 'predict_with', 'query')
+    if auxiliary != 'query':
+        raise UserError(f'export of the auxiliary head {auxiliary} of {type(model).__name__} is not supported. Set '
+                        'model.predict_with=query, or use --features to export its backbone and neck.')
     if is_query_detector(model):
         return QueryDetector(model)
     if roi is None:
@@ -48,5 +52,5 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
-                     'RetinaNet, FCOS, ATSS, RTMDet, YOLOv5, DINO, Deformable DETR). Use --features to export its '
-                     'backbone and neck.')
+                     'RetinaNet, FCOS, ATSS, RTMDet, YOLOv5, DINO, Co-DINO, Deformable DETR). Use --features to export '
+                     'its backbone and neck.')

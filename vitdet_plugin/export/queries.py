@@ -1,4 +1,4 @@
-"""DINO and Deformable DETR with static shapes for export."""
+"""DINO, Co-DINO and Deformable DETR with static shapes for export."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.settings import check_counts
+from vitdet_plugin.export.settings import check_counts, read_nms
+from vitdet_plugin.export.suppression import best_after_nms
 
 
 class QueryDetector(nn.Module):
-    """Convert feature maps to detections with mmdet's DINO or Deformable DETR.
+    """Convert feature maps to detections with mmdet's DINO or Deformable DETR, or the query head of Co-DINO.
 
     ``forward`` takes feature maps of shape ``(B, C, H, W)`` and the height and width of the images, and returns
-    ``boxes`` of shape ``(B, N, 4)``, ``scores`` and ``labels`` of shape ``(B, N)``; N is ``max_per_img``.
+    ``boxes`` of shape ``(B, N, 4)``, ``scores`` and ``labels`` of shape ``(B, N)``; N is ``max_per_img``. With
+    ``test_cfg.nms``, rows of removed boxes have score 0 and label -1, after the others.
 
     Args:
         model: The detector.
 
     Raises:
-        UserError: If its classes are scored by softmax, or ``max_per_img`` is not set.
+        UserError: If its classes are scored by softmax, ``max_per_img`` is not positive or ``nms`` not supported.
     """
 
     output_names = ('boxes', 'scores', 'labels')
@@ -31,10 +33,14 @@ class QueryDetector(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         from mmdet.models.dense_heads import DINOHead
+
+        from vitdet_plugin.heads.dino_head import OriginalDINOHead
         self.model, self.head = model, model.bbox_head
         self.is_dino = isinstance(self.head, DINOHead)
         self.limit = (model.test_cfg or {}).get('max_per_img', model.num_queries)
         check_counts(dict(max_per_img=self.limit), 'model.test_cfg', needs_nms_pre=False)
+        has_nms = isinstance(self.head, OriginalDINOHead) and (self.head.test_cfg or {}).get('nms')
+        self.nms = read_nms(self.head.test_cfg, 'model.test_cfg') if has_nms else None
         if not self.head.loss_cls.use_sigmoid:
             raise UserError(f'export of {type(self.head).__name__} with softmax scores is not supported. Use '
                             '--features to export its backbone and neck.')
@@ -52,7 +58,8 @@ class QueryDetector(nn.Module):
         centers, sizes = boxes.gather(1, rows).split(2, 2)
         size = boxes.new_tensor([image_hw[1], image_hw[0]])
         corners = [((centers + sign * sizes / 2) * size).clamp(min=0).minimum(size) for sign in (-1, 1)]
-        return torch.cat(corners, 2), scores, pairs % classes
+        found = torch.cat(corners, 2), scores, pairs % classes
+        return found if self.nms is None else best_after_nms(*found, self.nms, scores.shape[1])
 
     def _last_layer(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return the logits ``(B, queries, classes)`` and relative boxes ``(B, queries, 4)`` of the last layer."""
@@ -136,6 +143,9 @@ def is_query_detector(model: nn.Module) -> bool:
     from mmdet.models.dense_heads import DeformableDETRHead, DINOHead
     from mmdet.models.detectors import DINO, DeformableDETR
 
+    from vitdet_plugin.detectors.co_detr import CoDETR
+    from vitdet_plugin.heads.co_dino_head import CoDINOHead
     from vitdet_plugin.heads.dino_head import OriginalDINOHead
     return (type(model), type(getattr(model, 'bbox_head', None))) in (
-        (DINO, DINOHead), (DINO, OriginalDINOHead), (DeformableDETR, DeformableDETRHead))
+        (DINO, DINOHead), (DINO, OriginalDINOHead), (DINO, CoDINOHead), (CoDETR, CoDINOHead),
+        (DeformableDETR, DeformableDETRHead))

@@ -1,12 +1,10 @@
-"""The query head of Co-DINO (arXiv 2211.12860): DINO's, with losses of customized queries and optional NMS."""
+"""The query head of Co-DINO (arXiv 2211.12860): DINO's, with losses of customized queries."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from vitdet_plugin.heads.co_positives import CustomizedTargets
@@ -15,11 +13,7 @@ from vitdet_plugin.heads.dino_head import OriginalDINOHead
 
 @MODELS.register_module()
 class CoDINOHead(OriginalDINOHead):
-    """DINO's head that also trains queries with known targets.
-
-    ``test_cfg.nms``, such as ``dict(type='soft_nms', iou_threshold=0.8)`` of the authors' configs, is applied to the
-    ``max_per_img`` best boxes. Without it, predictions are DINO's.
-    """
+    """DINO's head that also trains queries with known targets."""
 
     def loss_customized(self, hidden_states: Tensor, references: list[Tensor], targets: CustomizedTargets,
                         metas: list[dict]) -> dict[str, Tensor]:
@@ -47,14 +41,3 @@ class CoDINOHead(OriginalDINOHead):
         if isinstance(batch_gt_instances, CustomizedTargets):
             return batch_gt_instances.as_dino_targets()
         return super().get_targets(cls_scores_list, bbox_preds_list, batch_gt_instances, batch_img_metas)
-
-    def _predict_by_feat_single(self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict,
-                                rescale: bool = True) -> InstanceData:
-        found = super()._predict_by_feat_single(cls_score, bbox_pred, img_meta, rescale)
-        nms = (self.test_cfg or {}).get('nms')
-        if not nms or not len(found):
-            return found
-        boxes, kept = batched_nms(found.bboxes, found.scores, found.labels, dict(nms))
-        found = found[kept]
-        found.bboxes, found.scores = boxes[:, :4], boxes[:, 4]
-        return found

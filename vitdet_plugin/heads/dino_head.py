@@ -1,10 +1,12 @@
-"""DINO's head with the limits of the original code."""
+"""DINO's head with the limits of the original code and optional suppression of duplicates."""
 
 from functools import partial
 
+from mmcv.ops import batched_nms
 from mmdet.models.dense_heads import DeformableDETRHead, DINOHead
 from mmdet.models.layers import inverse_sigmoid
 from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from vitdet_plugin.compat.patching import with_globals
@@ -18,8 +20,23 @@ class OriginalDINOHead(DINOHead):
 
     Boxes are refined before the sigmoid. Reference coordinates closer to 0 or 1 than 1e-3 are limited to that, as in
     the decoder; mmdet 3 limits them to 1e-5 in the head.
+
+    ``test_cfg.nms`` is applied to the ``max_per_img`` best boxes, within each class: after a short training several
+    queries may find one object. Co-DINO's authors use ``dict(type='soft_nms', iou_threshold=0.8)``. Without it,
+    predictions are mmdet's.
     """
 
     def forward(self, hidden_states: Tensor, references: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the class scores (layers, B, queries, classes) and boxes (layers, B, queries, 4) of every layer."""
         return _forward(self, hidden_states, references)
+
+    def _predict_by_feat_single(self, cls_score: Tensor, bbox_pred: Tensor, img_meta: dict,
+                                rescale: bool = True) -> InstanceData:
+        found = super()._predict_by_feat_single(cls_score, bbox_pred, img_meta, rescale)
+        nms = (self.test_cfg or {}).get('nms')
+        if not nms or not len(found):
+            return found
+        boxes, kept = batched_nms(found.bboxes, found.scores, found.labels, dict(nms))
+        found = found[kept]
+        found.bboxes, found.scores = boxes[:, :4], boxes[:, 4]
+        return found

@@ -1,6 +1,8 @@
-"""Class activation maps of classifiers and of the boxes of detectors, computed by pytorch-grad-cam.
+"""Heat maps of the classes of classifiers and of the boxes of detectors.
 
-The explained layer, and how its output becomes a feature map, depend on the backbone
+Boxes of DETR-style detectors are explained by the attention of their query
+(:class:`vitdet_plugin.visualization.query_attention.QueryAttention`), everything else by class activation maps,
+computed by pytorch-grad-cam. The explained layer, and how its output becomes a feature map, depend on the backbone
 (:func:`vitdet_plugin.visualization.cam_layers.cam_layer`); the default is the last feature map that it returns.
 """
 
@@ -15,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.cam_layers import cam_layer
+from vitdet_plugin.visualization.map_concat import MapConcat
+from vitdet_plugin.visualization.query_attention import QueryAttention, has_queries
 
 DEFAULT = 'centered'
 # Names of classes of pytorch-grad-cam. Methods with a gradient per location (HiResCAM, LayerCAM) distinguish objects of
@@ -29,6 +32,7 @@ DEFAULT = 'centered'
 # activations, since activations common to all locations carry no information about a single one.
 METHODS = {DEFAULT: None, 'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM',
            'layercam': 'LayerCAM', 'xgradcam': 'XGradCAM', 'eigengradcam': 'EigenGradCAM'}
+ATTENTION = 'attention'  # of the decoder; the default of detectors with queries
 
 
 @dataclass
@@ -64,6 +68,7 @@ def explain_class(model: nn.Module, inputs: Tensor, labels: Sequence[int | None]
     Raises:
         UserError: If the method is unknown or the backbone returns no feature maps.
     """
+    _check_attention(model, method)
     logits = _Logits(model)
     with torch.no_grad():
         scores = logits(inputs)[0].float().softmax(0)
@@ -74,33 +79,65 @@ def explain_class(model: nn.Module, inputs: Tensor, labels: Sequence[int | None]
 
 
 def explain_boxes(model: nn.Module, inputs: Tensor, data_sample: Any, max_boxes: int = 5, score_thr: float = 0.3,
-                  method: str = DEFAULT) -> list[HeatMap]:
-    """Compute heat maps of the scores of a detector's boxes.
+                  method: str | None = None) -> list[HeatMap]:
+    """Compute heat maps of a detector's boxes: of their scores, or of the attention of their queries.
 
     Args:
-        model: One- or two-stage detector of mmdet.
+        model: Detector of mmdet.
         inputs: Preprocessed image of shape ``(1, C, H, W)``.
         data_sample: Preprocessed data sample with the meta information of the image.
         max_boxes: Maximum number of boxes, highest score first.
         score_thr: Lowest score of boxes.
-        method: A key of :data:`METHODS`.
+        method: A key of :data:`METHODS`, or :data:`ATTENTION`. The default is :data:`ATTENTION` for detectors with
+            queries and :data:`DEFAULT` for others.
 
     Returns:
         One heat map per box.
 
     Raises:
-        UserError: If the method is unknown or the backbone returns no feature maps.
+        UserError: If the method is unknown or not available for this detector, or the backbone returns no feature maps.
     """
+    _check_attention(model, method)
+    if method == ATTENTION or (method is None and has_queries(model)):
+        return _explain_queries(model, inputs, data_sample, max_boxes, score_thr)
     scores = _BoxScores(model, data_sample)
     with _without_masks(model):
         with torch.no_grad():
             values = scores(inputs)[0]
             boxes, labels = scores.boxes.cpu().numpy(), scores.labels.tolist()
-        order = values.argsort(descending=True).tolist()
-        chosen = [index for index in order if values[index] >= score_thr][:max_boxes]
-        with _activation_maps(scores, model.backbone, inputs.shape[-2:], method, every_map=True) as heat_map:
+        chosen = _best(values, max_boxes, score_thr)
+        with _activation_maps(scores, model.backbone, inputs.shape[-2:], method or DEFAULT, every_map=True) as heat_map:
             return [HeatMap(heat_map(inputs, lambda row, index=index: row[index]), labels[index],
                             float(values[index]), boxes[index]) for index in chosen]
+
+
+def _explain_queries(model: nn.Module, inputs: Tensor, data_sample: Any, max_boxes: int,
+                     score_thr: float) -> list[HeatMap]:
+    attention = QueryAttention(model, inputs, data_sample)
+    found = attention.found
+    heat_maps = []
+    for index in _best(found.scores, max_boxes, score_thr):
+        density = attention.density(index)
+        heat = (density / density.max().clamp(min=1e-12)).cpu().numpy()
+        heat_maps.append(HeatMap(heat, int(found.labels[index]), float(found.scores[index]),
+                                 _corners(found.bboxes)[index].cpu().numpy()))
+    return heat_maps
+
+
+def _check_attention(model: nn.Module, method: str | None) -> None:
+    if method == ATTENTION and not has_queries(model):
+        raise UserError(f'method {ATTENTION!r} requires a detector with queries, such as DINO, not '
+                        f'{type(model).__name__}. Use one of {", ".join(METHODS)}.')
+
+
+def _best(scores: Tensor, max_boxes: int, score_thr: float) -> list[int]:
+    """Return the indices of scores of at least ``score_thr``, highest score first."""
+    order = scores.argsort(descending=True).tolist()
+    return [index for index in order if scores[index] >= score_thr][:max_boxes]
+
+
+def _corners(boxes: Any) -> Tensor:
+    return boxes.tensor if hasattr(boxes, 'tensor') else boxes
 
 
 class CamExplainer:
@@ -108,13 +145,13 @@ class CamExplainer:
 
     Args:
         loaded: A classifier or a detector.
-        method: A key of :data:`METHODS`.
+        method: A key of :data:`METHODS`, or :data:`ATTENTION`; None for the default of the model.
 
     Raises:
         UserError: If the config has no test pipeline.
     """
 
-    def __init__(self, loaded: LoadedModel, method: str = DEFAULT) -> None:
+    def __init__(self, loaded: LoadedModel, method: str | None = None) -> None:
         self.loaded, self.method = loaded, method
         if loaded.cfg.get('test_dataloader') is None:
             raise UserError(f'config {loaded.cfg.filename} has no test_dataloader. Add one; its pipeline is used to '
@@ -141,7 +178,7 @@ class CamExplainer:
         batch = model.data_preprocessor(pseudo_collate([packed]), False)
         inputs, sample = batch['inputs'], batch['data_samples'][0]
         if self.loaded.is_classifier:
-            heat_maps = explain_class(model, inputs, labels, self.method)
+            heat_maps = explain_class(model, inputs, labels, self.method or DEFAULT)
         else:
             heat_maps = explain_boxes(model, inputs, sample, max_boxes, score_thr, self.method)
         height, width = packed['inputs'].shape[-2:]
@@ -176,8 +213,7 @@ class _BoxScores(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         found = self.model.predict(inputs, [copy.deepcopy(self.data_sample)], rescale=False)[0].pred_instances
-        boxes = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
-        self.boxes, self.labels = boxes.detach(), found.labels
+        self.boxes, self.labels = _corners(found.bboxes).detach(), found.labels
         return found.scores[None]
 
 
@@ -191,7 +227,8 @@ def _activation_maps(scores: nn.Module, backbone: nn.Module, image_hw: tuple[int
     """
     method = DEFAULT if method == 'centred' else method  # language: ok (former name)
     if method not in METHODS:
-        raise UserError(f'unknown method {method!r}. Use one of {", ".join(METHODS)}.')
+        raise UserError(f'unknown method {method!r}. Use one of {", ".join(METHODS)}, or {ATTENTION} for detectors '
+                        'with queries.')
     try:
         import pytorch_grad_cam
     except ImportError as error:
@@ -228,14 +265,14 @@ def _target_layer(backbone: nn.Module, image_hw: tuple[int, int],
                   every_map: bool) -> Iterator[tuple[list[nn.Module], Callable[[Tensor], Tensor] | None]]:
     """Yield the explained module, and a function that converts its output to a feature map.
 
-    The module is the one selected by the backbone, or a :class:`_MapConcat` inserted after the backbone.
+    The module is the one selected by the backbone, or a :class:`MapConcat` inserted after the backbone.
     """
     chosen = None if every_map else cam_layer(backbone)
     if chosen is not None:
         module, as_map = chosen
         yield [module], lambda activation: as_map(activation, tuple(image_hw))
         return
-    concat = _MapConcat(every_map)
+    concat = MapConcat(every_map)
 
     def hook(_module: nn.Module, _args: Any, maps: Any) -> Any:
         maps = tuple(maps) if isinstance(maps, (tuple, list)) else (maps,)
@@ -249,44 +286,6 @@ def _target_layer(backbone: nn.Module, image_hw: tuple[int, int],
         yield [concat], concat.as_map
     finally:
         handle.remove()
-
-
-class _MapConcat(nn.Module):
-    """Pass the feature maps of a backbone through one module as a single tensor, so that one hook receives all of them.
-
-    To form one map, coarser maps are enlarged to the finest one and concatenated along the channels. Their values are
-    scaled down so that the sum of activation times gradient over all locations is that of the original map.
-
-    Args:
-        every_map: Whether to use all maps instead of the last one.
-    """
-
-    def __init__(self, every_map: bool) -> None:
-        super().__init__()
-        self.every_map = every_map
-        self._shapes: list[torch.Size] = []
-
-    def replace(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Return equal maps that are computed from the output of this module."""
-        kept, used = ((), maps) if self.every_map else (maps[:-1], maps[-1:])
-        self._shapes = [each.shape for each in used]
-        row = self(torch.cat([each.flatten(1) for each in used], 1))
-        return kept + self._split(row)
-
-    def forward(self, row: Tensor) -> Tensor:
-        return row
-
-    def as_map(self, row: Tensor) -> Tensor:
-        """Convert values of shape ``(B, N)`` to one map of shape ``(B, sum of C_i, H, W)`` at the finest resolution."""
-        maps = self._split(row)
-        finest = max((each.shape[-2:] for each in maps), key=lambda hw: hw[0] * hw[1])
-        factors = [(each.shape[-2] * each.shape[-1] / (finest[0] * finest[1])) ** 0.5 for each in maps]
-        return torch.cat([F.interpolate(each.float(), size=finest) * factor
-                          for each, factor in zip(maps, factors)], 1)
-
-    def _split(self, row: Tensor) -> tuple[Tensor, ...]:
-        sizes = [shape[1:].numel() for shape in self._shapes]
-        return tuple(part.unflatten(1, shape[1:]) for part, shape in zip(row.split(sizes, 1), self._shapes))
 
 
 @contextlib.contextmanager

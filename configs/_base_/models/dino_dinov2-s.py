@@ -18,4 +18,4 @@ model = dict(
     positional_encoding=dict(num_feats=width // 2),
     bbox_head=dict(embed_dims=width, loss_cls=dict(loss_weight=2.0)),
     dn_cfg=dict(group_cfg=dict(num_dn_queries=200)),
-    test_cfg=dict(max_per_img=queries))
+    test_cfg=dict(max_per_img=queries, nms=dict(type='nms', iou_threshold=0.7)))  # few steps leave duplicates

@@ -14,6 +14,7 @@ from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.cam import CamExplainer
 from vitdet_plugin.visualization.heat import overlay
 from vitdet_plugin.visualization.html_report.elements import ImageBudget, note, section, tag
+from vitdet_plugin.visualization.query_attention import has_queries
 from vitdet_plugin.visualization.sheet import resize_to_fit
 
 _SIDE, _BOXES = 300, 3  # longer side of a map in pixels; boxes of an image
@@ -52,8 +53,9 @@ def activation_section(loaded: LoadedModel, files: Sequence[str], classes: Seque
         raise UserError('no image could be shown')
     what = ('of the predicted class' if loaded.is_classifier else
             f'of up to {_BOXES} boxes of each image with score ≥ {score_thr:g}')
-    return section('Activation maps', note(f'What raises the score {what}: yellow raises it most. The first image of a '
-                                           'row is the input of the network.'), rows,
+    meaning = (f'Where the decoder reads for the query {what}: yellow is read most.' if not loaded.is_classifier and
+               has_queries(loaded.model) else f'What raises the score {what}: yellow raises it most.')
+    return section('Activation maps', note(f'{meaning} The first image of a row is the input of the network.'), rows,
                    note(f'No box of this score: {", ".join(empty)}.') if empty else None)
 
 

@@ -142,8 +142,8 @@ def annotation_box(annotation: dict) -> tuple[float, float, float, float] | None
 
 
 def is_crowd(annotation: dict) -> bool:
-    """Whether an annotation is a region of many objects, which is not trained on."""
-    return parse_flag(annotation.get('iscrowd')) == 1
+    """Whether an annotation is a region of many objects, which is not trained on; also if its flag is not valid."""
+    return parse_flag(annotation.get('iscrowd')) != 0
 
 
 def find_bad_reference(annotation: Any, images: dict, categories: dict) -> str | None:

@@ -46,11 +46,18 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         *parts(plan),
         *_evaluation(plan),
         f'interval = max(1, {unit} // {evaluations(plan)})  # between evaluations, which also save a checkpoint',
+        *(_warm_up() if unit == 'max_iters' else ()),
         f'train_cfg = dict({unit}={unit}, val_interval=interval)',
         'default_hooks = dict(checkpoint=dict(interval=interval))',
         f'randomness = dict(seed={plan.seed})',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _warm_up() -> list[str]:
+    """Return the line that limits the warm-up of the template to a fifth of the training, however short that is."""
+    return ['warmup = min(_base_.warmup, max(1, max_iters // 5)); param_scheduler = ['
+            'dict(_base_.param_scheduler[0], end=warmup), dict(_base_.param_scheduler[1], begin=warmup)]']
 
 
 def _two_stage(plan: Plan) -> list[str]:
@@ -66,8 +73,8 @@ def _two_stage(plan: Plan) -> list[str]:
     return [
         *models,
         *_common(),
-        'jitter = dict(_base_.jitter, image_size=image_size)',
-        'resize = dict(_base_.resize, scale=(image_size, image_size))',
+        'jitter, resize = dict(_base_.jitter, image_size=image_size), '
+        'dict(_base_.resize, scale=(image_size, image_size))',
         f'train_dataloader = dict(batch_size=batch, num_workers={plan.workers}, dataset=dict('
         "ann_file=folder + 'annotations/train.json',",
         '                        pipeline=[*_base_.load, jitter, _base_.pack_train], **common))',

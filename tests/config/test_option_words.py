@@ -25,7 +25,7 @@ def test_words_that_are_not_options(word, says):
         split_options([word])
 
 
-@pytest.mark.parametrize('text', ['dict(a)', '{a', "{1, 2}", 'dict(1=2)', 'dict(a=1)x'])
+@pytest.mark.parametrize('text', ['dict(a)', '{a', '{1, 2}', 'dict(1=2)', 'dict(a=1)x'])
 def test_text_that_begins_as_a_dictionary_is_refused(text):
     with pytest.raises(UserError, match='--cfg-options k=.*: (not a dictionary; write|brackets do not match)'):
         parse_options([f'k={text}'])

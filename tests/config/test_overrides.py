@@ -101,8 +101,9 @@ def test_the_present_value_is_accepted_and_a_covered_variable_is_a_warning(child
 
 
 def test_a_variable_that_no_key_of_its_name_takes_is_a_warning_with_these_keys(child, tmp_path, capsys):
-    (tmp_path / 'third.py').write_text("_base_ = 'child.py'\nbatch_size = 4\nauto_scale_lr = dict(base_batch_size=batch_size)\n"
-                                       'val_dataloader = dict(batch_size=2)\n')
+    (tmp_path / 'third.py').write_text(
+        "_base_ = 'child.py'\nbatch_size = 4\nauto_scale_lr = dict(base_batch_size=batch_size)\n"
+        'val_dataloader = dict(batch_size=2)\n')
     cfg = load_config(tmp_path / 'third.py', ['batch_size=8'])
     assert cfg.auto_scale_lr.base_batch_size == 8
     (line,) = capsys.readouterr().err.splitlines()

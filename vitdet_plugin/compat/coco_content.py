@@ -53,9 +53,9 @@ def prepare_coco(content: dict) -> PreparedCoco:
     * categories: numbers as names become text; unused categories with the name of another one are removed;
     * images: ``file_name`` is taken from ``coco_url`` where it is missing (LVIS); sizes as text or floats become
       integers;
-    * annotations: ``iscrowd`` and ``ignore`` become 0 or 1, any other number 1; polygons become lists of lists of numbers, without those
-      that enclose nothing; numbers as text become numbers; a missing box is computed from the mask, and a missing
-      area from the mask or box.
+    * annotations: ``iscrowd`` and ``ignore`` become 0 or 1, any other number 1; polygons become lists of lists of
+      numbers, without those that enclose nothing; numbers as text become numbers; a missing box is computed from the
+      mask, and a missing area from the mask or box.
 
     Invalid entries stay as they are. There are as many annotations as before, in the same order.
 

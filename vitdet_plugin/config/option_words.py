@@ -36,7 +36,8 @@ def split_options(words: Sequence[str]) -> dict[str, str]:
 def parse_value(text: str) -> Any:
     """Return the value that a text stands for.
 
-    ``[…]`` is a list, ``(…)`` a tuple, ``a,b`` a list, ``{…}`` and ``dict(…)`` a dictionary; numbers, ``True``, ``False`` and ``None`` are recognized.
+    ``[…]`` is a list, ``(…)`` a tuple, ``a,b`` a list, ``{…}`` and ``dict(…)`` a dictionary; numbers, ``True``,
+    ``False`` and ``None`` are recognized.
     Other text and text in quotes is a string. Quotes around a list in brackets are ignored, because some shells keep
     them.
     """

@@ -43,8 +43,8 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     for key, text in split_options(words).items():
         options[key] = value = parse_value(text)
         if isinstance(value, str) and value.startswith(('{', 'dict(')) and value == text.strip():
-            raise UserError(f"--cfg-options {key}={text}: not a dictionary; write {{'name': value}} or dict(name=value), "
-                            f'or set {key}.NAME=…')
+            raise UserError(f"--cfg-options {key}={text}: not a dictionary; write {{'name': value}} or dict(name=value)"
+                            f', or set {key}.NAME=…')
     return options
 
 

@@ -50,7 +50,7 @@ def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
 def test_from_a_work_directory(cfg, tmp_path):
     run = tmp_path / 'run'
     run.mkdir()
-    with pytest.raises(UserError, match='--resume: .*run holds no intact checkpoint .*; give a file or a work directory'):
+    with pytest.raises(UserError, match='--resume: .*run holds no intact checkpoint .*; give a file or a'):
         apply_resume(cfg, str(run))
     save(run / 'iter_10.pth', age=5)
     newest = save(run / 'iter_20.pth')

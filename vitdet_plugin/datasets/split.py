@@ -54,7 +54,8 @@ def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int =
     return [np.sort(part) for part in parts]
 
 
-def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int, classes: Sequence[str]) -> list[np.ndarray]:
+def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int,
+                    classes: Sequence[str]) -> list[np.ndarray]:
     """Draw one split after the other, the last first, each stratified from the remaining samples."""
     from sklearn.model_selection import train_test_split
     rest, left, parts = np.arange(len(labels)), 1.0, []

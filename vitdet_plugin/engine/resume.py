@@ -132,8 +132,8 @@ def _newest_of(folder: str) -> str:
     for line in damaged:
         print(f'warning: {line}', flush=True)
     if path is None:
-        raise UserError(f'--resume: {folder} holds no intact checkpoint (iter_*.pth, epoch_*.pth); give a file or a work '
-                        'directory, or --resume without a path for the work directory of this run')
+        raise UserError(f'--resume: {folder} holds no intact checkpoint (iter_*.pth, epoch_*.pth); give a file or a '
+                        'work directory, or --resume without a path for the work directory of this run')
     print(f'resuming from {path}', flush=True)
     return path
 

@@ -78,8 +78,8 @@ def _check_division(labels: np.ndarray, rest: np.ndarray, size: int, splits: int
         have = Counter(labels.tolist())
         fewest = min(have[label] for label, count in counts.items() if count < 2)
         raise UserError(f'classes with too few images for {splits} splits: {", ".join(few[:5])}'
-                        f'{", …" if len(few) > 5 else ""} ({fewest} image{"s" if fewest > 1 else ""}); add images, move '
-                        'the folders of these classes, or set the fraction of a split to 0')
+                        f'{", …" if len(few) > 5 else ""} ({fewest} image{"s" if fewest > 1 else ""}); add images, '
+                        'move the folders of these classes, or set the fraction of a split to 0')
     smaller = min(size, len(rest) - size)
     if smaller < len(counts):
         raise UserError(f'a split of {smaller} images cannot hold each of the {len(counts)} classes; give a larger '

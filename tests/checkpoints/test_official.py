@@ -119,6 +119,14 @@ def test_a_position_embedding_without_a_square_grid(tmp_path):
     assert 'pos_embed is (1, 200, 16)' in refusal(models.backbone(2), save(tmp_path / 'x.pth', state))
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    state = models.backbone(1).state_dict()
+    state['blocks.1.mlp.fc1.weight'] = torch.full_like(state['blocks.1.mlp.fc1.weight'], value)
+    line = refusal(models.backbone(2), save(tmp_path / 'x.pth', state))
+    assert f'1 of {len(state)} weights are NaN or infinite (the first: blocks.1.mlp.fc1.weight); its training' in line
+
+
 def test_missing_weights_can_be_an_error(tmp_path):
     path = save(tmp_path / 'mae.pth', official_names.mae(models.backbone(1).state_dict()))
     assert 'lacks 6 weights of the model (blocks.0.attn.rel_pos_h' in refusal(models.backbone(2), path,

@@ -1,5 +1,6 @@
 """Every command with every mistake that its arguments allow: one line that names it, status 2, nothing written."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.cli.command_lines import COMMAND_NAMES, LINES, TOOLS, discover_tools, write_files, write_invalid
 from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
+from vitdet_plugin.cli.common import run
 from vitdet_plugin.cli.main import command_module, main
 
 MISSING = 'no_such_{}'
@@ -135,6 +137,25 @@ def test_wrong_annotations(command, line, name, mistake, invalid, fails):
     """``vitdet check`` reports such files as findings, with status 1 (test_dataset_check.py)."""
     _, path, expected = invalid[mistake]
     fails(command, line, expected, {name: path})
+
+
+@pytest.mark.parametrize('score', ['1.5', '-0.1', 'nan'])
+@pytest.mark.parametrize('command', ['report', 'cam', 'bench', 'predict', 'serve'])
+def test_scores_that_are_not_between_zero_and_one(command, score, fails):
+    fails(command, LINES[command][0], f'--score-thr {score}: give a number from 0 to 1', more=['--score-thr', score])
+
+
+@pytest.mark.parametrize('error, shown', [(OSError(28, 'No space left on device', 'a.png'), 'a.png: No space left'),
+                                          (PermissionError(13, 'Permission denied', '/x'), '/x: Permission denied')])
+def test_errors_of_the_system_are_one_line(error, shown, capsys, monkeypatch):
+    def fail(args):
+        raise error
+
+    assert run(argparse.Namespace(), fail) == 2
+    assert capsys.readouterr().err.startswith(f'error: {shown}')
+    monkeypatch.setenv('VITDET_DEBUG', '1')
+    with pytest.raises(OSError):
+        run(argparse.Namespace(), fail)
 
 
 @pytest.mark.parametrize('command, line, name', _lines('out'))

@@ -43,12 +43,14 @@ def test_a_valid_file_is_not_copied():
 
 
 @pytest.mark.parametrize('value, flag', [(0, 0), (1, 1), (True, 1), (False, 0), (1.0, 1), ('0', 0), ('1', 1), (None, 0),
-                                         ('false', 0), ('True', 1), ('', 0), (2, None), ('maybe', None), ([], None)])
+                                         ('false', 0), ('True', 1), ('', 0), (2, 1), (-1, 1), ('2', 1), (10**400, 1),
+                                         ('maybe', None), ([], None), (float('nan'), None), ('inf', None)])
 def test_crowd_flags(value, flag):
     assert parse_flag(value) == flag
     annotation, kinds = prepared(iscrowd=value)
-    assert annotation['iscrowd'] == (value if flag is None else flag)
+    assert annotation['iscrowd'] is value if flag is None else annotation['iscrowd'] == flag
     assert any('is not 0 or 1' in kind for kind in kinds) == (flag is None)
+    assert any('other than 0 and 1' in kind for kind in kinds) == (value in (2, -1, '2', 10**400))
     assert prepared(iscrowd='missing')[0]['iscrowd'] == 0
 
 

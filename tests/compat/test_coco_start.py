@@ -72,7 +72,7 @@ def of_images(**keys):
 RLE = dict(size=[50, 60], counts=[100, 20, 2880])
 FILES = {
     'plain': content(), 'floats': odd(bbox=[1.5, 2, 10, 20.25], area=7, segmentation=[[1, 2, 3.5, 4, 5, 6, 7, 8]]),
-    'flags': odd(*(dict(iscrowd=flag) for flag in ('1', 'false', True, None, 1.0, '')), ignore=1),
+    'flags': odd(*(dict(iscrowd=flag) for flag in ('1', 'false', True, None, 1.0, '', 7)), ignore=1),
     'text ignore': odd(dict(ignore='true'), dict(ignore='0'), dict(ignore=0)),
     'no flag': without('iscrowd'), 'no mask': without('segmentation'), 'no area': without('area'),
     'no box': without('bbox'), 'empty box': odd(bbox=[]), 'no box and no mask': without('bbox', segmentation=[]),
@@ -95,7 +95,7 @@ FILES = {
     'without the key annotations': {key: value for key, value in content().items() if key != 'annotations'},
     'numbers as text': odd(bbox=['1', 2, 3, 4], area='12'),
     # refused by mmdet, or by the conversions
-    'wrong flag': odd(iscrowd=7), 'words in a box': odd(bbox=['x', 2, 3, 4]), 'short box': odd(bbox=[1, 2, 3]),
+    'wrong flag': odd(iscrowd='perhaps'), 'words in a box': odd(bbox=['x', 2, 3, 4]), 'short box': odd(bbox=[1, 2, 3]),
     'no width': {**content(), 'images': [dict(id=1, file_name='a.jpg')]}, 'an image without id': of_images(id=None),
     'no image id': without('image_id'), 'an annotation that is a number': {**content(), 'annotations': [3]},
     'a category without a name': {**content(), 'categories': [dict(id=1)]}, 'a list': [], 'text': 'abc',

@@ -157,6 +157,11 @@ def test_a_missing_peer_ends_with_a_timeout(rank):
     ('horovod', {}, "launcher 'horovod': choose one of none, pytorch, slurm, mpi"),
     ('pytorch', {}, 'RANK is not set; start with torchrun'),
     ('pytorch', dict(RANK='0', WORLD_SIZE='two', LOCAL_RANK='0'), 'WORLD_SIZE=two is not a number'),
+    ('pytorch', dict(RANK='3', WORLD_SIZE='2', LOCAL_RANK='0'), 'RANK=3 and WORLD_SIZE=2; ranks count from 0'),
+    ('pytorch', dict(RANK='0', WORLD_SIZE='0', LOCAL_RANK='0'), 'RANK=0 and WORLD_SIZE=0; ranks count from 0'),
+    *(('pytorch', dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='a', MASTER_PORT=port),
+       f'MASTER_PORT={port} is not a')
+      for port in ('99999', 'abc', '0')),
     ('slurm', {}, 'SLURM_NODELIST is not set; start with srun'),
     ('mpi', dict(OMPI_COMM_WORLD_RANK='0', OMPI_COMM_WORLD_SIZE='4', OMPI_COMM_WORLD_LOCAL_SIZE='2',
                  OMPI_COMM_WORLD_LOCAL_RANK='0'), 'on several nodes set MASTER_ADDR'),

@@ -100,6 +100,19 @@ def test_the_present_value_is_accepted_and_a_covered_variable_is_a_warning(child
     assert line.startswith('warning: --cfg-options root: changes nothing, because')
 
 
+def test_a_variable_that_no_key_of_its_name_takes_is_a_warning_with_these_keys(child, tmp_path, capsys):
+    (tmp_path / 'third.py').write_text(
+        "_base_ = 'child.py'\nbatch_size = 4\nauto_scale_lr = dict(base_batch_size=batch_size)\n"
+        'val_dataloader = dict(batch_size=2)\n')
+    cfg = load_config(tmp_path / 'third.py', ['batch_size=8'])
+    assert cfg.auto_scale_lr.base_batch_size == 8
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('warning: --cfg-options batch_size=8: no key of a section takes this value')
+    assert 'did you mean val_dataloader.batch_size (2), test_dataloader.batch_size (1)?' in line
+    load_config(tmp_path / 'third.py', ['batch_size=2', 'lr=3', 'meta=dict(classes=[x,y])'])
+    assert capsys.readouterr().err == ''
+
+
 def test_configs_in_yaml_and_json_follow_their_base(child, tmp_path):
     for name, text in {'a.yaml': '_base_: child.py\nlr: 2\nlog_level: {{_base_.root}}\n',
                        'a.json': '{"_base_": "child.py", "log_level": {{_base_.root}}, "own": 1}'}.items():

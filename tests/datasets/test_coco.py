@@ -88,7 +88,7 @@ def test_a_broken_file_is_one_line_that_names_it_everywhere(path, text):
 def test_files_that_are_not_text_or_do_not_exist(path):
     path.write_bytes(b'\xff\xfe{')
     for read in READERS:
-        with pytest.raises(UserError, match='set.json: not valid JSON: not UTF-8'):
+        with pytest.raises(UserError, match='set.json: not valid JSON: UTF-16 or UTF-32 text; save'):
             read(path)
         with pytest.raises(UserError, match='none.json does not exist'):
             read(path.with_name('none.json'))

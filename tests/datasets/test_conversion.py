@@ -159,6 +159,8 @@ def test_nothing_is_overwritten(tmp_path, convert):
 
 @pytest.mark.parametrize(('change', 'reason'), [
     (lambda c: c['annotations'][0].update(iscrowd=1), 'annotation 1: a crowd'),
+    (lambda c: c['annotations'][0].update(iscrowd=2), 'annotation 1: a crowd'),
+    (lambda c: c['annotations'][0].update(iscrowd='maybe'), 'annotation 1: a crowd'),
     (lambda c: c['annotations'][0].update(bbox=[1, 2, 0, 4]), 'annotation 1: box (1, 2, 1, 6) has no area'),
     (lambda c: c['annotations'][0].update(image_id=9), 'annotation 1: image_id 9 is not in the file'),
     (lambda c: c['annotations'][0].update(category_id=9), 'annotation 1: category_id 9'),

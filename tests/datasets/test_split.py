@@ -51,10 +51,19 @@ def test_shares_and_classes_of_groups_are_close_to_the_fractions():
 
 
 @pytest.mark.parametrize('fractions, text', [((0.5, 0.4, 0.2), 'sum to 1'), ((1.0, 0.0, 0.0), 'in .0, 1'),
-                                             ((0.98, 0.01, 0.01), 'number of classes')])
+                                             ((0.98, 0.01, 0.01), 'split of 1 images cannot hold each'),
+                                             ((float('nan'), 0.5, 0.5), 'in .0, 1'), ((0, 0.5, 0.5), 'first split')])
 def test_invalid_fractions(fractions, text):
     with pytest.raises(UserError, match=text):
         split_indices([0, 1, 2] * 10, fractions)
+
+
+def test_classes_with_too_few_images_are_named():
+    labels = [0] * 9 + [1] + [2] * 5
+    with pytest.raises(UserError, match=r'too few images for 3 splits: b \(1 image\); add images'):
+        split_indices(labels, (0.6, 0.2, 0.2), 0, classes='abc')
+    with pytest.raises(UserError, match='seed -1: give a number from 0'):
+        split_indices([0] * 9, (0.5, 0.5), -1)
 
 
 def test_too_few_groups():

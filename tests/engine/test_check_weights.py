@@ -48,6 +48,19 @@ def test_missing_extra_and_reshaped_weights_are_reported_in_one_line(module, tmp
     assert check_keys('load_from', file, module, '', must_fit=True)[0].level == 'error'
 
 
+def test_weights_that_are_not_finite_are_an_error(module, tmp_path):
+    state = module.state_dict()
+    name = next(iter(state))
+    torch.save(dict(state_dict={**state, name: torch.full_like(state[name], float('nan'))}), tmp_path / 'a.pth')
+    (finding,) = check_keys('load_from', str(tmp_path / 'a.pth'), module, '', must_fit=False)
+    assert finding.level == 'error' and f'NaN or infinite (the first: {name})' in finding.text
+
+
+def test_a_folder_without_checkpoints_is_an_error(tmp_path):
+    (finding,) = check_file('load_from', str(tmp_path))
+    assert 'is a folder without checkpoints' in finding.text
+
+
 def test_weights_of_another_model_are_an_error(module, tmp_path):
     (found,) = check_keys('load_from', save(tmp_path, {'a.b': torch.zeros(1)}), module, '', must_fit=False)
     assert found.level == 'error' and '0 of 4' in found.text

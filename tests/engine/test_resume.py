@@ -47,6 +47,16 @@ def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
         apply_resume(cfg, str(tmp_path / 'b.pth'))
 
 
+def test_from_a_work_directory(cfg, tmp_path):
+    run = tmp_path / 'run'
+    run.mkdir()
+    with pytest.raises(UserError, match='--resume: .*run holds no intact checkpoint .*; give a file or a'):
+        apply_resume(cfg, str(run))
+    save(run / 'iter_10.pth', age=5)
+    newest = save(run / 'iter_20.pth')
+    assert apply_resume(cfg, str(run)) == cfg.load_from == newest
+
+
 @pytest.mark.parametrize('damage, message', [(cut, 'truncated'), (flip, 'checksum of its record')])
 def test_a_damaged_file_is_refused_by_name(cfg, tmp_path, damage, message):
     path = save(tmp_path / 'a.pth')

@@ -61,6 +61,16 @@ def test_an_evaluation_reports_the_first():
     assert '\n' not in str(caught.value)
 
 
+def test_the_reason_is_that_of_the_image_file(tmp_path):
+    class Images(Numbers):
+        def get_data_info(self, index):
+            return dict(img_path=str(tmp_path / 'a.jpg'), img_id=index)
+
+    (tmp_path / 'a.jpg').write_bytes(b'')
+    with pytest.raises(UserError, match=r'a\.jpg \(id 7\): the file is empty; '):
+        read_sample(Images(9, {7}), 7)
+
+
 def test_a_training_with_a_truncated_image_ends_with_one_line(tiny_set, tmp_path):
     data = shutil.copytree(tiny_set, tmp_path / 'set')
     (data / 'images' / '003.jpg').write_bytes(b'\xff\xd8\xff')

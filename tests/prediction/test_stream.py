@@ -205,3 +205,20 @@ def test_results_for_other_programs(images, detector):
 def test_thresholds_that_are_no_scores(detector, threshold):
     with pytest.raises(UserError, match=f'score_thr={threshold!r}: give a number from 0 to 1'):
         detector.predict(np.zeros((32, 32, 3), np.uint8), threshold)
+
+
+def test_files_of_16_bits_are_named_once(detector, tmp_path, capsys):
+    pixels = np.random.default_rng(0).integers(0, 4096, (40, 60, 3)).astype(np.uint16)
+    for name, values in (('a.png', pixels * 16), ('b.png', pixels), ('c.png', pixels), ('d.png', pixels // 16)):
+        cv2.imwrite(str(tmp_path / name), values if name < 'd' else values.astype(np.uint8))
+    assert len(detector.predict(tmp_path)) == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and 'a.png has more than 8 bits' in lines[0] and 'b.png has more than 8 bits' in lines[1]
+    assert 'are read as 0 to 15, nearly black; scale the values to 8 bits' in lines[1]
+
+
+def test_the_reason_of_an_unreadable_file(detector, tmp_path):
+    for content, reason in ((b'', 'the file is empty'), (b'abc', 'the file has no known image format')):
+        (tmp_path / 'a.png').write_bytes(content)
+        with pytest.raises(UserError, match=rf'a\.png cannot be read as an image \({reason}\); replace it'):
+            detector.predict(tmp_path / 'a.png')

@@ -1,11 +1,12 @@
-"""Fit the weights of a checkpoint to a model: shapes, input channels, depth."""
+"""Fit the weights of a checkpoint to a model: shapes, input channels, depth, finite values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.base import Backbone
@@ -126,6 +127,19 @@ def check_backbone(missing: Sequence[str], found: Iterable[str], model: nn.Modul
         more = f' and {len(lacking) - 4} more' if len(lacking) > 4 else ''
         raise UserError(f'{source} lacks {len(lacking)} of {count + len(lacking)} weights of the backbone '
                         f'({", ".join(lacking[:4])}{more}); {CHECK}')
+
+
+def check_finite(state: Mapping[str, Tensor], parameters: Collection[str], source: str) -> None:
+    """Check for NaN, and in parameters for infinite values, which buffers such as attention masks may have.
+
+    Raises:
+        UserError: Names the number of weights and the first one.
+    """
+    wrong = [name for name, value in state.items() if value.is_floating_point() and not bool(
+        torch.isfinite(value).all() if name in parameters else ~torch.isnan(value).any())]
+    if wrong:
+        raise UserError(f'{source}: {len(wrong)} of {len(state)} weights are NaN or infinite (the first: {wrong[0]}); '
+                        'its training diverged, or the file is damaged: give an earlier checkpoint')
 
 
 def _count_blocks(names: Iterable[str]) -> dict[str, set[str]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.checkpoints.exchange import leave_out_other_parts
 from vitdet_plugin.checkpoints.files import read_weights
-from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, find_depth_mismatch, fit_weight
+from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, check_finite, find_depth_mismatch, fit_weight
 from vitdet_plugin.checkpoints.formats import Conversion
 from vitdet_plugin.checkpoints.plain_vit import recognize_plain_vit
 from vitdet_plugin.checkpoints.recognition import OURS, known_formats, recognize  # noqa: F401  used by other modules
@@ -177,6 +177,7 @@ def load_official(model: nn.Module, path: str | Path, *, allow_missing: bool = T
                         f'({_short(refused)}); {CHECK}')
     check_backbone([name for name in report.missing if name not in report.dropped], state, model,
                    f'{source} ({report.recognized_as})')
+    check_finite(state, {name for name, _ in model.named_parameters()}, source)
     model.load_state_dict(state, strict=False)
     return report
 

@@ -5,6 +5,7 @@ Nothing here imports torch or mmengine, so that ``--help`` and errors in argumen
 
 import argparse
 import atexit
+import errno
 import gc
 import glob
 import os
@@ -17,6 +18,9 @@ from typing import NoReturn
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
 from vitdet_plugin.utils.output import is_first_rank
 
+# what users can change; other errors of the operating system are faults of the program
+_OF_USERS = {getattr(errno, name) for name in ('EACCES', 'EPERM', 'ENOSPC', 'EROFS', 'EDQUOT', 'ENAMETOOLONG', 'EMFILE',
+                                              'ENOENT', 'ENOTDIR', 'EISDIR') if hasattr(errno, name)}
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be names of published weights
 # arguments that name existing files -> what to give instead of a missing one
@@ -165,6 +169,10 @@ def check_inputs(args: argparse.Namespace) -> None:
     if getattr(args, 'config', None) and getattr(args, 'checkpoint', '') is None:
         from vitdet_plugin.prediction.run_folder import checkpoint_folder
         args.checkpoint = str(checkpoint_folder(args.config))
+    for name in ('score_thr', 'show_score_thr'):
+        score = getattr(args, name, None)
+        if score is not None and not 0 <= score <= 1:
+            raise UserError(f'--{name.replace("_", "-")} {score:g}: give a number from 0 to 1')
     options = split_options(getattr(args, 'cfg_options', None) or ())
     if options and getattr(args, 'config', None) and '::' not in args.config:
         from vitdet_plugin.config.overrides import check_option_keys
@@ -178,7 +186,7 @@ def _paths(args: argparse.Namespace, name: str) -> list[str]:
 
 
 def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | None]) -> int:
-    """Run ``action(args)``; a ``UserError`` becomes one ``error:`` line and status 2.
+    """Run ``action(args)``; a ``UserError``, or a file that cannot be written, becomes one line and status 2.
 
     With ``VITDET_DEBUG=1`` the traceback is shown instead. If the reader of the output ends early, the status is 141.
 
@@ -196,10 +204,12 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
         if not _is_output_closed():
             raise
         return 141  # as a process that SIGPIPE ends
-    except UserError as error:
-        if os.environ.get('VITDET_DEBUG') == '1':
+    except (UserError, OSError) as error:
+        if os.environ.get('VITDET_DEBUG') == '1' or isinstance(error, OSError) and error.errno not in _OF_USERS:
             raise
         sys.stdout.flush()
+        if isinstance(error, OSError):
+            error = UserError(f'{error.filename or "a file"}: {error.strerror}; VITDET_DEBUG=1 shows where')
         rank = ''
         if not is_first_rank():  # an error common to all ranks is printed by the first, whose exit ends the others
             time.sleep(3)

@@ -98,7 +98,8 @@ def _outputs(args: argparse.Namespace) -> tuple[Path | None, Path]:
         if getattr(args, name) < least:
             raise UserError(f'--{name.replace("_", "-")} {getattr(args, name)}: give a number of at least {least}')
     if args.results and not Path(args.results).is_file():
-        raise UserError(f'--results {args.results} does not exist; write it with vitdet test --out FILE.json')
+        what = 'is a folder' if Path(args.results).is_dir() else 'does not exist'
+        raise UserError(f'--results {args.results} {what}; write it with vitdet test --out FILE.json')
     out = Path(args.out or Path(args.config) / 'report')
     is_page = out.suffix.lower() in ('.html', '.htm') and not out.is_dir()
     check_output_path('--out', out, is_folder=not is_page)

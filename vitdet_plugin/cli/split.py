@@ -57,7 +57,7 @@ def split_command(args: argparse.Namespace) -> None:
         groups = split.groups_from_csv(images.files, args.groups)
     elif args.group_pattern:
         groups = split.groups_by_pattern(images.files, args.group_pattern)
-    parts = split.split_indices(images.labels, args.fractions, args.seed, groups)
+    parts = split.split_indices(images.labels, args.fractions, args.seed, groups, images.classes)
     named = {name: part for name, part in zip(split.SPLITS, parts) if len(part)}
     out = split.write_split(images, named, args.out, args.mode)
     print(split.describe_split(images, named))

@@ -15,6 +15,7 @@ from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds, number_of, u
 LOST_MASK = ('annotations whose mask encloses nothing (polygons need 3 or more points that are not on a line, and an '
              'even number of values)')
 TEXT_FLAG = 'annotations with "iscrowd" as text, read as 0 or 1'
+OTHER_FLAG = 'annotations whose "iscrowd" is a number other than 0 and 1, read as 1: crowd regions'
 BAD_FLAG = 'annotations whose "iscrowd" is not 0 or 1'
 SAME_NAME = 'category names that occur twice, both with annotations (rename one, or merge them in the file)'
 UNUSED_NAME = 'categories without annotations that have the name of another one, ignored'
@@ -52,9 +53,9 @@ def prepare_coco(content: dict) -> PreparedCoco:
     * categories: numbers as names become text; unused categories with the name of another one are removed;
     * images: ``file_name`` is taken from ``coco_url`` where it is missing (LVIS); sizes as text or floats become
       integers;
-    * annotations: ``iscrowd`` and ``ignore`` become 0 or 1; polygons become lists of lists of numbers, without those
-      that enclose nothing; numbers as text become numbers; a missing box is computed from the mask, and a missing
-      area from the mask or box.
+    * annotations: ``iscrowd`` and ``ignore`` become 0 or 1, any other number 1; polygons become lists of lists of
+      numbers, without those that enclose nothing; numbers as text become numbers; a missing box is computed from the
+      mask, and a missing area from the mask or box.
 
     Invalid entries stay as they are. There are as many annotations as before, in the same order.
 
@@ -113,13 +114,18 @@ def integer_id(key: Any) -> int | None:
 
 
 def parse_flag(value: Any) -> int | None:
-    """Return ``iscrowd`` or ``ignore`` as 0 or 1, or None if the value is neither; missing (None) is 0."""
+    """Return ``iscrowd`` or ``ignore`` as 0 or 1, or None if the value is neither a number nor a known word.
+
+    Missing (None) is 0. Every number other than 0 is 1, as for mmdet and pycocotools.
+    """
     if value is None:
         return 0
     if isinstance(value, str):
         text = value.strip().lower()
-        return 0 if text in _FALSE else 1 if text in _TRUE else None
-    return int(value) if isinstance(value, (int, float)) and value in (0, 1) else None
+        if text in _FALSE or text in _TRUE:
+            return int(text in _TRUE)
+        value = number_of(text)
+    return int(value != 0) if isinstance(value, (int, float)) and abs(value) < math.inf else None
 
 
 def category_name(category: dict) -> str | None:
@@ -203,6 +209,8 @@ def prepare_annotation(annotation: dict, number: int, changes: list[Change]) -> 
             new['iscrowd'] = flag
         if isinstance(crowd, str) and flag is not None:
             report('note', TEXT_FLAG)
+        if flag and number_of(crowd) not in (0, 1) and isinstance(number_of(crowd), (int, float)):
+            report('warning', OTHER_FLAG)
     if isinstance(annotation.get('ignore'), str) and (flag := parse_flag(annotation['ignore'])) is not None:
         new['ignore'] = flag
     given = annotation.get('segmentation')

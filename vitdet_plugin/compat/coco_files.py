@@ -2,12 +2,15 @@
 
 import functools
 import json
+from pathlib import Path
+from typing import Any
 
 from vitdet_plugin.compat.coco_content import number_annotations, prepare_coco
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import class_names
 from vitdet_plugin.utils.mask_outlines import mask_outlines
+from vitdet_plugin.utils.text_files import describe_encoding
 
 _UPSTREAM = 'mmdet 3.3, onedl-mmdetection 3.5'
 _API = 'mmdet.datasets.api_wrappers.COCO'
@@ -37,8 +40,7 @@ def _read_prepared(init):
         init(self)
         if annotation_file is None:
             return
-        with open(annotation_file, encoding='utf-8-sig') as file:
-            content = json.load(file)
+        content = _load(annotation_file)
         if not isinstance(content, dict):
             raise UserError(f'{annotation_file}: not a COCO file: expected an object, found a {type(content).__name__}')
         if not _is_panoptic(content):
@@ -53,6 +55,16 @@ def _read_prepared(init):
         self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     return read
+
+
+def _load(path: str) -> Any:
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            return json.load(file)
+    except (ValueError, RecursionError) as error:
+        where = f' at line {error.lineno}, column {error.colno}' if isinstance(error, json.JSONDecodeError) else ''
+        reason = describe_encoding(Path(path).read_bytes()) or f'{getattr(error, "msg", error)}{where}'
+        raise UserError(f'{path}: not valid JSON: {reason}') from error
 
 
 def _is_panoptic(content: dict) -> bool:

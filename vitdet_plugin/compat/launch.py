@@ -45,8 +45,12 @@ def init_distributed(launcher: str, timeout: float | None = None, local_rank: in
     elif local_rank is not None:
         os.environ.setdefault('LOCAL_RANK', str(local_rank))
     rank, world_size, local = (_integer(name, launcher) for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'))
-    for name in ('MASTER_ADDR', 'MASTER_PORT'):
-        _need(name, launcher)
+    if rank >= world_size:
+        raise UserError(f'launcher {launcher}: RANK={rank} and WORLD_SIZE={world_size}; ranks count from 0, so set '
+                        'WORLD_SIZE to the number of all processes')
+    _need('MASTER_ADDR', launcher)
+    if not 0 < (port := _integer('MASTER_PORT', launcher)) < 2**16:
+        raise UserError(f'launcher {launcher}: MASTER_PORT={port} is not a port; give a number from 1 to 65535')
     backend = 'nccl' if _on_gpu() else 'gloo'
     if backend == 'nccl':
         _set_gpu(local)

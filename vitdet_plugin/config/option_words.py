@@ -8,6 +8,7 @@ from typing import Any
 from vitdet_plugin.errors import UserError
 
 _WORDS = {'true': True, 'false': False}
+_CALL = re.compile(r'dict\s*\(')
 _BRACKETS = {'[': ']', '(': ')', '{': '}'}
 
 
@@ -35,7 +36,8 @@ def split_options(words: Sequence[str]) -> dict[str, str]:
 def parse_value(text: str) -> Any:
     """Return the value that a text stands for.
 
-    ``[…]`` is a list, ``(…)`` a tuple, and ``a,b`` a list; numbers, ``True``, ``False`` and ``None`` are recognized.
+    ``[…]`` is a list, ``(…)`` a tuple, ``a,b`` a list, ``{…}`` and ``dict(…)`` a dictionary; numbers, ``True``,
+    ``False`` and ``None`` are recognized.
     Other text and text in quotes is a string. Quotes around a list in brackets are ignored, because some shells keep
     them.
     """
@@ -44,16 +46,36 @@ def parse_value(text: str) -> Any:
         return parse_value(_unquoted(text))
     if _is_quoted(text):
         return _unquoted(text)
-    if text[:1] == '{':
-        try:
-            return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return text
+    if text[:1] == '{' or _CALL.match(text):
+        found = _parse_dict(text)
+        return text if found is None else found
     if text[:1] in ('[', '(') and _closes_at_end(text):
         items = [parse_value(item) for item in _split_at_commas(text[1:-1])]
         return tuple(items) if text[0] == '(' else items
     items = _split_at_commas(text)
     return [parse_value(item) for item in items] if len(items) > 1 or text.endswith(',') else _parse_scalar(text)
+
+
+def _parse_dict(text: str) -> dict | None:
+    """Return the dictionary of ``{'a': 1}``, ``{a: 1}`` or ``dict(a=1)``; None if it is not valid."""
+    opening = text.index('{' if text[0] == '{' else '(')
+    if not _closes_at_end(text[opening:]):
+        return None
+    if text[0] == '{':
+        try:
+            value = ast.literal_eval(text)
+            return value if isinstance(value, dict) else None
+        except (ValueError, SyntaxError):
+            pass
+    found = {}
+    for item in _split_at_commas(text[opening + 1:-1]):
+        name, sign, value = item.partition(':' if text[0] == '{' else '=')
+        name = name.strip()
+        name = _unquoted(name) if text[0] == '{' and _is_quoted(name) else name
+        if not sign or not name.isidentifier():
+            return None
+        found[name] = parse_value(value)
+    return found
 
 
 def _parse_scalar(text: str) -> Any:
@@ -107,7 +129,7 @@ def _outside_quotes(text: str) -> Iterator[tuple[int, str]]:
     for index, char in enumerate(text):
         if index <= end:
             continue
-        if char in '\'"' and re.search(r'(?:^|[\[({,:])\s*$', text[:index]):
+        if char in '\'"' and re.search(r'(?:^|[\[({,:=])\s*$', text[:index]):
             closing = text.find(char, index + 1)
             if closing >= 0:
                 end = closing

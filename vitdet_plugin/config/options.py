@@ -1,7 +1,8 @@
 """``--cfg-options``: change a config from the command line, with checks of the keys."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -36,9 +37,15 @@ def parse_options(words: Sequence[str]) -> dict[str, Any]:
     """Turn ``['a.b=1', 'c=[x,y]']`` into ``{'a.b': 1, 'c': ['x', 'y']}``; see :func:`parse_value`.
 
     Raises:
-        UserError: A string has no ``=``, or brackets do not match.
+        UserError: A string has no ``=``, brackets do not match, or a dictionary is not valid.
     """
-    return {key: parse_value(value) for key, value in split_options(words).items()}
+    options = {}
+    for key, text in split_options(words).items():
+        options[key] = value = parse_value(text)
+        if isinstance(value, str) and value.startswith(('{', 'dict(')) and value == text.strip():
+            raise UserError(f"--cfg-options {key}={text}: not a dictionary; write {{'name': value}} or dict(name=value)"
+                            f', or set {key}.NAME=…')
+    return options
 
 
 def apply_options(cfg: Config, options: Mapping[str, Any]) -> None:
@@ -77,15 +84,19 @@ def check_top_level(cfg: Config, keys: Collection[str], variables: Collection[st
 
 def similar_keys(cfg: Config, key: str) -> str:
     """Return a hint with up to three keys of the sections that end with the same names as ``key``, or an empty text."""
-    found = []
+    found = list(itertools.islice(keys_with_ending(cfg, key), 3))
+    return f'; set the keys that are used: {", ".join(path for path, _ in found)}' if found else ''
+
+
+def keys_with_ending(cfg: Config, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield the keys of the sections that end with the same names as ``key``, and their values."""
     queue: list[tuple[str, Any]] = [(name, value) for name, value in cfg._cfg_dict.items() if name in READ_KEYS]
-    while queue and len(found) < 3:
+    while queue:
         path, node = queue.pop(0)
         if path.endswith(f'.{key}'):
-            found.append(path)
+            yield path, node
         items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
         queue += [(f'{path}.{name}', value) for name, value in items]
-    return f'; set the keys that are used: {", ".join(found)}' if found else ''
 
 
 def checked_option(cfg: Config, key: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from vitdet_plugin.compat import packaged_configs
-from vitdet_plugin.config.options import READ_KEYS, check_top_level, checked_option, similar_keys
+from vitdet_plugin.config.options import READ_KEYS, check_top_level, checked_option, keys_with_ending, similar_keys
 from vitdet_plugin.config.variables import Variables, evaluate_config, with_option
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs, warn
@@ -73,11 +73,31 @@ def override_variables(cfg: Config, options: Mapping[str, Any], is_changed: bool
     with suppress_logs():
         changed = evaluate_config(cfg.filename, Variables(named, _SECTIONS))
     names = {_root(key) for key in changing}
-    if not names & READ_KEYS and _text(cfg, without=names) == _text(changed, without=names):
+    is_warned = _warn_about_kept_values(changed, {key: named[key] for key in changing})
+    if not is_warned and not names & READ_KEYS and _text(cfg, without=names) == _text(changed, without=names):
         warn(f'--cfg-options {", ".join(changing)}: changes nothing, because {cfg.filename} sets the keys that were '
              'computed from it to other values')
     return changed, {key: value for key, value in {**options, **named}.items()
                      if _root(key) in changed or _root(key) in READ_KEYS}
+
+
+def _warn_about_kept_values(changed: Config, options: Mapping[str, Any]) -> bool:
+    """Print a line for each variable whose value no key of the same name in the sections has; return if there was one.
+    """
+    is_warned = False
+    for key, value in options.items():
+        found = list(keys_with_ending(changed, key))
+        if found and _root(key) not in READ_KEYS and not any(_same(node, value) for _, node in found):
+            shown = ', '.join(f'{path} ({node!r})' for path, node in found[:3])
+            warn(f'--cfg-options {key}={value}: no key of a section takes this value, since the config sets them to '
+                 f'other values; did you mean {shown}?')
+            is_warned = True
+    return is_warned
+
+
+def _same(one: Any, other: Any) -> bool:
+    return list(one) == list(other) if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) else \
+        bool(one == other)
 
 
 def _root(key: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from vitdet_plugin.compat.coco_content import category_name, parse_flag
 from vitdet_plugin.compat.json_stream import read_list
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import describe_encoding
 
 MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
 
@@ -142,8 +143,8 @@ def annotation_box(annotation: dict) -> tuple[float, float, float, float] | None
 
 
 def is_crowd(annotation: dict) -> bool:
-    """Whether an annotation is a region of many objects, which is not trained on."""
-    return parse_flag(annotation.get('iscrowd')) == 1
+    """Whether an annotation is a region of many objects, which is not trained on; also if its flag is not valid."""
+    return parse_flag(annotation.get('iscrowd')) != 0
 
 
 def find_bad_reference(annotation: Any, images: dict, categories: dict) -> str | None:
@@ -200,8 +201,8 @@ def _read_text(path: str | Path) -> str:
         text = Path(path).read_text(encoding='utf-8-sig')
     except FileNotFoundError:
         raise UserError(f'{path} does not exist; give a COCO annotation file (.json)') from None
-    except UnicodeDecodeError as error:
-        raise UserError(f'{path}: not valid JSON: not UTF-8 text ({error.reason} at byte {error.start})') from None
+    except UnicodeDecodeError:
+        raise UserError(f'{path}: not valid JSON: {describe_encoding(Path(path).read_bytes())}') from None
     except IsADirectoryError:
         raise UserError(f'{path}: is a folder; give a COCO annotation file (.json){_files_in(path)}') from None
     except OSError as error:
@@ -224,6 +225,8 @@ def _decode(path: str | Path, text: str, is_partial: bool) -> dict:
             return {key: _decode_list(text, key) for key in ('images', 'categories')}
         content = json.loads(text)
     except json.JSONDecodeError as error:
+        if fault := describe_encoding(Path(path).read_bytes()):
+            raise UserError(f'{path}: not valid JSON: {fault}') from None
         hint = '' if str(path).endswith('.json') else '; give a COCO annotation file (.json)'
         raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column '
                         f'{error.colno}{hint}') from None

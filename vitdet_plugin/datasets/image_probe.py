@@ -158,7 +158,7 @@ def _probe(image: Image.Image, path: Path, decode: bool, fingerprints: bool,
     file_bytes = path.stat().st_size
     if fault := size_fault(width, height, file_bytes):
         return UnreadableImage('is implausibly large', fault)
-    orientation, depth, mode = reader.orientation(image, path), _bits_per_channel(image), image.mode
+    orientation, depth, mode = reader.orientation(image, path), bits_per_channel(image), image.mode
     declared = declared_orientation(image) if image.format != 'PNG' or decode else 1  # Pillow decodes a PNG for it
     has_frames = image.format != 'MPO' and bool(getattr(image, 'is_animated', False))
     image_format = str(image.format)
@@ -184,7 +184,7 @@ def _probe_with_opencv(path: Path, fingerprints: bool) -> ImageProbe | None:
                       _digest(image) if fingerprints else None, _bits(image) if fingerprints else None)
 
 
-def _bits_per_channel(image: Image.Image) -> int:
+def bits_per_channel(image: Image.Image) -> int:
     """Bits per channel as stored; Pillow reduces 16-bit color to 8 bits without changing the mode."""
     if image.format == 'TIFF':
         bits = image.tag_v2.get(_BITS_TAG, 1)  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ _MOST_FOLDS = 20
 
 
 def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int = 0,
-                  groups: Sequence[str] | None = None) -> list[np.ndarray]:
+                  groups: Sequence[str] | None = None, classes: Sequence[str] = ()) -> list[np.ndarray]:
     """Divide samples into splits so that every split has the same proportions of classes.
 
     Args:
@@ -31,6 +31,7 @@ def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int =
         seed: The same seed gives the same splits.
         groups: (N,) name of the group of each sample (plant, patient, scene); a group is never divided. The shares are
             then as close as whole groups allow.
+        classes: Names of the classes, for messages.
 
     Returns:
         Sorted indices of each split.
@@ -38,29 +39,51 @@ def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int =
     Raises:
         UserError: The fractions are invalid, or there are too few samples or groups for them.
     """
-    if len(fractions) < 2 or min(fractions) < 0 or max(fractions) >= 1 or abs(sum(fractions) - 1) > 1e-6:
-        raise UserError(f'fractions {" ".join(f"{each:g}" for each in fractions)} must be in [0, 1) and sum to 1')
+    shown = ' '.join(f'{each:g}' for each in fractions)
+    if len(fractions) < 2 or not all(0 <= each < 1 for each in fractions) or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(f'fractions {shown} must be in [0, 1) and sum to 1')
+    if fractions[0] == 0:
+        raise UserError(f'fractions {shown}: the first split, which is trained on, needs a fraction above 0')
+    if not 0 <= seed < 2**32:
+        raise UserError(f'seed {seed}: give a number from 0 to 4294967295')
     labels = np.asarray(labels)
-    divide = _divide_samples if groups is None else _divide_groups
-    return [np.sort(part) for part in divide(labels, list(fractions), seed, groups)]
+    if groups is None:
+        parts = _divide_samples(labels, list(fractions), seed, classes)
+    else:
+        parts = _divide_groups(labels, list(fractions), seed, groups)
+    return [np.sort(part) for part in parts]
 
 
-def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int, _groups: None) -> list[np.ndarray]:
+def _divide_samples(labels: np.ndarray, fractions: list[float], seed: int,
+                    classes: Sequence[str]) -> list[np.ndarray]:
     """Draw one split after the other, the last first, each stratified from the remaining samples."""
     from sklearn.model_selection import train_test_split
     rest, left, parts = np.arange(len(labels)), 1.0, []
     for fraction in fractions[:0:-1]:
         part = rest[:0]
         if fraction > 0:
-            try:
-                rest, part = train_test_split(rest, test_size=round(fraction / left * len(rest)) or 1,
-                                              stratify=labels[rest], random_state=seed)
-            except ValueError as error:
-                raise UserError(f'{len(rest)} images of {len(set(labels[rest]))} classes cannot be divided in shares '
-                                f'of {left - fraction:g} and {fraction:g}: {error}') from error
+            size = round(fraction / left * len(rest)) or 1
+            _check_division(labels, rest, size, sum(each > 0 for each in fractions), classes)
+            rest, part = train_test_split(rest, test_size=size, stratify=labels[rest], random_state=seed)
         left -= fraction
         parts.append(part)
     return [rest, *parts[::-1]]
+
+
+def _check_division(labels: np.ndarray, rest: np.ndarray, size: int, splits: int, classes: Sequence[str]) -> None:
+    """Check that ``size`` samples of ``rest``, and those that remain, can hold each class."""
+    counts = Counter(labels[rest].tolist())
+    few = [str(classes[label]) if classes else f'number {label}' for label, count in counts.items() if count < 2]
+    if few:
+        have = Counter(labels.tolist())
+        fewest = min(have[label] for label, count in counts.items() if count < 2)
+        raise UserError(f'classes with too few images for {splits} splits: {", ".join(few[:5])}'
+                        f'{", …" if len(few) > 5 else ""} ({fewest} image{"s" if fewest > 1 else ""}); add images, '
+                        'move the folders of these classes, or set the fraction of a split to 0')
+    smaller = min(size, len(rest) - size)
+    if smaller < len(counts):
+        raise UserError(f'a split of {smaller} images cannot hold each of the {len(counts)} classes; give a larger '
+                        'fraction, or 0 for no such split')
 
 
 def _divide_groups(labels: np.ndarray, fractions: list[float], seed: int, groups: Sequence[str]) -> list[np.ndarray]:
@@ -154,9 +177,7 @@ def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str |
     out, root = Path(out), images.root.resolve()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f'{out} exists and is not empty; nothing is overwritten: choose another --out')
-    inside = out.resolve() != root and root in out.resolve().parents
-    if out.resolve() == root or inside and (mode != 'list' or out.resolve().relative_to(root).parts[0] in
-                                            images.classes):
+    if out.resolve().is_relative_to(root):
         raise UserError(f'{out} is in {images.root}, where it would be read as a class; choose another --out')
     out.mkdir(parents=True, exist_ok=True)
     (out / 'classes.txt').write_text('\n'.join(images.classes) + '\n', encoding='utf-8')

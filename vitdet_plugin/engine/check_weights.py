@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
-from vitdet_plugin.checkpoints.fit import find_depth_mismatch
+from vitdet_plugin.checkpoints.fit import check_finite, find_depth_mismatch
 from vitdet_plugin.checkpoints.published import explain_unknown, is_name
+from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import is_remote
@@ -87,7 +88,7 @@ def check_file(key: str, file: str) -> list[Finding]:
         close = difflib.get_close_matches(os.path.basename(file), others, n=3)
         hint = f'; its folder has {", ".join(close)}' if close else unknown or '; correct the path or download it'
         return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist{hint}')]
-    if os.path.isdir(file) and key != 'load_from':  # a sharded checkpoint is a folder
+    if os.path.isdir(file) and not (key == 'load_from' and is_sharded(file)):
         return [Finding('error', f'{key}: {file} is a folder without checkpoints ({CHECKPOINTS}); give a file or a '
                                  'work directory')]
     if os.path.isfile(file) and (wrong := describe_wrong_file(file)):
@@ -156,6 +157,11 @@ def check_keys(key: str, file: str, module: nn.Module, prefix: str, must_fit: bo
     prefix = f'{prefix.rstrip(".")}.' if prefix else ''
     shapes = {name[len(prefix):]: tuple(value.shape) for name, value in weights.items() if name.startswith(prefix)}
     expected = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    try:
+        check_finite({name: value for name, value in weights.items() if name.removeprefix(prefix) in expected},
+                     {prefix + name for name, _ in module.named_parameters()}, file)
+    except UserError as error:
+        return [Finding('error', f'{key}: {error}')]
     return compare_keys(f'{key}: {file}', expected, shapes, must_fit)
 
 

@@ -1,11 +1,13 @@
 """Samples that cannot be read: a training replaces a few and reports each; an evaluation stops at the first."""
 
 import multiprocessing
+import os
 import sys
 from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.errors import UserError
 
 MOST_SKIPPED = 0.01  # share of the samples
@@ -84,11 +86,21 @@ def read_sample(dataset, index: int, budget: SkipBudget | None = None) -> Any:
         except UserError:
             raise
         except Exception as error:  # decoders and transforms raise almost anything on broken data
-            what = f'{describe(dataset, index)}: {type(error).__name__}: {" ".join(str(error).split())[:200]}'
+            what = f'{describe(dataset, index)}: {_reason(dataset, index, error)}'
             if budget is None or not left:
                 raise UserError(f"{what}; 'vitdet check' lists every problem of a data set") from error
             budget.skip(what)
             index = int(np.random.randint(len(dataset)))
+
+
+def _reason(dataset, index: int, error: Exception) -> str:
+    """Return why a sample cannot be read: the fault of its image file, or else the error."""
+    try:
+        path = dataset.get_data_info(int(index)).get('img_path')
+    except Exception:
+        path = None
+    fault = describe_unreadable(path) if isinstance(path, str) and os.path.exists(path) else ''
+    return fault or f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
 
 
 def fetch(dataset, index: int) -> Any:

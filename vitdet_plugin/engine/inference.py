@@ -17,6 +17,7 @@ from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
+from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.engine.image_arrays import bgr_array, is_cut_jpeg
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
@@ -132,5 +133,5 @@ def _image_errors(source: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = describe_unreadable(source) or (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f'{source} cannot be read as an image ({reason}); replace it or give another file') from error

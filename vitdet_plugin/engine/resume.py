@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
+from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
 from vitdet_plugin.compat.atomic_save import write_atomically
 from vitdet_plugin.compat.remote_files import is_remote, local_path
@@ -111,6 +112,8 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
         if is_remote(resume):
             return resume, None
         path = str(local_path(resume))
+        if os.path.isdir(path) and not is_sharded(path):
+            path = _newest_of(path)
         if os.path.isdir(path):
             return path, None
         if not os.path.exists(path):
@@ -121,6 +124,18 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
             raise UserError(f'--resume: {path} cannot be used: {reason}; give another one, or --resume without a '
                             'file for the newest intact one of the work directory')
     return path, None if os.path.isdir(path) else _seed_of(cfg, path)
+
+
+def _newest_of(folder: str) -> str:
+    """Return the newest intact checkpoint of a work directory that was given to ``--resume``."""
+    path, damaged = newest_intact(folder)
+    for line in damaged:
+        print(f'warning: {line}', flush=True)
+    if path is None:
+        raise UserError(f'--resume: {folder} holds no intact checkpoint (iter_*.pth, epoch_*.pth); give a file or a '
+                        'work directory, or --resume without a path for the work directory of this run')
+    print(f'resuming from {path}', flush=True)
+    return path
 
 
 def _seed_of(cfg: Config, path: str) -> int | None:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
@@ -103,8 +104,8 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
         UserError: ``auto_scale_lr`` without a base batch size, a missing checkpoint, an unknown metric.
     """
     if options.load_from:
-        has_files = Path(options.load_from).is_dir() and any(Path(options.load_from).glob('*.pth'))  # else: sharded
-        cfg.load_from = str(find_checkpoint(options.load_from) if has_files else options.load_from)
+        is_run = Path(options.load_from).is_dir() and not is_sharded(str(options.load_from))
+        cfg.load_from = str(find_checkpoint(options.load_from) if is_run else options.load_from)
     if options.weights:
         use_weights(cfg, options)
     drop_idle_schedulers(cfg)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import numpy as np
 
+from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, stored_bits
 from vitdet_plugin.engine.image_sources import ImageSource, ImageStream, OutputNames
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.found import Found
@@ -17,6 +18,7 @@ from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.tiles import Tiling, Window, merge_tiles
 from vitdet_plugin.runtime.batches import in_batches
 from vitdet_plugin.runtime.prefetch import prefetch
+from vitdet_plugin.utils.output import warn
 
 AUTO = 'auto'
 _READ_AHEAD = 4  # inputs that are decoded while a batch is predicted, at least
@@ -94,6 +96,7 @@ class Stream:
         self._score_thr, self._batch_size = score_thr, batch_size
         self._on_fault, self._on_step = on_fault, on_step
         self._tiling, self._keeps_images = None if model.is_classifier else tiling, keeps_images
+        self._noted: set[str] = set()
 
     def __iter__(self) -> Iterator[Predicted]:
         names, parts = OutputNames(), []
@@ -131,6 +134,8 @@ class Stream:
                 if source.is_hidden:
                     raise UserError(f'{source.name} is a hidden file; name the file itself to predict it')
                 image = loaded['img']
+                if isinstance(content, Path):
+                    self._note_depth(content, image)
                 shape = int(image.shape[0]), int(image.shape[1])
                 shown = _shown(image) if self._keeps_images else None
                 windows = self._tiling.windows(shape) if self._tiling else []
@@ -145,6 +150,13 @@ class Stream:
                     yield _Piece(source, packed, shape, windows, is_last, shown if is_last else None)
             except UserError as error:
                 yield _Piece(source, fault=error)
+
+    def _note_depth(self, path: Path, image: np.ndarray) -> None:
+        """Print a line about the first file with more than 8 bits per channel, and the first that is nearly black."""
+        kind = 'dark' if image.max(initial=0) < DARK else 'deep'
+        if kind not in self._noted and (bits := stored_bits(path)) > 8:
+            self._noted.add(kind)
+            warn(f'{path} has more than 8 bits per channel ({describe_depth(path, bits)}); more of them are not named')
 
     def _key(self, piece: _Piece) -> Hashable | None:
         if piece.fault is not None:

@@ -1,11 +1,15 @@
 """Text files of users: UTF-8 with or without a byte order mark, or UTF-16 with one, as Windows programs write them."""
 
+from __future__ import annotations
+
 import codecs
 from pathlib import Path
 
 from vitdet_plugin.errors import UserError
 
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ARCHIVES = (b'\x1f\x8b', b'PK\x03\x04', b'BZh', b'\xfd7zXZ')
+_HEAD = 64  # bytes
 
 
 def read_text(path: str | Path) -> str:
@@ -79,6 +83,24 @@ def _is_chinese(content: bytes) -> bool:
     common = sum(len(each) == 2 and (0xb0 <= each[0] <= 0xd7 or 0xa1 <= each[0] <= 0xa3) and each[1] >= 0xa1
                  for each in wide)
     return 2 * common > len(wide)
+
+
+def describe_encoding(content: bytes) -> str:
+    """Return what is wrong with the encoding of a JSON file that cannot be parsed, and what to do; empty if nothing."""
+    if content.startswith(_ARCHIVES):
+        return 'an archive, not JSON text; unpack it'
+    first = content.find(b'\0')
+    if content.startswith(_UTF16) or 0 <= first < 4 and content[:_HEAD].count(b'\0') < len(content[:_HEAD]):
+        return 'UTF-16 or UTF-32 text; save it as UTF-8'
+    if first >= 0:
+        return f'zero bytes from byte {first} on, so the file is damaged; copy, download or write it again'
+    if content.startswith(codecs.BOM_UTF8 * 2):
+        return 'two byte order marks at its begin; save it as UTF-8'
+    try:
+        content.decode('utf-8')
+    except UnicodeDecodeError as error:
+        return f'not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8'
+    return ''
 
 
 def starts_with_mark(path: str | Path) -> bool:

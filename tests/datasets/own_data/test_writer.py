@@ -13,6 +13,7 @@ from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
 from vitdet_plugin.datasets.own_data.tiles import cut_images, starts
 from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
+from vitdet_plugin.engine.check_schedule import check_schedule
 from vitdet_plugin.engine.preflight import inspect_config
 from vitdet_plugin.errors import UserError
 
@@ -58,6 +59,11 @@ def test_the_config_of_every_model_is_short_loads_and_passes_the_checks(tmp_path
     assert not [row for split in ('train', 'val', 'test') for row in check_config(str(out / 'config.py'), split)
                 if row[0] not in ('read', 'note')]
     assert 'vertical' not in str(cfg.train_dataloader)
+    if model.task != 'classify':  # also of a trial: the warm-up is a part of the training
+        for length in (2, 30, 5000):
+            cfg = load_config(out / 'config.py', {'max_iters': length})
+            warm_up, cosine = cfg.param_scheduler
+            assert warm_up.end == cosine.begin <= max(1, length // 5) and not check_schedule(cfg)
     if name.endswith('rcnn-tiny'):  # its backbone has to learn more than a pre-trained one
         assert cfg.optim_wrapper.paramwise_cfg.get('backbone_lr_mult', 1.0) == 1.0
 

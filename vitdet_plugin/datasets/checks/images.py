@@ -7,11 +7,9 @@ from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
-from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, decode
+from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader
+from vitdet_plugin.datasets.unusual_images import describe_depth
 from vitdet_plugin.utils.track import track
 
 NOT_DECODED = 'cannot be read by OpenCV, as in training'
@@ -19,7 +17,6 @@ DEEP = 'has more than 8 bits per channel'
 WRONG_SIZE = 'has another size than annotated'
 _SERIAL = 64  # up to this number of images, starting processes takes longer than it saves
 _USUAL_FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'BMP', 'GIF', 'PPM')  # OpenCV reads what Pillow reads
-_DARK = 64  # of 255: an image that is below this everywhere looks black
 
 
 class ImageFault(NamedTuple):
@@ -107,22 +104,10 @@ def _probe_faults(probe: ImageProbe, path: str, size: tuple[float, float] | None
     if probe.has_frames:
         yield ImageFault('warning', 'has several frames or pages, of which the first is read', path)
     if probe.depth > 8:
-        yield ImageFault('warning', DEEP, path, _describe_depth(path, probe))
+        yield ImageFault('warning', DEEP, path, describe_depth(path, probe.depth))
     elif probe.mode in ('CMYK', 'YCCK'):
         yield ImageFault('warning', 'is CMYK', path)
     elif probe.mode in ('1', 'L', 'LA'):
         yield ImageFault('note', 'is grayscale', path)
     elif probe.mode not in ('RGB', 'YCbCr'):
         yield ImageFault('note', f'is {probe.mode}, read as color without alpha', path)
-
-
-def _describe_depth(path: str, probe: ImageProbe) -> str:
-    """Range of the stored values and of the values that training reads."""
-    stored, read = decode(path, cv2.IMREAD_UNCHANGED), decode(path)
-    if stored is None or read is None:
-        return f'{probe.depth} bits'
-    text = (f'{probe.depth} bits, values {np.min(stored):g} to {np.max(stored):g} are read as {read.min()} to '
-            f'{read.max()}')
-    if read.max() < _DARK:
-        text += ', nearly black'
-    return f'{text}; scale the values to 8 bits'

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from vitdet_plugin.datasets.image_files import is_image_file, walk_files
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.text_files import decode_any
+from vitdet_plugin.utils.text_files import decode_any, describe_encoding
 
 SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
@@ -129,6 +129,8 @@ class FileTree:
         if file not in self._json:
             text = self.read_text(file)
             content = None
+            if text is None and (fault := self._describe_bytes(file)):
+                self.json_errors[file] = fault
             try:
                 content = None if text is None else json.loads(text)
             except (ValueError, RecursionError) as error:
@@ -138,6 +140,12 @@ class FileTree:
             while len(self._json) > 1 and self._json_size > _KEPT_BYTES:
                 self._json_size -= self._json.popitem(last=False)[1][0]
         return self._json[file][1]
+
+    def _describe_bytes(self, file: PurePosixPath) -> str:
+        try:
+            return describe_encoding(self.path(file).read_bytes())
+        except OSError as error:
+            return str(error.strerror)
 
     def begins_with_any(self, file: PurePosixPath, *words: str) -> bool:
         """Whether the first 64 KiB of a file contain one of the words; cheaper than to parse each JSON file."""

@@ -9,9 +9,6 @@ from vitdet_plugin.datasets.own_data.plan import Plan, evaluations
 MOST_LINES = 25
 TEMPLATES = 'vitdet_plugin::_base_/own_data'
 RUN = 'run'  # work directory, below the folder of the config
-_SCHEDULE = (  # a short trial has a short warm-up
-    'warmup = max(1, min(_base_.warmup, max_iters // 5))  # steps',
-    'param_scheduler = [dict(_base_.warm_up, end=warmup), dict(_base_.param_scheduler[1], begin=warmup)]')
 _UNSAFE = ("'", '"', '\\', '{', '}', '\n')  # in a path: the text of a config is filled in as it is
 
 
@@ -45,15 +42,22 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         '',
         f'folder, images = {folder}, {files!r}',
         f'classes = {tuple(plan.classes)!r}',
-        f"work_dir, randomness = folder + '{RUN}', dict(seed={plan.seed})",
+        f"work_dir = folder + '{RUN}'",
         *parts(plan),
         *_evaluation(plan),
         f'interval = max(1, {unit} // {evaluations(plan)})  # between evaluations, which also save a checkpoint',
-        f'train_cfg, default_hooks = dict({unit}={unit}, val_interval=interval), '
-        'dict(checkpoint=dict(interval=interval))',
-        *(_SCHEDULE if unit == 'max_iters' else ()),
+        *(_warm_up() if unit == 'max_iters' else ()),
+        f'train_cfg = dict({unit}={unit}, val_interval=interval)',
+        'default_hooks = dict(checkpoint=dict(interval=interval))',
+        f'randomness = dict(seed={plan.seed})',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _warm_up() -> list[str]:
+    """Return the line that limits the warm-up of the template to a fifth of the training, however short that is."""
+    return ['warmup = min(_base_.warmup, max(1, max_iters // 5)); param_scheduler = ['
+            'dict(_base_.param_scheduler[0], end=warmup), dict(_base_.param_scheduler[1], begin=warmup)]']
 
 
 def _two_stage(plan: Plan) -> list[str]:
@@ -69,8 +73,8 @@ def _two_stage(plan: Plan) -> list[str]:
     return [
         *models,
         *_common(),
-        'jitter = dict(_base_.jitter, image_size=image_size)',
-        'resize = dict(_base_.resize, scale=(image_size, image_size))',
+        'jitter, resize = dict(_base_.jitter, image_size=image_size), '
+        'dict(_base_.resize, scale=(image_size, image_size))',
         f'train_dataloader = dict(batch_size=batch, num_workers={plan.workers}, dataset=dict('
         "ann_file=folder + 'annotations/train.json',",
         '                        pipeline=[*_base_.load, jitter, _base_.pack_train], **common))',

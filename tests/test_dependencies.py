@@ -67,7 +67,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
 
 @functools.cache
 def third_party() -> dict[str, dict[str, bool]]:
-    """Distribution -> file -> whether the file imports it at the top level; not at import, when every worker reads all."""
+    """Distribution -> file -> whether the file imports it at the top level."""
     found: dict[str, dict[str, bool]] = {}
     for folder in SHIPPED:
         for path in sorted((ROOT / folder).rglob('*.py')):

@@ -1,9 +1,10 @@
 """Ranks of a training as forks of one process that has imported the package.
 
-:func:`tests.end_to_end.tiny_set.run_ranks` starts torchrun, and each of its ranks imports everything, in 6 seconds. Here
-the variables of torchrun are set, for tests of what ranks do; test_ranks.py and tests/test_wheel.py use torchrun itself.
+:func:`tests.end_to_end.tiny_set.run_ranks` starts torchrun, and each of its ranks imports everything, in 6 seconds.
+Here the variables of torchrun are set, for tests of what ranks do; test_ranks.py and tests/test_wheel.py use torchrun.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.end_to_end.tiny_set import environment, free_port
+from tests.end_to_end.tiny_set import ROOT, environment, free_port
 
 PRELOADED = ['vitdet_plugin.engine.train', 'mmdet.models', 'mmpretrain.models', 'tests.end_to_end.forked_ranks']
 # Forks of the test's process could not back-propagate, as a test before may have started threads of autograd.
@@ -26,25 +27,37 @@ def train_ranks(*words: object, ranks: int = 2) -> subprocess.CompletedProcess:
     return run_forks(_train, list(map(str, words)), ranks=ranks)
 
 
+def train_alone(*words: object) -> subprocess.CompletedProcess:
+    """Run ``vitdet train <words…>`` on one new process without a launcher."""
+    return run_forks(_train, list(map(str, words)), ranks=0)
+
+
 def run_module(name: str, *words: object, ranks: int = 2) -> subprocess.CompletedProcess:
     """Run ``python -m <name> <words…>`` on ``ranks`` new processes; returns the output of all of them."""
     return run_forks(_run_module, [name, *map(str, words)], ranks=ranks)
 
 
 def run_forks(function: Callable[[list[str]], None], words: list[str], ranks: int) -> subprocess.CompletedProcess:
-    """Call a function of a module on ``ranks`` new processes; the status is the first that is not zero."""
+    """Call a function of a module on ``ranks`` new processes; the status is the first that is not zero.
+
+    Without ranks, one process starts, without the variables of torchrun.
+    """
     port = str(free_port())
     with tempfile.TemporaryDirectory() as folder:
         processes = []
-        for rank in range(ranks):
-            variables = environment(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_PORT=port,
-                                    LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR='127.0.0.1')
+        for rank in range(ranks or 1):
+            Path(f'{folder}/{rank}.out').touch()
+            Path(f'{folder}/{rank}.err').touch()
+            launched = dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks),
+                            MASTER_PORT=port, MASTER_ADDR='127.0.0.1')
+            variables = environment(**launched if ranks else {})
             processes.append(PROCESSES.Process(target=_rank, daemon=True, args=(
                 function, words, variables, os.getcwd(), f'{folder}/{rank}')))
-            processes[-1].start()
+            with contextlib.chdir(ROOT):  # the first call starts the server, and its path may be relative
+                processes[-1].start()
         for process in processes:
             process.join()
-        output, errors = (''.join(Path(f'{folder}/{rank}.{kind}').read_text() for rank in range(ranks))
+        output, errors = (''.join(Path(f'{folder}/{rank}.{kind}').read_text() for rank in range(ranks or 1))
                           for kind in ('out', 'err'))
     failed = [process.exitcode for process in processes if process.exitcode]
     return subprocess.CompletedProcess(words, failed[0] if failed else 0, output, errors)

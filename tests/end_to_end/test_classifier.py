@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.end_to_end.forked_ranks import train_ranks
+from tests.end_to_end.forked_ranks import train_alone, train_ranks
 from tests.end_to_end.tiny_classes import CLASSES, CONFIG, write_tiny_classes
-from tests.end_to_end.tiny_set import load_tool, run_tool
+from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.config.loading import load_config
 
 
@@ -32,7 +32,8 @@ def trained(root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('work') / 'a run'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TINY_CLASSES', str(root))
-        result = run_tool('train.py', CONFIG, '--work-dir', work_dir, '--seed', 3, cwd=root)
+        patch.chdir(root)
+        result = train_alone(CONFIG, '--work-dir', work_dir, '--seed', 3)
     assert result.returncode == 0, result.stderr
     return work_dir, result.stdout
 

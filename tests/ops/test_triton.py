@@ -45,8 +45,8 @@ def interpreted(tmp_path_factory):
 def test_kernels_in_the_interpreter(file, interpreted):
     """All pass, and none is skipped."""
     outcomes, printed = interpreted
-    assert outcomes.get(file) and not [tags for tags in outcomes[file] if set(tags) & {'failure', 'error', 'skipped'}], (
-        printed)
+    assert outcomes.get(file), printed
+    assert not [tags for tags in outcomes[file] if set(tags) & {'failure', 'error', 'skipped'}], printed
 
 
 @requires_triton

@@ -6,6 +6,9 @@ NO_PYTHON = echo 'error: Python 3.11 or newer is needed: install it, or name it:
 # several clones share one environment, so the checkout is found by path instead of being installed into it
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
+# the tests start more than a hundred Python processes, which read the compiled files of the first one
+unexport PYTHONDONTWRITEBYTECODE
+
 # $(call with,ROW) runs the rest of the line with $$py as that row's interpreter
 with = $(if $(PYTHON),py="$$("$(PYTHON)" tools/setup_env.py $(1))",$(NO_PYTHON)) &&
 # one thread for each of two test processes, and whole files to one process, for the sake of shared fixtures

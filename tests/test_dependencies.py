@@ -1,6 +1,7 @@
 """pyproject.toml declares what the code imports; the pins in requirements/ are within its ranges."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -64,6 +65,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     return found
 
 
+@functools.cache
 def third_party() -> dict[str, dict[str, bool]]:
     """Distribution -> file -> whether the file imports it at the top level."""
     found: dict[str, dict[str, bool]] = {}
@@ -81,26 +83,25 @@ def third_party() -> dict[str, dict[str, bool]]:
     return found
 
 
-IMPORTED = third_party()
 BUILD = requirements(PYPROJECT['build-system']['requires'])
 
 
 def test_every_import_is_declared():
     known = {**DECLARED, **BUILD, **WITH_TORCH}
-    assert {name: sorted(files) for name, files in IMPORTED.items() if name not in known} == {}
+    assert {name: sorted(files) for name, files in third_party().items() if name not in known} == {}
 
 
 def test_optional_packages_are_imported_inside_functions():
     always = {**BASE, **{name: each for extra in TOP_LEVEL_EXTRAS for name, each in EXTRAS[extra].items()}}
     at_import = {name: [file for file, top in files.items() if top and not (
-        name in WITH_TORCH and re.search(WITH_TORCH[name], file))] for name, files in IMPORTED.items()}
+        name in WITH_TORCH and re.search(WITH_TORCH[name], file))] for name, files in third_party().items()}
     assert {name: files for name, files in at_import.items() if files and name not in always} == {}
 
 
 def test_every_declared_package_is_used():
     shipped = {**BASE, **{name: each for extra, packages in EXTRAS.items() if extra not in DEVELOPMENT_EXTRAS
                           for name, each in packages.items()}}
-    assert sorted(set(shipped) - set(IMPORTED) - set(NOT_IMPORTED)) == []
+    assert sorted(set(shipped) - set(third_party()) - set(NOT_IMPORTED)) == []
 
 
 def test_extras_do_not_repeat_base_dependencies():

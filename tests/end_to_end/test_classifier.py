@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.end_to_end.forked_ranks import train_alone, train_ranks
 from tests.end_to_end.tiny_classes import CLASSES, CONFIG, write_tiny_classes
-from tests.end_to_end.tiny_set import load_tool, run_ranks, run_tool
+from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.config.loading import load_config
 
 
@@ -31,7 +32,8 @@ def trained(root, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('work') / 'a run'
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('TINY_CLASSES', str(root))
-        result = run_tool('train.py', CONFIG, '--work-dir', work_dir, '--seed', 3, cwd=root)
+        patch.chdir(root)
+        result = train_alone(CONFIG, '--work-dir', work_dir, '--seed', 3)
     assert result.returncode == 0, result.stderr
     return work_dir, result.stdout
 
@@ -120,7 +122,7 @@ def test_mixed_precision_scaled_rate_and_early_stop(data, tmp_path, capsys):
 
 def test_two_ranks(data, tmp_path, capsys):
     """The batches of the ranks differ in size, and the final evaluation equals that on one rank."""
-    result = run_ranks('train.py', CONFIG, '--work-dir', tmp_path, '--eval', 'accuracy', '--no-validate',
+    result = train_ranks(CONFIG, '--work-dir', tmp_path, '--eval', 'accuracy', '--no-validate',
                        '--cfg-options', 'train_cfg.max_epochs=1', 'default_hooks.checkpoint.save_best=None')
     assert result.returncode == 0, result.stderr
     assert 'train 3/3  epoch 1/1' in result.stdout and result.stdout.count('test  top1') == 1

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, free_port, run_ranks, run_tool
+from tests.end_to_end.forked_ranks import train_ranks
+from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, free_port, load_tool, run_ranks
 from vitdet_plugin.checkpoints.sharded import load_sharded
 
 
@@ -69,11 +70,11 @@ def test_two_agents_of_one_rank_train_the_same_model(config, two_ranks, tmp_path
 def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
     """The sampler repeats one of seven images on two ranks, which must not be counted; uses the former launcher."""
     checkpoint = two_ranks[0] / 'epoch_1.pth'
-    words = ('test.py', config, checkpoint, '--eval', 'bbox', 'segm', '--out')
-    one = run_tool(*words, tmp_path / 'one.json', '--work-dir', tmp_path / 'one')
-    two = run_ranks(*words, tmp_path / 'two.json', '--work-dir', tmp_path / 'two', '--launcher', 'pytorch',
+    words = (config, checkpoint, '--eval', 'bbox', 'segm', '--out')
+    one = load_tool('test').main([*map(str, words), f'{tmp_path}/one.json', '--work-dir', f'{tmp_path}/one'])
+    two = run_ranks('test.py', *words, tmp_path / 'two.json', '--work-dir', tmp_path / 'two', '--launcher', 'pytorch',
                     '--show-dir', tmp_path / 'images', launcher='torch.distributed.launch')
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr[-2000:] + two.stderr[-2000:]
+    assert (one, two.returncode) == (0, 0), two.stderr[-2000:]
     found = [sorted(json.loads((tmp_path / name).read_text()), key=lambda each: (each['image_id'], -each['score']))
              for name in ('one.json', 'two.json')]
     assert len(found[0]) == len(found[1]) > 0
@@ -89,7 +90,7 @@ def test_evaluation_of_two_ranks_equals_one(config, two_ranks, tmp_path):
 def test_sharded_training_equals_data_parallel_training(config, two_ranks, tmp_path):
     sharded = tmp_path / 'fsdp.py'
     sharded.write_text(f"_base_ = {str(config)!r}\nstrategy = dict(type='FSDPStrategy')\ncustom_hooks = []\n")
-    result = run_ranks('train.py', sharded, '--work-dir', tmp_path / 'work')
+    result = train_ranks(sharded, '--work-dir', tmp_path / 'work')
     assert result.returncode == 0, result.stderr[-3000:]
     whole, parts = (torch.load(path, weights_only=False) for path in (two_ranks[0] / 'epoch_1.pth',
                                                                       tmp_path / 'work' / 'epoch_1.pth'))
@@ -108,12 +109,12 @@ def test_a_folder_of_two_ranks_is_resumed_on_one(config, tmp_path):
     sharded = tmp_path / 'folders.py'
     sharded.write_text(f"_base_ = {str(config)!r}\nstrategy = dict(type='FSDPStrategy', state_dict_cfg='sharded')\n"
                        'custom_hooks = []\n')
-    result = run_ranks('train.py', sharded, '--work-dir', tmp_path / 'work', '--no-validate')
+    result = train_ranks(sharded, '--work-dir', tmp_path / 'work', '--no-validate')
     assert result.returncode == 0, result.stderr[-3000:]
     folder = tmp_path / 'work' / 'epoch_1.pth'
     assert {'__0_0.distcp', '__1_0.distcp', 'content.pth'} <= {each.name for each in folder.iterdir()}
     saved = load_sharded(folder)
-    result = run_ranks('train.py', sharded, '--work-dir', tmp_path / 'work', '--no-validate', '--resume',
+    result = train_ranks(sharded, '--work-dir', tmp_path / 'work', '--no-validate', '--resume',
                        '--cfg-options', 'train_cfg.max_epochs=2', ranks=1)
     assert result.returncode == 0, result.stderr[-3000:]
     resumed = load_sharded(tmp_path / 'work' / 'epoch_2.pth')

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from tests.end_to_end.tiny_set import CLASSES, ROOT, run_ranks, write_tiny_set
+from tests.end_to_end.forked_ranks import train_ranks
+from tests.end_to_end.tiny_set import CLASSES, ROOT, write_tiny_set
 
 CONFIG = ROOT / 'configs/yolov5/yolov5_convnext-mini_pafpn_demo.py'
 
@@ -37,7 +38,7 @@ default_hooks = dict(checkpoint=dict(interval=3))
 
 
 def test_two_ranks_train_and_evaluate_one_model(config, tmp_path):
-    result = run_ranks('train.py', config, '--work-dir', tmp_path / 'work', '--launcher', 'pytorch')
+    result = train_ranks(config, '--work-dir', tmp_path / 'work', '--launcher', 'pytorch')
     assert result.returncode == 0, result.stderr[-3000:]
     first, second = (torch.load(tmp_path / f'work/rank{rank}.pth') for rank in (0, 1))
     for name in first:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.end_to_end.tiny_set import CONFIG, run_ranks
+from tests.end_to_end.forked_ranks import train_ranks
+from tests.end_to_end.tiny_set import CONFIG
 from vitdet_plugin.engine.fsdp import FullyShardStrategy, map_tensors, shard
 from vitdet_plugin.errors import UserError
 
@@ -27,7 +28,7 @@ def write(tiny_set, tmp_path, monkeypatch):
 
 def run(*args):
     """Train in a process of its own: DTensor's caches keep the process group of the first training."""
-    result = run_ranks('train.py', *args, '--no-validate', ranks=1)
+    result = train_ranks(*args, '--no-validate', ranks=1)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

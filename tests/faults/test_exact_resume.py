@@ -1,5 +1,7 @@
 """A stopped and resumed run is bitwise equal to an uninterrupted one."""
 
+import multiprocessing
+
 import pytest
 import torch
 
@@ -26,6 +28,7 @@ def test_one_rank(tiny_set, tmp_path, rest, loader, workers, stop, capsys):
     assert 'stopped by SIGTERM' in capsys.readouterr().out
     assert max(steps_of(tmp_path / 'broken')) == stop - 1
     train_here(tmp_path / 'broken.py', tmp_path / 'broken', resume='auto')
+    assert not multiprocessing.active_children()  # no data worker outlives its run
     assert_same_run(tmp_path / 'whole', tmp_path / 'broken')
 
 

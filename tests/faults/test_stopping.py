@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C: the state is saved, also during a validation, and the resumed run equals an uninterrupted one."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -45,6 +46,7 @@ def test_ctrl_c_with_data_workers(tiny_set, whole, tmp_path):
     assert str(caught.value) == (f'stopped by Ctrl-C after iteration 2; saved {tmp_path}/broken/iter_2.pth. '
                                  'Continue with the same command and --resume')
     assert caught.value.status == 130
+    assert not multiprocessing.active_children()
     train_here(broken, tmp_path / 'broken', resume='auto')
     assert_same_run(whole, tmp_path / 'broken')
 

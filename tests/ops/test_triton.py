@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -19,16 +20,33 @@ OPERATORS = ['rel_pos_attention', 'dcnv3', 'outlook_attention', 'mlstm', 'ms_def
 requires_triton = pytest.mark.skipif(triton_support.MISSING is not None, reason=str(triton_support.MISSING))
 
 
+@pytest.fixture(scope='module')
+def interpreted(tmp_path_factory):
+    """Outcomes of the tests in ``kernels/`` by file, and what pytest printed.
+
+    In one new process, because Triton reads the variable when it is imported.
+    """
+    xml = tmp_path_factory.mktemp('kernels') / 'outcomes.xml'
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--noconftest', '-p', 'tests.devices', '--junitxml',
+                           str(xml), 'tests/ops/kernels'], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
+    printed = done.stdout[-8000:] + done.stderr
+    assert xml.exists(), printed
+    outcomes = {}
+    for case in ElementTree.parse(xml).iter('testcase'):
+        outcomes.setdefault(case.get('classname').split('.')[-1], []).append([part.tag for part in case])
+    return outcomes, printed
+
+
 @requires_triton
 @pytest.mark.skipif(ON_GPU, reason='these tests run on the GPU')
-@pytest.mark.parametrize('file', sorted(path.name for path in KERNELS.glob('test_*.py')))
-def test_kernels_in_the_interpreter(file):
-    """In a new process, because Triton reads the variable when it is imported."""
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '--noconftest', '-p', 'tests.devices',
-                           f'tests/ops/kernels/{file}'], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, 'TRITON_INTERPRET': '1', 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'})
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
-    assert 'skipped' not in done.stdout
+@pytest.mark.timeout(1200)  # the first starts them all
+@pytest.mark.parametrize('file', sorted(path.stem for path in KERNELS.glob('test_*.py')))
+def test_kernels_in_the_interpreter(file, interpreted):
+    """All pass, and none is skipped."""
+    outcomes, printed = interpreted
+    assert outcomes.get(file), printed
+    assert not [tags for tags in outcomes[file] if set(tags) & {'failure', 'error', 'skipped'}], printed
 
 
 @requires_triton

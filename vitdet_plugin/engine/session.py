@@ -33,6 +33,7 @@ from vitdet_plugin.engine.check_weights import is_official
 from vitdet_plugin.engine.class_order import check_labels
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
+from vitdet_plugin.engine.data_workers import RecordedLoaders
 from vitdet_plugin.engine.fsdp import FullyShardStrategy
 from vitdet_plugin.engine.initial_weights import load_official_weights, official_init
 from vitdet_plugin.engine.loops import resumable_loop
@@ -208,7 +209,7 @@ class _SuppressOutput:
 
 
 @RUNNERS.register_module()
-class QuietRunner(_Resumable, _SuppressOutput, Runner):
+class QuietRunner(_Resumable, _SuppressOutput, RecordedLoaders, Runner):
     """mmengine's ``Runner`` with less output at the start, and ``load_from`` for official checkpoints too."""
 
     def build_logger(self, *args, **kwargs):
@@ -244,7 +245,7 @@ class QuietRunner(_Resumable, _SuppressOutput, Runner):
 
 
 @RUNNERS.register_module()
-class QuietFlexibleRunner(_Resumable, _SuppressOutput, FlexibleRunner):
+class QuietFlexibleRunner(_Resumable, _SuppressOutput, RecordedLoaders, FlexibleRunner):
     """mmengine's ``FlexibleRunner`` with less output; its strategy creates the logger.
 
     Weights in an official format are loaded before the model is sharded.

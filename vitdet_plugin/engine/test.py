@@ -14,6 +14,7 @@ from mmengine.dist import barrier, is_main_process
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.engine.data_workers import ended_data_workers
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.inference_precision import asked_dtype, inference_dtype, name_of, predict_in
 from vitdet_plugin.engine.precision import training_device
@@ -76,7 +77,8 @@ def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptio
         predict_in(runner.model, dtype, training_device())
         if asked != 'fp32':
             runner.logger.info(f'predicting in {name_of(dtype)}')
-        metrics = runner.test()
+        with ended_data_workers(runner):
+            metrics = runner.test()
         barrier()
         if is_main_process():
             _report_files(cfg, options)

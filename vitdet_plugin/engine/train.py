@@ -15,6 +15,7 @@ from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
 from vitdet_plugin.engine.compiling import apply_compile
+from vitdet_plugin.engine.data_workers import ended_data_workers
 from vitdet_plugin.engine.gpu_defaults import apply_gpu_defaults
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.precision import apply_precision, training_device
@@ -79,20 +80,21 @@ def _train(config: str | Path | Config, options: TrainOptions) -> Runner:
         if is_main_process():
             name = Path(cfg.filename).name if cfg.filename else config_name(cfg)
             print(f'training {name}: logs and checkpoints in {runner.work_dir}', flush=True)
-        try:
-            runner.train()
-        except Stopped as stopped:
-            is_first = is_main_process()
-            finish()
-            if is_first:
-                release_agents()
-            if stopped.number == signal.SIGINT:
-                raise Interrupted(str(stopped)) from None
-            if is_first:
-                print(stopped, flush=True)
-            return runner
-        if options.eval is not None:
-            evaluate_best(runner)
+        with ended_data_workers(runner):
+            try:
+                runner.train()
+            except Stopped as stopped:
+                is_first = is_main_process()
+                finish()
+                if is_first:
+                    release_agents()
+                if stopped.number == signal.SIGINT:
+                    raise Interrupted(str(stopped)) from None
+                if is_first:
+                    print(stopped, flush=True)
+                return runner
+            if options.eval is not None:
+                evaluate_best(runner)
     finish()
     return runner
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.datasets.image_files import is_image_file
+from vitdet_plugin.runtime.masks import paste_region
 
 _CELLS = (1, 8, 32)  # pixels of a cell of the noise images
 _REAL_IMAGES = 2
@@ -109,12 +110,11 @@ def predict_detections(model: nn.Module, images: Tensor) -> list[tuple[np.ndarra
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Place masks (N, m, m) over their boxes, as mmdet does on a CPU: uint8 (N, H, W), in 255 steps."""
-    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
-    pasted = torch.zeros(len(masks), *shape, dtype=torch.uint8)
-    for i, (mask, box) in enumerate(zip(torch.from_numpy(masks), torch.from_numpy(boxes))):
-        part, place = _do_paste_mask(mask[None, None], box[None], *shape, skip_empty=True)
-        pasted[(slice(i, i + 1), *place)] = (part * 255).to(torch.uint8)
-    return pasted.numpy()
+    pasted = np.zeros((len(masks), *shape), np.uint8)
+    for image, mask, box in zip(pasted, masks, boxes):
+        region, left, top = paste_region(mask, box, shape)
+        image[top:top + region.shape[0], left:left + region.shape[1]] = region * 255
+    return pasted
 
 
 def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], side: int, steps: int = 0,

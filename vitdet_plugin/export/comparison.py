@@ -21,6 +21,7 @@ from vitdet_plugin.runtime.masks import paste_region
 
 _CELLS = (1, 8, 32)  # pixels of a cell of the noise images
 _REAL_IMAGES = 2
+_PIXELS = 1e-3  # part of the pixels of a mask without probabilities that may differ: those at the threshold
 
 
 def noise_images(shape: tuple[int, int], channels: int) -> list[Tensor]:
@@ -95,15 +96,16 @@ def predict_detections(model: nn.Module, images: Tensor) -> list[tuple[np.ndarra
     """Return what mmdet's ``predict`` gives for each of the images (B, C, H, W).
 
     Returns:
-        For each image boxes (N, 4), scores (N,), labels (N,) and, if the model has them, masks: probabilities of all
-        pixels in 255 steps, uint8 (N, H, W).
+        For each image boxes (N, 4), scores (N,), labels (N,) and, if the model has them, masks (N, H, W): probabilities
+        of all pixels in 255 steps, uint8; bool for models that return no probabilities.
     """
     data = preprocessed(model, images, _sample)
     with _soft_masks(model):
         results = model.predict(data['inputs'], data['data_samples'], rescale=False)
     detections = []
     for found in (result.pred_instances for result in results):
-        parts = [found.bboxes, found.scores, found.labels] + ([found.masks] if 'masks' in found else [])
+        parts = [found.bboxes, found.scores, found.labels] + (
+            [found.masks[..., :images.shape[2], :images.shape[3]]] if 'masks' in found else [])  # without padding
         detections.append(tuple(part.detach().cpu().numpy() for part in parts))
     return detections
 
@@ -130,12 +132,16 @@ def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], sid
         side: Longer side of the image in pixels; box differences are relative to it.
         steps: Masks are whole numbers of this many steps, and one step more or less is no difference.
         threshold: If given, masks of ``found`` are 0 or 1 and those of ``expected`` are compared with this value; a
-            pixel that differs counts by the distance of the expected value from the threshold.
+            pixel that differs counts by the distance of the expected value from the threshold. Masks of bool have no
+            such value: the part of the pixels that differ counts, if it is above :data:`_PIXELS`.
     """
     ours, theirs = ([np.asarray(part) for part in rows] for rows in (found, expected))
     ours, theirs = ([part[rows[1] > 0] for part in rows] for rows in (ours, theirs))
 
     def gap(mask: np.ndarray, soft: np.ndarray) -> np.ndarray:
+        if soft.dtype == bool:
+            share = (mask != soft).mean((1, 2))
+            return 1 + steps * np.where(share > _PIXELS, share, 0)
         if threshold is None:
             return np.abs(mask.astype(np.float32) - soft.astype(np.float32)).max((1, 2), initial=0)
         beyond = soft.astype(np.float32) - threshold

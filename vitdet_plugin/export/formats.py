@@ -65,7 +65,7 @@ def _export_torch(loaded: LoadedModel, request: ExportRequest, folder: Path) -> 
         try:
             made = build_module(loaded, shape, features=request.features, dynamic=request.dynamic, masks=request.masks)
             about = file_metadata(loaded, shape, made.module.preprocess, dynamic=request.dynamic,
-                                  masks=request.masks if 'masks' in made.module.output_names else None)
+                                  masks=getattr(made.module, 'masks', None))
             with all_rows() if is_script else contextlib.nullcontext():
                 program = capture(made)
             torch_program.check_operators(program)

@@ -20,7 +20,7 @@ from vitdet_plugin.export.openvino import write_openvino
 from vitdet_plugin.export.quantize import quantize
 from vitdet_plugin.export.request import ExportRequest
 from vitdet_plugin.runtime import Model, load
-from vitdet_plugin.utils.runtime_errors import user_errors
+from vitdet_plugin.utils.runtime_errors import model_errors
 from vitdet_plugin.utils.track import working
 
 _ROUNDS = 7
@@ -39,7 +39,7 @@ def export_int8(loaded: LoadedModel, request: ExportRequest, plain: Path, folder
         UserError: There are no images or no layers for it, or the file gives values that are not finite.
     """
     draft, quantized = folder / request.out.name, folder / 'int8.onnx'
-    with user_errors():
+    with model_errors():
         before = _open(plain)
         images = calibration_images(request.int8 or '', before)
     with working('calibrating'):
@@ -79,7 +79,7 @@ def measure_times(runs: Sequence[Callable[[np.ndarray], Any]], image: np.ndarray
 
 
 def _open(path: Path) -> Model:
-    with user_errors():
+    with model_errors():
         return load(path, providers=['CPUExecutionProvider'] if path.suffix == '.onnx' else None)
 
 
@@ -93,7 +93,7 @@ def _accuracy(loaded: LoadedModel, before: Model, after: Model, request: ExportR
         return {metric: 100 * value for metric, value in data.evaluate(lambda file: model.predict_prepared(
             [model.prepare(model.read(file))], 0.0)[0], name).items()}
 
-    with user_errors():
+    with model_errors():
         old, new = evaluate(before, 'float32'), evaluate(after, 'int8')
     lost = {name: old[name] - new.get(name, 0.0) for name in old}
     worst = max(lost, key=lost.__getitem__)

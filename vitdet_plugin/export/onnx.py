@@ -86,7 +86,7 @@ def write_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], ops
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
         draft = Path(folder) / out.name
         metadata = file_metadata(loaded, shape, model.preprocess, dynamic=tuple(dynamic),
-                                 masks=masks if 'masks' in model.output_names else None)
+                                 masks=getattr(model, 'masks', None))
         write_program(program, draft, opset, metadata)
         difference = _run_and_compare(draft, exportable)
         if not difference <= TOLERANCE:
@@ -124,7 +124,7 @@ def reason_of(error: BaseException) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Suppress the output and warnings of torch's exporter."""
-    levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir')}
+    levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir', 'onnxscript')}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

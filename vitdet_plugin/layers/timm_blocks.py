@@ -85,7 +85,7 @@ def attend_in_windows(attend: Callable[[Tensor], Tensor], x: Tensor, hw: tuple[i
     tokens = window_partition(pad_with(patches, *padded_hw), window).flatten(1, 2)
     windows = (padded_hw[0] // window) * (padded_hw[1] // window)
     if num_prefix:
-        tokens = torch.cat([prefix.repeat_interleave(windows, 0), tokens], 1)
+        tokens = torch.cat([prefix[:, None].expand(-1, windows, -1, -1).flatten(0, 1), tokens], 1)
     out = attend(tokens)
     patches = window_unpartition(out[:, num_prefix:].unflatten(1, (window, window)), padded_hw)
     patches = crop(patches, 0, hw).flatten(1, 2)
@@ -128,7 +128,7 @@ def rope_table(rope: Any, hw: tuple[int, int]) -> Tensor:
     y, x = ((torch.arange(size, device=periods.device, dtype=periods.dtype) + 0.5) / size * 2 - 1 for size in hw)
     y, x = (2 * math.pi * each[:, None] / periods for each in (y, x))
     angles = torch.cat([y[:, None].expand(-1, hw[1], -1), x[None].expand(hw[0], -1, -1)], 2).flatten(0, 1)
-    angles = angles.repeat(1, 2) if rope.rotate_half else angles.repeat_interleave(2, 1)
+    angles = angles.repeat(1, 2) if rope.rotate_half else angles[..., None].expand(-1, -1, 2).flatten(1)
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 

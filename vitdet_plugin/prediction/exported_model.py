@@ -14,7 +14,7 @@ from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.runtime import load
 from vitdet_plugin.runtime.backends import OPENVINO
 from vitdet_plugin.utils.output import warn
-from vitdet_plugin.utils.runtime_errors import user_errors
+from vitdet_plugin.utils.runtime_errors import model_errors
 
 _PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
 _LARGEST_BATCH = 32
@@ -39,7 +39,7 @@ class ExportedModel:
 
     def __init__(self, path: str | Path, threads: int | None = None, half: bool = False,
                  library: str | None = None, providers: Sequence[str] | None = None) -> None:
-        with user_errors():
+        with model_errors():
             self.model = load(path, threads=threads, providers=providers, half=half, library=library)
         self.is_classifier, self.classes = self.model.is_classifier, self.model.classes
         kind = self.model.session.metadata.get('precision', '')
@@ -86,7 +86,7 @@ class ExportedModel:
         """
         if isinstance(source, np.ndarray):
             return dict(img=source)
-        with user_errors():
+        with model_errors():
             return dict(img=self.model.read(source))
 
     def pack(self, source: Path | np.ndarray, loaded: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class ExportedModel:
         Raises:
             UserError: The image does not fit the model.
         """
-        with user_errors('' if isinstance(source, np.ndarray) else f'{source}: '):
+        with model_errors('' if isinstance(source, np.ndarray) else f'{source}: '):
             return dict(prepared=self.model.prepare(loaded['img']))
 
     @staticmethod
@@ -113,7 +113,7 @@ class ExportedModel:
         if len(packs) > (self.model.batch or len(packs)) and not self._is_warned:
             self._is_warned = True
             warn(f'{self.model.path} takes {self.model.batch} image at a time: export with --dynamic batch for batches')
-        with user_errors():
+        with model_errors():
             found = self.model.predict_prepared([each['prepared'] for each in packs], score_thr)
         return found if self.is_classifier else [  # type: ignore[return-value]
             Found(each.boxes, each.scores, each.labels, each.rles) for each in found]  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ from vitdet_plugin.runtime.errors import ModelError
 
 
 @contextmanager
-def user_errors(prefix: str = '') -> Iterator[None]:
+def model_errors(prefix: str = '') -> Iterator[None]:
     """Raise a :class:`ModelError` within this block as a :class:`UserError`.
 
     Args:

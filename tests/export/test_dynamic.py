@@ -59,3 +59,11 @@ def test_prefix_tokens_in_windows(tmp_path):
         type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=None),
         test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
     assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True, dynamic=('batch', 'size')) < 1e-4
+
+
+def test_beit_is_refused_with_its_reason():
+    net = dict(family='Beit', embed_dim=32, depth=2, num_heads=2, use_rel_pos_bias=True, use_abs_pos_emb=False)
+    backbone = TimmViTDet(model=net, img_size=64, patch_size=16, window_size=2, global_block_indexes=[1]).eval()
+    sizes = {2: torch.export.Dim('height', min=2, max=64) * 16, 3: torch.export.Dim('width', min=2, max=64) * 16}
+    with pytest.raises(UserError, match="BEiT's relative positions are fitted to one grid of patches: export a fixed"):
+        torch.export.export(backbone, (torch.zeros(2, 3, 128, 96),), dynamic_shapes=(sizes,), strict=False)

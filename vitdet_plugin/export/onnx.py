@@ -22,7 +22,8 @@ from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.export.onnx_detector import OnnxClassifier as OnnxClassifier
 from vitdet_plugin.export.onnx_file import move_model, write_program
 from vitdet_plugin.export.references import Exportable, Reference, build_module, capture, compare
-from vitdet_plugin.export.suppression import onnx_translations, with_operator
+from vitdet_plugin.export.suppression import with_operator
+from vitdet_plugin.export.translations import onnx_translations
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
 

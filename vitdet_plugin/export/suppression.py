@@ -20,7 +20,7 @@ _uses_operator: ContextVar[bool] = ContextVar('uses_operator', default=False)
 
 @contextlib.contextmanager
 def with_operator() -> Iterator[None]:
-    """Capture graphs with this module's operator, for :func:`onnx_translations`.
+    """Capture graphs with this module's operator, for :func:`suppression_translation`.
 
     Without it graphs have torchvision's, which suppresses boxes of one image. torch's own flag for exports is of no
     use: mmdet branches on it, too.
@@ -101,8 +101,8 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor
     return torch.empty_like(scores)
 
 
-def onnx_translations() -> dict[Any, Callable]:
-    """Return the translations of this module's operator, for ``custom_translation_table`` of ``torch.onnx.export``."""
+def suppression_translation() -> dict[Any, Callable]:
+    """Return the translation of this module's operator, see :mod:`vitdet_plugin.export.translations`."""
     from onnxscript import opset18 as op
 
     def suppress(boxes, scores, iou_threshold: float, limit: int):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import LoRALinear
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
-from vitdet_plugin.utils.exporting import may_vary
+from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 _PRE_NORM = (vision_transformer.Block, eva.EvaBlock, beit.Block)
 _POST_NORM = (vision_transformer.ResPostBlock, eva.EvaBlockPostNorm)
@@ -180,6 +180,9 @@ def beit_attention(attn: Any, x: Tensor, hw: tuple[int, int], num_prefix: int) -
 
 def _beit_bias(attn: Any, hw: tuple[int, int]) -> Tensor:
     """Return (heads, 1 + H * W, 1 + H * W) for the class token and a grid."""
+    if is_exporting() and may_vary(*hw):
+        raise UserError("BEiT's relative positions are fitted to one grid of patches: export a fixed size (leave "
+                        '"size" out of --dynamic)')
     table = attn.relative_position_bias_table
     (h, w), (own_h, own_w) = hw, attn.window_size
     grid, extra = table[:-3].T.unflatten(1, (2 * own_h - 1, 2 * own_w - 1)), table[-3:].T

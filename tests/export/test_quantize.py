@@ -31,33 +31,6 @@ def test_the_trunk_leaves_out_the_first_and_the_last_layers():
     assert trunk.nodes == {'first', 'relu', 'middle', 'attention', 'last', 'offsets', 'sample', 'other'}
 
 
-def test_deconvolutions_become_convolutions():
-    from vitdet_plugin.export.deconvolutions import replace_deconvolutions
-    random, helper = np.random.default_rng(0), onnx.helper
-    weight, bias = random.normal(size=(4, 3, 2, 2)).astype(np.float32), random.normal(size=3).astype(np.float32)
-    image = random.normal(size=(2, 4, 5, 6)).astype(np.float32)
-
-    def model(**options):
-        node = helper.make_node('ConvTranspose', ['x', 'w', 'b'], ['y'], 'up', kernel_shape=[2, 2], **options)
-        graph = helper.make_graph(
-            [node], 'g', [helper.make_tensor_value_info('x', 1, image.shape)],
-            [helper.make_tensor_value_info('y', 1, [None] * 4)],
-            [onnx.numpy_helper.from_array(weight, 'w'), onnx.numpy_helper.from_array(bias, 'b')])
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9)
-
-    def run(model):
-        return runtime.InferenceSession(model.SerializeToString()).run(None, dict(x=image))[0]
-
-    changed = model(strides=[2, 2])
-    expected = run(changed)
-    assert replace_deconvolutions(changed) == 1
-    assert [node.op_type for node in changed.graph.node] == ['Conv', 'DepthToSpace']
-    assert {each.name for each in changed.graph.initializer} == {'y_weight', 'y_bias'}
-    np.testing.assert_allclose(run(changed), expected, atol=1e-6)
-    for options in (dict(strides=[1, 1]), dict(strides=[2, 2], pads=[1, 1, 0, 0]), dict(strides=[2, 2], group=4)):
-        assert replace_deconvolutions(model(**options)) == 0
-
-
 def test_images_of_a_folder_and_of_a_coco_file(tmp_path):
     root = write_class_folders(tmp_path / 'set', per_class=2)
     files = list_images(str(root))

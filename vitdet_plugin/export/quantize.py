@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.export.deconvolutions import replace_deconvolutions
 from vitdet_plugin.export.graph import find_trunk
 
 _OPS = ('Conv', 'Gemm', 'MatMul')
@@ -47,8 +46,6 @@ def quantize(source: Path, target: Path, images: Sequence[np.ndarray], metadata:
         quant_pre_process(str(source), str(plain), skip_symbolic_shape=True, skip_optimization=is_large,
                           save_as_external_data=is_large, all_tensors_to_one_file=True)
         model = onnx.load(str(plain), load_external_data=False)
-        if not is_large and replace_deconvolutions(model):
-            onnx.save(model, str(plain))
         layers = find_trunk(model).layers
         names = [node.name for node in model.graph.node if node.name in layers and node.op_type in _OPS]
         quantize_static(str(plain), str(quantized), _Images(images), quant_format=QuantFormat.QDQ, per_channel=True,

@@ -90,6 +90,8 @@ def main(argv: list[str] | None = None, package=benchmarks) -> int:
             print(format_row(row), flush=True)
             done.append({'benchmark': name, **row.as_dict(), 'row_seconds': round(seconds, 2),
                          'load': recording.load().split()[0]})
+            if args.csv:  # after each row, so that a run that is stopped keeps what it measured
+                recording.append(args.csv, environment, [{'clock': args.clock, 'quick': args.quick, **done[-1]}])
     print(f'load after: {recording.load()}; {(time.perf_counter() - start) / 60:.1f} minutes')
     if not done:
         print(f'error: no row has {" or ".join(args.rows)} in its path; omit --rows to run all', file=sys.stderr)
@@ -97,8 +99,6 @@ def main(argv: list[str] | None = None, package=benchmarks) -> int:
     if args.json:
         content = {'environment': environment, 'clock': args.clock, 'quick': args.quick, 'rows': done}
         args.json.write_text(json.dumps(content, indent=2) + '\n')
-    if args.csv:
-        recording.append(args.csv, environment, [{'clock': args.clock, 'quick': args.quick, **row} for row in done])
     return 0 if all(row['same_numbers'] for row in done) else 1
 
 

@@ -69,8 +69,8 @@ def _operator(reference: bool, size: tuple[int, int], queries: int | None, train
     return step
 
 
-def dino() -> Any:
-    """Return mmdet's DINO of 4 scales on InternImage-T, with random weights."""
+def dino(queries: int) -> Any:
+    """Return mmdet's DINO of 4 scales on InternImage-T, with random weights and a number of queries."""
     vitdet_plugin.register_all()
     import mmdet
     from mmdet.registry import MODELS
@@ -80,15 +80,15 @@ def dino() -> Any:
     configs = Path(mmdet.__file__).parent / '.mim' / 'configs'
     cfg = Config.fromfile(str(configs / 'dino' / 'dino-4scale_r50_8xb2-12e_coco.py')).model
     cfg.backbone = dict(type='InternImage', arch='tiny', out_indices=(1, 2, 3))
-    cfg.neck.in_channels = [128, 256, 512]
+    cfg.neck.in_channels, cfg.num_queries = [128, 256, 512], queries
     torch.manual_seed(0)
     return MODELS.build(cfg).eval()
 
 
-def _detector(reference: bool, size: tuple[int, int], threads: int) -> Step:
+def _detector(reference: bool, size: tuple[int, int], threads: int, queries: int) -> Step:
     from mmcv.ops import multi_scale_deform_attn as module
     from mmdet.structures import DetDataSample
-    model, image = dino(), torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    model, image = dino(queries), torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
     ours, original = module.multi_scale_deformable_attn_pytorch, mmcv_form()
 
     def step() -> list[Tensor]:
@@ -127,7 +127,7 @@ def rows(quick: bool) -> Iterator[Row | None]:
             print(f'the compiled operator is not measured: {cpu.STATUS["cpu"]}')
         for threads in (1, 2):
             yield compare(f'DINO-InternImage-T, {size[0]}x{size[1]}, inference, {threads} thread{"s"[:threads - 1]}',
-                          "the same with mmcv's grid_sample", *(partial(_detector, form, size, threads)
+                          "the same with mmcv's grid_sample", *(partial(_detector, form, size, threads, few)
                                                                 for form in (False, True)),
                           tolerance=1e-4, repeats=5, memory=threads == 1 and not quick, time_goal=2)
     finally:

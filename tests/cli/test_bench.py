@@ -1,5 +1,6 @@
 """``vitdet bench``: rows of all backends with accuracy, reasons for missing ones, one line for mistakes."""
 
+import copy
 import csv
 
 import pytest
@@ -57,6 +58,27 @@ def test_a_work_directory_by_all_backends(run_folder, tmp_path, monkeypatch, cap
     assert all(0 <= float(row['accuracy']) <= 1 for row in rows[:3]) and rows[4]['accuracy'] == ''
     parts = [float(rows[0][f'{part}_ms']) for part in ('preprocess', 'model', 'postprocess', 'total')]
     assert min(parts) > 0 and max(parts) == parts[-1]
+
+
+def test_a_compiled_model_is_one_row_more_or_a_reason(run_folder, monkeypatch, capsys):
+    """``nn.Module.compile`` itself needs a minute, see tests/backbones/test_inductor.py."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, 'compile', lambda self, **options: compiled.append((type(self), options)))
+    words = [str(run_folder), '--device', 'cpu', '--threads', '1', '--backends', 'pytorch', '--dtype', 'fp32',
+             '--rounds', '5', '--compile']
+    assert bench.main(words) == 0
+    assert [kind.__name__ for kind, _ in compiled] == ['ViTDet', 'SimpleFeaturePyramid']
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:4]] == ['pytorch', 'compiled']
+
+    def fails(model):
+        def run(*args, **kwargs):
+            raise RuntimeError('InvalidCxxCompiler: No working C++ compiler found\nmore')
+        model.forward = run
+        return model
+
+    monkeypatch.setattr(session, '_compiled', lambda model: fails(copy.deepcopy(model)))
+    assert bench.main(words) == 0
+    assert 'not measured: InvalidCxxCompiler: No working C++ compiler found' in capsys.readouterr().out
 
 
 def test_an_export_that_fails_is_a_reason(run_folder, monkeypatch, capsys):

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from vitdet_plugin.compat.coco_content import LOST_MASK, prepare_annotation, prepare_coco
 from vitdet_plugin.datasets.checks.annotations import check_annotations
-from vitdet_plugin.prediction.compact_masks import paste_mask
+from vitdet_plugin.runtime.masks import paste_mask
 from vitdet_plugin.utils.mask_rle import decode_mask
 
 SQUARE = [2, 3, 12, 3, 12, 13, 2, 13]
@@ -66,5 +65,5 @@ def test_masks_in_other_units_than_boxes_are_reported():
 
 @pytest.mark.parametrize('box, pixels', [((-30, -30, -10, -10), 0), ((100, 100, 120, 120), 0), ((18, 2, 40, 4), 4)])
 def test_a_mask_outside_of_its_image_is_empty(box, pixels):
-    found = decode_mask(paste_mask(torch.ones(28, 28), torch.tensor(box, dtype=torch.float32), (10, 20), 0.5))
+    found = decode_mask(paste_mask(np.ones((28, 28), np.float32), np.array(box, np.float32), (10, 20), 0.5))
     assert found.shape == (10, 20) and np.count_nonzero(found) == pixels

@@ -5,8 +5,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from tests.backbones.small_configs import small_cfg
 from tests.end_to_end.tiny_set import CONFIG
 from tests.export.test_detectors import load
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.comparison import difference_of_rows, predict_detections
 from vitdet_plugin.export.references import build_module
@@ -48,3 +50,20 @@ def test_what_is_refused():
     loaded.model.data_preprocessor.pad_size_divisor = 1
     with pytest.raises(UserError, match=f'pad_size_divisor is 1. Add --cfg-options .*pad_size_divisor={divisor}'):
         build_module(loaded, (64, 96), dynamic=('size',))
+
+
+def test_prefix_tokens_in_windows(tmp_path):
+    """The number of windows and of images vary, and every window of an image has its class and register tokens."""
+    from vitdet_plugin.export.onnx import export_onnx
+    loaded = load(backbone=dict(type='TimmViTDet', **small_cfg(TimmViTDet)), bbox_head=dict(
+        type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=None),
+        test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
+    assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True, dynamic=('batch', 'size')) < 1e-4
+
+
+def test_beit_is_refused_with_its_reason():
+    net = dict(family='Beit', embed_dim=32, depth=2, num_heads=2, use_rel_pos_bias=True, use_abs_pos_emb=False)
+    backbone = TimmViTDet(model=net, img_size=64, patch_size=16, window_size=2, global_block_indexes=[1]).eval()
+    sizes = {2: torch.export.Dim('height', min=2, max=64) * 16, 3: torch.export.Dim('width', min=2, max=64) * 16}
+    with pytest.raises(UserError, match="BEiT's relative positions are fitted to one grid of patches: export a fixed"):
+        torch.export.export(backbone, (torch.zeros(2, 3, 128, 96),), dynamic_shapes=(sizes,), strict=False)

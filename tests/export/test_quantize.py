@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from tests.datasets.tiny_classes import write_class_folders
+from tests.runtime.small_files import write_detector
 from tests.visualization.tiny_folder_classifier import write_classifier
 from vitdet_plugin.cli import export
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.accuracy import InputShape
-from vitdet_plugin.export.calibration import list_images
+from vitdet_plugin.export.calibration import calibration_images, list_images
+from vitdet_plugin.runtime import load
 
 onnx = pytest.importorskip('onnx', reason='the extra "onnx" is not installed')
 runtime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
@@ -49,15 +49,15 @@ def test_images_of_a_folder_and_of_a_coco_file(tmp_path):
             list_images(str(tmp_path / name))
 
 
-def test_images_are_padded_to_a_fixed_input():
-    about = dict(shape='[4, 6]', padding='[1, 2, 3]', dynamic='[]')
-    image = torch.arange(3 * 2 * 6, dtype=torch.uint8).view(3, 2, 6)
-    found = InputShape(about)(image)
-    assert found.shape == (1, 3, 4, 6) and found[0, :, 3, 0].tolist() == [1, 2, 3]
-    np.testing.assert_array_equal(found[0, :, :2], image.flip(0).numpy())
-    assert InputShape({**about, 'dynamic': '["size"]'})(image).shape == (1, 3, 2, 6)
-    with pytest.raises(UserError, match='8 x 6 pixels, which does not fit into the exported 4 x 6; give a larger'):
-        InputShape(about)(torch.zeros(3, 8, 6))
+def test_images_are_prepared_by_the_steps_of_the_file_and_padded(tmp_path):
+    import cv2
+    image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    (tmp_path / 'images').mkdir()
+    cv2.imwrite(str(tmp_path / 'images/a.png'), image)
+    write_detector(tmp_path / 'm.onnx', dynamic=(), preprocess=[dict(load='color')], shape=(24, 48), padding=[1, 2, 3])
+    found, = calibration_images(str(tmp_path / 'images'), load(tmp_path / 'm.onnx'))
+    assert found.shape == (1, 3, 24, 48) and found[0, :, 20, 0].tolist() == found[0, :, 0, 40].tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(found[0, :, :20, :40], image[..., ::-1].transpose(2, 0, 1))
 
 
 def test_the_command_reports_accuracy_and_speed(tmp_path, capsys):

@@ -66,7 +66,7 @@ def write_detector(path, dynamic=('batch', 'size'), masks=None, preprocess=(dict
     graph = helper.make_graph(
         nodes, 'detector', [helper.make_tensor_value_info('image', TensorProto.FLOAT, sides)],
         [helper.make_tensor_value_info(name, kind, ranks[name]) for name, kind in outputs.items()], constants)
-    about = dict(classes=CLASSES, shape=shape, padding=[0.] * 3, **metadata)
+    about = {**dict(classes=CLASSES, shape=shape, padding=[0.] * 3), **metadata}
     if file_format == 2:
         about.update(format=2, task='detector', dynamic=dynamic, preprocess=preprocess, masks=masks)
     _save(onnx, helper, graph, path, about)

@@ -53,8 +53,8 @@ class Inferencer:
 
     @property
     def precision(self) -> str:
-        """Type that the model predicts in: ``fp32``, ``bf16`` or ``fp16``; ``own`` for an ONNX file."""
-        return getattr(self._model, 'precision', 'own')
+        """Type that the model predicts in: ``fp32``, ``bf16`` or ``fp16``; of an ONNX file also ``int8``."""
+        return self._model.precision
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -69,7 +69,7 @@ class Inferencer:
     @classmethod
     def load(cls, config: str | Path | Config, checkpoint: str | Path | None = None,
              device: str | torch.device | None = None, options: Mapping[str, Any] | Sequence[str] = (),
-             half: str | bool | None = None, dtype: str | None = None) -> Inferencer:
+             half: str | bool | None = None, dtype: str | None = None, threads: int | None = None) -> Inferencer:
         """Build a model and load its weights.
 
         Args:
@@ -86,18 +86,24 @@ class Inferencer:
             half: Whether to predict in 16 bits: ``'fp16'``, ``'bf16'``, or True for ``dtype='auto'``.
             dtype: ``'fp32'`` (the default), ``'bf16'``, ``'fp16'``, or ``'auto'``: bf16 on a CPU or GPU with
                 instructions for it, otherwise fp16 on a GPU and fp32 on a CPU. A CPU without such instructions uses
-                float32 for all of them, with a warning; :attr:`precision` is what is used.
+                float32 for all of them, with a warning; :attr:`precision` is what is used. An ONNX file has a type of
+                its own; OpenVINO's files can be predicted in bf16.
+            threads: Threads of the processor. For a model of PyTorch, those of this process.
 
         Raises:
             UserError: Unknown name, broken config, or a checkpoint that does not fit.
         """
         asked, option = asked_dtype(dtype, half)
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise UserError(f'--threads {threads}: give a number of threads from 1')
         if not isinstance(config, Config) and checkpoint is None and (is_exported(config) or _is_alone(config)):
             if is_exported(config):
-                if asked != 'fp32' or options or str(device or 'cpu') != 'cpu':
-                    raise UserError(f'{config}: an exported file has its own precision, settings and device; leave out '
-                                    'half, dtype, options and device')
-                exported = ExportedModel(config)
+                unused = [name for name, is_given in (('--cfg-options', options), (f'--device {device}', str(
+                    device or 'cpu') != 'cpu')) if is_given]
+                if unused:
+                    raise UserError(f'{config}: {unused[0]} cannot be used with an exported file, which has its '
+                                    'settings and runs on the processor; leave it out')
+                exported = ExportedModel.in_dtype(str(config), asked if dtype or half else None, option, threads)
                 return cls(exported, None, exported.classes)
             config, checkpoint = find_run(config)
         cfg = load_config(config, options)
@@ -107,6 +113,8 @@ class Inferencer:
         loaded = load_model(cfg, checkpoint, device)
         inferencer = cls(loaded.model, loaded.cfg, loaded.classes or ())
         inferencer._model.use_dtype(asked, option)
+        if threads is not None:
+            torch.set_num_threads(threads)
         return inferencer
 
     def predict(self, images: Any, score_thr: float = 0.3, out_dir: str | Path | None = None, progress: bool = False, *,

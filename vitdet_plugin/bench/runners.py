@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from vitdet_plugin.bench.rows import Seconds
+from vitdet_plugin.prediction.exported_model import ExportedModel
 from vitdet_plugin.prediction.torch_model import TorchModel
+from vitdet_plugin.runtime.backends import Session
+from vitdet_plugin.runtime.pipeline import Step
 
 
 class Runner(Protocol):
     """A model of one backend."""
 
     def preprocess(self, source: Any) -> dict[str, Any]:
-        """Return the input of an image file or array: ``inputs`` (C, H, W) and ``data_samples``."""
+        """Return the input for an image file or array."""
 
     def key(self, packed: dict[str, Any]) -> Hashable:
         """Return what inputs of a batch have in common."""
@@ -70,6 +74,51 @@ class TorchRunner:
         with _timed(self._model.model, timer):
             results = self._model.predict(packs, score_thr)
         return list(results), timer.model - timer.postprocess
+
+
+class FileRunner:
+    """An exported file, prepared and post-processed as ``vitdet predict`` does.
+
+    Args:
+        model: The file.
+        steps: How images are prepared, in place of the file's own steps.
+    """
+
+    def __init__(self, model: ExportedModel, steps: list[Step] | None = None) -> None:
+        self._model = model
+        self.is_classifier, self.classes, self.batch = model.is_classifier, model.classes, model.model.batch
+        self._session = model.model.session = _TimedSession(model.model.session)
+        if steps is not None:
+            model.model.steps = steps
+
+    def preprocess(self, source: Any) -> dict[str, Any]:
+        return self._model.pack(source, self._model.load(source))
+
+    def key(self, packed: dict[str, Any]) -> Hashable:
+        return self._model.key(packed)
+
+    def shape(self, packed: dict[str, Any]) -> tuple[int, int]:
+        return packed['prepared'].canvas
+
+    def predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> tuple[list[Any], float]:
+        self._session.seconds = 0.0
+        return list(self._model.predict(packs, score_thr)), self._session.seconds
+
+
+class _TimedSession:
+    """A session of the runtime that adds up the seconds of its runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self.seconds = session, 0.0
+        self.metadata, self.shape, self.outputs, self.device = (
+            session.metadata, session.shape, session.outputs, session.device)
+
+    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        start = time.perf_counter()
+        try:
+            return self._session.run(batch)
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 class _Timer:

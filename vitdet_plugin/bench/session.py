@@ -15,17 +15,19 @@ import torch
 from mmengine.config import Config
 
 from vitdet_plugin.api import Inferencer
-from vitdet_plugin.bench.accuracy import TestImages
-from vitdet_plugin.bench.files import FileRunner, OnnxRuntimeSession, OpenVinoSession
 from vitdet_plugin.bench.images import find_images, resized
 from vitdet_plugin.bench.rows import Row, first_line
-from vitdet_plugin.bench.runners import Runner, TorchRunner, step
+from vitdet_plugin.bench.runners import FileRunner, Runner, TorchRunner, step
 from vitdet_plugin.compat.cpu_features import has_fast_bf16
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.evaluation.test_images import TestImages
+from vitdet_plugin.export.metadata import test_pipeline
 from vitdet_plugin.export.onnx import export_onnx
+from vitdet_plugin.prediction.exported_model import ExportedModel
 from vitdet_plugin.prediction.run_folder import find_run, is_exported, stands_alone
 from vitdet_plugin.prediction.torch_model import TorchModel
+from vitdet_plugin.runtime.pipeline import UnknownStep, translate
 from vitdet_plugin.utils.track import working
 
 FILE_BACKENDS = ('onnxruntime', 'openvino')
@@ -142,16 +144,18 @@ class Benchmark:
               cfg: Config | None) -> tuple[FileRunner | None, str]:
         """Return the file in a backend, or the reason why it cannot be used."""
         try:
-            session = (OnnxRuntimeSession(path, threads, self._options.device or 'cpu') if backend == 'onnxruntime' else
-                       OpenVinoSession(path, threads, dtype))
-            runner = FileRunner(session, path, cfg)
-        except UserError:
-            raise
-        except Exception as error:  # the errors of the backends have no common base class
+            model = ExportedModel(path, threads, dtype == 'bf16', backend, self._providers(backend))
+        except UserError as error:
             return None, first_line(error)
+        runner = FileRunner(model, _steps(cfg) if self._options.shapes and model.model.has_dynamic_size else None)
         if self.cfg is None:
             self.is_classifier, self.classes = runner.is_classifier, runner.classes
         return runner, ''
+
+    def _providers(self, backend: str) -> list[str] | None:
+        """Return the execution providers of ONNX Runtime: the processor, unless a GPU is asked for."""
+        is_cpu = not str(self._options.device or 'cpu').startswith('cuda')
+        return ['CPUExecutionProvider'] if backend == 'onnxruntime' and is_cpu else None
 
     def _add(self, row: Row, runner: Runner | None, images: Sequence[Any]) -> None:
         if runner is not None and not row.reason:
@@ -196,19 +200,36 @@ class Benchmark:
         if self.cfg is None:
             raise UserError('--data: an exported file has no data set; give its work directory, and the file with '
                             '--file')
-        data = TestImages(self.cfg, self.classes, self.is_classifier, count)
+        try:
+            data = TestImages(self.cfg, self.classes, self.is_classifier, count)
+        except UserError as error:
+            raise UserError(f'--data: {error}') from error
         done: dict[tuple[Any, ...], float | None] = {}
+        metric = 'top-1' if self.is_classifier else 'AP'
         for row, runner in self.runners:
             key = row.backend, row.dtype, row.shape
             if key not in done and not row.reason:
                 try:
-                    done[key] = data.evaluate(runner, ' '.join(map(str, key[:2])))
+                    found = data.evaluate(partial(_predict, runner), ' '.join(map(str, key[:2])))
+                    done[key] = next(iter(found.values()))
                 except UserError:
                     raise
                 except Exception:  # another input than the one that was measured does not fit the file
                     done[key] = None
             row.accuracy = done.get(key)
-        return data.metric
+        return metric
+
+
+def _steps(cfg: Config | None) -> list[dict[str, Any]] | None:
+    """Return the steps of the test pipeline for the runtime; None for those of the file."""
+    try:
+        return None if cfg is None else translate(test_pipeline(cfg))
+    except UnknownStep:
+        return None
+
+
+def _predict(runner: Runner, file: Path) -> Any:
+    return runner.predict([runner.preprocess(file)], 0.0)[0][0]
 
 
 def _compiled(model: torch.nn.Module) -> torch.nn.Module:

@@ -42,8 +42,10 @@ PREDICTION_VALUES: dict[str, Callable[[str], bool]] = {'--half': lambda word: wo
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dtype``, ``--half``, ``--tile`` and ``--overlap``."""
+    """Add ``--dtype``, ``--half``, ``--threads``, ``--tile`` and ``--overlap``."""
     add_dtype_options(parser)
+    parser.add_argument('--threads', type=int, metavar='N',
+                        help='threads of the processor that the model uses (default: as many as the machine has cores)')
     parser.add_argument('--tile', type=int, metavar='PIXELS',
                         help='predict larger images in tiles of this side, for small objects in large images')
     parser.add_argument('--overlap', type=float, default=0.2, metavar='PART',

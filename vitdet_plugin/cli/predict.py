@@ -115,7 +115,7 @@ def predict_command(args: argparse.Namespace) -> int:
         signals.situation = ' before the first image; nothing was written'
         with working('loading the model'):
             model = Inferencer.load(args.config or args.model, args.checkpoint, args.device, args.cfg_options or (),
-                                    args.half, args.dtype)
+                                    args.half, args.dtype, args.threads)
         print_precision(model.precision, args.half, args.dtype)
         formats = check_formats(formats or (['json', 'csv'] if model.is_classifier else ['json']), model.is_classifier)
         signals.is_deferred = True  # a result that is being written is completed

@@ -69,7 +69,7 @@ def serve_command(args: argparse.Namespace) -> int:
         from vitdet_plugin.utils.stop_signals import stop_signals
         with stop_signals(), decoder_limits():
             inferencer = Inferencer.load(model, args.checkpoint, args.device, args.cfg_options or (), args.half,
-                                         args.dtype)
+                                         args.dtype, args.threads)
             print_precision(inferencer.precision, args.half, args.dtype)
             name = _name(args.model)
             app = create_app(inferencer, settings, name)

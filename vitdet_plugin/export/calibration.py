@@ -8,34 +8,32 @@ from pathlib import Path
 
 import numpy as np
 
-from vitdet_plugin.engine.inference import TestPipeline
-from vitdet_plugin.engine.load_model import LoadedModel, build_dataset
+from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.accuracy import InputShape
+from vitdet_plugin.runtime import Model
 from vitdet_plugin.utils.track import track
 
 COUNT = 48  # images, evenly spaced over those that are found
 
 
-def calibration_images(data: str, loaded: LoadedModel, fit: InputShape, count: int = COUNT) -> list[np.ndarray]:
-    """Return images as the exported file expects them, prepared by the config's test pipeline.
+def calibration_images(data: str, model: Model, count: int = COUNT) -> list[np.ndarray]:
+    """Return images as the exported file expects them, prepared by its steps.
 
     Args:
         data: A folder of images, a COCO file, or a config, whose training images are used.
-        loaded: The model and its config.
-        fit: Brings images to the exported size.
+        model: The float32 file.
         count: Highest number of images.
 
     Returns:
         Images of shape (1, C, H, W), float32.
 
     Raises:
-        UserError: There are no images, or one cannot be read.
+        UserError: There are no images.
+        ModelError: One cannot be read.
     """
     files = list_images(data)
     chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, count).round().astype(int))]
-    pipeline = TestPipeline(loaded.cfg)
-    return [fit(pipeline(file)['inputs']) for file in track(chosen, len(chosen), 'calibration images')]
+    return [model.stack([model.prepare(model.read(file))]) for file in track(chosen, len(chosen), 'calibration images')]
 
 
 def list_images(data: str) -> list[Path]:

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.datasets.image_files import is_image_file
+from vitdet_plugin.runtime.masks import paste_region
 
 _CELLS = (1, 8, 32)  # pixels of a cell of the noise images
 _REAL_IMAGES = 2
+_PIXELS = 1e-3  # part of the pixels of a mask without probabilities that may differ: those at the threshold
 
 
 def noise_images(shape: tuple[int, int], channels: int) -> list[Tensor]:
@@ -94,27 +96,27 @@ def predict_detections(model: nn.Module, images: Tensor) -> list[tuple[np.ndarra
     """Return what mmdet's ``predict`` gives for each of the images (B, C, H, W).
 
     Returns:
-        For each image boxes (N, 4), scores (N,), labels (N,) and, if the model has them, masks: probabilities of all
-        pixels in 255 steps, uint8 (N, H, W).
+        For each image boxes (N, 4), scores (N,), labels (N,) and, if the model has them, masks (N, H, W): probabilities
+        of all pixels in 255 steps, uint8; bool for models that return no probabilities.
     """
     data = preprocessed(model, images, _sample)
     with _soft_masks(model):
         results = model.predict(data['inputs'], data['data_samples'], rescale=False)
     detections = []
     for found in (result.pred_instances for result in results):
-        parts = [found.bboxes, found.scores, found.labels] + ([found.masks] if 'masks' in found else [])
+        parts = [found.bboxes, found.scores, found.labels] + (
+            [found.masks[..., :images.shape[2], :images.shape[3]]] if 'masks' in found else [])  # without padding
         detections.append(tuple(part.detach().cpu().numpy() for part in parts))
     return detections
 
 
 def paste_masks(masks: np.ndarray, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Place masks (N, m, m) over their boxes, as mmdet does on a CPU: uint8 (N, H, W), in 255 steps."""
-    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
-    pasted = torch.zeros(len(masks), *shape, dtype=torch.uint8)
-    for i, (mask, box) in enumerate(zip(torch.from_numpy(masks), torch.from_numpy(boxes))):
-        part, place = _do_paste_mask(mask[None, None], box[None], *shape, skip_empty=True)
-        pasted[(slice(i, i + 1), *place)] = (part * 255).to(torch.uint8)
-    return pasted.numpy()
+    pasted = np.zeros((len(masks), *shape), np.uint8)
+    for image, mask, box in zip(pasted, masks, boxes):
+        region, left, top = paste_region(mask, box, shape)
+        image[top:top + region.shape[0], left:left + region.shape[1]] = region * 255
+    return pasted
 
 
 def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], side: int, steps: int = 0,
@@ -130,12 +132,16 @@ def difference_of_rows(found: Sequence[np.ndarray], expected: Sequence[Any], sid
         side: Longer side of the image in pixels; box differences are relative to it.
         steps: Masks are whole numbers of this many steps, and one step more or less is no difference.
         threshold: If given, masks of ``found`` are 0 or 1 and those of ``expected`` are compared with this value; a
-            pixel that differs counts by the distance of the expected value from the threshold.
+            pixel that differs counts by the distance of the expected value from the threshold. Masks of bool have no
+            such value: the part of the pixels that differ counts, if it is above :data:`_PIXELS`.
     """
     ours, theirs = ([np.asarray(part) for part in rows] for rows in (found, expected))
     ours, theirs = ([part[rows[1] > 0] for part in rows] for rows in (ours, theirs))
 
     def gap(mask: np.ndarray, soft: np.ndarray) -> np.ndarray:
+        if soft.dtype == bool:
+            share = (mask != soft).mean((1, 2))
+            return 1 + steps * np.where(share > _PIXELS, share, 0)
         if threshold is None:
             return np.abs(mask.astype(np.float32) - soft.astype(np.float32)).max((1, 2), initial=0)
         beyond = soft.astype(np.float32) - threshold

@@ -10,6 +10,8 @@ from __future__ import annotations
 from torch import nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.dynamic_masks import DynamicMaskDetector, is_dynamic_mask_head
+from vitdet_plugin.export.mask_queries import MaskQueryDetector, is_mask_query_detector
 from vitdet_plugin.export.one_stage import OneStage, is_dense_head
 from vitdet_plugin.export.queries import QueryDetector, is_query_detector
 from vitdet_plugin.export.two_stage import TwoStage, as_list
@@ -24,7 +26,8 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
         masks: 'boxes' for probabilities over the boxes, 'image' for pasted masks.
 
     Returns:
-        A :class:`OneStage`, :class:`TwoStage` or :class:`QueryDetector` module.
+        A :class:`OneStage`, :class:`TwoStage`, :class:`QueryDetector`, :class:`MaskQueryDetector` or
+        :class:`DynamicMaskDetector` module. The masks of the last two are always those of 'image'.
 
     Raises:
         UserError: If the heads are not supported, or settings of their ``test_cfg`` cannot be followed.
@@ -38,8 +41,14 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
                         'model.predict_with=query, or use --features to export its backbone and neck.')
     if is_query_detector(model):
         return QueryDetector(model)
+    if is_mask_query_detector(model):
+        return MaskQueryDetector(model)
     if roi is None:
-        head = model.bbox_head
+        head = getattr(model, 'bbox_head', None)
+        if head is None:
+            raise _unsupported(type(model).__name__)
+        if is_dynamic_mask_head(head):
+            return DynamicMaskDetector(head, head.test_cfg)
         if not (hasattr(head, 'decode') or is_dense_head(head)):
             raise _unsupported(type(head).__name__)
         return OneStage(head, head.test_cfg)
@@ -52,5 +61,5 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
 
 def _unsupported(name: str) -> UserError:
     return UserError(f'export of a detector with {name} is not supported (supported: Faster, Mask and Cascade R-CNN, '
-                     'RetinaNet, FCOS, ATSS, RTMDet, YOLOv5, DINO, Co-DINO, Deformable DETR). Use --features to export '
-                     'its backbone and neck.')
+                     'RetinaNet, FCOS, ATSS, RTMDet, RTMDet-Ins, YOLOv5, DINO, Co-DINO, Deformable DETR, Mask2Former). '
+                     'Use --features to export its backbone and neck.')

@@ -53,12 +53,16 @@ class ExportedDetector(nn.Module):
     Args:
         model: A detector of mmdet.
         masks: 'boxes' for probabilities over the boxes, 'image' for pasted masks.
+
+    Attributes:
+        masks: The form of its masks; None without masks.
     """
 
     def __init__(self, model: nn.Module, masks: str = 'boxes') -> None:
         super().__init__()
         self.model, self.preprocess, self.heads = model, Preprocess(model), exportable_heads(model, masks)
         self.output_names = self.heads.output_names
+        self.masks = getattr(self.heads, 'masks', masks) if 'masks' in self.output_names else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.heads(tuple(self.model.extract_feat(self.preprocess(image))), tuple(image.shape[2:]))

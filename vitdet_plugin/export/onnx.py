@@ -22,7 +22,8 @@ from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.export.onnx_detector import OnnxClassifier as OnnxClassifier
 from vitdet_plugin.export.onnx_file import move_model, write_program
 from vitdet_plugin.export.references import Exportable, Reference, build_module, capture, compare
-from vitdet_plugin.export.suppression import onnx_translations, with_operator
+from vitdet_plugin.export.suppression import with_operator
+from vitdet_plugin.export.translations import onnx_translations
 
 TOLERANCE = 1e-4  # maximum difference from PyTorch, relative to the largest value of an output
 
@@ -86,7 +87,7 @@ def write_onnx(loaded: LoadedModel, out: str | Path, shape: tuple[int, int], ops
     with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
         draft = Path(folder) / out.name
         metadata = file_metadata(loaded, shape, model.preprocess, dynamic=tuple(dynamic),
-                                 masks=masks if 'masks' in model.output_names else None)
+                                 masks=getattr(model, 'masks', None))
         write_program(program, draft, opset, metadata)
         difference = _run_and_compare(draft, exportable)
         if not difference <= TOLERANCE:
@@ -124,7 +125,7 @@ def reason_of(error: BaseException) -> str:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Suppress the output and warnings of torch's exporter."""
-    levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir')}
+    levels = {name: logging.getLogger(name).level for name in ('torch.onnx', 'onnx_ir', 'onnxscript')}
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

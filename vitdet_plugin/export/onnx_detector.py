@@ -8,6 +8,7 @@ import numpy as np
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime import Model, ModelError, load
+from vitdet_plugin.utils.runtime_errors import model_errors
 
 
 class _File:
@@ -32,11 +33,9 @@ class _File:
         self.classes, self.shape, self.channels = self.model.classes, self.model.shape, self.model.channels
 
     def _predict(self, source: str | Path | np.ndarray, score_thr: float) -> list:
-        try:
+        with model_errors():
             image = source if isinstance(source, np.ndarray) else self.model.read(source)
             return self.model.predict_prepared([self.model.prepare(image)], score_thr)
-        except ModelError as error:
-            raise UserError(str(error)) from error
 
 
 class OnnxDetector(_File):

@@ -29,6 +29,7 @@ class QueryDetector(nn.Module):
     """
 
     output_names = ('boxes', 'scores', 'labels')
+    has_fixed_size = True  # of the sampling locations in a graph
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

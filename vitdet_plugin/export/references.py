@@ -73,6 +73,9 @@ def build_module(loaded: LoadedModel, shape: tuple[int, int], *, features: bool 
     module = (ExportedClassifier(model) if loaded.is_classifier else ExportedFeatures(model) if features else
               ExportedDetector(model, masks)).eval()
     if 'size' in dynamic:
+        if getattr(getattr(module, 'heads', None), 'has_fixed_size', False):
+            raise UserError(f'export of {type(model).__name__} requires a fixed size: leave "size" out of --dynamic, '
+                            'or use --features')
         _check_divisor(module)
     groups = _choose_images(module, loaded.cfg, shape, dynamic)
     references = [Reference(module, images) for images in groups]
@@ -144,8 +147,9 @@ class Reference:
         if self.is_detector:
             self.detections = predict_detections(module.model, images)
             self.count = sum(len(each[0]) for each in self.detections)
-            heads = module.heads
-            self.threshold = heads.cfg['mask_thr_binary'] if getattr(heads, 'masks', None) == 'image' else None
+            self.is_pasted = module.masks == 'image'
+            is_soft = not any(part.dtype == bool for each in self.detections for part in each[3:])
+            self.threshold = module.heads.cfg['mask_thr_binary'] if self.is_pasted and is_soft else None
         else:
             predict = extract_maps if isinstance(module, ExportedFeatures) else predict_classes
             predicted = predict(module.model, images)
@@ -160,11 +164,10 @@ class Reference:
         for index, expected in enumerate(self.detections):
             ours = [part[index] for part in found]
             own = [part[index] for part in self.outputs]
-            pasted = self.threshold is not None
-            if pasted:  # a pixel at the threshold may differ; masks are compared with those of mmdet below
+            if self.is_pasted:  # a pixel at the threshold may differ; masks are compared with those of mmdet below
                 own = own[:3]
             worst = max(worst, difference_of_rows(ours[:len(own)], own, max(shape)))
-            if len(ours) > 3 and not pasted:
+            if len(ours) > 3 and not self.is_pasted:
                 ours = [*ours[:3], paste_masks(ours[3], ours[0], shape)]
             worst = max(worst, difference_of_rows(ours, expected, max(shape), steps=255, threshold=(
                 255 * self.threshold if self.threshold is not None else None)))

@@ -20,7 +20,7 @@ _uses_operator: ContextVar[bool] = ContextVar('uses_operator', default=False)
 
 @contextlib.contextmanager
 def with_operator() -> Iterator[None]:
-    """Capture graphs with this module's operator, for :func:`onnx_translations`.
+    """Capture graphs with this module's operator, for :func:`suppression_translation`.
 
     Without it graphs have torchvision's, which suppresses boxes of one image. torch's own flag for exports is of no
     use: mmdet branches on it, too.
@@ -32,8 +32,8 @@ def with_operator() -> Iterator[None]:
         _uses_operator.reset(token)
 
 
-def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsSettings,
-                   count: int) -> tuple[Tensor, Tensor, Tensor]:
+def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsSettings, count: int,
+                   *values: Tensor) -> tuple[Tensor, ...]:
     """Run NMS within each group of each image and keep the boxes of highest score.
 
     Args:
@@ -42,10 +42,11 @@ def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsSettin
         groups: Group (class or level) of each box, of shape ``(B, M)``.
         nms: Settings of the suppression.
         count: Number of rows of the outputs.
+        *values: More about each box, of shape ``(B, M, C)``.
 
     Returns:
-        Boxes of shape ``(B, count, 4)``, scores and groups of shape ``(B, count)``, highest score first. Empty rows
-        have score 0 and group -1.
+        Boxes of shape ``(B, count, 4)``, scores and groups of shape ``(B, count)``, highest score first, and
+        ``values`` of shape ``(B, count, C)``. Empty rows have score 0 and group -1.
     """
     scores = zero_low_scores(scores, nms.score_threshold)
     shifted = boxes
@@ -56,7 +57,8 @@ def best_after_nms(boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsSettin
     missing = count - scores.shape[1]
     boxes = nn.functional.pad(take(boxes, rows) * (scores > 0)[..., None], (0, 0, 0, missing))
     groups = torch.where(scores > 0, groups.gather(1, rows), -1)
-    return boxes, nn.functional.pad(scores, (0, missing)), nn.functional.pad(groups, (0, missing), value=-1)
+    more = (nn.functional.pad(take(each, rows), (0, 0, 0, missing)) for each in values)
+    return boxes, nn.functional.pad(scores, (0, missing)), nn.functional.pad(groups, (0, missing), value=-1), *more
 
 
 def _kept_scores(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor:
@@ -99,8 +101,8 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, limit: int) -> Tensor
     return torch.empty_like(scores)
 
 
-def onnx_translations() -> dict[Any, Callable]:
-    """Return the translations of this module's operator, for ``custom_translation_table`` of ``torch.onnx.export``."""
+def suppression_translation() -> dict[Any, Callable]:
+    """Return the translation of this module's operator, see :mod:`vitdet_plugin.export.translations`."""
     from onnxscript import opset18 as op
 
     def suppress(boxes, scores, iou_threshold: float, limit: int):

@@ -54,7 +54,8 @@ class TwoStage(nn.Module):
         scores, pairs = top_scores(scores.flatten(1), _MAX_CANDIDATES)
         rows, labels = torch.div(pairs, head.num_classes, rounding_mode='floor'), pairs % head.num_classes
         chosen = take(refined.flatten(1, 2), rows if head.reg_class_agnostic else pairs)
-        found = best_after_nms(chosen, scores, labels, self.nms, self.cfg['max_per_img'])
+        boxes, scores, labels = best_after_nms(chosen, scores, labels, self.nms, self.cfg['max_per_img'])
+        found = boxes, scores, labels
         return (*found, self._masks(maps, *found, image_hw)) if self.roi.with_mask else found
 
     def _stages(self, maps: tuple[Tensor, ...], proposals: Tensor, rows: Tensor,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import LoRALinear
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
-from vitdet_plugin.utils.exporting import may_vary
+from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 _PRE_NORM = (vision_transformer.Block, eva.EvaBlock, beit.Block)
 _POST_NORM = (vision_transformer.ResPostBlock, eva.EvaBlockPostNorm)
@@ -85,7 +85,7 @@ def attend_in_windows(attend: Callable[[Tensor], Tensor], x: Tensor, hw: tuple[i
     tokens = window_partition(pad_with(patches, *padded_hw), window).flatten(1, 2)
     windows = (padded_hw[0] // window) * (padded_hw[1] // window)
     if num_prefix:
-        tokens = torch.cat([prefix.repeat_interleave(windows, 0), tokens], 1)
+        tokens = torch.cat([prefix[:, None].expand(-1, windows, -1, -1).flatten(0, 1), tokens], 1)
     out = attend(tokens)
     patches = window_unpartition(out[:, num_prefix:].unflatten(1, (window, window)), padded_hw)
     patches = crop(patches, 0, hw).flatten(1, 2)
@@ -128,7 +128,7 @@ def rope_table(rope: Any, hw: tuple[int, int]) -> Tensor:
     y, x = ((torch.arange(size, device=periods.device, dtype=periods.dtype) + 0.5) / size * 2 - 1 for size in hw)
     y, x = (2 * math.pi * each[:, None] / periods for each in (y, x))
     angles = torch.cat([y[:, None].expand(-1, hw[1], -1), x[None].expand(hw[0], -1, -1)], 2).flatten(0, 1)
-    angles = angles.repeat(1, 2) if rope.rotate_half else angles.repeat_interleave(2, 1)
+    angles = angles.repeat(1, 2) if rope.rotate_half else angles[..., None].expand(-1, -1, 2).flatten(1)
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
@@ -180,6 +180,9 @@ def beit_attention(attn: Any, x: Tensor, hw: tuple[int, int], num_prefix: int) -
 
 def _beit_bias(attn: Any, hw: tuple[int, int]) -> Tensor:
     """Return (heads, 1 + H * W, 1 + H * W) for the class token and a grid."""
+    if is_exporting() and may_vary(*hw):
+        raise UserError("BEiT's relative positions are fitted to one grid of patches: export a fixed size (leave "
+                        '"size" out of --dynamic)')
     table = attn.relative_position_bias_table
     (h, w), (own_h, own_w) = hw, attn.window_size
     grid, extra = table[:-3].T.unflatten(1, (2 * own_h - 1, 2 * own_w - 1)), table[-3:].T

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from vitdet_plugin.runtime.masks import paste_region
 from vitdet_plugin.utils.mask_rle import Rle, encode_region
 
 
@@ -37,25 +38,6 @@ def compact_masks(model: nn.Module, score_thr: float) -> Iterator[None]:
                 for mask_head in head.mask_head if isinstance(head.mask_head, nn.ModuleList) else [head.mask_head]:
                     _encode(stack, mask_head)
         yield
-
-
-def paste_mask(mask: Tensor, box: Tensor, shape: tuple[int, int], threshold: float) -> Rle:
-    """Paste the probabilities of one object into its image as mmdet does on a CPU, and encode the result.
-
-    Args:
-        mask: (m, m) probabilities over the box.
-        box: (4,) x1, y1, x2, y2 in pixels of the image.
-        shape: Height and width of the image.
-        threshold: Pixels with at least this probability belong to the object.
-    """
-    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
-    height, width = shape
-    x1, y1, x2, y2 = box.tolist()
-    if not (x1 < width + 1 and y1 < height + 1 and x2 > -1 and y2 > -1):  # mmdet pastes one pixel around a box, too
-        return encode_region(np.zeros((0, 0), dtype=bool), 0, 0, shape)
-    part, (rows, columns) = _do_paste_mask(mask[None, None], box[None], *shape, skip_empty=True)
-    left, top = max(int(columns.start), 0), max(int(rows.start), 0)
-    return encode_region((part[0] >= threshold).numpy(), left, top, shape)
 
 
 def _raise_threshold(stack: contextlib.ExitStack, head: nn.Module, score_thr: float) -> None:
@@ -93,9 +75,11 @@ def _encode(stack: contextlib.ExitStack, head: nn.Module) -> None:
         bboxes /= bboxes.new_tensor(img_meta['scale_factor']).repeat((1, 2))  # in place, as mmdet does
         if not head.class_agnostic:
             probabilities = probabilities[range(len(labels)), labels][:, None]
-        probabilities, boxes = probabilities[:, 0].float().cpu(), bboxes.float().cpu()
+        pairs = zip(probabilities[:, 0].float().cpu().numpy(), bboxes.float().cpu().numpy())
         shape = int(img_meta['ori_shape'][0]), int(img_meta['ori_shape'][1])
-        return [paste_mask(mask, box, shape, rcnn_test_cfg.mask_thr_binary) for mask, box in zip(probabilities, boxes)]
+        regions = (paste_region(mask, box, shape) for mask, box in pairs)
+        return [encode_region(region >= rcnn_test_cfg.mask_thr_binary, left, top, shape)
+                for region, left, top in regions]
 
     head._predict_by_feat_single = encoded
     stack.callback(delattr, head, '_predict_by_feat_single')

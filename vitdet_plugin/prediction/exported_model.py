@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.engine.inference_precision import inference_dtype
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.found import Found
-from vitdet_plugin.runtime import ModelError, load
+from vitdet_plugin.runtime import load
+from vitdet_plugin.runtime.backends import OPENVINO
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.runtime_errors import model_errors
 
 _PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
 _LARGEST_BATCH = 32
@@ -23,20 +25,51 @@ class ExportedModel:
 
     Args:
         path: File written by ``vitdet export``.
+        threads, half, library, providers: As for :func:`vitdet_plugin.runtime.load`.
 
     Attributes:
+        model: The model of the runtime.
         is_classifier: Whether it predicts classes of images, not objects.
         classes: Names of the classes; empty if unknown.
+        precision: Type that it predicts in: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
 
     Raises:
         UserError: The file cannot be used, or a package is missing.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        with _user_errors():
-            self.model = load(path)
+    def __init__(self, path: str | Path, threads: int | None = None, half: bool = False,
+                 library: str | None = None, providers: Sequence[str] | None = None) -> None:
+        with model_errors():
+            self.model = load(path, threads=threads, providers=providers, half=half, library=library)
         self.is_classifier, self.classes = self.model.is_classifier, self.model.classes
+        kind = self.model.session.metadata.get('precision', '')
+        self.precision = {'"half"': 'fp16', '"int8"': 'int8'}.get(kind, 'fp32')
         self._is_warned = False
+
+    @classmethod
+    def in_dtype(cls, path: str | Path, asked: str | None, option: str, threads: int | None = None) -> ExportedModel:
+        """Load a file that predicts in a type, if it can.
+
+        Args:
+            path: The file.
+            asked: ``fp32``, ``bf16``, ``fp16`` or ``auto``; None for the file's own type.
+            option: Name of the option, for messages.
+            threads: Threads of the processor.
+
+        Raises:
+            UserError: An ONNX file of another type, or a file that cannot be used.
+        """
+        if Path(path).suffix.lower() == OPENVINO:
+            is_half = inference_dtype(asked or 'fp32', 'cpu', option) is not None
+            model = cls(path, threads, is_half)
+            model.precision = 'bf16' if is_half else 'fp32'
+            return model
+        model = cls(path, threads)
+        if asked not in (None, model.precision):
+            other = 'without --half and --int8' if asked == 'fp32' else 'with --half'
+            raise UserError(f'{path}: {option} cannot be used with an ONNX file, which predicts in its own type '
+                            f'({model.precision}); leave it out, or export the model again {other}')
+        return model
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -53,7 +86,7 @@ class ExportedModel:
         """
         if isinstance(source, np.ndarray):
             return dict(img=source)
-        with _user_errors():
+        with model_errors():
             return dict(img=self.model.read(source))
 
     def pack(self, source: Path | np.ndarray, loaded: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +95,7 @@ class ExportedModel:
         Raises:
             UserError: The image does not fit the model.
         """
-        with _user_errors('' if isinstance(source, np.ndarray) else f'{source}: '):
+        with model_errors('' if isinstance(source, np.ndarray) else f'{source}: '):
             return dict(prepared=self.model.prepare(loaded['img']))
 
     @staticmethod
@@ -80,16 +113,7 @@ class ExportedModel:
         if len(packs) > (self.model.batch or len(packs)) and not self._is_warned:
             self._is_warned = True
             warn(f'{self.model.path} takes {self.model.batch} image at a time: export with --dynamic batch for batches')
-        with _user_errors():
+        with model_errors():
             found = self.model.predict_prepared([each['prepared'] for each in packs], score_thr)
         return found if self.is_classifier else [  # type: ignore[return-value]
             Found(each.boxes, each.scores, each.labels, each.rles) for each in found]  # type: ignore[union-attr]
-
-
-@contextmanager
-def _user_errors(prefix: str = '') -> Iterator[None]:
-    """Raise the errors of the runtime as those of this package."""
-    try:
-        yield
-    except ModelError as error:
-        raise UserError(f'{prefix}{error}') from error

@@ -9,6 +9,14 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime.backends import SUFFIXES
 
 CHECKPOINTS = ('.pth', '.pt', '.pkl', '.safetensors')
+# end of the name of an exported file that is not predicted here, or of a part of one -> what it is, what to give
+_ADVICE = {
+    '.pt2': 'is a program for torch.export.load (docs/export.md); export the model with --format onnx, or give its '
+            'work directory',
+    '.torchscript': 'is a program for torch.jit.load (docs/export.md); export the model with --format onnx, or give '
+                    'its work directory',
+    '.onnx.data': 'holds the weights of an ONNX file; give the .onnx file next to it',
+    '.bin': 'holds the weights of an OpenVINO file; give the .xml file next to it'}
 
 
 def is_exported(name: str | Path) -> bool:
@@ -19,7 +27,8 @@ def is_exported(name: str | Path) -> bool:
 def stands_alone(name: str | Path) -> bool:
     """Whether a name is a whole model: an exported file, a work directory, or a checkpoint in one; not a config."""
     path = Path(name).expanduser()
-    return is_exported(name) or path.is_dir() or path.suffix.lower() in CHECKPOINTS and path.is_file()
+    return is_exported(name) or path.is_dir() or bool(_advice(path)) or (
+        path.suffix.lower() in CHECKPOINTS and path.is_file())
 
 
 def find_run(name: str | Path) -> tuple[Path, Path]:
@@ -31,9 +40,11 @@ def find_run(name: str | Path) -> tuple[Path, Path]:
         name: A work directory, a folder of ``vitdet init``, or a checkpoint.
 
     Raises:
-        UserError: The folder has no config, or no checkpoint.
+        UserError: The folder has no config, or no checkpoint, or it is an exported file.
     """
     path = Path(name).expanduser()
+    if advice := _advice(path):
+        raise UserError(f'{path} {advice}')
     if not path.is_dir():
         config = _config_in(path.parent)
         if config is None:
@@ -62,6 +73,15 @@ def checkpoint_folder(name: str | Path) -> Path:
             return folder
     raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); train first (vitdet train '
                     f'{path}), or give another folder')
+
+
+def _advice(path: Path) -> str | None:
+    """Return what to give in place of a file of :data:`_ADVICE`; None for another one."""
+    if path.is_dir() or path.suffix.lower() == '.bin' and not path.with_suffix('.xml').is_file():
+        return None
+    advice = next((text for end, text in _ADVICE.items() if path.name.lower().endswith(end)), None)
+    return advice and (advice if path.is_file() else 'does not exist; give a work directory, or a file of "vitdet '
+                                                     'export" (.onnx, .xml)')
 
 
 def _config_in(folder: Path) -> Path | None:

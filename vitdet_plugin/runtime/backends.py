@@ -12,10 +12,11 @@ from .errors import ModelError
 
 ONNX, OPENVINO = '.onnx', '.xml'
 SUFFIXES = (ONNX, OPENVINO)
+LIBRARIES = ('onnxruntime', 'openvino')
 _PROVIDERS = ('CUDAExecutionProvider', 'ROCMExecutionProvider', 'DmlExecutionProvider', 'CPUExecutionProvider')
 _RT_INFO = ('vitdet_plugin', 'framework')  # sections of OpenVINO's file that may hold the metadata
 _KEYS = ('classes', 'shape', 'dynamic', 'divisor', 'input', 'padding', 'mask_threshold', 'masks', 'pipeline',
-         'preprocess', 'task', 'format')
+         'preprocess', 'precision', 'task', 'format')
 
 
 class Session(Protocol):
@@ -37,7 +38,8 @@ class Session(Protocol):
         """Return the outputs for images (B, C, H, W) float32."""
 
 
-def open_session(path: Path, threads: int | None, providers: Sequence[str] | None, half: bool) -> Session:
+def open_session(path: Path, threads: int | None = None, providers: Sequence[str] | None = None, half: bool = False,
+                 library: str | None = None) -> Session:
     """Load a file.
 
     Args:
@@ -45,6 +47,7 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
         threads: Threads of the processor that an operator uses; None leaves it to the library.
         providers: Execution providers of ONNX Runtime, or one device of OpenVINO such as ``'GPU'``.
         half: Whether OpenVINO may compute in 16 bits where the processor has instructions for them.
+        library: One of :data:`LIBRARIES`; None for the one that the format belongs to. OpenVINO takes ONNX files, too.
 
     Raises:
         ModelError: It does not exist, cannot be loaded, or its library is not installed.
@@ -53,7 +56,10 @@ def open_session(path: Path, threads: int | None, providers: Sequence[str] | Non
         raise ModelError(f'{path} does not exist. Write it with "vitdet export".')
     if threads is not None and threads < 1:
         raise ModelError(f'threads={threads}: give a positive number')
-    if path.suffix.lower() == OPENVINO:
+    is_xml = path.suffix.lower() == OPENVINO
+    if library not in (None, *LIBRARIES) or is_xml and library == LIBRARIES[0]:
+        raise ModelError(f'library={library!r} cannot run {path}; choose {LIBRARIES[1] if is_xml else LIBRARIES}')
+    if library == LIBRARIES[1] or library is None and is_xml:
         return _OpenVino(path, threads, providers, half)
     if half:
         raise ModelError(f'{path}: an ONNX file has its own precision; export it with --half, or leave out half')
@@ -71,6 +77,8 @@ class _OnnxRuntime:
         if missing:
             raise ModelError(f'provider {missing[0]} is not available; choose from {", ".join(possible)}')
         options = onnxruntime.SessionOptions()
+        # threads that wait for the next batch would take the processor from the decoding of images
+        options.add_session_config_entry('session.force_spinning_stop', '1')
         if threads is not None:
             options.intra_op_num_threads = threads
         chosen = list(providers or [name for name in _PROVIDERS if name in possible])
@@ -108,8 +116,8 @@ class _OpenVino:
             model = core.read_model(str(path))
             self._model = core.compile_model(model, self.device, settings)
         except Exception as error:
-            raise ModelError(f'{path} cannot be loaded ({_line(error)}). Keep {path.with_suffix(".bin").name} in the '
-                             'same folder.') from error
+            advice = f'. Keep {path.with_suffix(".bin").name} in the same folder.' if path.suffix != ONNX else ''
+            raise ModelError(f'{path} cannot be loaded ({last_line(error)}){advice}') from error
         self.metadata = rt_info(model)
         sides = self._model.inputs[0].partial_shape
         self.shape = tuple(side.get_length() if side.is_static else None for side in sides)
@@ -146,3 +154,8 @@ def _sides(batch: np.ndarray) -> str:
 
 def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def last_line(error: Exception) -> str:
+    """Return the last line of a message: OpenVINO prints the position in its own source before the reason."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]

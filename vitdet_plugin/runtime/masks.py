@@ -20,15 +20,29 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, shape: tuple[int, int], thresh
         shape: Height and width of the image.
         threshold: Pixels with at least this probability belong to the object.
     """
+    region, left, top = paste_region(mask, box, shape)
+    return encode_region(region >= threshold, left, top, shape)
+
+
+def paste_region(mask: np.ndarray, box: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, int, int]:
+    """Return the probabilities (h, w) of one object around its box, and the column and row of their first pixel.
+
+    All other pixels of the image have the probability 0. The interpolation is that of mmdet on a CPU, as products of
+    matrices, since that of an axis does not depend on the other.
+
+    Args:
+        mask, box, shape: As for :func:`paste_mask`.
+    """
     (x1, y1, x2, y2), (height, width) = box.astype(np.float32), shape
+    if not (np.isfinite(box).all() and x1 < width + 1 and y1 < height + 1 and x2 > -1 and y2 > -1):
+        return np.zeros((0, 0), np.float32), 0, 0
     left, top = max(int(np.floor(x1)) - 1, 0), max(int(np.floor(y1)) - 1, 0)
     right, bottom = min(int(np.ceil(x2)) + 1, width), min(int(np.ceil(y2)) + 1, height)
     if right <= left or bottom <= top:
-        return encode_region(np.zeros((0, 0), bool), 0, 0, shape)
+        return np.zeros((0, 0), np.float32), 0, 0
     columns = _samples(np.arange(left, right), x1, x2, mask.shape[1])
     rows = _samples(np.arange(top, bottom), y1, y2, mask.shape[0])
-    region = rows @ mask.astype(np.float32) @ columns.T
-    return encode_region(region >= threshold, left, top, shape)
+    return rows @ mask.astype(np.float32, copy=False) @ columns.T, left, top
 
 
 def _samples(pixels: np.ndarray, start: np.float32, end: np.float32, count: int) -> np.ndarray:

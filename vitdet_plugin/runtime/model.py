@@ -29,7 +29,7 @@ _READ_AHEAD = 4  # images that are prepared while a batch is predicted, at least
 
 
 def load(path: str | os.PathLike, *, threads: int | None = None, providers: Sequence[str] | None = None,
-         half: bool = False) -> Model:
+         half: bool = False, library: str | None = None) -> Model:
     """Load a file of ``vitdet export``.
 
     Args:
@@ -38,6 +38,7 @@ def load(path: str | os.PathLike, *, threads: int | None = None, providers: Sequ
         providers: Execution providers of ONNX Runtime, by default CUDA if it is available, and the processor; or one
             device of OpenVINO, such as ``['GPU']``.
         half: Whether OpenVINO may compute in 16 bits where the processor has instructions for them.
+        library: ``'openvino'`` to run an ONNX file by OpenVINO.
 
     Raises:
         ModelError: The file cannot be used, or a package is missing.
@@ -46,7 +47,7 @@ def load(path: str | os.PathLike, *, threads: int | None = None, providers: Sequ
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(f'{path} is not a model file; give a file of "vitdet export" ({" or ".join(SUFFIXES)})')
     check_libraries()
-    return Model(path, open_session(path, threads, providers, half))
+    return Model(path, open_session(path, threads, providers, half, library))
 
 
 @dataclass
@@ -197,13 +198,29 @@ class Model:
         found: list[Any] = []
         for start in range(0, len(inputs), limit):
             part = inputs[start:start + limit]
-            outputs = self.session.run(self._input(part))
+            outputs = self.session.run(self.stack(part))
             outputs = {name: value[None] if self._lacks_batch(name, value) else value
                        for name, value in outputs.items()}
             for index, prepared in enumerate(part):
                 row = {name: value[index] for name, value in outputs.items()}
                 found.append(row['scores'] if self.is_classifier else self._found(row, prepared, score_thr))
         return found
+
+    def stack(self, inputs: Sequence[Prepared]) -> np.ndarray:
+        """Return the input of the session for results of :meth:`prepare` of equal shape.
+
+        Returns:
+            (B, C, H, W) float32 with the values of padding where an image ends, RGB if C is 3.
+        """
+        count = self.batch or len(inputs)
+        batch = np.empty((count, self.channels, *inputs[0].canvas), np.float32)
+        for planes, prepared in zip(batch, inputs):
+            image = prepared.image.reshape(*prepared.image.shape[:2], -1)
+            height, width = image.shape[:2]
+            planes[:, height:] = planes[:, :, width:] = self._padding[:, None, None]
+            planes[:, :height, :width] = (image[..., ::-1] if self.channels == 3 else image).transpose(2, 0, 1)
+        batch[len(inputs):] = batch[0]  # of a file for a fixed number of images
+        return batch
 
     def _items(self, images: Any, keep_images: bool) -> Iterator[_Item]:
         for source in find_sources(images):
@@ -220,18 +237,6 @@ class Model:
             assert item.prepared is not None
             item.prepared.image = np.empty(0)  # results wait for those before them, inputs need not
         return results
-
-    def _input(self, inputs: Sequence[Prepared]) -> np.ndarray:
-        """Return (B, C, H, W) float32 with the values of padding where an image ends, RGB if C is 3."""
-        count = self.batch or len(inputs)
-        batch = np.empty((count, self.channels, *inputs[0].canvas), np.float32)
-        for planes, prepared in zip(batch, inputs):
-            image = prepared.image.reshape(*prepared.image.shape[:2], -1)
-            height, width = image.shape[:2]
-            planes[:, height:] = planes[:, :, width:] = self._padding[:, None, None]
-            planes[:, :height, :width] = (image[..., ::-1] if self.channels == 3 else image).transpose(2, 0, 1)
-        batch[len(inputs):] = batch[0]  # of a file for a fixed number of images
-        return batch
 
     def _lacks_batch(self, name: str, value: np.ndarray) -> bool:
         """Whether an output is that of an earlier file, for one image without the dimension of the batch."""

@@ -1,16 +1,15 @@
-"""Exported files in a benchmark: boxes in pixels of the image, batches, and what is not such a file."""
+"""Exported files in a benchmark: boxes in pixels of the image, batches, and both libraries."""
 
 import cv2
 import numpy as np
 import pytest
 
 from tests.bench.exported import BOX, write_classifier, write_detector
-from vitdet_plugin.bench.files import FileRunner, OnnxRuntimeSession, OpenVinoSession
-from vitdet_plugin.bench.runners import step
+from vitdet_plugin.bench.runners import FileRunner, step
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.exported_model import ExportedModel
 
 pytest.importorskip('onnxruntime')
-SESSIONS = [OnnxRuntimeSession, pytest.param(OpenVinoSession, id='OpenVinoSession')]
 
 
 @pytest.fixture(scope='module')
@@ -21,14 +20,13 @@ def red(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize('kind', SESSIONS)
-def test_a_detector(tmp_path, red, kind):
-    if kind is OpenVinoSession:
-        pytest.importorskip('openvino')
-    runner = FileRunner(kind(write_detector(tmp_path / 'a.onnx', 'batch'), 1), 'a.onnx')
+@pytest.mark.parametrize('library', ['onnxruntime', 'openvino'])
+def test_a_detector(tmp_path, red, library):
+    pytest.importorskip(library)
+    runner = FileRunner(ExportedModel(write_detector(tmp_path / 'a.onnx', 'batch'), 1, library=library))
     assert runner.batch is None and runner.classes == ['apple', 'lime', 'plum'] and not runner.is_classifier
     packs = [runner.preprocess(red), runner.preprocess(cv2.imread(str(red)))]
-    assert runner.shape(packs[0]) == (64, 64) and (packs[0]['inputs'][:, 32:] == 0).all()  # padded at the bottom
+    assert runner.shape(packs[0]) == (64, 64) and packs[0]['prepared'].image.shape == (32, 64, 3)
     results, seconds = runner.predict(packs, 0.3)
     assert seconds > 0 and len(results) == 2
     for found in results:  # the image was made half as large, and red is half of the padded input
@@ -40,28 +38,20 @@ def test_a_detector(tmp_path, red, kind):
 
 
 def test_a_larger_image_is_made_smaller(tmp_path, red):
-    from mmengine.config import Config
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(256, 256), keep_ratio=True),
-                dict(type='PackDetInputs', meta_keys=('ori_shape', 'scale_factor'))]
-    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
-    runner = FileRunner(OnnxRuntimeSession(write_detector(tmp_path / 'a.onnx'), 1), 'a.onnx', cfg)
+    steps = [dict(load='color'), dict(resize=[256, 256], keep_ratio=True)]
+    runner = FileRunner(ExportedModel(write_detector(tmp_path / 'a.onnx')), steps)
     results, _ = runner.predict([runner.preprocess(red)], 0.3)
     np.testing.assert_allclose(results[0].boxes, [2 * np.minimum(BOX, [64, 32, 64, 32])], atol=1e-4)
 
 
 def test_a_classifier(tmp_path, red):
-    runner = FileRunner(OnnxRuntimeSession(write_classifier(tmp_path / 'a.onnx'), 1), 'a.onnx')
+    runner = FileRunner(ExportedModel(write_classifier(tmp_path / 'a.onnx')))
     assert runner.batch == 1 and runner.is_classifier
     results, _ = runner.predict([runner.preprocess(red)], 0.3)
     np.testing.assert_allclose(results[0], [1, 0, 0], atol=1e-6)
 
 
-def test_another_file(tmp_path):
-    class Other:
-        outputs, sides, about = ['features'], [1, 3, 8, 8], {}
-
-    with pytest.raises(UserError, match='a.onnx is neither a detector nor a classifier'):
-        FileRunner(Other(), 'a.onnx')
-    Other.outputs = ['scores']
-    with pytest.raises(UserError, match='a.onnx does not contain its test pipeline'):
-        FileRunner(Other(), 'a.onnx')
+def test_a_library_that_cannot_run_the_file(tmp_path):
+    (tmp_path / 'a.xml').write_text('<net/>')
+    with pytest.raises(UserError, match="library='onnxruntime' cannot run .*a.xml; choose openvino"):
+        ExportedModel(tmp_path / 'a.xml', library='onnxruntime')

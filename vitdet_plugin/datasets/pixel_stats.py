@@ -106,5 +106,5 @@ def channel_histograms(path: Path) -> np.ndarray | None:
     for top in range(0, image.shape[0], rows):
         for channel in range(3):
             part = cv2.calcHist([image[top:top + rows]], [2 - channel], None, [256], [0, 256])
-            counts[channel] += part[:, 0].astype(np.int64)
+            counts[channel] += part.reshape(-1).astype(np.int64)  # (256, 1) in OpenCV 4
     return counts

@@ -10,7 +10,7 @@ set -eu
 PYTHON=${PYTHON:-python3}
 # mmengine is enough for the backbones; mmcv and mmdet with the others for training
 PACKAGES='onedl-mmengine addict termcolor yapf platformdirs rich pygments markdown-it-py mdurl
-onedl-mmcv onedl-mmdetection onedl-mmpretrain pycocotools faster-coco-eval terminaltables shapely defusedxml modelindex
+onedl-mmcv onedl-mmdetection onedl-mmpretrain pycocotools faster-coco-eval terminaltables shapely defusedxml modelindex model-index
 mat4py ordered-set click imaug scikit-image lazy-loader imageio tifffile'
 
 if [ $# -eq 0 ]; then

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
@@ -31,7 +32,9 @@ def test_the_size_is_that_of_mmcv(kinds, backend, color_type):
         sizes[name] = read
     if color_type == 'color':
         assert sizes['exif.jpg'] == sizes['exif.png'] == sizes['exif.tif'] == sizes['late.png'] == (8, 12)
-        assert sizes['xmp.jpg'] == sizes['xmp first.jpg'] == ((12, 8) if backend == 'cv2' else (8, 12))
+        assert sizes['xmp.jpg'] == ((12, 8) if backend == 'cv2' else (8, 12))
+        finds_exif = backend != 'cv2' or cv2.__version__ >= '5'  # after XMP
+        assert sizes['xmp first.jpg'] == ((8, 12) if finds_exif else (12, 8))
 
 
 def test_a_camera_file_is_a_jpeg_without_further_frames(kinds):

@@ -16,7 +16,7 @@ from PIL import Image
 
 _EXIF_ORIENTATION = 0x0112
 _EXIF_HEADER = b'Exif\0\0'
-_READS_WEBP = int(cv2.__version__.partition('.')[0]) >= 5  # EXIF of WebP files
+_OPENCV_5 = int(cv2.__version__.partition('.')[0]) >= 5
 _APPLIES = ('color', 'grayscale')  # color types of mmcv that apply the orientation
 _OPENCV_FLAGS = dict(color=cv2.IMREAD_COLOR, grayscale=cv2.IMREAD_GRAYSCALE, unchanged=cv2.IMREAD_UNCHANGED,
                      color_ignore_orientation=cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION,
@@ -111,15 +111,17 @@ def decode(path: str | os.PathLike, flag: int = cv2.IMREAD_COLOR) -> np.ndarray 
 def _exif_of_opencv(image: Image.Image, path: str | os.PathLike) -> Image.Exif:
     """Entries of EXIF that OpenCV finds: the first APP1 segment of a JPEG file, the chunk eXIf of a PNG file.
 
-    OpenCV 5 reads those of a WebP file as well.
+    OpenCV 5 also finds those after an APP1 segment of XMP, and those of a WebP file.
     """
     content = b''
     if image.format in ('JPEG', 'MPO'):
-        segments = (data for name, data in image.applist if name == 'APP1')  # type: ignore[attr-defined]
-        content = next(segments, b'')
+        segments = [data for name, data in image.applist if name == 'APP1']  # type: ignore[attr-defined]
+        if _OPENCV_5:
+            segments = [data for data in segments if data.startswith(_EXIF_HEADER)]
+        content = segments[0] if segments else b''
     elif image.format == 'PNG':
         content = _EXIF_HEADER + _exif_chunk(path)
-    elif image.format == 'WEBP' and _READS_WEBP:
+    elif image.format == 'WEBP' and _OPENCV_5:
         content = _EXIF_HEADER + image.info.get('exif', b'').removeprefix(_EXIF_HEADER)
     found = Image.Exif()
     if content.startswith(_EXIF_HEADER) and len(content) > len(_EXIF_HEADER):

@@ -159,7 +159,7 @@ def test_a_missing_peer_ends_with_a_timeout(rank):
     ('pytorch', dict(RANK='0', WORLD_SIZE='two', LOCAL_RANK='0'), 'WORLD_SIZE=two is not a number'),
     ('pytorch', dict(RANK='3', WORLD_SIZE='2', LOCAL_RANK='0'), 'RANK=3 and WORLD_SIZE=2; ranks count from 0'),
     ('pytorch', dict(RANK='0', WORLD_SIZE='0', LOCAL_RANK='0'), 'RANK=0 and WORLD_SIZE=0; ranks count from 0'),
-    *(('pytorch', dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='a', MASTER_PORT=port),
+    *(('pytorch', dict(RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='a', MASTER_PORT=port),
        f'MASTER_PORT={port} is not a')
       for port in ('99999', 'abc', '0')),
     ('slurm', {}, 'SLURM_NODELIST is not set; start with srun'),

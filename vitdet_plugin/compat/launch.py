@@ -49,7 +49,8 @@ def init_distributed(launcher: str, timeout: float | None = None, local_rank: in
         raise UserError(f'launcher {launcher}: RANK={rank} and WORLD_SIZE={world_size}; ranks count from 0, so set '
                         'WORLD_SIZE to the number of all processes')
     _need('MASTER_ADDR', launcher)
-    if not 0 < (port := _integer('MASTER_PORT', launcher)) < 2**16:
+    least = 0 if world_size == 1 else 1  # 0: any free port
+    if not least <= (port := _integer('MASTER_PORT', launcher)) < 2**16:
         raise UserError(f'launcher {launcher}: MASTER_PORT={port} is not a port; give a number from 1 to 65535')
     backend = 'nccl' if _on_gpu() else 'gloo'
     if backend == 'nccl':

@@ -11,10 +11,10 @@ from vitdet_plugin.runtime.backends import SUFFIXES
 CHECKPOINTS = ('.pth', '.pt', '.pkl', '.safetensors')
 # end of the name of an exported file that is not predicted here, or of a part of one -> what it is, what to give
 _ADVICE = {
-    '.pt2': 'is a program for torch.export.load (docs/export.md); export the model with --format onnx, or give its '
-            'work directory',
-    '.torchscript': 'is a program for torch.jit.load (docs/export.md); export the model with --format onnx, or give '
-                    'its work directory',
+    '.pt2': 'is a program for torch.export.load; export the model with --format onnx, or give its work '
+            'directory',
+    '.torchscript': 'is a program for torch.jit.load; export the model with --format onnx, or give its '
+                    'work directory',
     '.onnx.data': 'holds the weights of an ONNX file; give the .onnx file next to it',
     '.bin': 'holds the weights of an OpenVINO file; give the .xml file next to it'}
 

@@ -3,24 +3,34 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.forked_ranks import run_forks
 from tests.end_to_end.tiny_set import ROOT, environment, free_port
 from tests.faults.rig import EPOCHS, SHARDED, assert_same_run, steps_of, train_here, write_config
 
 
-def test_one_sharded_rank(tiny_set, tmp_path, monkeypatch, capsys):
-    for name, value in dict(RANK='0', WORLD_SIZE='1', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1',
-                            MASTER_PORT='0').items():
-        monkeypatch.setenv(name, value)
+def train_in_a_process(words):
+    config, work_dir, *resume = words
+    train_here(Path(config), Path(work_dir), resume=resume[0] if resume else None, validate=False)
+
+
+def run(*words):
+    """Train in a process of its own: DTensor's caches keep the process group of the first training."""
+    result = run_forks(train_in_a_process, [str(word) for word in words], ranks=1)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_one_sharded_rank(tiny_set, tmp_path):
     rest = EPOCHS.format(2) + SHARDED
-    train_here(write_config(tmp_path / 'whole.py', tiny_set, rest), tmp_path / 'whole', validate=False)
+    run(write_config(tmp_path / 'whole.py', tiny_set, rest), tmp_path / 'whole')
     broken = write_config(tmp_path / 'broken.py', tiny_set, rest, (dict(type='SignalHook', step=3),))
-    train_here(broken, tmp_path / 'broken', validate=False)
-    assert 'stopped by SIGTERM after iteration 3' in capsys.readouterr().out
+    assert 'stopped by SIGTERM after iteration 3' in run(broken, tmp_path / 'broken')
     assert max(steps_of(tmp_path / 'broken')) == 2
-    train_here(broken, tmp_path / 'broken', resume='auto', validate=False)
+    run(broken, tmp_path / 'broken', 'auto')
     assert_same_run(tmp_path / 'whole', tmp_path / 'broken')
 
 

@@ -81,6 +81,8 @@ def test_a_step_and_an_evaluation_on_the_files_of_the_set(name, tmp_path, monkey
     from mmdet.registry import MODELS
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).train()
+    if hasattr(model, 'level_embed'):  # uninitialized memory until init_weights
+        torch.nn.init.normal_(model.level_embed)
     data = DATASETS.build(cfg.train_dataloader.dataset)
     sampler = DATA_SAMPLERS.build(cfg.train_dataloader.sampler, default_args=dict(dataset=data, seed=0))
     first = [index for index, _ in zip(sampler, range(2))]

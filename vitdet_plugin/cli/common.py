@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
 from vitdet_plugin.utils.output import is_first_rank
+from vitdet_plugin.utils.scores import check_score
 
 # what users can change; other errors of the operating system are faults of the program
 _OF_USERS = {getattr(errno, name) for name in ('EACCES', 'EPERM', 'ENOSPC', 'EROFS', 'EDQUOT', 'ENAMETOOLONG', 'EMFILE',
@@ -173,8 +174,8 @@ def check_inputs(args: argparse.Namespace) -> None:
         args.checkpoint = str(checkpoint_folder(args.config))
     for name in ('score_thr', 'show_score_thr'):
         score = getattr(args, name, None)
-        if score is not None and not 0 <= score <= 1:
-            raise UserError(f'--{name.replace("_", "-")} {score:g}: give a number from 0 to 1')
+        if score is not None:
+            check_score(score, f'--{name.replace("_", "-")} {score:g}')
     options = split_options(getattr(args, 'cfg_options', None) or ())
     if options and getattr(args, 'config', None) and '::' not in args.config:
         from vitdet_plugin.config.overrides import check_option_keys
@@ -206,23 +207,30 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
         if not _is_output_closed():
             raise
         return 141  # as a process that SIGPIPE ends
-    except (UserError, OSError) as error:
-        if os.environ.get('VITDET_DEBUG') == '1' or isinstance(error, OSError) and error.errno not in _OF_USERS:
+    except UserError as error:
+        if os.environ.get('VITDET_DEBUG') == '1':
             raise
-        sys.stdout.flush()
-        if isinstance(error, OSError):
-            error = UserError(f'{error.filename or "a file"}: {error.strerror}; VITDET_DEBUG=1 shows where')
-        rank = ''
-        if not is_first_rank():  # an error common to all ranks is printed by the first, whose exit ends the others
-            time.sleep(3)
-            rank = f'rank {os.environ.get("RANK")}: '
-        print(f'error: {rank}{error}', file=sys.stderr, flush=True)
-        return 2
+        return _report(str(error))
+    except OSError as error:
+        if os.environ.get('VITDET_DEBUG') == '1' or error.errno not in _OF_USERS:
+            raise
+        return _report(f'{error.filename or "a file"}: {error.strerror}; VITDET_DEBUG=1 shows where')
     except KeyboardInterrupt as interrupt:
         sys.stdout.flush()
         if is_first_rank():
             print(str(interrupt) or 'stopped', file=sys.stderr, flush=True)
         return getattr(interrupt, 'status', 130)
+
+
+def _report(message: str) -> int:
+    """Print an error and return the exit status."""
+    sys.stdout.flush()
+    rank = ''
+    if not is_first_rank():  # an error common to all ranks is printed by the first, whose exit ends the others
+        time.sleep(3)
+        rank = f'rank {os.environ.get("RANK")}: '
+    print(f'error: {rank}{message}', file=sys.stderr, flush=True)
+    return 2
 
 
 def _is_output_closed() -> bool:

@@ -119,13 +119,13 @@ def predict_command(args: argparse.Namespace) -> int:
         print_precision(model.precision, args.half, args.dtype)
         formats = check_formats(formats or (['json', 'csv'] if model.is_classifier else ['json']), model.is_classifier)
         signals.is_deferred = True  # a result that is being written is completed
-        done, objects = [0], [0]
+        done = [0]
         results = model.save(args.inputs, args.out, formats, score_thr=args.score_thr, draw=not args.no_draw,
                              top=args.top, save_conf=args.save_conf, progress=True, on_fault=faults.append,
                              batch_size=batch, tile=args.tile, overlap=args.overlap,
                              on_step=lambda: _stop_if_asked(signals, done[0], args.out))
         try:
-            has_masks = _print_results(results, done, objects)
+            objects, has_masks = _print_results(results, done)
         except Interrupted:
             _print_faults(faults)
             raise
@@ -137,7 +137,7 @@ def predict_command(args: argparse.Namespace) -> int:
         raise UserError(f'none of the {len(faults)} images can be read')
     if count:
         print(_summary(count, Path(args.out), formats, model.is_classifier, has_masks))
-        if not model.is_classifier and not objects[0] and args.score_thr > 0:
+        if not model.is_classifier and not objects and args.score_thr > 0:
             print(f'no object has a score of {args.score_thr:g} or more; --score-thr {args.score_thr / 6:.2g} keeps '
                   'more of them', file=sys.stderr)
     if faults:
@@ -163,20 +163,20 @@ def _stop_if_asked(signals: Any, count: int, out: str) -> None:
         raise Interrupted(f'stopped by {NAMES[signals.received]}; {kept}', 128 + signals.received)
 
 
-def _print_results(results: Iterable[Any], done: list[int], objects: list[int]) -> bool:
-    """Print a line for every result, count them and their objects, and return whether there were masks."""
+def _print_results(results: Iterable[Any], done: list[int]) -> tuple[int, bool]:
+    """Print a line for every result and count them in ``done``; return how many objects there were, and any masks."""
     from vitdet_plugin.prediction.results import Classification, name_of
-    has_masks = False
+    objects, has_masks = 0, False
     for found in results:
         done[0] += 1
         if isinstance(found, Classification):
             print(f'{name_of(found)}: {found.name} {found.score:.2f}', flush=True)
             continue
-        objects[0] += len(found)
+        objects += len(found)
         has_masks = has_masks or found.rles is not None
         print(f'{name_of(found)}: {len(found)} objects' + ''.join(
             f', {name} {score:.2f}' for name, score in zip(found.names[:5], found.scores)), flush=True)
-    return has_masks
+    return objects, has_masks
 
 
 def _print_faults(faults: Iterable[str]) -> None:

@@ -32,6 +32,14 @@ class OperatorCase(NamedTuple):
     options: dict[str, Any] = {}
     differentiable: bool = True
 
+    def dtype_of(self, index: int, dtype: torch.dtype) -> torch.dtype:
+        """Return the type of an input where the case is computed in ``dtype``."""
+        return torch.float32 if index in self.keep else dtype
+
+    def cast(self, device: str, dtype: torch.dtype) -> list[Tensor]:
+        """Return the inputs on a device, in the types of a computation in ``dtype``."""
+        return [x.to(device, self.dtype_of(i, dtype)) for i, x in enumerate(self.tensors)]
+
 
 def cases(operator: str, settings: Settings) -> Iterator[OperatorCase]:
     """Yield the cases for the comparison, odd sizes among them."""

@@ -23,37 +23,36 @@ def run(settings: Settings, operator: str) -> Iterator[Result]:
     found = load_operator(operator)
     for index, case in enumerate(cases(operator, settings)):
         for dtype, tolerance in TOLERANCES.items():
-            tensors = [x.to(torch.float32 if i in case.keep else dtype).double() for i, x in enumerate(case.tensors)]
+            inputs = case.cast('cpu', dtype)
+            tensors = [x.double() for x in inputs]
             cotangent: Tensor | None = None
             expected: list[Tensor] = []
             for name in found.backends:
                 label = f'{name}, {case.label}, {str(dtype).removeprefix("torch.")}'
-                reason = why_left_out(found, name, settings, dtype, case)
-                if name == 'flex' and index and not reason:
-                    reason = 'compiles for long; only for the first shapes'
-                if reason:
+                if reason := why_left_out(found, name, settings, dtype, case, is_first=not index):
                     yield Result(label, LEFT_OUT, reason)
                     continue
                 if cotangent is None:
                     reference = list(found.backends)[-1] if operator != 'mlstm' else 'parallel'
                     cotangent = torch.randn(case.call(tensors, reference).shape, dtype=torch.float64).to(dtype).double()
                     expected = _gradients(case, tensors, reference, cotangent)
-
-                inputs = [x.to(settings.device, torch.float32 if i in case.keep else dtype)
-                          for i, x in enumerate(tensors)]
-                yield attempt(label, compare, label, case, inputs, name, cotangent, expected, tolerance)
+                yield attempt(label, compare, label, case, [x.to(settings.device) for x in inputs], name, cotangent,
+                              expected, tolerance)
 
 
-def why_left_out(operator: Operator, name: str, settings: Settings, dtype: torch.dtype,
-                 case: OperatorCase) -> str | None:
-    """Return why a backend is not checked, or None."""
+def why_left_out(operator: Operator, name: str, settings: Settings, dtype: torch.dtype, case: OperatorCase,
+                 is_first: bool) -> str | None:
+    """Return why a backend is not checked, or None; ``is_first``: whether the case is the operator's first."""
     if name == 'flex' and (settings.device == 'cpu' or settings.quick):
         return 'no gradients on a CPU' if settings.device == 'cpu' else 'compiles for long; not with --quick'
     if name == 'recurrent' and case.options['tokens'] > 256:
         return 'one token after the other; only for short sequences'
     options = {**case.options, 'grad': case.differentiable}
-    dtype = torch.float32 if 0 in case.keep else dtype
-    return operator.backends[name].why_not(Case(settings.device, dtype, named=True, options=options))
+    reason = operator.backends[name].why_not(Case(settings.device, case.dtype_of(0, dtype), named=True,
+                                                  options=options))
+    if name == 'flex' and not is_first:
+        return reason or 'compiles for long; only for the first shapes'
+    return reason
 
 
 def compare(label: str, case: OperatorCase, inputs: list[Tensor], backend: str, cotangent: Tensor,

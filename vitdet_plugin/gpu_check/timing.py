@@ -20,8 +20,7 @@ def run(settings: Settings) -> Iterator[Result]:
     """Yield one result for each operator, size, backend and direction."""
     for name in MODULES:
         for case in timed_cases(name, settings):
-            tensors = [x.to(settings.device, torch.float32 if i in case.keep else DTYPE)
-                       for i, x in enumerate(case.tensors)]
+            tensors = case.cast(settings.device, DTYPE)
             for backend in load_operator(name).backends:
                 for backward in (False, True) if case.differentiable else (False,):
                     kind = 'forward and backward' if backward else 'forward'
@@ -43,8 +42,8 @@ def why_left_out(name: str, backend: str, settings: Settings, case: OperatorCase
     if backend == 'flex' and (settings.quick or settings.device == 'cpu'):
         return 'compiles for long; not with --quick or on a CPU'
     options = {**case.options, 'grad': backward}
-    dtype = torch.float32 if 0 in case.keep else DTYPE
-    return load_operator(name).backends[backend].why_not(Case(settings.device, dtype, named=True, options=options))
+    return load_operator(name).backends[backend].why_not(Case(settings.device, case.dtype_of(0, DTYPE), named=True,
+                                                              options=options))
 
 
 def timed(label: str, case: OperatorCase, tensors: list[Tensor], backend: str, backward: bool,

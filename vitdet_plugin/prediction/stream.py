@@ -19,6 +19,7 @@ from vitdet_plugin.prediction.tiles import Tiling, Window, merge_tiles
 from vitdet_plugin.runtime.batches import in_batches
 from vitdet_plugin.runtime.prefetch import prefetch
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.scores import check_score
 
 AUTO = 'auto'
 _READ_AHEAD = 4  # inputs that are decoded while a batch is predicted, at least
@@ -90,8 +91,7 @@ class Stream:
                  on_fault: Callable[[str], None] | None = None, on_step: Callable[[], None] | None = None) -> None:
         if not (batch_size == AUTO or isinstance(batch_size, int) and batch_size > 0):
             raise UserError(f'batch size {batch_size!r}: give a number of images, or {AUTO}')
-        if not isinstance(score_thr, (int, float, np.number)) or not 0 <= score_thr <= 1:  # NaN too
-            raise UserError(f'score_thr={score_thr!r}: give a number from 0 to 1')
+        check_score(score_thr, f'score_thr={score_thr!r}')
         self._model, self._classes, self._images = model, tuple(classes), images
         self._score_thr, self._batch_size = score_thr, batch_size
         self._on_fault, self._on_step = on_fault, on_step

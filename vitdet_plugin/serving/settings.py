@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.tiles import Tiling
+from vitdet_plugin.utils.scores import check_score
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Settings:
     hosts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.score_thr <= 1:
-            raise UserError(f'--score-thr {self.score_thr:g}: give a number from 0 to 1')
+        check_score(self.score_thr, f'--score-thr {self.score_thr:g}')
         if not self.max_bytes >= 1000:
             raise UserError(f'--max-mb {self.max_bytes / 1e6:g}: give a number of megabytes, such as 20')
         if not self.max_pixels >= 1000:

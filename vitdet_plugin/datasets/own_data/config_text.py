@@ -9,6 +9,9 @@ from vitdet_plugin.datasets.own_data.plan import Plan, evaluations
 MOST_LINES = 25
 TEMPLATES = 'vitdet_plugin::_base_/own_data'
 RUN = 'run'  # work directory, below the folder of the config
+# at most a fifth of the training, however short that is
+_WARM_UP = ('warmup = min(_base_.warmup, max(1, max_iters // 5)); param_scheduler = ['
+            'dict(_base_.param_scheduler[0], end=warmup), dict(_base_.param_scheduler[1], begin=warmup)]')
 _UNSAFE = ("'", '"', '\\', '{', '}', '\n')  # in a path: the text of a config is filled in as it is
 
 
@@ -46,18 +49,12 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         *parts(plan),
         *_evaluation(plan),
         f'interval = max(1, {unit} // {evaluations(plan)})  # between evaluations, which also save a checkpoint',
-        *(_warm_up() if unit == 'max_iters' else ()),
+        *([_WARM_UP] if unit == 'max_iters' else ()),
         f'train_cfg = dict({unit}={unit}, val_interval=interval)',
         'default_hooks = dict(checkpoint=dict(interval=interval))',
         f'randomness = dict(seed={plan.seed})',
     ]
     return '\n'.join(lines) + '\n'
-
-
-def _warm_up() -> list[str]:
-    """Return the line that limits the warm-up of the template to a fifth of the training, however short that is."""
-    return ['warmup = min(_base_.warmup, max(1, max_iters // 5)); param_scheduler = ['
-            'dict(_base_.param_scheduler[0], end=warmup), dict(_base_.param_scheduler[1], begin=warmup)]']
 
 
 def _two_stage(plan: Plan) -> list[str]:

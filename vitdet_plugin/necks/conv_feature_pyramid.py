@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
+from vitdet_plugin.necks.checks import check_channels, doublings
 
 
 @MODELS.register_module()
@@ -43,18 +42,12 @@ class ConvFeaturePyramid(BaseModule):
         Returns:
             A map (B, out_channels, H * scale, W * scale) for each scale factor; sides of halved maps are rounded up.
         """
-        channels = inputs[-1].shape[1]
-        if channels != self.in_channels:
-            raise UserError(f'the backbone returns a map of {channels} channels, but the neck has '
-                            f"in_channels={self.in_channels}; set the neck's in_channels to {channels}")
+        check_channels(inputs[-1], self.in_channels)
         return tuple(level(inputs[-1]) for level in self.levels)
 
 
 def _level(in_channels: int, out_channels: int, scale: float) -> nn.Sequential:
-    if scale <= 0 or not math.log2(scale).is_integer():
-        raise UserError(f'scale_factors contains {scale}, which is not a power of two; use values such as 4, 2, 1 and '
-                        '0.5')
-    steps, width, layers = int(math.log2(scale)), in_channels, list[nn.Module]()
+    steps, width, layers = doublings(scale), in_channels, list[nn.Module]()
     for _ in range(steps):
         layers += [nn.Upsample(scale_factor=2), nn.Conv2d(width, width // 2, 3, padding=1, bias=False),
                    LayerNorm2d(width // 2), nn.GELU()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.necks.checks import check_channels, doublings
 
 
 @MODELS.register_module()
@@ -62,9 +62,7 @@ class SimpleFeaturePyramid(BaseModule):
                             "set the backbone's out_indices or in_channels")
         maps = [inputs[-1]] * len(self.levels) if self.from_last else inputs
         for x, width in zip(maps, self.widths):
-            if x.shape[1] != width:
-                raise UserError(f'the backbone returns a map of {x.shape[1]} channels, but the neck has '
-                                f"in_channels={width}; set the neck's in_channels to {x.shape[1]}")
+            check_channels(x, width)
         outs = [level(x) for level, x in zip(self.levels, maps)]
         while len(outs) < self.num_outs:
             outs.append(F.max_pool2d(outs[-1], kernel_size=1, stride=2))
@@ -76,20 +74,15 @@ class _Level(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, scale: float, norm_cfg: dict) -> None:
         super().__init__()
-        if scale <= 0 or not math.log2(scale).is_integer():
-            raise UserError(f'scale_factors contains {scale}, which is not a power of two; '
-                            'use values such as 4, 2, 1 and 0.5')
         resize: list[nn.Module] = []
-        width = in_channels
-        while scale > 1:  # each doubling of the map halves the width; norm and GELU only between two deconvolutions
+        steps, width = doublings(scale), in_channels
+        for _ in range(steps):  # each halves the width; norm and GELU only between two deconvolutions
             if resize:
                 resize += [build_norm_layer(norm_cfg, width)[1], nn.GELU()]
             resize.append(nn.ConvTranspose2d(width, width // 2, kernel_size=2, stride=2))
             width //= 2
-            scale /= 2
-        while scale < 1:
+        for _ in range(-steps):
             resize.append(nn.MaxPool2d(kernel_size=2, stride=2))
-            scale *= 2
         self.resize = nn.Sequential(*resize)
         self.lateral = ConvModule(width, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
         self.output = ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from timm.models import beit
 
 from tests.backbones.registered import disturb
-from vitdet_plugin.backbones.timm_vitdet import TimmViTDet, resize_positions
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.timm_positions import block_ropes, resize_positions
 from vitdet_plugin.ops.rel_pos_attention import cpu
 
 NARROW = dict(depth=2, embed_dim=48, num_heads=3)
@@ -123,10 +124,10 @@ def test_windows_equal_a_loop_over_windows(model, prefix):
 
 
 def test_windows_of_eva02_restart_their_rotary_embeddings():
-    net = build('eva02_tiny_patch14_224', window_size=4, global_block_indexes=[1], rope_in_windows='restart')
-    ropes = net._ropes((8, 12), batch=2)
-    assert torch.equal(ropes[0], net.net.rope.get_embed(shape=[4, 4]))
-    assert torch.equal(net._ropes((4, 4), batch=1)[1], ropes[0])  # a global block on a grid of that size
+    net = build('eva02_tiny_patch14_224').net
+    ropes = block_ropes(net, (8, 12), 2, [False, True], 4, restart=True)
+    assert torch.equal(ropes[0], net.rope.get_embed(shape=[4, 4]))
+    assert torch.equal(ropes[1], net.rope.get_embed(shape=[8, 12]))
 
 
 def test_offset_of_dinov2_shifts_the_sampling_positions():
@@ -188,6 +189,7 @@ def test_freezing_and_layer_ids():
     (dict(model='samvit_base_patch16'), "type='ViTDet'"),
     (dict(model=dict(family='Swin')), "family='Swin' is unknown; choose one of VisionTransformer, Eva, Beit"),
     (dict(model='vit_tiny_patch16_224', model_args=dict(detph=2)), 'detph'),
+    (dict(model='vit_tiny_patch16_224', model_args=dict(in_chans=4)), 'model_args: in_chans is an argument of'),
     (dict(model='vit_tiny_patch16_224', prefix_tokens='none'), "prefix_tokens='none' is unknown"),
     (dict(model='vit_tiny_patch16_224', global_block_indexes=[12]), r'global_block_indexes: \[12\]'),
     (dict(model='vit_tiny_patch16_224', out_indices=[-13]), r'out_indices: \[-13\]'),

@@ -8,10 +8,9 @@ from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import resample_patch_embed
-from timm.models import beit, eva, vision_transformer
+from timm.models import beit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -19,25 +18,21 @@ from vitdet_plugin import __version__
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.antialias import resize_antialiased
 from vitdet_plugin.layers.lora import LoRALinear, add_lora, merge_lora
-from vitdet_plugin.layers.timm_blocks import (
-    attend_in_windows,
-    beit_attention,
-    check_block,
-    is_dinov3_rope,
-    partition_rope,
-    rope_table,
-    run_block,
+from vitdet_plugin.layers.timm_blocks import attend_in_windows, beit_attention, check_block, run_block
+from vitdet_plugin.layers.timm_models import (
+    PREFIX_TOKENS,
+    build_plain_vit,
+    drop_prefix_tokens,
+    grid_size,
+    remove_unused,
 )
+from vitdet_plugin.layers.timm_positions import block_ropes, default_positions, is_dinov3_rope, resize_positions
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
-from vitdet_plugin.utils.exporting import is_exporting, may_vary
+from vitdet_plugin.utils.exporting import is_exporting
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
 OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
-_CLASSES = ('VisionTransformer', 'VisionTransformerDistilled', 'Eva', 'Beit')
-_MODULES = ('vision_transformer', 'deit', 'eva', 'beit')  # of timm.models, with these classes:
-_FAMILIES = {'VisionTransformer': vision_transformer.VisionTransformer, 'Eva': eva.Eva, 'Beit': beit.Beit}
 
 
 @MODELS.register_module()
@@ -107,9 +102,12 @@ class TimmViTDet(Backbone):
                                      ('positions', positions, POSITIONS), ('out_type', out_type, OUTPUTS)):
             if value not in choices:
                 raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(choices)}')
-        given = dict(img_size=img_size, patch_size=patch_size)
-        self.net = _build(model, dict(in_chans=in_channels, drop_path_rate=drop_path_rate, **(model_args or {}),
-                                      **{key: value for key, value in given.items() if value is not None}))
+        own = dict(in_chans=in_channels, drop_path_rate=drop_path_rate, img_size=img_size, patch_size=patch_size)
+        own = {key: value for key, value in own.items() if value is not None}
+        if repeated := own.keys() & (model_args or {}).keys():
+            raise UserError(f'model_args: {", ".join(sorted(repeated))} is an argument of TimmViTDet itself (in_chans '
+                            'is in_channels); give it there')
+        self.net = build_plain_vit(model, {**own, **(model_args or {})})
         self.depth = depth = len(self.net.blocks)
         for block in self.net.blocks:
             check_block(block)
@@ -120,12 +118,14 @@ class TimmViTDet(Backbone):
         self.global_blocks = frozenset(range(depth) if not window_size else
                                        _indexes('global_block_indexes', global_block_indexes, depth))
         self.out_indices = tuple(_indexes('out_indices', out_indices, depth))
-        self.num_prefix = self._drop_prefix() if prefix_tokens == 'drop' else self.net.num_prefix_tokens
+        if prefix_tokens == 'drop':
+            drop_prefix_tokens(self.net)
+        self.num_prefix = 0 if prefix_tokens == 'drop' else self.net.num_prefix_tokens
         if out_type in ('cls_token', 'cls_avg') and (not self.num_prefix or self.net.cls_token is None):
             raise UserError(f'out_type={out_type!r} requires a class token; choose avg_featmap')
         if final_norm is None:
             final_norm = out_type != 'featmap'
-        self.positions = positions if positions != 'auto' else _default_positions(model, self.net)
+        self.positions = positions if positions != 'auto' else default_positions(model, self.net)
         self.window_size, self.rope_in_windows, self.out_type = window_size, rope_in_windows, out_type
         self.frozen_stages, self.with_cp = frozen_stages, with_cp
         self.embed_dim = self.net.embed_dim
@@ -134,7 +134,7 @@ class TimmViTDet(Backbone):
         channels = 2 * self.embed_dim if out_type == 'cls_avg' else self.embed_dim
         self.out_channels = (channels,) * len(self.out_indices)
         self.out_strides = (self.patch_size,) * len(self.out_indices)
-        self._remove_unused(final_norm)
+        remove_unused(self.net, max(self.out_indices) + 1, final_norm)
         if is_dinov3_rope(getattr(self.net, 'rope', None)):
             # published periods are rounded to bfloat16: keep those of the checkpoint instead of computing them again
             self.net.rope.register_buffer('periods', self.net.rope.periods, persistent=True)
@@ -156,30 +156,6 @@ class TimmViTDet(Backbone):
                         timm.__version__)
             self.feature_cache = FeatureCache(feature_cache, sum(self.out_channels), repr(identity))
         self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
-
-    def _drop_prefix(self) -> int:
-        """Remove the class and register tokens; return the number that is left."""
-        for name in ('cls_token', 'reg_token', 'dist_token'):
-            if getattr(self.net, name, None) is not None:
-                setattr(self.net, name, None)
-        for block in self.net.blocks:
-            if hasattr(block.attn, 'num_prefix_tokens'):
-                block.attn.num_prefix_tokens = 0
-        return 0
-
-    def _remove_unused(self, final_norm: bool) -> None:
-        """Remove parameters that the outputs do not depend on; DDP requires a gradient for every parameter."""
-        for name in ('head', 'head_dist', 'fc_norm', 'attn_pool'):
-            if getattr(self.net, name, None) is not None:
-                setattr(self.net, name, nn.Identity())
-        if not final_norm:
-            self.net.norm = nn.Identity()
-        elif isinstance(self.net.norm, nn.Identity):  # the model pools before its norm
-            raise UserError('final_norm=True, but this model has no norm after its blocks; set final_norm=False or '
-                            "model_args=dict(global_pool='token')")
-        last = max(self.out_indices)
-        if last + 1 < len(self.net.blocks):
-            self.net.blocks = self.net.blocks[:last + 1]
 
     def reset_parameters(self) -> None:
         """Initialize as timm does."""
@@ -243,7 +219,9 @@ class TimmViTDet(Backbone):
     def _run_blocks(self, x: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         hw = (x.shape[1], x.shape[2])
         x = self._embed(x, hw)
-        ropes = self._ropes(hw, x.shape[0])
+        is_global = [i in self.global_blocks for i in range(self.num_layers)]
+        ropes = block_ropes(self.net, hw, x.shape[0], is_global, self.window_size,
+                            restart=self.rope_in_windows == 'restart')
         outs = []
         for i, rope in enumerate(ropes):
             args = (x, i, hw, rope)
@@ -258,52 +236,26 @@ class TimmViTDet(Backbone):
     def _embed(self, x_bhwc: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H, W, C) -> (B, prefix + H * W, C) with the absolute positions and the prefix tokens."""
         net, x = self.net, x_bhwc.flatten(1, 2)
-        prefix = [token.expand(x.shape[0], -1, -1) for name in ('cls_token', 'dist_token', 'reg_token')
+        prefix = [token.expand(x.shape[0], -1, -1) for name in PREFIX_TOKENS
                   if (token := getattr(net, name, None)) is not None]
         if net.pos_embed is not None:
-            slots = net.pos_embed.shape[1] - _grid_size(net)[0] * _grid_size(net)[1]
-            x = x + resize_positions(net.pos_embed[:, slots:], _grid_size(net), hw, self.positions)
+            rows, columns = grid_size(net)
+            slots = net.pos_embed.shape[1] - rows * columns
+            x = x + resize_positions(net.pos_embed[:, slots:], (rows, columns), hw, self.positions)
             if prefix and slots:
                 prefix = [torch.cat(prefix, 1) + net.pos_embed[:, :slots]]
         x = net.pos_drop(torch.cat([*prefix, x], 1) if prefix else x)
         return net.norm_pre(x) if hasattr(net, 'norm_pre') else x
 
-    def _ropes(self, hw: tuple[int, int], batch: int) -> list[Tensor | None]:
-        """Return the table of rotary embeddings of each block, in windows where the block has windows."""
-        net = self.net
-        if getattr(net, 'rope', None) is None:
-            return [None] * len(net.blocks)
-        per_block = bool(getattr(net, 'rope_mixed', False))
-        whole = rope_table(net.rope, hw)
-        if self.rope_in_windows == 'restart' and self.window_size:
-            windowed = rope_table(net.rope, (self.window_size, self.window_size))
-        known: dict[bool, Tensor] = {}
-        ropes: list[Tensor | None] = []
-        for i in range(len(net.blocks)):
-            is_global = i in self.global_blocks
-            if not per_block and is_global in known:
-                ropes.append(known[is_global])
-                continue
-            table = whole[i] if per_block else whole
-            if not is_global:
-                if self.rope_in_windows == 'restart':
-                    table = windowed[i] if per_block else windowed
-                else:
-                    table = partition_rope(table, hw, self.window_size, batch)
-            known[is_global] = table
-            ropes.append(table)
-        return ropes
-
     def _run_block(self, x: Tensor, index: int, hw: tuple[int, int], rope: Tensor | None) -> Tensor:
-        with compiled_attention():
-            return self._run_block_in_windows(x, index, hw, rope)
-
-    def _run_block_in_windows(self, x: Tensor, index: int, hw: tuple[int, int], rope: Tensor | None) -> Tensor:
         block, window = self.net.blocks[index], self.window_size
         if index in self.global_blocks:
-            return run_block(block, x, self._attention(block, hw, rope))
-        attend = self._attention(block, (window, window), rope)
-        return run_block(block, x, lambda tokens: attend_in_windows(attend, tokens, hw, window, self.num_prefix))
+            attend = self._attention(block, hw, rope)
+        else:
+            in_window = self._attention(block, (window, window), rope)
+            attend = partial(attend_in_windows, in_window, hw=hw, window=window, num_prefix=self.num_prefix)
+        with compiled_attention():
+            return run_block(block, x, attend)
 
     def _attention(self, block: Any, hw: tuple[int, int], rope: Tensor | None) -> Callable[[Tensor], Tensor]:
         if isinstance(block, beit.Block):
@@ -348,7 +300,7 @@ class TimmViTDet(Backbone):
         if name == self.stem_weight and value.shape[:2] == own.shape[:2]:
             return resample_patch_embed(value.float(), list(own.shape[2:]))
         if name == 'net.pos_embed' and value.shape[2] == own.shape[2]:
-            rows, columns = _grid_size(self.net)
+            rows, columns = grid_size(self.net)
             slots = own.shape[1] - rows * columns
             side = round((value.shape[1] - slots) ** 0.5)
             if slots + side * side == value.shape[1]:
@@ -359,90 +311,10 @@ class TimmViTDet(Backbone):
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the embeddings and the first ``frozen_stages`` blocks; with all blocks the last norm as well."""
         net = self.net
-        parts = [getattr(net, name, None) for name in ('patch_embed', 'pos_embed', 'cls_token', 'dist_token',
-                                                       'reg_token', 'pos_drop', 'norm_pre', 'rope')]
+        names = ('patch_embed', 'pos_embed', *PREFIX_TOKENS, 'pos_drop', 'norm_pre', 'rope')
+        parts = [getattr(net, name, None) for name in names]
         last = [net.norm] if self.frozen_stages >= len(net.blocks) else []
         return [*(part for part in parts if part is not None), *net.blocks[:self.frozen_stages], *last]
-
-
-def resize_positions(grid: Tensor, old_hw: tuple[int, int], hw: tuple[int, int], how: str) -> Tensor:
-    """Resize a grid of absolute positions.
-
-    Args:
-        grid: (1, old H * old W, C).
-        old_hw: old H and W.
-        hw: H and W of the result.
-        how: 'antialias', 'bicubic' or 'offset', see :class:`TimmViTDet`. The code of DINOv2 without registers passes
-            ``(H + 0.1) / old H`` to the interpolation as scale factor, which then enters the sampling positions.
-
-    Returns:
-        (1, H * W, C).
-    """
-    if not may_vary(*hw) and tuple(old_hw) == tuple(hw):
-        return grid
-    maps = grid.unflatten(1, old_hw).permute(0, 3, 1, 2).to(torch.promote_types(grid.dtype, torch.float32))
-    if how == 'offset':
-        factors = tuple((new + 0.1) / old for new, old in zip(hw, old_hw))
-        maps = F.interpolate(maps, scale_factor=factors, mode='bicubic', recompute_scale_factor=False)
-    elif how == 'antialias' and may_vary(*hw) and torch.is_grad_enabled():
-        maps = resize_antialiased(maps, hw)
-    else:
-        maps = F.interpolate(maps, size=hw, mode='bicubic', antialias=how == 'antialias')
-    return maps.flatten(2).transpose(1, 2).to(grid.dtype)
-
-
-def _build(model: str | dict, args: dict[str, Any]) -> Any:
-    create: Callable[..., Any]
-    if isinstance(model, dict):
-        spec = dict(model)
-        family = spec.pop('family', None)
-        if family not in _FAMILIES:
-            raise UserError(f'model: family={family!r} is unknown; choose one of {", ".join(_FAMILIES)}')
-        create, what = _FAMILIES[family], family
-        args = {**spec, **args}
-        is_beit = family == 'Beit'
-    else:
-        if not timm.is_model(model):
-            similar = timm.list_models(f'*{model.split("_")[-1]}*')[:5] if isinstance(model, str) else []
-            raise UserError(f'model={model!r} is not a model of timm {timm.__version__}'
-                            + (f'; similar names: {", ".join(similar)}' if similar else ''))
-        create, what = partial(timm.create_model, model), model
-        module = timm.model_entrypoint(model).__module__.rsplit('.', 1)[-1]
-        if module not in _MODULES:
-            raise _not_plain(what)
-        is_beit = module == 'beit'
-    if not is_beit:
-        args['dynamic_img_size'] = True  # rotary embeddings for any grid
-    try:
-        if 'patch_size' in args and 'img_size' not in args:  # the same grid of positions for another patch size
-            with torch.device('meta'):
-                grid = _grid_size(create(num_classes=0, **{key: args[key] for key in args if key != 'patch_size'}))
-            args['img_size'] = tuple(side * args['patch_size'] for side in grid)
-        net: Any = create(num_classes=0, **args)
-    except TypeError as error:
-        raise UserError(f'model {what}: {error}') from error
-    if type(net).__name__ not in _CLASSES or not hasattr(net.patch_embed, 'proj'):
-        raise _not_plain(what)
-    if getattr(net, 'rel_pos_bias', None) is not None:
-        raise UserError(f'{what}: shared relative positions of BEiT pre-training are not supported; use one table per '
-                        'block')
-    return net
-
-
-def _not_plain(what: str) -> UserError:
-    return UserError(f"model: {what} is not a plain ViT ({', '.join(_FAMILIES)} of timm); for SAM's image encoder use "
-                     "type='ViTDet'")
-
-
-def _grid_size(net: Any) -> tuple[int, int]:
-    """Return the rows and columns of the table of absolute positions."""
-    rows, columns = net.patch_embed.grid_size
-    return rows, columns
-
-
-def _default_positions(model: str | dict, net: Any) -> str:
-    is_dinov2 = isinstance(model, str) and 'dinov2' in model
-    return 'offset' if is_dinov2 and getattr(net, 'reg_token', None) is None and 'reg' not in model else 'antialias'
 
 
 def _indexes(name: str, indexes: Sequence[int], depth: int) -> list[int]:

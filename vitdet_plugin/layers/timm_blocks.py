@@ -7,7 +7,6 @@ between ``norm1`` and ``attn``. The residual branches are written out here; the 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -100,57 +99,6 @@ def attend_in_windows(attend: Callable[[Tensor], Tensor], x: Tensor, hw: tuple[i
     else:
         mean = prefix.mean(1)
     return torch.cat([mean, patches], 1)
-
-
-def is_dinov3_rope(rope: Any) -> bool:
-    """Whether a module is timm's rotary embedding of DINOv3, which older versions of timm lack."""
-    return type(rope).__name__ == 'RotaryEmbeddingDinoV3'
-
-
-def rope_table(rope: Any, hw: tuple[int, int]) -> Tensor:
-    """Return the rotary embeddings of a grid.
-
-    DINOv3's (arXiv 2508.10104, section 3.2) are computed here: timm's code converts the sizes to numbers, which a
-    captured graph would keep. Augmentations in training are timm's.
-
-    Args:
-        rope: Module of timm.
-        hw: H and W of the grid.
-
-    Returns:
-        (..., H * W, D), sines, then cosines; for embeddings of each block and head (blocks, heads, H * W, D).
-    """
-    own = is_dinov3_rope(rope) and rope.normalize_coords == 'separate' and rope.grid_offset == 0 and \
-        rope.grid_indexing == 'ij' and not (rope.training and rope.aug_active)
-    if not own:
-        return rope.get_embed(shape=list(hw))
-    periods = rope.periods
-    y, x = ((torch.arange(size, device=periods.device, dtype=periods.dtype) + 0.5) / size * 2 - 1 for size in hw)
-    y, x = (2 * math.pi * each[:, None] / periods for each in (y, x))
-    angles = torch.cat([y[:, None].expand(-1, hw[1], -1), x[None].expand(hw[0], -1, -1)], 2).flatten(0, 1)
-    angles = angles.repeat(1, 2) if rope.rotate_half else angles[..., None].expand(-1, -1, 2).flatten(1)
-    return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-def partition_rope(table: Tensor, hw: tuple[int, int], window: int, batch: int) -> Tensor:
-    """Partition a table of rotary embeddings as :func:`attend_in_windows` partitions the tokens.
-
-    Args:
-        table: (H * W, D), or (heads, H * W, D) for embeddings of each head; D holds sines, then cosines.
-        hw: H and W.
-        window: Side of a window in tokens.
-        batch: Number of images.
-
-    Returns:
-        (batch * windows, 1 or heads, window * window, D). Padded positions are not rotated (sine 0, cosine 1).
-    """
-    per_head = table if table.ndim == 3 else table[None]
-    half = table.shape[-1] // 2
-    identity = torch.cat([table.new_zeros(half), table.new_ones(half)])
-    padded_hw = padded_size(hw[0], window), padded_size(hw[1], window)
-    padded = pad_with(per_head.unflatten(1, hw), *padded_hw, identity)
-    windows = window_partition(padded, window).flatten(1, 2).unflatten(0, (len(per_head), -1))
-    return windows.transpose(0, 1).repeat(batch, 1, 1, 1)
 
 
 def beit_attention(attn: Any, x: Tensor, hw: tuple[int, int], num_prefix: int) -> Tensor:

@@ -36,14 +36,13 @@ def _inputs(size: tuple[int, int], stage: int) -> tuple[list[Tensor], Geometry]:
 _FORMS = {'reference': reference_dcnv3, 'pytorch': dcnv3_pytorch, 'cpu': lambda *args: native.run(*args)}
 
 
-def _step(form: str, size: tuple[int, int], training: bool, threads: int, depths: tuple[int, ...] = _DEPTHS) -> Step:
+def _step(form: str, size: tuple[int, int], training: bool, depths: tuple[int, ...] = _DEPTHS) -> Step:
     """Return a step that runs all operators of the backbone and returns the last results of each stage."""
     stages = [_inputs(size, stage) for stage in range(len(depths))]
     directions = [torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(9)) for inputs, _ in stages]
     op = _FORMS[form]
 
     def step() -> list[Tensor]:
-        torch.set_num_threads(threads)
         results = []
         for (inputs, geometry), direction, depth in zip(stages, directions, depths):
             for _ in range(depth):
@@ -85,7 +84,7 @@ class _ReferenceLayer(DCNv3):
         return self.output_proj(reference_dcnv3(value, self.offset(features), mask, geometry))
 
 
-def _backbone(reference: bool, size: tuple[int, int], training: bool, threads: int) -> Step:
+def _backbone(reference: bool, size: tuple[int, int], training: bool) -> Step:
     torch.manual_seed(0)
     model = InternImage('tiny')
     for module in model.modules():
@@ -97,7 +96,6 @@ def _backbone(reference: bool, size: tuple[int, int], training: bool, threads: i
     image = torch.randn(1, 3, *size)
 
     def step() -> list[Tensor]:
-        torch.set_num_threads(threads)
         with torch.set_grad_enabled(training):
             maps = model(image)
         if training:
@@ -108,42 +106,34 @@ def _backbone(reference: bool, size: tuple[int, int], training: bool, threads: i
     return step
 
 
-def _operators(ours: str, size: tuple[int, int], training: bool, threads: int, quick: bool,
-               **goals) -> Row | None:
+def _operators(ours: str, size: tuple[int, int], training: bool, quick: bool, **goals: float) -> Row | None:
     depths = (1, 1, 1, 1) if quick else _DEPTHS
     mode = 'forward and backward' if training else 'forward'
-    path = f'{ours}, {size[0]}x{size[1]}, {mode}, {threads} thread{"s"[:threads - 1]}'
-    note = ''
-    if training and threads == 1 and is_selected(path):
+    path, note = f'{ours}, {size[0]}x{size[1]}, {mode}', ''
+    if training and is_selected(path):
         note = 'saved for backward {:.0f} against {:.0f} MiB'.format(
             *(saved_bytes(form, size) / 2**20 for form in (ours, 'reference')))
     return compare(
         path, 'grid_sample of all points',
-        *(partial(_step, form, size, training, threads, depths) for form in (ours, 'reference')), tolerance=5e-3,
-        repeats=5, memory=threads == 1, note=note, **goals)
+        *(partial(_step, form, size, training, depths) for form in (ours, 'reference')), tolerance=5e-3, note=note,
+        **goals)
 
 
-def rows(quick: bool) -> Iterator[Row]:
-    """Yield the compiled operator, if available, then the PyTorch backend."""
+def rows(quick: bool) -> Iterator[Row | None]:
+    """Yield the compiled operator, if available, the PyTorch backend, and the backbone."""
     small, large = ((64, 64), (96, 128)) if quick else ((224, 224), (800, 1216))
-    before = torch.get_num_threads()
-    try:
-        if native.STATUS['cpu'] is None:
-            for size, goals in ((small, (10, 9)), (large, (15, 10))):
-                for training in (False, True):
-                    for threads in (1, 2):
-                        yield _operators('cpu', size, training, threads, quick, time_goal=goals[training])
-        else:
-            print(f'the compiled operator is not measured: {native.STATUS["cpu"]}')
-        for size in (small, large):
-            yield _operators('pytorch', size, False, 1, quick, time_goal=1.3, memory_goal=4)
-            yield _operators('pytorch', size, True, 1, quick)
-        for training, threads in ((False, 1), (False, 2), (True, 2)):
-            mode = 'forward and backward' if training else 'forward'
-            yield compare(
-                f'InternImage-T backbone, {large[0]}x{large[1]}, {mode}, {threads} thread{"s"[:threads - 1]}',
-                'the same with grid_sample of all points',
-                *(partial(_backbone, form, large, training, threads) for form in (False, True)), tolerance=5e-3,
-                repeats=5, memory=threads == 2, time_goal=None if training else 2.4)
-    finally:
-        torch.set_num_threads(before)
+    if native.STATUS['cpu'] is None:
+        for size, goals in ((small, (10, 9)), (large, (15, 10))):
+            for training in (False, True):
+                yield _operators('cpu', size, training, quick, time_goal=goals[training])
+    else:
+        print(f'the compiled operator is not measured: {native.STATUS["cpu"]}')
+    for size in (small, large):
+        yield _operators('pytorch', size, False, quick, time_goal=1.3, memory_goal=4)
+        yield _operators('pytorch', size, True, quick)
+    for training in (False, True):
+        mode = 'forward and backward' if training else 'forward'
+        yield compare(
+            f'InternImage-T backbone, {large[0]}x{large[1]}, {mode}', 'the same with grid_sample of all points',
+            *(partial(_backbone, form, large, training) for form in (False, True)), tolerance=5e-3,
+            time_goal=None if training else 2.4)

@@ -37,6 +37,7 @@ NOISY = 0.15  #: relative spread of the ratios from which a row is marked
 _PAIRS = 5  # at least, unless a row would take longer than _ROW_SECONDS
 _FEW_PAIRS = 2
 _ROW_SECONDS = 30.0
+_LONG_PAIR = 10.0  # seconds from which the first pair counts, instead of being a warm-up
 _clock = 'wall'
 _selected: list[str] = []
 
@@ -167,9 +168,9 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
     if not is_selected(path):
         return None
     our_step, reference_step = ours(), reference()
-    difference = (check or largest_difference)(our_step(), reference_step())
-    timing = interleave(our_step, reference_step, repeats)
-    del our_step, reference_step
+    timing, results = interleave(our_step, reference_step, repeats)
+    difference = (check or largest_difference)(*results)
+    del our_step, reference_step, results
     gc.collect()
     remarks = [str(timing)]
     memory_ratio = None
@@ -183,34 +184,48 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
                '; '.join(remarks), timing)
 
 
-def interleave(ours: Step, reference: Step, repeats: int = _PAIRS) -> Timing:
+def interleave(ours: Step, reference: Step, repeats: int = _PAIRS) -> tuple[Timing, list]:
     """Time two steps in turn (ab, ba, ab …), so that changes in machine load affect both.
 
+    A first pair warms up and is not counted, unless it takes 10 seconds or more.
+
     Args:
-        ours, reference: the steps, warmed up.
+        ours, reference: the steps.
         repeats: pairs of runs, also the maximum. There are fewer, but at least two, if they would take longer than 30
             seconds; never fewer than 5 if a pair takes less than 6 seconds.
+
+    Returns:
+        The times, and the results of both steps in the first pair, ours and the reference's.
     """
     seconds: dict[str, dict[str, list[float]]] = {side: {clock: [] for clock in CLOCKS}
                                                   for side in ('ours', 'reference')}
     sides = [('ours', ours), ('reference', reference)]
-    turn, pairs = 0, repeats
-    while turn < pairs:
+
+    def run(side: str, step: Step) -> Any:
+        starts = {clock: read() for clock, read in CLOCKS.items()}
+        result = step()
+        for clock, read in CLOCKS.items():
+            seconds[side][clock].append(read() - starts[clock])
+        return result
+
+    results = [run(side, step) for side, step in sides]
+    first = sum(seconds[side]['wall'][0] for side in seconds)
+    pairs, done = _affordable(repeats, first), 1
+    if first < _LONG_PAIR:
+        done = 0
+        for clocks in seconds.values():
+            for values in clocks.values():
+                values.clear()
+    for turn in range(done, pairs):
         for side, step in sides if turn % 2 == 0 else reversed(sides):
-            starts = {clock: read() for clock, read in CLOCKS.items()}
-            step()
-            for clock, read in CLOCKS.items():
-                seconds[side][clock].append(read() - starts[clock])
-        turn += 1
-        if turn == 1:
-            pairs = _affordable(repeats, sum(seconds[side]['wall'][0] for side in seconds))
+            run(side, step)
     medians = {side: {clock: statistics.median(values) for clock, values in clocks.items()}
                for side, clocks in seconds.items()}
     ratios = {clock: [r / max(o, 1e-9) for o, r in zip(seconds['ours'][clock], seconds['reference'][clock])]
               for clock in CLOCKS}
     middle = {clock: statistics.median(values) for clock, values in ratios.items()}
     spreads = {clock: _middle_half(values) / max(middle[clock], 1e-9) for clock, values in ratios.items()}
-    return Timing(medians['ours'], medians['reference'], middle, spreads, pairs)
+    return Timing(medians['ours'], medians['reference'], middle, spreads, pairs), results
 
 
 def _affordable(repeats: int, pair_seconds: float) -> int:

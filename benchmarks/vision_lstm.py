@@ -76,7 +76,7 @@ def _growth(name: str, builder: partial, few: int, many: int) -> Row | None:
     path = f'cell, {name}: {many} against {few} tokens'
     if not is_selected(path):
         return None
-    timing = interleave(builder(few), builder(many), repeats=5)
+    timing, _ = interleave(builder(few), builder(many), repeats=5)
     factor = timing.ratio / (many / few)
     return Row(path, 'linear growth', None, None, difference=factor, tolerance=1.6,
                note=f'{factor:.2f} times the time per token')

@@ -90,8 +90,7 @@ def _mosaic_row(path: str, infos: list[dict], repeats: int, from_file: bool, cac
         infos, our_load, their_load = list(_Memory(infos, [TRANSFORMS.build(s) for s in their_load])), [], []
     our_set, their_set = _mixed(infos, our_load, ours + after), _mixed(infos, their_load, theirs + after)
     run = partial(_run, len(infos))
-    run(our_set), run(their_set)
-    timing = interleave(partial(run, our_set), partial(run, their_set), repeats)
+    timing, _ = interleave(partial(run, our_set), partial(run, their_set), repeats)
     note = f'{timing} for {len(infos)} images'
     if from_file:
         infos = list(_Memory(infos, [TRANSFORMS.build(s) for s in their_load]))

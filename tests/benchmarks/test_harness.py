@@ -35,18 +35,19 @@ def test_a_process_that_exits_is_reported_with_its_exit_code():
 
 def test_interleave_alternates_which_side_goes_first():
     calls = []
-    interleave(lambda: calls.append('a'), lambda: calls.append('b'), repeats=3)
-    assert ''.join(calls) == 'abbaab'
+    _, results = interleave(lambda: calls.append('a') or 1, lambda: calls.append('b') or 2, repeats=3)
+    assert ''.join(calls) == 'ab' 'abbaab'  # the first pair warms up
+    assert results == [1, 2]
 
 
 def test_ratio_is_reference_over_ours():
-    timing = interleave(_sleep_and_return(0.01, 0), _sleep_and_return(0.05, 0), repeats=3)
+    timing, _ = interleave(_sleep_and_return(0.01, 0), _sleep_and_return(0.05, 0), repeats=3)
     assert timing.ratio > 2
     assert timing.reference['wall'] > timing.ours['wall'] >= 0.01
 
 
 def test_both_clocks_are_read_and_cpu_time_does_not_count_sleep():
-    timing = interleave(_sleep_and_return(0.05, 0), _sleep_and_return(0.05, 0), repeats=1)
+    timing, _ = interleave(_sleep_and_return(0.05, 0), _sleep_and_return(0.05, 0), repeats=1)
     assert timing.ours['wall'] >= 0.05 > timing.ours['cpu'] + 0.01
 
 
@@ -67,9 +68,13 @@ def test_long_steps_are_repeated_less_often(monkeypatch, pair_seconds, pairs):
     now = [0.0]
     monkeypatch.setattr(harness, 'CLOCKS', {'wall': lambda: now[0], 'cpu': lambda: now[0]})
 
+    calls = []
+
     def step():
+        calls.append(1)
         now[0] += pair_seconds / 2
-    assert interleave(step, step, repeats=20).pairs == pairs
+    assert interleave(step, step, repeats=20)[0].pairs == pairs
+    assert len(calls) == 2 * (pairs if pair_seconds >= 10 else pairs + 1)  # a long first pair counts
 
 
 @pytest.mark.parametrize(('ratios', 'spread'), [([2.0], 0.0), ([1.0, 2.0], 2 / 3), ([1.0, 2.0, 2.0, 2.0, 9.0], 0.0),
@@ -77,14 +82,14 @@ def test_long_steps_are_repeated_less_often(monkeypatch, pair_seconds, pairs):
 def test_spread_is_that_of_the_middle_half_of_the_ratios(monkeypatch, ratios, spread):
     now = [0.0]
     monkeypatch.setattr(harness, 'CLOCKS', {'wall': lambda: now[0], 'cpu': lambda: 0.0})
-    durations = iter(ratios)
+    durations = iter([1.0, *ratios])
 
     def ours():
         now[0] += 1.0
 
     def reference():
         now[0] += next(durations)
-    assert interleave(ours, reference, repeats=len(ratios)).spread == pytest.approx(spread)
+    assert interleave(ours, reference, repeats=len(ratios))[0].spread == pytest.approx(spread)
 
 
 def test_a_row_as_a_dict_has_the_times_of_both_clocks():

@@ -93,7 +93,7 @@ def test_test(trained, data, tmp_path, reads):
 def test_one_file_of_several_submodules(tiny_config, write_mae, reads):
     """Pre-flight and initialization share the read; nothing is kept once the weights are loaded."""
     from vitdet_plugin.engine.preflight import inspect_config
-    from vitdet_plugin.engine.session import build_runner
+    from vitdet_plugin.engine.runners import build_runner
     init_default_scope('mmdet')
     path, weights = write_mae()
     tiny_config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=path)

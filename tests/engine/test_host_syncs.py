@@ -8,7 +8,9 @@ from tests.configs.test_training_step import shrunk
 from tests.end_to_end.tiny_set import ROOT, write_tiny_set
 from tests.engine.host_syncs import count_host_syncs
 from vitdet_plugin.engine.loops import ResumableIterLoop
-from vitdet_plugin.engine.session import SessionOptions, build_runner, load_session_config, restored_process_state
+from vitdet_plugin.engine.process_state import restored_process_state
+from vitdet_plugin.engine.runners import build_runner
+from vitdet_plugin.engine.session import SessionOptions, load_session_config
 
 # numbers that are on the host also in a training on a GPU
 ON_THE_HOST = ('mmengine.model.averaged_model', 'mmengine.model.utils:stack_batch')

@@ -9,7 +9,7 @@ from tests.checkpoints.models import randomize
 from vitdet_plugin.engine.check_weights import WeightFile, check_keys, is_official
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.engine.preflight import _check_weights
-from vitdet_plugin.engine.session import build_runner
+from vitdet_plugin.engine.runners import build_runner
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
 from vitdet_plugin.engine.progress import ProgressHook, describe_metrics, describe_training, process_memory_mb
-from vitdet_plugin.engine.session import QuietRunner
+from vitdet_plugin.engine.runners import QuietRunner
 
 
 class Numbers(Dataset):

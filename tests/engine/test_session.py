@@ -4,13 +4,8 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from tests.end_to_end.tiny_set import CONFIG
-from vitdet_plugin.engine.session import (
-    QuietRunner,
-    SessionOptions,
-    load_session_config,
-    resolve_launcher,
-    use_strategy,
-)
+from vitdet_plugin.engine.runners import QuietRunner
+from vitdet_plugin.engine.session import SessionOptions, load_session_config, resolve_launcher, use_strategy
 from vitdet_plugin.errors import UserError
 
 TORCHRUN = dict(RANK='0', WORLD_SIZE='2', LOCAL_RANK='0', MASTER_ADDR='127.0.0.1', MASTER_PORT='1')
@@ -79,7 +74,7 @@ def test_a_strategy_selects_its_runner_and_needs_ranks(tiny_config):
 
 
 def test_the_runner_loads_official_weights(tiny_config, write_mae):
-    from vitdet_plugin.engine.session import build_runner
+    from vitdet_plugin.engine.runners import build_runner
     path, weights = write_mae()
     tiny_config.load_from = path
     runner = build_runner(tiny_config)

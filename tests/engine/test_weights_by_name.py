@@ -11,7 +11,7 @@ from vitdet_plugin.engine import preflight as preflight_module
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.engine.preflight import inspect_config, preflight
-from vitdet_plugin.engine.session import build_runner
+from vitdet_plugin.engine.runners import build_runner
 from vitdet_plugin.engine.train import TrainOptions, apply_train_options
 from vitdet_plugin.errors import UserError
 

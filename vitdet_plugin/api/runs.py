@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
-from vitdet_plugin.engine.session import restored_process_state
+from vitdet_plugin.engine.process_state import restored_process_state
 from vitdet_plugin.engine.test import TestOptions
 from vitdet_plugin.engine.test import test as run_test
 from vitdet_plugin.engine.train import TrainOptions

@@ -19,7 +19,9 @@ from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.inference_precision import asked_dtype, inference_dtype, name_of, predict_in
 from vitdet_plugin.engine.precision import training_device
 from vitdet_plugin.engine.preflight import preflight
-from vitdet_plugin.engine.session import SessionOptions, add_hook, build_runner, finish, load_session_config
+from vitdet_plugin.engine.process_state import finish
+from vitdet_plugin.engine.runners import build_runner
+from vitdet_plugin.engine.session import SessionOptions, add_hook, load_session_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path

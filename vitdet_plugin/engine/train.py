@@ -20,8 +20,10 @@ from vitdet_plugin.engine.gpu_defaults import apply_gpu_defaults
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.precision import apply_precision, training_device
 from vitdet_plugin.engine.preflight import preflight
+from vitdet_plugin.engine.process_state import finish
 from vitdet_plugin.engine.resume import apply_resume
-from vitdet_plugin.engine.session import SessionOptions, build_runner, config_name, finish, load_session_config
+from vitdet_plugin.engine.runners import build_runner
+from vitdet_plugin.engine.session import SessionOptions, config_name, load_session_config
 from vitdet_plugin.engine.stopping import Stopped
 from vitdet_plugin.engine.test import set_metrics
 from vitdet_plugin.engine.train_choices import add_hooks, select_images

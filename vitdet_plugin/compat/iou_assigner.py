@@ -12,6 +12,8 @@ from vitdet_plugin.compat.patching import Patch
 _PATCH = Patch('mmdet.models.task_modules.assigners.max_iou_assigner.MaxIoUAssigner', 'assign_wrt_overlaps',
                upstream='mmdet 3.3 to 3.5',
                why='waits for a GPU three times for each image, and once for each object to match low overlaps')
+_OVERLAPS = Patch('mmdet.models.task_modules.assigners.iou2d_calculator', 'bbox_overlaps', upstream='mmdet 3.3 to 3.5',
+                  why='copies a small number to the GPU in each call')
 
 
 def install() -> None:
@@ -39,6 +41,23 @@ def install() -> None:
         return assign_wrt_overlaps
 
     _PATCH.install(wrap)
+    _OVERLAPS.install(_without_copies)
+
+
+def _without_copies(original: Callable) -> Callable:
+    @functools.wraps(original)
+    def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, mode: str = 'iou', is_aligned: bool = False,
+                      eps: float = 1e-6) -> Tensor:
+        if mode != 'iou' or is_aligned or bboxes1.dtype != torch.float32 or bboxes2.dtype != torch.float32 or not (
+                bboxes1.ndim == bboxes2.ndim == 2):
+            return original(bboxes1, bboxes2, mode, is_aligned, eps)
+        areas1, areas2 = ((each[:, 2] - each[:, 0]) * (each[:, 3] - each[:, 1]) for each in (bboxes1, bboxes2))
+        size = torch.minimum(bboxes1[:, None, 2:], bboxes2[:, 2:]) - torch.maximum(bboxes1[:, None, :2], bboxes2[:, :2])
+        width, height = size.clamp(min=0).unbind(-1)
+        overlap = width * height
+        return overlap / (areas1[:, None] + areas2 - overlap).clamp(min=eps)
+
+    return bbox_overlaps
 
 
 def _best_boxes(assigner: Any, overlaps: Tensor) -> Tensor:

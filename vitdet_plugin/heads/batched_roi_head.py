@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
-from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from vitdet_plugin.heads.box_losses import loss_and_targets
 from vitdet_plugin.heads.deferred_sampler import DeferredSamples, resolve
 from vitdet_plugin.heads.roi_features import extract, rois_on_host
+from vitdet_plugin.heads.transfers import to_device
 
 
 @MODELS.register_module()
@@ -38,9 +39,9 @@ class BatchedRoIHead(StandardRoIHead):
         if not are_deferred(sampling_results) or self.with_shared_head:
             return super().bbox_loss(x, sampling_results)
         resolve(sampling_results)
-        rois = bbox2roi([each.priors for each in sampling_results])
         on_host = rois_on_host([each.host_boxes for each in sampling_results])
-        features = extract(self.bbox_roi_extractor, x[:self.bbox_roi_extractor.num_inputs], rois, on_host)
+        rois = to_device(torch.from_numpy(on_host), x[0].device)
+        features = extract(self.bbox_roi_extractor, x, rois, on_host)
         cls_score, bbox_pred = self.bbox_head(features)
         losses = loss_and_targets(self.bbox_head, cls_score, bbox_pred, rois, sampling_results, self.train_cfg)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features, loss_bbox=losses['loss_bbox'])
@@ -63,6 +64,5 @@ def are_deferred(samples: Sequence[Any]) -> bool:
 
 def positive_features(extractor: Any, x: tuple[Tensor, ...], samples: Sequence[DeferredSamples]) -> Tensor:
     """Return the features (n, C, height, width) of the positive samples of all images."""
-    rois = bbox2roi([each.pos_priors for each in samples])
     on_host = rois_on_host([each.host_boxes[:len(each.host_gt_inds)] for each in samples])
-    return extract(extractor, x[:extractor.num_inputs], rois, on_host)
+    return extract(extractor, x, to_device(torch.from_numpy(on_host), x[0].device), on_host)

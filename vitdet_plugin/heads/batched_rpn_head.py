@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitdet_plugin.heads.box_deltas import decode, encode, is_served
 from vitdet_plugin.heads.box_losses import regression_loss
-from vitdet_plugin.heads.deferred_sampler import DeferredRandomSampler, draw_samples
+from vitdet_plugin.heads.deferred_sampler import DeferredRandomSampler, draw_samples, take
 from vitdet_plugin.heads.detectron2_assigner import Detectron2Assigner
 from vitdet_plugin.heads.transfers import to_device
 from vitdet_plugin.ops.nms import nms_of_images
@@ -71,7 +71,7 @@ class BatchedRPNHead(RPNHead):
         boxes = anchors[positive]
         # the deltas of slots that are not used are not finite if the boxes have no area
         goals = encode(self.bbox_coder, boxes, torch.where(is_positive[..., None], objects[index], boxes))
-        deltas = _of_all_levels(bbox_preds, 4).gather(1, positive[..., None].expand(-1, -1, 4))
+        deltas = take(_of_all_levels(bbox_preds, 4), positive)
         loss_bbox = regression_loss(self.loss_bbox, deltas, goals, is_positive[..., None].expand_as(goals).float(), average)
         return dict(loss_rpn_cls=[loss_cls], loss_rpn_bbox=[loss_bbox])
 
@@ -130,7 +130,7 @@ class BatchedRPNHead(RPNHead):
             delta, anchor = _flat(bbox_preds[level].float(), 4), priors[level].expand(images, -1, -1)
             if count < score.shape[1]:
                 score, best = score.topk(count)
-                delta, anchor = _take(delta, best), priors[level][best]
+                delta, anchor = take(delta, best), priors[level][best]
             anchors.append(anchor)
             deltas.append(delta)
             scores.append(score)
@@ -148,7 +148,7 @@ class BatchedRPNHead(RPNHead):
         kept &= valid.gather(1, order)
         ranked = order.gather(1, (~kept).byte().argsort(dim=1, stable=True)[:, :cfg.max_per_img])
         numbers = kept.sum(1).clamp(max=cfg.max_per_img).tolist()  # the only wait for the GPU
-        boxes, score = _take(boxes, ranked), score.gather(1, ranked)
+        boxes, score = take(boxes, ranked), score.gather(1, ranked)
         return [InstanceData(bboxes=boxes[i, :n], scores=score[i, :n], labels=torch.zeros_like(ranked[i, :n]))
                 for i, n in enumerate(numbers)]
 
@@ -171,7 +171,3 @@ def _of_all_levels(levels: list[Tensor], channels: int) -> Tensor:
 def _flat(level: Tensor, channels: int) -> Tensor:
     return level.permute(0, 2, 3, 1).reshape(len(level), -1, channels)
 
-
-def _take(values: Tensor, indices: Tensor) -> Tensor:
-    """(B, k, 4) from (B, n, 4) and indices (B, k)."""
-    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))

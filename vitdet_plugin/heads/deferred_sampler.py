@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import BaseBoxes
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-_RESOLVED = ('pos_inds', 'neg_inds', 'num_pos', 'num_neg', 'avg_factor', 'pos_priors', 'neg_priors', 'pos_is_gt',
+_RESOLVED = ('pos_inds', 'neg_inds', 'num_pos', 'num_neg', 'avg_factor', 'pos_priors', 'neg_priors',
              'pos_assigned_gt_inds', 'pos_gt_labels', 'pos_gt_bboxes', 'host_boxes', 'host_gt_inds')
 
 
@@ -87,8 +88,7 @@ class DeferredRandomSampler(RandomSampler):
         if added:
             priors = torch.cat([objects.to(priors.dtype), priors.reshape(-1, 4)])
             assign_result.add_gt_(gt_instances.labels)
-        drawn = draw_samples(assign_result.gt_inds[None], self.num, self.num_expected_positive, self.neg_pos_ub)
-        return DeferredSamples(*(part[0] for part in drawn), priors, objects, assign_result, added)
+        return DeferredSamples(self, priors, objects, assign_result, added)
 
     def avg_factor(self, positives: Tensor, negatives: Tensor) -> float | Tensor:
         """Return the number by which losses of all images are divided.
@@ -100,7 +100,7 @@ class DeferredRandomSampler(RandomSampler):
 
 
 class DeferredSamples(SamplingResult):
-    """mmdet's ``SamplingResult`` of an image whose attributes are computed when one of them is read.
+    """mmdet's ``SamplingResult`` of an image; the samples are drawn when one of its attributes is read.
 
     :func:`resolve` does this for several images with one copy to the host. Further attributes:
 
@@ -108,71 +108,115 @@ class DeferredSamples(SamplingResult):
     - ``host_gt_inds``: NumPy array (p,), the object of each positive sample.
 
     Args:
-        positive, negative: Indices (P,) and (Q,) of samples; only the first ones are used.
-        positives, negatives: Numbers of those (), on the device.
+        sampler: Numbers of samples.
         boxes: (m, 4), all boxes.
         objects: (n, 4).
         assigned: Result of the assigner for ``boxes``.
         added: Number of objects at the start of ``boxes``.
     """
 
-    def __init__(self, positive: Tensor, negative: Tensor, positives: Tensor, negatives: Tensor, boxes: Tensor,
-                 objects: Tensor, assigned: AssignResult, added: int) -> None:
-        self.indices = torch.cat([positive, negative])
-        self.most_positive = len(positive)
-        self.counts = torch.stack([positives, negatives])
-        self.boxes, self.objects, self.assigned, self.added = boxes, objects, assigned, added
+    def __init__(self, sampler: DeferredRandomSampler, boxes: Tensor, objects: Tensor, assigned: AssignResult,
+                 added: int) -> None:
+        self.limits = (sampler.num, sampler.num_expected_positive, sampler.neg_pos_ub)
+        self.boxes, self.objects, self.assigned, self.added = boxes, objects.reshape(-1, 4), assigned, added
         self.num_gts, self.avg_factor_with_neg = len(objects), True
 
     def __getattr__(self, name: str) -> Any:
         # called for attributes that are missing
-        if name not in _RESOLVED or 'counts' not in self.__dict__:
+        if name not in _RESOLVED or 'limits' not in self.__dict__:
             raise AttributeError(name)
         resolve([self])
         return self.__dict__[name]
 
-    def rows(self) -> Tensor:
-        """Return the numbers that the host needs, (P + Q, 5): boxes, and index of the object + 1."""
-        self.slots = self.indices.clamp(max=len(self.boxes) - 1)
-        self.slot_boxes, self.slot_gt_inds = self.boxes[self.slots], self.assigned.gt_inds[self.slots]
-        dtype = torch.promote_types(self.boxes.dtype, torch.float32)  # holds numbers up to 2^24 exactly
-        return torch.cat([self.slot_boxes.to(dtype), self.slot_gt_inds[:, None].to(dtype)], 1)
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the samples have been drawn."""
+        return 'pos_inds' in self.__dict__
 
-    def set_counts(self, positives: int, negatives: int, rows: np.ndarray) -> None:
+    @property
+    def pos_is_gt(self) -> Tensor:
+        """1 for the positive samples that are objects themselves, (p,) uint8."""
+        return (self.pos_inds < self.added).to(torch.uint8)
+
+    def set_samples(self, slots: Slots, positives: int, negatives: int, host: np.ndarray) -> None:
         """Set all attributes.
 
         Args:
-            positives, negatives: Numbers of samples.
-            rows: :meth:`rows` on the host.
+            slots: Samples of the image.
+            positives, negatives: Numbers of those that are used.
+            host: The columns of ``slots.boxes`` and ``slots.gt_inds``, (P + Q, 5).
         """
-        p, start = positives, self.most_positive
+        p, start = positives, slots.most_positive
         end = start + negatives
-        self.host_boxes = np.concatenate([rows[:p, :4], rows[start:end, :4]])
-        self.host_gt_inds = rows[:p, 4].astype(np.int64) - 1
-        self.pos_inds, self.neg_inds = self.indices[:p], self.indices[start:end]
+        self.host_boxes = np.concatenate([host[:p, :4], host[start:end, :4]])
+        self.host_gt_inds = host[:p, 4].astype(np.int64)
+        self.pos_inds, self.neg_inds = slots.indices[:p], slots.indices[start:end]
         self.num_pos, self.num_neg = max(p, 1), max(negatives, 1)
         self.__dict__.setdefault('avg_factor', self.num_pos + self.num_neg)
-        self.pos_priors, self.neg_priors = self.slot_boxes[:p], self.slot_boxes[start:end]
-        self.pos_is_gt = (self.pos_inds < self.added).to(torch.uint8)
-        self.pos_assigned_gt_inds = self.slot_gt_inds[:p] - 1
-        self.pos_gt_labels = self.assigned.labels[self.pos_inds]
-        self.pos_gt_bboxes = self.objects.reshape(-1, 4)[self.pos_assigned_gt_inds]
+        self.pos_priors, self.neg_priors = slots.boxes[:p], slots.boxes[start:end]
+        self.pos_assigned_gt_inds, self.pos_gt_labels = slots.gt_inds[:p], slots.labels[:p]
+        self.pos_gt_bboxes = slots.objects[:p]
+
+
+class Slots(NamedTuple):
+    """Positive and then negative samples of an image or of B images, with slots that are not used.
+
+    Attributes:
+        most_positive: Number of positive slots, P.
+        indices: (B, P + Q), their boxes.
+        boxes: (B, P + Q, 4).
+        gt_inds: (B, P + Q), index of the object, below 0 for negative samples.
+        labels: (B, P + Q), its class.
+        objects: (B, P + Q, 4), its box.
+    """
+
+    most_positive: int
+    indices: Tensor
+    boxes: Tensor
+    gt_inds: Tensor
+    labels: Tensor
+    objects: Tensor
+
+    def of_image(self, i: int) -> Slots:
+        """Return those of one image."""
+        return Slots(self.most_positive, *(each[i] for each in self[1:]))
 
 
 def resolve(samples: Sequence[SamplingResult]) -> None:
-    """Compute the attributes of the samples of several images; the host waits once.
+    """Draw the samples of several images; the host waits once.
 
     Args:
-        samples: Results of samplers; others than :class:`DeferredSamples`, and resolved ones, are left as they are.
+        samples: Results of one sampler; others than :class:`DeferredSamples`, and resolved ones, are left as they are.
     """
-    waiting = [each for each in samples if isinstance(each, DeferredSamples) and 'pos_inds' not in each.__dict__]
+    waiting = [each for each in samples if isinstance(each, DeferredSamples) and not each.is_resolved]
     if not waiting:
         return
-    rows = [each.rows() for each in waiting]
-    packed = torch.cat([part.to(rows[0].dtype).flatten() for each, kept in zip(waiting, rows)
-                        for part in (each.counts, kept)])
-    host = packed.detach().cpu().numpy()
-    for each, part in zip(waiting, rows):
-        positives, negatives = host[:2].astype(int).tolist()
-        each.set_counts(positives, negatives, host[2:2 + part.numel()].reshape(part.shape))
-        host = host[2 + part.numel():]
+    slots, positives, negatives = _draw_slots(waiting)
+    dtype = torch.promote_types(slots.boxes.dtype, torch.float32)  # holds numbers up to 2^24 exactly
+    packed = torch.cat([slots.boxes.flatten(1), slots.gt_inds, positives[:, None], negatives[:, None]], 1)
+    host, size = packed.to(dtype).cpu().numpy(), slots.indices.shape[1]
+    for i, (each, row) in enumerate(zip(waiting, host, strict=True)):
+        columns = np.concatenate([row[:4 * size].reshape(-1, 4), row[4 * size:-2, None]], 1)
+        each.set_samples(slots.of_image(i), int(row[-2]), int(row[-1]), columns)
+
+
+def _draw_slots(waiting: list[DeferredSamples]) -> tuple[Slots, Tensor, Tensor]:
+    """Slots of B images and the numbers (B,) of positive and negative samples in them."""
+    gt_inds = pad_sequence([each.assigned.gt_inds for each in waiting], batch_first=True, padding_value=-1)
+    labels = pad_sequence([each.assigned.labels for each in waiting], batch_first=True)
+    boxes = pad_sequence([each.boxes.detach() for each in waiting], batch_first=True)
+    objects = pad_sequence([each.objects for each in waiting], batch_first=True)
+    positive, negative, positives, negatives = draw_samples(gt_inds, *waiting[0].limits)
+    indices = torch.cat([positive, negative], 1)
+    within = indices.clamp(max=max(gt_inds.shape[1] - 1, 0))
+    matched = gt_inds.gather(1, within) - 1
+    found = torch.zeros(*matched.shape, 4, dtype=objects.dtype, device=objects.device)
+    if objects.shape[1]:
+        found = take(objects, matched.clamp(min=0))
+    slots = Slots(positive.shape[1], indices, take(boxes, within), matched, labels.gather(1, within), found)
+    return slots, positives, negatives
+
+
+def take(values: Tensor, indices: Tensor) -> Tensor:
+    """Return (B, k, C) from ``values`` (B, n, C) and ``indices`` (B, k)."""
+    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))

@@ -31,6 +31,7 @@ def extract(extractor: nn.Module, maps: tuple[Tensor, ...], rois: Tensor, on_hos
     Returns:
         (n, C, height, width).
     """
+    maps = maps[:extractor.num_inputs]
     if type(extractor) is not SingleRoIExtractor or len(maps) == 1 or not len(on_host):
         features: Tensor = extractor(maps, rois)
         return features

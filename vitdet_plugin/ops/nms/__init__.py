@@ -62,7 +62,7 @@ def nms_of_images(boxes: Tensor, scores: Tensor, iou_threshold: float,
         return order, _keep(boxes.gather(1, order[..., None].expand(-1, -1, 4)), iou_threshold)
     kept = torch.zeros_like(order, dtype=torch.bool)
     for mask, own_boxes, own_scores in zip(kept, boxes, scores):
-        mask[chosen.run(own_boxes, own_scores, iou_threshold)] = True
+        mask.index_fill_(0, chosen.run(own_boxes, own_scores, iou_threshold), True)
     return order, kept.gather(1, order)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.models.losses import CrossEntropyLoss, L1Loss, SmoothL1Loss, accuracy
+from mmdet.models.losses import L1Loss, SmoothL1Loss, accuracy
 from mmdet.models.losses.smooth_l1_loss import l1_loss, smooth_l1_loss
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmengine.config import ConfigDict
@@ -51,8 +51,10 @@ def loss_and_targets(head: BBoxHead, cls_score: Tensor, bbox_pred: Tensor, rois:
     rows = to_device(torch.from_numpy(_positive_rows(samples)), cls_score.device)
     labels, weights, targets, target_weights = _targets(head, rois, rows, samples, cfg)
     # all weights are positive
-    losses = dict(loss_cls=head.loss_cls(cls_score, labels, weights, avg_factor=float(len(labels))),
-                  acc=accuracy(cls_score, labels))
+    loss_cls = head.loss_cls(cls_score, labels, weights, avg_factor=float(len(labels)))
+    losses = dict(loss_cls) if isinstance(loss_cls, dict) else dict(loss_cls=loss_cls)
+    losses |= head.loss_cls.get_accuracy(cls_score, labels) if head.custom_activation else dict(
+        acc=accuracy(cls_score, labels))
     if len(rows):
         deltas = bbox_pred.view(len(bbox_pred), -1, 4)
         chosen = deltas[rows, 0] if head.reg_class_agnostic else deltas[rows, labels[rows]]
@@ -68,7 +70,6 @@ def _is_served(head: BBoxHead, samples: Sequence[Any], bbox_pred: Tensor | None)
             and own.loss is BBoxHead.loss and own.get_targets is BBoxHead.get_targets
             and own._get_targets_single is BBoxHead._get_targets_single
             and own.loss_and_target is BBoxHead.loss_and_target
-            and isinstance(head.loss_cls, CrossEntropyLoss) and not head.custom_activation
             and type(head.loss_bbox) in (L1Loss, SmoothL1Loss) and not head.reg_decoded_bbox
             and is_served(head.bbox_coder))
 

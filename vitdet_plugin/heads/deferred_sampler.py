@@ -18,6 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 _RESOLVED = ('pos_inds', 'neg_inds', 'num_pos', 'num_neg', 'avg_factor', 'pos_priors', 'neg_priors',
              'pos_assigned_gt_inds', 'pos_gt_labels', 'pos_gt_bboxes', 'host_boxes', 'host_gt_inds')
 
+_ALL = 2 ** 31  # more than there are boxes
+
 
 def draw_samples(gt_inds: Tensor, num: int, num_positive: int,
                  neg_pos_ub: float = -1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -99,6 +101,25 @@ class DeferredRandomSampler(RandomSampler):
         return positives.clamp(min=1).sum() + negatives.clamp(min=1).sum()
 
 
+@TASK_UTILS.register_module()
+class DeferredPseudoSampler(DeferredRandomSampler):
+    """mmdet's ``PseudoSampler`` without its waits for the GPU: every box that is not ignored is a sample.
+
+    Args:
+        **kwargs: Not used, as in ``PseudoSampler``.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(num=_ALL, pos_fraction=1.0, add_gt_as_proposals=False)
+
+    def sample(self, assign_result: AssignResult, pred_instances: InstanceData, gt_instances: InstanceData,
+               **kwargs: Any) -> SamplingResult:
+        """Return all boxes; ``avg_factor`` of the result is the number of positive ones."""
+        result = super().sample(assign_result, pred_instances, gt_instances, **kwargs)
+        result.avg_factor_with_neg = False
+        return result
+
+
 class DeferredSamples(SamplingResult):
     """mmdet's ``SamplingResult`` of an image; the samples are drawn when one of its attributes is read.
 
@@ -152,7 +173,8 @@ class DeferredSamples(SamplingResult):
         self.host_gt_inds = host[:p, 4].astype(np.int64)
         self.pos_inds, self.neg_inds = slots.indices[:p], slots.indices[start:end]
         self.num_pos, self.num_neg = max(p, 1), max(negatives, 1)
-        self.__dict__.setdefault('avg_factor', self.num_pos + self.num_neg)
+        factor = self.num_pos + self.num_neg if self.avg_factor_with_neg else self.num_pos
+        self.__dict__.setdefault('avg_factor', factor)
         self.pos_priors, self.neg_priors = slots.boxes[:p], slots.boxes[start:end]
         self.pos_assigned_gt_inds, self.pos_gt_labels = slots.gt_inds[:p], slots.labels[:p]
         self.pos_gt_bboxes = slots.objects[:p]

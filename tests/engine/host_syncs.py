@@ -1,4 +1,4 @@
-"""Count what a GPU would have to be waited for, and the operators that would be launched, in code that runs on a CPU."""
+"""Count waits for a GPU and launches of operators, in code that runs on a CPU."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Methods that return host values, or tensors whose size depends on values, or that copy numbers of the host to the device.
-# The dispatcher reports the first ones only for single elements, and not those of lists and arrays of tensors on the CPU.
+# Methods that return host values, or copy numbers of the host to the device. The dispatcher reports the first ones only
+# for single elements, and not those of lists and arrays of tensors on the CPU.
 _METHODS = {Tensor.tolist: 'tolist', Tensor.cpu: 'cpu', Tensor.numpy: 'numpy', Tensor.__array__: 'numpy',
             Tensor.new_tensor: 'new_tensor'}
 _FACTORIES = {torch.tensor: 'tensor', torch.as_tensor: 'tensor'}

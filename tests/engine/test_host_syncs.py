@@ -54,7 +54,7 @@ def found(tmp_path_factory):
 
 
 def test_a_step_waits_for_the_proposals_and_for_the_samples(found):
-    """153 before the heads treated all images at once; a further wait is listed by file, function and kind."""
+    """144 before the heads treated all images at once; a further wait is listed by file, function and kind."""
     waits = {key: count for key, count in found.waits.items() if key[0] != 'vitdet_plugin.engine.deferred_log:_flush'}
     assert waits == PROPOSALS | {(SAMPLES, 'cpu'): 1, (SAMPLES, 'numpy'): 1}
 
@@ -66,7 +66,7 @@ def test_operators_of_the_heads(found):
 
 
 def test_a_cascade_waits_twice_for_each_refinement(tmp_path):
-    """288 before."""
+    """279 before."""
     found = counted_step(tmp_path, 'vitdet/cascade-mask-rcnn_vitdet-b_lsj-100e_coco.py')
     waits = {key: count for key, count in found.waits.items() if key[0] != 'vitdet_plugin.engine.deferred_log:_flush'}
     areas = 'vitdet_plugin.heads.cascade_roi_head:_with_area'

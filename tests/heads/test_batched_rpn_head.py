@@ -97,7 +97,7 @@ def test_other_settings_run_the_code_of_mmdet(change, monkeypatch):
 @pytest.mark.parametrize(('nms_pre', 'smallest', 'most'), [(50, 0, 30), (1000, 0, 1000), (60, 14, 1000), (60, 500, 10)])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_proposals_are_those_of_mmdet(nms_pre, smallest, most, dtype):
-    cfg = load('vitdet_100e').model.train_cfg.rpn_proposal
+    cfg = copy.deepcopy(load('vitdet_100e').model.train_cfg.rpn_proposal)
     cfg.update(nms_pre=nms_pre, min_bbox_size=smallest, max_per_img=most)
     scores, deltas = outputs(3, dtype=dtype)
     # distinct scores: the order of equal ones is arbitrary

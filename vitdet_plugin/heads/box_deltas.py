@@ -43,7 +43,7 @@ def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, limits: Ten
     size = boxes[..., 2:] - boxes[..., :2]
     center = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + size * deltas[..., :2]
     half = size * deltas[..., 2:].clamp(-_LARGEST_SCALE, _LARGEST_SCALE).exp() * 0.5
-    corners = center - half, center + half
+    corners = [center - half, center + half]
     if coder.clip_border:
-        corners = tuple(torch.minimum(corner.clamp(min=0), limits) for corner in corners)
+        corners = [torch.minimum(corner.clamp(min=0), limits) for corner in corners]
     return torch.cat(corners, -1)

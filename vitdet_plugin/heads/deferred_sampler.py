@@ -32,8 +32,8 @@ def draw_samples(gt_inds: Tensor, num: int, num_positive: int,
         neg_pos_ub: Largest number of negative samples for each positive one; no limit if negative.
 
     Returns:
-        Indices of the positive (B, P) and negative (B, Q) samples, ascending, and the numbers of them that are used (B,)
-        each. P and Q depend on the arguments alone; the indices that are not used are m.
+        Indices of the positive (B, P) and negative (B, Q) samples, ascending, and the numbers (B,) of them that are
+        used. P and Q depend on the arguments alone; the indices that are not used are m.
     """
     keys = torch.rand(gt_inds.shape, dtype=torch.float64, device=gt_inds.device)  # in float32 many would be equal
     positive, positives = _draw(keys, gt_inds > 0, num_positive)

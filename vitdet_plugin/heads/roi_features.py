@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from torch import Tensor, nn
+from mmdet.models.roi_heads.roi_extractors import BaseRoIExtractor, SingleRoIExtractor
+from torch import Tensor
 
 from vitdet_plugin.heads.transfers import to_device
 
@@ -19,7 +18,7 @@ def rois_on_host(boxes: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([images[:, None].astype(np.float32), np.concatenate(boxes)], 1)
 
 
-def extract(extractor: nn.Module, maps: tuple[Tensor, ...], rois: Tensor, on_host: np.ndarray) -> Tensor:
+def extract(extractor: BaseRoIExtractor, maps: tuple[Tensor, ...], rois: Tensor, on_host: np.ndarray) -> Tensor:
     """Return ``extractor(maps, rois)``; RoIs are sorted by level on the host.
 
     Args:
@@ -51,6 +50,6 @@ def extract(extractor: nn.Module, maps: tuple[Tensor, ...], rois: Tensor, on_hos
     return torch.index_copy(torch.empty_like(sorted_features), 0, on_device, sorted_features) + sum(rest)
 
 
-def _levels(extractor: Any, rois: np.ndarray, count: int) -> np.ndarray:
+def _levels(extractor: SingleRoIExtractor, rois: np.ndarray, count: int) -> np.ndarray:
     levels: np.ndarray = extractor.map_roi_levels(torch.from_numpy(rois), count).numpy()
     return levels

@@ -28,7 +28,7 @@ def detector(tmp_path_factory):
     model = build_model(cfg).train()
     before, counter = list(model.state_dict()), CompileCounterWithBackend('aot_eager')
     names = compile_regions(model, backend=counter, fullgraph=True, dynamic=None)
-    assert names == ['6 blocks of ViTDet', 'SimpleFeaturePyramid', 'RPNHead']
+    assert names == ['6 blocks of ViTDet', 'SimpleFeaturePyramid', 'BatchedRPNHead']
     assert list(model.state_dict()) == before
     dataset = build_dataset(cfg, 'train')
     return model, pseudo_collate([dataset[0], dataset[1]]), counter

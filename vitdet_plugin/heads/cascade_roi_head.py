@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.utils import empty_instances, unpack_gt_instances
@@ -13,6 +14,13 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
+
+from vitdet_plugin.heads.batched_roi_head import are_deferred, positive_features
+from vitdet_plugin.heads.box_deltas import decode, is_served
+from vitdet_plugin.heads.box_losses import loss_and_targets
+from vitdet_plugin.heads.deferred_sampler import resolve, take
+from vitdet_plugin.heads.roi_features import extract, rois_on_host
+from vitdet_plugin.heads.transfers import to_device
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -38,7 +46,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     - probabilities instead of logits are averaged over the stages;
     - refined ground-truth boxes are kept as proposals; boxes without area are dropped.
 
-    The later stages use every refined box, so their samplers should be ``dict(type='PseudoSampler')``.
+    The later stages use every refined box, so their samplers should be ``dict(type='DeferredPseudoSampler')``.
 
     Args:
         num_stages: Number of box heads.
@@ -54,9 +62,12 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         self.mask_roi_extractor = MMDET_MODELS.build(mask_roi_extractor)
         self.mask_head = MMDET_MODELS.build(mask_head)
 
-    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Tensor]:
+    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor,
+                      on_host: np.ndarray | None = None) -> dict[str, Tensor]:
         extractor = self.bbox_roi_extractor[stage]
-        features = _ScaleGradient.apply(extractor(x[:extractor.num_inputs], rois), 1.0 / self.num_stages)
+        features = (extractor(x[:extractor.num_inputs], rois) if on_host is None
+                    else extract(extractor, x, rois, on_host))
+        features = _ScaleGradient.apply(features, 1.0 / self.num_stages)
         cls_score, bbox_pred = self.bbox_head[stage](features)
         return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features)
 
@@ -77,10 +88,22 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
             if stage == 0 and self.with_mask:
                 losses.update(self._mask_loss(x, samples, gt_instances))
             if stage + 1 < self.num_stages:
-                counts = [len(sample.priors) for sample in samples]
+                counts = [len(sample.pos_priors) + len(sample.neg_priors) for sample in samples]
                 refined = self._refine(stage, results['rois'], results, img_metas, counts)
-                proposals = [InstanceData(bboxes=boxes[_has_area(boxes)]) for boxes in refined]
+                proposals = [InstanceData(bboxes=boxes) for boxes in _with_area(refined)]
         return losses
+
+    def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list) -> dict[str, Any]:
+        """Compute the losses of a stage; waits for the GPU once, if the samples are deferred."""
+        if not are_deferred(sampling_results):
+            return super().bbox_loss(stage, x, sampling_results)
+        resolve(sampling_results)
+        on_host = rois_on_host([each.host_boxes for each in sampling_results])
+        rois = to_device(torch.from_numpy(on_host), x[0].device)
+        results: dict[str, Any] = self._bbox_forward(stage, x, rois, on_host)
+        return results | dict(rois=rois) | loss_and_targets(
+            self.bbox_head[stage], results['cls_score'], results['bbox_pred'], rois, sampling_results,
+            self.train_cfg[stage])
 
     def _assign_and_sample(self, stage: int, x: tuple[Tensor, ...], proposals: list[InstanceData],
                            gt_instances: list[InstanceData], gt_ignored: list[InstanceData | None]) -> list:
@@ -93,7 +116,10 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return samples
 
     def _mask_loss(self, x: tuple[Tensor, ...], samples: list, gt_instances: list[InstanceData]) -> dict[str, Tensor]:
-        preds = self._mask_forward(x, bbox2roi([sample.pos_priors for sample in samples]))['mask_preds']
+        if are_deferred(samples):
+            preds = self.mask_head(positive_features(self.mask_roi_extractor, x, samples))
+        else:
+            preds = self._mask_forward(x, bbox2roi([sample.pos_priors for sample in samples]))['mask_preds']
         return self.mask_head.loss_and_target(preds, samples, gt_instances, self.train_cfg[0])['loss_mask']
 
     @torch.no_grad()
@@ -101,6 +127,13 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 counts: Sequence[int]) -> list[Tensor]:
         """Decode this stage's boxes and clip them to their images; one (n, 4) tensor per image."""
         head = self.bbox_head[stage]
+        if is_served(head.bbox_coder):
+            labels = results['cls_score'][:, :head.num_classes].argmax(1)
+            deltas = results['bbox_pred'].float().view(len(rois), -1, 4)
+            deltas = deltas[:, 0] if head.reg_class_agnostic else take(deltas, labels[:, None])[:, 0]
+            sizes = np.array([meta['img_shape'][1::-1] for meta in img_metas], np.float32).reshape(-1, 2)
+            limits = to_device(torch.from_numpy(np.repeat(sizes, counts, 0)), rois.device)
+            return list(decode(head.bbox_coder, rois[:, 1:], deltas, limits).split(list(counts)))
         refined = []
         for boxes, scores, deltas, meta in zip(rois.split(counts), results['cls_score'].split(counts),
                                                results['bbox_pred'].split(counts), img_metas, strict=True):
@@ -142,8 +175,14 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         return scores, deltas, self._mask_forward(x, torch.cat(rois))['mask_preds']
 
 
-def _has_area(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+def _with_area(boxes: list[Tensor]) -> list[Tensor]:
+    """Drop the boxes without area of each image, (n, 4) each; the host waits once for all images."""
+    together = torch.cat(boxes)
+    has_area = (together[:, 2:] > together[:, :2]).all(1).cpu()
+    if has_area.numpy().all():
+        return boxes
+    return [each[to_device(kept.nonzero()[:, 0], each.device)]
+            for each, kept in zip(boxes, has_area.split([len(each) for each in boxes]), strict=True)]
 
 
 def _activate(head: Any, scores: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Detectron2Assigner(BaseAssigner):
         boxes, objects = get_box_tensor(pred_instances.priors), get_box_tensor(gt_instances.bboxes)
         overlaps, matched, is_best = self._match(boxes, objects)
         gt_inds = torch.full_like(matched, -1)
-        gt_inds[overlaps < self.neg_iou_thr] = 0
+        gt_inds = gt_inds.masked_fill(overlaps < self.neg_iou_thr, 0)
         positive = (overlaps >= self.pos_iou_thr) | is_best
         gt_inds = torch.where(positive, matched + 1, gt_inds)
         labels = torch.full_like(matched, -1)

@@ -16,6 +16,9 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from vitdet_plugin.heads.deferred_sampler import DeferredSamples
+from vitdet_plugin.heads.transfers import to_device
+
 SMALLEST_SIDE = 0.1  # pixels; detectron2's limit for the scale of a mask
 
 
@@ -44,12 +47,17 @@ class Detectron2MaskHead(FCNMaskHead):
         if not all(isinstance(each, PolygonMasks) for each in masks):
             return torch.cat([mask_target([box], [index], [mask], rcnn_train_cfg)
                               for box, index, mask in zip(boxes, matched, masks, strict=True)])
-        # one copy to the host for all images; float32 holds the number of an object exactly
-        rows = torch.cat([torch.cat([box.float(), index.float()[:, None]], 1) for box, index in zip(boxes, matched)])
-        parts = np.split(rows.cpu().numpy(), np.cumsum([len(box) for box in boxes])[:-1])
-        inside = [polygons_in_boxes(mask, part[:, :4], part[:, 4].astype(int).tolist(), rcnn_train_cfg.mask_size)
-                  for mask, part in zip(masks, parts, strict=True)]
-        return torch.from_numpy(np.concatenate(inside)).to(boxes[0].device).float()
+        if all(isinstance(result, DeferredSamples) for result in sampling_results):
+            parts = [(result.host_boxes[:len(result.host_gt_inds)], result.host_gt_inds) for result in sampling_results]
+        else:
+            # one copy to the host for all images; float32 holds the number of an object exactly
+            rows = torch.cat([torch.cat([box.float(), index.float()[:, None]], 1)
+                              for box, index in zip(boxes, matched)])
+            parts = [(part[:, :4], part[:, 4].astype(int))
+                     for part in np.split(rows.cpu().numpy(), np.cumsum([len(box) for box in boxes])[:-1])]
+        inside = [polygons_in_boxes(mask, box, index.tolist(), rcnn_train_cfg.mask_size)
+                  for mask, (box, index) in zip(masks, parts, strict=True)]
+        return to_device(torch.from_numpy(np.concatenate(inside)), boxes[0].device).float()
 
     def predict_by_feat(self, mask_preds: tuple[Tensor, ...], results_list: list[InstanceData],
                         batch_img_metas: list[dict], rcnn_test_cfg: ConfigDict, *args: Any,

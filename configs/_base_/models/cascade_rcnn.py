@@ -23,8 +23,8 @@ cascade_train_cfg = [
     dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou,
                        match_low_quality=False, ignore_iof_thr=-1),
          # the first stage samples, the others take every refined box
-         sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1,
-                      add_gt_as_proposals=True) if iou == 0.5 else dict(type='PseudoSampler'),
+         sampler=dict(type='DeferredRandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1,
+                      add_gt_as_proposals=True) if iou == 0.5 else dict(type='DeferredPseudoSampler'),
          mask_size=28,
          pos_weight=-1,
          debug=False) for iou in (0.5, 0.6, 0.7)

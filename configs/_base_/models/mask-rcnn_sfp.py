@@ -14,7 +14,7 @@ model = dict(
         bgr_to_rgb=True),
     neck=dict(type='SimpleFeaturePyramid', out_channels=256, norm_cfg=norm_cfg),
     rpn_head=dict(
-        type='RPNHead',
+        type='BatchedRPNHead',
         in_channels=256,
         feat_channels=256,
         num_convs=2,
@@ -24,7 +24,7 @@ model = dict(
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
         loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
     roi_head=dict(
-        type='StandardRoIHead',
+        type='BatchedRoIHead',
         bbox_roi_extractor=dict(
             type='SingleRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
@@ -70,7 +70,8 @@ model = dict(
         rcnn=dict(
             assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5,
                           match_low_quality=False, ignore_iof_thr=-1),
-            sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+            sampler=dict(type='DeferredRandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1,
+                         add_gt_as_proposals=True),
             mask_size=28,
             pos_weight=-1,
             debug=False)),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.devices import requires_triton
-from vitdet_plugin.ops.nms import nms
+from vitdet_plugin.ops.nms import nms, nms_of_images
 
 pytestmark = requires_triton
 
@@ -40,3 +40,14 @@ def test_a_chain_over_several_blocks(device):
     boxes = torch.stack([start, torch.zeros(400), start + 8, torch.full((400,), 8.0)], 1)
     kept = nms(boxes.to(device), torch.linspace(1, 0, 400).to(device), 0.2, 'triton')
     assert kept.tolist() == list(range(0, 400, 2))
+
+
+@pytest.mark.parametrize('counts', [(70, 70, 70), (1,), (0, 0)])
+def test_several_images_at_once(device, counts):
+    images = [boxes_of(count, seed=seed) for seed, count in enumerate(counts)]
+    boxes, scores = (torch.stack(each).to(device) for each in zip(*images))
+    found = {name: nms_of_images(boxes, scores, 0.314, name) for name in ('triton', 'torchvision')}
+    for i, (own_boxes, own_scores) in enumerate(images):
+        expected = nms(own_boxes, own_scores, 0.314, 'torchvision').tolist()
+        for order, kept in found.values():
+            assert order[i][kept[i]].tolist() == expected

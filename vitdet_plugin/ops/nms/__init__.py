@@ -43,22 +43,51 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, backend: str | None
     return kept
 
 
+def nms_of_images(boxes: Tensor, scores: Tensor, iou_threshold: float,
+                  backend: str | None = None) -> tuple[Tensor, Tensor]:
+    """Suppress boxes of several images; a GPU is not waited for if the Triton kernels serve the call.
+
+    Args:
+        boxes: (B, N, 4), x1 y1 x2 y2; float32 for the Triton kernels.
+        scores: (B, N).
+        iou_threshold: as for :func:`nms`.
+        backend: as for :func:`nms`.
+
+    Returns:
+        (B, N) int64, the boxes of each image by descending score, and (B, N) bool, which of those are kept.
+    """
+    chosen = OPERATOR.choose(case_of(boxes, boxes=boxes.shape[1]), backend)
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    if chosen.run is _triton:
+        return order, _keep(boxes.gather(1, order[..., None].expand(-1, -1, 4)), iou_threshold)
+    kept = torch.zeros_like(order, dtype=torch.bool)
+    for mask, own_boxes, own_scores in zip(kept, boxes, scores):
+        mask.index_fill_(0, chosen.run(own_boxes, own_scores, iou_threshold), True)
+    return order, kept.gather(1, order)
+
+
 def _triton(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     order = scores.argsort(descending=True, stable=True)
-    if not len(order):
-        return order
+    return order[_keep(boxes[order][None], iou_threshold)[0]]
+
+
+def _keep(ranked: Tensor, iou_threshold: float) -> Tensor:
+    """Return which boxes are kept, (B, N) bool, of boxes (B, N, 4) by descending score."""
+    images, count = ranked.shape[:2]
+    keep = torch.empty(images, count, dtype=torch.bool, device=ranked.device)
+    if not keep.numel():
+        return keep
     from vitdet_plugin.ops.nms import triton_kernels
-    count, words = len(order), -(-len(order) // _BITS)
-    ranked = boxes[order].t().contiguous()
-    areas = (ranked[2] - ranked[0]) * (ranked[3] - ranked[1])
-    masks = torch.empty(count, words, dtype=torch.int64, device=boxes.device)
-    keep = torch.empty(count, dtype=torch.bool, device=boxes.device)
+    words = -(-count // _BITS)
+    corners = ranked.transpose(1, 2).contiguous()
+    areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    masks = torch.empty(images, count, words, dtype=torch.int64, device=ranked.device)
     width = next_power_of_2(words, 1)
-    with triton_support.on_device(boxes):
-        triton_kernels.overlap_kernel[(words, words)](ranked, areas, masks, count, words, iou_threshold)
-        triton_kernels.select_kernel[(1,)](masks, keep, count, words, WORDS=width,
-                                           ROWS=max(1, min(_BITS, _LOADED // width)), num_warps=8)
-    return order[keep]
+    with triton_support.on_device(ranked):
+        triton_kernels.overlap_kernel[(words, words, images)](corners, areas, masks, count, words, iou_threshold)
+        triton_kernels.select_kernel[(images,)](masks, keep, count, words, WORDS=width,
+                                                ROWS=max(1, min(_BITS, _LOADED // width)), num_warps=8)
+    return keep
 
 
 def _why_not_triton(case: Case) -> str | None:

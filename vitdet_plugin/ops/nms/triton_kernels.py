@@ -3,7 +3,7 @@
 Boxes are sorted by descending score. Bit j of word w of row i tells that box i removes box 64 w + j, so that the
 sequence of decisions takes one step for 64 boxes, in registers, rather than one for each box.
 
-Shapes: boxes (4, N), areas (N,), masks (N, words) int64 with words = ceil(N / 64), keep (N,) bool.
+Shapes: boxes (B, 4, N), areas (B, N), masks (B, N, words) int64 with words = ceil(N / 64), keep (B, N) bool.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ def _or(a, b):
 @triton.jit
 def overlap_kernel(boxes, areas, masks, count, words, threshold):
     """Compute one word for each of 64 boxes; a program for each pair of blocks, of which the upper ones are used."""
-    row_block, column_block = tl.program_id(1), tl.program_id(0)
+    row_block, column_block, image = tl.program_id(1), tl.program_id(0), tl.program_id(2).to(tl.int64)
+    boxes += image * 4 * count
+    areas += image * count
+    masks += image * count * words
     if column_block >= row_block:
         bits = tl.arange(0, BITS)
         rows, columns = row_block * BITS + bits, column_block * BITS + bits
@@ -46,7 +49,10 @@ def overlap_kernel(boxes, areas, masks, count, words, threshold):
 
 @triton.jit
 def select_kernel(masks, keep, count, words, WORDS: tl.constexpr, ROWS: tl.constexpr):
-    """Set ``keep``; one program. ``WORDS``: power of 2 from ``words`` on. ``ROWS``: rows that are read at once."""
+    """Set ``keep``; one program an image. ``WORDS``: power of 2 from ``words`` on. ``ROWS``: rows read at once."""
+    image = tl.program_id(0).to(tl.int64)
+    masks += image * count * words
+    keep += image * count
     columns, bits = tl.arange(0, WORDS), tl.arange(0, BITS)
     removed = tl.zeros([WORDS], tl.int64)
     for block in range(0, words):

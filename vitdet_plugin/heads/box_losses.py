@@ -1,0 +1,95 @@
+"""Losses of a box head for samples whose numbers the host has, so that it does not ask the GPU for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.models.losses import L1Loss, SmoothL1Loss, accuracy
+from mmdet.models.losses.smooth_l1_loss import l1_loss, smooth_l1_loss
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from vitdet_plugin.heads.box_deltas import encode, is_served
+from vitdet_plugin.heads.deferred_sampler import DeferredSamples
+from vitdet_plugin.heads.transfers import to_device
+
+
+def regression_loss(loss: L1Loss | SmoothL1Loss, deltas: Tensor, targets: Tensor, weights: Tensor,
+                    avg_factor: float | Tensor) -> Tensor:
+    """Return ``loss(deltas, targets, weights, avg_factor)`` without asking whether any weight is positive.
+
+    Args:
+        loss: ``L1Loss`` or ``SmoothL1Loss`` of mmdet.
+        deltas, targets, weights: (..., 4).
+        avg_factor: Divisor of the sum.
+    """
+    options = dict(beta=loss.beta) if isinstance(loss, SmoothL1Loss) else {}
+    function = smooth_l1_loss if options else l1_loss
+    value: Tensor = function(deltas, targets, weights, reduction=loss.reduction, avg_factor=avg_factor, **options)
+    return loss.loss_weight * value
+
+
+def loss_and_targets(head: BBoxHead, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, samples: Sequence[Any],
+                     cfg: ConfigDict) -> dict[str, Any]:
+    """Return ``head.loss_and_target`` of the samples of all images.
+
+    Args:
+        head: Box head of mmdet.
+        cls_score: (n, classes + 1), samples of all images, the positive ones of each image first.
+        bbox_pred: (n, 4 classes), or (n, 4) if the head is class-agnostic.
+        rois: (n, 5).
+        samples: Results of a sampler for each image.
+        cfg: ``pos_weight`` of positive samples.
+    """
+    if not _is_served(head, samples, bbox_pred) or not len(cls_score):
+        result: dict[str, Any] = head.loss_and_target(cls_score, bbox_pred, rois, samples, cfg)
+        return result
+    rows = to_device(torch.from_numpy(_positive_rows(samples)), cls_score.device)
+    labels, weights, targets, target_weights = _targets(head, rois, rows, samples, cfg)
+    # all weights are positive
+    loss_cls = head.loss_cls(cls_score, labels, weights, avg_factor=float(len(labels)))
+    losses = dict(loss_cls) if isinstance(loss_cls, dict) else dict(loss_cls=loss_cls)
+    losses |= head.loss_cls.get_accuracy(cls_score, labels) if head.custom_activation else dict(
+        acc=accuracy(cls_score, labels))
+    if len(rows):
+        deltas = bbox_pred.view(len(bbox_pred), -1, 4)
+        chosen = deltas[rows, 0] if head.reg_class_agnostic else deltas[rows, labels[rows]]
+        losses['loss_bbox'] = regression_loss(head.loss_bbox, chosen, targets[rows], target_weights[rows], len(targets))
+    else:
+        losses['loss_bbox'] = bbox_pred[:0].sum()
+    return dict(loss_bbox=losses, bbox_targets=(labels, weights, targets, target_weights))
+
+
+def _is_served(head: BBoxHead, samples: Sequence[Any], bbox_pred: Tensor | None) -> bool:
+    own = type(head)
+    return (bbox_pred is not None and all(isinstance(each, DeferredSamples) for each in samples)
+            and own.loss is BBoxHead.loss and own.get_targets is BBoxHead.get_targets
+            and own._get_targets_single is BBoxHead._get_targets_single
+            and own.loss_and_target is BBoxHead.loss_and_target
+            and type(head.loss_bbox) in (L1Loss, SmoothL1Loss) and not head.reg_decoded_bbox
+            and is_served(head.bbox_coder))
+
+
+def _positive_rows(samples: Sequence[DeferredSamples]) -> np.ndarray:
+    """Rows of the positive samples of all images, (p,) int64."""
+    starts = np.cumsum([0, *(len(each.host_boxes) for each in samples)])
+    return np.concatenate([np.arange(start, start + len(each.host_gt_inds)) for start, each in zip(starts, samples)])
+
+
+def _targets(head: BBoxHead, rois: Tensor, rows: Tensor, samples: Sequence[DeferredSamples],
+             cfg: ConfigDict) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Labels (n,), their weights (n,), deltas (n, 4) and their weights (n, 4), as ``head.get_targets`` returns them."""
+    count = len(rois)
+    labels = rois.new_full((count,), head.num_classes, dtype=torch.long)
+    weights, targets, target_weights = rois.new_ones(count), rois.new_zeros(count, 4), rois.new_zeros(count, 4)
+    labels[rows] = torch.cat([each.pos_gt_labels for each in samples])
+    if cfg.pos_weight > 0:
+        weights.index_fill_(0, rows, cfg.pos_weight)  # `weights[rows] = number` would copy the number to the GPU
+    objects = torch.cat([each.pos_gt_bboxes for each in samples])
+    targets[rows] = encode(head.bbox_coder, rois[rows, 1:], objects).to(targets.dtype)
+    target_weights.index_fill_(0, rows, 1.0)
+    return labels, weights, targets, target_weights

@@ -82,7 +82,9 @@ def dino(queries: int) -> Any:
     cfg.backbone = dict(type='InternImage', arch='tiny', out_indices=(1, 2, 3))
     cfg.neck.in_channels, cfg.num_queries = [128, 256, 512], queries
     torch.manual_seed(0)
-    return MODELS.build(cfg).eval()
+    model = MODELS.build(cfg)
+    model.init_weights()  # mmdet leaves the level embedding uninitialized otherwise
+    return model.eval()
 
 
 def _detector(reference: bool, size: tuple[int, int], threads: int, queries: int) -> Step:

@@ -45,18 +45,22 @@ def benchmarks_of(text: str) -> list[str]:
 
 
 def _line(row: Mapping[str, str]) -> str:
-    seconds = f'{_seconds(row["wall_ours"])} / {_seconds(row["wall_reference"])}' if row['wall_ours'] else ''
-    wall, cpu = (f'{float(row[key]):.2f}x' if row[key] else '' for key in ('wall_ratio', 'cpu_ratio'))
-    noisy = ', noisy' if row['noisy'] == 'True' else ''
+    clock = row['clock']  # elapsed time is left out if goals apply to CPU time, as the machine was busy then
+    ours, reference = row[f'{clock}_ours'], row[f'{clock}_reference']
+    seconds = f'{_seconds(ours)} / {_seconds(reference)}' if ours else ''
+    ratios = {key: f'{float(row[f"{key}_ratio"]):.2f}x' if row[f'{key}_ratio'] else '' for key in ('wall', 'cpu')}
+    if row['noisy'] == 'True':
+        ratios[clock] += ', noisy'
+    wall, cpu = '' if clock == 'cpu' else ratios['wall'], ratios['cpu']
     memory = _memory(float(row['memory_ratio'])) if row['memory_ratio'] else ''
     goals = [f'{float(row["time_goal"]):g}x' if row['time_goal'] else '',
              f'1/{float(row["memory_goal"]):g}' if row['memory_goal'] else '']
     goal = ', '.join(filter(None, goals))
     if goal:
         goal += ': reached' if row['reached'] == 'True' else ': **not reached**'
-    if not row['wall_ratio']:
-        wall = row['note']
-    return '| ' + ' | '.join([row['path'], row['reference'], seconds, wall + noisy, cpu, memory, goal]) + ' |'
+    if not ours:
+        seconds = row['note']
+    return '| ' + ' | '.join([row['path'], row['reference'], seconds, wall, cpu, memory, goal]) + ' |'
 
 
 def _seconds(text: str) -> str:

@@ -11,6 +11,7 @@ from benchmarks import recording
 
 PAGE = Path(__file__).resolve().parents[1] / 'docs' / 'benchmarks.md'
 HEADER = '| path | compared with | seconds | wall | CPU | memory | goal |\n|---|---|---|---|---|---|---|'
+MISSING = 'Not measured in this run.'
 _TABLE = re.compile(r'(<!-- table: ([\w, ]+) -->\n).*?(<!-- end of table -->)', re.DOTALL)
 Rows = Iterable[Mapping[str, str]]
 
@@ -34,7 +35,7 @@ def tables(text: str, rows: Rows) -> str:
     def replace(match: re.Match[str]) -> str:
         names = [name.strip() for name in match[2].split(',')]
         lines = [_line(row) for name in names for row in rows if row['benchmark'] == name]
-        return match[1] + '\n'.join([HEADER, *lines]) + '\n' + match[3]
+        return match[1] + '\n'.join([HEADER, *lines] if lines else [MISSING]) + '\n' + match[3]
 
     return _TABLE.sub(replace, text)
 
@@ -58,6 +59,8 @@ def _line(row: Mapping[str, str]) -> str:
     goal = ', '.join(filter(None, goals))
     if goal:
         goal += ': reached' if row['reached'] == 'True' else ': **not reached**'
+    if float(row['difference']) > float(row['tolerance']):
+        goal = '**results differ**'
     if not ours:
         seconds = row['note']
     return '| ' + ' | '.join([row['path'], row['reference'], seconds, wall, cpu, memory, goal]) + ' |'

@@ -117,9 +117,9 @@ def test_the_page_of_benchmarks_has_the_rows_of_the_results(file):
 
 def test_tables_are_replaced_between_their_markers():
     row = dict(benchmark='speed', path='a path', reference='naive', clock='wall', wall_ours='0.0123',
-               wall_reference='1.5', cpu_ours='2', cpu_reference='5', wall_ratio='3.0', cpu_ratio='2.5', noisy='True', memory_ratio='0.5', time_goal='4', memory_goal='',
-               reached='False', note='',
-               difference='0.1', tolerance='0.1')
+               wall_reference='1.5', cpu_ours='2', cpu_reference='5', wall_ratio='3.0', cpu_ratio='2.5', noisy='True',
+               memory_ratio='0.5', time_goal='4', memory_goal='', reached='False', note='', difference='0.1',
+               tolerance='0.1')
     text = 'a\n<!-- table: speed -->\nold\n<!-- end of table -->\nb\n'
     page = tables(text, [row, dict(row, benchmark='other')])
     assert page.splitlines()[4] == ('| a path | naive | 12.3 ms / 1.5 s | 3.00x, noisy | 2.50x | 2.0x | '

@@ -26,6 +26,7 @@ PAGES = {
 SOURCES = {source: page for page, source in PAGES.items()}
 REFERENCE = ('api', 'backbones', 'necks', 'heads', 'layers', 'ops', 'checkpoints', 'transforms', 'datasets', 'engine',
              'evaluation', 'visualization', 'export', 'prediction', 'compat')
+IMAGES = ('.jpg', '.png')
 LINK = re.compile(r'\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]*)(#[^)\s]*)?\)')
 
 
@@ -71,7 +72,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links at pages of the site; links to other files of the repository become plain text."""
+    """Point links at pages and images of the site; links to other files of the repository become plain text."""
     uri = page.file.src_uri
     folder = (ROOT / PAGES.get(uri, f'docs/{uri}')).parent
 
@@ -86,7 +87,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return text if (folder / path).exists() else match[0]
         source = resolved.relative_to(ROOT).as_posix()
         found = SOURCES.get(source) or (source.removeprefix('docs/') if source.startswith('docs/') else None)
-        if found is None or not found.endswith('.md'):
+        if found is None or not found.endswith(('.md', *IMAGES)):
             return text
         return f'[{text}]({os.path.relpath(found, os.path.dirname(uri) or ".")}{anchor})'
 

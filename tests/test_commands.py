@@ -29,7 +29,7 @@ from vitdet_plugin.evaluation.scaling.plan import KNOWN
 PAGES = [path for path in sorted(ROOT.rglob('*.md')) if not {'work_dirs', '.pytest_cache', '.git'} & set(path.parts)]
 TOOLS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'tools').rglob('*.py') if path.name != '_checkout.py')
 COMMAND_LINES = [f'vitdet {name}' for name in COMMANDS]
-MODULES = ('benchmarks', 'ops_dcnv3.build', 'vitdet_plugin.ops.build', 'vitdet_plugin.runtime')
+MODULES = ('benchmarks', 'benchmarks.page', 'ops_dcnv3.build', 'vitdet_plugin.ops.build', 'vitdet_plugin.runtime')
 FOLDERS = ('configs/', 'tools/', 'demo/', 'docs/', 'benchmarks/', 'tests/', 'vitdet_plugin/', 'requirements/')
 OWN_TEMPLATE = 'vitdet_plugin::_base_/own_data/mask-rcnn_vitdet-tiny.py'
 MAKEFILE = (ROOT / 'Makefile').read_text()

@@ -70,6 +70,11 @@ def test_the_site_builds_without_warnings(tmp_path):
     assert 'id="vitdet_plugin.backbones.vitdet.ViTDet"' in reference
     home = (tmp_path / 'site' / 'index.html').read_text()
     assert 'href="models/vitdet.html"' in home and 'href="installation.html"' in home
+    for path in (tmp_path / 'site').rglob('*.html'):
+        shown = re.findall(r'<img [^>]*src="([^":]+)"', path.read_text())
+        assert all((path.parent / name).is_file() for name in shown), path
+        assert '<p>!' not in path.read_text() and '<td>!' not in path.read_text(), f'{path}: an image is not shown'
+    assert 'src="images/predictions.jpg"' in home
 
 
 def test_the_inference_example_runs_as_written(tmp_path, monkeypatch, capsys):

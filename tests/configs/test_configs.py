@@ -56,7 +56,7 @@ def test_schedule_ends_with_the_training(name):
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if any(
-    part in name for part in ('tiny', 'plant-seedlings', 'image-folder'))])
+    part in name for part in ('-tiny_', 'plant-seedlings', 'image-folder'))])
 def test_data_root_from_the_environment(name, monkeypatch):
     for variable in VARIABLES:
         monkeypatch.setenv(variable, '/somewhere')

@@ -103,5 +103,5 @@ def test_operator_registration(device):
     sizes, tensors = inputs(device, sizes=[(3, 3)], queries=2, batch=1)
     value, locations, weights = (each.requires_grad_() for each in tensors)
     torch.library.opcheck(torch.ops.vitdet_plugin.ms_deform_attn_triton.default,
-                          (value, sizes.to(device), locations, weights),
+                          (value, locations, weights, sizes.to(device)),
                           test_utils=('test_schema', 'test_autograd_registration', 'test_faketensor'))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.mlstm import chunkwise
 from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import dot_options, next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -89,10 +89,8 @@ def _states(name: str, left: Tensor, right: Tensor, weight: Tensor, extra: Tenso
     return states, sums
 
 
-@torch.library.custom_op(f'{NAMESPACE}::mlstm_triton', mutates_args=(),
-                         schema=f'({_INPUTS}, int? chunk) -> (Tensor, Tensor)')
-def _operator(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor,
-              chunk: int | None) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor,
+             chunk: int | None) -> tuple[Tensor, Tensor]:
     """(G, S, d) and (G, S) -> h (G, S, d) and sum_j A_tj (G, S)."""
     from vitdet_plugin.ops.mlstm import triton_kernels
     out, total = _outputs(q, k, v, i_gate, log_f, chunk)
@@ -106,10 +104,8 @@ def _operator(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor,
     return out, total
 
 
-@torch.library.custom_op(f'{NAMESPACE}::mlstm_triton_backward', mutates_args=(),
-                         schema=f'({_INPUTS}, Tensor out, Tensor total, Tensor grad, int? chunk) -> Tensor[]')
-def _backward_operator(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
-                       grad: Tensor, chunk: int | None) -> list[Tensor]:
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
+              chunk: int | None) -> list[Tensor]:
     """Return the gradients of q, k, v and the gates; the comments of ``chunkwise._backward`` explain them."""
     from vitdet_plugin.ops.mlstm import triton_kernels
     inputs = (q, k, v, i_gate, log_f)
@@ -161,26 +157,15 @@ def _outputs(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor,
     return q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32)
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.chunk = inputs
-        ctx.save_for_backward(*tensors, *output)
-        ctx.mark_non_differentiable(output[1])
-
-    def backward(ctx: Any, grad_out: Tensor, grad_total: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward_operator(*ctx.saved_tensors, grad_out, ctx.chunk), None
-
-    def cast(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> list[Any]:
-        return [*triton_support.to_widest(q, k, v), i_gate.float(), log_f.float(), chunk]
-
-    _operator.register_fake(_outputs)
-    _backward_operator.register_fake(lambda *inputs: [x.new_empty(x.shape) for x in inputs[:5]])
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('mlstm_triton', cast)
+def _cast(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> list[Any]:
+    return [*triton_support.to_widest(q, k, v), i_gate.float(), log_f.float(), chunk]
 
 
-_register()
+_operator = Differentiable(
+    'mlstm_triton', f'({_INPUTS}, int? chunk) -> (Tensor, Tensor)', _forward, _outputs,
+    Registered('mlstm_triton_backward', f'(Tensor grad, {_INPUTS}, Tensor out, Tensor total, int? chunk) -> Tensor[]',
+               _backward, lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]]),
+    saved=(0, 1), cast=_cast)
 
 
 def _why_not(case: Case) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import dot_options, next_power_of_2, with_unit_stride
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -64,9 +64,7 @@ def _tiles(shape: tuple[int, int], choice: Choice) -> tuple[int, int]:
     return -(-shape[0] // choice.blocks['ROWS']), -(-shape[1] // choice.blocks['COLUMNS'])
 
 
-@torch.library.custom_op(f'{NAMESPACE}::rel_pos_attention_triton', mutates_args=(),
-                         schema=f'({_INPUTS}, float scale) -> (Tensor, Tensor)')
-def _operator(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """(G, N, ...) tensors of one dtype -> output (G, N, Q, d) and base-2 logarithms of the sums (G, N, Q)."""
     from vitdet_plugin.ops.rel_pos_attention import triton_kernels
     out, lse = _outputs(q, k, v, rel_h, rel_w, scale)
@@ -87,11 +85,8 @@ def _operator(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, sca
     return out, lse
 
 
-@torch.library.custom_op(
-    f'{NAMESPACE}::rel_pos_attention_triton_backward', mutates_args=(),
-    schema=f'(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, float scale) -> Tensor[]')
-def _backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, out: Tensor,
-                       lse: Tensor, scale: float) -> list[Tensor]:
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, out: Tensor, lse: Tensor,
+              scale: float) -> list[Tensor]:
     """Return the gradients of q, k, v, rel_h and rel_w."""
     from vitdet_plugin.ops.rel_pos_attention import triton_kernels
     groups, heads, queries, dim = q.shape
@@ -158,23 +153,12 @@ def _outputs(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scal
     return out, q.new_empty(groups, heads, queries, dtype=torch.float32)
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.scale = inputs
-        ctx.save_for_backward(*tensors, *output)
-        ctx.mark_non_differentiable(output[1])
-
-    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward_operator(grad_out, *ctx.saved_tensors, ctx.scale), None
-
-    _operator.register_fake(_outputs)
-    _backward_operator.register_fake(lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]])
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('rel_pos_attention_triton', triton_support.to_widest)
-
-
-_register()
+_operator = Differentiable(
+    'rel_pos_attention_triton', f'({_INPUTS}, float scale) -> (Tensor, Tensor)', _forward, _outputs,
+    Registered('rel_pos_attention_triton_backward',
+               f'(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, float scale) -> Tensor[]', _backward,
+               lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]]),
+    saved=(0, 1), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

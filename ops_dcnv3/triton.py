@@ -84,8 +84,8 @@ def _backward(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor,
     fixed = triton_support.deterministic()
     grad_input = torch.empty(input.shape, dtype=torch.int64 if fixed else torch.float32, device=input.device)
     grad_offset, grad_mask = offset.new_empty(offset.shape), mask.new_empty(mask.shape)
-    bound = grad.abs().amax().float() * mask.abs().amax().float() if fixed else grad.new_ones((), dtype=torch.float32)
-    factor = triton_support.fixed_point_scale(bound)
+    # float32 sums need no factor, so any tensor serves
+    factor = triton_support.fixed_point_scale(grad.abs().amax().float() * mask.abs().amax().float()) if fixed else grad
     numbers, constants = _arguments(input, mask, _geometry(*arguments))
     tensors = [grad.contiguous(), input.contiguous(), offset.contiguous(), mask.contiguous(), grad_input, grad_offset,
                grad_mask, factor]

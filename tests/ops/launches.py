@@ -38,8 +38,8 @@ def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> 
 
 def ms_deform_attn(dtype: torch.dtype, batch=2, queries=300, heads=8, channels=32, levels=4, points=4) -> None:
     from vitdet_plugin.ops.ms_deform_attn import triton
-    sizes = torch.tensor([(16 >> level, 24 >> level) for level in range(levels)])
-    shapes = [(batch, int(sizes.prod(1).sum()), heads, channels), (batch, queries, heads, levels, points, 2),
+    sizes = [(16 >> level, 24 >> level) for level in range(levels)]
+    shapes = [(batch, sum(height * width for height, width in sizes), heads, channels), (batch, queries, heads, levels, points, 2),
               (batch, queries, heads, levels, points)]
     value, locations, weights = (torch.zeros(shape, dtype=dtype) for shape in shapes)
     table = triton._levels(sizes, value.device)

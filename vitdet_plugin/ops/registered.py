@@ -57,7 +57,7 @@ class Differentiable(Registered):
     def __init__(self, name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any], backward: Registered,
                  saved: Sequence[int], cast: Callable[..., Sequence[Any]]) -> None:
         super().__init__(name, schema, run, fake)
-        self.cast = cast
+        self.backward, self.cast = backward, cast
         self.tensors = count = schema.partition('->')[0].count('Tensor ')
 
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, ...]) -> None:

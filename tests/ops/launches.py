@@ -39,7 +39,8 @@ def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> 
 def ms_deform_attn(dtype: torch.dtype, batch=2, queries=300, heads=8, channels=32, levels=4, points=4) -> None:
     from vitdet_plugin.ops.ms_deform_attn import triton
     sizes = [(16 >> level, 24 >> level) for level in range(levels)]
-    shapes = [(batch, sum(height * width for height, width in sizes), heads, channels), (batch, queries, heads, levels, points, 2),
+    pixels = sum(height * width for height, width in sizes)
+    shapes = [(batch, pixels, heads, channels), (batch, queries, heads, levels, points, 2),
               (batch, queries, heads, levels, points)]
     value, locations, weights = (torch.zeros(shape, dtype=dtype) for shape in shapes)
     table = triton._levels(sizes, value.device)
@@ -50,8 +51,8 @@ def mlstm(dtype: torch.dtype, heads=4, tokens=300, dim=96) -> None:
     from vitdet_plugin.ops.mlstm import triton
     tensors = [*(torch.zeros(heads, tokens, dim, dtype=dtype) for _ in range(3)), torch.zeros(heads, tokens),
                torch.zeros(heads, tokens)]
-    out, total = triton._forward(*tensors, None)
-    triton._backward(out, *tensors, out, total, None)
+    results = triton._forward(*tensors, None)
+    triton._backward(results[0], *tensors, *results, None)
 
 
 def nms(dtype: torch.dtype, boxes=300) -> None:

@@ -62,7 +62,7 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], value: Tensor, weight
 
 
 def _forward(value: Tensor, locations: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
-    """Shapes as in :func:`vitdet_plugin.ops.ms_deform_attn.ms_deform_attn`, tensors of one dtype; see :func:`_levels`."""
+    """Shapes as in :func:`vitdet_plugin.ops.ms_deform_attn.ms_deform_attn`, tensors of one dtype, and levels."""
     from vitdet_plugin.ops.ms_deform_attn import triton_kernels
     out = _output(value, locations)
     if not weights.numel() or not value.numel():

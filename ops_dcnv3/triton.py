@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ops_dcnv3.geometry import Geometry
 from ops_dcnv3.native import operator_arguments
-from ops_dcnv3.reference import same_dtype
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.registered import Differentiable, Registered
@@ -23,7 +22,7 @@ _ARGUMENTS = ('Tensor input, Tensor offset, Tensor mask, int[] kernel, int[] str
 
 def run(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
     """Call the operator; arguments as :func:`ops_dcnv3.dcnv3`, already checked."""
-    out: Tensor = _operator(*same_dtype(input, offset, mask), *operator_arguments(geometry))
+    out: Tensor = _operator(*triton_support.to_widest(input, offset, mask), *operator_arguments(geometry))
     return out
 
 

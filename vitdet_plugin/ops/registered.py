@@ -67,10 +67,11 @@ class Differentiable(Registered):
             ctx.mark_non_differentiable(*outputs[1:])
             ctx.set_materialize_grads(False)  # no zeros for the other results
 
-        @once_differentiable
-        def gradients(ctx: Any, grad: Tensor | None, *others: None) -> tuple[Tensor | None, ...]:
-            found = () if grad is None else backward(grad, *ctx.saved_tensors, *ctx.constants)
+        def run_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+            found = () if grads[0] is None else backward(grads[0], *ctx.saved_tensors, *ctx.constants)
             return *found, *(None for _ in range(count + len(ctx.constants) - len(found)))
+
+        gradients: Any = once_differentiable(run_backward)
 
         class Recorded(torch.autograd.Function):
             @staticmethod

@@ -91,8 +91,9 @@ def to_widest(*args: Any) -> list[Any]:
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     widest = tensors[0].dtype
     for tensor in tensors[1:]:
-        widest = torch.promote_types(widest, tensor.dtype)
-    return [arg.to(widest) if isinstance(arg, Tensor) else arg for arg in args]
+        if tensor.dtype != widest:
+            widest = torch.promote_types(widest, tensor.dtype)
+    return [arg.to(widest) if isinstance(arg, Tensor) and arg.dtype != widest else arg for arg in args]
 
 
 def dot_options(dtype: torch.dtype) -> dict[str, Any]:

@@ -65,9 +65,10 @@ def _gates(q: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> _Gate
         i_gate, log_f = F.pad(i_gate, (0, missing), value=CLOSED_GATE), F.pad(log_f, (0, missing))
     key, query, before, floor, index = chunkwise._chunk_gates(i_gate, log_f, chunk, torch.float32)
     shape = i_gate.shape
-    exponents = [x.view(shape) for pair in (key, query) for x in chunkwise._split(pair, torch.float32)]
+    key_parts, query_parts = ([part.view(shape) for part in chunkwise._split(x, torch.float32)] for x in (key, query))
     reached = (before[..., None] - query).exp().float().view(shape)
-    return _Gates(*exponents, key.exp().float().view(shape), reached, before.exp().float(), floor.contiguous(), index)
+    return _Gates(key_parts[0], key_parts[1], query_parts[0], query_parts[1], key.exp().float().view(shape), reached,
+                  before.exp().float(), floor.contiguous(), index)
 
 
 def _launch(name: str, kernel: Any, tensors: list[Tensor], gates: _Gates, dim: int, numbers: tuple[float, ...] = (),

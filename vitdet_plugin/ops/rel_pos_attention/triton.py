@@ -24,7 +24,8 @@ def rel_pos_attention_triton(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel
 
     Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`.
     """
-    out: Tensor = _operator(q, *(x.to(q.dtype) for x in (k, v, rel_h, rel_w)), scale)[0]
+    others = (x if x.dtype == q.dtype else x.to(q.dtype) for x in (k, v, rel_h, rel_w))
+    out: Tensor = _operator(q, *others, scale)[0]
     return out
 
 
@@ -102,8 +103,7 @@ def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_
     key = (dim, width, shape_class(queries), shape_class(height), q.dtype)
     wide = q.dtype == torch.float32
     narrow = width <= 64  # its columns fit into one tile; atomic additions are float32
-    grad_h, grad_w = (torch.empty(x.shape, dtype=x.dtype, device=x.device) if narrow else
-                      torch.empty(x.shape, dtype=torch.float32, device=x.device) for x in (rel_h, rel_w))
+    grad_h, grad_w = (x.new_empty(x.shape, dtype=q.dtype if narrow else torch.float32) for x in (rel_h, rel_w))
 
     def launch_delta(choice: Choice) -> None:
         grid = (-(-queries // choice.blocks['BLOCK_M']) * groups * heads,)
@@ -129,7 +129,7 @@ def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_
     name = 'rel_pos_attention'
     tuning.launch_tuned((f'{name} queries', *key), _query_choices(dim, width, wide), launch_queries, q)
     tuning.launch_tuned((f'{name} keys', *key), _choices('key_gradient', dim, width, wide), launch_keys, q)
-    return [grad_q, grad_k, grad_v, grad_h.to(rel_h.dtype), grad_w.to(rel_w.dtype)]
+    return [grad_q, grad_k, grad_v, *(x if narrow else x.to(q.dtype) for x in (grad_h, grad_w))]
 
 
 @lru_cache(256)

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from ops_dcnv3.geometry import Geometry
 from ops_dcnv3.native import operator_arguments
-from ops_dcnv3.reference import same_dtype
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -23,7 +22,7 @@ _ARGUMENTS = ('Tensor input, Tensor offset, Tensor mask, int[] kernel, int[] str
 
 def run(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tensor:
     """Call the operator; arguments as :func:`ops_dcnv3.dcnv3`, already checked."""
-    out: Tensor = _operator(*same_dtype(input, offset, mask), *operator_arguments(geometry))
+    out: Tensor = _operator(*triton_support.to_widest(input, offset, mask), *operator_arguments(geometry))
     return out
 
 
@@ -60,8 +59,7 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], numbers: tuple[Any, .
     tuning.launch_tuned(key, choices, launch, tensors[0])
 
 
-@torch.library.custom_op(f'{NAMESPACE}::dcnv3_triton', mutates_args=(), schema=f'({_ARGUMENTS}) -> Tensor')
-def _operator(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> Tensor:
+def _forward(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> Tensor:
     """Shapes as in :func:`ops_dcnv3.dcnv3`, tensors of one dtype."""
     from ops_dcnv3 import triton_kernels
     out = _output(input, offset, mask)
@@ -72,10 +70,8 @@ def _operator(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> T
     return out
 
 
-@torch.library.custom_op(f'{NAMESPACE}::dcnv3_triton_backward', mutates_args=(),
-                         schema=f'(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)')
-def _backward_operator(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor,
-                       *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor,
+              *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of input, offset and mask.
 
     The input's gradient is added up by atomic operations: in float32, or under
@@ -87,8 +83,8 @@ def _backward_operator(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor
     fixed = triton_support.deterministic()
     grad_input = torch.empty(input.shape, dtype=torch.int64 if fixed else torch.float32, device=input.device)
     grad_offset, grad_mask = offset.new_empty(offset.shape), mask.new_empty(mask.shape)
-    bound = grad.abs().amax().float() * mask.abs().amax().float() if fixed else grad.new_ones((), dtype=torch.float32)
-    factor = triton_support.fixed_point_scale(bound)
+    # float32 sums need no factor, so any tensor serves
+    factor = triton_support.fixed_point_scale(grad.abs().amax().float() * mask.abs().amax().float()) if fixed else grad
     numbers, constants = _arguments(input, mask, _geometry(*arguments))
     tensors = [grad.contiguous(), input.contiguous(), offset.contiguous(), mask.contiguous(), grad_input, grad_offset,
                grad_mask, factor]
@@ -102,23 +98,11 @@ def _output(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> Ten
     return input.new_empty((*offset.shape[:3], input.shape[3]))
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:3])
-        ctx.arguments = inputs[3:]
-
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = _backward_operator(grad, *ctx.saved_tensors, *ctx.arguments)
-        return (*gradients, *(None for _ in ctx.arguments))
-
-    _operator.register_fake(_output)
-    _backward_operator.register_fake(lambda grad, *inputs: tuple(x.new_empty(x.shape) for x in inputs[:3]))
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('dcnv3_triton', triton_support.to_widest)
-
-
-_register()
+_operator = Differentiable(
+    'dcnv3_triton', f'({_ARGUMENTS}) -> Tensor', _forward, _output,
+    Registered('dcnv3_triton_backward', f'(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)', _backward,
+               lambda grad, *saved: tuple(x.new_empty(x.shape) for x in saved[:3])),
+    saved=(), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

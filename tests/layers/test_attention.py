@@ -1,5 +1,7 @@
 """WindowAttention against a naive implementation in the order of detectron2's operations."""
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers import attention as layer
 from vitdet_plugin.layers.attention import WindowAttention
+from vitdet_plugin.ops import flops
 from vitdet_plugin.ops.native import STATUS
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR
 
@@ -61,17 +65,20 @@ def reference(module, x):
 
 @settings(max_examples=8, deadline=None)
 @given(h=st.integers(1, 5), w=st.integers(1, 5), window=st.integers(2, 4), shifted=st.booleans(), bias=st.booleans(),
-       form=st.sampled_from(['auto', 'dense', 'folded']))
-def test_windows_equal_zero_padding_before_qkv(h, w, window, shifted, bias, form):
+       form=st.sampled_from(['auto', 'dense', 'folded']), first=st.booleans())
+def test_windows_equal_zero_padding_before_qkv(h, w, window, shifted, bias, form, first):
     module = attention(rel_pos_size=window, window_size=window, shift=window // 2 if shifted else 0, qkv_bias=bias,
                        form=form)
     x = torch.randn(2, h, w, 12, dtype=torch.float64)
-    torch.testing.assert_close(module(x), reference(module, x))
+    with mock.patch.object(layer, '_pads_first', lambda x: first):
+        torch.testing.assert_close(module(x), reference(module, x))
 
 
+@pytest.mark.parametrize('first', [False, True])
 @pytest.mark.parametrize('form', ['auto', 'dense', 'folded'])
-def test_gradients_of_padded_windows(form):
+def test_gradients_of_padded_windows(form, first, monkeypatch):
     """Padding with the bias after qkv must also give the bias the gradient of the padded positions."""
+    monkeypatch.setattr(layer, '_pads_first', lambda x: first)
     module = attention(rel_pos_size=3, window_size=3, form=form)
     x = torch.randn(1, 4, 5, 12, dtype=torch.float64, requires_grad=True)
     cotangent = torch.randn(1, 4, 5, 12, dtype=torch.float64)
@@ -124,6 +131,7 @@ def test_forms_are_interchangeable_in_the_module():
 def test_the_compiled_kernel_equals_the_other_forms(h, w, window, shifted, bias, rel_pos):
     module = attention(rel_pos_size=(window or 4) if rel_pos else None, window_size=window, qkv_bias=bias,
                        shift=window // 2 if shifted else 0)
+    flops.register()
     x = torch.randn(2, h, w, 12, dtype=torch.float64)
     expected, called = module(x), []
     module.float()._attend_compiled = lambda qkv: called.append(1) or WindowAttention._attend_compiled(module, qkv)

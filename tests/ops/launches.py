@@ -16,8 +16,8 @@ def rel_pos_attention(dtype: torch.dtype, groups=2, heads=3, queries=196, height
     from vitdet_plugin.ops.rel_pos_attention import triton
     shapes = [(queries, dim), (height * width, dim), (height * width, dim), (queries, height), (queries, width)]
     tensors = [torch.zeros(groups, heads, *shape, dtype=dtype) for shape in shapes]
-    out, lse = triton._operator(*tensors, 0.3)
-    triton._backward_operator(out, *tensors, out, lse, 0.3)
+    out, lse = triton._forward(*tensors, 0.3)
+    triton._backward(out, *tensors, out, lse, 0.3)
 
 
 def dcnv3(dtype: torch.dtype, batch=2, size=28, group=4, channels=16, taps=9) -> None:
@@ -25,33 +25,34 @@ def dcnv3(dtype: torch.dtype, batch=2, size=28, group=4, channels=16, taps=9) ->
     shapes = [(batch, size, size, n) for n in (group * channels, group * taps * 2, group * taps)]
     tensors = [torch.zeros(shape, dtype=dtype) for shape in shapes]
     arguments = ([3, 3], [1, 1], [1, 1], [1, 1], group, channels, 1.0, False)
-    triton._backward_operator(triton._operator(*tensors, *arguments), *tensors, *arguments)
+    triton._backward(triton._forward(*tensors, *arguments), *tensors, *arguments)
 
 
 def outlook_attention(dtype: torch.dtype, batch=2, size=20, heads=6, dim=32) -> None:
     from vitdet_plugin.ops.outlook_attention import triton
     v = torch.zeros(batch, size, size, heads * dim, dtype=dtype)
     a = torch.zeros(batch, size // 2, size // 2, heads * 81, dtype=dtype)
-    out, lse = triton._operator(v, a, heads, 2, 1, 0.2)
-    triton._backward_operator(out, v, a, lse, heads, 2, 1, 0.2)
+    out, lse = triton._forward(v, a, heads, 2, 1, 0.2)
+    triton._backward(out, v, a, lse, heads, 2, 1, 0.2)
 
 
 def ms_deform_attn(dtype: torch.dtype, batch=2, queries=300, heads=8, channels=32, levels=4, points=4) -> None:
     from vitdet_plugin.ops.ms_deform_attn import triton
-    sizes = torch.tensor([(16 >> level, 24 >> level) for level in range(levels)])
-    shapes = [(batch, int(sizes.prod(1).sum()), heads, channels), (batch, queries, heads, levels, points, 2),
+    sizes = [(16 >> level, 24 >> level) for level in range(levels)]
+    pixels = sum(height * width for height, width in sizes)
+    shapes = [(batch, pixels, heads, channels), (batch, queries, heads, levels, points, 2),
               (batch, queries, heads, levels, points)]
     value, locations, weights = (torch.zeros(shape, dtype=dtype) for shape in shapes)
-    out = triton._operator(value, sizes, locations, weights)
-    triton._backward_operator(out, value, sizes, locations, weights)
+    table = triton._levels(sizes, value.device)
+    triton._backward(triton._forward(value, locations, weights, table), value, locations, weights, table)
 
 
 def mlstm(dtype: torch.dtype, heads=4, tokens=300, dim=96) -> None:
     from vitdet_plugin.ops.mlstm import triton
     tensors = [*(torch.zeros(heads, tokens, dim, dtype=dtype) for _ in range(3)), torch.zeros(heads, tokens),
                torch.zeros(heads, tokens)]
-    out, total = triton._operator(*tensors, None)
-    triton._backward_operator(*tensors, out, total, out, None)
+    results = triton._forward(*tensors, None)
+    triton._backward(results[0], *tensors, *results, None)
 
 
 def nms(dtype: torch.dtype, boxes=300) -> None:

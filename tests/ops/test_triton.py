@@ -66,6 +66,7 @@ def test_auto_takes_triton_on_a_gpu_and_not_elsewhere(name, monkeypatch):
     monkeypatch.setattr(triton_support, 'MISSING', None)
     monkeypatch.setattr(triton_support, 'INTERPRETED', False)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)  # no GPU whose capability counts
+    monkeypatch.setattr(triton_support, '_gpu_reasons', {})
     operator = load_operator(name)
     dtype = torch.float32 if name == 'nms' else torch.bfloat16
     assert operator.choose(Case('cuda', dtype)).name == 'triton'
@@ -95,6 +96,7 @@ def test_an_old_gpu_is_a_reason(monkeypatch):
     monkeypatch.setattr(triton_support, 'MISSING', None)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(triton_support, '_gpu_reasons', {})
     old = type('Properties', (), dict(major=7, minor=5))
     monkeypatch.setattr(torch.cuda, 'get_device_properties', lambda device: old)
     assert triton_support.why_not(Case('cuda')) == 'requires compute capability 8.0; this GPU has 7.5'

@@ -10,18 +10,22 @@ from typing import Any
 import torch
 
 Step = Callable[[], Any]
+_QUEUED = 30  # steps; more small kernels than fit into the GPU's queue would stop the CPU
 
 
 def measure(step: Step, device: str, seconds: float = 0.4, warm_up: int = 3) -> dict[str, float]:
-    """Return the median time of a step in milliseconds (``ms``) and the peak memory that it adds in GiB (``gib``).
-
-    On a GPU the sum of its kernels (``kernels_ms``) as well: less than ``ms`` where the GPU waits for the CPU.
+    """Measure time and memory of a step.
 
     Args:
         step: function without arguments; it is called at least four times.
-        device: 'cuda' (timed with events) or 'cpu' (no memory).
+        device: 'cuda' (timed with events) or 'cpu' (``ms`` only).
         seconds: time to spend on the repetitions.
         warm_up: calls before, which compile kernels and measure their block sizes.
+
+    Returns:
+        Milliseconds and GiB: ``ms`` of one step alone, median, in which the GPU waits for the CPU's part; ``queued_ms``
+        of one of several steps in a row, in which it waits only if the CPU takes longer; ``cpu_ms`` until the CPU has
+        launched one of these; ``kernels_ms``, the sum of the kernels; ``gib``, the peak memory that a step adds.
     """
     for _ in range(warm_up):
         step()
@@ -35,7 +39,21 @@ def measure(step: Step, device: str, seconds: float = 0.4, warm_up: int = 3) -> 
     first = _event_time(step)
     gib = (torch.cuda.max_memory_allocated() - before) / 2 ** 30
     count = max(3, min(100, int(1000 * seconds / max(first, 1e-3))))
-    return dict(ms=statistics.median(_event_time(step) for _ in range(count)), gib=gib, kernels_ms=kernel_time(step))
+    alone = statistics.median(_event_time(step) for _ in range(count))
+    return dict(ms=alone, gib=gib, **_queued_times(step, min(count, _QUEUED)), kernels_ms=kernel_time(step))
+
+
+def _queued_times(step: Step, count: int) -> dict[str, float]:
+    def run() -> None:
+        for _ in range(count):
+            step()
+        seconds.append(time.perf_counter() - start)
+
+    torch.cuda.synchronize()
+    seconds: list[float] = []
+    start = time.perf_counter()
+    queued = _event_time(run)
+    return dict(queued_ms=queued / count, cpu_ms=1000 * seconds[0] / count)
 
 
 def kernel_time(step: Step, steps: int = 3) -> float:
@@ -58,6 +76,8 @@ def _event_time(step: Step) -> float:
 
 def describe(numbers: dict[str, float]) -> str:
     """Return time and memory in words."""
-    kernels = f' (kernels {numbers["kernels_ms"]:.3f} ms)' if 'kernels_ms' in numbers else ''
+    parts = ''
+    if 'kernels_ms' in numbers:
+        parts = ' alone, {queued_ms:.3f} ms queued (kernels {kernels_ms:.3f} ms, CPU {cpu_ms:.3f} ms)'.format(**numbers)
     memory = f', {numbers["gib"]:.2f} GiB' if 'gib' in numbers else ''
-    return f'{numbers["ms"]:.3f} ms{kernels}{memory}'
+    return f'{numbers["ms"]:.3f} ms{parts}{memory}'

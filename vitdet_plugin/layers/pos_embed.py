@@ -142,6 +142,8 @@ def rel_pos_rows(table: Tensor, q_size: int, k_size: int | None = None) -> Tenso
         (q_size, k_size, d).
     """
     table = fit_rel_pos(table, 2 * (q_size if k_size is None else max(q_size, k_size)) - 1)
+    if k_size is None and not may_vary(q_size) and not is_exporting():  # a view and a copy, each with a simple gradient
+        return table.unfold(0, q_size, 1).flip(-1).transpose(1, 2)
     if k_size is None:
         index = torch.arange(q_size, device=table.device)
         return table[index[:, None] - index + (q_size - 1)]

@@ -10,8 +10,9 @@ DCNv3 has the same structure in the package ``ops_dcnv3``. Layers with parameter
   a library is compiled; the files share ``csrc/include`` and register their operators with
   ``TORCH_LIBRARY_FRAGMENT(vitdet_plugin, m)``.
 * Triton kernels need no build step. ``triton.py`` of an operator registers the kernels of its ``triton_kernels.py``,
-  which alone imports Triton; what they share is in ``triton_support.py`` and ``tuning.py``. ``VITDET_OPS_TRITON=0``
-  turns them off, ``VITDET_OPS_TUNE=0`` keeps them from measuring block sizes.
+  which alone imports Triton; what they share is in ``triton_support.py`` and ``tuning.py``. ``registered.py`` keeps
+  PyTorch's dispatcher out of plain calls, whose time on the CPU would exceed that of small kernels.
+  ``VITDET_OPS_TRITON=0`` turns them off, ``VITDET_OPS_TUNE=0`` keeps them from measuring block sizes.
 * The environment variables ``VITDET_OPS_NATIVE=0`` and ``OPS_DCNV3_NATIVE=0`` turn compiled kernels off,
   ``VITDET_OPS_<OPERATOR>=<backend>`` selects a backend, ``OPS_DCNV3_ISA=base`` or ``avx2`` limits the instruction set.
 """

@@ -1,4 +1,4 @@
-"""What the Triton kernels of all operators share: availability, autocast, precision, launches. Imports no Triton.
+"""What the Triton kernels of all operators share: availability, precision, launches. Imports no Triton.
 
 An operator's kernels are in its ``triton_kernels.py``, which imports Triton and is itself imported at the first call;
 its ``triton.py`` registers them with :mod:`torch.library` and has the ``BACKEND``. With ``TRITON_INTERPRET=1`` the
@@ -11,15 +11,12 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vitdet_plugin.ops.dispatch import Case
-from vitdet_plugin.ops.library import NAMESPACE
-from vitdet_plugin.utils.precision import no_autocast
 
 OLDEST = (3, 2)  #: version of Triton
 OLDEST_GPU = (8, 0)  #: compute capability of an NVIDIA GPU
@@ -30,7 +27,8 @@ _YES = ('1', 'true', 'on', 'yes', 'y')
 
 #: Whether Triton's interpreter runs the kernels. Triton reads the variable when it is imported.
 INTERPRETED = os.environ.get('TRITON_INTERPRET', '').lower() in _YES
-_libraries: list[torch.library.Library] = []  # their registrations end when they are deleted
+_CURRENT: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+_gpu_reasons: dict[int, str | None] = {}  # by GPU, as asking PyTorch takes longer than the rest of the choice
 
 
 def _why_missing() -> str | None:
@@ -70,6 +68,15 @@ def why_not(case: Case) -> str | None:
 
 
 def _why_not_gpu() -> str | None:
+    if torch.compiler.is_compiling():  # whose graph would be compiled again after a change of the dictionary
+        return _why_too_old()
+    index = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    if index not in _gpu_reasons:
+        _gpu_reasons[index] = _why_too_old()
+    return _gpu_reasons[index]
+
+
+def _why_too_old() -> str | None:
     if torch.version.hip is not None or not torch.cuda.is_available():
         return None
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -79,30 +86,14 @@ def _why_not_gpu() -> str | None:
     return None
 
 
-def register_autocast(name: str, cast: Callable[..., Sequence[Any]]) -> None:
-    """Register what an operator does under autocast.
-
-    Args:
-        name: operator of the namespace ``vitdet_plugin``.
-        cast: takes the operator's arguments and returns them with the tensors converted.
-    """
-    for device in ('cuda', 'cpu'):
-        def run(*args: Any, device: str = device) -> Any:
-            with no_autocast(device):
-                return getattr(torch.ops.vitdet_plugin, name)(*cast(*args))
-
-        library = torch.library.Library(NAMESPACE, 'FRAGMENT')
-        library.impl(name, run, f'Autocast{device.upper()}')
-        _libraries.append(library)
-
-
 def to_widest(*args: Any) -> list[Any]:
     """Convert all tensors among the arguments to the widest of their dtypes."""
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     widest = tensors[0].dtype
     for tensor in tensors[1:]:
-        widest = torch.promote_types(widest, tensor.dtype)
-    return [arg.to(widest) if isinstance(arg, Tensor) else arg for arg in args]
+        if tensor.dtype != widest:
+            widest = torch.promote_types(widest, tensor.dtype)
+    return [arg.to(widest) if isinstance(arg, Tensor) and arg.dtype != widest else arg for arg in args]
 
 
 def dot_options(dtype: torch.dtype) -> dict[str, Any]:
@@ -130,7 +121,9 @@ def with_unit_stride(tensor: Tensor) -> Tensor:
 
 def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
     """Make the tensor's GPU the current one, on which Triton launches."""
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+    if not tensor.is_cuda or tensor.get_device() == torch.cuda.current_device():
+        return _CURRENT
+    return torch.cuda.device(tensor.device)
 
 
 def deterministic() -> bool:

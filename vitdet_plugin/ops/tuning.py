@@ -24,7 +24,7 @@ from vitdet_plugin.ops.library import cache_folder
 
 VARIABLE = 'VITDET_OPS_TUNE'
 _WARM_UP, _REPEAT = 1, 5
-_chosen: dict[tuple[Any, ...], int] = {}  # key -> index; of this process
+_chosen: dict[tuple[Any, ...], int] = {}  # (*key, whether deterministic) -> index; of this process
 
 
 class Choice(NamedTuple):
@@ -63,17 +63,23 @@ def launch_tuned(key: Sequence[Any], choices: Sequence[Choice], launch: Callable
         if triton_support.INTERPRETED or len(choices) == 1:
             launch(choices[0])
             return
-        key = tuple(key)
-        if key not in _chosen and _may_measure():
-            name = json.dumps([*map(str, key), [[*choice.blocks.values(), *choice[1:]] for choice in choices]])
-            index = _stored(_file()).get(name)
-            if index is None:
-                index = _measure(choices, launch)
-                _store(_file(), name, index)
-            _chosen[key] = index
-        first = 0 if triton_support.deterministic() else _chosen.get(key, 0)
-        order = [first, *(i for i in range(len(choices)) if i != first)]
-        _launch_first(order, choices, launch)
+        deterministic = triton_support.deterministic()
+        kept = (*key, deterministic)
+        if kept not in _chosen and not deterministic and _may_measure():
+            _chosen[kept] = _fastest(key, choices, launch)
+        used = _launch_first(_chosen.get(kept, 0), choices, launch)
+        if deterministic:
+            _chosen[kept] = used
+
+
+def _fastest(key: Sequence[Any], choices: Sequence[Choice], launch: Callable[[Choice], None]) -> int:
+    """Return the index of the fastest choice, from the file or measured now."""
+    name = json.dumps([*map(str, key), [[*choice.blocks.values(), *choice[1:]] for choice in choices]])
+    index = _stored(_file()).get(name)
+    if index is None:
+        index = _measure(choices, launch)
+        _store(_file(), name, index)
+    return index
 
 
 def shape_class(size: int) -> int:
@@ -82,27 +88,37 @@ def shape_class(size: int) -> int:
 
 
 def _may_measure() -> bool:
-    return not (os.environ.get(VARIABLE, '1') == '0' or triton_support.deterministic()
-                or torch.cuda.is_current_stream_capturing())
+    return os.environ.get(VARIABLE, '1') != '0' and not torch.cuda.is_current_stream_capturing()
 
 
-def _launch_first(order: Sequence[int], choices: Sequence[Choice], launch: Callable[[Choice], None]) -> int:
-    """Launch the first choice, in this order, that the GPU has shared memory and registers for; return its index."""
-    from triton import OutOfResources
+def _launch_first(first: int, choices: Sequence[Choice], launch: Callable[[Choice], None]) -> int:
+    """Launch the choice ``first``, or the first other one that the GPU has shared memory and registers for.
+
+    Returns:
+        Index of the choice.
+    """
+    order = [first, *(index for index in range(len(choices)) if index != first)]
     for index in order[:-1]:
-        with contextlib.suppress(OutOfResources):
+        try:
             launch(choices[index])
-            return index
+        except _out_of_resources():
+            continue
+        return index
     launch(choices[order[-1]])
     return order[-1]
 
 
+def _out_of_resources() -> type[Exception]:
+    from triton import OutOfResources
+    found: type[Exception] = OutOfResources
+    return found
+
+
 def _measure(choices: Sequence[Choice], launch: Callable[[Choice], None]) -> int:
     """Return the index of the fastest choice."""
-    from triton import OutOfResources
     times = [float('inf')] * len(choices)
     for index, choice in enumerate(choices):
-        with contextlib.suppress(OutOfResources):
+        with contextlib.suppress(_out_of_resources()):
             for _ in range(_WARM_UP):
                 launch(choice)
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

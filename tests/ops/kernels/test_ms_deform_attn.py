@@ -6,6 +6,7 @@ import torch
 from tests.devices import requires_triton
 from tests.ops.kernels.comparison import assert_same, gradients
 from vitdet_plugin.ops.ms_deform_attn import ms_deform_attn
+from vitdet_plugin.ops.ms_deform_attn.triton import _levels
 
 pytestmark = requires_triton
 
@@ -103,5 +104,5 @@ def test_operator_registration(device):
     sizes, tensors = inputs(device, sizes=[(3, 3)], queries=2, batch=1)
     value, locations, weights = (each.requires_grad_() for each in tensors)
     torch.library.opcheck(torch.ops.vitdet_plugin.ms_deform_attn_triton.default,
-                          (value, sizes.to(device), locations, weights),
+                          (value, locations, weights, _levels(sizes, device)),
                           test_utils=('test_schema', 'test_autograd_registration', 'test_faketensor'))

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.mlstm import chunkwise
 from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import dot_options, next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -30,157 +30,171 @@ def run(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: i
     return out.view(q.shape)
 
 
-class _Plan(NamedTuple):
-    """Sizes of a call, and the factors that depend on the gates alone, float32."""
+class _Gates(NamedTuple):
+    """What depends on the gates alone; float32 (G, chunks * chunk) if nothing else is said."""
 
-    tokens: int
-    chunk: int
-    chunks: int
-    exponents: list[Tensor]  # key and query, each rounded and the rest; (G, chunks * chunk)
+    key: Tensor
+    key_rest: Tensor  # what rounding left
+    query: Tensor
+    query_rest: Tensor
     entered: Tensor  # exp of key
     reached: Tensor  # exp of the maximum before the chunk minus query
     keep: Tensor  # (G, chunks)
     floor: Tensor
-    largest: Tensor  # the j where u is largest so far, (G, chunks * chunk)
+    largest: Tensor  # the j where u is largest so far, int64
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return self.keep.shape[1]
+
+    @property
+    def chunk(self) -> int:
+        """Tokens in each chunk."""
+        return self.key.shape[1] // self.chunks
 
 
-def _plan(q: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> _Plan:
+def _chunk_length(dim: int, chunk: int | None) -> int:
+    return next_power_of_2(chunk or (64 if dim <= 128 else 128))
+
+
+def _gates(q: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> _Gates:
     tokens, dim = q.shape[1:]
-    chunk = next_power_of_2(chunk or (64 if dim <= 128 else 128))
-    missing = -tokens % chunk
-    i_gate, log_f = F.pad(i_gate, (0, missing), value=CLOSED_GATE), F.pad(log_f, (0, missing))
+    chunk = _chunk_length(dim, chunk)
+    if missing := -tokens % chunk:
+        i_gate, log_f = F.pad(i_gate, (0, missing), value=CLOSED_GATE), F.pad(log_f, (0, missing))
     key, query, before, floor, index = chunkwise._chunk_gates(i_gate, log_f, chunk, torch.float32)
     shape = i_gate.shape
-    exponents = [x.view(shape) for pair in (key, query) for x in chunkwise._split(pair, torch.float32)]
+    key_parts, query_parts = ([part.view(shape) for part in chunkwise._split(x, torch.float32)] for x in (key, query))
     reached = (before[..., None] - query).exp().float().view(shape)
-    return _Plan(tokens, chunk, shape[1] // chunk, exponents, key.exp().float().view(shape), reached,
-                 before.exp().float(), floor.contiguous(), index)
+    return _Gates(key_parts[0], key_parts[1], query_parts[0], query_parts[1], key.exp().float().view(shape), reached,
+                  before.exp().float(), floor.contiguous(), index)
 
 
-def _launch(name: str, kernel: Any, tensors: list[Tensor], plan: _Plan, dim: int, numbers: tuple[float, ...] = (),
+def _launch(name: str, kernel: Any, tensors: list[Tensor], gates: _Gates, dim: int, numbers: tuple[float, ...] = (),
             **constants: Any) -> None:
     """Launch a kernel for all blocks of dimensions and tokens; ``states`` loops over the tokens itself."""
     q = tensors[0]
+    tokens = q.shape[1]
     block_d = min(64, next_power_of_2(dim))
     blocks = -(-dim // block_d)
     wide = q.dtype == torch.float32
     sizes = [(32, 4, 1), (16, 4, 1)] if wide else [(64, 4, 3), (128, 8, 3), (128, 4, 3), (32, 4, 2)]
-    choices = [Choice(dict(BLOCK=min(size, plan.chunk)), warps, stages) for size, warps, stages in sizes]
+    choices = [Choice(dict(BLOCK=min(size, gates.chunk)), warps, stages) for size, warps, stages in sizes]
     choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
 
     def launch(choice: Choice) -> None:
-        items = blocks if name.startswith('states') else plan.chunks * (plan.chunk // choice.blocks['BLOCK'])
+        items = blocks if name.startswith('states') else gates.chunks * (gates.chunk // choice.blocks['BLOCK'])
         kernel[(q.shape[0] * items * blocks,)](
-            *tensors, plan.tokens, plan.chunks, dim ** -0.5 if not numbers else numbers[0], *numbers[1:], DIM=dim,
-            BLOCK_D=block_d, CHUNK=plan.chunk, **constants, **dot_options(q.dtype), **choice.options)
+            *tensors, tokens, gates.chunks, dim ** -0.5 if not numbers else numbers[0], *numbers[1:], DIM=dim,
+            BLOCK_D=block_d, CHUNK=gates.chunk, **constants, **dot_options(q.dtype), **choice.options)
 
-    tuning.launch_tuned((f'mlstm {name}', dim, plan.chunk, q.dtype, shape_class(q.shape[0] * plan.chunks)), choices,
+    tuning.launch_tuned((f'mlstm {name}', dim, gates.chunk, q.dtype, shape_class(q.shape[0] * gates.chunks)), choices,
                         launch, q)
 
 
-def _states(name: str, left: Tensor, right: Tensor, weight: Tensor, extra: Tensor, plan: _Plan, scale: float,
+def _states(name: str, left: Tensor, right: Tensor, weight: Tensor, extra: Tensor, gates: _Gates, scale: float,
             reverse: bool) -> tuple[Tensor, Tensor]:
     from vitdet_plugin.ops.mlstm import triton_kernels
     groups, _, dim = left.shape
-    states = left.new_empty(groups, plan.chunks, dim, dim, dtype=torch.float32)
-    sums = left.new_empty(groups, plan.chunks, dim, dtype=torch.float32)
-    _launch(f'states {name}', triton_kernels.states_kernel, [left, right, weight, extra, plan.keep, states, sums], plan,
-            dim, (scale,), REVERSE=reverse)
+    states = left.new_empty(groups, gates.chunks, dim, dim, dtype=torch.float32)
+    sums = left.new_empty(groups, gates.chunks, dim, dtype=torch.float32)
+    _launch(f'states {name}', triton_kernels.states_kernel, [left, right, weight, extra, gates.keep, states, sums],
+            gates, dim, (scale,), REVERSE=reverse)
     return states, sums
 
 
-@torch.library.custom_op(f'{NAMESPACE}::mlstm_triton', mutates_args=(),
-                         schema=f'({_INPUTS}, int? chunk) -> (Tensor, Tensor)')
-def _operator(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor,
-              chunk: int | None) -> tuple[Tensor, Tensor]:
-    """(G, S, d) and (G, S) -> h (G, S, d) and sum_j A_tj (G, S)."""
+def _forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> tuple[Tensor, ...]:
+    """(G, S, d) and (G, S) -> h (G, S, d), sum_j A_tj (G, S), and the tensors of :class:`_Gates`."""
     from vitdet_plugin.ops.mlstm import triton_kernels
-    out, total = _outputs(q, k, v, i_gate, log_f, chunk)
-    if not out.numel():
-        return out, total
+    if not q.numel():
+        return _outputs(q, k, v, i_gate, log_f, chunk)
     q, k, v = (x.contiguous() for x in (q, k, v))
-    plan = _plan(q, i_gate, log_f, chunk)
-    states, sums = _states('forward', k, v, plan.entered, torch.ones_like(plan.entered), plan, 1.0, False)
-    tensors = [q, k, v, *plan.exponents, plan.reached, plan.floor, states, sums, out, total]
-    _launch('output', triton_kernels.output_kernel, tensors, plan, q.shape[2], (q.shape[2] ** -0.5, EPS))
-    return out, total
+    out, total = torch.empty_like(q), q.new_empty(q.shape[:2], dtype=torch.float32)
+    gates = _gates(q, i_gate, log_f, chunk)
+    states, sums = _states('forward', k, v, gates.entered, torch.ones_like(gates.entered), gates, 1.0, False)
+    tensors = [q, k, v, *gates[:4], gates.reached, gates.floor, states, sums, out, total]
+    _launch('output', triton_kernels.output_kernel, tensors, gates, q.shape[2], (q.shape[2] ** -0.5, EPS))
+    return out, total, *gates
 
 
-@torch.library.custom_op(f'{NAMESPACE}::mlstm_triton_backward', mutates_args=(),
-                         schema=f'({_INPUTS}, Tensor out, Tensor total, Tensor grad, int? chunk) -> Tensor[]')
-def _backward_operator(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
-                       grad: Tensor, chunk: int | None) -> list[Tensor]:
-    """Return the gradients of q, k, v and the gates; the comments of ``chunkwise._backward`` explain them."""
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
+              *others: Any) -> list[Tensor]:
+    """Return the gradients of q, k, v and the gates; the comments of ``chunkwise._backward`` explain them.
+
+    ``others`` are the tensors of :class:`_Gates`, and the argument ``chunk``.
+    """
     from vitdet_plugin.ops.mlstm import triton_kernels
-    inputs = (q, k, v, i_gate, log_f)
     if not out.numel():
-        return [x.new_zeros(x.shape) for x in inputs]
+        return [x.new_zeros(x.shape) for x in (q, k, v, i_gate, log_f)]
     q, k, v = (x.contiguous() for x in (q, k, v))
-    plan, dim, tokens = _plan(q, i_gate, log_f, chunk), q.shape[2], q.shape[1]
-    groups, missing = q.shape[0], plan.chunks * plan.chunk - tokens
-    floor = plan.floor[:, :tokens]
+    gates, dim, tokens = _Gates(*others[:-1]), q.shape[2], q.shape[1]
+    groups, missing = q.shape[0], gates.chunks * gates.chunk - tokens
+    floor = gates.floor[:, :tokens]
     bound = torch.maximum(total.abs(), floor) + EPS
     along = (grad.float() * out.float()).sum(-1)
     grad_n = (grad / bound[..., None].to(grad.dtype)).contiguous()
-    grad_total = F.pad(torch.where(total.abs() > floor, -along / bound * total.sign(), 0.0), (0, missing))
-    states, sums = _states('forward', k, v, plan.entered, torch.ones_like(plan.entered), plan, 1.0, False)
-    grad_states, grad_sums = _states('backward', q, grad_n, plan.reached, grad_total, plan, dim ** -0.5, True)
+    grad_total = torch.where(total.abs() > floor, -along / bound * total.sign(), 0.0)
+    if missing:
+        grad_total = F.pad(grad_total, (0, missing))
+    states, sums = _states('forward', k, v, gates.entered, torch.ones_like(gates.entered), gates, 1.0, False)
+    grad_states, grad_sums = _states('backward', q, grad_n, gates.reached, grad_total, gates, dim ** -0.5, True)
     grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
     blocks = -(-dim // min(64, next_power_of_2(dim)))
-    parts = [q.new_empty(blocks, groups, plan.chunks * plan.chunk, dtype=torch.float32) for _ in range(4)]
-    common = [q, k, v, grad_n, *plan.exponents]
+    parts = q.new_empty(4, blocks, groups, gates.chunks * gates.chunk, dtype=torch.float32)
+    common = [q, k, v, grad_n, *gates[:4]]
     _launch('queries', triton_kernels.query_gradient_kernel,
-            [*common, plan.reached, grad_total, states, sums, grad_q, *parts[:2]], plan, dim)
+            [*common, gates.reached, grad_total, states, sums, grad_q, parts[0], parts[1]], gates, dim)
     _launch('keys', triton_kernels.key_gradient_kernel,
-            [*common, plan.entered, grad_total, grad_states, grad_sums, grad_k, grad_v, *parts[2:]], plan, dim)
+            [*common, gates.entered, grad_total, grad_states, grad_sums, grad_k, grad_v, parts[2], parts[3]], gates,
+            dim)
     passing = (states * grad_states).sum((2, 3)) + (sums * grad_sums).sum(2)
-    grad_i, grad_log_f = _gate_gradients([x.double().sum(0) for x in parts], passing * plan.keep, plan)
+    grad_i, grad_log_f = _gate_gradients(parts.sum(1, dtype=torch.float64), passing * gates.keep, gates)
     grad_m = ((-EPS) * along / bound).double()
-    grad_largest = torch.zeros_like(grad_m).scatter_add_(1, plan.largest[:, :tokens], grad_m)
+    grad_largest = torch.zeros_like(grad_m).scatter_add_(1, gates.largest[:, :tokens], grad_m)
     grad_i = grad_i[:, :tokens] + grad_largest
     grad_log_f = grad_log_f[:, :tokens] + chunkwise._suffix_sums(grad_m - grad_largest)
     return [grad_q, grad_k, grad_v, grad_i.to(i_gate.dtype), grad_log_f.to(log_f.dtype)]
 
 
-def _gate_gradients(parts: list[Tensor], passing: Tensor, plan: _Plan) -> tuple[Tensor, Tensor]:
+def _gate_gradients(parts: Tensor, passing: Tensor, gates: _Gates) -> tuple[Tensor, Tensor]:
     """Return the gradients of i~ and log f without those of the stabilizer, (G, chunks * chunk), in float64.
 
     Args:
-        parts: products of q and k with their gradients through the own chunk and the states, in this order.
+        parts: products of q and k with their gradients through the own chunk and the states, in this order; (4, G,
+            chunks * chunk).
         passing: product of each state and its gradient with what is kept of it, (G, chunks).
-        plan: sizes.
+        gates: sizes.
     """
-    rows, reached, columns, entered = (x.unflatten(1, (plan.chunks, plan.chunk)) for x in parts)
+    rows, reached, columns, entered = parts.unflatten(2, (gates.chunks, gates.chunk))
     grad_log_f = chunkwise._suffix_sums(rows - columns + reached) + passing.double()[..., None]
     grad_log_f[..., 1:] += entered.cumsum(-1)[..., :-1]
     return (columns + entered).flatten(1), grad_log_f.flatten(1)
 
 
-def _outputs(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor,
-             chunk: int | None) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32)
+def _outputs(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> tuple[Tensor, ...]:
+    """Return empty results of :func:`_forward`."""
+    groups, tokens, dim = q.shape
+    length = _chunk_length(dim, chunk)
+    chunks = (tokens + length - 1) // length
+    gates = [q.new_empty(groups, chunks * length, dtype=torch.float32) for _ in range(7)]
+    gates.insert(6, q.new_empty(groups, chunks, dtype=torch.float32))
+    largest = q.new_empty(groups, chunks * length, dtype=torch.int64)
+    return q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32), *gates, largest
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.chunk = inputs
-        ctx.save_for_backward(*tensors, *output)
-        ctx.mark_non_differentiable(output[1])
-
-    def backward(ctx: Any, grad_out: Tensor, grad_total: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward_operator(*ctx.saved_tensors, grad_out, ctx.chunk), None
-
-    def cast(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> list[Any]:
-        return [*triton_support.to_widest(q, k, v), i_gate.float(), log_f.float(), chunk]
-
-    _operator.register_fake(_outputs)
-    _backward_operator.register_fake(lambda *inputs: [x.new_empty(x.shape) for x in inputs[:5]])
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('mlstm_triton', cast)
+def _cast(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> list[Any]:
+    return [*triton_support.to_widest(q, k, v), i_gate.float(), log_f.float(), chunk]
 
 
-_register()
+_GATES = ', '.join(f'Tensor {name}' for name in _Gates._fields)
+_RESULTS = 2 + len(_Gates._fields)
+_operator = Differentiable(
+    'mlstm_triton', f'({_INPUTS}, int? chunk) -> ({", ".join(["Tensor"] * _RESULTS)})', _forward, _outputs,
+    Registered('mlstm_triton_backward',
+               f'(Tensor grad, {_INPUTS}, Tensor out, Tensor total, {_GATES}, int? chunk) -> Tensor[]', _backward,
+               lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]]),
+    saved=range(_RESULTS), cast=_cast)
 
 
 def _why_not(case: Case) -> str | None:

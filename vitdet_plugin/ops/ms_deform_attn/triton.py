@@ -10,12 +10,12 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
 MAX_CHANNELS = 256  #: of a head
-_ARGUMENTS = 'Tensor value, Tensor spatial_shapes, Tensor locations, Tensor weights'
+_ARGUMENTS = 'Tensor value, Tensor locations, Tensor weights, Tensor levels'
 
 
 def ms_deform_attn_triton(value: Tensor, spatial_shapes: Tensor | Sequence[Sequence[int]], locations: Tensor,
@@ -24,15 +24,21 @@ def ms_deform_attn_triton(value: Tensor, spatial_shapes: Tensor | Sequence[Seque
 
     The sizes are read on the GPU, without waiting for it, so their sum is not checked.
     """
-    sizes = torch.as_tensor(spatial_shapes, dtype=torch.int64, device=value.device)
-    out: Tensor = _operator(value, sizes, locations, weights)
+    out: Tensor = _operator(value, locations, weights, _levels(spatial_shapes, value.device))
     return out
 
 
-def _levels(spatial_shapes: Tensor) -> Tensor:
+def _levels(spatial_shapes: Tensor | Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Return (levels, 3): height, width and first pixel of each level."""
-    areas = spatial_shapes.prod(1)
-    return torch.cat((spatial_shapes, (areas.cumsum(0) - areas)[:, None]), 1)
+    if isinstance(spatial_shapes, Tensor):
+        sizes = spatial_shapes.to(device, torch.int64)
+        areas = sizes.prod(1)
+        return torch.cat((sizes, (areas.cumsum(0) - areas)[:, None]), 1)
+    rows, first = [], 0
+    for height, width in spatial_shapes:
+        rows.append((height, width, first))
+        first += height * width
+    return torch.tensor(rows, dtype=torch.int64, device=device)
 
 
 def _launch(name: str, kernel: Any, tensors: list[Tensor], value: Tensor, weights: Tensor,
@@ -55,22 +61,19 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], value: Tensor, weight
     tuning.launch_tuned(key, choices, launch, value)
 
 
-@torch.library.custom_op(f'{NAMESPACE}::ms_deform_attn_triton', mutates_args=(), schema=f'({_ARGUMENTS}) -> Tensor')
-def _operator(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """Shapes as in :func:`vitdet_plugin.ops.ms_deform_attn.ms_deform_attn`, tensors of one dtype."""
+def _forward(value: Tensor, locations: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
+    """Shapes as in :func:`vitdet_plugin.ops.ms_deform_attn.ms_deform_attn`, tensors of one dtype, and levels."""
     from vitdet_plugin.ops.ms_deform_attn import triton_kernels
-    out = _output(value, spatial_shapes, locations, weights)
+    out = _output(value, locations)
     if not weights.numel() or not value.numel():
         return out.zero_()
-    tensors = [value.contiguous(), _levels(spatial_shapes), locations.contiguous(), weights.contiguous(), out]
+    tensors = [value.contiguous(), levels, locations.contiguous(), weights.contiguous(), out]
     _launch('forward', triton_kernels.forward_kernel, tensors, value, weights)
     return out
 
 
-@torch.library.custom_op(f'{NAMESPACE}::ms_deform_attn_triton_backward', mutates_args=(),
-                         schema=f'(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)')
-def _backward_operator(grad: Tensor, value: Tensor, spatial_shapes: Tensor, locations: Tensor,
-                       weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(grad: Tensor, value: Tensor, locations: Tensor, weights: Tensor,
+              levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of value, locations and weights.
 
     The gradient of the value is added up by atomic operations: in float32, or under
@@ -82,42 +85,30 @@ def _backward_operator(grad: Tensor, value: Tensor, spatial_shapes: Tensor, loca
     fixed = triton_support.deterministic()
     grad_value = torch.empty(value.shape, dtype=torch.int64 if fixed else torch.float32, device=value.device)
     grad_locations, grad_weights = locations.new_empty(locations.shape), weights.new_empty(weights.shape)
-    bound = grad.abs().amax().float() * weights.abs().amax().float() if fixed else grad.new_ones((),
-                                                                                               dtype=torch.float32)
-    factor = triton_support.fixed_point_scale(bound)
-    tensors = [grad.contiguous(), value.contiguous(), _levels(spatial_shapes), locations.contiguous(),
-               weights.contiguous(), grad_value, grad_locations, grad_weights, factor]
+    # float32 sums need no factor, so any tensor serves
+    factor = (triton_support.fixed_point_scale(grad.abs().amax().float() * weights.abs().amax().float()) if fixed
+              else grad)
+    tensors = [grad.contiguous(), value.contiguous(), levels, locations.contiguous(), weights.contiguous(), grad_value,
+               grad_locations, grad_weights, factor]
     _launch('backward', triton_kernels.backward_kernel, tensors, value, weights, grad_value, FIXED=fixed)
     if fixed:
         return (grad_value.double() / factor).to(value.dtype), grad_locations, grad_weights
     return grad_value.to(value.dtype), grad_locations, grad_weights
 
 
-def _output(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+def _output(value: Tensor, locations: Tensor, *others: Tensor) -> Tensor:
     return value.new_empty((*locations.shape[:2], value.shape[2] * value.shape[3]))
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        of_value, of_locations, of_weights = _backward_operator(grad, *ctx.saved_tensors)
-        return of_value, None, of_locations, of_weights
-
-    def cast(value: Tensor, spatial_shapes: Tensor, locations: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
-        value, locations, weights = triton_support.to_widest(value, locations, weights)
-        return value, spatial_shapes, locations, weights
-
-    _operator.register_fake(_output)
-    _backward_operator.register_fake(lambda grad, value, spatial_shapes, locations, weights: tuple(
-        x.new_empty(x.shape) for x in (value, locations, weights)))
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('ms_deform_attn_triton', cast)
+def _cast(value: Tensor, locations: Tensor, weights: Tensor, levels: Tensor) -> list[Tensor]:
+    return [*triton_support.to_widest(value, locations, weights), levels]
 
 
-_register()
+_operator = Differentiable(
+    'ms_deform_attn_triton', f'({_ARGUMENTS}) -> Tensor', _forward, _output,
+    Registered('ms_deform_attn_triton_backward', f'(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)', _backward,
+               lambda grad, *saved: tuple(x.new_empty(x.shape) for x in saved[:3])),
+    saved=(), cast=_cast)
 
 
 def _why_not(case: Case) -> str | None:

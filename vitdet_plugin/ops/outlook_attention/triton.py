@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -44,9 +44,7 @@ def _launch(name: str, kernel: Any, tensors: list[Tensor], v: Tensor, a: Tensor,
                         choices, launch, v)
 
 
-@torch.library.custom_op(f'{NAMESPACE}::outlook_attention_triton', mutates_args=(),
-                         schema=f'(Tensor v, Tensor a, {_ARGUMENTS}) -> (Tensor, Tensor)')
-def _operator(v: Tensor, a: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+def _forward(v: Tensor, a: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     """(B, H, W, C) and (B, h, w, heads * 81) of one dtype -> output and logarithms of the sums (B, h, w, heads * 9)."""
     from vitdet_plugin.ops.outlook_attention import triton_kernels
     out, lse = _outputs(v, a, *arguments)
@@ -57,9 +55,7 @@ def _operator(v: Tensor, a: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return out, lse
 
 
-@torch.library.custom_op(f'{NAMESPACE}::outlook_attention_triton_backward', mutates_args=(),
-                         schema=f'(Tensor grad, Tensor v, Tensor a, Tensor lse, {_ARGUMENTS}) -> (Tensor, Tensor)')
-def _backward_operator(grad: Tensor, v: Tensor, a: Tensor, lse: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+def _backward(grad: Tensor, v: Tensor, a: Tensor, lse: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     """Return the gradients of v and a."""
     from vitdet_plugin.ops.outlook_attention import triton_kernels
     grad_v, grad_a = v.new_empty(v.shape), a.new_zeros(a.shape)
@@ -74,23 +70,12 @@ def _outputs(v: Tensor, a: Tensor, num_heads: int, stride: int, padding: int, sc
     return v.new_empty(v.shape), a.new_empty((*a.shape[:3], num_heads * 9), dtype=torch.float32)
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs[:2], output[1])
-        ctx.arguments = inputs[2:]
-        ctx.mark_non_differentiable(output[1])
-
-    def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward_operator(grad, *ctx.saved_tensors, *ctx.arguments), None, None, None, None
-
-    _operator.register_fake(_outputs)
-    _backward_operator.register_fake(lambda grad, v, a, *rest: (v.new_empty(v.shape), a.new_empty(a.shape)))
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('outlook_attention_triton', triton_support.to_widest)
-
-
-_register()
+_operator = Differentiable(
+    'outlook_attention_triton', f'(Tensor v, Tensor a, {_ARGUMENTS}) -> (Tensor, Tensor)', _forward, _outputs,
+    Registered('outlook_attention_triton_backward',
+               f'(Tensor grad, Tensor v, Tensor a, Tensor lse, {_ARGUMENTS}) -> (Tensor, Tensor)', _backward,
+               lambda grad, v, a, *rest: (v.new_empty(v.shape), a.new_empty(a.shape))),
+    saved=(1,), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

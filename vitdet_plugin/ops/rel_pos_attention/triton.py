@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import dot_options, next_power_of_2, with_unit_stride
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -24,7 +24,8 @@ def rel_pos_attention_triton(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel
 
     Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`.
     """
-    out: Tensor = _operator(q, *(x.to(q.dtype) for x in (k, v, rel_h, rel_w)), scale)[0]
+    others = (x if x.dtype == q.dtype else x.to(q.dtype) for x in (k, v, rel_h, rel_w))
+    out: Tensor = _operator(q, *others, scale)[0]
     return out
 
 
@@ -64,9 +65,7 @@ def _tiles(shape: tuple[int, int], choice: Choice) -> tuple[int, int]:
     return -(-shape[0] // choice.blocks['ROWS']), -(-shape[1] // choice.blocks['COLUMNS'])
 
 
-@torch.library.custom_op(f'{NAMESPACE}::rel_pos_attention_triton', mutates_args=(),
-                         schema=f'({_INPUTS}, float scale) -> (Tensor, Tensor)')
-def _operator(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """(G, N, ...) tensors of one dtype -> output (G, N, Q, d) and base-2 logarithms of the sums (G, N, Q)."""
     from vitdet_plugin.ops.rel_pos_attention import triton_kernels
     out, lse = _outputs(q, k, v, rel_h, rel_w, scale)
@@ -87,11 +86,8 @@ def _operator(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, sca
     return out, lse
 
 
-@torch.library.custom_op(
-    f'{NAMESPACE}::rel_pos_attention_triton_backward', mutates_args=(),
-    schema=f'(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, float scale) -> Tensor[]')
-def _backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, out: Tensor,
-                       lse: Tensor, scale: float) -> list[Tensor]:
+def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, out: Tensor, lse: Tensor,
+              scale: float) -> list[Tensor]:
     """Return the gradients of q, k, v, rel_h and rel_w."""
     from vitdet_plugin.ops.rel_pos_attention import triton_kernels
     groups, heads, queries, dim = q.shape
@@ -107,8 +103,7 @@ def _backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Ten
     key = (dim, width, shape_class(queries), shape_class(height), q.dtype)
     wide = q.dtype == torch.float32
     narrow = width <= 64  # its columns fit into one tile; atomic additions are float32
-    grad_h, grad_w = (torch.empty(x.shape, dtype=x.dtype, device=x.device) if narrow else
-                      torch.empty(x.shape, dtype=torch.float32, device=x.device) for x in (rel_h, rel_w))
+    grad_h, grad_w = (x.new_empty(x.shape, dtype=q.dtype if narrow else torch.float32) for x in (rel_h, rel_w))
 
     def launch_delta(choice: Choice) -> None:
         grid = (-(-queries // choice.blocks['BLOCK_M']) * groups * heads,)
@@ -134,7 +129,7 @@ def _backward_operator(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Ten
     name = 'rel_pos_attention'
     tuning.launch_tuned((f'{name} queries', *key), _query_choices(dim, width, wide), launch_queries, q)
     tuning.launch_tuned((f'{name} keys', *key), _choices('key_gradient', dim, width, wide), launch_keys, q)
-    return [grad_q, grad_k, grad_v, grad_h.to(rel_h.dtype), grad_w.to(rel_w.dtype)]
+    return [grad_q, grad_k, grad_v, *(x if narrow else x.to(q.dtype) for x in (grad_h, grad_w))]
 
 
 @lru_cache(256)
@@ -158,23 +153,12 @@ def _outputs(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scal
     return out, q.new_empty(groups, heads, queries, dtype=torch.float32)
 
 
-def _register() -> None:
-    """Register shapes for tracing, the derivative and autocast."""
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.scale = inputs
-        ctx.save_for_backward(*tensors, *output)
-        ctx.mark_non_differentiable(output[1])
-
-    def backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        return *_backward_operator(grad_out, *ctx.saved_tensors, ctx.scale), None
-
-    _operator.register_fake(_outputs)
-    _backward_operator.register_fake(lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]])
-    _operator.register_autograd(backward, setup_context=setup_context)
-    triton_support.register_autocast('rel_pos_attention_triton', triton_support.to_widest)
-
-
-_register()
+_operator = Differentiable(
+    'rel_pos_attention_triton', f'({_INPUTS}, float scale) -> (Tensor, Tensor)', _forward, _outputs,
+    Registered('rel_pos_attention_triton_backward',
+               f'(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, float scale) -> Tensor[]', _backward,
+               lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]]),
+    saved=(0, 1), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

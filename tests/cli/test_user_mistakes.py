@@ -210,7 +210,7 @@ def test_annotation_files_are_not_replaced(command, line, fails):
     ('check', '{coco} --json {coco}', '--json'), ('bench', '{config} {weights} --out {weights}', '--out'),
     ('mean-std', '{images} --ann {coco} --out {coco}', '--out'),
     ('report', '{config} {weights} --out {config}', '--out'),
-    ('flops', '{config} --json {config}', '--json'), ('convert', '{weights} {weights}', 'OUT')])
+    ('flops', '{config} --json {config}', '--json')])
 def test_inputs_are_not_replaced(command, line, option, fails):
     fails(command, line, f'{option}: ', more=())
 

@@ -40,7 +40,7 @@ _INPUT_FILES = {
 
 
 # arguments that name files to write -> their option
-_OUTPUTS = {'out': '--out', 'json': '--json', 'markdown': '--markdown', 'target': 'OUT'}
+_OUTPUTS = {'out': '--out', 'json': '--json', 'markdown': '--markdown'}
 
 #: options of :func:`add_prediction_options` with an optional value -> whether a word is its value, for :func:`parse`
 PREDICTION_VALUES: dict[str, Callable[[str], bool]] = {'--half': lambda word: word in ('fp16', 'bf16', 'auto')}
@@ -131,6 +131,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
             word after it is that value; otherwise the word is left to the positional arguments.
         is_intermixed: Whether options may stand between the words of a list of positional arguments.
     """
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'FATAL')  # files that cannot be read are named by this package
     words = list(sys.argv[1:] if argv is None else argv)
     normalized = []
     for index, word in enumerate(words):

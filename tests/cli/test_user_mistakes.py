@@ -178,9 +178,9 @@ def test_unwritable_output(command, line, name, good, fails):
     ('demo', '--ranks 0', '--ranks 0: give a number of processes'),
     ('flops', '--repeats -1', '--repeats -1: give a number from 0'),
     ('flops', '--shape 999999999999', '--shape 999999999999: give at most'),
-    ('mean-std', '--workers 0', '--workers 0: give a number from 1'),
+    ('mean-std', '--workers 0', '--workers 0: give a number of threads from 1'),
     ('predict', '--overlap nan', 'overlap=nan: give a part'),
-    ('predict', '--threads 999999999999', '--threads 999999999999: give a number from 1 to'),
+    ('predict', '--threads 999999999999', '--threads 999999999999: give a number of threads from 1 to'),
     ('predict', '--top 0', '--top 0: give a number from 1'),
     ('serve', '--allow-host http://x/', "--allow-host 'http://x/': give the name of this machine alone"),
     ('serve', '--allow-host a:80', "--allow-host 'a:80': give the name of this machine alone"),
@@ -221,3 +221,14 @@ def test_inputs_are_not_replaced(command, line, option, fails):
     ('demo', 'pretrain --config {config} --images 2 --steps 1', '--data {out} --out {coco}')])
 def test_existing_files_of_other_kinds_are_not_replaced(command, line, words, fails):
     fails(command, f'{line} {words}', 'exists and is not a ')
+
+
+@pytest.mark.parametrize('command, line', [('cam', '{config} {weights} {images} --out {images}'),
+                                           ('test', '{config} {weights} --work-dir {out} --show-dir {images}')])
+def test_images_are_not_replaced(command, line, good, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv('TINY_SET', good['folder'])
+    images = {path: path.read_bytes() for path in Path(good['images']).iterdir()}
+    words = [word.format(**good, out=str(tmp_path)) for word in line.split()]
+    assert main([command, *words]) == 2
+    assert ' would be replaced, which is an input; choose another path' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path(good['images']).iterdir()} == images

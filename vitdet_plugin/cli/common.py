@@ -204,7 +204,8 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name, largest in (('threads', MOST_THREADS), ('workers', MOST_THREADS), ('top', None)):
         value = getattr(args, name, None)
         if isinstance(value, int) and (value < 1 or largest is not None and value > largest):
-            raise UserError(f'--{name} {value}: give a number from 1' + (f' to {largest}' if largest else ''))
+            what = f'a number of threads from 1 to {largest}' if largest else 'a number from 1'
+            raise UserError(f'--{name} {value}: give {what}')
     if hasattr(args, 'overlap'):
         from vitdet_plugin.prediction.tiles import Tiling, check_overlap
         check_overlap(args.overlap)

@@ -58,8 +58,6 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[str
     if not path.is_file():
         what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
         raise ModelError(f'{path} {what}. Write it with "vitdet export".')
-    if fault := _describe_wrong_file(path):
-        raise ModelError(f'{path} cannot be loaded: it {fault}')
     if threads is not None and threads < 1:
         raise ModelError(f'threads={threads}: give a positive number')
     is_xml = path.suffix.lower() == OPENVINO
@@ -107,6 +105,8 @@ class _OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:  # the errors of ONNX Runtime have no common base class
+            if fault := _describe_wrong_file(path):
+                raise ModelError(f'{path} cannot be loaded: it {fault}') from error
             is_weights = '.data' in str(error) or 'external data' in str(error).lower()
             advice = f'keep {path.name}.data in the same folder' if is_weights else \
                 'the file is damaged, or written for another version of ONNX Runtime: export the model again'
@@ -140,6 +140,8 @@ class _OpenVino:
             model = core.read_model(str(path))
             self._model = core.compile_model(model, self.device, settings)
         except Exception as error:
+            if fault := _describe_wrong_file(path):
+                raise ModelError(f'{path} cannot be loaded: it {fault}') from error
             advice = f'. Keep {path.with_suffix(".bin").name} in the same folder.' if path.suffix != ONNX else ''
             raise ModelError(f'{path} cannot be loaded ({last_line(error)}){advice}') from error
         self.metadata = rt_info(model)

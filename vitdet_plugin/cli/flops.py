@@ -45,9 +45,9 @@ def flops_command(args: argparse.Namespace) -> None:
         raise UserError(f'--repeats {args.repeats}: give a number from 0 to {_MOST_REPEATS}')
     if args.markdown and not args.plan:
         raise UserError('--markdown writes the tables of --plan; add --plan')
-    for option, path, suffix in (('--json', args.json, '.json'), ('--markdown', args.markdown, '.md')):
+    for option, path, suffixes in (('--json', args.json, ('.json',)), ('--markdown', args.markdown, ())):
         if path:
-            check_output_path(option, path, is_folder=False, suffixes=(suffix,))
+            check_output_path(option, path, is_folder=False, suffixes=suffixes)
     shape = tuple((args.shape * 2)[:2]) if args.shape else None
     records = _plan(args, shape) if args.plan else _measure(args, shape)
     if args.json:

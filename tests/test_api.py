@@ -94,7 +94,7 @@ def test_drawn_images_have_unique_names(files, detector, tmp_path):
     (tmp_path / 'other' / 'wide.jpg').write_bytes((files / 'set/images/001.jpg').read_bytes())
     array = np.zeros((40, 40, 3), np.uint8)
     detector.predict([files / 'wide.png', tmp_path / 'other', array], out_dir=tmp_path / 'out')
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['image_2.jpg', 'wide.jpg', 'wide_2.jpg']
+    assert sorted(path.name for path in (tmp_path / 'out').glob('*.jpg')) == ['image_2.jpg', 'wide.jpg', 'wide_2.jpg']
     assert cv2.imread(str(tmp_path / 'out' / 'wide.jpg')) is not None
 
 

@@ -43,6 +43,20 @@ def test_optional_values_do_not_consume_the_config(words, amp, resume):
     assert (args.amp, args.resume) == (amp, resume)
 
 
+@pytest.mark.parametrize('words, config, resume', [
+    (['c.py', '--resume', 'run'], 'c.py', 'run'), (['--resume', 'run', '--work-dir', 'new', 'c.py'], 'c.py', 'run'),
+    (['run', '--resume_from', 'run', '--amp'], 'run', 'run'), (['--resume', 'run'], 'run', 'auto'),
+    (['--amp', '--resume', 'run', '--work-dir', 'run'], 'run', 'auto'), (['c.py', '--resume=run'], 'c.py', 'run'),
+])
+def test_a_work_directory_after_resume(words, config, resume, tmp_path, monkeypatch):
+    """It holds a copy of the config: it is the config if the command line has no other one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'c.py').touch()
+    args = train.parse_args(words)
+    assert (args.config, args.resume) == (config, resume)
+
+
 def test_arguments_of_the_old_launcher_and_of_mmdet_2(monkeypatch, capsys):
     monkeypatch.delenv('LOCAL_RANK', raising=False)
     args = train.parse_args(['--local_rank=1', 'c.py', '--launcher', 'pytorch', '--gpus', '8', '--eval'])

@@ -25,7 +25,7 @@ def test_draws_and_records(folder, capsys):
     status = predict.main([str(CONFIG), str(folder / 'w.pth'), str(folder / 'set/images'), '--out',
                            str(folder / 'out'), '--score_thr', '0.1', '--device', 'cpu'])
     assert status == 0
-    assert sorted(file.name for file in (folder / 'out').iterdir()) == ['001.jpg', '002.jpg', 'predictions.json']
+    assert sorted(file.name for file in (folder / 'out').glob('[!.]*')) == ['001.jpg', '002.jpg', 'predictions.json']
     record = json.loads((folder / 'out' / 'predictions.json').read_text())
     assert [len(found['boxes']) for found in record] == [len(found['masks']) for found in record]
     assert all(score >= 0.1 for found in record for score in found['scores'])

@@ -106,3 +106,29 @@ def test_tiles_find_an_object_in_a_corner_of_a_large_image(run_folder, images, t
         rows = list(csv.DictReader(file))
     assert {(row['width'], row['height']) for row in rows} == {('192', '128')}
     assert max(float(row['xmax']) for row in rows) > 128
+
+
+def test_a_second_run_names_what_it_did_not_replace(run_folder, images, tmp_path, capsys):  # noqa: F811
+    out = tmp_path / 'out'
+    words = ['--out', str(out), '--device', 'cpu']
+    assert predict.main([str(run_folder), str(images / 'x'), str(images / 'y'), *words, '--format', 'yolo']) == 0
+    assert 'earlier run' not in capsys.readouterr().err
+    assert predict.main([str(run_folder), str(images / 'x'), str(out), *words, '--format', 'coco']) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if 'earlier run' in line] == [
+        f'warning: 2 files that an earlier run has written to {out} are not predicted',
+        f'warning: {out} also holds 4 files of an earlier run (classes.txt, labels/wide.txt, labels/wide_2.txt …): '
+        'delete what is no longer needed, or give another output folder']
+
+
+@pytest.mark.parametrize('format, kept', [('json', 'wide.jpg'), ('yolo', 'labels/wide.txt'), ('yolo', 'classes.txt'),
+                                          ('labelme', 'labelme/wide.json')])
+def test_files_in_the_output_folder_are_kept(run_folder, images, tmp_path, capsys, format, kept):  # noqa: F811
+    """Such as the images that are predicted, and their labels."""
+    (tmp_path / kept).parent.mkdir(exist_ok=True)
+    (tmp_path / kept).write_text('mine')
+    assert predict.main([str(run_folder), str(images / 'x'), '--out', str(tmp_path), '--device', 'cpu', '--format',
+                         format]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f'error: {tmp_path / kept} exists and was not written by an earlier run, so it is not replaced; choose another '
+        'output folder')
+    assert (tmp_path / kept).read_text() == 'mine'

@@ -162,3 +162,73 @@ def test_errors_of_the_system_are_one_line(error, shown, capsys, monkeypatch):
 def test_unwritable_output(command, line, name, good, fails):
     """The folder to write to lies below a file."""
     fails(command, line, 'coco.json', {name: f'{good["coco"]}/out'})
+
+
+@pytest.mark.parametrize('command, words, says', [
+    ('bench', '--rounds 999999', '--rounds 999999: give at most'),
+    ('browse', '--seed -1', '--seed -1: give a number from 0'),
+    ('browse', '--repeats 0', '--repeats 0: give a number of at least 1'),
+    ('browse', '--count -3', '--count -3: give a number of at least 1'),
+    ('cam', '--method abc', "unknown method 'abc'"),
+    ('cam', '--most 0', '--most 0: give a number of boxes from 1'),
+    ('check', '--jobs 0', '--jobs 0: give a number of at least 1'),
+    ('check', '--examples -1', '--examples -1: give a number of at least 0'),
+    ('check', '--format coco', '--format coco is for the folder of a data set'),
+    ('convert', '--patch-size -1', '--patch-size -1: give a size'),
+    ('demo', '--ranks 0', '--ranks 0: give a number of processes'),
+    ('flops', '--repeats -1', '--repeats -1: give a number from 0'),
+    ('flops', '--shape 999999999999', '--shape 999999999999: give at most'),
+    ('mean-std', '--workers 0', '--workers 0: give a number of threads from 1'),
+    ('predict', '--overlap nan', 'overlap=nan: give a part'),
+    ('predict', '--threads 999999999999', '--threads 999999999999: give a number of threads from 1 to'),
+    ('predict', '--top 0', '--top 0: give a number from 1'),
+    ('serve', '--allow-host http://x/', "--allow-host 'http://x/': give the name of this machine alone"),
+    ('serve', '--allow-host a:80', "--allow-host 'a:80': give the name of this machine alone"),
+    ('serve', '--overlap -1', 'overlap=-1: give a part'),
+    ('token-labels', '--top -1', '--top -1: give a number from 1'),
+    ('token-labels', '--batch-size 0', '--batch-size 0: give a number'),
+])
+def test_values_outside_of_their_range(command, words, says, fails):
+    line = LINES[command][0].replace(' --repeats 0', '').replace(' --port 0', '')
+    fails(command, line, says, more=words.split())
+
+
+@pytest.mark.parametrize('words', [['--out', ''], ['--out='], ['--device', ' ']])
+def test_empty_values_are_errors(words, fails):
+    """An unset variable of the shell: --out "$OUT"."""
+    fails('predict', LINES['predict'][0], 'the value is empty', more=words)
+
+
+@pytest.mark.parametrize('command, line', [
+    ('test', '{config} {weights} --out {coco}'), ('flops', '{config} --json {coco}'),
+    ('check', '--config {config} --json {coco}')])
+def test_annotation_files_are_not_replaced(command, line, fails):
+    fails(command, line, 'is an annotation file, which is not replaced')
+
+
+@pytest.mark.parametrize('command, line, option', [
+    ('check', '{coco} --json {coco}', '--json'), ('bench', '{config} {weights} --out {weights}', '--out'),
+    ('mean-std', '{images} --ann {coco} --out {coco}', '--out'),
+    ('report', '{config} {weights} --out {config}', '--out'),
+    ('flops', '{config} --json {config}', '--json')])
+def test_inputs_are_not_replaced(command, line, option, fails):
+    fails(command, line, f'{option}: ', more=())
+
+
+@pytest.mark.parametrize('command, line, words', [
+    ('bench', '{config} {weights}', '--out {coco}'), ('convert', '{weights} {coco}', ''),
+    ('export', '{config} {weights}', '--out {coco}'), ('flops', '{config}', '--json {names}'),
+    ('demo', 'pretrain --config {config} --images 2 --steps 1', '--data {out} --out {coco}')])
+def test_existing_files_of_other_kinds_are_not_replaced(command, line, words, fails):
+    fails(command, f'{line} {words}', 'exists and is not a ')
+
+
+@pytest.mark.parametrize('command, line', [('cam', '{config} {weights} {images} --out {images}'),
+                                           ('test', '{config} {weights} --work-dir {out} --show-dir {images}')])
+def test_images_are_not_replaced(command, line, good, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv('TINY_SET', good['folder'])
+    images = {path: path.read_bytes() for path in Path(good['images']).iterdir()}
+    words = [word.format(**good, out=str(tmp_path)) for word in line.split()]
+    assert main([command, *words]) == 2
+    assert ' would be replaced, which is an input; choose another path' in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path(good['images']).iterdir()} == images

@@ -183,3 +183,19 @@ def test_trusted_allows_full_unpickling_within_its_block_only(tmp_path):
     with pytest.raises(UserError):
         safe_load.load_torch_file(tmp_path / 'second.pth')
     assert not (tmp_path / 'second.ran').exists()
+
+
+@pytest.mark.parametrize('wrap', [dict, lambda state: dict(state_dict=state, meta=dict(epoch=1))])
+def test_numpy_arrays_of_weights_become_tensors(tmp_path, wrap):
+    layer = nn.Linear(3, 2)
+    torch.save(wrap({name: value.numpy() for name, value in layer.state_dict().items()}), tmp_path / 'a.pth')
+    other = nn.Linear(3, 2)
+    load_checkpoint(other, str(tmp_path / 'a.pth'), strict=True)
+    assert torch.equal(other.weight, layer.weight) and torch.equal(other.bias, layer.bias)
+
+
+@pytest.mark.parametrize('head', [b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff\xe0'])
+def test_an_image_is_named_as_one(tmp_path, head):
+    (tmp_path / 'a.pth').write_bytes(head + bytes(99))
+    with pytest.raises(UserError, match='a.pth: cannot be read as a checkpoint: it is an image'):
+        safe_load.load_torch_file(tmp_path / 'a.pth')

@@ -56,6 +56,8 @@ def test_the_type_of_the_loop_follows_from_its_length():
     (dict(type='SGD', lr=float('nan')), {}, 'error: optim_wrapper.optimizer.lr=nan'),
     (dict(type='SGD', lr=0.), {}, 'warning: optim_wrapper.optimizer.lr=0: the weights do not change'),
     (dict(type='SGD', lr=1, weight_decay=-1), {}, 'error: optim_wrapper.optimizer.weight_decay=-1'),
+    (None, dict(clip_grad=dict(max_norm=-1)), 'error: optim_wrapper.clip_grad.max_norm=-1: give a number above 0'),
+    (None, dict(clip_grad=dict(max_norm=0)), 'error: optim_wrapper.clip_grad.max_norm=0: give a number above 0'),
     (None, dict(accumulative_counts=0), 'error: optim_wrapper.accumulative_counts=0'),
     (None, dict(accumulative_counts=200), 'warning: optim_wrapper.accumulative_counts=200, but training has 100'),
 ])

@@ -56,6 +56,14 @@ def test_weights_that_are_not_finite_are_an_error(module, tmp_path):
     assert finding.level == 'error' and f'NaN or infinite (the first: {name})' in finding.text
 
 
+@pytest.mark.parametrize('dtype', [torch.int8, torch.complex64])
+def test_weights_of_other_types_are_an_error(module, tmp_path, dtype):
+    torch.save({name: value.to(dtype) for name, value in module.state_dict().items()}, tmp_path / 'a.pth')
+    (finding,) = check_keys('load_from', str(tmp_path / 'a.pth'), module, '', must_fit=False)
+    assert finding.level == 'error'
+    assert f"are stored as {str(dtype).removeprefix('torch.')} (the first: " in finding.text
+
+
 def test_a_folder_without_checkpoints_is_an_error(tmp_path):
     (finding,) = check_file('load_from', str(tmp_path))
     assert 'is a folder without checkpoints' in finding.text

@@ -55,7 +55,7 @@ def test_large_weights_are_in_a_second_file(tmp_path, monkeypatch):
     assert session.run(None, dict(image=np.ones((1, 1, 8, 8), np.float32)))[0].shape == (1, 8, 6, 6)
     (tmp_path / 'new/my model.onnx.data').unlink()
     from vitdet_plugin.export.onnx_detector import OnnxDetector
-    with pytest.raises(UserError, match='keep both files in one folder'):
+    with pytest.raises(UserError, match='keep my model.onnx.data in the same folder'):
         OnnxDetector(tmp_path / 'new/my model.onnx')
 
 

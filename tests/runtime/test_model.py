@@ -125,6 +125,16 @@ def test_broken_files_are_named(tmp_path):
             model(wrong)
 
 
+@pytest.mark.parametrize('content, says', [
+    (b'', 'it is empty'), (b'hello\n', 'it is a text file'), (b'version https://git-lfs.github.com/spec/v1', 'Git LFS'),
+    (b'<!DOCTYPE html><html>', 'it is a web page'), (b'\x08\x09\x12\x00\xff\xfe', 'the file is damaged')])
+def test_damaged_files(tmp_path, content, says):
+    (tmp_path / 'a.onnx').write_bytes(content)
+    with pytest.raises(ModelError, match=f'a.onnx cannot be loaded.*{says}') as error:
+        load(tmp_path / 'a.onnx')
+    assert 'ONNXRuntimeError' not in str(error.value) and '\n' not in str(error.value)
+
+
 def test_files_that_are_not_models(tmp_path):
     with pytest.raises(ModelError, match='none.onnx does not exist. Write it with "vitdet export"'):
         load(tmp_path / 'none.onnx')

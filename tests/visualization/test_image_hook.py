@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.image_hook import PredictionImageHook, annotated_objects, predicted_objects
 
 SQUARE = np.zeros((8, 8), np.uint8)
@@ -97,3 +98,13 @@ def test_images_of_equal_names_have_different_figures(tmp_path, files, written):
         DetDataSample(metainfo=dict(img_path=info['img_path'], img_id=info['img_id']), pred_instances=empty)
         for info in infos])
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == written
+
+
+def test_images_of_the_dataset_are_not_replaced(tmp_path):
+    """The folder of the images as output folder."""
+    cv2.imwrite(str(tmp_path / 'a.jpg'), np.zeros((8, 8, 3), np.uint8))
+    dataset = type('Dataset', (), dict(get_data_info=lambda self, index: dict(img_path=str(tmp_path / 'a.jpg')),
+                                       __len__=lambda self: 1))()
+    runner = types.SimpleNamespace(test_dataloader=types.SimpleNamespace(dataset=dataset))
+    with pytest.raises(UserError, match='a.jpg would be replaced, which is an input; choose another path'):
+        PredictionImageHook(str(tmp_path)).before_test(runner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 
 from vitdet_plugin.compat.packaged_configs import shipped_configs
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.engine.image_sources import ImageStream
+from vitdet_plugin.engine.image_sources import ImageSource, ImageStream
 from vitdet_plugin.engine.inference_precision import asked_dtype
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
@@ -23,7 +23,9 @@ from vitdet_plugin.prediction.run_folder import find_run, is_exported, stands_al
 from vitdet_plugin.prediction.stream import AUTO, Predicted, Stream
 from vitdet_plugin.prediction.tiles import Tiling
 from vitdet_plugin.prediction.torch_model import TorchModel
-from vitdet_plugin.prediction.writers import ResultFiles, check_formats
+from vitdet_plugin.prediction.writers import RESULTS, ResultFiles, check_formats
+from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.output_folder import OutputFolder
 from vitdet_plugin.utils.track import track
 
 __all__ = ['Classification', 'Detections', 'Inferencer']
@@ -204,19 +206,20 @@ class Inferencer:
                 stop where all files are complete.
         """
         names = check_formats([formats] if isinstance(formats, str) else formats, self.is_classifier)
-        out = Path(out_dir)
+        out = OutputFolder(out_dir, RESULTS)  # of both, so that one record has all files
         files = ResultFiles(out, names, self.classes, top, save_conf)
         drawings = Drawings(out, self.classes, score_thr) if draw else None
         tiling = None if tile is None else Tiling(tile, overlap)
         predicted = self._predict(images, score_thr, batch_size, tiling, channels, draw, on_fault, progress,
-                                  on_step)
+                                  on_step, out)
         return _results(predicted, drawings, files)
 
     def _predict(self, images: Any, score_thr: float, batch_size: int | str, tiling: Tiling | None, channels: str,
                  keeps_images: bool, on_fault: Callable[[str], None] | None, progress: bool,
-                 on_step: Callable[[], None] | None = None) -> Iterator[Predicted]:
+                 on_step: Callable[[], None] | None = None, out: OutputFolder | None = None) -> Iterator[Predicted]:
         found = ImageStream(images, channels)
-        stream = Stream(self._model, self.classes, found, score_thr, batch_size, tiling, keeps_images, on_fault,
+        sources = found if out is None else _others(found, out)
+        stream = Stream(self._model, self.classes, sources, score_thr, batch_size, tiling, keeps_images, on_fault,
                         on_step)
         yield from track(stream, found.total, 'images') if progress else stream
 
@@ -225,17 +228,31 @@ def _is_alone(config: str | Path) -> bool:
     return str(config) not in shipped_configs() and stands_alone(config)
 
 
+def _others(sources: Iterable[ImageSource], out: OutputFolder) -> Iterator[ImageSource]:
+    """Leave out what an earlier run has drawn into the output folder, if it is below a folder to predict."""
+    count = 0
+    for source in sources:
+        if source.is_found and isinstance(source.path, Path) and out.is_of_earlier_run(source.path):
+            count += 1
+        else:
+            yield source
+    if count:
+        warn(f'{count} files that an earlier run has written to {out.folder} are not predicted')
+
+
 def _results(predicted: Iterator[Predicted], drawings: Drawings | None, files: ResultFiles | None) -> Iterator[Any]:
     try:
         for each in predicted:
-            if files is not None:
-                files.add(each.result, each.name)
-            if drawings is not None:
+            if drawings is not None:  # first, as it finds that the images are in the output folder
                 assert each.image is not None
                 drawings.add(each.image, each.result, each.clip_name or each.name, each.source.clip)
+            if files is not None:
+                files.add(each.result, each.name)
             yield each.result
     finally:
         if files is not None:
             files.close()
         if drawings is not None:
             drawings.close()
+    if files is not None:
+        files.output.report_others()

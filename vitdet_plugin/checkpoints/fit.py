@@ -130,11 +130,17 @@ def check_backbone(missing: Sequence[str], found: Iterable[str], model: nn.Modul
 
 
 def check_finite(state: Mapping[str, Tensor], parameters: Collection[str], source: str) -> None:
-    """Check for NaN, and in parameters for infinite values, which buffers such as attention masks may have.
+    """Check for parameters that are no floating-point numbers, for NaN, and in parameters for infinite values.
+
+    Buffers such as attention masks may have infinite values.
 
     Raises:
         UserError: Names the number of weights and the first one.
     """
+    if kinds := [name for name, value in state.items() if name in parameters and not value.is_floating_point()]:
+        kind = str(state[kinds[0]].dtype).removeprefix('torch.')
+        raise UserError(f'{source}: {len(kinds)} of {len(state)} weights are stored as {kind} (the first: {kinds[0]}), '
+                        'not as floating-point numbers; give the file from before it was quantized')
     wrong = [name for name, value in state.items() if value.is_floating_point() and not bool(
         torch.isfinite(value).all() if name in parameters else ~torch.isnan(value).any())]
     if wrong:

@@ -9,7 +9,7 @@ from vitdet_plugin.cli.common import add_config_options, parse, run
 
 BACKENDS = ('pytorch', 'onnxruntime', 'openvino')
 DTYPES = ('fp32', 'bf16', 'fp16')
-_LEAST_ROUNDS = 5
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 10_000
 _WARMUP = 2
 
 
@@ -59,7 +59,7 @@ def bench_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.paths import check_output_path
     backends, dtypes, threads, batches, shapes, count = _read_options(args)
     if args.out:
-        check_output_path('--out', args.out, is_folder=False)
+        check_output_path('--out', args.out, is_folder=False, suffixes=('.csv',))
     from vitdet_plugin.bench.rows import measure
     from vitdet_plugin.bench.session import Benchmark, Options
     from vitdet_plugin.bench.table import describe_machine, lines, write_csv
@@ -116,6 +116,8 @@ def _read_options(args: argparse.Namespace) -> tuple:
     batches = _numbers('--batch', args.batch)
     if args.rounds < _LEAST_ROUNDS:
         raise UserError(f'--rounds {args.rounds}: give at least {_LEAST_ROUNDS}, as fewer have no meaningful median')
+    if args.rounds > _MOST_ROUNDS:
+        raise UserError(f'--rounds {args.rounds}: give at most {_MOST_ROUNDS}')
     if args.images and not os.path.exists(args.images):
         raise UserError(f'--images {args.images} does not exist; give an image or a folder of images')
     count = None

@@ -31,9 +31,12 @@ def browse_command(args: argparse.Namespace) -> None:
     from mmengine.runner import set_random_seed
 
     from vitdet_plugin.config.loading import load_config
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.visualization.browse import browse
     check_output_path('--out', args.out, is_folder=True)
+    if not 0 <= args.seed < 2**32:
+        raise UserError(f'--seed {args.seed}: give a number from 0 to {2**32 - 1}')
     cfg = load_config(args.config, args.cfg_options)
     set_random_seed(args.seed)
     written = browse(cfg, args.out, args.count, args.repeats, args.split)

@@ -37,18 +37,23 @@ def cam_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.engine.image_sources import find_images, out_paths
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.errors import UserError
-    from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.utils.paths import check_inputs_are_kept, check_output_path
     from vitdet_plugin.utils.track import track
-    from vitdet_plugin.visualization.cam import CamExplainer
+    from vitdet_plugin.visualization.cam import CamExplainer, check_method
     from vitdet_plugin.visualization.heat import draw_heat_maps
     check_output_path('--out', args.out, is_folder=True)
+    check_method(args.method)
+    if args.most < 1:
+        raise UserError(f'--most {args.most}: give a number of boxes from 1')
     sources = find_images(args.inputs)
+    targets = out_paths(sources, Path(args.out))
+    check_inputs_are_kept('--out', targets, [source.path for source in sources if isinstance(source.path, Path)])
     loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
     labels = [_label(name, loaded.classes or []) for name in args.classes or ()] or [None]
     explainer, out = CamExplainer(loaded, args.method), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     faults = []
-    for source, target in track(zip(sources, out_paths(sources, out)), len(sources), 'images'):
+    for source, target in track(zip(sources, targets), len(sources), 'images'):
         try:
             image, heat_maps = explainer(source.content(), labels, args.most, args.score_thr)
         except UserError as error:

@@ -45,8 +45,17 @@ def check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.paths import check_output_path
     if bool(args.path) == bool(args.config):
         raise UserError('give an annotation file, the folder of a data set, or --config CONFIG')
+    for option, value, least in (('--jobs', args.jobs, 1), ('--examples', args.examples, 0)):
+        if value is not None and value < least:
+            raise UserError(f'{option} {value}: give a number of at least {least}')
+    if args.images and (args.config or os.path.isdir(args.path)):
+        raise UserError(f'--images {args.images} is for an annotation file; leave it out for a folder or a config')
+    if args.images and not os.path.isdir(args.images):
+        raise UserError(f'--images {args.images} is not a folder; give the folder of the images')
+    if args.format and not (args.path and os.path.isdir(args.path)):
+        raise UserError(f'--format {args.format} is for the folder of a data set; leave it out')
     if args.json:
-        check_output_path('--json', args.json, is_folder=False)
+        check_output_path('--json', args.json, is_folder=False, suffixes=('.json',))
     findings = _check(args)
     print_findings(findings, args.examples)
     if args.json:

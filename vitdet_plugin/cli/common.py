@@ -22,6 +22,7 @@ from vitdet_plugin.utils.scores import check_score
 # what users can change; other errors of the operating system are faults of the program
 _OF_USERS = {getattr(errno, name) for name in ('EACCES', 'EPERM', 'ENOSPC', 'EROFS', 'EDQUOT', 'ENAMETOOLONG', 'EMFILE',
                                               'ENOENT', 'ENOTDIR', 'EISDIR') if hasattr(errno, name)}
+MOST_THREADS = 1024
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be names of published weights
 # arguments that name existing files -> what to give instead of a missing one
@@ -37,6 +38,9 @@ _INPUT_FILES = {
     'logs': 'give a work directory or a scalars.json file',
 }
 
+
+# arguments that name files to write -> their option
+_OUTPUTS = {'out': '--out', 'json': '--json', 'markdown': '--markdown'}
 
 #: options of :func:`add_prediction_options` with an optional value -> whether a word is its value, for :func:`parse`
 PREDICTION_VALUES: dict[str, Callable[[str], bool]] = {'--half': lambda word: word in ('fp16', 'bf16', 'auto')}
@@ -127,6 +131,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
             word after it is that value; otherwise the word is left to the positional arguments.
         is_intermixed: Whether options may stand between the words of a list of positional arguments.
     """
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'FATAL')  # files that cannot be read are named by this package
     words = list(sys.argv[1:] if argv is None else argv)
     normalized = []
     for index, word in enumerate(words):
@@ -138,12 +143,21 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
             if is_value and following is not None and not following.startswith('--') and not is_value(following):
                 word += '=auto'
         normalized.append(word)
+    refuse_empty(parser, normalized)
     refuse_replaced(parser, normalized)
     args = parser.parse_intermixed_args(normalized) if is_intermixed else parser.parse_args(normalized)
     report_old_options(args)
     if getattr(args, 'local_rank', None) is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def refuse_empty(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """End with an error if an argument is empty, which otherwise means the default: an unset variable of the shell."""
+    for before, word in zip([parser.prog, *words], words):
+        if not word.strip() or word.startswith('--') and word.endswith('='):
+            name = word if word.strip() else f'{before} {word!r}'
+            parser.error(f'{name}: the value is empty; is a variable of the shell not set?')
 
 
 def check_inputs(args: argparse.Namespace) -> None:
@@ -176,10 +190,37 @@ def check_inputs(args: argparse.Namespace) -> None:
         score = getattr(args, name, None)
         if score is not None:
             check_score(score, f'--{name.replace("_", "-")} {score:g}')
+    _check_numbers(args)
+    _check_outputs(args)
     options = split_options(getattr(args, 'cfg_options', None) or ())
     if options and getattr(args, 'config', None) and '::' not in args.config:
         from vitdet_plugin.config.overrides import check_option_keys
         check_option_keys(find_config(args.config), options)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    """Check the numbers that several commands take, whether they have an effect or not."""
+    from vitdet_plugin.errors import UserError
+    for name, largest in (('threads', MOST_THREADS), ('workers', MOST_THREADS), ('top', None)):
+        value = getattr(args, name, None)
+        if isinstance(value, int) and (value < 1 or largest is not None and value > largest):
+            what = f'a number of threads from 1 to {largest}' if largest else 'a number from 1'
+            raise UserError(f'--{name} {value}: give {what}')
+    if hasattr(args, 'overlap'):
+        from vitdet_plugin.prediction.tiles import Tiling, check_overlap
+        check_overlap(args.overlap)
+        if args.tile is not None:
+            Tiling(args.tile, args.overlap)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Check that no argument that names a file to write names a file that another argument reads."""
+    from vitdet_plugin.utils.paths import check_inputs_are_kept
+    inputs = [path for name in vars(args) if name not in _OUTPUTS for path in _paths(args, name)
+              if isinstance(path, (str, os.PathLike)) and os.path.isfile(path)]
+    for name, option in _OUTPUTS.items():
+        outputs = [path for path in _paths(args, name) if isinstance(path, (str, os.PathLike)) and os.path.isfile(path)]
+        check_inputs_are_kept(option, outputs, inputs)
 
 
 def _paths(args: argparse.Namespace, name: str) -> list[str]:

@@ -13,6 +13,8 @@ The format is recognized by the names of the weights: MAE, detectron2's ViTDet, 
 timm, Hugging Face, and those of the other families. Nothing in IN is executed."""
 DATASETS = """Annotations: vitdet convert {to-coco,voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc} --help"""
 
+_SUFFIXES = ('.pth', '.pt', '.bin', '.pkl', '.safetensors')
+
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION, epilog=DATASETS,
@@ -55,7 +57,11 @@ def convert_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.compat.safe_load import trusted
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import working
+    check_output_path('OUT', args.target, is_folder=False, suffixes=_SUFFIXES)
+    if args.patch_size < 0:
+        raise UserError(f'--patch-size {args.patch_size}: give a size in pixels, or 0')
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')
     names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None

@@ -48,8 +48,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def demo_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.config.names import find_config
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     check_output_path('--out', args.out, is_folder=True)
+    if args.ranks < 1:
+        raise UserError(f'--ranks {args.ranks}: give a number of processes from 1')
     config = os.path.abspath(find_config(args.config or (WITH_WEIGHTS if args.weights else 'vitdet_demo')))
     if args.data_only:
         args.out.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from vitdet_plugin.export.request import (
     SUFFIXES,
     ExportRequest,
     check_combination,
+    check_opset,
     check_packages,
     check_shape,
     output_file,
@@ -66,8 +67,9 @@ def export_command(args: argparse.Namespace) -> None:
     check_combination(args.format, args.opset, args.half, args.int8, args.masks, args.features, dynamic)
     config, checkpoint, folder = _find_model(args)
     out = output_file(args.out, args.format, folder, args.half, args.int8)
-    check_output_path('--out', out, is_folder=False)
+    check_output_path('--out', out, is_folder=False, suffixes=tuple(SUFFIXES.values()))
     check_packages(args.format)
+    check_opset(args.opset)
     if args.int8 is not None:
         from vitdet_plugin.export.calibration import list_images
         list_images(args.int8)
@@ -78,7 +80,8 @@ def export_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.utils.track import working
     with working('loading the model'):
         loaded = load_model(config, checkpoint, 'cpu', args.cfg_options)
-    request = ExportRequest(args.format, out, shape or input_shape(loaded.cfg), dynamic, args.opset or DEFAULT_OPSET,
+    request = ExportRequest(args.format, out, shape or input_shape(loaded.cfg), dynamic,
+                            DEFAULT_OPSET if args.opset is None else args.opset,
                             args.half, args.int8, args.masks or MASKS[0], args.features)
     exported = export_model(loaded, request)
     print('\n'.join([describe(loaded, request, exported), *exported.notes]))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from vitdet_plugin.cli.common import add_config_options, parse, run
 
+_LARGEST_SIDE, _MOST_REPEATS = 2**16, 10_000
+
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -37,11 +39,15 @@ def flops_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.utils.paths import check_output_path
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UserError('--shape: give H W, or one number for a square')
+    if args.shape and max(args.shape) > _LARGEST_SIDE:
+        raise UserError(f'--shape {" ".join(map(str, args.shape))}: give at most {_LARGEST_SIDE} pixels')
+    if not 0 <= args.repeats <= _MOST_REPEATS:
+        raise UserError(f'--repeats {args.repeats}: give a number from 0 to {_MOST_REPEATS}')
     if args.markdown and not args.plan:
         raise UserError('--markdown writes the tables of --plan; add --plan')
-    for option, path in (('--json', args.json), ('--markdown', args.markdown)):
+    for option, path, suffixes in (('--json', args.json, ('.json',)), ('--markdown', args.markdown, ())):
         if path:
-            check_output_path(option, path, is_folder=False)
+            check_output_path(option, path, is_folder=False, suffixes=suffixes)
     shape = tuple((args.shape * 2)[:2]) if args.shape else None
     records = _plan(args, shape) if args.plan else _measure(args, shape)
     if args.json:

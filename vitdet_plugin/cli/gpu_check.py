@@ -40,7 +40,7 @@ def gpu_check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.paths import check_output_path
     names = select_parts(args.parts)
     if args.json:
-        check_output_path('--json', args.json, is_folder=False)
+        check_output_path('--json', args.json, is_folder=False, suffixes=('.json',))
     if args.device == 'cuda' and (reason := why_no_gpu()):
         print(f'no GPU is available: {reason}. Nothing was checked.')
         return 2

@@ -30,7 +30,7 @@ def mean_std_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets.pixel_stats import pixel_stats
     from vitdet_plugin.utils.paths import check_output_path
     if args.out:
-        check_output_path('--out', args.out, is_folder=False)
+        check_output_path('--out', args.out, is_folder=False, suffixes=('.json',))
     images = training_set(args.folder, [args.ann] if args.ann else [])
     found = pixel_stats([images.path(index) for index in range(len(images))], args.workers)
     for path in found.unreadable:

@@ -100,7 +100,6 @@ def _holds_weights(path: Path) -> bool:
 def predict_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.api import Inferencer
     from vitdet_plugin.errors import Interrupted, UserError
-    from vitdet_plugin.prediction.tiles import Tiling
     from vitdet_plugin.prediction.writers import check_formats
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.stop_signals import stop_signals
@@ -108,8 +107,6 @@ def predict_command(args: argparse.Namespace) -> int:
     check_output_path('--out', args.out, is_folder=True)
     formats = check_formats([name for words in args.formats or () for name in words.split(',') if name])
     batch = _batch_size(args.batch)
-    if args.tile is not None:
-        Tiling(args.tile, args.overlap)
     faults: list[str] = []
     with stop_signals() as signals:
         signals.situation = ' before the first image; nothing was written'

@@ -51,7 +51,7 @@ def pretrain_demo_command(args: argparse.Namespace) -> None:
     if 'backbone' not in (cfg.get('model') or {}):
         raise UserError(f'config {args.config} has no model with a backbone; give the config of a detector')
     check_output_path('--data', args.data, is_folder=True)
-    check_output_path('--out', args.out, is_folder=False)
+    check_output_path('--out', args.out, is_folder=False, suffixes=('.safetensors', '.pth'))
     torch.manual_seed(args.seed)
     with user_errors(cfg):
         backbone = MODELS.build({**cfg.model.backbone, 'init_cfg': None})

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,10 @@ def _settings(args: argparse.Namespace):
     for option, value in (('--max-mb', args.max_mb), ('--max-mp', args.max_mp)):
         if not 0 < value < 1e6:
             raise UserError(f'{option} {value:g}: give a number above 0')
+    for name in args.allow_host:
+        if not re.fullmatch(r'[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?', name):
+            raise UserError(f'--allow-host {name!r}: give the name of this machine alone, without http:// and port, '
+                            'such as gpu1.example.org')
     names = [args.host, *([] if is_local(args.host) else [socket.gethostname()]), *args.allow_host]
     return Settings(args.score_thr, args.tile, args.overlap, int(args.max_mb * 1e6), int(args.max_mp * 1e6), names)
 

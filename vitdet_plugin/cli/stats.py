@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def stats_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets.image_sets import open_image_sets
     from vitdet_plugin.datasets.set_stats import collect_stats
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
+    if args.similar is not None and not 0 <= args.similar <= 256:
+        raise UserError(f'--similar {args.similar}: give a number of bits from 0 to 256')
     if args.out:
         check_output_path('--out', args.out, is_folder=True)
     stats = collect_stats(open_image_sets(args.folder, args.ann), args.similar, args.workers)

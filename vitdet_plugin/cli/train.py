@@ -1,7 +1,10 @@
 """``vitdet train CONFIG``: train a detector or classifier."""
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, freeze_imports, parse, run
@@ -49,11 +52,13 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def parse_args(argv: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """Parse a command line of ``vitdet train``; ``--amp`` and ``--resume`` do not consume the config after them."""
-    return parse(build_parser(prog), argv, {
+    words = list(sys.argv[1:] if argv is None else argv)
+    is_value = _is_value_of_resume(words)
+    return parse(build_parser(prog), words, {
         '--amp': lambda word: word in ('auto', 'fp16', 'bf16'),
         '--compile': lambda word: word in ('inductor', 'aot_eager', 'eager', 'cudagraphs'),
-        '--resume': _is_checkpoint,
-        '--resume-from': _is_checkpoint,
+        '--resume': is_value,
+        '--resume-from': is_value,
         '--balance-classes': _is_number,
     })
 
@@ -68,6 +73,23 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_value_of_resume(words: Sequence[str]) -> Callable[[str], bool]:
+    """Return the function that tells whether a word after ``--resume`` is its value, not the config.
+
+    A work directory may be either: it is the config if the command line has no other one.
+    """
+    before = [word.partition('=')[0].replace('_', '-') for word in words]
+    folders = [word for name, word in zip(before, words[1:]) if name in ('--resume', '--resume-from')
+               and any(Path(word).glob('*.py'))]
+    if not folders:
+        return _is_checkpoint
+    trial = [f'{name}=auto' if name in ('--resume', '--resume-from') else word for name, word in zip(before, words)]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+        if build_parser().parse_known_args(trial)[1]:  # there is one more word than the config
+            return lambda word: word in folders or _is_checkpoint(word)
+    return _is_checkpoint
 
 
 def _is_checkpoint(word: str) -> bool:

@@ -10,10 +10,12 @@ from vitdet_plugin.compat.checked_file import is_archive
 
 _HEAD = 4096
 _AGAIN = 'download it again'
+_IMAGE = 'is an image; give the file of the weights'
 # first bytes of other kinds of files
 _MAGIC = ((b'\x1f\x8b', 'is compressed with gzip; unpack it first'), (b'BZh', 'is compressed with bzip2; unpack it '
           'first'), (b'\xfd7zXZ', 'is compressed with xz; unpack it first'), (b'\x89HDF', 'is an HDF5 file (Keras); '
           'convert it to PyTorch first'), (b'GGUF', "is a GGUF file; give the weights in PyTorch's format"),
+          (b'\x89PNG', _IMAGE), (b'\xff\xd8\xff', _IMAGE),
           (b'%PDF', f'is a PDF; {_AGAIN}'), (b'\x93NUMPY', 'is a single NumPy array; give a file of named weights'))
 
 

@@ -32,21 +32,25 @@ def is_remote(name: str | os.PathLike) -> bool:
 
 
 def local_path(name: str | os.PathLike) -> Path:
-    """Return the path of a local checkpoint: ``~``, ``$VARIABLE`` and ``file://`` are resolved; it may not exist.
+    """Return the path of a local checkpoint, which may not exist: ``~``, ``$NAME``, ``file://``, ``..`` are resolved.
 
     Raises:
         UserError: An environment variable is not set.
     """
     text = os.fspath(name)
     if os.path.exists(text):
-        return Path(text)
+        return _without_parents(Path(text))
     if scheme_of(text) == 'file':
         text = urllib.request.url2pathname(re.sub(r'^file:(//)?(localhost(?=/))?', '', text, flags=re.IGNORECASE))
     expanded = os.path.expanduser(os.path.expandvars(text))
     if missing := re.search(r'\$(\w+|\{\w+\})', expanded):
         raise UserError(f'{os.fspath(name)}: the environment variable {missing[1].strip("{}")} is not set; set it or '
                         'write the path')
-    return Path(expanded)
+    return _without_parents(Path(expanded))
+
+
+def _without_parents(path: Path) -> Path:
+    return path.parent.resolve() / path.name if '..' in path.parts and path.name != '..' else path
 
 
 def fetch_checkpoint(name: str | os.PathLike) -> Path:

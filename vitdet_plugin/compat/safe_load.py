@@ -16,6 +16,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,14 +92,31 @@ def load_torch_file(file, map_location='cpu', mmap: bool = False):
         return torch.load(file, map_location=map_location, weights_only=False)
     try:
         with torch.serialization.safe_globals(_allowed()):
-            return _without_config(torch.load(file, map_location=map_location, weights_only=True,
-                                              mmap=(mmap and can_map and str(map_location) == 'cpu') or None), name)
+            content = torch.load(file, map_location=map_location, weights_only=True,
+                                 mmap=(mmap and can_map and str(map_location) == 'cpu') or None)
+        return _without_config(_with_tensors(content), name)
     except pickle.UnpicklingError as error:
         raise UserError(_explain(name, str(error))) from error
     except (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or [''])[0]
         raise UserError(f'{name}: cannot be read as a checkpoint ({type(error).__name__}: {reason}); '
                         'if it is damaged or truncated, use another one') from error
+
+
+def _with_tensors(content: Any) -> Any:
+    """Replace NumPy arrays of weights by tensors, in place: those of ``state_dict``, or of a dict of arrays alone."""
+    if not isinstance(content, dict):
+        return content
+    weights = content.get('state_dict', content)
+    if isinstance(weights, dict) and (weights is not content or all(map(_is_array, content.values()))):
+        for name, value in weights.items():
+            if _is_array(value):
+                weights[name] = torch.from_numpy(np.array(value, order='C'))
+    return content
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in 'biuf'
 
 
 def _load_checked(path, map_location='cpu'):

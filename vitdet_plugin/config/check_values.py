@@ -20,6 +20,8 @@ _SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', '
 _LOADER_PARTS = ('dataset', 'sampler', 'batch_sampler', 'collate_fn')
 _TYPED_SECTIONS = ('optim_wrapper.optimizer', *(
     f'{split}_dataloader.{part}' for split in ('train', 'val', 'test') for part in _LOADER_PARTS))
+_COCO = ('CocoMetric', 'LVISMetric')
+_METRICS = ['bbox', 'segm', 'proposal', 'proposal_fast']  # of CocoMetric
 _LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
 
 
@@ -56,7 +58,14 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     yield from _check(cfg, 'env_cfg.mp_cfg.opencv_num_threads', lambda value: isinstance(value, int), 'a whole number')
     yield from _check(cfg, 'default_scope', lambda value: isinstance(value, str), 'mmdet or mmpretrain')
     yield from _check(cfg, 'sync_bn', lambda value: value in ('torch', 'mmcv'), _one_of(['torch', 'mmcv']))
-    yield from _check(cfg, 'randomness.seed', lambda value: isinstance(value, int), 'a whole number')
+    yield from _check(cfg, 'randomness.seed', _is_seed, f'a whole number from 0 to {2**32 - 1}')
+    yield from _check(cfg, 'resume', lambda value: isinstance(value, (bool, int)), 'True or False; name the checkpoint '
+                      'with --resume FILE, or as load_from next to resume=True')
+    for split in ('train', 'val', 'test'):
+        yield from _check(cfg, f'{split}_dataloader.dataset.metainfo', _is_section,
+                          "a section: dict(classes=('a', 'b'))")
+    for key in ('val_evaluator', 'test_evaluator'):
+        yield from _check_metrics(cfg, key)
     for key in ('randomness.deterministic', 'find_unused_parameters', 'env_cfg.cudnn_benchmark'):
         yield from _check(cfg, key, lambda value: isinstance(value, (bool, int)), 'True or False')
     yield from _check(cfg, 'compile', lambda value: isinstance(value, (bool, dict)), 'True, False or a section')
@@ -69,6 +78,22 @@ def _check(cfg: Config, key: str, fits: Callable[[Any], bool], expected: str) ->
     if node is not None and not fits(node):
         names = [word for word in expected.replace(',', '').split() if word not in ('a', 'or')]
         yield key, node, expected + (suggest(node, names) if isinstance(node, str) and ' or ' in expected else '')
+
+
+def _check_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any, str]]:
+    evaluators = cfg.get(key)
+    is_list = isinstance(evaluators, (list, tuple))
+    for index, each in enumerate(evaluators if is_list else [evaluators]):
+        if not isinstance(each, dict) or str(each.get('type')).rpartition('.')[2] not in _COCO or 'metric' not in each:
+            continue
+        value = each['metric']
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, (list, tuple)) or not names or any(name not in _METRICS for name in names):
+            yield f'{key}[{index}].metric' if is_list else f'{key}.metric', value, f'one or several of {_METRICS}'
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**32
 
 
 def _is_section(value: Any) -> bool:

@@ -110,6 +110,11 @@ def _check_optimizer(wrapper: Any, iterations: int | None) -> list[Finding]:
             findings.append(Finding('error', f'optim_wrapper.optimizer.{key}={value!r}: give a number of at least 0'))
         elif key == 'lr' and value == 0:
             findings.append(Finding('warning', 'optim_wrapper.optimizer.lr=0: the weights do not change'))
+    clip = wrapper.get('clip_grad')
+    norm = clip.get('max_norm') if isinstance(clip, dict) else None
+    if norm is not None and not (_is_number(norm) and norm > 0):
+        findings.append(Finding('error', f'optim_wrapper.clip_grad.max_norm={norm!r}: give a number above 0, or '
+                                         'clip_grad=None'))
     steps = wrapper.get('accumulative_counts', 1)
     findings += check_whole_number('optim_wrapper.accumulative_counts', steps, 1)
     if isinstance(steps, int) and isinstance(iterations, int) and steps > iterations > 0:

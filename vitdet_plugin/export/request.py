@@ -11,6 +11,8 @@ from pathlib import Path
 from vitdet_plugin.errors import UserError
 
 DEFAULT_OPSET = 18
+_LEAST_OPSET = 7  # of ONNX Runtime
+LARGEST_SIDE = 2**16  # in pixels
 DYNAMIC = ('batch', 'size')
 MASKS = ('boxes', 'image')
 
@@ -109,6 +111,38 @@ def check_packages(format: str) -> None:
                             f'"vitdet-plugin[{format}]".')
 
 
+def check_opset(opset: int | None) -> None:
+    """Check that the installed packages can write and run files with an ONNX operator set; models may need more.
+
+    Args:
+        opset: The value that was given; None if the option was left out.
+
+    Raises:
+        UserError: They cannot.
+    """
+    if opset is None:
+        return
+    import onnx
+    newest = next(version for version in range(onnx.defs.onnx_opset_version(), 0, -1) if _runs(version))
+    if not _LEAST_OPSET <= opset <= newest:
+        raise UserError(f'--opset {opset}: give a number from {_LEAST_OPSET} to {newest}, the newest that the '
+                        'installed onnx and onnxruntime support')
+
+
+def _runs(opset: int) -> bool:
+    """Whether ONNX Runtime runs an operator of this set."""
+    import onnx
+    import onnxruntime
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']
+    graph = onnx.helper.make_graph([onnx.helper.make_node('Identity', ['x'], ['y'])], 'trial', values[:1], values[1:])
+    model = onnx.helper.make_model_gen_version(graph, opset_imports=[onnx.helper.make_opsetid('', opset)])
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=['CPUExecutionProvider'])
+    except Exception:  # the errors of ONNX Runtime have no common base class
+        return False
+    return True
+
+
 def output_file(out: str | None, format: str, folder: Path | None, half: bool, int8: str | None) -> Path:
     """Return the file to write: ``--out``, or a file of the run folder that is named after the format.
 
@@ -129,7 +163,7 @@ def output_file(out: str | None, format: str, folder: Path | None, half: bool, i
                             'folder has a default)')
         return folder / f'model{"_half" * half}{"_int8" * (int8 is not None)}{suffix}'
     found = os.path.splitext(out)[1].lower()
-    if not os.path.isdir(out) and (found != suffix if format == 'openvino' else
+    if not os.path.isdir(out) and (found != suffix if format in ('openvino', 'torch-export') else
                                    found in SUFFIXES.values() and found != suffix):
         raise UserError(f'--out {out}: a file of --format {format} must end with {suffix}')
     return Path(out)
@@ -139,11 +173,12 @@ def check_shape(shape: Sequence[int] | None) -> tuple[int, int] | None:
     """Return height and width as a tuple.
 
     Raises:
-        UserError: One of them is not positive.
+        UserError: One of them is not positive, or too large.
     """
     if shape is None:
         return None
     height, width = shape
-    if height <= 0 or width <= 0:
-        raise UserError(f'--shape {height} {width}: give a height and a width of at least 1 pixel')
+    if min(shape) < 1 or max(shape) > LARGEST_SIDE:
+        raise UserError(f'--shape {height} {width}: give a height and a width from 1 to {LARGEST_SIDE} '
+                        'pixels')
     return height, width

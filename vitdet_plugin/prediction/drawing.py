@@ -13,6 +13,7 @@ from vitdet_plugin.engine.image_sources import Clip
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.utils.mask_rle import RleMasks
+from vitdet_plugin.utils.output_folder import OutputFolder
 from vitdet_plugin.visualization.draw import Objects, draw_objects, draw_predictions_and_ground_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
@@ -23,13 +24,14 @@ class Drawings:
     """Writes drawn results below a folder.
 
     Args:
-        folder: Output folder.
+        folder: Output folder; files in it that another program wrote are not replaced.
         classes: Class names of the model.
         score_thr: Lowest score, for the captions.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str], score_thr: float) -> None:
-        self.folder, self._classes, self._score_thr = folder, classes, score_thr
+    def __init__(self, folder: Path | OutputFolder, classes: Sequence[str], score_thr: float) -> None:
+        self._output = folder if isinstance(folder, OutputFolder) else OutputFolder(folder)
+        self._classes, self._score_thr = classes, score_thr
         self._clip: Clip | None = None
         self._video: VideoFile | None = None
 
@@ -43,15 +45,16 @@ class Drawings:
             clip: The video that the image is a frame of.
 
         Raises:
-            UserError: The file cannot be written.
+            UserError: The file cannot be written, or is not one of an earlier run.
         """
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         if clip is None:
-            self._write(self.folder / f'{name}.jpg', draw_result(rgb, result, self._classes, self._score_thr))
+            path = self._output.claim(self._output.folder / f'{name}.jpg')
+            self._write(path, draw_result(rgb, result, self._classes, self._score_thr))
             return
         if clip is not self._clip or self._video is None:
             self.close()
-            self._clip, self._video = clip, VideoFile(self.folder / name, clip.rate)
+            self._clip, self._video = clip, VideoFile(self._output, name, clip.rate)
         figure = draw_objects(rgb, objects_of(result), self._classes) if isinstance(result, Detections) else \
             draw_result(rgb, result, self._classes, self._score_thr)
         self._video.add(figure)
@@ -76,12 +79,13 @@ class VideoFile:
     """A video, ``.mp4`` or where OpenCV cannot write it ``.avi``.
 
     Args:
-        path: Path without suffix.
+        output: Output folder.
+        name: Path below it, without suffix.
         rate: Frames per second.
     """
 
-    def __init__(self, path: Path, rate: float) -> None:
-        self._path, self._rate = path, rate
+    def __init__(self, output: OutputFolder, name: str, rate: float) -> None:
+        self._output, self._path, self._rate = output, output.folder / name, rate
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
 
@@ -108,7 +112,7 @@ class VideoFile:
     def _open(self) -> cv2.VideoWriter:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         for suffix, codec in _CODECS:
-            path = self._path.with_name(self._path.name + suffix)
+            path = self._output.claim(self._path.with_name(self._path.name + suffix))
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), self._rate, self._size)
             if writer.isOpened():
                 return writer

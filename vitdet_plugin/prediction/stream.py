@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, stored_bits
-from vitdet_plugin.engine.image_sources import ImageSource, ImageStream, OutputNames
+from vitdet_plugin.engine.image_sources import ImageSource, OutputNames
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.prediction.results import Classification, Detections
@@ -86,7 +86,7 @@ class Stream:
         on_step: Called between the steps of the work, also while it waits for images; it may raise to stop.
     """
 
-    def __init__(self, model: Model, classes: Sequence[str], images: ImageStream, score_thr: float = 0.3,
+    def __init__(self, model: Model, classes: Sequence[str], images: Iterable[ImageSource], score_thr: float = 0.3,
                  batch_size: int | str = AUTO, tiling: Tiling | None = None, keeps_images: bool = False,
                  on_fault: Callable[[str], None] | None = None, on_step: Callable[[], None] | None = None) -> None:
         if not (batch_size == AUTO or isinstance(batch_size, int) and batch_size > 0):

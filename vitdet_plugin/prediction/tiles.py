@@ -16,6 +16,16 @@ _EDGE = 1.5  # pixels from an inner edge of a tile within which a box counts as 
 _PART = 0.6  # of the smaller of two boxes inside the other, from which a cut box is a part of the other
 
 
+def check_overlap(overlap: float) -> None:
+    """Check the part of a tile that it shares with the next one.
+
+    Raises:
+        UserError: It is not in [0, 0.9].
+    """
+    if not 0 <= overlap <= 0.9:
+        raise UserError(f'overlap={overlap:g}: give a part of the tile between 0 and 0.9, such as 0.2')
+
+
 @dataclass(frozen=True)
 class Tiling:
     """How images are cut into tiles.
@@ -37,8 +47,7 @@ class Tiling:
     def __post_init__(self) -> None:
         if self.size < 16:
             raise UserError(f'tile={self.size}: give the side of a tile in pixels, at least 16')
-        if not 0 <= self.overlap <= 0.9:
-            raise UserError(f'overlap={self.overlap:g}: give a part of the tile between 0 and 0.9, such as 0.2')
+        check_overlap(self.overlap)
 
     def windows(self, shape: tuple[int, int]) -> list[Window]:
         """Return the tiles of an image, and at the end the whole image; none if the image is not larger than a tile.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ SUFFIXES = (ONNX, OPENVINO)
 LIBRARIES = ('onnxruntime', 'openvino')
 _PROVIDERS = ('CUDAExecutionProvider', 'ROCMExecutionProvider', 'DmlExecutionProvider', 'CPUExecutionProvider')
 _RT_INFO = ('vitdet_plugin', 'framework')  # sections of OpenVINO's file that may hold the metadata
+_HEAD = 4096  # bytes that are examined
+_TEXT = frozenset(range(32, 127)) | frozenset(b'\t\n\r')
 _KEYS = ('classes', 'shape', 'dynamic', 'divisor', 'input', 'padding', 'mask_threshold', 'masks', 'pipeline',
          'preprocess', 'precision', 'task', 'format')
 
@@ -53,7 +56,8 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[str
         ModelError: It does not exist, cannot be loaded, or its library is not installed.
     """
     if not path.is_file():
-        raise ModelError(f'{path} does not exist. Write it with "vitdet export".')
+        what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
+        raise ModelError(f'{path} {what}. Write it with "vitdet export".')
     if threads is not None and threads < 1:
         raise ModelError(f'threads={threads}: give a positive number')
     is_xml = path.suffix.lower() == OPENVINO
@@ -64,6 +68,22 @@ def open_session(path: Path, threads: int | None = None, providers: Sequence[str
     if half:
         raise ModelError(f'{path}: an ONNX file has its own precision; export it with --half, or leave out half')
     return _OnnxRuntime(path, threads, providers)
+
+
+def _describe_wrong_file(path: Path) -> str:
+    """Return what a file that is no model is by its first bytes, and what to do; an empty text if it may be one."""
+    with open(path, 'rb') as file:
+        start = file.read(_HEAD)
+    text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if not start:
+        return 'is empty (0 bytes); export the model again'
+    if start.startswith(b'version https://git-lfs'):
+        return 'is a pointer of Git LFS, not the file itself; run "git lfs pull" in its repository'
+    if text.startswith((b'<!doctype html', b'<html')):
+        return 'is a web page (an error page of the server?), not a model; download it again'
+    if path.suffix.lower() == ONNX and all(byte in _TEXT for byte in start):
+        return 'is a text file, not a model; export the model again'
+    return ''
 
 
 class _OnnxRuntime:
@@ -85,8 +105,12 @@ class _OnnxRuntime:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:  # the errors of ONNX Runtime have no common base class
-            raise ModelError(f'{path} cannot be loaded ({_line(error)}). If its weights are in {path.name}.data, keep '
-                             'both files in one folder.') from error
+            if fault := _describe_wrong_file(path):
+                raise ModelError(f'{path} cannot be loaded: it {fault}') from error
+            is_weights = '.data' in str(error) or 'external data' in str(error).lower()
+            advice = f'keep {path.name}.data in the same folder' if is_weights else \
+                'the file is damaged, or written for another version of ONNX Runtime: export the model again'
+            raise ModelError(f'{path} cannot be loaded ({_reason(error)}); {advice}') from error
         self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
         entry = self._session.get_inputs()[0]
         self._input = entry.name
@@ -116,6 +140,8 @@ class _OpenVino:
             model = core.read_model(str(path))
             self._model = core.compile_model(model, self.device, settings)
         except Exception as error:
+            if fault := _describe_wrong_file(path):
+                raise ModelError(f'{path} cannot be loaded: it {fault}') from error
             advice = f'. Keep {path.with_suffix(".bin").name} in the same folder.' if path.suffix != ONNX else ''
             raise ModelError(f'{path} cannot be loaded ({last_line(error)}){advice}') from error
         self.metadata = rt_info(model)
@@ -154,6 +180,11 @@ def _sides(batch: np.ndarray) -> str:
 
 def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of a message of ONNX Runtime without its codes and positions in its source."""
+    return re.sub(r'^\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src\S+ .*\) (?=\w)', '', _line(error))
 
 
 def last_line(error: Exception) -> str:

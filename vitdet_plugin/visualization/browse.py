@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.paths import check_inputs_are_kept
 from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.draw import Objects, draw_objects
 from vitdet_plugin.visualization.image_hook import annotated_objects
@@ -40,13 +41,21 @@ def browse(cfg: Config, out: str | Path, count: int = 12, repeats: int = 3, spli
         The files written.
 
     Raises:
-        UserError: If the split does not exist or is empty, or the pipeline returns no samples.
+        UserError: If the split does not exist or is empty, the pipeline returns no samples, or a figure would replace
+            an image.
     """
+    for name, value in (('count', count), ('repeats', repeats)):
+        if value < 1:
+            raise UserError(f'--{name} {value}: give a number of at least 1')
     dataset, out = build_dataset(cfg, split), Path(out)
     classes = list(dataset.metainfo.get('classes') or ())
-    out.mkdir(parents=True, exist_ok=True)
     count = min(count, len(dataset))
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
+    if hasattr(dataset, 'get_data_info'):
+        written = [out / f'{name}.jpg' for name in ('samples', 'batch', *(f'{index:06}' for index in indices))]
+        check_inputs_are_kept(f'--out {out}', written, [
+            str(dataset.get_data_info(index).get('img_path')) for index in range(len(dataset))])
+    out.mkdir(parents=True, exist_ok=True)
     rows = []
     for index in track(indices.tolist(), count, 'samples'):
         info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}

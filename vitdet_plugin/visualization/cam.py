@@ -32,6 +32,7 @@ DEFAULT = 'centered'
 # activations, since activations common to all locations carry no information about a single one.
 METHODS = {DEFAULT: None, 'gradcam': 'GradCAM', 'gradcam++': 'GradCAMPlusPlus', 'hirescam': 'HiResCAM',
            'layercam': 'LayerCAM', 'xgradcam': 'XGradCAM', 'eigengradcam': 'EigenGradCAM'}
+_FORMER = 'centred'  # language: ok (former name)
 ATTENTION = 'attention'  # of the decoder; the default of detectors with queries
 
 
@@ -68,7 +69,7 @@ def explain_class(model: nn.Module, inputs: Tensor, labels: Sequence[int | None]
     Raises:
         UserError: If the method is unknown or the backbone returns no feature maps.
     """
-    _check_attention(model, method)
+    check_method(method, model)
     logits = _Logits(model)
     with torch.no_grad():
         scores = logits(inputs)[0].float().softmax(0)
@@ -97,7 +98,7 @@ def explain_boxes(model: nn.Module, inputs: Tensor, data_sample: Any, max_boxes:
     Raises:
         UserError: If the method is unknown or not available for this detector, or the backbone returns no feature maps.
     """
-    _check_attention(model, method)
+    check_method(method, model)
     if method == ATTENTION or (method is None and has_queries(model)):
         return _explain_queries(model, inputs, data_sample, max_boxes, score_thr)
     scores = _BoxScores(model, data_sample)
@@ -124,8 +125,20 @@ def _explain_queries(model: nn.Module, inputs: Tensor, data_sample: Any, max_box
     return heat_maps
 
 
-def _check_attention(model: nn.Module, method: str | None) -> None:
-    if method == ATTENTION and not has_queries(model):
+def check_method(method: str | None, model: nn.Module | None = None) -> None:
+    """Check the name of a method.
+
+    Args:
+        method: None for the default of the model.
+        model: The model; None if it is not loaded yet.
+
+    Raises:
+        UserError: The method does not exist, or not for this model.
+    """
+    if method not in (None, _FORMER, ATTENTION, *METHODS):
+        raise UserError(f'unknown method {method!r}. Use one of {", ".join(METHODS)}, or {ATTENTION} for detectors '
+                        'with queries.')
+    if method == ATTENTION and model is not None and not has_queries(model):
         raise UserError(f'method {ATTENTION!r} requires a detector with queries, such as DINO, not '
                         f'{type(model).__name__}. Use one of {", ".join(METHODS)}.')
 
@@ -148,10 +161,11 @@ class CamExplainer:
         method: A key of :data:`METHODS`, or :data:`ATTENTION`; None for the default of the model.
 
     Raises:
-        UserError: If the config has no test pipeline.
+        UserError: If the config has no test pipeline, or the model no such method.
     """
 
     def __init__(self, loaded: LoadedModel, method: str | None = None) -> None:
+        check_method(method, loaded.model)
         self.loaded, self.method = loaded, method
         if loaded.cfg.get('test_dataloader') is None:
             raise UserError(f'config {loaded.cfg.filename} has no test_dataloader. Add one; its pipeline is used to '
@@ -225,10 +239,7 @@ def _activation_maps(scores: nn.Module, backbone: nn.Module, image_hw: tuple[int
     The function takes the input and a function that selects the explained score from a row of scores, and returns a map
     of shape ``(H, W)``.
     """
-    method = DEFAULT if method == 'centred' else method  # language: ok (former name)
-    if method not in METHODS:
-        raise UserError(f'unknown method {method!r}. Use one of {", ".join(METHODS)}, or {ATTENTION} for detectors '
-                        'with queries.')
+    method = DEFAULT if method == _FORMER else method
     try:
         import pytorch_grad_cam
     except ImportError as error:

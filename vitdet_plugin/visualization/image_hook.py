@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 from pycocotools import mask as mask_utils
 
 from vitdet_plugin.utils.distinct_names import distinct_names
+from vitdet_plugin.utils.paths import check_inputs_are_kept
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
@@ -42,7 +43,15 @@ class PredictionImageHook(Hook):
         self._names: dict[str, str] | None = None
 
     def before_test(self, runner) -> None:
-        """Create the output folder."""
+        """Create the output folder.
+
+        Raises:
+            UserError: A figure would replace an image of the dataset.
+        """
+        dataset = runner.test_dataloader.dataset
+        paths = [str(info.get('img_path')) for info in map(dataset.get_data_info, range(len(dataset)))] if hasattr(
+            dataset, 'get_data_info') else []
+        check_inputs_are_kept(f'--show-dir {self.out_dir}', [self._path(dataset, path) for path in paths], paths)
         self.out_dir.mkdir(parents=True, exist_ok=True)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
@@ -63,24 +72,25 @@ class PredictionImageHook(Hook):
         figure = draw_predictions_and_ground_truth(
             image, predicted_objects(sample, image.shape[:2]), self._truth(dataset, sample, image.shape[:2]),
             meta.get('classes') or (), self.score_thr)
-        path = self.out_dir / f'{self._name(dataset, str(sample.img_path))}.jpg'
+        path = self._path(dataset, str(sample.img_path))
         cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
     def _write_classification(self, dataset, sample, image: np.ndarray, classes: Sequence[str]) -> None:
         truth = int(sample.gt_label) if 'gt_label' in sample else None
         figure = draw_classification(image, sample.pred_score.float().cpu().numpy(), classes, truth)
-        target = self.out_dir / f'{self._name(dataset, str(sample.img_path), getattr(dataset, "img_prefix", None))}.jpg'
+        target = self._path(dataset, str(sample.img_path))
         target.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(target), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
-    def _name(self, dataset, path: str, root: str | None = None) -> str:
-        """Name of the figure of an image, the same in every process and different for every image of the dataset."""
+    def _path(self, dataset, path: str) -> Path:
+        """Return the figure of an image, the same in every process and different for every image of the dataset."""
         if self._names is None:
             paths = [str(info['img_path']) for info in map(dataset.get_data_info, range(len(dataset)))] if hasattr(
                 dataset, 'get_data_info') else []
             paths = list(dict.fromkeys(paths))
+            root = getattr(dataset, 'img_prefix', None)  # of classifiers
             self._names = dict(zip(paths, distinct_names(paths, root)))
-        return self._names.get(path, Path(path).stem)
+        return self.out_dir / f'{self._names.get(path, Path(path).stem)}.jpg'
 
     def _truth(self, dataset, sample, shape: tuple) -> Objects | None:
         if not hasattr(dataset, 'get_data_info'):

@@ -12,13 +12,16 @@ from vitdet_plugin.prediction.writers.coco import CocoWriter
 from vitdet_plugin.prediction.writers.labelme import LabelMeWriter
 from vitdet_plugin.prediction.writers.tables import CsvWriter, JsonLinesWriter, JsonWriter
 from vitdet_plugin.prediction.writers.yolo import YoloWriter
+from vitdet_plugin.utils.output_folder import OutputFolder
 
 FORMATS: dict[str, type[Writer]] = {
     'coco': CocoWriter, 'yolo': YoloWriter, 'labelme': LabelMeWriter, 'csv': CsvWriter, 'jsonl': JsonLinesWriter,
     'json': JsonWriter}
+#: files of one run for all images
+RESULTS = ('coco_images.json', 'coco_results.json', 'predictions.csv', 'predictions.json', 'predictions.jsonl')
 FORMATS_OF_CLASSES = ('csv', 'jsonl', 'json')
 
-__all__ = ['FORMATS', 'FORMATS_OF_CLASSES', 'ResultFiles', 'Writer', 'check_formats']
+__all__ = ['FORMATS', 'FORMATS_OF_CLASSES', 'RESULTS', 'ResultFiles', 'Writer', 'check_formats']
 
 
 def check_formats(formats: Sequence[str], is_classifier: bool | None = None) -> list[str]:
@@ -44,16 +47,20 @@ class ResultFiles:
     """Files in several formats. They are created with the first result.
 
     Args:
-        folder: Output folder.
+        folder: Output folder; files of images in it that another program wrote are not replaced.
         formats: Names of formats.
         classes: Class names of the model.
         top: Most classes of an image that JSON files of a classifier list.
         save_conf: Whether to append scores to YOLO's lines.
+
+    Attributes:
+        output: The output folder.
     """
 
-    def __init__(self, folder: Path, formats: Sequence[str], classes: Sequence[str], top: int = 5,
+    def __init__(self, folder: Path | OutputFolder, formats: Sequence[str], classes: Sequence[str], top: int = 5,
                  save_conf: bool = False) -> None:
-        self._folder, self._formats = folder, list(formats)
+        self.output = folder if isinstance(folder, OutputFolder) else OutputFolder(folder, RESULTS)
+        self._formats = list(formats)
         self._options = dict(classes=tuple(classes), top=top, save_conf=save_conf)
         self._writers: list[Writer] | None = None
 
@@ -65,10 +72,10 @@ class ResultFiles:
             name: Path of the image's own files below the folder, without suffix; different for every image.
 
         Raises:
-            UserError: A file cannot be written.
+            UserError: A file cannot be written, or is not one of an earlier run.
         """
         if self._writers is None:
-            self._writers = [FORMATS[name](self._folder, **self._options) for name in self._formats]
+            self._writers = [FORMATS[name](self.output, **self._options) for name in self._formats]
         for writer in self._writers:
             writer.add(result, name)
 

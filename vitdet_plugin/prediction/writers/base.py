@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitdet_plugin.prediction.results import Classification, Detections
+from vitdet_plugin.utils.output_folder import OutputFolder
 
 
 class Writer:
     """Writes results as they come.
 
     Args:
-        folder: Output folder.
+        output: Output folder.
         classes: Class names of the model.
         top: Most classes of an image that are listed by a classifier.
         save_conf: Whether to append scores to YOLO's lines.
@@ -22,8 +23,10 @@ class Writer:
 
     path: Path
 
-    def __init__(self, folder: Path, classes: tuple[str, ...] = (), top: int = 5, save_conf: bool = False) -> None:
-        self.folder, self.classes, self.top, self.save_conf = folder, classes, top, save_conf
+    def __init__(self, output: OutputFolder, classes: tuple[str, ...] = (), top: int = 5,
+                 save_conf: bool = False) -> None:
+        self.output, self.folder = output, output.folder
+        self.classes, self.top, self.save_conf = classes, top, save_conf
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Write the result of an image with this name of its own files."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.files import JsonArrayFile
+from vitdet_plugin.utils.output_folder import OutputFolder
 
 
 class CocoWriter(Writer):
@@ -17,13 +17,14 @@ class CocoWriter(Writer):
     Images have the ids 1, 2, 3, … in the order of prediction, categories in the order of the classes.
     """
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.path = folder / 'coco_results.json'
+    def __init__(self, output: OutputFolder, **options: Any) -> None:
+        super().__init__(output, **options)
+        self.path = output.claim(self.folder / 'coco_results.json')
+        images = output.claim(self.folder / 'coco_images.json')
         categories = [dict(id=index + 1, name=name) for index, name in enumerate(self.classes)]
         names = json.dumps(categories, ensure_ascii=False)
         head = f'{{"info": {{}}, "categories": {names}, "annotations": [], "images": '
-        self._results, self._images = JsonArrayFile(self.path), JsonArrayFile(folder / 'coco_images.json', head, '}')
+        self._results, self._images = JsonArrayFile(self.path), JsonArrayFile(images, head, '}')
         self._count = 0
 
     def add(self, result: Detections | Classification, name: str) -> None:

@@ -12,6 +12,7 @@ from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.files import write_text
 from vitdet_plugin.utils.mask_rle import decode_mask
+from vitdet_plugin.utils.output_folder import OutputFolder
 
 _VERSION = '5.0.1'  # of the format
 
@@ -19,14 +20,14 @@ _VERSION = '5.0.1'  # of the format
 class LabelMeWriter(Writer):
     """``labelme/NAME.json`` with the path of the image relative to it; parts of an object have the same group."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.path = folder / 'labelme'
+    def __init__(self, output: OutputFolder, **options: Any) -> None:
+        super().__init__(output, **options)
+        self.path = self.folder / 'labelme'
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Write the objects of an image."""
         assert isinstance(result, Detections)
-        target = self.path / f'{name}.json'
+        target = self.output.claim(self.path / f'{name}.json')
         height, width = result.shape
         shapes = [shape for index in range(len(result)) for shape in _shapes(result, index)]
         content = dict(version=_VERSION, flags={}, shapes=shapes, imagePath=_image_path(result, name, target),

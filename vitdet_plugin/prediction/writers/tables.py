@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from vitdet_plugin.prediction.results import Classification, Detections, name_of
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.files import CsvFile, JsonArrayFile, LinesFile
+from vitdet_plugin.utils.output_folder import OutputFolder
 
 _OBJECT_COLUMNS = ('filename', 'width', 'height', 'class', 'xmin', 'ymin', 'xmax', 'ymax', 'score', 'frame')
 _CLASS_COLUMNS = ('file', 'class', 'score')
@@ -17,9 +17,9 @@ _CLASS_COLUMNS = ('file', 'class', 'score')
 class JsonWriter(Writer):
     """``predictions.json``: an array with a record for each image."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.path = folder / 'predictions.json'
+    def __init__(self, output: OutputFolder, **options: Any) -> None:
+        super().__init__(output, **options)
+        self.path = output.claim(self.folder / 'predictions.json')
         self._file = JsonArrayFile(self.path)
 
     def add(self, result: Detections | Classification, name: str) -> None:
@@ -34,9 +34,9 @@ class JsonWriter(Writer):
 class JsonLinesWriter(Writer):
     """``predictions.jsonl``: a line with a record for each image."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.path = folder / 'predictions.jsonl'
+    def __init__(self, output: OutputFolder, **options: Any) -> None:
+        super().__init__(output, **options)
+        self.path = output.claim(self.folder / 'predictions.jsonl')
         self._file = LinesFile(self.path)
 
     def add(self, result: Detections | Classification, name: str) -> None:
@@ -53,9 +53,9 @@ class JsonLinesWriter(Writer):
 class CsvWriter(Writer):
     """``predictions.csv``: a row for each object, with its box in pixels; or the class of each image."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.path = folder / 'predictions.csv'
+    def __init__(self, output: OutputFolder, **options: Any) -> None:
+        super().__init__(output, **options)
+        self.path = output.claim(self.folder / 'predictions.csv')
         self._file: CsvFile | None = None
 
     def add(self, result: Detections | Classification, name: str) -> None:

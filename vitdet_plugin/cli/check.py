@@ -11,7 +11,7 @@ from vitdet_plugin.cli.common import parse, run
 
 DESCRIPTION = """Check every annotation and every image of a data set.
 
-check FOLDER                            a data set in any format that vitdet init reads
+check FOLDER|ARCHIVE                    a data set in any format that vitdet init reads
 check RUN                               the splits of a folder that vitdet init has written
 check ANNOTATIONS.json --images DIR     a COCO file and its images
 check LIST.txt --images DIR             a list file of mmpretrain ("path label" on each line) and its images
@@ -41,13 +41,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def check_command(args: argparse.Namespace) -> int:
+    from vitdet_plugin.datasets.archives import unpacked
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     if bool(args.path) == bool(args.config):
         raise UserError('give an annotation file, the folder of a data set, or --config CONFIG')
     if args.json:
         check_output_path('--json', args.json, is_folder=False)
-    findings = _check(args)
+    with unpacked(Path(args.path or '')) as path:
+        args.path = args.path and str(path)
+        findings = _check(args)
     print_findings(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')

@@ -66,7 +66,7 @@ def test_nothing_is_found(tmp_path):
         recognize(FileTree(tmp_path))
     text = str(caught.value)
     assert '(1 images, 2 other files; train.json is not valid JSON (Expecting value' in text
-    assert '; data.zip is an archive: unpack it first)' in text
+    assert '; data.zip is an archive: give it in place of the folder, or unpack it first)' in text
     assert all(f'\n  {each.name}: {each.looks_for}' in text for each in known_formats())
     with pytest.raises(UserError, match='gone does not exist; give a folder'):
         FileTree(tmp_path / 'gone')

@@ -8,7 +8,7 @@ from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
-from vitdet_plugin.datasets.formats import SeveralFormats, recognize
+from vitdet_plugin.datasets.formats import ForeignAnnotations, SeveralFormats, recognize
 from vitdet_plugin.datasets.formats.base import LastResort
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
@@ -87,14 +87,15 @@ def check_folder(folder: str, jobs: int = 1, form: str | None = None) -> list[Ro
         form: Name of the format, if several fit.
 
     Raises:
-        UserError: The folder holds data sets of several formats that differ, or none of the given format.
+        UserError: The folder holds data sets of several formats that differ, annotations that are not read, or no data
+            set of the given format.
     """
     if (Path(folder) / OWN_CONFIG).is_file():
         return check_splits(str(Path(folder) / OWN_CONFIG), jobs)
     tree = FileTree(Path(folder))
     try:
         found, evidence = recognize(tree, form)
-    except SeveralFormats:
+    except (ForeignAnnotations, SeveralFormats):
         raise
     except UserError:
         if form is not None:

@@ -189,6 +189,9 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
         raise UserError(f'{config} has no {split}_dataloader; choose another --split')
+    trained = cfg.get('train_dataloader')
+    trains_masks = trained is None or any(detection_data.loads_masks(dataset) for _, dataset in
+                                          leaf_datasets(trained.dataset, 'train_dataloader.dataset'))
     rows: list[Row] = []
     for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
         file = joined_path(dataset, dataset.get('ann_file'))
@@ -201,7 +204,8 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
         elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
             rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
-                                   detection_data.loads_masks(dataset) if split == 'train' else None,
+                                   detection_data.loads_masks(dataset) if split == 'train' else
+                                   None if trains_masks else False,
                                    split == 'train', reader, probes)
         else:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'neither a COCO file nor a folder of classes: '

@@ -221,7 +221,7 @@ class FileTree:
 
 
 def fold(name: str) -> str:
-    """Return a name for comparisons: lower case, and ``ü`` as one character, which macOS may store as ``u`` and dots."""
+    """Return a name for comparisons: lower case, and ``ü`` as one character, also if macOS stored ``u`` and dots."""
     return unicodedata.normalize('NFC', name).lower()
 
 

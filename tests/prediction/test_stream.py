@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -69,6 +70,12 @@ def test_lists_name_what_is_wrong_and_hidden_files_are_left_out(images, detector
         assert len(detector.predict('-')) == 1
     with pytest.warns(UserWarning, match=r'\.hidden\.png is a hidden file'):
         assert [each.path for each in detector.predict(tmp_path)] == [str(tmp_path / 'a.png')]
+    (tmp_path / '.hidden.png').rename(tmp_path / 'hidden.png')
+    (tmp_path / '._a.png').write_bytes(b'\x00\x05\x16\x07')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert len(detector.predict(tmp_path)) == 2
+    (tmp_path / 'hidden.png').rename(tmp_path / '.hidden.png')
     assert len(detector.predict(tmp_path / '.hidden.png')) == 1
 
 

@@ -17,6 +17,11 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_resource_fork(path: Path) -> bool:
+    """Whether macOS wrote a file next to one of the same name, as in archives; it holds no image whatever its suffix."""
+    return path.name.startswith('._')
+
+
 def list_folders(root: Path) -> list[Path]:
     """Return the folders in ``root`` in sorted order, without hidden ones."""
     return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith('.'))

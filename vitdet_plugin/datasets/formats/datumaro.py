@@ -41,7 +41,7 @@ def _names_of(item: dict) -> list[str]:
 
 
 def _recognize(tree: FileTree) -> str | None:
-    for mark in ('"items"', '"categories"'):
+    for mark in ('"items"', '"labels"'):
         if found := find_json(tree, _is_datumaro, mark):
             content = load_json(tree, found[0])
             names = [name for item in content['items'][:20] for name in _names_of(item)]

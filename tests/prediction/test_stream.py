@@ -76,6 +76,9 @@ def test_lists_name_what_is_wrong_and_hidden_files_are_left_out(images, detector
         warnings.simplefilter('error', UserWarning)
         assert len(detector.predict(tmp_path)) == 2
     (tmp_path / 'hidden.png').rename(tmp_path / '.hidden.png')
+    (tmp_path / 'images.zip').write_bytes(b'PK')
+    with pytest.raises(UserError, match='images.zip is an archive; unpack it'):
+        detector.predict(tmp_path / 'images.zip')
     assert len(detector.predict(tmp_path / '.hidden.png')) == 1
 
 

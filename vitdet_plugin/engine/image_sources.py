@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vitdet_plugin.datasets.archives import archive_suffix
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, is_resource_fork
 from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_tensor, bgr_array, decode_image
 from vitdet_plugin.engine.image_urls import download_image, is_web_address
@@ -252,6 +253,8 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
         yield _Later(lambda: _frames(video), video.estimate or None)
     elif path.is_file() and path.suffix.lower() == '.txt':
         yield from _listed(read_text(path).split('\n'), path.parent)
+    elif path.is_file() and archive_suffix(path):
+        raise UserError(f'{path} is an archive; unpack it, and give the folder of its images')
     elif path.is_file():
         yield ImageSource(str(path), PurePath(path.stem), path)
     elif glob.has_magic(name):

@@ -79,3 +79,13 @@ def test_no_object_at_all_is_explained(folder, tmp_path, capsys):
     words = [str(CONFIG), str(folder / 'w.pth'), str(folder / 'set/images'), '--no-draw', '--score-thr', '0.999']
     assert predict.main([*words, '--out', str(tmp_path / 'out')]) == 0
     assert 'no object has a score of 0.999 or more; --score-thr 0.17 keeps more of them' in capsys.readouterr().err
+
+
+def test_a_folder_with_results_of_an_earlier_run_is_named(folder, tmp_path, capsys):
+    out = tmp_path / 'out'
+    words = [str(CONFIG), str(folder / 'w.pth'), str(folder / 'set/images/001.jpg'), '--device', 'cpu']
+    words += ['--out', str(out)]
+    assert predict.main(words) == 0 and 'earlier run' not in capsys.readouterr().err
+    assert predict.main(words) == 0
+    shown = capsys.readouterr().err
+    assert f'warning: {out} has 2 files of an earlier run; those of the same names are replaced' in shown

@@ -71,7 +71,8 @@ def test_lists_name_what_is_wrong_and_hidden_files_are_left_out(images, detector
     with pytest.warns(UserWarning, match=r'\.hidden\.png is a hidden file'):
         assert [each.path for each in detector.predict(tmp_path)] == [str(tmp_path / 'a.png')]
     (tmp_path / '.hidden.png').rename(tmp_path / 'hidden.png')
-    (tmp_path / '._a.png').write_bytes(b'\x00\x05\x16\x07')
+    (tmp_path / '__MACOSX').mkdir()
+    (tmp_path / '__MACOSX/._a.png').write_bytes(b'\x00\x05\x16\x07')
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         assert len(detector.predict(tmp_path)) == 2

@@ -106,6 +106,7 @@ def predict_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.stop_signals import stop_signals
     from vitdet_plugin.utils.track import working
     check_output_path('--out', args.out, is_folder=True)
+    _warn_of_earlier(Path(args.out))
     formats = check_formats([name for words in args.formats or () for name in words.split(',') if name])
     batch = _batch_size(args.batch)
     if args.tile is not None:
@@ -144,6 +145,13 @@ def predict_command(args: argparse.Namespace) -> int:
         reason = ': they cannot be read' if all(' cannot be ' in fault for fault in faults) else ''
         print(f'{len(faults)} of {count + len(faults)} images were left out{reason}', file=sys.stderr)
     return 1 if faults else 0
+
+
+def _warn_of_earlier(out: Path) -> None:
+    """Print a line if a folder has files already: drawn images of two runs would look like those of one."""
+    if out.is_dir() and (count := sum(1 for _ in out.iterdir())):
+        print(f'warning: {out} has {count} files of an earlier run; those of the same names are replaced, the others '
+              'stay. --out DIR writes to another folder', file=sys.stderr)
 
 
 def _batch_size(word: str) -> int | str:

@@ -18,8 +18,8 @@ def is_image_file(path: Path) -> bool:
 
 
 def is_resource_fork(path: Path) -> bool:
-    """Whether macOS wrote a file next to one of the same name, as in archives; it holds no image whatever its suffix."""
-    return path.name.startswith('._')
+    """Whether a file is one that macOS adds to archives in a folder of their own; it holds no image."""
+    return '__MACOSX' in path.parts[:-1]
 
 
 def list_folders(root: Path) -> list[Path]:

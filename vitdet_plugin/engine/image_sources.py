@@ -268,8 +268,8 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
 
 
 def _folder(path: Path) -> Iterator[ImageSource]:
-    found = sorted(file for file in path.rglob('*') if is_image_file(file) and not is_resource_fork(file)
-                   and not file.is_dir())
+    found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir()
+                   and not is_resource_fork(file.relative_to(path)))
     if not found:
         raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
     for file in found:

@@ -20,14 +20,18 @@ LABELBOX = [{'External ID': 'a.jpg', 'Label': {'objects': [{'value': 'cat', 'bbo
     ('cats/a.json', '{"file": "x", "rects": [[1, 2, 3, 4]]}', 'cats/a.json has annotations'),
     ('cats/a.xml', '<page><box x="1"/></page>', 'cats/a.xml has annotations'),
     ('boxes.txt', 'cats/a.jpg 10 20 30 40\ncats/b.jpg 1 2 3 4\n', 'boxes.txt has annotations'),
-    ('labels/a.txt', '10;20;30;40\n', 'labels/a.txt has annotations')])
+    ('labels/a.txt', '10;20;30;40\n', 'labels/a.txt has annotations'),
+    ('folds/1.txt', 'cats/a\n1\n41.9 25.1 1.2 20.5 30.7 1\n', 'folds/1.txt has annotations'),
+    ('cats/gt/gt.txt', '1,1,10,20,30,40,1,1,0.8\n', 'frames of a video'), ('x.odgt', '{}', 'JSON text in each line'),
+    ('Annotations.zip', 'PK', 'unpack it first')])
 def test_they_are_named_with_what_to_do(tmp_path, capsys, path, text, words):
     for name in ('cats/a.jpg', 'cats/b.jpg', 'dogs/c.jpg'):
         write_image(tmp_path / name)
     write(tmp_path / path, text)
     with pytest.raises(ForeignAnnotations, match=words) as caught:
         recognize(FileTree(tmp_path))
-    assert '\n' not in str(caught.value) and ('export it as ' in str(caught.value) or 'CSV file' in str(caught.value))
+    assert '\n' not in str(caught.value)
+    assert any(advice in str(caught.value) for advice in ('export it as ', 'CSV file', 'unpack it first'))
     assert read(tmp_path, 'class-folders', 'class-folders').classes == ['cats', 'dogs']
     for command in ('init', 'check'):
         assert main([command, str(tmp_path)]) == 2
@@ -37,6 +41,7 @@ def test_they_are_named_with_what_to_do(tmp_path, capsys, path, text, words):
 @pytest.mark.parametrize(('path', 'text'), [
     ('class_to_idx.json', '{"cats": 0, "dogs": 1}'), ('meta/train.txt', 'cats/a\ncats/b\n'),
     ('sizes.txt', 'cats 10 20 30 40\n'), ('labels.json', '{"cats": ["a.jpg", "b.jpg"]}'), ('features.npy', 'x'),
+    ('images.zip', 'PK'), ('labels.txt', 'cats\ndogs\n'), ('meta/test.txt', 'cats/a\ncats/b\n'),
     ('README.md', 'points: [1, 2, 3, 4] of a.jpg'), ('cats/a.txt', 'a cat at 10 o clock\n')])
 def test_other_files_next_to_class_folders_are_no_annotations(tmp_path, path, text):
     for name in ('cats/a.jpg', 'cats/b.jpg', 'dogs/c.jpg'):

@@ -19,6 +19,7 @@ _WORDS = (r'bbox\w*|box(es|2d)?|bnd_?box|bounding_?(box|poly)\w*|rects?|rectangl
           r'segmentations?|geometr(y|ies)|keypoints|landmarks|coordinates?|x_?min|left|xtl|x1')
 _GEOMETRY = re.compile(rf"""["'<\s]_?({_WORDS})["'>=\s]""", re.IGNORECASE)
 _NUMBERS_IN_ROW = 4
+_OF_VIDEOS = ('gt.txt', 'det.txt')
 
 
 class _Foreign(NamedTuple):
@@ -36,7 +37,9 @@ _KNOWN = (
              False),
     _Foreign(r'.*\.(parquet|arrow)', 'a table of Hugging Face datasets',
              f'save its images with datasets.load_dataset, and {_AS_TABLE}', False),
-    _Foreign(r'.*\.(jsonl|ndjson)', 'a file with a JSON text in each line', f'{_AS_COCO}, or {_AS_TABLE}'),
+    _Foreign(r'.*(annot|label|bbox|ground.?truth).*\.(zip|tar|tgz|gz|7z|rar)', 'an archive of annotations',
+             'unpack it first'),
+    _Foreign(r'.*\.(jsonl|ndjson|odgt)', 'a file with a JSON text in each line', f'{_AS_COCO}, or {_AS_TABLE}'),
     _Foreign(r'.*\.vott', 'a project of VoTT without its regions',
              'export it as VoTT JSON, or give the folder of its target connection (…-asset.json)'),
     _Foreign(r'.*\.(h5|hdf5|lmdb|mdb|npz|npy|pkl|pickle|pt|pth|bin)', 'a file of arrays',
@@ -59,6 +62,9 @@ def describe_foreign(tree: FileTree, is_class_folders: bool) -> str:
         if files and not (is_class_folders and any(_SYNSET.fullmatch(part) for image in tree.images[:1]
                                                    for part in image.parts)):
             return f'{_first(files)} is {known.what}, which is not read: {known.advice}'
+    tracks = [file for file in tree.with_suffix('.txt') if file.name.lower() in _OF_VIDEOS]
+    if tracks and _is_row(_head(tree, tracks[0])):
+        return f'{_first(tracks)} has boxes of the frames of a video (MOT Challenge), which are not read: {_AS_TABLE}'
     for suffixes, has_annotations in ((('.json',), _mentions_geometry), (('.xml',), _mentions_geometry),
                                       (('.txt', '.csv', '.tsv'), _has_rows)):
         for file in sample(tree.with_suffix(*suffixes)):
@@ -78,6 +84,8 @@ def _names_images(tree: FileTree, file: PurePosixPath, text: str) -> bool:
         return True
     names = re.findall(r'([^\s"\'/\\<>=,;|]+\.(?:' + '|'.join(each[1:] for each in IMAGE_SUFFIXES) + r'))\b', text,
                        re.IGNORECASE)
+    # also paths without a suffix in a line of their own
+    names += [row for _, row in rows_of(text)[:20] if '/' in row and not re.search(r'\s', row)]
     return any(tree.with_stem(PurePosixPath(name).stem) for name in names[:20])
 
 
@@ -90,6 +98,10 @@ def _has_rows(tree: FileTree, file: PurePosixPath) -> bool:
     """Whether a file has rows of numbers and belongs to images."""
     text = head(tree.path(file), 2**14)
     return _names_images(tree, file, text) and any(map(_is_row, [row for _, row in rows_of(text)[:20]]))
+
+
+def _head(tree: FileTree, file: PurePosixPath) -> str:
+    return next((row for _, row in rows_of(head(tree.path(file), 2**10))), '')
 
 
 def _is_row(text: str) -> bool:

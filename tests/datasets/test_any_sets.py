@@ -48,6 +48,13 @@ def test_a_folder_of_init_and_class_folders(tmp_path, monkeypatch, capsys, has_b
     assert main(['stats', 'runs/data']) in (0, None) and 'cats' in capsys.readouterr().out
 
 
+def test_what_cannot_be_converted_is_counted(tmp_path, capsys):
+    _, images, files = SAMPLES['kitti']
+    write_sample(tmp_path, images, {name: f'{text}cat 1 2\n' for name, text in files.items()})
+    assert main(['stats', str(tmp_path)]) in (0, None)
+    assert '1 objects or files cannot be converted' in capsys.readouterr().out
+
+
 def test_annotations_that_are_not_read_are_no_classes(tmp_path, capsys):
     for name in ('cats/a.jpg', 'dogs/b.jpg'):
         write_image(tmp_path / name)

@@ -36,7 +36,8 @@ def open_any_sets(folder: Path) -> tuple[list[ImageSet], str]:
     if not source.images:
         raise UserError(f'{folder} ({source.format}: {evidence}) has no image that can be used; "vitdet check" lists '
                         'the reasons')
-    return _as_sets(source, folder), f'{source.format}: {evidence}'
+    left_out = f'\n{len(source.problems)} objects or files cannot be converted; "vitdet check" lists them'
+    return _as_sets(source, folder), f'{source.format}: {evidence}{left_out if source.problems else ""}'
 
 
 def read_specific(folder: Path) -> tuple[SourceSet, str] | None:

@@ -75,7 +75,7 @@ def _read(tree: FileTree) -> SourceSet:
         if added is not None:
             added.is_difficult = row.is_difficult
     if read and not are_boxes:
-        collector.found.notes.append('boxes are rotated: they are used as masks; "vitdet init --task detect" takes '
+        collector.found.notes.append('boxes are rotated, which masks represent; "vitdet init --task detect" takes '
                                      'upright boxes around them')
     return collector.finish()
 

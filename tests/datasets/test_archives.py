@@ -100,6 +100,14 @@ def test_damaged_archives(tmp_path, sample):
     assert not [each for each in tmp_path.iterdir() if each.is_dir() and each.name not in ('made', 'none')]
 
 
+def test_a_config_in_an_archive_is_not_executed(tmp_path, capsys, sample):
+    archive = pack(tmp_path / 'cats.zip', sample, ('config.py', b'raise SystemExit(7)'))
+    for command in ('stats', 'check', 'init'):
+        more = ['--dry-run', '--model', 'tiny'] if command == 'init' else []
+        assert main([command, str(archive), *more]) in (0, None)
+        assert 'yolo' in capsys.readouterr().out
+
+
 def test_no_space(tmp_path, monkeypatch, sample):
     archive = pack(tmp_path / 'cats.zip', sample)
     monkeypatch.setattr('shutil.disk_usage', lambda path: type('Usage', (), dict(free=1000)))

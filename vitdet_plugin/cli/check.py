@@ -48,9 +48,10 @@ def check_command(args: argparse.Namespace) -> int:
         raise UserError('give an annotation file, the folder of a data set, or --config CONFIG')
     if args.json:
         check_output_path('--json', args.json, is_folder=False)
-    with unpacked(Path(args.path or '')) as path:
+    given = Path(args.path or '')
+    with unpacked(given) as path:
         args.path = args.path and str(path)
-        findings = _check(args)
+        findings = _check(args, is_trusted=path == given)
     print_findings(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')
@@ -58,12 +59,12 @@ def check_command(args: argparse.Namespace) -> int:
     return int(any(level == 'error' for level, _, _ in findings))
 
 
-def _check(args: argparse.Namespace) -> list[tuple[str, str, str]]:
+def _check(args: argparse.Namespace, is_trusted: bool) -> list[tuple[str, str, str]]:
     from vitdet_plugin.datasets.checks import whole_set
     if args.config:
         return whole_set.check_config(args.config, args.split, args.jobs)
     if os.path.isdir(args.path):
-        return whole_set.check_folder(args.path, args.jobs, args.format)
+        return whole_set.check_folder(args.path, args.jobs, args.format, is_trusted)
     folder = args.images or os.path.dirname(args.path)
     if args.path.endswith('.txt') and os.path.isfile(args.path):
         return whole_set.check_list_file(args.path, folder, args.jobs)

@@ -40,7 +40,7 @@ def stats_command(args: argparse.Namespace) -> None:
         sets, what = open_image_sets(args.folder, args.ann), ''
     else:
         with unpacked(Path(args.folder)) as folder:
-            sets, what = open_any_sets(folder)
+            sets, what = open_any_sets(folder, is_trusted=folder == Path(args.folder))
     stats = collect_stats(sets, args.similar, args.workers)
     print(f'{what}\n\n{stats}' if what else stats)
     if args.out:

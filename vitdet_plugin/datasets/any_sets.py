@@ -16,11 +16,12 @@ from vitdet_plugin.errors import UserError
 _SPLITS = ('train', 'val', 'test', None)  # None: images in no split
 
 
-def open_any_sets(folder: Path) -> tuple[list[ImageSet], str]:
+def open_any_sets(folder: Path, is_trusted: bool = True) -> tuple[list[ImageSet], str]:
     """Find the splits that a folder holds.
 
     Args:
         folder: One of ``vitdet init``, a data set in any format that it reads, or a folder of classes.
+        is_trusted: Whether it may be one of ``vitdet init``, whose config is executed; not the content of an archive.
 
     Returns:
         At least one set, none of them empty; and what was read, empty for class folders.
@@ -28,7 +29,7 @@ def open_any_sets(folder: Path) -> tuple[list[ImageSet], str]:
     Raises:
         UserError: The folder is missing, holds annotations that are not read or no images.
     """
-    if (folder / OWN_CONFIG).is_file():
+    if is_trusted and (folder / OWN_CONFIG).is_file():
         return _own_sets(folder / OWN_CONFIG), f'the splits of {folder / OWN_CONFIG}'
     if not (found := read_specific(folder)):
         return open_image_sets(folder), ''

@@ -78,19 +78,20 @@ def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageRead
             *_image_rows(paths, [None] * len(paths), jobs, reader, probes)]
 
 
-def check_folder(folder: str, jobs: int = 1, form: str | None = None) -> list[Row]:
+def check_folder(folder: str, jobs: int = 1, form: str | None = None, is_trusted: bool = True) -> list[Row]:
     """Return the findings about a folder: one of ``vitdet init``, class folders, or a data set in another format.
 
     Args:
         folder: The folder.
         jobs: Processes for the images.
         form: Name of the format, if several fit.
+        is_trusted: Whether it may be one of ``vitdet init``, whose config is executed; not the content of an archive.
 
     Raises:
         UserError: The folder holds data sets of several formats that differ, annotations that are not read, or no data
             set of the given format.
     """
-    if (Path(folder) / OWN_CONFIG).is_file():
+    if is_trusted and (Path(folder) / OWN_CONFIG).is_file():
         return check_splits(str(Path(folder) / OWN_CONFIG), jobs)
     tree = FileTree(Path(folder))
     try:

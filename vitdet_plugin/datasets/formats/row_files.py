@@ -43,8 +43,8 @@ def image_names(file: PurePosixPath) -> list[str]:
     ``training/label_2/1.txt`` belongs to ``training/image_2/1``, ``labelTxt/1.txt`` to ``images/1``.
     """
     folder = re.sub(r'^label(s|txt)?', 'image', file.parent.name, flags=re.IGNORECASE)
-    beside = [file.parent.parent / name / file.stem for name in dict.fromkeys((folder, 'images'))]
-    return [*(str(each) for each in beside if folder != file.parent.name), str(file.parent / file.stem)]
+    siblings = [file.parent.parent / name / file.stem for name in dict.fromkeys((folder, 'images'))]
+    return [*(str(each) for each in siblings if folder != file.parent.name), str(file.parent / file.stem)]
 
 
 def to_floats(words: Sequence[str]) -> list[float] | None:

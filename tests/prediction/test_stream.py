@@ -3,6 +3,7 @@
 import io
 import shutil
 import sys
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -69,6 +70,16 @@ def test_lists_name_what_is_wrong_and_hidden_files_are_left_out(images, detector
         assert len(detector.predict('-')) == 1
     with pytest.warns(UserWarning, match=r'\.hidden\.png is a hidden file'):
         assert [each.path for each in detector.predict(tmp_path)] == [str(tmp_path / 'a.png')]
+    (tmp_path / '.hidden.png').rename(tmp_path / 'hidden.png')
+    (tmp_path / '__MACOSX').mkdir()
+    (tmp_path / '__MACOSX/._a.png').write_bytes(b'\x00\x05\x16\x07')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        assert len(detector.predict(tmp_path)) == 2
+    (tmp_path / 'hidden.png').rename(tmp_path / '.hidden.png')
+    (tmp_path / 'images.zip').write_bytes(b'PK')
+    with pytest.raises(UserError, match='images.zip is an archive; unpack it'):
+        detector.predict(tmp_path / 'images.zip')
     assert len(detector.predict(tmp_path / '.hidden.png')) == 1
 
 

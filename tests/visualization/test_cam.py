@@ -212,3 +212,16 @@ def test_command_on_a_detector(detector, tmp_path):
     assert load_tool('analysis/cam').main([str(CONFIG), str(tmp_path / 'w.pth'), str(tmp_path / 'images' / '001.jpg'),
                                            '--out', str(tmp_path / 'out'), '--score-thr', '0', '--most', '2']) == 0
     assert cv2.imread(str(tmp_path / 'out' / '001.jpg')).std() > 10
+
+
+def test_command_on_a_folder_of_a_training(detector, tmp_path, capsys):
+    write_tiny_set(tmp_path, images=1)
+    run = tmp_path / 'run'
+    run.mkdir()
+    torch.save(dict(state_dict=detector.state_dict()), run / 'epoch_1.pth')
+    Config.fromfile(CONFIG).dump(run / 'config.py')
+    command, image, out = load_tool('analysis/cam').main, str(tmp_path / 'images/001.jpg'), tmp_path / 'out'
+    assert command([str(run), '--out', str(out), '--score-thr', '0', '--most', '1', image]) == 0
+    assert (out / '001.jpg').is_file()
+    assert command([str(tmp_path / 'model.onnx'), image, '--out', str(out)]) == 2
+    assert 'model.onnx is an exported file' in capsys.readouterr().err

@@ -1,18 +1,20 @@
-"""``vitdet cam CONFIG CHECKPOINT IMAGE… --out DIR``: draw class activation maps."""
+"""``vitdet cam RUN_DIR IMAGE… --out DIR``: draw class activation maps."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+from vitdet_plugin.cli.common import add_config_options, parse, run
+from vitdet_plugin.cli.model_words import split_model
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description='Draw heat maps over images (Grad-CAM and related methods, attention of queries): '
                                'of the predicted class of a classifier, of each detected box of a detector.')
-    add_model_arguments(parser)
+    parser.add_argument('model', metavar='RUN_DIR', help='folder of vitdet init or of a training run; or a config, '
+                                                         'with a checkpoint after it')
     parser.add_argument('inputs', nargs='+', metavar='IMAGE', help='images, folders of images, patterns and videos')
     parser.add_argument('--out', '--out-dir', required=True, metavar='DIR', help='folder for the drawn images')
     parser.add_argument('--classes', nargs='+', metavar='NAME',
@@ -28,7 +30,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    return run(parse(build_parser(prog), argv), cam_command)
+    args = parse(build_parser(prog), argv, is_intermixed=True)
+    return run(args, cam_command) if split_model(args) else 2
 
 
 def cam_command(args: argparse.Namespace) -> int:
@@ -37,6 +40,7 @@ def cam_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.engine.image_sources import find_images, out_paths
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.prediction.run_folder import find_run, is_exported
     from vitdet_plugin.utils.paths import check_inputs_are_kept, check_output_path
     from vitdet_plugin.utils.track import track
     from vitdet_plugin.visualization.cam import CamExplainer, check_method
@@ -45,6 +49,11 @@ def cam_command(args: argparse.Namespace) -> int:
     check_method(args.method)
     if args.most < 1:
         raise UserError(f'--most {args.most}: give a number of boxes from 1')
+    if args.config is None and is_exported(args.model):
+        raise UserError(f'{args.model} is an exported file, which has no gradients; give the folder of the training '
+                        'run')
+    if args.config is None:
+        args.config, args.checkpoint = map(str, find_run(args.model))
     sources = find_images(args.inputs)
     targets = out_paths(sources, Path(args.out))
     check_inputs_are_kept('--out', targets, [source.path for source in sources if isinstance(source.path, Path)])

@@ -11,7 +11,7 @@ from vitdet_plugin.cli.common import parse, run
 
 DESCRIPTION = """Check every annotation and every image of a data set.
 
-check FOLDER                            a data set in any format that vitdet init reads
+check FOLDER|ARCHIVE                    a data set in any format that vitdet init reads
 check RUN                               the splits of a folder that vitdet init has written
 check ANNOTATIONS.json --images DIR     a COCO file and its images
 check LIST.txt --images DIR             a list file of mmpretrain ("path label" on each line) and its images
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def check_command(args: argparse.Namespace) -> int:
+    from vitdet_plugin.datasets.archives import unpacked
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     if bool(args.path) == bool(args.config):
@@ -48,15 +49,13 @@ def check_command(args: argparse.Namespace) -> int:
     for option, value, least in (('--jobs', args.jobs, 1), ('--examples', args.examples, 0)):
         if value is not None and value < least:
             raise UserError(f'{option} {value}: give a number of at least {least}')
-    if args.images and (args.config or os.path.isdir(args.path)):
-        raise UserError(f'--images {args.images} is for an annotation file; leave it out for a folder or a config')
-    if args.images and not os.path.isdir(args.images):
-        raise UserError(f'--images {args.images} is not a folder; give the folder of the images')
-    if args.format and not (args.path and os.path.isdir(args.path)):
-        raise UserError(f'--format {args.format} is for the folder of a data set; leave it out')
     if args.json:
         check_output_path('--json', args.json, is_folder=False, suffixes=('.json',))
-    findings = _check(args)
+    given = Path(args.path or '')
+    with unpacked(given) as path:
+        args.path = args.path and str(path)
+        _check_options_of_path(args)
+        findings = _check(args, is_trusted=path == given)
     print_findings(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')
@@ -64,12 +63,22 @@ def check_command(args: argparse.Namespace) -> int:
     return int(any(level == 'error' for level, _, _ in findings))
 
 
-def _check(args: argparse.Namespace) -> list[tuple[str, str, str]]:
+def _check_options_of_path(args: argparse.Namespace) -> None:
+    from vitdet_plugin.errors import UserError
+    if args.images and (args.config or os.path.isdir(args.path)):
+        raise UserError(f'--images {args.images} is for an annotation file; leave it out for a folder or a config')
+    if args.images and not os.path.isdir(args.images):
+        raise UserError(f'--images {args.images} is not a folder; give the folder of the images')
+    if args.format and not (args.path and os.path.isdir(args.path)):
+        raise UserError(f'--format {args.format} is for the folder of a data set; leave it out')
+
+
+def _check(args: argparse.Namespace, is_trusted: bool) -> list[tuple[str, str, str]]:
     from vitdet_plugin.datasets.checks import whole_set
     if args.config:
         return whole_set.check_config(args.config, args.split, args.jobs)
     if os.path.isdir(args.path):
-        return whole_set.check_folder(args.path, args.jobs, args.format)
+        return whole_set.check_folder(args.path, args.jobs, args.format, is_trusted)
     folder = args.images or os.path.dirname(args.path)
     if args.path.endswith('.txt') and os.path.isfile(args.path):
         return whole_set.check_list_file(args.path, folder, args.jobs)

@@ -34,7 +34,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     common.add_argument('--clip', action='store_true', help='clip boxes to the image')
     every = commands.add_parser('to-coco', parents=[common], help='any format of "vitdet init" to COCO, with the class '
                                                                  'names and splits that the data set states')
-    every.add_argument('root', type=Path, help='folder of the data set, or its annotation file')
+    every.add_argument('root', type=Path, help='folder of the data set, its annotation file, or its archive')
     every.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
     every.add_argument('--splits', nargs='+', metavar='NAME', help='write these only: train, val, test, other (images '
                                                                    'in no split), all (no splits)')
@@ -74,11 +74,16 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def convert_dataset_command(args: argparse.Namespace) -> int:
+    from vitdet_plugin.datasets.archives import unpacked
     from vitdet_plugin.datasets.conversion import write_new
     from vitdet_plugin.utils.paths import check_output_path
     if args.out:
         check_output_path('--out', args.out, is_folder=True)
-    files, problems, notes = (_from_coco if args.command.startswith('coco') else _to_coco)(args)
+    if args.command.startswith('coco'):
+        files, problems, notes = _from_coco(args)
+    else:
+        with unpacked(args.root) as args.root:
+            files, problems, notes = _to_coco(args)
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems and not args.skip_bad:

@@ -21,7 +21,8 @@ _SHOWN = 5  # problems in the output; the file has all
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION, epilog=_models(),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('data', metavar='DATA', help='folder of a data set, or its annotation file')
+    parser.add_argument('data', metavar='DATA', help='folder of a data set, its annotation file, or the archive (zip, '
+                                                   'tar) as downloaded')
     parser.add_argument('--out', metavar='DIR', help='new folder for the results (default: runs/NAME OF THE DATA)')
     parser.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
     parser.add_argument('--task', choices=TASKS, help='boxes, masks, or classes of images (default: what there is)')
@@ -48,6 +49,25 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def init_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.datasets.archives import unpacked
+    from vitdet_plugin.errors import UserError
+    data = Path(args.data).expanduser()
+    if not data.exists():
+        raise UserError(f'{args.data} does not exist; give the folder of a data set, its annotation file or its '
+                        'archive')
+    _check_numbers(args)
+    with unpacked(data, is_temporary=args.dry_run) as folder:
+        _init(args, data, folder)
+
+
+def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
+    """Read a data set and write a folder to train from.
+
+    Args:
+        args: Options.
+        given: What the user named.
+        data: The same, or the folder of its files if it is an archive.
+    """
     from vitdet_plugin.datasets.formats import recognize
     from vitdet_plugin.datasets.formats.base import LastResort
     from vitdet_plugin.datasets.formats.tree import FileTree
@@ -56,10 +76,6 @@ def init_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
-    data = Path(args.data).expanduser()
-    if not data.exists():
-        raise UserError(f'{args.data} does not exist; give the folder of a data set or its annotation file')
-    _check_numbers(args)
     out = Path(args.out).expanduser() if args.out else default_out(data, Path.cwd())
     check_output_path('--out', out, is_folder=True)
     if not args.dry_run:
@@ -82,7 +98,7 @@ def init_command(args: argparse.Namespace) -> None:
         print(f'nothing was written (--dry-run); the folder would be {out}')
         return
     sizes = ', '.join(f'{len(images)} {name}' for name, images in plan.splits.items())
-    written = write_plan(plan, out, f'Written by vitdet init for {data.absolute()} ({found.name}): {sizes} images, '
+    written = write_plan(plan, out, f'Written by vitdet init for {given.absolute()} ({found.name}): {sizes} images, '
                                     f'{len(plan.classes)} classes.')
     print(f'\n{out}: {", ".join(written)}')
     _print_problems(plan.problems, out)

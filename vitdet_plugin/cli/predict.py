@@ -1,7 +1,6 @@
 """``vitdet predict MODEL INPUT… --out DIR``: detect objects in images, or classify them."""
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from vitdet_plugin.cli.common import (
     print_precision,
     run,
 )
+from vitdet_plugin.cli.model_words import split_model
 
 # formats of prediction.writers, which is slow to import -> what they write below the output folder
 _FILES = {'coco': 'coco_results.json', 'yolo': 'labels', 'labelme': 'labelme', 'csv': 'predictions.csv',
@@ -63,38 +63,7 @@ Detect objects in images, or classify them; write and draw the results.
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = build_parser(prog)
     args = parse(parser, argv, PREDICTION_VALUES, is_intermixed=True)
-    return run(args, predict_command) if _split_model(args) else 2
-
-
-def _split_model(args: argparse.Namespace) -> bool:
-    """Set ``config`` and ``checkpoint``: the checkpoint is the first input unless the model stands alone.
-
-    Returns:
-        Whether an input remains; if not, an error was printed.
-    """
-    from vitdet_plugin.compat.packaged_configs import shipped_configs
-    from vitdet_plugin.prediction.run_folder import stands_alone
-    # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
-    is_name = args.model in shipped_configs() and (
-        not any(Path(args.model).glob('*.pth')) or len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0])))
-    args.config = args.checkpoint = None
-    if stands_alone(args.model) and not is_name:
-        if args.model in shipped_configs():
-            args.model = os.path.join(os.curdir, args.model)  # the folder, not the config of this name
-        return True
-    if len(args.inputs) < 2:
-        is_there = args.model in shipped_configs() or '::' in args.model or os.path.exists(args.model)
-        print(f'error: {args.model} ' + ('is a config; give a checkpoint and an input after it' if is_there else
-                                         'does not exist; give a work directory of "vitdet train", an exported file, '
-                                         'or a config and a checkpoint'), file=sys.stderr)
-        return False
-    args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
-    return True
-
-
-def _holds_weights(path: Path) -> bool:
-    from vitdet_plugin.prediction.run_folder import CHECKPOINTS
-    return path.suffix.lower() in CHECKPOINTS or any(path.glob('*.pth'))
+    return run(args, predict_command) if split_model(args) else 2
 
 
 def predict_command(args: argparse.Namespace) -> int:

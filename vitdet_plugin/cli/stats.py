@@ -12,8 +12,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description='Count images or objects of each class, image sizes, broken files and duplicate images. '
                                'Every image is decoded completely.')
-    parser.add_argument('folder', help='a folder of classes, or one with train/, val/, test/ of these; with --ann: the '
-                                       'folder of the images')
+    parser.add_argument('folder', help='a data set in any format that vitdet init reads, its archive, or a folder of '
+                                       'vitdet init; with --ann: the folder of the images')
     parser.add_argument('--ann', nargs='+', action='extend', default=[], metavar='FILE',
                         help='COCO .json files, or lists of "path label" lines: one per split')
     parser.add_argument('--similar', type=int, metavar='BITS',
@@ -29,6 +29,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def stats_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.datasets.any_sets import open_any_sets
+    from vitdet_plugin.datasets.archives import unpacked
     from vitdet_plugin.datasets.image_sets import open_image_sets
     from vitdet_plugin.datasets.set_stats import collect_stats
     from vitdet_plugin.errors import UserError
@@ -37,8 +39,13 @@ def stats_command(args: argparse.Namespace) -> None:
         raise UserError(f'--similar {args.similar}: give a number of bits from 0 to 256')
     if args.out:
         check_output_path('--out', args.out, is_folder=True)
-    stats = collect_stats(open_image_sets(args.folder, args.ann), args.similar, args.workers)
-    print(stats)
+    if args.ann:
+        sets, what = open_image_sets(args.folder, args.ann), ''
+    else:
+        with unpacked(Path(args.folder)) as folder:
+            sets, what = open_any_sets(folder, is_trusted=folder == Path(args.folder))
+    stats = collect_stats(sets, args.similar, args.workers)
+    print(f'{what}\n\n{stats}' if what else stats)
     if args.out:
         from vitdet_plugin.visualization.stats_figure import draw_stats
         out = Path(args.out)

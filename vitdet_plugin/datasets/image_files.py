@@ -17,6 +17,11 @@ def is_image_file(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_resource_fork(path: Path) -> bool:
+    """Whether a file is one that macOS adds to archives in a folder of their own; it holds no image."""
+    return '__MACOSX' in path.parts[:-1]
+
+
 def list_folders(root: Path) -> list[Path]:
     """Return the folders in ``root`` in sorted order, without hidden ones."""
     return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith('.'))

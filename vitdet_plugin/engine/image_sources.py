@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file
+from vitdet_plugin.datasets.archives import archive_suffix
+from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, is_resource_fork
 from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_tensor, bgr_array, decode_image
 from vitdet_plugin.engine.image_urls import download_image, is_web_address
 from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
@@ -252,6 +253,8 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
         yield _Later(lambda: _frames(video), video.estimate or None)
     elif path.is_file() and path.suffix.lower() == '.txt':
         yield from _listed(read_text(path).split('\n'), path.parent)
+    elif path.is_file() and archive_suffix(path):
+        raise UserError(f'{path} is an archive; unpack it, and give the folder of its images')
     elif path.is_file():
         yield ImageSource(str(path), PurePath(path.stem), path)
     elif glob.has_magic(name):
@@ -265,7 +268,8 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
 
 
 def _folder(path: Path) -> Iterator[ImageSource]:
-    found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir())
+    found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir()
+                   and not is_resource_fork(file.relative_to(path)))
     if not found:
         raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
     for file in found:

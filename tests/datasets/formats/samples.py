@@ -22,6 +22,15 @@ _TASK = dict(id=1, data=dict(image='/data/upload/1/0a1b2c3d-a.jpg'), annotations
     value=dict(x=10, y=25, width=30, height=50, rotation=0, rectanglelabels=['cat']))])])
 _SUPERVISELY = dict(size=dict(width=100, height=80), tags=[], objects=[
     dict(classTitle='cat', geometryType='rectangle', points=dict(exterior=[[10, 20], [40, 60]], interior=[]))])
+_CREATEML = [dict(image='a.jpg', annotations=[
+    dict(label='cat', coordinates=dict(x=25, y=40, width=30, height=40))])]
+_VOTT_ASSET = dict(asset=dict(id='0a', name='a.jpg', path='file:/me/a.jpg', size=dict(width=100, height=80), state=2),
+                   regions=[dict(id='r', type='RECTANGLE', tags=['cat'], points=[],
+                                 boundingBox=dict(left=10, top=20, width=30, height=40))], version='2.2.0')
+_DATUMARO = dict(info={}, categories=dict(label=dict(labels=[dict(name='cat', parent='')])), items=[
+    dict(id='a', image=dict(path='a.jpg', size=[80, 100]), annotations=[
+        dict(id=0, type='bbox', label_id=0, group=0, bbox=[10, 20, 30, 40], attributes={})])])
+_KITTI = 'cat 0.00 0 -1.58 10.00 20.00 40.00 60.00 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n'
 # (format, images, texts or objects of JSON by path)
 SAMPLES = {
     'coco': ('coco', ['train2017/a.jpg'], {'annotations/instances_train2017.json': _COCO}),
@@ -43,6 +52,14 @@ SAMPLES = {
     'label studio': ('label-studio', ['images/a.jpg'], {'project-1-at-2024.json': [_TASK]}),
     'supervisely': ('supervisely', ['ds/img/a.jpg'], {
         'ds/ann/a.jpg.json': _SUPERVISELY, 'meta.json': dict(classes=[dict(title='cat', shape='any')], tags=[])}),
+    'createml': ('createml', ['train/a.jpg'], {'train/_annotations.createml.json': _CREATEML}),
+    'vott': ('vott', ['source/a.jpg'], {'target/vott-json-export/x-export.json': dict(
+        name='x', tags=[dict(name='cat', color='#fff')], assets={'0a': _VOTT_ASSET})}),
+    'vott project': ('vott', ['a.jpg'], {'0a-asset.json': _VOTT_ASSET, 'x.vott': dict(name='x', assets={})}),
+    'datumaro': ('datumaro', ['images/default/a.jpg'], {'annotations/default.json': _DATUMARO}),
+    'kitti': ('kitti', ['training/image_2/a.png'], {'training/label_2/a.txt': _KITTI}),
+    'dota': ('dota', ['train/images/a.png'], {
+        'train/labelTxt/a.txt': 'imagesource:GoogleEarth\ngsd:0.1\n10 20 40 20 40 60 10 60 cat 0\n'}),
     'lists': ('class-folders', ['val/a.jpg'], {'val.txt': 'val/a.jpg 0\n', 'classes.txt': 'cat\n'}),
 }
 # found if nothing else is

@@ -28,7 +28,8 @@ def replaced(content, path, value):
     return content
 
 
-@pytest.mark.parametrize('name', ['labelme', 'via', 'label studio', 'supervisely'])
+@pytest.mark.parametrize('name', ['labelme', 'via', 'label studio', 'supervisely', 'createml', 'vott', 'vott project',
+                                  'datumaro'])
 def test_wrong_values(tmp_path, name):
     expected, images, files = SAMPLES[name]
     write_sample(tmp_path, images, files)

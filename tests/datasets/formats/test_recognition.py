@@ -1,6 +1,7 @@
 """Each format recognizes its own samples and refuses those of the others; mixed folders name all formats."""
 
 import json
+import unicodedata
 from pathlib import PurePosixPath
 
 import pytest
@@ -66,7 +67,7 @@ def test_nothing_is_found(tmp_path):
         recognize(FileTree(tmp_path))
     text = str(caught.value)
     assert '(1 images, 2 other files; train.json is not valid JSON (Expecting value' in text
-    assert '; data.zip is an archive: unpack it first)' in text
+    assert '; data.zip is an archive: give it in place of the folder, or unpack it first)' in text
     assert all(f'\n  {each.name}: {each.looks_for}' in text for each in known_formats())
     with pytest.raises(UserError, match='gone does not exist; give a folder'):
         FileTree(tmp_path / 'gone')
@@ -81,6 +82,20 @@ def test_nothing_is_found(tmp_path):
     ('train.jpg', None), ('training_set/a.jpg', None), ('Test_1/a.xml', 'test')])
 def test_split_of_a_path(path, split):
     assert split_of(PurePosixPath(path)) == split
+
+
+@pytest.mark.parametrize('form', ['NFC', 'NFD'])
+def test_names_of_macos_are_those_of_other_systems(tmp_path, form):
+    """A letter with dots is one or two characters."""
+    other = dict(NFC='NFD', NFD='NFC')[form]
+    for name, folder in (('labelme', 'a'), ('yolo', 'b')):
+        _, images, files = SAMPLES[name]
+        named = [unicodedata.normalize(form, path.replace('a.jpg', 'Äpfel.jpg')) for path in images]
+        files = {unicodedata.normalize(other, path.replace('a.txt', 'Äpfel.txt').replace('a.json', 'Äpfel.json')):
+                 json.loads(unicodedata.normalize(other, json.dumps(content, ensure_ascii=False).replace(
+                     'a.jpg', 'Äpfel.jpg'))) for path, content in files.items()}
+        found = read(write_sample(tmp_path / folder, named, files), name)
+        assert [len(image.objects) for image in found.images] == [1] and not found.problems
 
 
 def test_images_are_found_by_what_names_them(tmp_path):

@@ -8,7 +8,7 @@ from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
-from vitdet_plugin.datasets.formats import SeveralFormats, recognize
+from vitdet_plugin.datasets.formats import ForeignAnnotations, SeveralFormats, recognize
 from vitdet_plugin.datasets.formats.base import LastResort
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
@@ -78,23 +78,25 @@ def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageRead
             *_image_rows(paths, [None] * len(paths), jobs, reader, probes)]
 
 
-def check_folder(folder: str, jobs: int = 1, form: str | None = None) -> list[Row]:
+def check_folder(folder: str, jobs: int = 1, form: str | None = None, is_trusted: bool = True) -> list[Row]:
     """Return the findings about a folder: one of ``vitdet init``, class folders, or a data set in another format.
 
     Args:
         folder: The folder.
         jobs: Processes for the images.
         form: Name of the format, if several fit.
+        is_trusted: Whether it may be one of ``vitdet init``, whose config is executed; not the content of an archive.
 
     Raises:
-        UserError: The folder holds data sets of several formats that differ, or none of the given format.
+        UserError: The folder holds data sets of several formats that differ, annotations that are not read, or no data
+            set of the given format.
     """
-    if (Path(folder) / OWN_CONFIG).is_file():
+    if is_trusted and (Path(folder) / OWN_CONFIG).is_file():
         return check_splits(str(Path(folder) / OWN_CONFIG), jobs)
     tree = FileTree(Path(folder))
     try:
         found, evidence = recognize(tree, form)
-    except SeveralFormats:
+    except (ForeignAnnotations, SeveralFormats):
         raise
     except UserError:
         if form is not None:
@@ -188,6 +190,9 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
     loader = cfg.get(f'{split}_dataloader')
     if loader is None:
         raise UserError(f'{config} has no {split}_dataloader; choose another --split')
+    trained = cfg.get('train_dataloader')
+    trains_masks = trained is None or any(detection_data.loads_masks(dataset) for _, dataset in
+                                          leaf_datasets(trained.dataset, 'train_dataloader.dataset'))
     rows: list[Row] = []
     for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
         file = joined_path(dataset, dataset.get('ann_file'))
@@ -200,7 +205,8 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
         elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
             rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
-                                   detection_data.loads_masks(dataset) if split == 'train' else None,
+                                   detection_data.loads_masks(dataset) if split == 'train' else
+                                   None if trains_masks else False,
                                    split == 'train', reader, probes)
         else:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'neither a COCO file nor a folder of classes: '

@@ -21,20 +21,30 @@ class SeveralFormats(UserError):
     """A folder fits several formats that describe different objects."""
 
 
+class ForeignAnnotations(UserError):
+    """A folder holds annotations of a form that is not read."""
+
+
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
     from vitdet_plugin.datasets.formats import (
         cityscapes,
         class_folders,
         coco,
+        createml,
         csv_files,
         cvat,
+        datumaro,
+        dota,
+        kitti,
         label_studio,
         labelme,
         mask_png,
         supervisely,
         via,
         voc,
+        vott,
+        wider_face,
         yolo,
     )
     return (
@@ -46,6 +56,12 @@ def known_formats() -> tuple[Format, ...]:
         cvat.FORMAT,
         label_studio.FORMAT,
         supervisely.FORMAT,
+        createml.FORMAT,
+        vott.FORMAT,
+        datumaro.FORMAT,
+        kitti.FORMAT,
+        dota.FORMAT,
+        wider_face.FORMAT,
         csv_files.FORMAT,
         cityscapes.FORMAT,
         *mask_png.FORMATS,
@@ -64,6 +80,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         The format and the evidence for it.
 
     Raises:
+        ForeignAnnotations: No format fits but that of class folders at most, and there are annotations that are not
+            read.
         SeveralFormats: Several formats fit the files and do not describe the same objects.
         UserError: No format fits the files, or not the one of that name.
     """
@@ -76,12 +94,13 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
              if (name is not None or each.is_automatic) and (evidence := each.recognize(tree))]
     for kind in (LastResort, Doubtful):
         found = [each for each in found if not isinstance(each[1], kind)] or found
+    if name is None and all(each.name == 'class-folders' and isinstance(evidence, LastResort)
+                            for each, evidence in found):
+        _refuse_foreign(tree, bool(found))
     where = tree.chosen or tree.root
     if not found:
-        broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
-        archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
-        broken += f'; {archives[0]} is an archive: unpack it first' if archives else ''
         images = 0 if tree.chosen else len(tree.images)
+        broken = _describe_broken(tree)
         if name is not None:
             raise UserError(f'{where} is not a data set of the format {name} ({images} images, '
                             f'{len(tree.others)} other files{broken}); it needs {formats[0].looks_for}')
@@ -97,3 +116,24 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         raise SeveralFormats(f'{where} fits several formats that differ ({chosen}): {listed}; choose one with '
                              '--format, or name one file or subfolder')
     return found[0]
+
+
+def _describe_broken(tree: FileTree) -> str:
+    """Return JSON files that cannot be parsed, and an archive, as the end of a list."""
+    broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
+    archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
+    return broken + (f'; {archives[0]} is an archive: give it in place of the folder, or unpack it first' if archives
+                     else '')
+
+
+def _refuse_foreign(tree: FileTree, is_class_folders: bool) -> None:
+    """Raise if there are annotations that no format reads, in place of taking the folders as classes."""
+    from vitdet_plugin.datasets.formats.foreign import describe_foreign
+    if not (foreign := describe_foreign(tree, is_class_folders)):
+        return
+    where = tree.chosen or tree.root
+    if is_class_folders:
+        raise ForeignAnnotations(f'{where}: {foreign}; --format class-folders takes the folders as classes')
+    images = 0 if tree.chosen else len(tree.images)
+    raise ForeignAnnotations(f'{where} is not a data set of a known format ({images} images, {len(tree.others)} other '
+                             f'files{_describe_broken(tree)}): {foreign}')

@@ -17,6 +17,7 @@ _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'photos', 'jpegimages', 'ima
 _OTHER_FOLDERS = {'labels', 'label', 'masks', 'mask', 'annotations', 'ann', 'segmentationclass', 'segmentationobject',
                   'gt', 'groundtruth', 'ground_truth', 'train', 'val', 'test'}
 _SYNSET = re.compile(r'n\d{8}')
+_SEVERAL_NUMBERS = re.compile(r'[-+.\d]+(\s+[-+.\d]+)+')  # a box, or several labels
 _NAME_FILES = ('classes.txt', 'class_names.txt', 'labels.txt', 'synsets.txt', 'synset_words.txt',
                'loc_synset_mapping.txt', 'words.txt')
 
@@ -104,7 +105,9 @@ def _lists(tree: FileTree) -> list[PurePosixPath]:
 def _parse(line: str) -> tuple[str, str] | None:
     """Return the path and label of a line with a blank, tab or comma between them, or None."""
     match = re.fullmatch(r'\s*(.+?\.\w{2,5})(?:\s*[\t,]\s*|\s+)([^,\t]+?)\s*', line)
-    return (match[1], match[2]) if match and is_image_file(Path(match[1])) else None
+    if not match or not is_image_file(Path(match[1])) or _SEVERAL_NUMBERS.fullmatch(match[2]):
+        return None
+    return match[1], match[2]
 
 
 def _read_lists(tree: FileTree, found: SourceSet, lists: list[PurePosixPath]) -> None:

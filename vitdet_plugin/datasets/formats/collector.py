@@ -15,7 +15,7 @@ from vitdet_plugin.datasets.conversion import Problem, list_some, read_image_siz
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject, SourceSet
 from vitdet_plugin.datasets.formats.mask_rle import crop_rle, polygon_rle, unite
 from vitdet_plugin.datasets.formats.shapes import Shape
-from vitdet_plugin.datasets.formats.tree import FileTree, split_of
+from vitdet_plugin.datasets.formats.tree import FileTree, fold, split_of
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Collector:
         self._dropped: set[int] = set()
         self._by_stem: dict[str, list[PurePosixPath]] = defaultdict(list)
         for file in tree.images:
-            self._by_stem[file.stem.lower()].append(file)
+            self._by_stem[fold(file.stem)].append(file)
 
     def problem(self, file: Path, number: int | None, text: str) -> None:
         """Add a problem."""
@@ -58,7 +58,7 @@ class Collector:
 
     def with_stem(self, file: PurePosixPath) -> list[PurePosixPath]:
         """Return the image with the name of an annotation file in its folder, or anywhere if it occurs once."""
-        found = self._by_stem.get(file.stem.lower(), [])
+        found = self._by_stem.get(fold(file.stem), [])
         return [each for each in found if each.parent == file.parent] or (found if len(found) == 1 else [])
 
     def add_image(self, names: Sequence[str], file: PurePosixPath, number: int | None = None, *,

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import unicodedata
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -89,8 +90,8 @@ class FileTree:
         self.images = images
         self._by_name, self._by_stem = defaultdict(list), defaultdict(list)
         for file in images:
-            self._by_name[file.name.lower()].append(file)
-            self._by_stem[file.stem.lower()].append(file)
+            self._by_name[fold(file.name)].append(file)
+            self._by_stem[fold(file.stem)].append(file)
 
     def without_folders(self, *names: str) -> FileTree:
         """Return the tree without the images in folders of these names (lower case) at any depth."""
@@ -104,7 +105,7 @@ class FileTree:
 
     def with_stem(self, stem: str) -> list[PurePosixPath]:
         """Return the images with this name without suffix, in upper or lower case."""
-        return self._by_stem.get(stem.lower(), [])
+        return self._by_stem.get(fold(stem), [])
 
     def path(self, file: PurePosixPath) -> Path:
         """Return the path of a file in ``images`` or ``others``."""
@@ -204,8 +205,8 @@ class FileTree:
                 if is_image_file(path) and _is_file(path):
                     return path
         last = PurePosixPath(plain[-1])
-        for found in (self._by_name.get(last.name.lower(), []),
-                      self._by_stem.get(last.name.lower(), []), self._by_stem.get(last.stem.lower(), [])):
+        for found in (self._by_name.get(fold(last.name), []), self._by_stem.get(fold(last.name), []),
+                      self._by_stem.get(fold(last.stem), [])):
             found = _best(found, lambda file: _count_equal(file.parts[-2::-1], plain[-2::-1]))
             found = _best(found, lambda file: split is not None and split_of(file) == split)
             found = _best(found, lambda file: len({*file.parts[:-1]} & {*near.parts[:-1]}))
@@ -217,6 +218,11 @@ class FileTree:
             if found:
                 return f'{name} is the name of {len(found)} images ({found[0]}, {found[1]})'
         return f'the image {name} is not below {self.image_root}'
+
+
+def fold(name: str) -> str:
+    """Return a name for comparisons: lower case, and ``ü`` as one character, also if macOS stored ``u`` and dots."""
+    return unicodedata.normalize('NFC', name).lower()
 
 
 def _is_file(path: Path) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from pathlib import PurePosixPath
 
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
-from vitdet_plugin.datasets.formats.tree import FileTree, split_of
+from vitdet_plugin.datasets.formats.tree import FileTree, fold, split_of
 from vitdet_plugin.datasets.formats.yolo_description import Description, find_description, split_images
 from vitdet_plugin.datasets.yolo_rows import YoloRow, parse_row
 from vitdet_plugin.utils.track import track
@@ -110,15 +111,15 @@ class LabelFiles:
         images_of: dict[str, list[PurePosixPath]] = defaultdict(list)
         for file in files:
             by_key[_key(file)].append(file)
-            by_stem[file.stem.lower()].append(file)
+            by_stem[fold(file.stem)].append(file)
         for image in tree.images:
-            images_of[image.stem.lower()].append(image)
+            images_of[fold(image.stem)].append(image)
         self.file_of: dict[PurePosixPath, PurePosixPath] = {}
         self.shared: list[tuple[PurePosixPath, PurePosixPath, PurePosixPath]] = []
         used: dict[PurePosixPath, PurePosixPath] = {}
         for image in tree.images:
             found = by_key.get(_key(image), [])
-            stem = image.stem.lower()
+            stem = fold(image.stem)
             if not found and len(images_of[stem]) == 1 and len(by_stem[stem]) == 1:
                 found = by_stem[stem]
             if not found:
@@ -149,8 +150,8 @@ def _advice(file: PurePosixPath) -> str:
 
 def _key(file: PurePosixPath) -> tuple[str, ...]:
     """Return what the paths of an image and its label file have in common."""
-    folders = [part for part in map(str.lower, file.parts[:-1]) if part not in _LAYOUT_FOLDERS]
-    return (*folders, file.stem)
+    folders = [part for part in map(fold, file.parts[:-1]) if part not in _LAYOUT_FOLDERS]
+    return (*folders, unicodedata.normalize('NFC', file.stem))
 
 
 def _preferred(image: PurePosixPath, files: list[PurePosixPath]) -> PurePosixPath:

@@ -1,0 +1,59 @@
+"""Annotations that no format reads are named in one line, and never taken for class folders."""
+
+import json
+
+import pytest
+
+from tests.datasets.formats.reading import read, write, write_image
+from vitdet_plugin.cli.main import main
+from vitdet_plugin.datasets.formats import ForeignAnnotations, recognize
+from vitdet_plugin.datasets.formats.tree import FileTree
+
+LABELBOX = [{'External ID': 'a.jpg', 'Label': {'objects': [{'value': 'cat', 'bbox': {'top': 1, 'left': 2}}]}}]
+
+
+@pytest.mark.parametrize(('path', 'text', 'words'), [
+    ('annot/mpii_human_pose_v1_u12_1.mat', 'MATLAB 5.0', 'MPII Human Pose'), ('anno.mat', 'MATLAB 5.0', 'MATLAB file'),
+    ('x.vott', '{"name": "x", "assets": {}}', 'export it as VoTT JSON'),
+    ('export.ndjson', '{"data_row": {}}\n', 'JSON text in each line'),
+    ('labelbox.json', json.dumps(LABELBOX), 'labelbox.json has annotations'),
+    ('cats/a.json', '{"file": "x", "rects": [[1, 2, 3, 4]]}', 'cats/a.json has annotations'),
+    ('cats/a.xml', '<page><box x="1"/></page>', 'cats/a.xml has annotations'),
+    ('boxes.txt', 'cats/a.jpg 10 20 30 40\ncats/b.jpg 1 2 3 4\n', 'boxes.txt has annotations'),
+    ('labels/a.txt', '10;20;30;40\n', 'labels/a.txt has annotations'),
+    ('folds/1.txt', 'cats/a\n1\n41.9 25.1 1.2 20.5 30.7 1\n', 'folds/1.txt has annotations'),
+    ('cats/gt/gt.txt', '1,1,10,20,30,40,1,1,0.8\n', 'frames of a video'), ('x.odgt', '{}', 'JSON text in each line'),
+    ('Annotations.zip', 'PK', 'unpack it first')])
+def test_they_are_named_with_what_to_do(tmp_path, capsys, path, text, words):
+    for name in ('cats/a.jpg', 'cats/b.jpg', 'dogs/c.jpg'):
+        write_image(tmp_path / name)
+    write(tmp_path / path, text)
+    with pytest.raises(ForeignAnnotations, match=words) as caught:
+        recognize(FileTree(tmp_path))
+    assert '\n' not in str(caught.value)
+    assert any(advice in str(caught.value) for advice in ('export it as ', 'CSV file', 'unpack it first'))
+    assert read(tmp_path, 'class-folders', 'class-folders').classes == ['cats', 'dogs']
+    for command in ('init', 'check'):
+        assert main([command, str(tmp_path)]) == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('path', 'text'), [
+    ('class_to_idx.json', '{"cats": 0, "dogs": 1}'), ('meta/train.txt', 'cats/a\ncats/b\n'),
+    ('sizes.txt', 'cats 10 20 30 40\n'), ('labels.json', '{"cats": ["a.jpg", "b.jpg"]}'), ('features.npy', 'x'),
+    ('images.zip', 'PK'), ('labels.txt', 'cats\ndogs\n'), ('meta/test.txt', 'cats/a\ncats/b\n'),
+    ('README.md', 'points: [1, 2, 3, 4] of a.jpg'), ('cats/a.txt', 'a cat at 10 o clock\n')])
+def test_other_files_next_to_class_folders_are_no_annotations(tmp_path, path, text):
+    for name in ('cats/a.jpg', 'cats/b.jpg', 'dogs/c.jpg'):
+        write_image(tmp_path / name)
+    write(tmp_path / path, text)
+    assert read(tmp_path, 'class-folders').classes == ['cats', 'dogs']
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('train.tfrecord', 'TFRecord'), ('images.tfrecord-00001-of-00010', 'TFRecord'), ('train-0.parquet', 'Hugging Face'),
+    ('data.h5', 'file of arrays')])
+def test_files_in_place_of_images(tmp_path, name, words):
+    write(tmp_path / 'data' / name, 'x')
+    with pytest.raises(ForeignAnnotations, match=f'not a data set of a known format .0 images.*data/{name}.*{words}'):
+        recognize(FileTree(tmp_path / 'data'))

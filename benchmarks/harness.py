@@ -123,7 +123,7 @@ class Row:
 
     @property
     def same_numbers(self) -> bool:
-        return self.difference <= self.tolerance
+        return bool(self.difference <= self.tolerance)  # a NumPy bool is not JSON
 
     @property
     def reached(self) -> bool | None:

@@ -134,8 +134,8 @@ def measure_difference(infos: list[dict], draws: list, polygons: bool, backend: 
     - 1 gray level (2 with Pillow, which rounds after each axis),
     - 0.01 pixels at a box from polygons; a box from bitmaps may be off like its mask,
     - 0.1 pixels at a vertex, measured as the difference of the areas of polygons / their circumference,
-    - 0.5 % of the pixels of a bitmap, or two, farther from the other outline than a pixel of the source (mmdet samples
-      the source at a pixel's corner, we at its center).
+    - 1 % of the pixels of a bitmap farther from the other outline than a pixel of the source (mmdet samples the source
+      at a pixel's corner, we at its center).
 
     It is infinite if the number, order or labels of the objects differ.
 
@@ -177,7 +177,7 @@ def _objects_differ(ours, theirs, source_pixel: float) -> float:
     worst = gaps / (2 * source_pixel + 1)
     for mine, other in zip(ours.masks.masks, theirs.masks.masks):
         beyond = (cv2.erode(mine, kernel) > other) | (cv2.erode(other, kernel) > mine)
-        worst = max(worst, beyond.sum() / max(0.005 * int(other.sum()), 2))
+        worst = max(worst, beyond.sum() / max(int(other.sum()), 1) / 0.01)
     return worst
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 import vitdet_plugin
 from benchmarks.harness import Row, Step, compare
 from vitdet_plugin.ops.ms_deform_attn import cpu, ms_deform_attn
+from vitdet_plugin.utils.output import suppress_logs
 
 _SIZE = (800, 1216)
 _HEADS, _CHANNELS, _POINTS = 8, 32, 4
@@ -82,9 +83,10 @@ def dino(queries: int) -> Any:
     cfg.backbone = dict(type='InternImage', arch='tiny', out_indices=(1, 2, 3))
     cfg.neck.in_channels, cfg.num_queries = [128, 256, 512], queries
     torch.manual_seed(0)
-    model = MODELS.build(cfg).eval()
-    torch.nn.init.normal_(model.level_embed)  # mmdet leaves it uninitialized until init_weights
-    return model
+    model = MODELS.build(cfg)
+    with suppress_logs():
+        model.init_weights()  # mmdet leaves the level embedding uninitialized otherwise
+    return model.eval()
 
 
 def _detector(reference: bool, size: tuple[int, int], queries: int) -> Step:

@@ -1,4 +1,5 @@
 import functools
+import json
 import os
 import time
 
@@ -98,6 +99,7 @@ def test_a_row_as_a_dict_has_the_times_of_both_clocks():
     assert values['wall_reference'] >= 0.02 > 0.01 > values['cpu_ours']
     assert values['pairs'] == 2
     assert 'timing' not in values
+    json.dumps(Row('p', 'r', 1.0, None, 2.0, difference=np.float64(1.0)).as_dict())
 
 
 def test_a_row_that_is_left_out_gives_the_reason():

@@ -17,10 +17,10 @@ Rows = Iterable[Mapping[str, str]]
 
 
 def read(file: Path) -> list[dict[str, str]]:
-    """Return the newest full-size row of each path in the order of the file."""
+    """Return the newest full-size row of each path and reference, in the order of the file."""
     with open(file, newline='') as stream:
         rows = [row for row in csv.DictReader(stream) if row['quick'] == 'False']
-    return list({(row['benchmark'], row['path']): row for row in rows}.values())
+    return list({(row['benchmark'], row['path'], row['reference']): row for row in rows}.values())
 
 
 def tables(text: str, rows: Rows) -> str:

@@ -59,13 +59,14 @@ def check_inputs_are_kept(option: str, outputs: Iterable[str | Path], inputs: It
     Args:
         option: Option that the output paths come from.
         outputs: Files to write.
-        inputs: Files to read.
+        inputs: Files to read; they are not looked at if no output exists.
 
     Raises:
         UserError: Names the file.
     """
-    read = {os.path.realpath(path) for path in inputs}
-    for path in outputs:
+    existing = [path for path in outputs if os.path.lexists(path)]
+    read = {os.path.realpath(path) for path in inputs} if existing else set()
+    for path in existing:
         if os.path.realpath(path) in read:
             raise UserError(f'{option}: {path} would be replaced, which is an input; choose another path')
 

@@ -53,8 +53,8 @@ def browse(cfg: Config, out: str | Path, count: int = 12, repeats: int = 3, spli
     indices = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     if hasattr(dataset, 'get_data_info'):
         written = [out / f'{name}.jpg' for name in ('samples', 'batch', *(f'{index:06}' for index in indices))]
-        check_inputs_are_kept(f'--out {out}', written, [
-            str(dataset.get_data_info(index).get('img_path')) for index in range(len(dataset))])
+        check_inputs_are_kept(f'--out {out}', written, (
+            str(dataset.get_data_info(index).get('img_path')) for index in range(len(dataset))))
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for index in track(indices.tolist(), count, 'samples'):

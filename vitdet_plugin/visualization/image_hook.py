@@ -40,7 +40,7 @@ class PredictionImageHook(Hook):
         self.out_dir, self.score_thr = Path(out_dir), score_thr
         self.max_images = max_images if max_pictures is None else max_pictures  # language: ok
         self._index_of: dict[Any, int] | None = None
-        self._names: dict[str, str] | None = None
+        self._known: dict[str, Path] | None = None
 
     def before_test(self, runner) -> None:
         """Create the output folder.
@@ -48,10 +48,8 @@ class PredictionImageHook(Hook):
         Raises:
             UserError: A figure would replace an image of the dataset.
         """
-        dataset = runner.test_dataloader.dataset
-        paths = [str(info.get('img_path')) for info in map(dataset.get_data_info, range(len(dataset)))] if hasattr(
-            dataset, 'get_data_info') else []
-        check_inputs_are_kept(f'--show-dir {self.out_dir}', [self._path(dataset, path) for path in paths], paths)
+        figures = self._figures(runner.test_dataloader.dataset)
+        check_inputs_are_kept(f'--show-dir {self.out_dir}', figures.values(), figures)
         self.out_dir.mkdir(parents=True, exist_ok=True)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs: Sequence | None = None) -> None:
@@ -83,14 +81,17 @@ class PredictionImageHook(Hook):
         cv2.imwrite(str(target), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
 
     def _path(self, dataset, path: str) -> Path:
-        """Return the figure of an image, the same in every process and different for every image of the dataset."""
-        if self._names is None:
+        return self._figures(dataset).get(path, self.out_dir / f'{Path(path).stem}.jpg')
+
+    def _figures(self, dataset) -> dict[str, Path]:
+        """Return the figure of each image, the same in every process and different for every image of the dataset."""
+        if self._known is None:
             paths = [str(info['img_path']) for info in map(dataset.get_data_info, range(len(dataset)))] if hasattr(
                 dataset, 'get_data_info') else []
             paths = list(dict.fromkeys(paths))
             root = getattr(dataset, 'img_prefix', None)  # of classifiers
-            self._names = dict(zip(paths, distinct_names(paths, root)))
-        return self.out_dir / f'{self._names.get(path, Path(path).stem)}.jpg'
+            self._known = {path: self.out_dir / f'{name}.jpg' for path, name in zip(paths, distinct_names(paths, root))}
+        return self._known
 
     def _truth(self, dataset, sample, shape: tuple) -> Objects | None:
         if not hasattr(dataset, 'get_data_info'):

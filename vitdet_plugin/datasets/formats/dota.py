@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
-from vitdet_plugin.datasets.formats.files import load_text, weigh
-from vitdet_plugin.datasets.formats.row_files import find_row_files, image_names, rows_of, to_floats
+from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector
+from vitdet_plugin.datasets.formats.row_files import find_row_files, read_rows, to_floats, weigh_row_files
 from vitdet_plugin.datasets.formats.shapes import to_number
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.utils.track import track
@@ -47,11 +45,7 @@ def _is_upright(points: list[float]) -> bool:
 
 
 def _recognize(tree: FileTree) -> str | None:
-    files = find_row_files(tree, _is_row, _is_header)
-    if not files:
-        return None
-    return weigh(f'{len(files)} text files with four corners and a class, as of DOTA, such as {files[0]}',
-                 [find_image(tree, name, file) for file in files[:20] for name in image_names(file)])
+    return weigh_row_files(tree, find_row_files(tree, _is_row, _is_header), 'with four corners and a class, as of DOTA')
 
 
 def _read(tree: FileTree) -> SourceSet:
@@ -82,18 +76,11 @@ def _read(tree: FileTree) -> SourceSet:
 
 def _read_file(collector: Collector, file: PurePosixPath) -> list[tuple[AnnotatedImage, int, _Row]]:
     """Return the rows of a file with their image; faults become problems."""
-    where = collector.tree.path(file)
-    try:
-        rows = [(number, row) for number, row in rows_of(load_text(collector.tree, file)) if not _is_header(row)]
-    except ValueError as error:
-        collector.found.problems.append(Problem(where, *error.args))
-        return []
-    to = collector.add_image(image_names(file), file, objects=len(rows))
     found = []
-    for number, text in rows if to is not None else ():
+    for to, number, text in read_rows(collector, file, _is_header):
         row = _parse(text)
         if row is None:
-            collector.problem(where, number, f'expected eight numbers, a class and a difficulty, found {text[:60]!r}')
+            collector.problem(to.file, number, f'expected eight numbers, a class and a difficulty, found {text[:60]!r}')
         else:
             found.append((to, number, row))
     return found

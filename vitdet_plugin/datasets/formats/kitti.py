@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
-from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
-from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
-from vitdet_plugin.datasets.formats.files import load_text, weigh
-from vitdet_plugin.datasets.formats.row_files import find_row_files, image_names, rows_of, to_floats
+from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector
+from vitdet_plugin.datasets.formats.row_files import find_row_files, read_rows, to_floats, weigh_row_files
 from vitdet_plugin.datasets.formats.shapes import to_number
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.utils.track import track
@@ -33,44 +30,37 @@ def _parse(row: str) -> _Row | None:
     return None
 
 
+def _is_row(text: str) -> bool:
+    return _parse(text) is not None
+
+
 def _recognize(tree: FileTree) -> str | None:
-    files = find_row_files(tree, lambda row: _parse(row) is not None)
-    if not files:
-        return None
-    return weigh(f'{len(files)} text files with the 15 columns of KITTI, such as {files[0]}',
-                 [find_image(tree, name, file) for file in files[:20] for name in image_names(file)])
+    return weigh_row_files(tree, find_row_files(tree, _is_row), 'with the 15 columns of KITTI')
 
 
 def _read(tree: FileTree) -> SourceSet:
     collector = Collector(tree, 'kitti')
     ignored = 0
-    files = find_row_files(tree, lambda row: _parse(row) is not None)
+    files = find_row_files(tree, _is_row)
     for file in track(files, len(files), 'label files'):
-        where = tree.path(file)
-        try:
-            rows = rows_of(load_text(tree, file))
-        except ValueError as error:
-            collector.found.problems.append(Problem(where, *error.args))
-            continue
-        to = collector.add_image(image_names(file), file, objects=len(rows))
-        for number, text in rows if to is not None else ():
+        for to, number, text in read_rows(collector, file):
             row = _parse(text)
             if row is None:
-                collector.problem(where, number, f'expected a class and 14 numbers, found {text[:60]!r}')
+                collector.problem(to.file, number, f'expected a class and 14 numbers, found {text[:60]!r}')
             elif row.name.lower() == _NO_OBJECT:
                 ignored += 1
             else:
-                _add_object(collector, to, where, number, row)
+                _add_object(collector, to, number, row)
     if ignored:
         collector.found.notes.append(f'{ignored} regions "DontCare" are no objects and are left out')
     return collector.finish()
 
 
-def _add_object(collector: Collector, to: AnnotatedImage, where: Path, number: int, row: _Row) -> None:
+def _add_object(collector: Collector, to: AnnotatedImage, number: int, row: _Row) -> None:
     try:
         x1, y1, x2, y2 = map(to_number, row.numbers[3:7])
     except ValueError as error:
-        collector.problem(where, number, f'{row.name}: {error}')
+        collector.problem(to.file, number, f'{row.name}: {error}')
         return
     collector.add_object(to, row.name, number, [shapes.rectangle(x1, y1, x2, y2)])
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
-from vitdet_plugin.datasets.formats.files import sample
+from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
+from vitdet_plugin.datasets.formats.files import load_text, sample, weigh
 from vitdet_plugin.datasets.formats.tree import FileTree
 
 _TRIED_ROWS = 5
@@ -35,6 +36,32 @@ def find_row_files(tree: FileTree, is_row: Callable[[str], bool], is_header: Cal
             if rows and 2 * sum(map(is_row, rows)) >= len(rows):  # a few may be damaged
                 folders.add(file.parent)
     return [file for file in files if file.parent in folders]
+
+
+def weigh_row_files(tree: FileTree, files: Sequence[PurePosixPath], what: str) -> str | None:
+    """Return the evidence for a format with such files, weighed by the images that belong to them; None without files.
+
+    Args:
+        tree: The files.
+        files: Result of :func:`find_row_files`.
+        what: Describes the files.
+    """
+    if not files:
+        return None
+    return weigh(f'{len(files)} text files {what}, such as {files[0]}',
+                 [find_image(tree, name, file) for file in files[:20] for name in image_names(file)])
+
+
+def read_rows(collector: Collector, file: PurePosixPath, is_header: Callable[[str], bool] = lambda row: False
+              ) -> list[tuple[AnnotatedImage, int, str]]:
+    """Add the image of a file and return the rows with the image and their line; faults become problems."""
+    try:
+        rows = [row for row in rows_of(load_text(collector.tree, file)) if not is_header(row[1])]
+    except ValueError as error:
+        collector.problem(collector.tree.path(file), *error.args)
+        return []
+    to = collector.add_image(image_names(file), file, objects=len(rows))
+    return [] if to is None else [(to, number, text) for number, text in rows]
 
 
 def image_names(file: PurePosixPath) -> list[str]:

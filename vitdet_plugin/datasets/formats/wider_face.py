@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import Collector, find_image
@@ -54,7 +53,7 @@ def _read(tree: FileTree) -> SourceSet:
         try:
             rows = rows_of(load_text(tree, file))
         except ValueError as error:
-            collector.found.problems.append(Problem(tree.path(file), *error.args))
+            collector.problem(tree.path(file), *error.args)
             continue
         for line, name, listed in _entries(rows):
             # an image without faces has a row of zeros

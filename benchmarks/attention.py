@@ -76,23 +76,31 @@ def _core(reference: bool, grid: int, training: bool) -> Step:
     return step
 
 
-def _in_bfloat16(reference: bool, grid: int, bias: bool) -> Step:
+def _in_bfloat16(reference: bool, grid: int, bias: bool, training: bool) -> Step:
     """The core of a global block in bfloat16; without bias against PyTorch's fused attention."""
     torch.manual_seed(0)
     dim = _DIM // _HEADS
-    q, k, v = (torch.randn(1, _HEADS, grid * grid, dim).bfloat16() for _ in range(3))
+    q, k, v, direction = (torch.randn(1, _HEADS, grid * grid, dim).bfloat16() for _ in range(4))
     tables = [(0.02 * torch.randn(2 * grid - 1, dim)).bfloat16() for _ in range(2)]
+    inputs = [q, k, v, *tables] if bias else [q, k, v]
 
-    def step() -> Tensor:
-        with torch.no_grad():
-            if not bias:
-                with nullcontext() if reference else compiled_attention():
-                    return F.scaled_dot_product_attention(q, k, v)
-            if reference:
-                flat = (x.flatten(0, 1) for x in (q, k, v))
-                return materialized_attention(*flat, *tables, (grid, grid), dim ** -0.5)[None]
-            rel_h, rel_w = decomposed_rel_pos(q, *tables, (grid, grid))
-            return rel_pos_attention(q, k, v, rel_h, rel_w, dim ** -0.5)
+    def attend() -> Tensor:
+        if not bias:
+            with nullcontext() if reference else compiled_attention():
+                return F.scaled_dot_product_attention(q, k, v)
+        if reference:
+            flat = (x.flatten(0, 1) for x in (q, k, v))
+            return materialized_attention(*flat, *tables, (grid, grid), dim ** -0.5)[None]
+        rel_h, rel_w = decomposed_rel_pos(q, *tables, (grid, grid))
+        return rel_pos_attention(q, k, v, rel_h, rel_w, dim ** -0.5)
+
+    def step() -> Tensor | list[Tensor]:
+        if not training:
+            with torch.no_grad():
+                return attend()
+        for x in inputs:
+            x.requires_grad_()
+        return list(torch.autograd.grad(attend(), inputs, direction))
     return step
 
 
@@ -105,11 +113,16 @@ def rows(quick: bool) -> Iterator[Row]:
         yield compare(f'global block {_HEADS} x {grid * grid} x 64, {name}', 'materialized',
                       partial(_core, False, grid, training), partial(_core, True, grid, training), tolerance=2e-3,
                       repeats=repeats, **goals)
-    for name, form, bias, goals in [('', 'materialized', True, dict(time_goal=2.5)),
-                                    (' without bias', "PyTorch's fused attention", False, {})]:
-        yield compare(f'global block {_HEADS} x {grid * grid} x 64{name}, bfloat16, inference', form,
-                      partial(_in_bfloat16, False, grid, bias), partial(_in_bfloat16, True, grid, bias),
-                      tolerance=2e-2, check=relative_error, repeats=repeats, **goals)
+    for name, form, bias, training, goals in [
+        (', bfloat16, inference', 'materialized', True, False, dict(time_goal=2.5)),
+        (', bfloat16, training', 'materialized', True, True, {}),
+        (' without bias, bfloat16, inference', "PyTorch's fused attention", False, False, {}),
+        (' without bias, bfloat16, training', "PyTorch's fused attention", False, True, {}),
+    ]:
+        yield compare(f'global block {_HEADS} x {grid * grid} x 64{name}', form,
+                      partial(_in_bfloat16, False, grid, bias, training),
+                      partial(_in_bfloat16, True, grid, bias, training), tolerance=2e-2, check=relative_error,
+                      repeats=repeats, **goals)
     for name, window, builder, goals in [
         ('global, with projections, inference', 0, _inference, {}),
         ('global, with projections, training', 0, _training, {}),

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ops.test_rel_pos_attention import draw
-from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.dispatch import Case
 from vitdet_plugin.ops.native import STATUS
@@ -121,8 +120,7 @@ def test_the_choice_and_its_reasons(monkeypatch):
     bf16, f32 = (torch.zeros(1, 1, 4, 8, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
     monkeypatch.setattr(cpu, 'FEATURES', ('avx512', 'float32', 'bfloat16'))
     assert OPERATOR.choose(case_of(bf16)).name == OPERATOR.choose(case_of(f32)).name == 'cpu'
-    for case, reason in ((case_of(f32, grad=True), 'computes no gradients'),
-                         (case_of(f32.double()), 'serves float32 and bfloat16, not float64'),
+    for case, reason in ((case_of(f32.double()), 'serves float32 and bfloat16, not float64'),
                          (Case('cpu', torch.float32, exporting=True), 'cannot be exported to ONNX')):
         assert OPERATOR.why_not(case)['cpu'] == reason and OPERATOR.choose(case).name != 'cpu'
     monkeypatch.setattr(cpu, 'FEATURES', ('avx2', 'float32'))  # as fast as before on a processor without bfloat16
@@ -130,16 +128,6 @@ def test_the_choice_and_its_reasons(monkeypatch):
     assert OPERATOR.why_not(case_of(bf16))['cpu'] == 'bfloat16 requires a processor with AVX-512 BF16'
     monkeypatch.setattr(cpu, 'FEATURES', ('base',))
     assert OPERATOR.choose(case_of(f32)).name == 'chunked' and OPERATOR.choose(case_of(f32), 'cpu').name == 'cpu'
-
-
-def test_gradients_are_computed_by_another_form():
-    tensors = [x.float().requires_grad_() for x in draw(1, 2, 6, 2, 3, 4)]
-    rel_pos_attention(*tensors, 0.4).sum().backward()
-    assert all(x.grad is not None for x in tensors)
-    with pytest.raises(UserError, match='computes no gradients'):
-        rel_pos_attention(*tensors, 0.4, form='cpu')
-    with pytest.raises(RuntimeError, match='not implemented'):
-        attention_cpu(*tensors, 0.4).sum().backward()
 
 
 def test_wrong_shapes_are_refused():
@@ -171,10 +159,12 @@ def test_registered_for_tracing():
 def test_other_instruction_sets(variable, value):
     code = ('import torch\n'
             'from tests.ops.test_attention_cpu import check, cpu, draw\n'
+            'from tests.ops.test_attention_cpu_backward import check_gradients\n'
             'dtypes = [torch.float32] + [torch.bfloat16] * ("bfloat16" in cpu.FEATURES)\n'
             'for shape in ((2, 2, 70, 14, 14, 40), (1, 1, 13, 3, 25, 7), (1, 2, 300, 20, 30, 64)):\n'
             '    for dtype in dtypes:\n'
             '        check(draw(*shape), 0.2, dtype)\n'
+            '        check_gradients(draw(*shape), 0.2, dtype)\n'
             'print(*cpu.FEATURES)')
     done = subprocess.run([sys.executable, '-c', code], env={**os.environ, variable: value}, capture_output=True,
                           text=True, cwd=ROOT)

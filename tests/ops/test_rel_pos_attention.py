@@ -133,7 +133,7 @@ def test_blocks_cover_every_score_once_within_the_budget(monkeypatch, chunk):
 
 def test_auto_is_chunked_on_the_cpu_and_dense_while_exporting(monkeypatch):
     q = torch.zeros(1)
-    assert OPERATOR.choose(case_of(q, grad=True)).name == 'chunked'
+    assert OPERATOR.choose(case_of(q.double())).name == 'chunked'  # float64: not served by the compiled kernel
     assert OPERATOR.choose(case_of(q.to('meta'))).name == 'folded'
     monkeypatch.setattr('vitdet_plugin.ops.case.is_exporting', lambda: True)
     assert OPERATOR.choose(case_of(q)).name == 'dense'

@@ -11,7 +11,7 @@ from vitdet_plugin.layers.pos_embed import decomposed_rel_pos, fit_rel_pos
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR, rel_pos_attention
-from vitdet_plugin.ops.rel_pos_attention.cpu import needs_grad, window_attention_cpu
+from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention, needs_grad, window_attention_cpu
 
 
 class WindowAttention(nn.Module):
@@ -66,10 +66,10 @@ class WindowAttention(nn.Module):
         return projected
 
     def _is_compiled(self, qkv: Tensor) -> bool:
-        """Whether the compiled CPU kernel serves the call."""
-        case = case_of(qkv, head_dim=qkv.shape[-1] // (3 * self.num_heads),
-                       grad=needs_grad(qkv, self.rel_pos_h, self.rel_pos_w))
-        return OPERATOR.choose(case, self.form).name == 'cpu'
+        """Whether the compiled CPU kernel for whole maps serves the call."""
+        if needs_grad(qkv, self.rel_pos_h, self.rel_pos_w):
+            return False
+        return OPERATOR.choose(case_of(qkv, head_dim=qkv.shape[-1] // (3 * self.num_heads)), self.form).name == 'cpu'
 
     def _attend_compiled(self, qkv: Tensor) -> Tensor:
         """(B, H, W, 3C) -> (B, H, W, C) by one operator, which reads windows and padding from the map."""
@@ -101,7 +101,8 @@ class WindowAttention(nn.Module):
         # in this order, the gradients of q, k and v are put together in the layout of qkv by one copy
         q, k, v = (x.transpose(1, 2) for x in qkv.flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).unbind(2))
         if self.rel_pos_h is None or self.rel_pos_w is None:
-            out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+            with compiled_attention():
+                out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         else:
             rel_h, rel_w = decomposed_rel_pos(q, self.rel_pos_h, self.rel_pos_w, hw)
             out = rel_pos_attention(q, k, v, rel_h, rel_w, self.scale, self.form)

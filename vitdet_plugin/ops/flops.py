@@ -18,12 +18,18 @@ def register() -> None:
         return
     from torch.utils.flop_counter import register_flop_formula  # imports Triton
     register_flop_formula(torch.ops.vitdet_plugin.attention)(_attention)
+    register_flop_formula(torch.ops.vitdet_plugin.attention_forward)(_attention)
+    register_flop_formula(torch.ops.vitdet_plugin.attention_backward)(_attention_backward)
     register_flop_formula(torch.ops.vitdet_plugin.window_attention)(_window_attention)
     register_flop_formula(torch.ops.vitdet_plugin.block_diagonal)(_block_diagonal)
 
 
 def _attention(q: Any, k: Any, *others: Any, **kwargs: Any) -> int:
     return 4 * math.prod(q) * k[2]
+
+
+def _attention_backward(grad: Any, q: Any, k: Any, *others: Any, **kwargs: Any) -> int:
+    return 10 * math.prod(q) * k[2]  # five products, with the scores that are computed again
 
 
 def _window_attention(qkv: Any, padding: Any, table_h: Any, table_w: Any, heads: int, window: int, shift: int,

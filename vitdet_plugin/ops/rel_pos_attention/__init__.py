@@ -7,7 +7,7 @@ In the shapes below G = batch (and windows), N = heads, Q = queries, K = H * W k
 form        module            description
 ==========  ================  ======================================================================================
 triton      ``triton.py``     tiles of scores on the GPU, recomputed in the backward pass; no build step (GPU)
-cpu         ``cpu.py``        compiled kernel for inference in float32 and bfloat16; scores are never stored (CPU)
+cpu         ``cpu.py``        compiled kernels for float32 and bfloat16; scores are never stored as a whole (CPU)
 chunked     ``chunked.py``    blocks of scores that fit the CPU's cache, recomputed in the backward pass (CPU)
 folded      ``folded.py``     bias folded into longer queries and keys, one call of PyTorch's fused attention (GPU)
 flex        ``flex.py``       ``flex_attention`` with the bias as score modifier (GPU, compiled there)
@@ -37,8 +37,8 @@ def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Ten
         rel_h: (G, N, Q, H).
         rel_w: (G, N, Q, W).
         scale: factor of the scores ``q k^T``; the bias is not scaled.
-        form: form to use; None or 'auto': on the CPU the compiled kernel for inference, else chunked; triton on a GPU
-            that it can serve, folded elsewhere, dense while exporting.
+        form: form to use; None or 'auto': on the CPU the compiled kernel, else chunked; triton on a GPU that it can
+            serve, folded elsewhere, dense while exporting.
 
     Returns:
         (G, N, Q, d).
@@ -46,6 +46,6 @@ def rel_pos_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Ten
     Raises:
         BackendError: ``form`` is unknown.
     """
-    case = case_of(q, head_dim=q.shape[-1], grad=cpu.needs_grad(q, k, v, rel_h, rel_w))
+    case = case_of(q, head_dim=q.shape[-1])
     out: Tensor = OPERATOR.choose(case, form).run(q, k, v, rel_h, rel_w, scale)
     return out

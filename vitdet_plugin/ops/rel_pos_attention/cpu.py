@@ -1,4 +1,4 @@
-"""Attention by the compiled CPU kernel, with or without relative position bias; for inference."""
+"""Attention by the compiled CPU kernels, with or without relative position bias."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ FEATURES: Sequence[str] = () if STATUS['cpu'] else torch.ops.vitdet_plugin.atten
 
 def attention_cpu(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None,
                   scale: float) -> Tensor:
-    """Compiled kernel. Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`; the bias may be
-    None."""
+    """Compiled kernel, with gradients of the first order. Arguments as
+    :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`; the bias may be None."""
     if scale <= 0:
         q, scale = q * scale, 1.0
     k, v = k.to(q.dtype), v.to(q.dtype)
-    out: Tensor = torch.ops.vitdet_plugin.attention(q, k, v, rel_h, rel_w, scale)
+    if needs_grad(q, k, v, rel_h, rel_w):
+        out: Tensor = torch.ops.vitdet_plugin.attention_forward(q, k, v, rel_h, rel_w, scale)[0]
+    else:
+        out = torch.ops.vitdet_plugin.attention(q, k, v, rel_h, rel_w, scale)
     return out.transpose(1, 2)
 
 
 def window_attention_cpu(qkv: Tensor, padding: Tensor | None, tables: tuple[Tensor, Tensor] | None, heads: int,
                          window: int, shift: int, scale: float) -> Tensor:
-    """Attention within windows of a map, or within the whole map, without copies of the windows.
+    """Attention within windows of a map, or within the whole map, without copies of the windows; for inference.
 
     Args:
         qkv: (B, H, W, 3 * heads * d): queries, keys and values.
@@ -58,8 +61,8 @@ def needs_grad(*tensors: Tensor | None) -> bool:
 
 
 def compiled_attention() -> contextlib.AbstractContextManager[Any]:
-    """Return :class:`CompiledAttention`, or a context that changes nothing for training and captured graphs."""
-    if FEATURES and not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not is_exporting():
+    """Return :class:`CompiledAttention`, or a context that changes nothing for captured graphs."""
+    if FEATURES and not torch.compiler.is_compiling() and not is_exporting():
         return CompiledAttention()
     return contextlib.nullcontext()
 
@@ -84,21 +87,45 @@ def _is_plain(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, 
               is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> bool:
     shapes = q.ndim == 4 and k.shape == v.shape and q.shape[:2] == k.shape[:2] and q.shape[3] == k.shape[3]
     plain = attn_mask is None and not dropout_p and not is_causal and shapes and k.shape[2] > 0
-    case = Case(q.device.type, q.dtype, options=dict(grad=needs_grad(q, k, v)))
-    return plain and q.dtype == k.dtype == v.dtype and why_not_served(case) is None
+    return plain and q.dtype == k.dtype == v.dtype and why_not_served(Case(q.device.type, q.dtype)) is None
 
 
 def _register() -> None:
-    """Register shapes for tracing."""
+    """Register shapes for tracing, and the derivative."""
     def like_attention(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None,
                        scale: float) -> Tensor:
         return q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3])
+
+    def like_forward(q: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+        return like_attention(q, *others), q.new_empty(*q.shape[:3], 2, dtype=torch.float32)
+
+    def like_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None,
+                      *others: Any) -> tuple[Tensor, ...]:
+        to_tokens = (x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2) for x in (q, k, v))
+        to_bias = (q.new_empty([0] if x is None else x.shape, dtype=torch.float32) for x in (rel_h, rel_w))
+        return *to_tokens, *to_bias
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.scale = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, *output)
+
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 6
+        tensors = ctx.saved_tensors
+        found = torch.ops.vitdet_plugin.attention_backward(grad, *tensors, ctx.scale)
+        return *(None if x is None else each.to(x.dtype) for x, each in zip(tensors, found, strict=False)), None
 
     def like_window_attention(qkv: Tensor, padding: Tensor | None, table_h: Tensor | None, table_w: Tensor | None,
                               heads: int, window: int, shift: int, scale: float) -> Tensor:
         return qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
 
     torch.library.register_fake(f'{NAMESPACE}::attention', like_attention)
+    torch.library.register_fake(f'{NAMESPACE}::attention_forward', like_forward)
+    torch.library.register_fake(f'{NAMESPACE}::attention_backward', like_backward)
+    torch.library.register_autograd(f'{NAMESPACE}::attention_forward', backward, setup_context=setup_context)
     torch.library.register_fake(f'{NAMESPACE}::window_attention', like_window_attention)
 
 
@@ -110,8 +137,6 @@ def why_not_served(case: Case) -> str | None:
     """Return why the kernel cannot serve a call, or None."""
     if reason := why_not(case):
         return reason
-    if case.options.get('grad'):
-        return 'computes no gradients'
     dtype = torch.float32 if case.dtype is None else case.dtype
     if dtype not in (torch.float32, torch.bfloat16):
         return f'serves float32 and bfloat16, not {str(dtype).removeprefix("torch.")}'

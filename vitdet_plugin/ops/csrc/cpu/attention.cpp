@@ -2,64 +2,19 @@
 // checks, where tokens and results lie, and how the work is split among threads. The arithmetic is in
 // attention_kernel.h. Scores are computed block by block and never stored as a whole (arXiv 2205.14135); products of
 // bfloat16 are summed in float32, and the softmax is computed in float32.
-#include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#if __has_include(<ATen/native/CPUBlas.h>)
-#include <ATen/native/CPUBlas.h>
-#endif
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
-#include <algorithm>
-#include <limits>
-#include <memory>
-#include <string>
-#include <vector>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "attention_shared.h"
 
 namespace vitdet_plugin {
 
 namespace {
 
-constexpr int64_t kBlockRows = 48;  // queries of a block, a multiple of the rows of a tile
 constexpr int64_t kBlockKeys = 256; // keys of a block, a multiple of the panels of all instruction sets
-constexpr int64_t kSlack = 16;      // floats that may be read or written after an array
 constexpr int64_t kPackedBytes = 4 << 20; // keys and values that are packed at a time
-
-// Rows of a matrix with a stride, or at the addresses in `tokens`.
-template <class T>
-struct Rows {
-  const T* base;
-  int64_t stride;
-  const T* const* tokens = nullptr;
-  const T* operator()(int64_t i) const { return tokens ? tokens[i] + stride : base + i * stride; }
-};
-
-// Position of a query in the grid of the keys.
-struct Query {
-  int32_t y, x;
-};
-
-// Replaces the products of bfloat16: to (rows, columns) = [to +] left right, as multiply_rows in attention_kernel.h.
-using Multiply = void (*)(int64_t rows, int64_t columns, int64_t units, const int32_t* left, int64_t left_stride,
-                          const int32_t* right, int64_t right_stride, float* to, int64_t to_stride, bool add);
-
-struct Plan {
-  int64_t keys, dim;
-  int64_t query_stride, value_stride; // dim, padded to units and to registers
-  int64_t score_stride;
-  bool has_bias;
-  int64_t grid[2];        // rows and columns of the keys
-  int64_t bias_stride[2];
-  float factor;           // of scores and bias, in the exponent of 2
-  float bias_factor;      // of the bias before
-  Multiply multiply;      // null: the products of attention_kernel.h
-};
 
 // Packed operands of one head.
 template <class T>
@@ -81,59 +36,7 @@ struct Memory {
 };
 
 #define KERNEL_FILE "attention_kernel.h"
-#include "each_isa.h"
-
-#ifdef VITDET_X86_ISAS
-#define VITDET_X86_BF16 1
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
-#define ISA_BYTES 64
-#define ISA_HAS_BF16 1
-namespace isa_avx512_bf16 {
-#include "simd.h"
-#include KERNEL_FILE
-} // namespace isa_avx512_bf16
-#undef ISA_HAS_BF16
-#undef ISA_BYTES
-#pragma GCC pop_options
-#endif
-
-#ifdef CPUBLAS_BRGEMM_BF16BF16F32
-void multiply_by_onednn(int64_t rows, int64_t columns, int64_t units, const int32_t* left, int64_t left_stride,
-                        const int32_t* right, int64_t right_stride, float* to, int64_t to_stride, bool add) {
-  at::native::cpublas::brgemm(
-      rows, columns, 2 * units, 2 * left_stride, right_stride, to_stride, add,
-      reinterpret_cast<const c10::BFloat16*>(left), reinterpret_cast<const c10::BFloat16*>(right), to);
-}
-
-// oneDNN uses the matrix units (AMX) of processors that have them; its packed layout is the one used here. The
-// environment variable is for tests on other processors.
-bool uses_onednn() {
-  static const bool uses = [] {
-    const char* asked = std::getenv("VITDET_ATTENTION_ONEDNN");
-    return asked ? std::strcmp(asked, "1") == 0 : at::native::cpublas::could_pack(at::kBFloat16);
-  }();
-  return uses;
-}
-
-void release_onednn() {
-  at::native::cpublas::brgemm_release();
-}
-#else
-constexpr Multiply multiply_by_onednn = nullptr;
-constexpr bool uses_onednn() {
-  return false;
-}
-inline void release_onednn() {}
-#endif
-
-bool has_bf16() {
-#ifdef VITDET_X86_BF16
-  return best_isa() == 2 && __builtin_cpu_supports("avx512bf16");
-#else
-  return false;
-#endif
-}
+#include "attention_isas.h"
 
 // Functions of attention_kernel.h for one instruction set.
 template <class T>
@@ -141,7 +44,7 @@ struct Kernel {
   void (*pack_columns)(const Rows<T>&, int64_t, int64_t, T*);
   void (*pack_rows)(const Rows<T>&, int64_t, int64_t, int64_t, T*);
   void (*attend_block)(const Plan&, const Packed<T>&, const Rows<T>&, const Query*, const float* const[2], int64_t,
-                       const Memory<T>&, T* const*);
+                       const Memory<T>&, T* const*, float*);
   int64_t panel, width;
 };
 
@@ -160,32 +63,6 @@ Kernel<T> best_kernel() {
   }
   return kernel;
 }
-
-int64_t ceil_div(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
-int64_t round_up(int64_t a, int64_t b) {
-  return ceil_div(a, b) * b;
-}
-
-// 64-byte aligned, zero.
-class Buffer {
- public:
-  explicit Buffer(int64_t bytes) : memory_(new char[bytes + 64]()) {
-    next_ = memory_.get() + (64 - reinterpret_cast<uintptr_t>(memory_.get()) % 64) % 64;
-  }
-  template <class T>
-  T* take(int64_t count) {
-    T* taken = reinterpret_cast<T*>(next_);
-    next_ += round_up(count * static_cast<int64_t>(sizeof(T)), 64);
-    return taken;
-  }
-
- private:
-  std::unique_ptr<char[]> memory_;
-  char* next_;
-};
 
 template <class T>
 int64_t memory_bytes(const Plan& plan) {
@@ -276,7 +153,7 @@ void attend(Plan plan, const Groups& groups, const Kernel<T>& kernel, const T* c
         }
         const float* bias[2] = {groups.bias(0, group, head, first), groups.bias(1, group, head, first)};
         kernel.attend_block(plan, operands, groups.query_rows(group, head, first), groups.positions(group, first), bias,
-                            rows, memory, out);
+                            rows, memory, out, groups.statistics(group, head, first));
       }
       if (plan.multiply) {
         release_onednn();
@@ -293,7 +170,8 @@ struct TensorGroups {
   int64_t strides[3][3];
   const float* bias_base[2];
   int64_t grid[2];
-  T* to; // (groups, queries, heads, dim)
+  T* to;                   // (groups, queries, heads, dim)
+  float* statistics_base;  // (groups, heads, queries, 2) or null
 
   int64_t queries(int64_t) const { return most_queries; }
   Rows<T> rows(int part, int64_t group, int64_t head) const {
@@ -309,6 +187,9 @@ struct TensorGroups {
   }
   T* out(int64_t group, int64_t head, int64_t query) const {
     return to + ((group * most_queries + query) * heads + head) * dim;
+  }
+  float* statistics(int64_t group, int64_t head, int64_t first) const {
+    return statistics_base ? statistics_base + 2 * ((group * heads + head) * most_queries + first) : nullptr;
   }
 };
 
@@ -332,6 +213,7 @@ struct WindowGroups {
   const Query* positions(int64_t group, int64_t first) const { return query_positions.data() + starts[group] + first; }
   const float* bias(int, int64_t, int64_t, int64_t) const { return nullptr; }
   T* out(int64_t group, int64_t head, int64_t query) const { return out_tokens[starts[group] + query] + head * dim; }
+  float* statistics(int64_t, int64_t, int64_t) const { return nullptr; }
 };
 
 template <class T>
@@ -363,30 +245,9 @@ void list_windows(WindowGroups<T>& groups, const T* map, const T* padding, T* ou
   }
 }
 
-Plan make_plan(int64_t keys, int64_t dim, double scale, bool has_bias, int64_t rows, int64_t columns) {
-  Plan plan{};
-  plan.keys = keys, plan.dim = dim, plan.has_bias = has_bias;
-  plan.grid[0] = rows, plan.grid[1] = columns;
-  plan.factor = static_cast<float>(scale * 1.4426950408889634); // log2(e)
-  plan.bias_factor = static_cast<float>(1 / scale);
-  return plan;
-}
-
-template <class Run>
-void for_type(at::ScalarType type, const char* name, Run run) {
-  if (type == at::kFloat) {
-    run(float());
-  } else {
-    TORCH_CHECK_NOT_IMPLEMENTED(
-        type == at::kBFloat16 && has_bf16(), name, ": ", type, " is not supported",
-        type == at::kBFloat16 ? " on this processor" : "");
-    run(c10::BFloat16());
-  }
-}
-
-at::Tensor attention_cpu(
+at::Tensor run_attention(
     const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::optional<at::Tensor>& rel_h,
-    const std::optional<at::Tensor>& rel_w, double scale) {
+    const std::optional<at::Tensor>& rel_w, double scale, float* statistics) {
   TORCH_CHECK_VALUE(
       q.dim() == 4 && k.dim() == 4 && v.sizes() == k.sizes() && q.size(0) == k.size(0) && q.size(1) == k.size(1) &&
           q.size(3) == k.size(3),
@@ -419,6 +280,7 @@ at::Tensor attention_cpu(
     TensorGroups<T> groups{};
     groups.count = count, groups.heads = heads, groups.most_queries = queries, groups.dim = dim;
     groups.to = out.mutable_data_ptr<T>();
+    groups.statistics_base = statistics;
     at::Tensor parts[3] = {q, k, v};
     for (int part = 0; part < 3; ++part) {
       at::Tensor& each = parts[part];
@@ -437,6 +299,23 @@ at::Tensor attention_cpu(
     attend<T>(plan, groups, best_kernel<T>(), no_tables);
   });
   return out;
+}
+
+at::Tensor attention_cpu(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::optional<at::Tensor>& rel_h,
+    const std::optional<at::Tensor>& rel_w, double scale) {
+  return run_attention(q, k, v, rel_h, rel_w, scale, nullptr);
+}
+
+// Also returns what the backward pass needs of the softmax: the largest score of each query and 1 / the sum of the
+// exponentials, (groups, heads, queries, 2).
+std::tuple<at::Tensor, at::Tensor> attention_forward_cpu(
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const std::optional<at::Tensor>& rel_h,
+    const std::optional<at::Tensor>& rel_w, double scale) {
+  TORCH_CHECK_VALUE(q.dim() == 4, "attention: q has the shape ", q.sizes(), "; expected four dimensions");
+  at::Tensor statistics = at::empty({q.size(0), q.size(1), q.size(2), 2}, q.options().dtype(at::kFloat));
+  at::Tensor out = run_attention(q, k, v, rel_h, rel_w, scale, statistics.mutable_data_ptr<float>());
+  return {out, statistics};
 }
 
 at::Tensor window_attention_cpu(
@@ -501,15 +380,18 @@ TORCH_LIBRARY_FRAGMENT(vitdet_plugin, m) {
   m.def(
       "window_attention(Tensor qkv, Tensor? padding, Tensor? table_h, Tensor? table_w, int heads, int window, "
       "int shift, float scale) -> Tensor");
+  m.def(
+      "attention_forward(Tensor q, Tensor k, Tensor v, Tensor? rel_h, Tensor? rel_w, float scale) -> (Tensor, Tensor)");
   m.def("attention_features() -> str", attention_features);
 }
 
 TORCH_LIBRARY_IMPL(vitdet_plugin, CPU, m) {
   m.impl("attention", attention_cpu);
+  m.impl("attention_forward", attention_forward_cpu);
   m.impl("window_attention", window_attention_cpu);
 }
 
-// inference only: a gradient is an error, not zero
+// a gradient of these is an error, not zero; attention_forward has one
 TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
   m.impl("attention", torch::autograd::autogradNotImplementedFallback());
   m.impl("window_attention", torch::autograd::autogradNotImplementedFallback());

@@ -162,7 +162,7 @@ def _compressed(rle: dict) -> Rle:
 def _found(sample: Any, label_of: np.ndarray | None) -> Boxes:
     """Convert the predictions of a data sample of mmdet."""
     result = sample.pred_instances
-    boxes = result.bboxes.tensor if hasattr(result.bboxes, 'tensor') else result.bboxes
+    boxes = getattr(result.bboxes, 'tensor', result.bboxes)
     labels, masks = result.labels.cpu().numpy(), result.get('masks')
     if masks is not None and not isinstance(masks, list):
         masks = [encode_masks(mask[None].cpu().numpy())[0] for mask in masks]

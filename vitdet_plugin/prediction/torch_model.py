@@ -121,7 +121,7 @@ class TorchModel:
 def _found(sample: Any, score_thr: float) -> Found:
     """Convert ``pred_instances`` of mmdet's data sample."""
     instances = sample.pred_instances
-    boxes = instances.bboxes.tensor if hasattr(instances.bboxes, 'tensor') else instances.bboxes
+    boxes = getattr(instances.bboxes, 'tensor', instances.bboxes)
     masks = instances.get('masks')
     scores = instances.scores.float().cpu().numpy()
     boxes, labels = boxes.float().cpu().numpy(), instances.labels.cpu().numpy()

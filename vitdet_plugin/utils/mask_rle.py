@@ -55,10 +55,10 @@ class RleMasks(Sequence):
     """Masks that are decoded one at a time, for programs that iterate over an array (N, H, W).
 
     Args:
-        rles: Masks of one image.
+        rles: Masks of one image; None, for an object without a mask, is decoded to an empty one.
     """
 
-    def __init__(self, rles: Sequence[Rle]) -> None:
+    def __init__(self, rles: Sequence[Rle | None]) -> None:
         self.rles = list(rles)
 
     def __len__(self) -> int:
@@ -72,8 +72,9 @@ class RleMasks(Sequence):
 
     def __getitem__(self, index):
         if isinstance(index, (int, np.integer)):
-            return decode_mask(self.rles[index])
+            rle = self.rles[index]
+            return np.zeros((1, 1), bool) if rle is None else decode_mask(rle)
         return RleMasks([self.rles[i] for i in np.arange(len(self.rles))[index]])
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return map(decode_mask, self.rles)
+        return (self[index] for index in range(len(self)))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from pycocotools import mask as mask_utils
 
 from vitdet_plugin.utils.distinct_names import distinct_names
 from vitdet_plugin.utils.paths import check_inputs_are_kept
-from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
+from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth, write_figure
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
 
@@ -70,15 +69,12 @@ class PredictionImageHook(Hook):
         figure = draw_predictions_and_ground_truth(
             image, predicted_objects(sample, image.shape[:2]), self._truth(dataset, sample, image.shape[:2]),
             meta.get('classes') or (), self.score_thr)
-        path = self._path(dataset, str(sample.img_path))
-        cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_figure(self._path(dataset, str(sample.img_path)), figure)
 
     def _write_classification(self, dataset, sample, image: np.ndarray, classes: Sequence[str]) -> None:
         truth = int(sample.gt_label) if 'gt_label' in sample else None
         figure = draw_classification(image, sample.pred_score.float().cpu().numpy(), classes, truth)
-        target = self._path(dataset, str(sample.img_path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_figure(self._path(dataset, str(sample.img_path)), figure)
 
     def _path(self, dataset, path: str) -> Path:
         return self._figures(dataset).get(path, self.out_dir / f'{Path(path).stem}.jpg')
@@ -114,7 +110,7 @@ def predicted_objects(sample, shape: tuple[int, int]) -> Objects:
     if masks is not None:
         masks = masks.cpu().numpy() if isinstance(masks, torch.Tensor) else [_decode(mask, shape) for mask in masks]
         masks = np.asarray(masks, bool).reshape(-1, *shape)
-    boxes = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     return Objects(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy(), masks)
 
 

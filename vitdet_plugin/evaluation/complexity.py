@@ -15,6 +15,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops import flops
@@ -130,7 +131,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
     loader, size = cfg.get('test_dataloader'), None
     _, dataset = next(leaf_datasets(loader.dataset if loader else {}, ''))
     for step in dataset.get('pipeline') or ():
-        kind = str(step.get('type')).split('.')[-1]
+        kind = type_name(step)
         if kind == 'CenterCrop' and step.get('crop_size'):
             size = step['crop_size']
         elif kind in ('Resize', 'ResizeEdge') and step.get('scale'):

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
@@ -155,7 +156,6 @@ def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray],
     augments, probs = mixing.get('augments'), mixing.get('probs')
     if not augments or not samples:
         return None
-    augments = list(augments) if isinstance(augments, (list, tuple)) else [augments]
     if probs is not None:
         probs = np.atleast_1d(np.asarray(probs, float))
         if not probs.sum():
@@ -163,7 +163,7 @@ def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray],
         probs = (probs / probs.sum() * (1 - 1e-9)).tolist()  # rounding must not make the sum exceed 1
     preprocessor.setdefault('num_classes', (cfg.model.get('head') or {}).get('num_classes'))
     preprocessor.update(type='mmpretrain.ClsDataPreprocessor', to_onehot=True,
-                        batch_augments=dict(augments=augments, probs=probs))
+                        batch_augments=dict(augments=as_list(augments), probs=probs))
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     module = MODELS.build(preprocessor)
     batch = module(pseudo_collate(samples), True)

@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
+from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import as_list, is_classifier, is_coco_metric, type_name
 from vitdet_plugin.engine.data_workers import ended_data_workers
@@ -183,11 +184,9 @@ def use_flip_tta(cfg: Config) -> None:
 
     ``tta_model`` and ``tta_pipeline`` of the config take precedence.
     """
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    datasets = [dataset for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, '')]
     if cfg.get('tta_pipeline') is None:
-        steps = copy.deepcopy(list(dataset.pipeline))
+        steps = copy.deepcopy(list(datasets[0].pipeline))
         flip_at = next((index for index, step in enumerate(steps) if type_name(step) in _AFTER_FLIP), None)
         if flip_at is None:
             raise UserError('--tta: the test pipeline has no PackDetInputs or PackInputs; write tta_pipeline into the '
@@ -205,7 +204,8 @@ def use_flip_tta(cfg: Config) -> None:
         limits = (cfg.model.get('test_cfg') or {}).get('rcnn') or {}
         cfg.tta_model = dict(type='FlipTTAModel', nms=limits.get('nms', dict(type='nms', iou_threshold=0.5)),
                              max_per_img=limits.get('max_per_img', 100))
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in datasets:
+        dataset.pipeline = cfg.tta_pipeline
     add_hook(cfg, dict(type='PrepareTTAHook', tta_cfg=cfg.tta_model))
 
 

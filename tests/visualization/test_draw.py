@@ -69,7 +69,7 @@ boxes = st.lists(st.tuples(st.integers(-20, 90), st.integers(-20, 60), st.intege
                  max_size=8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(boxes, st.booleans())
 def test_any_boxes_can_be_drawn(found, scored):
     corners = np.array([(x, y, x + w, y + h) for x, y, w, h in found], float).reshape(-1, 4)

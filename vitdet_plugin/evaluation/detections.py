@@ -17,7 +17,7 @@ from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_b
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.box_errors import Boxes
 from vitdet_plugin.evaluation.federated import annotated_classes
-from vitdet_plugin.utils.mask_rle import Rle, encode_masks, plain_rle
+from vitdet_plugin.utils.mask_rle import Rle, encode_annotation, encode_masks
 from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
@@ -138,21 +138,10 @@ def _annotations(dataset: Any, split: str) -> tuple[list[str], list[Boxes]]:
 
 def _rle(mask: Any, shape: tuple[int, int]) -> Rle | None:
     """Return a mask of an annotation, polygons or RLE, as compressed RLE; None if there is none for this shape."""
-    from pycocotools import mask as operations
     mask = usable_mask(mask)[0]
-    if not mask or not mask_area(mask):
+    if not mask or not mask_area(mask) or isinstance(mask, dict) and list(mask['size']) != [int(x) for x in shape]:
         return None
-    height, width = (int(side) for side in shape)
-    if isinstance(mask, list):
-        return plain_rle(operations.merge(operations.frPyObjects(mask, height, width)))
-    return _compressed(mask) if list(mask['size']) == [height, width] else None
-
-
-def _compressed(rle: dict) -> Rle:
-    from pycocotools import mask as operations
-    if isinstance(rle['counts'], list):
-        return plain_rle(operations.frPyObjects(rle, *rle['size']))
-    return dict(size=list(rle['size']), counts=rle['counts'])
+    return encode_annotation(mask, shape)
 
 
 def _found(sample: Any, label_of: np.ndarray | None) -> Boxes:
@@ -201,6 +190,6 @@ def _boxes_of_rows(rows: Sequence[dict], label_of: dict[int, int]) -> Boxes:
     boxes = np.array([row['bbox'] for row in rows], float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     masks = [row.get('segmentation') for row in rows]
-    rles = [None if mask is None else _compressed(mask) for mask in masks]
+    rles = [None if mask is None else encode_annotation(mask) for mask in masks]
     return Boxes(boxes, np.array([label_of[row['category_id']] for row in rows], int),
                  np.array([row['score'] for row in rows], float), None, rles if any(rles) else None)

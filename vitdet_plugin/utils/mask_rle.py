@@ -29,6 +29,21 @@ def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int
     return plain_rle(mask_utils.frPyObjects(dict(size=[height, width], counts=counts), height, width))
 
 
+def encode_annotation(mask: list | dict, shape: tuple[int, int] | None = None) -> Rle:
+    """Return a valid mask of a COCO file, polygons or an RLE of either kind, as compressed RLE.
+
+    Args:
+        mask: Lists of coordinates (x1, y1, x2, y2, ...) in pixels, or an RLE whose counts are numbers or text.
+        shape: Height and width of the image, for polygons.
+    """
+    if isinstance(mask, list):
+        assert shape is not None
+        return plain_rle(mask_utils.merge(mask_utils.frPyObjects(mask, *map(int, shape))))
+    if isinstance(mask['counts'], list):
+        return plain_rle(mask_utils.frPyObjects(mask, *mask['size']))
+    return dict(size=list(mask['size']), counts=mask['counts'])
+
+
 def decode_mask(rle: Rle) -> np.ndarray:
     """Return the mask (H, W) bool of an RLE."""
     return mask_utils.decode(rle).astype(bool)

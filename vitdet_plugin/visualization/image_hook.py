@@ -10,9 +10,9 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from pycocotools import mask as mask_utils
 
 from vitdet_plugin.utils.distinct_names import distinct_names
+from vitdet_plugin.utils.mask_rle import decode_mask, encode_annotation
 from vitdet_plugin.utils.paths import check_inputs_are_kept
 from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth, write_figure
 from vitdet_plugin.visualization.draw_classes import draw_classification
@@ -108,7 +108,7 @@ def predicted_objects(sample, shape: tuple[int, int]) -> Objects:
     found = sample.pred_instances
     masks = found.get('masks')
     if masks is not None:
-        masks = masks.cpu().numpy() if isinstance(masks, torch.Tensor) else [_decode(mask, shape) for mask in masks]
+        masks = masks.cpu().numpy() if isinstance(masks, torch.Tensor) else list(map(decode_mask, masks))
         masks = np.asarray(masks, bool).reshape(-1, *shape)
     boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     return Objects(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy(), masks)
@@ -124,17 +124,8 @@ def annotated_objects(instances: Sequence[dict], shape: tuple[int, int]) -> Obje
     kept = [each for each in instances if not each.get('ignore_flag')]
     masks = None
     if kept and all(each.get('mask') for each in kept):
-        masks = np.stack([_decode(each['mask'], shape) for each in kept])
+        masks = np.stack([decode_mask(encode_annotation(each['mask'], shape)) for each in kept])
     return Objects(np.array([each['bbox'] for each in kept], float).reshape(-1, 4),
                    np.array([each['bbox_label'] for each in kept], int), None, masks)
-
-
-def _decode(mask: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Decode polygons or RLE, compressed or not, to a boolean mask of shape ``(H, W)``."""
-    if isinstance(mask, list):
-        mask = mask_utils.merge(mask_utils.frPyObjects(mask, *shape))
-    elif isinstance(mask['counts'], list):
-        mask = mask_utils.frPyObjects(mask, *mask['size'])
-    return mask_utils.decode(mask).astype(bool)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.backbones.registered import BACKBONES, image, tiny
 from tests.backbones.small_configs import small_cfg
+from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.layer_decay import parameter_groups
 
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
@@ -34,6 +35,17 @@ def test_maps_have_the_declared_channels_and_strides(cls, rows, columns):
 @every_backbone
 def test_built_from_a_config_by_name(cls):
     assert type(MODELS.build(dict(type=cls.__name__, **small_cfg(cls)))) is cls
+
+
+@every_backbone
+def test_other_packages_do_not_have_the_name(cls):
+    """In the scope of mmdet or mmpretrain their class would be built instead."""
+    from mmdet.registry import MODELS as OF_MMDET
+    from mmpretrain.registry import MODELS as OF_MMPRETRAIN
+    import_scope('mmdet')
+    import_scope('mmpretrain')
+    owners = [registry.scope for registry in (OF_MMDET, OF_MMPRETRAIN) if cls.__name__ in registry.module_dict]
+    assert not owners, f'{cls.__name__} is also a class of {owners[0]}; give the backbone another name'
 
 
 @every_backbone

@@ -28,7 +28,7 @@ def tensors(*arrays):
     return [torch.from_numpy(a).requires_grad_() for a in arrays]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(**GEOMETRY)
 def test_version_1(seed, **geometry):
     x, offset, _, weight, _ = operands(seed, **geometry)
@@ -36,7 +36,7 @@ def test_version_1(seed, **geometry):
     np.testing.assert_allclose(out.detach(), oracles.deform_conv(x, weight, offset, None, None, **geometry), atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(**GEOMETRY, with_bias=st.booleans())
 def test_version_2(seed, with_bias, **geometry):
     x, offset, mask, weight, bias = operands(seed, **geometry)

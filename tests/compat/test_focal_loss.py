@@ -20,7 +20,7 @@ def by_definition(logits, target, gamma, alpha, class_weight):
     return total
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), gamma=st.sampled_from([1.5, 2.0]), weighted=st.booleans())
 def test_loss_and_gradient(seed, gamma, weighted):
     random = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ def attend(value, locations, weights):
     return MultiScaleDeformableAttnFunction.apply(value, torch.tensor(SHAPES), starts, locations, weights, 64)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_forward(seed):
     value, locations, weights = operands(seed)
@@ -32,7 +32,7 @@ def test_forward(seed):
     np.testing.assert_allclose(out, oracles.ms_deform_attn(value, SHAPES, locations, weights), atol=1e-9)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 10_000))
 def test_backward(seed):
     arrays = operands(seed)

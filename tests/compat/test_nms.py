@@ -23,7 +23,7 @@ def some_boxes(seed, integers=False):
     return (boxes.round() if integers else boxes).astype(np.float32), scores.astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, threshold=st.sampled_from([0.1, 0.5, 0.7]), offset=st.sampled_from([0, 1]))
 def test_nms(seed, threshold, offset):
     boxes, scores = some_boxes(seed)
@@ -56,7 +56,7 @@ def test_nms_filters_by_score_and_count():
     assert inds.tolist() == [1, 3]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=SEEDS, method=st.sampled_from(['naive', 'linear', 'gaussian']), offset=st.sampled_from([0, 1]),
        threshold=st.sampled_from([0.3, 0.6]))
 def test_soft_nms(seed, method, offset, threshold):

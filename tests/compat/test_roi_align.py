@@ -25,7 +25,7 @@ def expected(feature, rois, scale, ratio, aligned, pool=np.mean):
                      for roi in rois.numpy()])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**CASES, mode=st.sampled_from(['avg', 'max']))
 def test_forward(seed, ratio, aligned, scale, mode):
     feature, rois = some_rois(seed)
@@ -34,7 +34,7 @@ def test_forward(seed, ratio, aligned, scale, mode):
     np.testing.assert_allclose(out, expected(feature.numpy(), rois, scale, ratio, aligned, pool), atol=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(**CASES, mode=st.sampled_from(['avg', 'max']))
 def test_backward(seed, ratio, aligned, scale, mode):
     feature, rois = some_rois(seed)

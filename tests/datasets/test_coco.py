@@ -220,7 +220,7 @@ def test_images_that_would_share_a_converted_file(path, content, second):
                      'the images', '1 annotations: their images cannot be converted']
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.dictionaries(st.sampled_from(['id', 'name']), st.one_of(
     st.integers(0, 3), st.text(max_size=2), st.none(), st.booleans(), st.lists(st.integers(), max_size=1))),
     max_size=6))
@@ -230,7 +230,7 @@ def test_every_entry_is_indexed_or_reported(entries):
     assert all(index[entry['id']]['id'] == entry['id'] for entry in index.values())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 10 ** 9))
 def test_mutated_files_never_crash_a_reader(tmp_path_factory, seed):
     folder = tmp_path_factory.mktemp('set')

@@ -122,7 +122,7 @@ BOXES = st.lists(st.tuples(st.integers(0, 2), st.floats(0, 60), st.floats(0, 50)
                  max_size=4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(BOXES, min_size=1, max_size=3))
 @pytest.mark.parametrize('kind', ['voc', 'yolo'])
 def test_round_trip(tmp_path_factory, kind, objects):

@@ -11,7 +11,7 @@ from vitdet_plugin.datasets.split import groups_by_pattern, groups_from_csv, spl
 from vitdet_plugin.errors import UserError
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=6), seed=st.integers(0, 99),
        fractions=st.sampled_from([(0.7, 0.15, 0.15), (0.8, 0.2, 0.0), (0.5, 0.2, 0.3)]))
 def test_every_sample_occurs_once_and_classes_keep_their_proportions(counts, seed, fractions):
@@ -30,7 +30,7 @@ def test_seeds_differ():
     assert list(split_indices(labels, (0.5, 0.5), 0)[0]) != list(split_indices(labels, (0.5, 0.5), 1)[0])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(groups=st.lists(st.integers(0, 11), min_size=60, max_size=120), seed=st.integers(0, 99))
 def test_groups_are_never_divided(groups, seed):
     groups = [*range(12), *groups]  # twelve at least

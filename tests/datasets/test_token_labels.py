@@ -57,7 +57,7 @@ def test_pooling_of_whole_cells_is_exact():
     torch.testing.assert_close(pool(maps, (0, 0, 1, 1), (2, 4)), F.avg_pool2d(maps, 2))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(0.1, 0.5), st.floats(0.1, 0.5), st.floats(0.2, 0.4), st.floats(0.2, 0.4))
 def test_the_crop_is_pooled_at_the_right_positions(x, y, width, height):
     """On a map that grows linearly, the average of a cell is the value at its center."""

@@ -160,7 +160,7 @@ def test_a_data_parallel_wrapper_is_unwrapped():
 
 @pytest.mark.parametrize(('paramwise', 'message'), [
     (dict(no_decay='swin'), "unknown rule no_decay='swin'. Use one of d2, plain, none"),
-    (dict(decay_rate=0.7), 'unknown keys: decay_rate. Supported keys are layer_decay_rate and no_decay'),
+    (dict(decay_rate=0.7), 'unknown keys: decay_rate. Supported keys: layer_decay_rate, no_decay'),
 ])
 def test_errors_in_paramwise_cfg(paramwise, message):
     with pytest.raises(UserError, match=message):

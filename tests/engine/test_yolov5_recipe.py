@@ -59,7 +59,7 @@ def constructor(**paramwise):
 
 
 def test_unknown_keys_are_an_error():
-    with pytest.raises(UserError, match='unknown keys: norm_decay_mult. The supported key is backbone_lr_mult'):
+    with pytest.raises(UserError, match='unknown keys: norm_decay_mult. Supported keys: backbone_lr_mult'):
         constructor(norm_decay_mult=0)(nn.Linear(1, 1))
 
 

@@ -15,7 +15,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.classifier_report import build_report
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), classes=st.integers(2, 8))
 def test_values_match_their_definitions(seed, classes):
     random = np.random.default_rng(seed)

@@ -121,7 +121,7 @@ def examine(content, folder):
     return 'skipped' if skipped else 'valid'
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10 ** 9))
 def test_mutated_files_never_crash_and_no_annotation_is_skipped_silently(tiny_set, seed):
     content = json.loads((tiny_set / 'coco.json').read_text())

@@ -50,7 +50,7 @@ box = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.inte
 
 @given(boxes=st.lists(box, max_size=12), objects=st.lists(box, max_size=6), match=st.booleans(),
        low=st.sampled_from([0.2, 0.5]), elements=st.integers(1, 80))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_equal_to_loops(boxes, objects, match, low, elements):
     found = assign(boxes, objects, high=0.5, low=low, match_low_quality=match, max_elements=elements)
     assert found.gt_inds.tolist() == assign_in_loops(boxes, objects, 0.5, low, match)

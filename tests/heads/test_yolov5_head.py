@@ -43,7 +43,7 @@ def scenes(draw):
     return rows, columns, images, torch.tensor(targets, dtype=torch.float64).reshape(-1, 6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scenes())
 def test_assignment_equals_the_plain_loop(scene):
     rows, columns, _, targets = scene
@@ -57,7 +57,7 @@ def test_assignment_equals_the_plain_loop(scene):
         assert all(0 <= row < shape[0] and 0 <= column < shape[1] for _, _, row, column, _ in ours)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(scenes(), st.sampled_from([1, 3]), st.sampled_from([0.0, 0.1]))
 def test_loss_equals_the_plain_loop(scene, num_classes, smoothing):
     rows, columns, images, targets = scene

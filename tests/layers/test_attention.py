@@ -63,7 +63,7 @@ def reference(module, x):
     return out[:, shift:shift + h, shift:shift + w]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(h=st.integers(1, 5), w=st.integers(1, 5), window=st.integers(2, 4), shifted=st.booleans(), bias=st.booleans(),
        form=st.sampled_from(['auto', 'dense', 'folded']), first=st.booleans())
 def test_windows_equal_zero_padding_before_qkv(h, w, window, shifted, bias, form, first):
@@ -125,7 +125,7 @@ def test_forms_are_interchangeable_in_the_module():
 
 
 @pytest.mark.skipif(STATUS['cpu'] is not None, reason=f'no compiled operator: {STATUS["cpu"]}')
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(h=st.integers(1, 9), w=st.integers(1, 9), window=st.sampled_from([0, 2, 3, 4, 7]), shifted=st.booleans(),
        bias=st.booleans(), rel_pos=st.booleans())
 def test_the_compiled_kernel_equals_the_other_forms(h, w, window, shifted, bias, rel_pos):

@@ -45,7 +45,7 @@ def naive_rows(table, q_size, k_size):
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(1, 6), ratio=st.integers(1, 4), rows=st.integers(1, 20), finer_queries=st.booleans())
 def test_rel_pos_rows_against_loops(size, ratio, rows, finer_queries):
     """For grids that divide each other; otherwise float32 rounding decides which row a distance selects."""

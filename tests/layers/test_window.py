@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vitdet_plugin.layers.window import pad_with, padded_size, window_partition, window_unpartition
 
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=40)
 
 
 @FEW

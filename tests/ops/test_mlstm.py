@@ -40,7 +40,7 @@ def test_forms_equal_the_recurrence(form, wild, length, chunk):
     assert_same(value_and_gradients(args, form=form, chunk=chunk), value_and_gradients(args, form='recurrent'), 1e-10)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(length=st.integers(2, 30), chunk=st.integers(1, 31), seed=st.integers(0, 99), data=st.data())
 def test_tokens_that_are_not_valid_have_no_effect(length, chunk, seed, data):
     """With padding before, between and after them, the others have the values and gradients of the others alone."""

@@ -54,7 +54,7 @@ def assert_same(ours, expected, tolerance=1e-9):
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_equals_mmcv_form(backend, data):
     draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731

@@ -73,7 +73,7 @@ def results(form, v, a, heads, seed=1, **kwargs):
 
 
 @needs_native
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(batch=st.integers(1, 2), height=st.integers(1, 9), width=st.integers(1, 9), heads=st.integers(1, 3),
        dim=st.sampled_from([1, 7, 8, 16, 20, 33]), stride=st.integers(1, 3), padding=st.integers(1, 2))
 def test_native_equals_plain_forward_and_backward(batch, height, width, heads, dim, stride, padding):

@@ -38,7 +38,7 @@ def run(form, tensors, cotangent, scale=0.3):
     return [out.detach()] + [x.grad for x in leaves]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(groups=st.integers(1, 3), heads=st.integers(1, 3), queries=st.integers(1, 13), height=st.integers(1, 5),
        width=st.integers(1, 5), dim=st.integers(1, 6), chunk=st.integers(1, 200))
 def test_forms_equal_the_formula_forward_and_gradient(groups, heads, queries, height, width, dim, chunk):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.prediction.tiles import Tiling, merge_tiles
+from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.utils.mask_rle import decode_mask, encode_masks
 
 

@@ -39,7 +39,7 @@ def mix(augments: list, batch: int, probs: list | None = None, seed: int = 0):
     return data['inputs'], torch.stack([sample.gt_score for sample in data['data_samples']])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(kind=st.sampled_from(['Mixup', 'CutMix', 'ResizeMix']), batch=st.integers(1, 7), seed=st.integers(0, 10**6))
 def test_soft_targets_are_the_proportions_of_the_classes(kind, batch, seed):
     inputs, scores = mix([dict(type=kind, alpha=1.0)], batch, seed=seed)
@@ -90,7 +90,7 @@ def test_images_of_any_shape(name, shape, tmp_path):
         assert data['data_samples'].gt_label.tolist() == [1]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES - 1)), min_size=1, max_size=30))
 def test_macro_f1_equals_that_of_scikit_learn(pairs):
     """Classes without predictions or without samples count as 0, as with labels=all and zero_division=0."""

@@ -26,7 +26,7 @@ def polygon_sets(draw):
     return rng.uniform(-MARGIN + 20, SIDE + 40, (counts.sum(), 2)).round(draw(st.integers(0, 3))), counts
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(polygon_sets())
 def test_clipped_polygon_covers_the_same_pixels(polygons):
     points, counts = polygons
@@ -39,7 +39,7 @@ def test_clipped_polygon_covers_the_same_pixels(polygons):
         assert not len(after) or (after.min() >= 0 and after.max() <= SIDE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 20))
 def test_box_equals_that_of_the_exact_intersection(seed, count):
     rng = np.random.default_rng(seed)

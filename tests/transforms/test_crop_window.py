@@ -23,7 +23,7 @@ def _reference(image, window, backend):
 
 
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(window=windows, seed=st.integers(0, 1000))
 @example(window=jitter_window((120, 160), 128, 2.0, 0.4, True), seed=0)  # only a part of the image is resized
 @example(window=jitter_window((160, 120), 128, 1.5, 0.8, False), seed=0)
@@ -35,7 +35,7 @@ def test_pixels_equal_those_of_resizing_the_whole_image(backend, window, seed):
     assert (difference > 1).mean() <= 1e-2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(windows)
 def test_nearest_rows_and_columns_contain_the_centers_of_the_target_pixels(window):
     rows, columns = window.nearest_rows_and_columns()
@@ -48,7 +48,7 @@ def test_nearest_rows_and_columns_contain_the_centers_of_the_target_pixels(windo
         assert 0 <= found.min() <= found.max() < source
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(windows, st.floats(0, 1), st.floats(0, 1))
 def test_matrix_equals_flip_scale_and_crop(window, u, v):
     height, width = window.source

@@ -63,7 +63,7 @@ def _scaled_size_and_offset(shape, side, scale, position):
 samples = st.tuples(st.integers(0, 10**6), st.integers(20, 200), st.integers(20, 200), st.integers(0, 5))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(samples, st.integers(32, 160))
 def test_bitmaps_and_boxes_equal_the_reference(sample, side):
     seed, height, width, _ = sample
@@ -92,7 +92,7 @@ def test_bitmaps_and_boxes_equal_the_reference(sample, side):
     assert all(expected[label].sum() <= 2 for label in expected if label not in kept)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(samples, st.integers(32, 160))
 @example((67698, 133, 154, 2), 32)  # an ignored instance outside the crop
 def test_polygons_equal_the_reference(sample, side):
@@ -125,7 +125,7 @@ def test_polygons_equal_the_reference(sample, side):
         assert (box[2:] <= points.max(0) + 1e-3).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(samples, st.integers(32, 160), st.sampled_from(['polygon', 'bitmap', 'none']))
 def test_remaining_instances_are_aligned_and_inside(sample, side, kind):
     out = LargeScaleJitter(side)(_sample(*sample, kind))

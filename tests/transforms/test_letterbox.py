@@ -16,7 +16,7 @@ from vitdet_plugin.transforms.letterbox import LetterBox, batch_shapes
 from vitdet_plugin.transforms.load_resized import LoadResizedImage
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from([None, (64, 96), (96, 64), (128, 128)]), st.booleans())
 def test_boxes_match_the_image(height, width, shape, upscale):
     img = np.full((height, width, 3), 200, np.uint8)

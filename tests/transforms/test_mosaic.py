@@ -99,7 +99,7 @@ def test_scaling_keeps_the_center():
         assert 5 <= out[2] - out[0] <= 15
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(*[st.floats(0, 90)] * 4), max_size=6), st.floats(0.3, 2), st.floats(-40, 40))
 def test_kept_boxes_pass_the_filter(raw, scale, shift):
     boxes = np.array([(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in raw]).reshape(-1, 4)

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.draw import (
     Objects,
     _overlap,
     class_color,
     draw_objects,
     draw_predictions_and_ground_truth,
+    write_figure,
 )
 
 GRAY = np.full((64, 96, 3), 128, np.uint8)
@@ -67,7 +69,7 @@ boxes = st.lists(st.tuples(st.integers(-20, 90), st.integers(-20, 60), st.intege
                  max_size=8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(boxes, st.booleans())
 def test_any_boxes_can_be_drawn(found, scored):
     corners = np.array([(x, y, x + w, y + h) for x, y, w, h in found], float).reshape(-1, 4)
@@ -97,3 +99,11 @@ def test_masks_are_drawn_as_by_scaling_the_whole_mask(shape):
         outer = cv2.dilate(inside.astype(np.uint8), np.ones((7, 7))) == 0
         inner[:40, :60] = outer[:40, :60] = False  # the label
         np.testing.assert_array_equal(drawn[inner | outer], expected[inner | outer])
+
+
+def test_a_figure_that_cannot_be_written_is_an_error(tmp_path):
+    write_figure(tmp_path / 'new' / 'a.jpg', np.zeros((8, 8, 3), np.uint8))
+    assert cv2.imread(str(tmp_path / 'new' / 'a.jpg')).shape == (8, 8, 3)
+    (tmp_path / 'b.jpg').mkdir()
+    with pytest.raises(UserError, match=r'b\.jpg cannot be written; use another'):
+        write_figure(tmp_path / 'b.jpg', np.zeros((8, 8, 3), np.uint8))

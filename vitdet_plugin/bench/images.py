@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from vitdet_plugin.bench.runners import Runner
 from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.engine.image_sources import ImageStream
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
@@ -84,7 +85,7 @@ def resized(cfg: Config, shape: tuple[int, int]) -> Config:
 
 def _resize_step(step: Any, shape: Sequence[int]) -> bool:
     height, width = shape
-    kind = str(step.get('type')).split('.')[-1]
+    kind = type_name(step)
     if kind == 'Resize':
         step['scale'] = (width, height)
     elif kind == 'ResizeEdge':

@@ -12,6 +12,7 @@ from vitdet_plugin.checkpoints.published import PublishedWeights, find_published
 from vitdet_plugin.checkpoints.work_dirs import choose_checkpoint
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_remote, local_path
+from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.download import DownloadError, download_file, hash_file, matches_digest
 
@@ -131,7 +132,7 @@ def use_local_files(model: nn.Module) -> None:
     """
     for module in model.modules():
         init = getattr(module, 'init_cfg', None)
-        for each in init if isinstance(init, (list, tuple)) else [init]:
+        for each in as_list(init):
             file = each.get('checkpoint') if isinstance(each, dict) else None
             if isinstance(each, dict) and isinstance(file, str) and (is_name(file) or os.path.isdir(file)):
                 each['checkpoint'] = str(local_file(file))

@@ -35,8 +35,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def cam_command(args: argparse.Namespace) -> int:
-    import cv2
-
     from vitdet_plugin.engine.image_sources import find_images, out_paths
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.errors import UserError
@@ -44,6 +42,7 @@ def cam_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.paths import check_inputs_are_kept, check_output_path
     from vitdet_plugin.utils.track import track
     from vitdet_plugin.visualization.cam import CamExplainer, check_method
+    from vitdet_plugin.visualization.draw import write_figure
     from vitdet_plugin.visualization.heat import draw_heat_maps
     check_output_path('--out', args.out, is_folder=True)
     check_method(args.method)
@@ -73,8 +72,7 @@ def cam_command(args: argparse.Namespace) -> int:
             continue
         title = source.name if source.path is None else f'{source.path.parent.name}/{source.path.name}'
         drawn = draw_heat_maps(image, heat_maps, loaded.classes, title)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), drawn[..., ::-1])
+        write_figure(target, drawn)
     print(f'{len(sources) - len(faults)} images in {out}')
     return 1 if faults else 0
 

@@ -198,6 +198,17 @@ def check_inputs(args: argparse.Namespace) -> None:
         check_option_keys(find_config(args.config), options)
 
 
+def check_least(option: str, value: float | None, least: int = 1) -> None:
+    """Check a number of an option; None is not checked.
+
+    Raises:
+        UserError: It is below ``least``.
+    """
+    from vitdet_plugin.errors import UserError
+    if value is not None and value < least:
+        raise UserError(f'{option} {value}: give a number of at least {least}')
+
+
 def _check_numbers(args: argparse.Namespace) -> None:
     """Check the numbers that several commands take, whether they have an effect or not."""
     from vitdet_plugin.errors import UserError

@@ -85,6 +85,7 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
     Raises:
         UserError: The batch size of the config cannot be divided by the number of ranks.
     """
+    from vitdet_plugin.compat.cpu_features import has_fast_bf16
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.visualization.curves import plot_curves
@@ -103,7 +104,7 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
                '--cfg-options', f'train_dataloader.batch_size={batch // ranks}']
     if weights is not None:
         options = ['--weights', weights, *options]
-    if has_bf16_units():
+    if has_fast_bf16():
         options = ['--amp', 'bf16', *options]
     written = time.monotonic()
     vitdet('train', config, '--launcher', 'pytorch' if ranks > 1 else 'none', *options, cwd=out, ranks=ranks)
@@ -121,13 +122,6 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
           f'curves: {out / curves}')
     scores = [f'{name} AP50={metrics[key]:.2f}' for name, key in METRICS.items() if key in metrics]
     print(f'demo: {" ".join(scores)}')
-
-
-def has_bf16_units() -> bool:
-    """Whether bfloat16 is faster than float32 on this processor; without such units it is slower."""
-    import torch
-    capabilities = getattr(torch.cpu, 'get_capabilities', dict)()
-    return bool(capabilities.get('avx512_bf16') or capabilities.get('amx_bf16'))
 
 
 def vitdet(*words: object, cwd: Path, ranks: int = 1) -> None:

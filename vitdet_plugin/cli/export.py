@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+from vitdet_plugin.cli.model_words import whole_model
 from vitdet_plugin.export.request import (
     DEFAULT_OPSET,
     MASKS,
@@ -52,12 +53,10 @@ the model's own predictions.
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    from vitdet_plugin.compat.packaged_configs import shipped_configs
-    from vitdet_plugin.prediction.run_folder import stands_alone
     args = parse(build_parser(prog), argv)
-    args.model = None
-    if args.checkpoint is None and args.config not in shipped_configs() and stands_alone(args.config):
-        args.model, args.config = args.config, None
+    args.model = whole_model(args.config) if args.checkpoint is None else None
+    if args.model is not None:
+        args.config = None
     return run(args, export_command)
 
 

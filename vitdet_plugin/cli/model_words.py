@@ -13,23 +13,45 @@ def split_model(args: argparse.Namespace) -> bool:
         Whether an input remains; if not, an error was printed.
     """
     from vitdet_plugin.compat.packaged_configs import shipped_configs
-    from vitdet_plugin.prediction.run_folder import stands_alone
-    # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
-    is_name = args.model in shipped_configs() and (
-        not any(Path(args.model).glob('*.pth')) or len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0])))
     args.config = args.checkpoint = None
-    if stands_alone(args.model) and not is_name:
-        if args.model in shipped_configs():
-            args.model = os.path.join(os.curdir, args.model)  # the folder, not the config of this name
+    # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
+    is_name = args.model in shipped_configs() and len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0]))
+    if not is_name and (path := whole_model(args.model)):
+        args.model = path
         return True
     if len(args.inputs) < 2:
-        is_there = args.model in shipped_configs() or '::' in args.model or os.path.exists(args.model)
-        print(f'error: {args.model} ' + ('is a config; give a checkpoint and an input after it' if is_there else
-                                         'does not exist; give a work directory of "vitdet train", an exported file, '
-                                         'or a config and a checkpoint'), file=sys.stderr)
+        print(f'error: {describe_config(args.model, "a checkpoint and an input")}', file=sys.stderr)
         return False
     args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
     return True
+
+
+def whole_model(word: str) -> str | None:
+    """Return the path of a model that stands alone, or None for a config or nothing.
+
+    A folder with the name of a shipped config is one only if it holds checkpoints.
+    """
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.prediction.run_folder import stands_alone
+    if not stands_alone(word):
+        return None
+    if word not in shipped_configs():
+        return word
+    return os.path.join(os.curdir, word) if any(Path(word).glob('*.pth')) else None
+
+
+def describe_config(word: str, missing: str) -> str:
+    """Return why a word that is not a whole model cannot be used alone.
+
+    Args:
+        word: A config, or something that does not exist.
+        missing: What to give after a config.
+    """
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
+    if word in shipped_configs() or '::' in word or os.path.exists(word):
+        return f'{word} is a config; give {missing} after it'
+    return (f'{word} does not exist; give a work directory of "vitdet train", an exported file, or a config and a '
+            'checkpoint')
 
 
 def _holds_weights(path: Path) -> bool:

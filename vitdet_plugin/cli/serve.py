@@ -1,7 +1,6 @@
 """``vitdet serve MODEL``: a web page and a JSON endpoint for a model."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from vitdet_plugin.cli.common import (
     print_precision,
     run,
 )
+from vitdet_plugin.cli.model_words import describe_config, whole_model
 
 _DESCRIPTION = """\
 Start a web page on which images are uploaded and results are shown, and an endpoint that answers in JSON.
@@ -59,10 +59,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def serve_command(args: argparse.Namespace) -> int:
+    from vitdet_plugin.errors import UserError
     from vitdet_plugin.serving.server import address_of, check_packages, is_local, make_server, open_socket
     check_packages()
     settings = _settings(args)
-    model = _find_model(args)
+    model = args.model if args.checkpoint is not None else whole_model(args.model)
+    if model is None:
+        raise UserError(describe_config(args.model, 'a checkpoint'))
     with open_socket(args.host, args.port) as opened:
         from vitdet_plugin.api import Inferencer
         from vitdet_plugin.datasets.image_probe import decoder_limits
@@ -96,22 +99,6 @@ def _settings(args: argparse.Namespace):
                             'such as gpu1.example.org')
     names = [args.host, *([] if is_local(args.host) else [socket.gethostname()]), *args.allow_host]
     return Settings(args.score_thr, args.tile, args.overlap, int(args.max_mb * 1e6), int(args.max_mp * 1e6), names)
-
-
-def _find_model(args: argparse.Namespace) -> str:
-    """Return the config, or the model that stands alone."""
-    from vitdet_plugin.compat.packaged_configs import shipped_configs
-    from vitdet_plugin.errors import UserError
-    from vitdet_plugin.prediction.run_folder import stands_alone
-    if args.checkpoint is not None:
-        return args.model
-    is_shipped = args.model in shipped_configs()
-    if stands_alone(args.model) and (not is_shipped or any(Path(args.model).glob('*.pth'))):
-        return os.path.join(os.curdir, args.model) if is_shipped else args.model  # the folder, not the config
-    if is_shipped or '::' in args.model or os.path.exists(args.model):
-        raise UserError(f'{args.model} is a config; give a checkpoint after it')
-    raise UserError(f'{args.model} does not exist; give a work directory of "vitdet train", an exported file, or a '
-                    'config and a checkpoint')
 
 
 def _name(model: str) -> str:

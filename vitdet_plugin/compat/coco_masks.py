@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.runtime.masks import decode_counts
+
 _FLAT = 1e-6  # pixels; polygons of less area, whose points are on a line, enclose nothing
 _FEW_POINTS = 8  # values of the polygons that are tested for it; longer ones are not flat in practice
 
@@ -103,33 +105,12 @@ def run_lengths(mask: dict) -> np.ndarray | None:
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and 0 < side < 1e6 for side in size):
         return None
     if isinstance(counts, str):
-        counts = _decode_counts(counts)
+        counts = decode_counts(counts)
     elif isinstance(counts, list) and counts and all(type(count) is int and 0 <= count < 1e12 for count in counts):
         counts = np.array(counts, np.int64)
     else:
         return None
     return counts if counts is not None and counts.min() >= 0 and counts.sum() == size[0] * size[1] else None
-
-
-def _decode_counts(text: str) -> np.ndarray | None:
-    """Decode the run lengths of a compressed RLE, or return None if the text is not one.
-
-    A run length is written in groups of 5 bits, lowest first; bit 5 of a character says that another one follows, and
-    bit 4 of the last one is the sign. From the fourth on, the difference to the run length two before is written.
-    """
-    groups = np.frombuffer(text.encode('utf-8', 'replace'), np.uint8).astype(np.int64) - 48
-    if not len(groups) or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
-        return None
-    ends = np.flatnonzero((groups & 32) == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    if (ends - starts).max() > 6:
-        return None
-    position = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
-    counts = np.add.reduceat((groups & 31) << (5 * position), starts)
-    counts -= np.where(groups[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)
-    for first in (1, 2):
-        counts[first::2] = np.cumsum(counts[first::2])
-    return counts
 
 
 def _polygons(parts: list) -> list[list] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vitdet_plugin.config.registry import as_list, type_name
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
@@ -83,8 +84,8 @@ def _check(cfg: Config, key: str, fits: Callable[[Any], bool], expected: str) ->
 def _check_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any, str]]:
     evaluators = cfg.get(key)
     is_list = isinstance(evaluators, (list, tuple))
-    for index, each in enumerate(evaluators if is_list else [evaluators]):
-        if not isinstance(each, dict) or str(each.get('type')).rpartition('.')[2] not in _COCO or 'metric' not in each:
+    for index, each in enumerate(as_list(evaluators)):
+        if not isinstance(each, dict) or type_name(each) not in _COCO or 'metric' not in each:
             continue
         value = each['metric']
         names = [value] if isinstance(value, str) else value

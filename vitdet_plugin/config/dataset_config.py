@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from vitdet_plugin.config.registry import find_registered
+from vitdet_plugin.config.registry import find_type
 from vitdet_plugin.utils.class_names import class_names
 
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
@@ -27,7 +27,7 @@ def dataset_classes(cfg: dict) -> list[str] | None:
     """Return the class names of a data set config: those of its metainfo, else of its type."""
     classes = (cfg.get('metainfo') or {}).get('classes')
     if classes is None:
-        classes = getattr(find_registered(str(cfg.get('type'))), 'METAINFO', {}).get('classes')
+        classes = getattr(find_type(cfg), 'METAINFO', {}).get('classes')
     return class_names(classes)
 
 

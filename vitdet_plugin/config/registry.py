@@ -1,12 +1,16 @@
 """Look up names in the registries of mmengine, mmdet and mmpretrain."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
 
-from mmengine.config import Config
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from vitdet_plugin.utils.output import suppress_output
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def find_registered(name: str) -> Callable | None:
@@ -16,6 +20,36 @@ def find_registered(name: str) -> Callable | None:
         if bare in registry.module_dict:
             return registry.module_dict[bare]
     return None
+
+
+def find_type(cfg: Mapping) -> Callable | None:
+    """Return the class or function that ``cfg['type']`` is or names, or None."""
+    kind = cfg.get('type')
+    return kind if callable(kind) else find_registered(str(kind))
+
+
+def type_name(cfg: Any) -> str:
+    """Return the bare name of ``cfg['type']``, a name with or without a scope or a class; empty if there is none."""
+    kind = cfg.get('type') if isinstance(cfg, dict) else None
+    return str(getattr(kind, '__name__', kind or '')).rpartition('.')[2]
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return the elements of a list or tuple, or one value, such as a single evaluator of a config, as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def is_coco_metric(cfg: Any) -> bool:
+    """Return whether the config of an evaluator is that of mmdet's ``CocoMetric`` or of one derived from it."""
+    return any(word in type_name(cfg) for word in ('Coco', 'LVIS'))
+
+
+def model_config(cfg: Mapping) -> dict:
+    """Return a copy of ``cfg.model`` to build; configs of mmpretrain have its data preprocessor next to it."""
+    model = copy.deepcopy(cfg['model'])  # constructors write into their arguments
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', cfg['data_preprocessor'])
+    return model
 
 
 def import_scope(scope: str) -> None:
@@ -28,13 +62,13 @@ def import_scope(scope: str) -> None:
 
 def is_classifier(cfg: Config) -> bool:
     """Return whether ``cfg.model`` is a classifier of mmpretrain."""
-    found = find_registered(str((cfg.get('model') or {}).get('type')))
+    found = find_type(cfg.get('model') or {})
     return inspect.isclass(found) and any(base.__name__ == 'BaseClassifier' for base in found.__mro__)
 
 
 def is_sharding(cfg: Config) -> bool:
     """Return whether ``cfg.strategy`` shards the model over the ranks (FSDP)."""
-    name = str((cfg.get('strategy') or {}).get('type'))
+    name = type_name(cfg.get('strategy'))
     return 'FSDP' in name or 'FullyShard' in name
 
 

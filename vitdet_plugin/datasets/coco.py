@@ -38,7 +38,7 @@ def read_coco(path: str | Path, needs_annotations: bool = True, is_partial: bool
     Raises:
         UserError: The file does not exist, is not JSON (with line and column), or is not COCO.
     """
-    content = (_read_parts(path) if is_partial else None) or _decode(path, _read_text(path), is_partial)
+    content = (_read_parts(path) if is_partial else None) or _decode(path, _read_text(path))
     for key in ('images', 'categories'):
         if not isinstance(content.get(key), list) or not all(isinstance(each, dict) for each in content[key]):
             raise UserError(f'{path}: not a COCO file: it needs a list {key!r} of objects')
@@ -217,16 +217,14 @@ def _files_in(folder: str | Path) -> str:
     return f'; it holds {", ".join(names[:5])}' if names else ''
 
 
-def _decode(path: str | Path, text: str, is_partial: bool) -> dict:
-    if is_partial and not text[-64:].rstrip().endswith('}'):
-        raise UserError(f'{path}: the file ends in the middle; download or copy it again')
+def _decode(path: str | Path, text: str) -> dict:
     try:
-        if is_partial:
-            return {key: _decode_list(text, key) for key in ('images', 'categories')}
         content = json.loads(text)
     except json.JSONDecodeError as error:
         if fault := describe_encoding(Path(path).read_bytes()):
             raise UserError(f'{path}: not valid JSON: {fault}') from None
+        if text.lstrip().startswith('{') and not text.rstrip().endswith('}'):
+            raise UserError(f'{path}: not valid JSON: the file ends in the middle; download or copy it again') from None
         hint = '' if str(path).endswith('.json') else '; give a COCO annotation file (.json)'
         raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column '
                         f'{error.colno}{hint}') from None
@@ -236,22 +234,3 @@ def _decode(path: str | Path, text: str, is_partial: bool) -> dict:
         raise UserError(f'{path}: not a COCO file: expected an object with images, annotations and categories, found a '
                         f'{type(content).__name__}')
     return content
-
-
-def _decode_list(text: str, key: str) -> list | None:
-    """Decode the list after ``"key":``. The same text may occur inside other values, so try every occurrence."""
-    start, decoder = 0, json.JSONDecoder()
-    while (start := text.find(f'"{key}"', start)) >= 0:
-        start += len(key) + 2
-        colon = start
-        while text[colon:colon + 1].isspace():
-            colon += 1
-        if text[colon:colon + 1] != ':':
-            continue
-        colon += 1
-        while text[colon:colon + 1].isspace():
-            colon += 1
-        value, _ = decoder.raw_decode(text, colon)
-        if isinstance(value, list):
-            return value
-    return None

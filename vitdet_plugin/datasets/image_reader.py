@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from vitdet_plugin.config.registry import type_name
+
 _EXIF_ORIENTATION = 0x0112
 _EXIF_HEADER = b'Exif\0\0'
 _OPENCV_5 = int(cv2.__version__.partition('.')[0]) >= 5
@@ -70,7 +72,7 @@ DEFAULT_READER = ImageReader()
 def reader_of_pipeline(pipeline: Sequence[Any] | None) -> ImageReader:
     """Return the reader of the first step of a pipeline's config that loads an image file."""
     for step in pipeline or ():
-        if isinstance(step, dict) and str(step.get('type')).endswith(('LoadImageFromFile', 'LoadResizedImage')):
+        if type_name(step).endswith(('LoadImageFromFile', 'LoadResizedImage')):
             return ImageReader(step.get('imdecode_backend') or 'cv2', step.get('color_type') or 'color')
     return DEFAULT_READER
 

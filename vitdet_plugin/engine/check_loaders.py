@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
@@ -49,8 +50,8 @@ def check_loaders(cfg: Config, splits: Sequence[str]) -> list[Finding]:
             present = [key for key in trio if key not in missing]
             findings.append(Finding('error', f'the config has {" and ".join(present)}, but no '
                                              f'{" and no ".join(missing)}; add it, or set the others to None'))
-    if 'train' in splits and isinstance(cfg.get('train_dataloader'), dict) and 'InfiniteSampler' in _sampler(
-            cfg.train_dataloader) and _counts_epochs(cfg.get('train_cfg')):
+    if 'train' in splits and isinstance(cfg.get('train_dataloader'), dict) and 'InfiniteSampler' in type_name(
+            cfg.train_dataloader.get('sampler')) and _counts_epochs(cfg.get('train_cfg')):
         findings.append(Finding('error', 'train_dataloader.sampler.type=InfiniteSampler never ends, so that the first '
                                          'epoch would not end; use DefaultSampler, or an IterBasedTrainLoop'))
     return findings
@@ -73,7 +74,7 @@ def _check_loader(name: str, loader: dict, split: str) -> list[Finding]:
     if not findings and workers > max(8, 2 * cores):
         findings.append(Finding('warning', f'{name}.num_workers={workers}, but this machine has {cores} cores for this '
                                            'process: more data workers take memory without being faster'))
-    if split != 'train' and 'InfiniteSampler' in _sampler(loader):
+    if split != 'train' and 'InfiniteSampler' in type_name(loader.get('sampler')):
         findings.append(Finding('error', f'{name}.sampler.type=InfiniteSampler: the evaluation would never end; use '
                                          'DefaultSampler with shuffle=False'))
     if split != 'train' and loader.get('drop_last'):
@@ -117,11 +118,5 @@ def no_batches(name: str, images: int, batch_size: int | None, drop_last: bool) 
     return UserError(f'{name}: no batch of {batch_size} from {images} images; {why}')
 
 
-def _sampler(loader: dict) -> str:
-    kind = (loader.get('sampler') or {}).get('type') if isinstance(loader.get('sampler'), dict) else ''
-    return kind if isinstance(kind, str) else getattr(kind, '__name__', '')
-
-
 def _counts_epochs(train_cfg: Any) -> bool:
-    train_cfg = train_cfg or {}
-    return 'Epoch' in str(train_cfg.get('type')) or bool(train_cfg.get('by_epoch'))
+    return 'Epoch' in type_name(train_cfg) or bool((train_cfg or {}).get('by_epoch'))

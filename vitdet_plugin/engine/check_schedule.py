@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.registry import all_registries
+from vitdet_plugin.config.registry import all_registries, as_list, type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.engine.check_loaders import check_whole_number
 from vitdet_plugin.utils.output import warn
@@ -43,7 +43,7 @@ def check_schedule(cfg: Config) -> list[Finding]:
     if not isinstance(length, int) or isinstance(length, bool):
         return findings
     schedulers = cfg.get('param_scheduler') or []
-    for index, each in enumerate(schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]):
+    for index, each in enumerate(as_list(schedulers)):
         if isinstance(each, dict):
             key = f'param_scheduler.{index}' if isinstance(schedulers, (list, tuple)) else 'param_scheduler'
             findings += _check_scheduler(key, each, length, by_epoch)
@@ -52,10 +52,9 @@ def check_schedule(cfg: Config) -> list[Finding]:
 
 def _length(train_cfg: dict) -> tuple[Any, bool | None]:
     """Return the length of training, and whether it is in epochs; (None, None) for a custom loop."""
-    kind = train_cfg.get('type')
-    name = (kind if isinstance(kind, str) else getattr(kind, '__name__', '')).removeprefix('mmengine.')
+    name = type_name(train_cfg)
     loop = _OURS.get(name, name)
-    if kind is None:
+    if not name:
         by_epoch = train_cfg.get('by_epoch', 'max_epochs' in train_cfg)
         loop = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
     if loop not in _LENGTHS:
@@ -124,7 +123,7 @@ def _check_optimizer(wrapper: Any, iterations: int | None) -> list[Finding]:
 
 
 def _check_scheduler(key: str, scheduler: dict, length: int, by_epoch: bool | None) -> list[Finding]:
-    own, kind = _counts_epochs(scheduler), str(scheduler.get('type')).removeprefix('mmengine.')
+    own, kind = _counts_epochs(scheduler), type_name(scheduler)
     begin, end = scheduler.get('begin', 0), scheduler.get('end')
     unit = 'epochs' if own else 'iterations'
     if _is_number(begin) and _is_number(end) and end <= begin:

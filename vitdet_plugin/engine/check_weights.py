@@ -17,6 +17,7 @@ from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import is_remote
+from vitdet_plugin.config.registry import as_list, type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import has_lora
@@ -60,10 +61,10 @@ def weight_files(cfg: Mapping) -> Iterator[WeightFile]:
     while queue:
         path, node = queue.pop()
         init = node.get('init_cfg')
-        for each in init if isinstance(init, (list, tuple)) else [init]:
+        for each in as_list(init):
             if isinstance(each, dict) and isinstance(each.get('checkpoint'), str):
                 key = '.'.join(['model', *filter(None, [path]), 'init_cfg.checkpoint'])
-                prefix = (each.get('prefix') or '') if each.get('type') == 'Pretrained' else None
+                prefix = (each.get('prefix') or '') if type_name(each) == 'Pretrained' else None
                 options = {name: each[name] for name in ('prefix', 'key', 'form', 'allow_unexpected') if name in each}
                 yield WeightFile(key, each['checkpoint'], path, prefix, options)
         queue += [(f'{path}.{key}'.lstrip('.'), value) for key, value in node.items()

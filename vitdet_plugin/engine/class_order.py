@@ -14,6 +14,7 @@ from mmengine.registry import HOOKS
 from torch import nn
 
 from vitdet_plugin.checkpoints.class_order import find_class_rows, match_order, reorder_classes, stored_classes
+from vitdet_plugin.config.registry import model_config
 from vitdet_plugin.datasets.checks.findings import listed
 from vitdet_plugin.engine.check_weights import build_without_memory
 from vitdet_plugin.errors import UserError
@@ -161,7 +162,7 @@ class ClassOrderHook(Hook):
                             'in the order of the checkpoint, or start from its weights with --load-from. '
                             f'{both(names, targets)}')
         else:
-            count = reorder_checkpoint(checkpoint, order, targets, _model_cfg(runner.cfg), source)
+            count = reorder_checkpoint(checkpoint, order, targets, model_config(runner.cfg), source)
             _say(f'{source}: {count} weights reordered by class name to the order of the data set. '
                  f'{both(names, targets)}')
 
@@ -198,13 +199,6 @@ def _classes_of_data(runner, is_training: bool) -> tuple[str, ...]:
         if names and not isinstance(names, str):
             return tuple(str(name) for name in names)
     return ()
-
-
-def _model_cfg(cfg: Mapping) -> dict:
-    model = copy.deepcopy(cfg['model'])
-    if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg['data_preprocessor'])
-    return model
 
 
 def _say(line: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.config import Config
+
+from vitdet_plugin.config.registry import type_name
 
 _FUSED = ('AdamW', 'Adam', 'SGD', 'Adagrad')
 _MIXED = ('AutocastOptimWrapper', 'AmpOptimWrapper')
@@ -28,13 +28,13 @@ def apply_gpu_defaults(cfg: Config, device: str) -> list[str]:
     found = []
     wrapper = cfg.get('optim_wrapper') or {}
     optimizer = wrapper.get('optimizer')
-    if isinstance(optimizer, dict) and _name(optimizer) in _FUSED:
+    if isinstance(optimizer, dict) and type_name(optimizer) in _FUSED:
         if not {'foreach', 'capturable', 'differentiable'} & set(optimizer):
             optimizer.setdefault('fused', True)
         if optimizer.get('fused'):
-            found.append(f'fused {_name(optimizer)}')
+            found.append(f'fused {type_name(optimizer)}')
     if cfg.get('channels_last') is None:  # tensor cores compute convolutions in half precision in this layout
-        cfg.channels_last = _name(wrapper) in _MIXED
+        cfg.channels_last = type_name(wrapper) in _MIXED
     if cfg.channels_last:
         found.append('channels_last weights')
     if cfg.train_dataloader.setdefault('pin_memory', True):
@@ -43,8 +43,3 @@ def apply_gpu_defaults(cfg: Config, device: str) -> list[str]:
             preprocessor.setdefault('non_blocking', True)
         found.append('pinned memory')
     return found
-
-
-def _name(cfg: Any) -> str:
-    kind = cfg.get('type', '')
-    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]

@@ -15,7 +15,7 @@ from vitdet_plugin.checkpoints.published import is_name
 from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
-from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
 from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.engine.image_arrays import bgr_array, is_cut_jpeg
@@ -84,10 +84,10 @@ class TestPipeline:
     def __init__(self, cfg: Config) -> None:
         from mmengine.dataset import Compose
         _, dataset = next(leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
-        steps = [copy.deepcopy(step) for step in dataset['pipeline'] if 'LoadAnnotations' not in step['type']]
-        if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
+        steps = [copy.deepcopy(step) for step in dataset['pipeline'] if 'LoadAnnotations' not in type_name(step)]
+        if not steps or not type_name(steps[0]).endswith('LoadImageFromFile'):
             raise UserError(f'config {cfg.filename}: the test pipeline must start with LoadImageFromFile')
-        if steps[-1]['type'].endswith('PackDetInputs'):
+        if type_name(steps[-1]).endswith('PackDetInputs'):
             steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
                                       'letterbox_offset')
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])

@@ -12,6 +12,7 @@ from torch import nn
 from vitdet_plugin.checkpoints.fetching import use_local_files
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.engine.check_weights import is_official
 
 
@@ -23,7 +24,7 @@ def official_init(model: nn.Module, logger: logging.Logger) -> Iterator[None]:
     """
     use_local_files(model)
     init = getattr(model, 'init_cfg', None)
-    if not isinstance(init, dict) or init.get('type') != 'Pretrained' or not is_official(init['checkpoint'], model):
+    if type_name(init) != 'Pretrained' or not is_official(init['checkpoint'], model):
         yield
         return
     model.init_cfg = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mmengine.logging import print_log
-from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from vitdet_plugin.engine.parameter_groups import GroupConstructor, add_to_group, trainable_parameters
 from vitdet_plugin.errors import UserError
 
 _TORCH_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.LocalResponseNorm)
@@ -36,7 +36,7 @@ NO_DECAY_RULES: dict[str, Callable[[str, nn.Parameter, nn.Module], bool]] = {
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
+class LayerWiseDecayConstructor(GroupConstructor):
     """Optimizer constructor with layer-wise learning rate decay.
 
     The learning rate of layer i is ``lr * rate ** (L + 1 - i)`` with L = ``backbone.num_layers`` and i =
@@ -54,24 +54,15 @@ class LayerWiseDecayConstructor(DefaultOptimWrapperConstructor):
       ``dict(sampling_offsets=dict(lr_mult=0.1, decay_mult=0.0))``. The longest part that a name contains counts.
     """
 
-    def __call__(self, model: nn.Module):
-        model = getattr(model, 'module', model)
-        cfg = dict(self.paramwise_cfg or {})
-        rate, rule = cfg.pop('layer_decay_rate', 1.0), cfg.pop('no_decay', 'plain')
-        backbone_lr_mult, custom_keys = cfg.pop('backbone_lr_mult', 1.0), cfg.pop('custom_keys', None)
-        if cfg:
-            raise UserError(f'paramwise_cfg of LayerWiseDecayConstructor has unknown keys: {", ".join(sorted(cfg))}. '
-                            'Supported keys are layer_decay_rate and no_decay, backbone_lr_mult and custom_keys.')
-        if rule not in NO_DECAY_RULES:
-            raise UserError(f'paramwise_cfg has an unknown rule no_decay={rule!r}. Use one of '
+    options = ('layer_decay_rate', 'no_decay', 'backbone_lr_mult', 'custom_keys')
+
+    def groups(self, model: nn.Module, lr: float, weight_decay: float, layer_decay_rate: float = 1.0,
+               no_decay: str = 'plain', **options) -> list[dict]:
+        if no_decay not in NO_DECAY_RULES:
+            raise UserError(f'paramwise_cfg has an unknown rule no_decay={no_decay!r}. Use one of '
                             f'{", ".join(NO_DECAY_RULES)}.')
-        optimizer_cfg = self.optimizer_cfg.copy()
-        if 'lr' not in optimizer_cfg:
-            raise UserError('optim_wrapper.optimizer has no lr. Set it; layer-wise decay scales it.')
-        optimizer_cfg['params'] = parameter_groups(
-            model, lr=optimizer_cfg['lr'], weight_decay=optimizer_cfg.get('weight_decay', 0.0), rate=rate, rule=rule,
-            backbone_lr_mult=backbone_lr_mult, custom_keys=custom_keys)
-        return _build_wrapper(self.optim_wrapper_cfg, optimizer_cfg)
+        return parameter_groups(model, lr=lr, weight_decay=weight_decay, rate=layer_decay_rate, rule=no_decay,
+                                **options)
 
 
 def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: float, rule: str,
@@ -98,28 +89,19 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
     if rate != 1.0 and not hasattr(backbone, 'get_layer_id'):
         raise UserError(f'layer_decay_rate={rate}, but the backbone {type(backbone).__name__} has no get_layer_id. Use '
                         'a backbone of vitdet_plugin or set layer_decay_rate=1.0.')
-    exempt, seen, groups = NO_DECAY_RULES[rule], set(), {}
+    exempt, groups = NO_DECAY_RULES[rule], {}
     custom = _check_custom_keys(custom_keys or {})
-    for prefix, module in model.named_modules():
-        for leaf, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad or id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            name = f'{prefix}.{leaf}' if prefix else leaf
-            scale = 1.0
-            if name.startswith('backbone.'):
-                scale = backbone_lr_mult
-                if rate != 1.0:
-                    layer = backbone.get_layer_id(name.removeprefix('backbone.'))
-                    scale *= rate ** (backbone.num_layers + 1 - layer)
-            factors = next((factors for part, factors in custom if part in name), {})
-            scale *= factors.get('lr_mult', 1.0)
-            decay = 0.0 if exempt(name, parameter, module) else weight_decay * factors.get('decay_mult', 1.0)
-            key = (scale, decay)
-            group = groups.setdefault(key, dict(params=[], param_names=[], lr=lr * scale, lr_scale=scale,
-                                                weight_decay=decay))
-            group['params'].append(parameter)
-            group['param_names'].append(name)
+    for name, parameter, module in trainable_parameters(model):
+        scale = 1.0
+        if name.startswith('backbone.'):
+            scale = backbone_lr_mult
+            if rate != 1.0:
+                layer = backbone.get_layer_id(name.removeprefix('backbone.'))
+                scale *= rate ** (backbone.num_layers + 1 - layer)
+        factors = next((factors for part, factors in custom if part in name), {})
+        scale *= factors.get('lr_mult', 1.0)
+        decay = 0.0 if exempt(name, parameter, module) else weight_decay * factors.get('decay_mult', 1.0)
+        add_to_group(groups, (scale, decay), name, parameter, lr=lr * scale, lr_scale=scale, weight_decay=decay)
     ordered = [groups[key] for key in sorted(groups)]
     print_log(f'{sum(len(g["params"]) for g in ordered)} parameters in {len(ordered)} groups, learning rates '
               f'{ordered[0]["lr"]:.3g} to {lr:.3g}, no_decay rule {rule!r}', 'current')
@@ -133,10 +115,3 @@ def _check_custom_keys(custom_keys: Mapping[str, Mapping[str, float]]) -> list[t
             raise UserError(f'paramwise_cfg.custom_keys has {part}={factors!r}. Give dict(lr_mult=NUMBER, '
                             'decay_mult=NUMBER), or one of them.')
     return sorted(custom_keys.items(), key=lambda item: -len(item[0]))
-
-
-def _build_wrapper(wrapper_cfg: dict, optimizer_cfg: dict):
-    from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
-    wrapper_cfg = dict(wrapper_cfg)
-    wrapper_cfg.setdefault('type', 'OptimWrapper')
-    return OPTIM_WRAPPERS.build(wrapper_cfg, default_args=dict(optimizer=OPTIMIZERS.build(optimizer_cfg)))

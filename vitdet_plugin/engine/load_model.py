@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.config.registry import is_classifier, model_config
 from vitdet_plugin.engine.class_order import both, check_labels, order_of_data
 from vitdet_plugin.engine.inference import check_complete, config_classes, find_checkpoint, fit_classifier
 from vitdet_plugin.errors import UserError
@@ -114,16 +113,13 @@ def pick_device(name: str | torch.device | None) -> torch.device:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the config's model; configs of mmpretrain define its data preprocessor outside of ``model``."""
+    """Build the config's model."""
     if is_classifier(cfg):
         from mmpretrain.registry import MODELS
     else:
         from mmdet.registry import MODELS  # after the scope: mmdet registers its modules on import
-    model = copy.deepcopy(cfg.model)  # constructors write into their arguments
-    if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with suppress_logs():
-        return MODELS.build(model)
+        return MODELS.build(model_config(cfg))
 
 
 def build_dataset(cfg: Config, split: str = 'test') -> Any:

@@ -6,6 +6,7 @@ from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.engine.check_loaders import no_batches
 from vitdet_plugin.engine.data_order import CountedBatches, make_resumable, seed_step
 from vitdet_plugin.errors import UserError
@@ -146,10 +147,9 @@ def resumable_loop(cfg: dict) -> dict:
     if by_epoch is not None:
         cfg.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
     kind = cfg.get('type')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     ours = {'EpochBasedTrainLoop': ResumableEpochLoop, 'IterBasedTrainLoop': ResumableIterLoop}
     if kind in (EpochBasedTrainLoop, IterBasedTrainLoop) or isinstance(kind, str):
-        cfg['type'] = ours.get(name.removeprefix('mmengine.'), kind)
+        cfg['type'] = ours.get(type_name(cfg), kind)
     return cfg
 
 

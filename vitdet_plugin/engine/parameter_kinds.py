@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mmengine.optim import DefaultOptimWrapperConstructor
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
-from vitdet_plugin.errors import UserError
+from vitdet_plugin.engine.parameter_groups import GroupConstructor, add_to_group, trainable_parameters
 
 KINDS = ('weight', 'scale', 'bias')  # weight decay applies to weights only
 _TABLES = ('pos_embed', 'rel_pos', 'relative_position', 'cls_token')
@@ -39,25 +38,17 @@ def kind_groups(model: nn.Module, lr: float, weight_decay: float, backbone_lr_mu
     Returns:
         Groups with ``params``, ``param_names``, ``kind``, ``lr`` and ``weight_decay``, in the order of :data:`KINDS`.
     """
-    groups, seen = {}, set()
-    for prefix, module in model.named_modules():
-        for leaf, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad or id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            name = f'{prefix}.{leaf}' if prefix else leaf
-            kind = parameter_kind(name, parameter, module)
-            factor = backbone_lr_mult if name.startswith('backbone.') else 1.0
-            group = groups.setdefault((kind, factor), dict(
-                params=[], param_names=[], kind=kind, lr=lr * factor,
-                weight_decay=weight_decay if kind == 'weight' else 0.0))
-            group['params'].append(parameter)
-            group['param_names'].append(name)
+    groups = {}
+    for name, parameter, module in trainable_parameters(model):
+        kind = parameter_kind(name, parameter, module)
+        factor = backbone_lr_mult if name.startswith('backbone.') else 1.0
+        add_to_group(groups, (kind, factor), name, parameter, kind=kind, lr=lr * factor,
+                     weight_decay=weight_decay if kind == 'weight' else 0.0)
     return sorted(groups.values(), key=lambda group: (KINDS.index(group['kind']), group['lr']))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class ParameterKindConstructor(DefaultOptimWrapperConstructor):
+class ParameterKindConstructor(GroupConstructor):
     """Optimizer constructor that applies weight decay to weights only.
 
     Biases are in separate groups with ``kind='bias'``, as required by :class:`BiasWarmupHook`. Key of
@@ -66,17 +57,7 @@ class ParameterKindConstructor(DefaultOptimWrapperConstructor):
     * ``backbone_lr_mult``: Learning rate of the backbone relative to the rest, 1.0 by default.
     """
 
-    def __call__(self, model: nn.Module):
-        model = getattr(model, 'module', model)
-        cfg = dict(self.paramwise_cfg or {})
-        factor = cfg.pop('backbone_lr_mult', 1.0)
-        if cfg:
-            raise UserError(f'paramwise_cfg of ParameterKindConstructor has unknown keys: {", ".join(sorted(cfg))}. '
-                            'The supported key is backbone_lr_mult.')
-        optimizer_cfg = self.optimizer_cfg.copy()
-        if 'lr' not in optimizer_cfg:
-            raise UserError('optim_wrapper.optimizer has no lr. Set it; ParameterKindConstructor requires it.')
-        lr, weight_decay = optimizer_cfg['lr'], optimizer_cfg.get('weight_decay', 0.0)
-        optimizer_cfg['params'] = kind_groups(model, lr, weight_decay, factor)
-        wrapper_cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
-        return OPTIM_WRAPPERS.build(wrapper_cfg, default_args=dict(optimizer=OPTIMIZERS.build(optimizer_cfg)))
+    options = ('backbone_lr_mult',)
+
+    def groups(self, model: nn.Module, lr: float, weight_decay: float, **options) -> list[dict]:
+        return kind_groups(model, lr, weight_decay, **options)

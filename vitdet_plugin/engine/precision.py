@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from vitdet_plugin.compat.cpu_features import has_fast_bf16
 from vitdet_plugin.compat.gpu_features import has_gpu_bf16
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
 
@@ -58,21 +59,20 @@ def apply_precision(cfg: Config, amp: str | None) -> None:
         if amp:
             raise UserError(f'--amp: {cfg.filename} has no optim_wrapper; add one')
         return
-    kind = wrapper.get('type', 'OptimWrapper')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+    name = type_name(wrapper) or 'OptimWrapper'
     if amp:
         source, asked = f'--amp {amp}'.removesuffix(' auto'), amp
     elif old_key is not None and old_key is not False:
         source, asked = f'fp16={_plain(old_key)}', 'fp16'
         wrapper.loss_scale = _loss_scale(old_key)
-    elif name.removeprefix('mmengine.') in _WRAPPERS[1:]:
+    elif name in _WRAPPERS[1:]:
         asked = wrapper.get('dtype', 'bf16' if name == 'AutocastOptimWrapper' else None)
         source, asked = f'optim_wrapper.type={name}', str(asked).removeprefix('torch.')
     else:
         return
     if asked not in _SHORT:
         raise UserError(f'{source if amp else f"optim_wrapper.dtype={asked}"}: choose from auto, fp16, bf16')
-    if name.removeprefix('mmengine.') not in _WRAPPERS:
+    if name not in _WRAPPERS:
         raise UserError(f'{source}: optim_wrapper.type={name} cannot be replaced; configure mixed precision in it')
     device = training_device()
     dtype, reason = choose_dtype(_SHORT[asked], device, cfg.get('strategy') is not None)

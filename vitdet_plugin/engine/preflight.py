@@ -1,7 +1,6 @@
 """Checks before a run starts: errors that would stop it later, found in seconds, one line each."""
 
 import contextlib
-import copy
 import logging
 import os
 import shutil
@@ -17,7 +16,7 @@ from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.published import is_name
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.explain import explain
-from vitdet_plugin.config.registry import is_sharding
+from vitdet_plugin.config.registry import as_list, is_sharding, model_config, type_name
 from vitdet_plugin.datasets.checks.across_splits import check_across_splits
 from vitdet_plugin.datasets.checks.class_folders import (
     check_folder_dataset,
@@ -112,7 +111,7 @@ def _check_sections(cfg: Config, splits: Sequence[str]) -> list[Finding]:
         return [Finding('error', f'{name} is a config of mmdet 2 or EasyCV ("data = dict(…)"); mmdet 3 requires '
                                  'train_dataloader, optim_wrapper and train_cfg: start from the config vitdet_100e')]
     if is_sharding(cfg):
-        averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := str(hook['type'])).endswith('EMAHook')]
+        averaging = [kind for hook in cfg.get('custom_hooks') or [] if (kind := type_name(hook)).endswith('EMAHook')]
         if averaging and 'train' in splits:
             return [Finding('error', f'{name}: {averaging[0]} averages whole weights, but under FSDP each rank has '
                                      'only parts of them; remove the hook or the strategy')]
@@ -139,7 +138,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
         evaluators = cfg.get(f'{split}_evaluator') or []
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
         findings += check_evaluators(split, evaluators, leaves, _selecting(cfg) if split == 'val' else ())
-        for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        for each in as_list(evaluators):
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
                 continue
@@ -198,12 +197,9 @@ def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:
     """Build the model on the meta device, or return findings; (None, []) if only that device is not supported."""
     from mmengine.registry import init_default_scope
     init_default_scope(cfg.get('default_scope') or 'mmdet')
-    model_cfg = copy.deepcopy(cfg.model)
-    if cfg.get('data_preprocessor') is not None:
-        model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
     try:
         with suppress_logs(logging.WARNING):  # the runner logs the same when it builds the model
-            return build_without_memory(model_cfg), []
+            return build_without_memory(model_config(cfg)), []
     except Exception as error:
         line = explain(error, cfg)
         return None, [Finding('error', line)] if line else []

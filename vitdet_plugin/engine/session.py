@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.option_words import split_options
-from vitdet_plugin.config.registry import is_sharding
+from vitdet_plugin.config.registry import is_sharding, type_name
 from vitdet_plugin.engine.check_loaders import repair_loaders
 from vitdet_plugin.errors import UserError
 
@@ -80,7 +80,7 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
     if not isinstance(cfg.get('default_hooks'), dict):
         cfg.default_hooks = {}
     logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
-    if logger.get('type') == 'LoggerHook':
+    if type_name(logger) == 'LoggerHook':
         cfg.default_hooks.logger = {**logger, 'type': 'ProgressHook'}
     use_safe_hooks(cfg, strict=not options.skip_preflight)
     if cfg.get('strategy') is not None:
@@ -109,10 +109,10 @@ def use_safe_hooks(cfg: Config, strict: bool = True) -> None:
         strict: Whether a checkpoint of other classes than those of the data is an error.
     """
     checkpoint = dict(cfg.default_hooks.get('checkpoint') or {})
-    if checkpoint.get('type', 'CheckpointHook') == 'CheckpointHook':
+    if type_name(checkpoint) in ('', 'CheckpointHook'):
         cfg.default_hooks.checkpoint = {**checkpoint, 'type': 'AtomicCheckpointHook'}
     info = dict(cfg.default_hooks.get('runtime_info') or {})
-    if info.get('type', 'RuntimeInfoHook') == 'RuntimeInfoHook':
+    if type_name(info) in ('', 'RuntimeInfoHook'):
         cfg.default_hooks.runtime_info = {**info, 'type': 'DeferredInfoHook'}
     cfg.default_hooks.setdefault('resume_state', dict(type='ResumeStateHook'))
     cfg.default_hooks.setdefault('nonfinite_loss', dict(type='NonFiniteLossHook'))

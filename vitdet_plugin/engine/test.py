@@ -12,8 +12,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
 
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
+from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.config.explain import user_errors
-from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.config.registry import as_list, is_classifier, is_coco_metric, type_name
 from vitdet_plugin.engine.data_workers import ended_data_workers
 from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.engine.inference_precision import asked_dtype, inference_dtype, name_of, predict_in
@@ -100,7 +101,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None  # the training data need not be available
-    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook['type'] not in _TRAINING_HOOKS]
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook) not in _TRAINING_HOOKS]
     if not isinstance(cfg.get('test_cfg'), dict):
         cfg.test_cfg = dict()
     if options.eval is not None:
@@ -117,7 +118,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
         if options.format_only:
             raise UserError('--format-only is for detectors; a classifier writes --out FILE.csv')
         if options.out and options.out.endswith(('.json', '.csv')):
-            cfg.test_evaluator = [*_evaluators(cfg), dict(type='ClassPredictionFile', out_file=options.out)]
+            cfg.test_evaluator = [*as_list(cfg.test_evaluator), dict(type='ClassPredictionFile', out_file=options.out)]
     elif options.format_only or (options.out or '').endswith('.json'):
         coco = _coco_evaluators(cfg)
         if not coco:
@@ -144,7 +145,7 @@ def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
     for metric in metrics if evaluators else ():
         if metric not in _COCO_METRICS:
             raise UserError(f'--eval {metric}: choose from {", ".join(_COCO_METRICS)}{suggest(metric, _COCO_METRICS)}')
-    for evaluator in evaluators or _evaluators(cfg):
+    for evaluator in evaluators or as_list(cfg.test_evaluator):
         evaluator.metric = list(metrics) if evaluators else metrics[0]
 
 
@@ -155,7 +156,7 @@ def _class_evaluators(cfg: Config, metrics: Sequence[str]) -> list[dict]:
                             f'{suggest(metric, _CLASS_METRICS)}')
     evaluators: list[dict] = []
     if 'accuracy' in metrics:
-        own = [each for each in _evaluators(cfg) if str(each.get('type')).endswith('Accuracy')]
+        own = [each for each in as_list(cfg.test_evaluator) if type_name(each).endswith('Accuracy')]
         topk = (1, min(5, (cfg.model.get('head') or {}).get('num_classes', 5)))
         evaluators += own or [dict(type='mmpretrain.Accuracy', topk=topk)]
     if items := [metric for metric in metrics if metric != 'accuracy']:
@@ -183,17 +184,15 @@ def use_flip_tta(cfg: Config) -> None:
 
     ``tta_model`` and ``tta_pipeline`` of the config take precedence.
     """
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    datasets = [dataset for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, '')]
     if cfg.get('tta_pipeline') is None:
-        steps = copy.deepcopy(list(dataset.pipeline))
-        flip_at = next((index for index, step in enumerate(steps) if step['type'].split('.')[-1] in _AFTER_FLIP), None)
+        steps = copy.deepcopy(list(datasets[0].pipeline))
+        flip_at = next((index for index, step in enumerate(steps) if type_name(step) in _AFTER_FLIP), None)
         if flip_at is None:
             raise UserError('--tta: the test pipeline has no PackDetInputs or PackInputs; write tta_pipeline into the '
                             'config')
         after = steps[flip_at:]
-        if after[-1]['type'].endswith('PackDetInputs'):
+        if type_name(after[-1]).endswith('PackDetInputs'):
             after[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
                                       'flip_direction', 'letterbox_offset')
         flips = [dict(type='RandomFlip', prob=probability) for probability in (0.0, 1.0)]
@@ -205,16 +204,13 @@ def use_flip_tta(cfg: Config) -> None:
         limits = (cfg.model.get('test_cfg') or {}).get('rcnn') or {}
         cfg.tta_model = dict(type='FlipTTAModel', nms=limits.get('nms', dict(type='nms', iou_threshold=0.5)),
                              max_per_img=limits.get('max_per_img', 100))
-    dataset.pipeline = cfg.tta_pipeline
+    for dataset in datasets:
+        dataset.pipeline = cfg.tta_pipeline
     add_hook(cfg, dict(type='PrepareTTAHook', tta_cfg=cfg.tta_model))
 
 
-def _evaluators(cfg: Config) -> list[ConfigDict]:
-    return list(cfg.test_evaluator) if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
-
-
 def _coco_evaluators(cfg: Config) -> list[ConfigDict]:
-    return [each for each in _evaluators(cfg) if 'Coco' in str(each.get('type')) or 'LVIS' in str(each.get('type'))]
+    return [each for each in as_list(cfg.test_evaluator) if is_coco_metric(each)]
 
 
 def _report_files(cfg: Config, options: TestOptions) -> None:

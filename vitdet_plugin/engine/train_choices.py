@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
-from vitdet_plugin.config.registry import is_classifier
+from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.errors import UserError
 
 
@@ -24,7 +24,7 @@ def add_hooks(cfg: Config, val_loss: bool, patience: int | None, validate: bool 
         if not validate or cfg.get('val_dataloader') is None:
             raise UserError(f'{option} needs an evaluation during the training; remove --no-validate, or add '
                             'val_dataloader, val_cfg and val_evaluator to the config')
-        others = [each for each in cfg.get('custom_hooks') or () if each.get('type') != hook['type']]
+        others = [each for each in cfg.get('custom_hooks') or () if type_name(each) != hook['type']]
         cfg.custom_hooks = [*others, hook]
 
 
@@ -38,11 +38,11 @@ def select_images(cfg: Config, balance_classes: float | None, background: str | 
         return
     loader = cfg.train_dataloader
     if balance_classes is not None:
-        batches = str((loader.get('batch_sampler') or {}).get('type', ''))
+        batches = type_name(loader.get('batch_sampler'))
         if batches and not batches.endswith('AspectRatioBatchSampler'):
             raise UserError(f'--balance-classes: train_dataloader.batch_sampler={batches} chooses the images; remove '
                             'one of the two')
-        is_infinite = 'Infinite' in str((loader.get('sampler') or {}).get('type'))
+        is_infinite = 'Infinite' in type_name(loader.get('sampler'))
         loader.sampler = dict(type='ClassBalancedSampler', power=balance_classes, infinite=is_infinite)
     if background is not None:
         if background not in ('keep', 'drop'):

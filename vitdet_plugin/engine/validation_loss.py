@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.errors import UserError
 
 _FIXED = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd)
@@ -98,9 +99,9 @@ def labeled_pipeline(dataset: dict, train_dataset: dict) -> list[dict]:
         raise UserError('ValidationLossHook: val_dataloader.dataset has no pipeline; give the transforms by '
                         'ValidationLossHook(pipeline=[…])')
     loading = [step for _, leaf in leaf_datasets(train_dataset, '') for step in leaf.get('pipeline') or ()
-               if 'LoadAnnotations' in str(step.get('type'))]
-    steps = [step for step in pipeline if 'LoadAnnotations' not in str(step.get('type'))]
-    last_image = max((i for i, step in enumerate(steps) if str(step.get('type')).startswith('LoadImage')), default=-1)
+               if 'LoadAnnotations' in type_name(step)]
+    steps = [step for step in pipeline if 'LoadAnnotations' not in type_name(step)]
+    last_image = max((i for i, step in enumerate(steps) if type_name(step).startswith('LoadImage')), default=-1)
     return [*steps[:last_image + 1], *loading[:1], *steps[last_image + 1:]]
 
 

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops import flops
@@ -97,7 +98,7 @@ def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: 
     shape = shape or input_shape(loaded.cfg)
     model = loaded.model
     inputs = torch.randn(1, 3, *shape, device=loaded.device)
-    forward = _Forward(model, None if loaded.is_classifier else _detection_sample(shape))
+    forward = _Forward(model, None if loaded.is_classifier else detection_sample(shape))
     with torch.no_grad():
         try:
             total, by_part = count_macs(forward, inputs)
@@ -130,7 +131,7 @@ def input_shape(cfg: Config) -> tuple[int, int]:
     loader, size = cfg.get('test_dataloader'), None
     _, dataset = next(leaf_datasets(loader.dataset if loader else {}, ''))
     for step in dataset.get('pipeline') or ():
-        kind = str(step.get('type')).split('.')[-1]
+        kind = type_name(step)
         if kind == 'CenterCrop' and step.get('crop_size'):
             size = step['crop_size']
         elif kind in ('Resize', 'ResizeEdge') and step.get('scale'):
@@ -210,7 +211,8 @@ def _tensors(value: Any) -> list[Tensor]:
     return [tensor for each in value for tensor in _tensors(each)] if isinstance(value, (tuple, list)) else []
 
 
-def _detection_sample(shape: tuple[int, int]) -> Any:
+def detection_sample(shape: tuple[int, int]) -> Any:
+    """Return a data sample of mmdet for an image (height, width) without resizing or padding."""
     from mmdet.structures import DetDataSample
     return DetDataSample(metainfo=dict(img_id=0, img_shape=shape, ori_shape=shape, pad_shape=shape,
                                        batch_input_shape=shape, scale_factor=(1.0, 1.0)))
@@ -219,7 +221,7 @@ def _detection_sample(shape: tuple[int, int]) -> Any:
 def _predict_step(loaded: LoadedModel, inputs: Tensor, shape: tuple[int, int]) -> Callable[[], Any]:
     if loaded.is_classifier:
         return lambda: loaded.model(inputs, None, mode='predict')
-    return lambda: loaded.model(inputs, [_detection_sample(shape)], mode='predict')
+    return lambda: loaded.model(inputs, [detection_sample(shape)], mode='predict')
 
 
 def _timed(step: Callable[[], Any], device: torch.device) -> float:

@@ -12,11 +12,12 @@ import numpy as np
 from mmengine.config import Config
 
 from vitdet_plugin.compat.coco_masks import mask_area, usable_mask
+from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.box_errors import Boxes
 from vitdet_plugin.evaluation.federated import annotated_classes
-from vitdet_plugin.utils.mask_rle import Rle, encode_masks, plain_rle
+from vitdet_plugin.utils.mask_rle import Rle, encode_annotation, encode_masks
 from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
@@ -115,15 +116,10 @@ def _open(cfg: Config, split: str) -> Any:
     """Build the data set of a split with the test pipeline."""
     cfg = cfg.copy()
     if split != 'test' and cfg.get('test_dataloader') is not None and cfg.get(f'{split}_dataloader') is not None:
-        for_split, for_test = _leaf(cfg[f'{split}_dataloader'].dataset), _leaf(cfg.test_dataloader.dataset)
-        for_split.pipeline, for_split.test_mode = for_test.pipeline, True
+        _, tested = next(leaf_datasets(cfg.test_dataloader.dataset, ''))
+        for _, each in leaf_datasets(cfg[f'{split}_dataloader'].dataset, ''):
+            each.pipeline, each.test_mode = tested.pipeline, True
     return build_dataset(cfg, split)
-
-
-def _leaf(dataset: Any) -> Any:
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    return dataset
 
 
 def _annotations(dataset: Any, split: str) -> tuple[list[str], list[Boxes]]:
@@ -142,27 +138,16 @@ def _annotations(dataset: Any, split: str) -> tuple[list[str], list[Boxes]]:
 
 def _rle(mask: Any, shape: tuple[int, int]) -> Rle | None:
     """Return a mask of an annotation, polygons or RLE, as compressed RLE; None if there is none for this shape."""
-    from pycocotools import mask as operations
     mask = usable_mask(mask)[0]
-    if not mask or not mask_area(mask):
+    if not mask or not mask_area(mask) or isinstance(mask, dict) and list(mask['size']) != [int(x) for x in shape]:
         return None
-    height, width = (int(side) for side in shape)
-    if isinstance(mask, list):
-        return plain_rle(operations.merge(operations.frPyObjects(mask, height, width)))
-    return _compressed(mask) if list(mask['size']) == [height, width] else None
-
-
-def _compressed(rle: dict) -> Rle:
-    from pycocotools import mask as operations
-    if isinstance(rle['counts'], list):
-        return plain_rle(operations.frPyObjects(rle, *rle['size']))
-    return dict(size=list(rle['size']), counts=rle['counts'])
+    return encode_annotation(mask, shape)
 
 
 def _found(sample: Any, label_of: np.ndarray | None) -> Boxes:
     """Convert the predictions of a data sample of mmdet."""
     result = sample.pred_instances
-    boxes = result.bboxes.tensor if hasattr(result.bboxes, 'tensor') else result.bboxes
+    boxes = getattr(result.bboxes, 'tensor', result.bboxes)
     labels, masks = result.labels.cpu().numpy(), result.get('masks')
     if masks is not None and not isinstance(masks, list):
         masks = [encode_masks(mask[None].cpu().numpy())[0] for mask in masks]
@@ -205,6 +190,6 @@ def _boxes_of_rows(rows: Sequence[dict], label_of: dict[int, int]) -> Boxes:
     boxes = np.array([row['bbox'] for row in rows], float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     masks = [row.get('segmentation') for row in rows]
-    rles = [None if mask is None else _compressed(mask) for mask in masks]
+    rles = [None if mask is None else encode_annotation(mask) for mask in masks]
     return Boxes(boxes, np.array([label_of[row['category_id']] for row in rows], int),
                  np.array([row['score'] for row in rows], float), None, rles if any(rles) else None)

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.datasets.checks.findings import listed
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.ground_truth import check_has_masks, fit_metric
@@ -55,8 +56,7 @@ class EvaluatedFilesHook(Hook):
             raise UserError(f'{split}_dataloader.dataset has other classes, or another order of them, than '
                             f'train_dataloader.dataset; give both the same metainfo.classes. {split}: {listed(own)}; '
                             f'train: {listed(trained)}')
-        files = runner.cfg.get(f'{split}_evaluator') or {}
-        files = files if isinstance(files, (list, tuple)) else [files]
+        files = as_list(runner.cfg.get(f'{split}_evaluator'))
         for index, metric in enumerate(_metrics(loop)):
             if id(metric) in self._seen:
                 continue

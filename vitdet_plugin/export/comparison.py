@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.datasets.image_files import is_image_file
+from vitdet_plugin.evaluation.complexity import detection_sample
 from vitdet_plugin.runtime.masks import paste_region
 
 _CELLS = (1, 8, 32)  # pixels of a cell of the noise images
@@ -184,7 +185,4 @@ def _soft_masks(model: nn.Module) -> Iterator[None]:
 
 
 def _sample(image: Tensor) -> Any:
-    from mmdet.structures import DetDataSample
-    shape = tuple(image.shape[1:])
-    return DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape,
-                                       img_id=0, scale_factor=(1., 1.)))
+    return detection_sample(tuple(image.shape[1:]))

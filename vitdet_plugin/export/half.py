@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from vitdet_plugin.export.graph import find_trunk
+from vitdet_plugin.export.onnx_file import read_metadata, save_model
 
 # sums over many values, exponentials and coordinates lose too much in float16; layer normalization keeps its
 # statistics in float32 by itself (stash_type)
@@ -25,8 +26,6 @@ def convert_to_half(source: Path, target: Path, metadata: dict[str, str]) -> Non
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    from vitdet_plugin.export.large_models import save_model
     model = onnx.load(str(source))
     trunk = find_trunk(model)
     kept = [node.name for node in model.graph.node if node.name not in trunk.nodes]
@@ -34,5 +33,5 @@ def convert_to_half(source: Path, target: Path, metadata: dict[str, str]) -> Non
         warnings.simplefilter('ignore')  # weights below the smallest float16 value
         converted = convert_float_to_float16(model, keep_io_types=True, op_block_list=list(_FLOAT32_OPS),
                                              node_block_list=kept, disable_shape_infer=True)
-    onnx.helper.set_model_props(converted, {**{each.key: each.value for each in model.metadata_props}, **metadata})
+    onnx.helper.set_model_props(converted, {**read_metadata(source), **metadata})
     save_model(converted, target)

@@ -61,6 +61,13 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     return {each.key: each.value for each in onnx.load(str(path), load_external_data=False).metadata_props}
 
 
+def save_model(model: Any, path: Path) -> None:
+    """Write an ``onnx.ModelProto``; large weights are written next to it, as ``path`` + '.data'."""
+    import onnx
+    is_large = sum(len(each.raw_data) for each in model.graph.initializer) > EXTERNAL_ABOVE
+    onnx.save(model, str(path), **(dict(save_as_external_data=True, location=f'{path.name}.data') if is_large else {}))
+
+
 def move_model(source: Path, target: Path) -> None:
     """Move a model and its weights, if they are in a second file, over those of an earlier export."""
     data, target_data = (path.with_name(f'{path.name}.data') for path in (source, target))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitdet_plugin.export.graph import find_trunk
+from vitdet_plugin.export.onnx_file import read_metadata, save_model
 
 _OPS = ('Conv', 'Gemm', 'MatMul')
 
@@ -37,9 +38,6 @@ def quantize(source: Path, target: Path, images: Sequence[np.ndarray], metadata:
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    from vitdet_plugin.export.large_models import save_model
-    properties = {each.key: each.value for each in onnx.load(str(source), load_external_data=False).metadata_props}
     with tempfile.TemporaryDirectory(prefix='vitdet-int8-') as folder, _quiet():
         plain, quantized = Path(folder) / 'plain.onnx', Path(folder) / 'int8.onnx'
         is_large = source.with_name(f'{source.name}.data').is_file()
@@ -54,7 +52,7 @@ def quantize(source: Path, target: Path, images: Sequence[np.ndarray], metadata:
                         use_external_data_format=is_large,
                         extra_options=dict(OpTypesToExcludeOutputQuantization=['Gemm', 'MatMul']))
         result = onnx.load(str(quantized))
-        onnx.helper.set_model_props(result, {**properties, **metadata})
+        onnx.helper.set_model_props(result, {**read_metadata(source), **metadata})
         save_model(result, target)
     return len(names)
 

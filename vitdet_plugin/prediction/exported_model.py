@@ -10,9 +10,9 @@ import numpy as np
 
 from vitdet_plugin.engine.inference_precision import inference_dtype
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.runtime import load
 from vitdet_plugin.runtime.backends import OPENVINO
+from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.runtime_errors import model_errors
 
@@ -114,6 +114,4 @@ class ExportedModel:
             self._is_warned = True
             warn(f'{self.model.path} takes {self.model.batch} image at a time: export with --dynamic batch for batches')
         with model_errors():
-            found = self.model.predict_prepared([each['prepared'] for each in packs], score_thr)
-        return found if self.is_classifier else [  # type: ignore[return-value]
-            Found(each.boxes, each.scores, each.labels, each.rles) for each in found]  # type: ignore[union-attr]
+            return self.model.predict_prepared([each['prepared'] for each in packs], score_thr)

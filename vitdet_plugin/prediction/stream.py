@@ -13,11 +13,12 @@ import numpy as np
 from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, stored_bits
 from vitdet_plugin.engine.image_sources import ImageSource, OutputNames
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.prediction.found import Found
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.tiles import Tiling, Window, merge_tiles
 from vitdet_plugin.runtime.batches import in_batches
+from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.runtime.prefetch import prefetch
+from vitdet_plugin.utils.class_names import name_of_label
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.scores import check_score
 
@@ -192,7 +193,7 @@ class Stream:
         return Classification(path, found[labels], labels, self._names(labels), source.frame, shape)
 
     def _names(self, labels: np.ndarray) -> list[str]:
-        return [self._classes[label] if label < len(self._classes) else f'class {label}' for label in labels]
+        return [name_of_label(label, self._classes) for label in labels]
 
 
 def _shown(image: np.ndarray) -> np.ndarray:

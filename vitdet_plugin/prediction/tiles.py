@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.prediction.found import Found
+from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.utils.mask_rle import move_rle
 
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the image

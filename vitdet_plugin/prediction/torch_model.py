@@ -16,7 +16,7 @@ from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.inference_precision import autocast_to, inference_dtype, name_of
 from vitdet_plugin.prediction.compact_masks import compact_masks
-from vitdet_plugin.prediction.found import Found
+from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.utils.mask_rle import encode_masks
 from vitdet_plugin.utils.output import warn
 
@@ -119,14 +119,12 @@ class TorchModel:
 
 
 def _found(sample: Any, score_thr: float) -> Found:
-    """Convert ``pred_instances`` of mmdet's data sample."""
-    instances = sample.pred_instances
-    boxes = instances.bboxes.tensor if hasattr(instances.bboxes, 'tensor') else instances.bboxes
-    masks = instances.get('masks')
-    scores = instances.scores.float().cpu().numpy()
-    boxes, labels = boxes.float().cpu().numpy(), instances.labels.cpu().numpy()
-    if masks is None or isinstance(masks, list):
-        return Found(boxes, scores, labels, masks).best_first(score_thr)
-    kept = np.flatnonzero(scores >= score_thr)
-    rles = [encode_masks(masks[int(index)][None].cpu().numpy())[0] for index in kept]
-    return Found(boxes[kept], scores[kept], labels[kept], rles).best_first(score_thr)
+    """Return the objects of mmdet's data sample with at least a score, highest score first."""
+    instances, masks = sample.pred_instances, sample.pred_instances.get('masks')
+    boxes, scores = getattr(instances.bboxes, 'tensor', instances.bboxes), instances.scores.float().cpu().numpy()
+    order = np.argsort(-scores, kind='stable')
+    kept = order[scores[order] >= score_thr]
+    rles = None if masks is None else [
+        masks[index] if isinstance(masks, list) else encode_masks(masks[int(index)][None].cpu().numpy())[0]
+        for index in kept]
+    return Found(boxes.float().cpu().numpy()[kept], scores[kept], instances.labels.cpu().numpy()[kept], rles)

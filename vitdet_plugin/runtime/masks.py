@@ -96,7 +96,7 @@ def run_lengths(region: np.ndarray, left: int, top: int, shape: tuple[int, int])
 def decode_mask(rle: Rle) -> np.ndarray:
     """Return the mask (H, W) bool of an RLE."""
     height, width = rle['size']
-    counts = _from_text(rle['counts'])
+    counts = _counts(rle)
     values = np.arange(len(counts)) % 2 == 1
     flat = np.zeros(height * width, bool)
     filled = np.repeat(values, counts)
@@ -106,7 +106,14 @@ def decode_mask(rle: Rle) -> np.ndarray:
 
 def mask_area(rle: Rle) -> int:
     """Return the number of pixels of an RLE."""
-    return int(sum(_from_text(rle['counts'])[1::2]))
+    return int(_counts(rle)[1::2].sum())
+
+
+def _counts(rle: Rle) -> np.ndarray:
+    counts = decode_counts(rle['counts'])
+    if counts is None:
+        raise ValueError(f'not the run lengths of a mask: {rle["counts"]!r:.40}')
+    return counts
 
 
 def _to_text(counts: list[int]) -> str:
@@ -123,17 +130,22 @@ def _to_text(counts: list[int]) -> str:
     return text.decode('ascii')
 
 
-def _from_text(text: str) -> list[int]:
-    counts: list[int] = []
-    value = shift = 0
-    for code in text.encode('ascii'):
-        bits = code - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
+def decode_counts(text: str) -> np.ndarray | None:
+    """Decode the run lengths of a compressed RLE, or return None if the text is not one.
+
+    A run length is written in groups of 5 bits, lowest first; bit 5 of a character says that another one follows, and
+    bit 4 of the last one is the sign. From the fourth on, the difference to the run length two before is written.
+    """
+    groups = np.frombuffer(text.encode('utf-8', 'replace'), np.uint8).astype(np.int64) - 48
+    if not len(groups) or groups.min() < 0 or groups.max() > 63 or groups[-1] & 32:
+        return None
+    ends = np.flatnonzero((groups & 32) == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 6:
+        return None
+    position = np.arange(len(groups)) - np.repeat(starts, ends - starts + 1)
+    counts = np.add.reduceat((groups & 31) << (5 * position), starts)
+    counts -= np.where(groups[ends] & 16, 1 << (5 * (ends - starts + 1)), 0)
+    for first in (1, 2):
+        counts[first::2] = np.cumsum(counts[first::2])
     return counts

@@ -52,10 +52,10 @@ def load(path: str | os.PathLike, *, threads: int | None = None, providers: Sequ
 
 @dataclass
 class Found:
-    """Objects in pixels of the image, highest score first.
+    """What a model finds in one input, in pixels of the image, highest score first.
 
     Attributes:
-        boxes: (N, 4) float32, x1, y1, x2, y2, inside the image.
+        boxes: (N, 4) float32, x1, y1, x2, y2.
         scores: (N,) float32.
         labels: (N,) int64.
         rles: N masks; None for a model without masks.
@@ -67,6 +67,9 @@ class Found:
     labels: np.ndarray
     rles: list[Rle] | None = None
     grids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
 
 
 @dataclass

@@ -52,7 +52,7 @@ class Writer:
         except OSError as error:
             raise ModelError(f'{path} cannot be written ({error.strerror}); choose another file') from error
         if kind == 'csv':
-            self._file.write(_csv([_CLASS_COLUMNS if is_classifier else _BOX_COLUMNS]))
+            self._file.write(csv_text([_CLASS_COLUMNS if is_classifier else _BOX_COLUMNS]))
 
     def add(self, result: Detections | Classification) -> None:
         """Write the result of an image."""
@@ -85,8 +85,8 @@ class Writer:
 
     def _rows(self, result: Detections | Classification) -> str:
         if isinstance(result, Classification):
-            return _csv([(result.path, int(result.labels[0]), result.name, f'{result.score:.6g}')])
-        return _csv([(result.path, int(label), name, f'{score:.6g}', *(f'{value:.2f}' for value in box))
+            return csv_text([(result.path, int(result.labels[0]), result.name, f'{result.score:.6g}')])
+        return csv_text([(result.path, int(label), name, f'{score:.6g}', *(f'{value:.2f}' for value in box))
                      for label, name, score, box in zip(result.labels, result.names, result.scores, result.boxes)])
 
     def _image(self, result: Detections) -> str:
@@ -106,7 +106,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
+def csv_text(rows: Sequence[Sequence[Any]]) -> str:
+    """Return rows as lines of a CSV file."""
     text = io.StringIO()
     csv.writer(text, lineterminator='\r\n').writerows(rows)
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""Class names in configs: a list, or a text file with one name per line."""
+"""Class names: in configs a list, or a text file with one name per line; of the labels of a model."""
 
 import os
 from collections.abc import Sequence
@@ -39,3 +39,8 @@ def class_names(value: Any) -> list[str] | None:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [str(name) for name in value]
     return None
+
+
+def name_of_label(label: int, classes: Sequence[str] | None) -> str:
+    """Return the name of a label; ``class 7`` for one that has none, as in a model with more outputs than names."""
+    return classes[label] if classes and label < len(classes) else f'class {label}'

@@ -29,6 +29,21 @@ def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int
     return plain_rle(mask_utils.frPyObjects(dict(size=[height, width], counts=counts), height, width))
 
 
+def encode_annotation(mask: list | dict, shape: tuple[int, int] | None = None) -> Rle:
+    """Return a valid mask of a COCO file, polygons or an RLE of either kind, as compressed RLE.
+
+    Args:
+        mask: Lists of coordinates (x1, y1, x2, y2, ...) in pixels, or an RLE whose counts are numbers or text.
+        shape: Height and width of the image, for polygons.
+    """
+    if isinstance(mask, list):
+        assert shape is not None
+        return plain_rle(mask_utils.merge(mask_utils.frPyObjects(mask, *map(int, shape))))
+    if isinstance(mask['counts'], list):
+        return plain_rle(mask_utils.frPyObjects(mask, *mask['size']))
+    return dict(size=list(mask['size']), counts=mask['counts'])
+
+
 def decode_mask(rle: Rle) -> np.ndarray:
     """Return the mask (H, W) bool of an RLE."""
     return mask_utils.decode(rle).astype(bool)
@@ -55,10 +70,10 @@ class RleMasks(Sequence):
     """Masks that are decoded one at a time, for programs that iterate over an array (N, H, W).
 
     Args:
-        rles: Masks of one image.
+        rles: Masks of one image; None, for an object without a mask, is decoded to an empty one.
     """
 
-    def __init__(self, rles: Sequence[Rle]) -> None:
+    def __init__(self, rles: Sequence[Rle | None]) -> None:
         self.rles = list(rles)
 
     def __len__(self) -> int:
@@ -72,8 +87,9 @@ class RleMasks(Sequence):
 
     def __getitem__(self, index):
         if isinstance(index, (int, np.integer)):
-            return decode_mask(self.rles[index])
+            rle = self.rles[index]
+            return np.zeros((1, 1), bool) if rle is None else decode_mask(rle)
         return RleMasks([self.rles[i] for i in np.arange(len(self.rles))[index]])
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return map(decode_mask, self.rles)
+        return (self[index] for index in range(len(self)))

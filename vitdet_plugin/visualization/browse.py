@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import name_of_label
 from vitdet_plugin.utils.paths import check_inputs_are_kept
 from vitdet_plugin.utils.track import track
-from vitdet_plugin.visualization.draw import Objects, draw_objects
+from vitdet_plugin.visualization.draw import Objects, draw_objects, write_figure
 from vitdet_plugin.visualization.image_hook import annotated_objects
 from vitdet_plugin.visualization.sheet import contact_sheet
 
@@ -87,8 +88,7 @@ def objects_of_sample(data_sample: Any, shape: tuple[int, int]) -> Objects:
     found = data_sample.gt_instances
     if 'bboxes' not in found:  # a test pipeline without LoadAnnotations
         return Objects(np.zeros((0, 4)), np.zeros(0, int))
-    boxes = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
-    masks = found.get('masks')
+    boxes, masks = getattr(found.bboxes, 'tensor', found.bboxes), found.get('masks')
     if masks is not None:
         masks = masks.to_ndarray() if hasattr(masks, 'to_ndarray') else np.asarray(masks)
         fitted = np.zeros((len(masks), *shape), bool)
@@ -156,7 +156,6 @@ def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray],
     augments, probs = mixing.get('augments'), mixing.get('probs')
     if not augments or not samples:
         return None
-    augments = list(augments) if isinstance(augments, (list, tuple)) else [augments]
     if probs is not None:
         probs = np.atleast_1d(np.asarray(probs, float))
         if not probs.sum():
@@ -164,7 +163,7 @@ def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray],
         probs = (probs / probs.sum() * (1 - 1e-9)).tolist()  # rounding must not make the sum exceed 1
     preprocessor.setdefault('num_classes', (cfg.model.get('head') or {}).get('num_classes'))
     preprocessor.update(type='mmpretrain.ClsDataPreprocessor', to_onehot=True,
-                        batch_augments=dict(augments=augments, probs=probs))
+                        batch_augments=dict(augments=as_list(augments), probs=probs))
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     module = MODELS.build(preprocessor)
     batch = module(pseudo_collate(samples), True)
@@ -178,15 +177,13 @@ def mixed_batch(cfg: Config, samples: Sequence[dict]) -> tuple[list[np.ndarray],
 
 
 def _label_text(sample: Any, classes: Sequence[str]) -> str:
-    def name(label: int) -> str:
-        return classes[label] if label < len(classes) else f'class {label}'
-
     if 'gt_score' in sample:
         score = sample.gt_score
-        parts = [(float(score[label]), name(int(label))) for label in torch.nonzero(score > 0.005).flatten()]
+        labels = torch.nonzero(score > 0.005).flatten().tolist()
+        parts = [(float(score[label]), name_of_label(label, classes)) for label in labels]
         return '\n'.join(f'{share:.2f} {text}' for share, text in sorted(parts, reverse=True)[:2])
     labels = sample.get('gt_label')
-    return ', '.join(name(int(label)) for label in labels.flatten()) if labels is not None else 'no label'
+    return 'no label' if labels is None else ', '.join(name_of_label(int(label), classes) for label in labels.flatten())
 
 
 def _rgb(inputs: torch.Tensor) -> np.ndarray:
@@ -195,8 +192,7 @@ def _rgb(inputs: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(values.permute(1, 2, 0).numpy()[..., ::-1])
 
 
-def _write(path: Path, image: np.ndarray) -> Path:
-    if not cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
-        raise UserError(f'{path} cannot be written. Use another output folder.')
+def _write(path: Path, figure: np.ndarray) -> Path:
+    write_figure(path, figure)
     return path
 

@@ -150,7 +150,7 @@ def _best(scores: Tensor, max_boxes: int, score_thr: float) -> list[int]:
 
 
 def _corners(boxes: Any) -> Tensor:
-    return boxes.tensor if hasattr(boxes, 'tensor') else boxes
+    return getattr(boxes, 'tensor', boxes)
 
 
 class CamExplainer:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
+from vitdet_plugin.visualization.figures import new_figure, plain, save, style_axes
 
 _SMOOTHING = 0.9  # maximum weight of past values in the smoothed line; the raw values are drawn with low opacity
 _LINE_POINTS = 50  # number of values up to which curves are not smoothed; the weight grows slowly with more values
@@ -118,10 +118,7 @@ def plot_curves(log: str | Path | Sequence[str | Path], out_png: str | Path, tit
     else:
         _compare(panels, dict(zip(names or _distinct([_name(each) for each in logs]), runs)))
         figure.suptitle(title or '')
-    out_png = Path(out_png)
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_png)
-    return out_png
+    return save(figure, Path(out_png))
 
 
 def _select_metrics(run: Run, metrics: Sequence[str] | None, log: str | Path) -> Run:

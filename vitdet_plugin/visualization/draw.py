@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import name_of_label
+
 PALETTE = ((230, 57, 70), (46, 134, 240), (58, 190, 96), (250, 158, 32), (160, 86, 224), (0, 184, 196), (240, 98, 178),
            (166, 196, 40), (166, 110, 66), (96, 92, 200), (246, 208, 60), (116, 146, 150))
 _SHORTEST, _LONGEST = 560, 1280  # limits of the longer side of a panel in pixels
@@ -94,8 +97,7 @@ def draw_objects(image: np.ndarray, objects: Objects, classes: Sequence[str], no
     """
     colors = colors or [class_color(int(label)) for label in objects.labels]
     scale = np.clip(max(image.shape[:2]), _SHORTEST, _LONGEST) / max(image.shape[:2])
-    height, width = (round(side * scale) for side in image.shape[:2])
-    canvas = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    canvas = rescale(image, scale)
     boxes = np.asarray(objects.boxes, np.float64).reshape(-1, 4) * scale
     order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind='stable')  # largest first
     if objects.masks is not None:
@@ -152,7 +154,7 @@ def _blend(values: np.ndarray, axis: int, low: np.ndarray, high: np.ndarray, wei
 
 def _tag(objects: Objects, index: int, classes: Sequence[str]) -> str:
     label = int(objects.labels[index])
-    name = classes[label] if label < len(classes) else f'class {label}'
+    name = name_of_label(label, classes)
     return name if objects.scores is None else f'{name} {objects.scores[index]:.2f}'
 
 
@@ -201,7 +203,7 @@ def _legend(width: int, labels: Sequence[int], classes: Sequence[str]) -> np.nda
     font = load_font(16)
     entries, x, y = [], 12, 8
     for label in labels:
-        name = classes[label] if label < len(classes) else f'class {label}'
+        name = name_of_label(label, classes)
         space = 24 + round(font.getlength(name)) + 20
         if x > 12 and x + space > width:
             x, y = 12, y + 26
@@ -213,6 +215,23 @@ def _legend(width: int, labels: Sequence[int], classes: Sequence[str]) -> np.nda
         draw.rectangle((x, y + 2, x + 15, y + 17), fill=color)
         draw.text((x + 22, y), name, font=font, fill=TEXT_COLOR)
     return np.array(strip)
+
+
+def rescale(image: np.ndarray, scale: float) -> np.ndarray:
+    """Resize an image of shape ``(H, W, C)`` by a factor; no side becomes 0."""
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+
+
+def write_figure(path: Path, figure: np.ndarray) -> None:
+    """Write a figure of shape ``(H, W, 3)``, uint8, RGB; the folder is created.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), figure[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
+        raise UserError(f'{path} cannot be written; use another output folder')
 
 
 @lru_cache(maxsize=8)

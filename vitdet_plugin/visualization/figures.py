@@ -1,5 +1,7 @@
 """Creation and style of matplotlib figures."""
 
+from pathlib import Path
+
 
 def new_figure(width: float, height: float, dpi: int = 110):
     """Create an empty matplotlib figure that can be saved without a display.
@@ -15,6 +17,13 @@ def new_figure(width: float, height: float, dpi: int = 110):
     figure = Figure(figsize=(width, height), dpi=dpi, layout='constrained')
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure, path: Path) -> Path:
+    """Write a figure to a file, whose folder is created; return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
 
 
 def plain(text: str) -> str:

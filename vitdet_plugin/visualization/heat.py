@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vitdet_plugin.utils.class_names import name_of_label
 from vitdet_plugin.visualization.cam import HeatMap
-from vitdet_plugin.visualization.draw import BACKGROUND, TEXT_COLOR, load_font
+from vitdet_plugin.visualization.draw import BACKGROUND, TEXT_COLOR, load_font, rescale
 from vitdet_plugin.visualization.sheet import shorten
 
 _PANEL, _GAP, _CAPTION = 360, 10, 30  # longer side of a panel, space between panels, height of a caption, in pixels
@@ -46,8 +47,7 @@ def draw_heat_maps(image: np.ndarray, heat_maps: Sequence[HeatMap], classes: Seq
     scale = _PANEL / max(image.shape[:2])
     panels = [_panel(image, title, [each.box for each in heat_maps if each.box is not None], scale)]
     for each in heat_maps:
-        name = classes[each.label] if classes and each.label < len(classes) else f'class {each.label}'
-        panels.append(_panel(overlay(image, each.map), f'{name} {each.score:.2f}',
+        panels.append(_panel(overlay(image, each.map), f'{name_of_label(each.label, classes)} {each.score:.2f}',
                              [] if each.box is None else [each.box], scale))
     columns = min(len(panels), 4)
     panels += [np.full_like(panels[0], BACKGROUND[0])] * (-len(panels) % columns)
@@ -55,13 +55,24 @@ def draw_heat_maps(image: np.ndarray, heat_maps: Sequence[HeatMap], classes: Seq
     return np.concatenate(rows)
 
 
+def draw_outlines(image: np.ndarray, boxes: Sequence[np.ndarray], scale: float) -> None:
+    """Draw boxes on an image in place.
+
+    Args:
+        image: Image of shape ``(H, W, 3)``, uint8.
+        boxes: Corners x1, y1, x2, y2 of each box before scaling.
+        scale: Pixels of ``image`` for one of the boxes.
+    """
+    for box in boxes:
+        corners = [round(float(value) * scale) for value in box]
+        cv2.rectangle(image, corners[:2], corners[2:], (255, 255, 255), 3, cv2.LINE_AA)
+        cv2.rectangle(image, corners[:2], corners[2:], (20, 120, 60), 1, cv2.LINE_AA)
+
+
 def _panel(image: np.ndarray, caption: str, boxes: Sequence[np.ndarray], scale: float) -> np.ndarray:
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    drawn = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
-    for x1, y1, x2, y2 in boxes:
-        corners = [round(float(value) * scale) for value in (x1, y1, x2, y2)]
-        cv2.rectangle(drawn, corners[:2], corners[2:], (255, 255, 255), 3, cv2.LINE_AA)
-        cv2.rectangle(drawn, corners[:2], corners[2:], (20, 120, 60), 1, cv2.LINE_AA)
+    drawn = rescale(image, scale)
+    draw_outlines(drawn, boxes, scale)
+    height, width = drawn.shape[:2]
     frame = Image.new('RGB', (width + 2 * _GAP, height + _CAPTION + _GAP), BACKGROUND)
     font = load_font(15)
     ImageDraw.Draw(frame).text((_GAP, 6), shorten(caption, font, width), font=font, fill=TEXT_COLOR)

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmcv
 import numpy as np
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from pycocotools import mask as mask_utils
 
 from vitdet_plugin.utils.distinct_names import distinct_names
+from vitdet_plugin.utils.mask_rle import decode_mask, encode_annotation
 from vitdet_plugin.utils.paths import check_inputs_are_kept
-from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth
+from vitdet_plugin.visualization.draw import Objects, draw_predictions_and_ground_truth, write_figure
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
 
@@ -70,15 +69,12 @@ class PredictionImageHook(Hook):
         figure = draw_predictions_and_ground_truth(
             image, predicted_objects(sample, image.shape[:2]), self._truth(dataset, sample, image.shape[:2]),
             meta.get('classes') or (), self.score_thr)
-        path = self._path(dataset, str(sample.img_path))
-        cv2.imwrite(str(path), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_figure(self._path(dataset, str(sample.img_path)), figure)
 
     def _write_classification(self, dataset, sample, image: np.ndarray, classes: Sequence[str]) -> None:
         truth = int(sample.gt_label) if 'gt_label' in sample else None
         figure = draw_classification(image, sample.pred_score.float().cpu().numpy(), classes, truth)
-        target = self._path(dataset, str(sample.img_path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_figure(self._path(dataset, str(sample.img_path)), figure)
 
     def _path(self, dataset, path: str) -> Path:
         return self._figures(dataset).get(path, self.out_dir / f'{Path(path).stem}.jpg')
@@ -112,9 +108,9 @@ def predicted_objects(sample, shape: tuple[int, int]) -> Objects:
     found = sample.pred_instances
     masks = found.get('masks')
     if masks is not None:
-        masks = masks.cpu().numpy() if isinstance(masks, torch.Tensor) else [_decode(mask, shape) for mask in masks]
+        masks = masks.cpu().numpy() if isinstance(masks, torch.Tensor) else list(map(decode_mask, masks))
         masks = np.asarray(masks, bool).reshape(-1, *shape)
-    boxes = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
+    boxes = getattr(found.bboxes, 'tensor', found.bboxes)
     return Objects(boxes.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy(), masks)
 
 
@@ -128,17 +124,8 @@ def annotated_objects(instances: Sequence[dict], shape: tuple[int, int]) -> Obje
     kept = [each for each in instances if not each.get('ignore_flag')]
     masks = None
     if kept and all(each.get('mask') for each in kept):
-        masks = np.stack([_decode(each['mask'], shape) for each in kept])
+        masks = np.stack([decode_mask(encode_annotation(each['mask'], shape)) for each in kept])
     return Objects(np.array([each['bbox'] for each in kept], float).reshape(-1, 4),
                    np.array([each['bbox_label'] for each in kept], int), None, masks)
-
-
-def _decode(mask: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Decode polygons or RLE, compressed or not, to a boolean mask of shape ``(H, W)``."""
-    if isinstance(mask, list):
-        mask = mask_utils.merge(mask_utils.frPyObjects(mask, *shape))
-    elif isinstance(mask['counts'], list):
-        mask = mask_utils.frPyObjects(mask, *mask['size'])
-    return mask_utils.decode(mask).astype(bool)
 
 

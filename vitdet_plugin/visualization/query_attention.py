@@ -236,7 +236,7 @@ def _query_of_boxes(logits: Tensor, boxes: Tensor, found: Any, image_hw: tuple[i
     size = boxes.new_tensor([image_hw[1], image_hw[0]])
     centers, sides = boxes.split(2, 1)
     corners = torch.cat([((centers + sign * sides / 2) * size).clamp(min=0).minimum(size) for sign in (-1, 1)], 1)
-    predicted = found.bboxes.tensor if hasattr(found.bboxes, 'tensor') else found.bboxes
+    predicted = getattr(found.bboxes, 'tensor', found.bboxes)
     # boxes that are limited to the image may be the same: of these, the one with the most similar score
     scores = logits.sigmoid()[:, found.labels.clamp(max=logits.shape[1] - 1)].T
     difference = (scores - found.scores[:, None]).abs()

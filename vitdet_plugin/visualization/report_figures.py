@@ -10,7 +10,8 @@ import numpy as np
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.evaluation.classifier_report import ClassifierReport
 from vitdet_plugin.evaluation.detector_report import RECALLS, DetectorReport
-from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
+from vitdet_plugin.visualization.draw import write_figure
+from vitdet_plugin.visualization.figures import new_figure, plain, save, style_axes
 from vitdet_plugin.visualization.sheet import contact_sheet
 
 _MAX_CLASSES = 40  # with more classes, counts in the cells would be unreadable
@@ -44,7 +45,7 @@ def draw_confusion(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[st
             axes.text(column, row, matrix[row, column], ha='center', va='center', fontsize=8,
                       color='white' if fraction[row, column] > 0.55 else 'black')
     axes.figure.colorbar(image, ax=axes, label='fraction of the true class', fraction=0.04)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def draw_class_scores(report: ClassifierReport, out_png: Path) -> Path:
@@ -63,7 +64,7 @@ def draw_class_scores(report: ClassifierReport, out_png: Path) -> Path:
              title=f'top-1 {report.top1:.3f} · macro-F1 {macro:.3f} (dotted)')
     figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center', ncols=3, frameon=False)
     style_axes(axes)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def draw_pr_curves(report: DetectorReport, out_png: Path, max_classes: int = 12) -> Path:
@@ -82,7 +83,7 @@ def draw_pr_curves(report: DetectorReport, out_png: Path, max_classes: int = 12)
              title=f'precision and recall at IoU 0.50{note}; AP in parentheses')
     figure.legend(*axes.get_legend_handles_labels(), loc='outside right upper', fontsize=8, frameon=False)
     style_axes(axes)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def draw_errors(report: DetectorReport, out_png: Path) -> Path:
@@ -97,19 +98,12 @@ def draw_errors(report: DetectorReport, out_png: Path) -> Path:
     axes.set(ylim=(len(names) - 0.4, -0.6),
              title=f'boxes with score ≥ {report.score_thr:g} at IoU 0.5, {report.images} images')
     style_axes(axes)
-    return _save(figure, out_png)
+    return save(figure, out_png)
 
 
 def _figure(width: float, height: float):
     figure = new_figure(width, height)
     return figure, figure.subplots()
-
-
-
-def _save(figure, out_png: Path) -> Path:
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_png)
-    return out_png
 
 
 def draw_classifier_report(report: ClassifierReport, folder: Path, mistakes: int = 24) -> list[Path]:
@@ -123,7 +117,6 @@ def draw_classifier_report(report: ClassifierReport, folder: Path, mistakes: int
     Returns:
         The files written.
     """
-    import cv2
     written = [draw_confusion(report.confusion, report.classes, report.classes, folder / 'confusion.png',
                               f'{report.support.sum()} images, top-1 {report.top1:.3f}'),
                draw_class_scores(report, folder / 'classes.png')]
@@ -135,7 +128,7 @@ def draw_classifier_report(report: ClassifierReport, folder: Path, mistakes: int
             captions.append(f'{predicted} {score:.2f}\ntruth: {truth}\n{Path(file).name}')
     if images:
         written.append(folder / 'mistakes.jpg')
-        cv2.imwrite(str(written[-1]), contact_sheet(images, captions)[..., ::-1])
+        write_figure(written[-1], contact_sheet(images, captions))
     return written
 
 

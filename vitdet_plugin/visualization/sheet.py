@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vitdet_plugin.visualization.draw import BACKGROUND, TEXT_COLOR, load_font
+from vitdet_plugin.visualization.draw import BACKGROUND, TEXT_COLOR, load_font, rescale
 
 _GAP, _LINE = 8, 18
 
@@ -43,9 +42,7 @@ def contact_sheet(images: Sequence[np.ndarray], captions: Sequence[str], columns
 
 def resize_to_fit(image: np.ndarray, side: int) -> np.ndarray:
     """Resize an image of shape ``(H, W, 3)`` so that its longer side has ``side`` pixels."""
-    scale = side / max(image.shape[:2])
-    size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
-    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    return rescale(image, side / max(image.shape[:2]))
 
 
 def shorten(text: str, font, width: int) -> str:

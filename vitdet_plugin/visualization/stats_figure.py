@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitdet_plugin.datasets.set_stats import COCO_AREAS, SetStats
-from vitdet_plugin.visualization.figures import new_figure, plain, style_axes
+from vitdet_plugin.visualization.figures import new_figure, plain, save, style_axes
 
 _MAX_CLASSES = 60  # with more classes, the most and least frequent ones are shown
 
@@ -32,10 +32,7 @@ def draw_stats(stats: SetStats, out_png: str | Path) -> Path:
     broken = sum(len(split.broken) for split in stats.splits)
     figure.suptitle(f'{sum(split.images for split in stats.splits)} images · {broken} broken · '
                     f'{len(stats.duplicates)} groups of duplicates')
-    out_png = Path(out_png)
-    out_png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out_png)
-    return out_png
+    return save(figure, Path(out_png))
 
 
 def _draw_classes(axes, stats: SetStats, is_detection: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+from vitdet_plugin.config.registry import as_list, type_name
 from vitdet_plugin.datasets.checks.detection_data import reads_coco, summarize_coco
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
@@ -53,7 +54,7 @@ def _crop_side(dataset: dict) -> float:
     """Return the longer side in pixels of the crops that a training pipeline ends with; 0 if it does not crop."""
     side = 0.0
     for step in dataset.get('pipeline') or ():
-        kind = str(step.get('type')).rpartition('.')[2] if isinstance(step, dict) else ''
+        kind = type_name(step)
         if kind == 'LargeScaleJitter':
             side = step.get('image_size', 1024)
         elif kind == 'RandomCrop' and step.get('crop_type', 'absolute') == 'absolute':
@@ -70,7 +71,7 @@ def _test_side(dataset: dict, file: str) -> float:
     except UserError:
         return 0
     for step in dataset.get('pipeline') or ():
-        kind = str(step.get('type')).rpartition('.')[2] if isinstance(step, dict) else ''
+        kind = type_name(step)
         if kind == 'LetterBox':
             side = step.get('img_size', 640)
         elif kind == 'Resize':
@@ -80,5 +81,4 @@ def _test_side(dataset: dict, file: str) -> float:
 
 
 def _longest(size: Any) -> float:
-    values = size if isinstance(size, (list, tuple)) else [size]
-    return max((value for value in values if isinstance(value, (int, float))), default=0)
+    return max((value for value in as_list(size) if isinstance(value, (int, float))), default=0)

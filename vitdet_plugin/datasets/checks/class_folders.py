@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitdet_plugin.config.dataset_config import IMAGE_SAMPLE, dataset_classes, joined_path
-from vitdet_plugin.config.registry import find_registered
+from vitdet_plugin.config.registry import as_list, find_type
 from vitdet_plugin.datasets.checks.findings import Finding, check_metainfo, listed
 from vitdet_plugin.datasets.checks.image_sample import find_deep_images
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, MMPRETRAIN_SUFFIXES
@@ -20,7 +20,7 @@ from vitdet_plugin.utils.text_files import read_text, starts_with_mark
 
 def is_folder_dataset(cfg: dict) -> bool:
     """Whether the type in a data set config is mmpretrain's ``CustomDataset`` or derived from it, like ``ImageNet``."""
-    found = find_registered(str(cfg.get('type')))
+    found = find_type(cfg)
     return inspect.isclass(found) and any(
         base.__name__ == 'CustomDataset' and base.__module__.startswith('mmpretrain') for base in found.__mro__)
 
@@ -73,7 +73,7 @@ def check_topk(key: str, evaluators: Any, classes: Sequence[str]) -> list[Findin
         classes: Class names of the data set.
     """
     findings = []
-    for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+    for each in as_list(evaluators):
         topk = each.get('topk') if isinstance(each, dict) else None
         most = max(topk) if isinstance(topk, (list, tuple)) else topk
         if classes and isinstance(most, int) and most > len(classes):
@@ -213,6 +213,6 @@ def _image_paths(folder: str, classes: Sequence[str], suffixes: tuple[str, ...])
 def _suffixes(cfg: dict) -> tuple[str, ...]:
     given: Any = cfg.get('extensions')
     if given is None:
-        parameters = inspect.signature(find_registered(str(cfg['type'])).__init__).parameters
+        parameters = inspect.signature(find_type(cfg).__init__).parameters
         given = parameters['extensions'].default if 'extensions' in parameters else MMPRETRAIN_SUFFIXES
     return tuple(suffix.lower() for suffix in given)

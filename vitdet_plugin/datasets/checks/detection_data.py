@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vitdet_plugin.compat.coco_content import category_name, prepare_coco
 from vitdet_plugin.config.dataset_config import dataset_classes, joined_path
-from vitdet_plugin.config.registry import find_registered
+from vitdet_plugin.config.registry import find_type
 from vitdet_plugin.datasets.checks.annotations import (
     MOST_DROPPED,
     AnnotationFault,
@@ -86,8 +86,7 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
 
 def reads_coco(cfg: dict) -> bool:
     """Whether a data set reads a COCO file: its type is ``CocoDataset`` or derived from it."""
-    kind = find_registered(str(cfg.get('type')))
-    return any(base.__name__ == 'CocoDataset' for base in getattr(kind, '__mro__', ()))
+    return any(base.__name__ == 'CocoDataset' for base in getattr(find_type(cfg), '__mro__', ()))
 
 
 def suggest_slash(path: str, datasets: Sequence[dict]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from vitdet_plugin.compat.coco_api import has_mask
 from vitdet_plugin.compat.coco_content import category_name
 from vitdet_plugin.config.dataset_config import joined_path
+from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.datasets.coco import image_file_name, is_id, read_coco
@@ -70,12 +71,12 @@ def _check_forms(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict
     """Report evaluators without a type, and COCO evaluators without the file that they compare with."""
     findings = []
     is_list = isinstance(evaluators, (list, tuple))
-    for index, each in enumerate(evaluators if is_list else [evaluators] if evaluators else []):
+    for index, each in enumerate(as_list(evaluators) if evaluators else []):
         key = f'{split}_evaluator.{index}' if is_list else f'{split}_evaluator'
         if isinstance(each, dict) and not each.get('type') and not each.get('metrics'):
             findings.append(Finding('error', f"{key} has no 'type'; add it, such as type='CocoMetric'. A dict of a "
                                              'base config is not merged into a list'))
-        elif isinstance(each, dict) and each.get('type') in _REQUIRE_FILE and not each.get('ann_file') \
+        elif isinstance(each, dict) and type_name(each) in _REQUIRE_FILE and not each.get('ann_file') \
                 and not each.get('format_only') and "'instances'" not in str(datasets):  # packed with the images
             own = next((found for _, dataset in datasets if (found := joined_path(dataset, dataset.get('ann_file')))),
                        'the annotation file of the data set')
@@ -90,9 +91,7 @@ def evaluates_masks(evaluators: Any) -> bool:
 
 
 def _coco_evaluators(evaluators: Any) -> Iterator[dict]:
-    for each in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
-        if isinstance(each, dict) and ('Coco' in str(each.get('type')) or 'LVIS' in str(each.get('type'))):
-            yield each
+    yield from filter(is_coco_metric, as_list(evaluators))
 
 
 def _metrics(evaluator: dict) -> list[str]:

@@ -15,6 +15,7 @@ from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, 
 from vitdet_plugin.datasets.formats.files import find_json, load_json, read_all_json, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number, to_points
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.utils.mask_rle import decode_mask, encode_annotation
 from vitdet_plugin.utils.track import track
 
 _NOT_REGIONS = ('caption', 'hash_key', 'feature_vector', 'tabular')
@@ -150,12 +151,9 @@ def _decode(rle: Any) -> np.ndarray:
     Raises:
         ValueError: It is not valid.
     """
-    from pycocotools import mask as operations
     if not isinstance(rle, dict) or not mask_area(rle):
         raise ValueError('the mask encloses nothing, or is not a valid RLE')
-    height, width = rle['size']
-    whole = operations.frPyObjects(rle, height, width) if isinstance(rle['counts'], list) else rle
-    return operations.decode(whole)
+    return decode_mask(encode_annotation(rle))
 
 
 FORMAT = Format('datumaro', 'a JSON file with "categories" and "items", as Datumaro and CVAT write it', _recognize,

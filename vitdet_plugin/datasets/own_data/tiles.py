@@ -14,6 +14,7 @@ from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.transforms.clip_polygons import clip_polygons
 from vitdet_plugin.utils.distinct_names import distinct_names
+from vitdet_plugin.utils.mask_rle import decode_mask, encode_annotation, encode_masks
 
 OVERLAP = 0.2  # of the side, as vitdet predict --tile has it
 _VISIBLE = 0.3  # share of the box that a tile must show of an object; the neighbor shows more of the others
@@ -124,13 +125,8 @@ def _part(found: SourceObject, tile: Tile) -> SourceObject | None:
 def _crop_mask(mask: list[list[float]] | dict, tile: Tile) -> list[list[float]] | dict | None:
     left, top = tile.corner
     if isinstance(mask, dict):
-        from pycocotools import mask as operations
-        rle = operations.frPyObjects(mask, *mask['size']) if isinstance(mask['counts'], list) else mask
-        part = operations.decode(rle)[top:top + tile.height, left:left + tile.width]
-        if not part.any():
-            return None
-        cut = operations.encode(np.asfortranarray(part))
-        return dict(size=list(cut['size']), counts=cut['counts'].decode('ascii'))
+        part = decode_mask(encode_annotation(mask))[top:top + tile.height, left:left + tile.width]
+        return encode_masks(part[None])[0] if part.any() else None
     points = np.concatenate([np.array(polygon, float).reshape(-1, 2) for polygon in mask]) - (left, top)
     counts = np.array([len(polygon) // 2 for polygon in mask])
     polygons, _ = clip_polygons(points, counts, tile.width, tile.height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.utils.output_folder import OutputFolder
@@ -27,6 +28,7 @@ class Writer:
                  save_conf: bool = False) -> None:
         self.output, self.folder = output, output.folder
         self.classes, self.top, self.save_conf = classes, top, save_conf
+        self._file: Any = None  # with one file for all images
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Write the result of an image with this name of its own files."""
@@ -34,3 +36,5 @@ class Writer:
 
     def close(self) -> None:
         """Close the file; what was written is complete before."""
+        if self._file is not None:
+            self._file.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.runtime.writers import csv_text
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,12 +83,12 @@ class CsvFile(LinesFile):
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        super().__init__(path, _csv_rows([columns]))
+        super().__init__(path, csv_text([columns]))
 
     def add_rows(self, rows: Sequence[Sequence[Any]]) -> None:
         """Append rows."""
         if rows:
-            self.add(_csv_rows(rows))
+            self.add(csv_text(rows))
 
 
 class JsonArrayFile(_AppendedFile):
@@ -113,9 +112,3 @@ class JsonArrayFile(_AppendedFile):
         text = text if self._is_empty else f',\n{text}'
         self._write(self._at, text + self._end)
         self._at, self._is_empty = self._at + len(text.encode('utf-8')), False
-
-
-def _csv_rows(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\r\n').writerows(rows)
-    return text.getvalue()

@@ -26,10 +26,6 @@ class JsonWriter(Writer):
         """Append a record."""
         self._file.add([_record(result, self.top)])
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
 
 class JsonLinesWriter(Writer):
     """``predictions.jsonl``: a line with a record for each image."""
@@ -45,10 +41,6 @@ class JsonLinesWriter(Writer):
         record = dict(_record(result, self.top), width=width, height=height)
         self._file.add(json.dumps(record, ensure_ascii=False) + '\n')
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
 
 class CsvWriter(Writer):
     """``predictions.csv``: a row for each object, with its box in pixels; or the class of each image."""
@@ -56,7 +48,6 @@ class CsvWriter(Writer):
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
         self.path = output.claim(self.folder / 'predictions.csv')
-        self._file: CsvFile | None = None
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Append the rows of an image."""
@@ -71,11 +62,6 @@ class CsvWriter(Writer):
         self._file.add_rows([
             (result.path or name, width, height, class_name, *(f'{value:.2f}' for value in box), f'{score:.6f}', frame)
             for class_name, box, score in zip(result.names, result.boxes.tolist(), result.scores)])
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 def _record(result: Detections | Classification, top: int) -> dict[str, Any]:

@@ -10,12 +10,13 @@ import numpy as np
 
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import name_of_label
 from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.cam import CamExplainer
-from vitdet_plugin.visualization.heat import overlay
+from vitdet_plugin.visualization.draw import rescale
+from vitdet_plugin.visualization.heat import draw_outlines, overlay
 from vitdet_plugin.visualization.html_report.elements import ImageBudget, note, section, tag
 from vitdet_plugin.visualization.query_attention import has_queries
-from vitdet_plugin.visualization.sheet import resize_to_fit
 
 _SIDE, _BOXES = 300, 3  # longer side of a map in pixels; boxes of an image
 
@@ -43,7 +44,7 @@ def activation_section(loaded: LoadedModel, files: Sequence[str], classes: Seque
             continue
         figures = [_figure(image, Path(file).name, [each.box for each in maps if each.box is not None], budget)]
         for each in maps:
-            name = classes[each.label] if each.label < len(classes) else f'class {each.label}'
+            name = name_of_label(each.label, classes)
             figures.append(_figure(overlay(image, each.map), f'{name} {each.score:.2f}',
                                    [] if each.box is None else [each.box], budget))
         if None in figures:
@@ -60,12 +61,8 @@ def activation_section(loaded: LoadedModel, files: Sequence[str], classes: Seque
 
 
 def _figure(image: np.ndarray, caption: str, boxes: Sequence[np.ndarray], budget: ImageBudget) -> Element | None:
-    import cv2
     scale = min(1.0, _SIDE / max(image.shape[:2]))
-    drawn = np.ascontiguousarray(resize_to_fit(image, _SIDE) if scale < 1 else image.copy())
-    for box in boxes:
-        corners = [round(float(value) * scale) for value in box]
-        cv2.rectangle(drawn, corners[:2], corners[2:], (255, 255, 255), 3, cv2.LINE_AA)
-        cv2.rectangle(drawn, corners[:2], corners[2:], (20, 120, 60), 1, cv2.LINE_AA)
+    drawn = rescale(image, scale) if scale < 1 else image.copy()
+    draw_outlines(drawn, boxes, scale)
     embedded = budget.embed(drawn, caption)
     return None if embedded is None else tag('figure', embedded, tag('figcaption', caption))

@@ -13,7 +13,7 @@ from vitdet_plugin.evaluation.box_errors import CORRECT, IGNORED, Boxes, match_b
 from vitdet_plugin.evaluation.classifications import ClassifiedSplit
 from vitdet_plugin.evaluation.detections import DetectedSplit
 from vitdet_plugin.evaluation.detector_report import DetectorReport
-from vitdet_plugin.utils.mask_rle import decode_mask
+from vitdet_plugin.utils.mask_rle import RleMasks
 from vitdet_plugin.visualization.draw import PALETTE, Objects, draw_objects
 from vitdet_plugin.visualization.html_report.elements import ImageBudget, note, section, tag
 from vitdet_plugin.visualization.sheet import resize_to_fit
@@ -93,27 +93,12 @@ def _panel(image: np.ndarray, boxes: Boxes, classes: Sequence[str], notes: Seque
     """Draw objects; those with a note are errors."""
     reduced = _reduced(image[..., ::-1], _SIDE)
     scale = reduced.shape[1] / image.shape[1], reduced.shape[0] / image.shape[0]
-    masks = None if boxes.rles is None else _Masks(boxes.rles)
+    masks = None if boxes.rles is None else RleMasks(boxes.rles)
     objects = Objects(boxes.boxes * np.array([*scale, *scale]), boxes.labels, boxes.scores, masks)  # type: ignore[arg-type]
     colors = [_ERROR if note and note != IGNORED else _MATCHED for note in notes]
     drawn = draw_objects(np.ascontiguousarray(reduced), objects, classes, notes, colors)
     embedded = budget.embed(_reduced(drawn, _SIDE), caption)
     return None if embedded is None else tag('figure', embedded, tag('figcaption', caption))
-
-
-class _Masks:
-    """Masks that are decoded one at a time; an object without a mask has an empty one.
-
-    Args:
-        rles: Masks of one image, at least one of them not None.
-    """
-
-    def __init__(self, rles: Sequence) -> None:
-        self.rles = rles
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        rle = self.rles[index]
-        return np.zeros((1, 1), bool) if rle is None else decode_mask(rle)
 
 
 def _reduced(image: np.ndarray, side: int) -> np.ndarray:

@@ -107,6 +107,8 @@ def _parse(line: str) -> tuple[str, str] | None:
     match = re.fullmatch(r'\s*(.+?\.\w{2,5})(?:\s*[\t,]\s*|\s+)([^,\t]+?)\s*', line)
     if not match or not is_image_file(Path(match[1])) or _SEVERAL_NUMBERS.fullmatch(match[2]):
         return None
+    if is_image_file(Path(match[2])):  # an image and its mask
+        return None
     return match[1], match[2]
 
 

@@ -66,7 +66,7 @@ def parse_row(line: str, classes: int | None = None, keypoint_values: int = 0) -
 
 
 def _is_pose(values: list[float]) -> bool:
-    """Whether a box and keypoints (x, y, visibility) follow the class: a polygon has an odd number of values, and no 2."""
+    """Whether a box and keypoints (x, y, visibility) follow the class; polygons have an odd number of values, no 2."""
     visibilities = set(values[7::3])
     return len(values) >= 8 and (len(values) - 5) % 3 == 0 and visibilities <= {0, 1, 2} and (
         len(values) % 2 == 0 or 2 in visibilities)

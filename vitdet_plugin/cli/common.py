@@ -213,6 +213,21 @@ def _check_numbers(args: argparse.Namespace) -> None:
             Tiling(args.tile, args.overlap)
 
 
+def check_at_least(args: argparse.Namespace, **least: int) -> None:
+    """Check numbers of a command that have a smallest value; None and missing arguments are skipped.
+
+    Raises:
+        UserError: Names the first option that is below its smallest value.
+    """
+    from vitdet_plugin.errors import UserError
+    for name, smallest in least.items():
+        value = getattr(args, name, None)
+        values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        if any(each < smallest for each in values):
+            raise UserError(f'--{name.replace("_", "-")} {" ".join(map(str, values))}: give a number of at least '
+                            f'{smallest}')
+
+
 def _check_outputs(args: argparse.Namespace) -> None:
     """Check that no argument that names a file to write names a file that another argument reads."""
     from vitdet_plugin.utils.paths import check_inputs_are_kept

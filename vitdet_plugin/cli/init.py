@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.common import check_at_least, parse, run
 from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
 
 DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a config.
@@ -108,11 +108,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     from vitdet_plugin.errors import UserError
-    for name in ('image_size', 'tile', 'batch', 'iters', 'epochs'):
-        value = getattr(args, name)
-        least = 32 if name in ('image_size', 'tile') else 1
-        if value is not None and value < least:
-            raise UserError(f'--{name.replace("_", "-")} {value}: give a number of at least {least}')
+    check_at_least(args, image_size=32, tile=32, batch=1, iters=1, epochs=1)
     if args.val_fraction is not None and not 0 < args.val_fraction < 1:
         raise UserError(f'--val-fraction {args.val_fraction:g}: give a share above 0 and below 1')
 

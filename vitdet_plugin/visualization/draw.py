@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 PALETTE = ((230, 57, 70), (46, 134, 240), (58, 190, 96), (250, 158, 32), (160, 86, 224), (0, 184, 196), (240, 98, 178),
            (166, 196, 40), (166, 110, 66), (96, 92, 200), (246, 208, 60), (116, 146, 150))
 _SHORTEST, _LONGEST = 560, 1280  # limits of the longer side of a panel in pixels
+_MOST_DRAWN = 50  # predictions, unless more have a score of at least
+_SURE = 0.3
 BACKGROUND, TEXT_COLOR = (250, 250, 250), (40, 40, 40)
 
 
@@ -37,10 +39,20 @@ class Objects:
 
     def filter_by_score(self, score: float) -> 'Objects':
         """Return the objects with at least this score; ground truth is returned unchanged."""
-        if self.scores is None:
+        return self if self.scores is None else self._select(np.flatnonzero(self.scores >= score))
+
+    def limit(self) -> 'Objects':
+        """Return the objects that can be drawn so that they are told apart: 50 of the highest scores.
+
+        More are returned if their scores are at least 0.3; ground truth is returned unchanged.
+        """
+        if self.scores is None or len(self) <= _MOST_DRAWN:
             return self
-        keep = self.scores >= score
-        return Objects(self.boxes[keep], self.labels[keep], self.scores[keep],
+        count = max(_MOST_DRAWN, int((self.scores >= _SURE).sum()))
+        return self._select(np.sort(np.argsort(-self.scores, kind='stable')[:count]))
+
+    def _select(self, keep: np.ndarray) -> 'Objects':
+        return Objects(self.boxes[keep], self.labels[keep], None if self.scores is None else self.scores[keep],
                        None if self.masks is None else self.masks[keep])
 
 
@@ -65,10 +77,16 @@ def draw_predictions_and_ground_truth(image: np.ndarray, prediction: Objects, tr
         score_thr: Lowest score of predictions to draw.
 
     Returns:
-        Figure of shape ``(H', W', 3)``, uint8, RGB.
+        Figure of shape ``(H', W', 3)``, uint8, RGB. Of many predictions with low scores it shows the best ones, see
+        :meth:`Objects.limit`, and the caption states how many.
     """
     prediction = prediction.filter_by_score(score_thr)
-    panels = [_panel(image, prediction, classes, f'prediction · {len(prediction)} with score ≥ {score_thr:g}')]
+    caption = f'prediction · {len(prediction)} with score ≥ {score_thr:g}'
+    shown_prediction = prediction.limit()
+    if len(shown_prediction) < len(prediction):
+        caption += f', the best {len(shown_prediction)} drawn'
+    prediction = shown_prediction
+    panels = [_panel(image, prediction, classes, caption)]
     if truth is not None:
         panels.append(_panel(image, truth, classes, f'ground truth · {len(truth)}'))
     height, gap = panels[0].shape[0], 12

@@ -58,7 +58,8 @@ def test_figures_have_two_panels_and_no_low_scores():
 
 
 @pytest.mark.parametrize(('scores', 'count'), [
-    (np.linspace(0, 0.25, 300), 50), (np.linspace(0.3, 0.9, 120), 120), (np.full(50, 0.01), 50),
+    (np.linspace(0, 0.25, 300), 50), (np.linspace(0.5, 0.9, 120), 120), (np.full(120, 0.49), 50),
+    (np.full(50, 0.01), 50),
     (np.r_[np.full(80, 0.9), np.full(300, 0.1)], 80), (None, 300)])
 def test_many_low_scores_are_not_drawn(scores, count):
     number = 300 if scores is None else len(scores)
@@ -68,6 +69,17 @@ def test_many_low_scores_are_not_drawn(scores, count):
     assert len(drawn) == len(drawn.labels) == len(drawn.masks) == count
     if scores is not None:
         assert sorted(drawn.scores) == sorted(scores)[-count:]
+
+
+def test_texts_do_not_hide_small_boxes():
+    corners = np.array([(x, y) for x in range(40, 500, 24) for y in range(40, 500, 24)], float)
+    image = np.full((560, 560, 3), 128, np.uint8)
+    boxes = np.concatenate([corners, corners + 16], 1)
+    drawn = draw_objects(image, Objects(boxes, np.zeros(len(boxes), int)), ['object'])
+    inside = [drawn[round(y) + 8, round(x) + 8] for x, y in corners]
+    assert (np.array(inside) == 128).all()
+    alone = draw_objects(image, Objects(boxes[:1], np.zeros(1, int)), ['object'])
+    assert (alone[:38] != 128).any()  # a text above the box
 
 
 def test_the_caption_states_how_many_are_drawn():

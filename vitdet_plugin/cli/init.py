@@ -25,6 +25,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                                                    'tar) as downloaded')
     parser.add_argument('--out', metavar='DIR', help='new folder for the results (default: runs/NAME OF THE DATA)')
     parser.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
+    parser.add_argument('--classes', metavar='NAMES', help='names of numbered classes, if the data set states none: '
+                        'cat,dog or a text file with a name in each line')
     parser.add_argument('--task', choices=TASKS, help='boxes, masks, or classes of images (default: what there is)')
     parser.add_argument('--model', metavar='NAME', help='starting point, see below (default: by task and weights)')
     parser.add_argument('--weights', metavar='NAME', help='start the backbone from these weights: a file, or a name of '
@@ -71,6 +73,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     from vitdet_plugin.datasets.formats import recognize
     from vitdet_plugin.datasets.formats.base import LastResort
     from vitdet_plugin.datasets.formats.tree import FileTree
+    from vitdet_plugin.datasets.own_data.class_names import name_classes
     from vitdet_plugin.datasets.own_data.machine import find_machine
     from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
     from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
@@ -88,6 +91,8 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
                         f'to read it as {found.name}')
     print(f'{"format":<10} {found.name}: {evidence}', flush=True)
     source = found.read(tree)
+    if args.classes:
+        name_classes(source, args.classes)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}
     plan = make_plan(source, Choices(**names), find_machine())
     print(plan)

@@ -14,7 +14,8 @@ PALETTE = ((230, 57, 70), (46, 134, 240), (58, 190, 96), (250, 158, 32), (160, 8
            (166, 196, 40), (166, 110, 66), (96, 92, 200), (246, 208, 60), (116, 146, 150))
 _SHORTEST, _LONGEST = 560, 1280  # limits of the longer side of a panel in pixels
 _MOST_DRAWN = 50  # predictions, unless more have a score of at least
-_SURE = 0.3
+_SURE = 0.5
+_HIDDEN = 0.3  # share of a box that a text may cover
 BACKGROUND, TEXT_COLOR = (250, 250, 250), (40, 40, 40)
 
 
@@ -44,7 +45,7 @@ class Objects:
     def limit(self) -> 'Objects':
         """Return the objects that can be drawn so that they are told apart: 50 of the highest scores.
 
-        More are returned if their scores are at least 0.3; ground truth is returned unchanged.
+        More are returned if their scores are at least 0.5; ground truth is returned unchanged.
         """
         if self.scores is None or len(self) <= _MOST_DRAWN:
             return self
@@ -176,7 +177,7 @@ def _tag(objects: Objects, index: int, classes: Sequence[str]) -> str:
 
 def _draw_tags(canvas: np.ndarray, boxes: np.ndarray, texts: Sequence[str],
                colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Draw each text on a filled rectangle at a corner of its box that does not overlap another text."""
+    """Draw each text on a filled rectangle at a corner of its box that hides neither another text nor a box."""
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     font, taken = load_font(15), []
@@ -184,7 +185,8 @@ def _draw_tags(canvas: np.ndarray, boxes: np.ndarray, texts: Sequence[str],
         width, height = round(draw.textlength(text, font=font)) + 8, 20
         corners = [(x1 - 1, y1 - height), (x1, y1), (x2 - width, y2 - height), (x1 - 1, y2), (x2 - width, y1 - height)]
         tags = [_move_inside(x, y, width, height, canvas.shape) for x, y in corners]
-        tag = next((each for each in tags if not any(_overlap(each, other) for other in taken)), None)
+        tag = next((each for each in tags if not any(_overlap(each, other) for other in taken)
+                    and not _hides_a_box(each, boxes)), None)
         if tag is None:
             continue  # no free corner: the class is shown by the color and the legend
         taken.append(tag)
@@ -197,6 +199,13 @@ def _move_inside(x: float, y: float, width: int, height: int, shape: tuple) -> t
     x = round(min(max(x, 0), max(shape[1] - width, 0)))
     y = round(min(max(y, 0), max(shape[0] - height, 0)))
     return x, y, x + width, y + height
+
+
+def _hides_a_box(tag: tuple[int, int, int, int], boxes: np.ndarray) -> bool:
+    """Whether a rectangle covers much of one of the boxes (N, 4), as texts do where objects are small and dense."""
+    shared = np.minimum(boxes[:, 2:], tag[2:]) - np.maximum(boxes[:, :2], tag[:2])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return bool((shared.clip(0).prod(1) > _HIDDEN * area).any())
 
 
 def _overlap(one: tuple, other: tuple) -> bool:

@@ -137,7 +137,8 @@ def _read_lists(tree: FileTree, found: SourceSet, lists: list[PurePosixPath]) ->
         if len(set(by_folder.values())) == len(folders) and not names:  # one folder for each label
             names = {label: names.get(folder, folder) for label, folder in by_folder.items()}
         elif any(label not in names for label in folders):
-            found.notes.append('no list of class names (classes.txt) names all labels; some are numbered')
+            found.notes.append('no list of class names (classes.txt) names all labels; some are numbered; "vitdet '
+                               'init --classes" names them')
     repeated = 0
     for file, number, path, label in track(rows, len(rows), 'images'):
         name = names.get(label, f'class {label}' if numbered else label)

@@ -73,7 +73,8 @@ def read_labels(tree: FileTree, description: Description) -> SourceSet:
                            f'{description.source.split(" with ")[0]} and are left out: '
                            f'{list_some(list(map(str, unlisted)))}')
     if description.classes is None:
-        found.notes.append('no list of class names (data.yaml, classes.txt): classes are numbered')
+        found.notes.append('no list of class names (data.yaml, classes.txt): classes are numbered; "vitdet init '
+                           '--classes" names them')
     found.classes = list(dict.fromkeys(names or [f'class {i}' for i in range(largest + 1)]))
     if len(found.classes) < len(names):
         found.notes.append('a class name occurs twice; its labels are one class')

@@ -113,7 +113,7 @@ def test_an_exported_file_alone(run_folder, tmp_path, capsys):
     pytest.importorskip('onnxruntime')
     file = str(write_detector(tmp_path / 'a.onnx'))
     images = str(run_folder / 'set/images')
-    assert bench.main([file, '--images', images, '--backends', 'onnxruntime', '--threads', '1', '--rounds', '5']) == 0
+    assert bench.main([file, images, '--backends', 'onnxruntime', '--threads', '1', '--rounds', '5']) == 0
     assert 'onnxruntime  fp32   1        1      64x64 ' in capsys.readouterr().out
 
 
@@ -124,7 +124,10 @@ def test_an_exported_file_alone(run_folder, tmp_path, capsys):
     (['{run}', '--backends', 'onnx'], '--backends onnx: choose from pytorch, onnxruntime, openvino'),
     (['{run}', '--shape', '0x3'], '--shape 0x3: give sizes in pixels'),
     (['{run}', '--rounds', '2'], '--rounds 2: give at least 5'),
-    (['{run}', '--images', 'none'], '--images none does not exist'),
+    (['{run}', '--images', 'none'], 'none does not exist; give an image'),
+    (['{run}', '{file}', '--images', '.'], 'give one image or one folder of images'),
+    (['vitdet_demo', 'none'], 'none does not exist; give an image or a folder of images, or a checkpoint'),
+    (['vitdet_demo', 'none.pth'], 'none.pth does not exist; give a checkpoint file'),
     (['{run}', '--file', 'none.onnx'], 'none.onnx does not exist'),
     (['{run}', 'x.pth'], 'x.pth does not exist'),
     (['none.xml'], 'none.xml does not exist; write it with "vitdet export"'),

@@ -170,7 +170,7 @@ def test_unwritable_output(command, line, name, good, fails):
     ('browse', '--repeats 0', '--repeats 0: give a number of at least 1'),
     ('browse', '--count -3', '--count -3: give a number of at least 1'),
     ('cam', '--method abc', "unknown method 'abc'"),
-    ('cam', '--most 0', '--most 0: give a number of boxes from 1'),
+    ('cam', '--most 0', '--most 0: give a number of at least 1'),
     ('check', '--jobs 0', '--jobs 0: give a number of at least 1'),
     ('check', '--examples -1', '--examples -1: give a number of at least 0'),
     ('check', '--format coco', '--format coco is for the folder of a data set'),

@@ -34,6 +34,10 @@ def test_range_of_deep_images(tmp_path, name, values, bits):
     path = save(tmp_path / name, values)
     assert stored_bits(path) == bits
     text = describe_depth(path, bits)
+    if cv2.imread(str(path)) is None:  # floating-point color in OpenCV 5
+        assert bits == 32 and text.startswith('32 bits, which OpenCV ') and describe_unreadable(path).startswith(
+            'the file cannot be read by OpenCV, as in training (32 bits; convert it to 8 bits')
+        return
     assert f'{bits} bits, values ' in text and text.endswith('; scale the values to 8 bits')
     assert (bits == 16) == (f' to {values.max():g} are read as 0 to 1' in text) == (', nearly black' in text)
 

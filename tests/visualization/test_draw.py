@@ -59,6 +59,38 @@ def test_figures_have_two_panels_and_no_low_scores():
     assert not np.array_equal(figure, draw_predictions_and_ground_truth(GRAY, low, one(), classes))
 
 
+@pytest.mark.parametrize(('scores', 'count'), [
+    (np.linspace(0, 0.25, 300), 50), (np.linspace(0.5, 0.9, 120), 120), (np.full(120, 0.49), 50),
+    (np.full(50, 0.01), 50),
+    (np.r_[np.full(80, 0.9), np.full(300, 0.1)], 80), (None, 300)])
+def test_many_low_scores_are_not_drawn(scores, count):
+    number = 300 if scores is None else len(scores)
+    objects = Objects(np.tile([10.0, 10, 20, 20], (number, 1)), np.zeros(number, int), scores,
+                      np.zeros((number, 2, 2), bool))
+    drawn = objects.limit()
+    assert len(drawn) == len(drawn.labels) == len(drawn.masks) == count
+    if scores is not None:
+        assert sorted(drawn.scores) == sorted(scores)[-count:]
+
+
+def test_texts_do_not_hide_small_boxes():
+    corners = np.array([(x, y) for x in range(40, 500, 24) for y in range(40, 500, 24)], float)
+    image = np.full((560, 560, 3), 128, np.uint8)
+    boxes = np.concatenate([corners, corners + 16], 1)
+    drawn = draw_objects(image, Objects(boxes, np.zeros(len(boxes), int)), ['object'])
+    inside = [drawn[round(y) + 8, round(x) + 8] for x, y in corners]
+    assert (np.array(inside) == 128).all()
+    alone = draw_objects(image, Objects(boxes[:1], np.zeros(1, int)), ['object'])
+    assert (alone[:38] != 128).any()  # a text above the box
+
+
+def test_the_caption_states_how_many_are_drawn():
+    objects = Objects(np.tile([10.0, 10, 20, 20], (99, 1)), np.zeros(99, int), np.full(99, 0.1))
+    best = Objects(objects.boxes[:50], objects.labels[:50], objects.scores[:50])
+    figure, alone = (draw_predictions_and_ground_truth(GRAY, each, None, ['a'], 0.05) for each in (objects, best))
+    assert not np.array_equal(figure[:36], alone[:36]) and np.array_equal(figure[36:], alone[36:])
+
+
 def test_colors_of_classes_are_distinct():
     colors = [class_color(label) for label in range(80)]
     assert len(set(colors)) == 80

@@ -1,9 +1,10 @@
-"""``vitdet bench MODEL [CHECKPOINT]``: latency, throughput and accuracy by backend, precision, threads and batch."""
+"""``vitdet bench MODEL [CHECKPOINT] [INPUT]``: latency, throughput and accuracy by backend, precision, batch."""
 
 import argparse
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from vitdet_plugin.cli.common import add_config_options, parse, run
 
@@ -19,7 +20,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                                'input size. The rows are measured in turn; times are medians, end to end.')
     parser.add_argument('model', metavar='MODEL', help='work directory of a training, checkpoint in one, config (with '
                         'random weights without CHECKPOINT), .onnx file or .xml file of OpenVINO')
-    parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='checkpoint of a config')
+    parser.add_argument('words', nargs='*', metavar='INPUT', help='after a config: its checkpoint; then an image or a '
+                        'folder to predict (default: the test set if it exists, else noise)')
     parser.add_argument('--backends', default=','.join(BACKENDS), metavar='LIST',
                         help=f'some of {", ".join(BACKENDS)} (default: all)')
     parser.add_argument('--compile', action='store_true', help='also PyTorch with a compiled backbone and neck')
@@ -31,8 +33,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--batch', default='1', metavar='LIST', help='numbers of images at once: 1,4 (default: 1)')
     parser.add_argument('--shape', metavar='LIST', help='sizes of the input: 320,480x640 (height x width; default: as '
                         'the test pipeline of the config returns)')
-    parser.add_argument('--images', metavar='PATH',
-                        help='image or folder to predict (default: the test set if it exists, else noise)')
+    parser.add_argument('--images', metavar='PATH', help='the same as INPUT')
     parser.add_argument('--data', nargs='?', const='all', metavar='N',
                         help='also the accuracy of each backend on the first N images of the test set (default: all)')
     parser.add_argument('--rounds', type=int, default=7, metavar='N', help='measurements of each row (default: 7)')
@@ -44,17 +45,26 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    args = parse(build_parser(prog), argv, {'--data': lambda word: word.isdecimal() or word == 'all'})
+    args = parse(build_parser(prog), argv, {'--data': lambda word: word.isdecimal() or word == 'all'},
+                 is_intermixed=True)
     if args.data == 'auto':  # a word that is not a number was left to the positional arguments
         args.data = 'all'
     from vitdet_plugin.prediction.run_folder import stands_alone
     args.configs = [] if args.model.lower().endswith(('.onnx', '.xml')) or stands_alone(args.model) else [args.model]
+    args.checkpoint, args.more = None, args.words
+    if args.words and _is_checkpoint(args.words[0]):
+        args.checkpoint, *args.more = args.words
     return run(args, bench_command)
+
+
+def _is_checkpoint(word: str) -> bool:
+    """Whether a word after the model is its checkpoint and not an image or a folder of images."""
+    from vitdet_plugin.prediction.run_folder import CHECKPOINTS
+    return word.lower().endswith(CHECKPOINTS) or any(Path(word).glob('*.pth'))
 
 
 def bench_command(args: argparse.Namespace) -> int:
     import tempfile
-    from pathlib import Path
 
     from vitdet_plugin.utils.paths import check_output_path
     backends, dtypes, threads, batches, shapes, count = _read_options(args)
@@ -108,6 +118,9 @@ def _read_options(args: argparse.Namespace) -> tuple:
         raise UserError(f'{args.model} has its own checkpoint; leave {args.checkpoint} out, or give a config before it')
     elif not is_file and not args.configs and not stands_alone(args.model):
         raise UserError(f'{args.model} does not exist; give a work directory, a config or an exported file')
+    if len(args.more) + bool(args.images) > 1:
+        raise UserError(f'{(args.more + [args.images])[1]}: give one image or one folder of images')
+    args.images = args.images or next(iter(args.more), None)
     backends = _words('--backends', args.backends, BACKENDS)
     dtypes = _words('--dtype', args.dtype, DTYPES) if args.dtype else None
     if args.compile and 'pytorch' not in backends:
@@ -119,7 +132,8 @@ def _read_options(args: argparse.Namespace) -> tuple:
     if args.rounds > _MOST_ROUNDS:
         raise UserError(f'--rounds {args.rounds}: give at most {_MOST_ROUNDS}')
     if args.images and not os.path.exists(args.images):
-        raise UserError(f'--images {args.images} does not exist; give an image or a folder of images')
+        raise UserError(f'{args.images} does not exist; give an image or a folder of images' + (
+            ', or a checkpoint' if args.configs and not args.checkpoint else ''))
     count = None
     if args.data and args.data != 'all':
         count = _numbers('--data', args.data)[0]

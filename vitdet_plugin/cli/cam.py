@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, parse, run
+from vitdet_plugin.cli.common import add_config_options, check_at_least, parse, run
 from vitdet_plugin.cli.model_words import split_model
 
 
@@ -46,8 +46,7 @@ def cam_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.visualization.heat import draw_heat_maps
     check_output_path('--out', args.out, is_folder=True)
     check_method(args.method)
-    if args.most < 1:
-        raise UserError(f'--most {args.most}: give a number of boxes from 1')
+    check_at_least(args, most=1)
     if args.config is None and is_exported(args.model):
         raise UserError(f'{args.model} is an exported file, which has no gradients; give the folder of the training '
                         'run')

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import check_least, parse, run
+from vitdet_plugin.cli.common import check_at_least, parse, run
 
 DESCRIPTION = """Check every annotation and every image of a data set.
 
@@ -46,8 +46,7 @@ def check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.utils.paths import check_output_path
     if bool(args.path) == bool(args.config):
         raise UserError('give an annotation file, the folder of a data set, or --config CONFIG')
-    check_least('--jobs', args.jobs)
-    check_least('--examples', args.examples, 0)
+    check_at_least(args, jobs=1, examples=0)
     if args.json:
         check_output_path('--json', args.json, is_folder=False, suffixes=('.json',))
     given = Path(args.path or '')

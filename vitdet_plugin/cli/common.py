@@ -198,17 +198,6 @@ def check_inputs(args: argparse.Namespace) -> None:
         check_option_keys(find_config(args.config), options)
 
 
-def check_least(option: str, value: float | None, least: int = 1) -> None:
-    """Check a number of an option; None is not checked.
-
-    Raises:
-        UserError: It is below ``least``.
-    """
-    from vitdet_plugin.errors import UserError
-    if value is not None and value < least:
-        raise UserError(f'{option} {value}: give a number of at least {least}')
-
-
 def _check_numbers(args: argparse.Namespace) -> None:
     """Check the numbers that several commands take, whether they have an effect or not."""
     from vitdet_plugin.errors import UserError
@@ -222,6 +211,21 @@ def _check_numbers(args: argparse.Namespace) -> None:
         check_overlap(args.overlap)
         if args.tile is not None:
             Tiling(args.tile, args.overlap)
+
+
+def check_at_least(args: argparse.Namespace, **least: int) -> None:
+    """Check numbers of a command that have a smallest value; None and missing arguments are skipped.
+
+    Raises:
+        UserError: Names the first option that is below its smallest value.
+    """
+    from vitdet_plugin.errors import UserError
+    for name, smallest in least.items():
+        value = getattr(args, name, None)
+        values = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        if any(each < smallest for each in values):
+            raise UserError(f'--{name.replace("_", "-")} {" ".join(map(str, values))}: give a number of at least '
+                            f'{smallest}')
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from vitdet_plugin.cli import convert_dataset
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.common import check_at_least, parse, run
 
 DESCRIPTION = """Convert a checkpoint of any supported format to the names of this project.
 
@@ -60,8 +60,7 @@ def convert_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import working
     check_output_path('OUT', args.target, is_folder=False, suffixes=_SUFFIXES)
-    if args.patch_size < 0:
-        raise UserError(f'--patch-size {args.patch_size}: give a size in pixels, or 0')
+    check_at_least(args, patch_size=0)
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')
     names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None

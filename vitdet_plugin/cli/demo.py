@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.common import check_at_least, parse, run
 
 DATA = Path('data/demo')
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
@@ -48,11 +48,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def demo_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.config.names import find_config
-    from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     check_output_path('--out', args.out, is_folder=True)
-    if args.ranks < 1:
-        raise UserError(f'--ranks {args.ranks}: give a number of processes from 1')
+    check_at_least(args, ranks=1)
     config = os.path.abspath(find_config(args.config or (WITH_WEIGHTS if args.weights else 'vitdet_demo')))
     if args.data_only:
         args.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import check_least, parse, run
+from vitdet_plugin.cli.common import check_at_least, parse, run
 from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
 
 DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a config.
@@ -25,6 +25,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                                                    'tar) as downloaded')
     parser.add_argument('--out', metavar='DIR', help='new folder for the results (default: runs/NAME OF THE DATA)')
     parser.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
+    parser.add_argument('--classes', metavar='NAMES', help='names of numbered classes, if the data set states none: '
+                        'cat,dog or a text file with a name in each line')
     parser.add_argument('--task', choices=TASKS, help='boxes, masks, or classes of images (default: what there is)')
     parser.add_argument('--model', metavar='NAME', help='starting point, see below (default: by task and weights)')
     parser.add_argument('--weights', metavar='NAME', help='start the backbone from these weights: a file, or a name of '
@@ -71,6 +73,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     from vitdet_plugin.datasets.formats import recognize
     from vitdet_plugin.datasets.formats.base import LastResort
     from vitdet_plugin.datasets.formats.tree import FileTree
+    from vitdet_plugin.datasets.own_data.class_names import name_classes
     from vitdet_plugin.datasets.own_data.machine import find_machine
     from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
     from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
@@ -88,6 +91,8 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
                         f'to read it as {found.name}')
     print(f'{"format":<10} {found.name}: {evidence}', flush=True)
     source = found.read(tree)
+    if args.classes:
+        name_classes(source, args.classes)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}
     plan = make_plan(source, Choices(**names), find_machine())
     print(plan)
@@ -108,8 +113,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
 
 def _check_numbers(args: argparse.Namespace) -> None:
     from vitdet_plugin.errors import UserError
-    for name in ('image-size', 'tile', 'batch', 'iters', 'epochs'):
-        check_least(f'--{name}', getattr(args, name.replace('-', '_')), 32 if name in ('image-size', 'tile') else 1)
+    check_at_least(args, image_size=32, tile=32, batch=1, iters=1, epochs=1)
     if args.val_fraction is not None and not 0 < args.val_fraction < 1:
         raise UserError(f'--val-fraction {args.val_fraction:g}: give a share above 0 and below 1')
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import add_config_options, add_model_arguments, check_least, parse, run
+from vitdet_plugin.cli.common import add_config_options, add_model_arguments, check_at_least, parse, run
 
 PAGE = 'report.html'
 _LOGS = ('*/vis_data/scalars.json', 'run/*/vis_data/scalars.json')
@@ -93,9 +93,7 @@ def _outputs(args: argparse.Namespace) -> tuple[Path | None, Path]:
     from vitdet_plugin.utils.paths import check_output_path
     if args.out is None and not Path(args.config).is_dir():
         raise UserError('--out is missing; give a folder for the report')
-    check_least('--images', args.images, 0)
-    check_least('--maps', args.maps, 0)
-    check_least('--batch-size', args.batch_size)
+    check_at_least(args, images=0, maps=0, batch_size=1)
     if args.results and not Path(args.results).is_file():
         what = 'is a folder' if Path(args.results).is_dir() else 'does not exist'
         raise UserError(f'--results {args.results} {what}; write it with vitdet test --out FILE.json')

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+from vitdet_plugin.cli.common import add_config_options, add_model_arguments, check_at_least, parse, run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -31,14 +31,11 @@ def token_labels_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.image_sources import find_images
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.engine.make_token_labels import make_token_labels
-    from vitdet_plugin.errors import UserError
     from vitdet_plugin.evaluation.complexity import input_shape
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import track
     check_output_path('--out', args.out, is_folder=True)
-    for option, values in (('--batch-size', [args.batch_size]), ('--shape', args.shape or [])):
-        if min(values, default=1) < 1:
-            raise UserError(f'{option} {" ".join(map(str, values))}: give a number of at least 1')
+    check_at_least(args, batch_size=1, shape=1)
     images = list(dict.fromkeys(source.path for source in find_images(args.inputs)))
     loaded = load_model(args.config, args.checkpoint, args.device, args.cfg_options)
     shape = tuple(args.shape) if args.shape else input_shape(loaded.cfg)

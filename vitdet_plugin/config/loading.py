@@ -14,6 +14,7 @@ from vitdet_plugin.compat.versions import require_scope
 from vitdet_plugin.config.names import find_config, moved_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.overrides import override_variables
+from vitdet_plugin.config.pipeline_sizes import check_pipeline_sizes
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.config.upgrade import upgrade_config
 from vitdet_plugin.errors import UserError
@@ -28,8 +29,8 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
         options: ``KEY=VALUE`` words, or a dictionary of dotted keys and values.
 
     Raises:
-        UserError: The file is missing or broken (names file and line), a package that it needs is missing, or an option
-            does not fit (names similar keys).
+        UserError: The file is missing or broken (names file and line), a package that it needs is missing, an option
+            does not fit (names similar keys), or a transform has a size that is not above 0.
     """
     real_path = None if isinstance(path, Config) else find_config(str(path))  # before the slow import
     register_all()
@@ -50,6 +51,7 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
     if any(key.split('.')[0] == 'custom_imports' for key in changes) and cfg.custom_imports:
         _import_modules(cfg)
     upgrade_config(cfg)
+    check_pipeline_sizes(cfg)
     return cfg
 
 

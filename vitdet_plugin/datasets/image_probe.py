@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, declared_orientation, decode, size_fault
 
+NOT_DECODED = 'cannot be read by OpenCV, as in training'
 FINGERPRINT_SIDE = 16  # 16 x 16 comparisons of neighboring pixels: 256 bits
 _TRANSPOSING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _FORMAT_OF = {'.jpg': 'JPEG', '.jpeg': 'JPEG', '.jpe': 'JPEG', '.jfif': 'JPEG', '.png': 'PNG', '.bmp': 'BMP',
@@ -126,7 +127,7 @@ def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = Fals
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         return UnreadableImage('is implausibly large')
     except UnidentifiedImageError:
-        return _probe_with_opencv(path, fingerprints) or UnreadableImage('has no known image format')
+        return _probe_with_opencv(path, fingerprints) or _describe_values(path)
     except Exception as error:  # decoders raise almost anything on damaged data
         return UnreadableImage('cannot be decoded to its end', ' '.join(str(error).split())[:80])
 
@@ -148,6 +149,14 @@ def decoder_limits() -> Iterator[None]:
     finally:
         Image.MAX_IMAGE_PIXELS = before
         log.setLogLevel(level)
+
+
+def _describe_values(path: Path) -> UnreadableImage:
+    """Return why neither Pillow nor OpenCV reads a file as color, such as floating-point color in OpenCV 5."""
+    stored = decode(path, cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.dtype == np.uint8:
+        return UnreadableImage('has no known image format')
+    return UnreadableImage(NOT_DECODED, f'{8 * stored.dtype.itemsize} bits; convert it to 8 bits')
 
 
 def _probe(image: Image.Image, path: Path, decode: bool, fingerprints: bool,

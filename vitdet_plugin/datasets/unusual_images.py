@@ -44,7 +44,7 @@ def describe_depth(path: str | os.PathLike, depth: int) -> str:
     """
     stored, read = decode(path, cv2.IMREAD_UNCHANGED), decode(path)
     if stored is None or read is None:
-        return f'{depth} bits'
+        return f'{depth} bits, which OpenCV {cv2.__version__} does not read; convert it to 8 bits'
     text = (f'{depth} bits, values {np.min(stored):g} to {np.max(stored):g} are read as {read.min()} to '
             f'{read.max()}')
     if read.max() < DARK:

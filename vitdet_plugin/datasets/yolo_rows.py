@@ -15,15 +15,17 @@ class YoloRow(NamedTuple):
         label: Class, counted from 0.
         box: Corners (x1, y1, x2, y2) relative to the size of the image.
         polygon: ``(x1, y1, x2, y2, ...)`` relative to the size of the image, or None for a box.
+        keypoints: Numbers that follow the box of a pose, which are not used.
     """
 
     label: int
     box: tuple[float, float, float, float]
     polygon: tuple[float, ...] | None
+    keypoints: tuple[float, ...] = ()
 
 
 def parse_row(line: str, classes: int | None = None, keypoint_values: int = 0) -> YoloRow:
-    """Parse a row ``class cx cy w h`` or ``class x1 y1 x2 y2 x3 y3 ...``.
+    """Parse a row ``class cx cy w h``, perhaps with keypoints, or ``class x1 y1 x2 y2 x3 y3 ...``.
 
     Args:
         line: The row.
@@ -38,14 +40,14 @@ def parse_row(line: str, classes: int | None = None, keypoint_values: int = 0) -
     except ValueError:
         advice = '; separate numbers by blanks and write decimals with a point' if ',' in line else ''
         raise ValueError(f'not only numbers: {line.strip()!r}{advice}') from None
-    if keypoint_values and len(values) == 5 + keypoint_values:
-        raise ValueError(f'{len(values)} numbers: a box with keypoints, which are not supported; remove the last '
-                         f'{keypoint_values}')
+    keypoints: tuple[float, ...] = ()
+    if keypoint_values and len(values) == 5 + keypoint_values or _is_pose(values):
+        values, keypoints = values[:5], tuple(values[5:])
     if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f'{len(values)} numbers; a box has 5 (class, center x, center y, width, height), a polygon 7, '
                          '9, 11 ... (class and corners)' + (
                              '; remove the sixth, a confidence' if len(values) == 6 else
-                             '; perhaps a box with keypoints, which are not supported' if len(values) > 6 else ''))
+                             '; for a box with keypoints, set kpt_shape in data.yaml' if len(values) > 6 else ''))
     if not all(math.isfinite(value) for value in values):
         raise ValueError('a number is not finite')
     label, *coordinates = values
@@ -58,6 +60,13 @@ def parse_row(line: str, classes: int | None = None, keypoint_values: int = 0) -
         x, y, width, height = coordinates
         if width <= 0 or height <= 0:
             raise ValueError(f'width {width:g} and height {height:g} must be above 0')
-        return YoloRow(int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2), None)
+        return YoloRow(int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2), None, keypoints)
     xs, ys = coordinates[0::2], coordinates[1::2]
     return YoloRow(int(label), (min(xs), min(ys), max(xs), max(ys)), tuple(coordinates))
+
+
+def _is_pose(values: list[float]) -> bool:
+    """Whether a box and keypoints (x, y, visibility) follow the class; polygons have an odd number of values, no 2."""
+    visibilities = set(values[7::3])
+    return len(values) >= 8 and (len(values) - 5) % 3 == 0 and visibilities <= {0, 1, 2} and (
+        len(values) % 2 == 0 or 2 in visibilities)

@@ -55,7 +55,7 @@ class Drawings:
         if clip is not self._clip or self._video is None:
             self.close()
             self._clip, self._video = clip, VideoFile(self._output, name, clip.rate)
-        figure = draw_objects(rgb, objects_of(result), self._classes) if isinstance(result, Detections) else \
+        figure = draw_objects(rgb, objects_of(result).limit(), self._classes) if isinstance(result, Detections) else \
             draw_result(rgb, result, self._classes, self._score_thr)
         self._video.add(figure)
 

@@ -16,6 +16,9 @@ from vitdet_plugin.utils.class_names import name_of_label
 PALETTE = ((230, 57, 70), (46, 134, 240), (58, 190, 96), (250, 158, 32), (160, 86, 224), (0, 184, 196), (240, 98, 178),
            (166, 196, 40), (166, 110, 66), (96, 92, 200), (246, 208, 60), (116, 146, 150))
 _SHORTEST, _LONGEST = 560, 1280  # limits of the longer side of a panel in pixels
+_MOST_DRAWN = 50  # predictions, unless more have a score of at least
+_SURE = 0.5
+_HIDDEN = 0.3  # share of a box that a text may cover
 BACKGROUND, TEXT_COLOR = (250, 250, 250), (40, 40, 40)
 
 
@@ -40,10 +43,20 @@ class Objects:
 
     def filter_by_score(self, score: float) -> 'Objects':
         """Return the objects with at least this score; ground truth is returned unchanged."""
-        if self.scores is None:
+        return self if self.scores is None else self._select(np.flatnonzero(self.scores >= score))
+
+    def limit(self) -> 'Objects':
+        """Return the objects that can be drawn so that they are told apart: 50 of the highest scores.
+
+        More are returned if their scores are at least 0.5; ground truth is returned unchanged.
+        """
+        if self.scores is None or len(self) <= _MOST_DRAWN:
             return self
-        keep = self.scores >= score
-        return Objects(self.boxes[keep], self.labels[keep], self.scores[keep],
+        count = max(_MOST_DRAWN, int((self.scores >= _SURE).sum()))
+        return self._select(np.sort(np.argsort(-self.scores, kind='stable')[:count]))
+
+    def _select(self, keep: np.ndarray) -> 'Objects':
+        return Objects(self.boxes[keep], self.labels[keep], None if self.scores is None else self.scores[keep],
                        None if self.masks is None else self.masks[keep])
 
 
@@ -68,10 +81,16 @@ def draw_predictions_and_ground_truth(image: np.ndarray, prediction: Objects, tr
         score_thr: Lowest score of predictions to draw.
 
     Returns:
-        Figure of shape ``(H', W', 3)``, uint8, RGB.
+        Figure of shape ``(H', W', 3)``, uint8, RGB. Of many predictions with low scores it shows the best ones, see
+        :meth:`Objects.limit`, and the caption states how many.
     """
     prediction = prediction.filter_by_score(score_thr)
-    panels = [_panel(image, prediction, classes, f'prediction · {len(prediction)} with score ≥ {score_thr:g}')]
+    caption = f'prediction · {len(prediction)} with score ≥ {score_thr:g}'
+    shown_prediction = prediction.limit()
+    if len(shown_prediction) < len(prediction):
+        caption += f', the best {len(shown_prediction)} drawn'
+    prediction = shown_prediction
+    panels = [_panel(image, prediction, classes, caption)]
     if truth is not None:
         panels.append(_panel(image, truth, classes, f'ground truth · {len(truth)}'))
     height, gap = panels[0].shape[0], 12
@@ -160,7 +179,7 @@ def _tag(objects: Objects, index: int, classes: Sequence[str]) -> str:
 
 def _draw_tags(canvas: np.ndarray, boxes: np.ndarray, texts: Sequence[str],
                colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Draw each text on a filled rectangle at a corner of its box that does not overlap another text."""
+    """Draw each text on a filled rectangle at a corner of its box that hides neither another text nor a box."""
     image = Image.fromarray(canvas)
     draw = ImageDraw.Draw(image)
     font, taken = load_font(15), []
@@ -168,7 +187,8 @@ def _draw_tags(canvas: np.ndarray, boxes: np.ndarray, texts: Sequence[str],
         width, height = round(draw.textlength(text, font=font)) + 8, 20
         corners = [(x1 - 1, y1 - height), (x1, y1), (x2 - width, y2 - height), (x1 - 1, y2), (x2 - width, y1 - height)]
         tags = [_move_inside(x, y, width, height, canvas.shape) for x, y in corners]
-        tag = next((each for each in tags if not any(_overlap(each, other) for other in taken)), None)
+        tag = next((each for each in tags if not any(_overlap(each, other) for other in taken)
+                    and not _hides_a_box(each, boxes)), None)
         if tag is None:
             continue  # no free corner: the class is shown by the color and the legend
         taken.append(tag)
@@ -181,6 +201,13 @@ def _move_inside(x: float, y: float, width: int, height: int, shape: tuple) -> t
     x = round(min(max(x, 0), max(shape[1] - width, 0)))
     y = round(min(max(y, 0), max(shape[0] - height, 0)))
     return x, y, x + width, y + height
+
+
+def _hides_a_box(tag: tuple[int, int, int, int], boxes: np.ndarray) -> bool:
+    """Whether a rectangle covers much of one of the boxes (N, 4), as texts do where objects are small and dense."""
+    shared = np.minimum(boxes[:, 2:], tag[2:]) - np.maximum(boxes[:, :2], tag[:2])
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return bool((shared.clip(0).prod(1) > _HIDDEN * area).any())
 
 
 def _overlap(one: tuple, other: tuple) -> bool:

@@ -1,5 +1,7 @@
 """A small sample of each layout of each format, written without the converters of the project."""
 
+import json
+
 from tests.datasets.formats.reading import write, write_image
 
 _XML = ('<annotation><filename>a.jpg</filename><size><width>100</width><height>80</height></size><object>'
@@ -57,6 +59,10 @@ SAMPLES = {
         name='x', tags=[dict(name='cat', color='#fff')], assets={'0a': _VOTT_ASSET})}),
     'vott project': ('vott', ['a.jpg'], {'0a-asset.json': _VOTT_ASSET, 'x.vott': dict(name='x', assets={})}),
     'datumaro': ('datumaro', ['images/default/a.jpg'], {'annotations/default.json': _DATUMARO}),
+    'ground truth': ('ground-truth', ['a.jpg'], {'output.manifest': json.dumps({
+        'source-ref': 's3://b/a.jpg', 'job-metadata': {'class-map': {'0': 'cat'}}, 'job': dict(
+            annotations=[dict(class_id=0, left=10, top=20, width=30, height=40)],
+            image_size=[dict(width=100, height=80, depth=3)])}) + '\n'}),
     'kitti': ('kitti', ['training/image_2/a.png'], {'training/label_2/a.txt': _KITTI}),
     'dota': ('dota', ['train/images/a.png'], {
         'train/labelTxt/a.txt': 'imagesource:GoogleEarth\ngsd:0.1\n10 20 40 20 40 60 10 60 cat 0\n'}),

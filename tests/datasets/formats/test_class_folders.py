@@ -121,3 +121,10 @@ def test_folders_next_to_a_folder_without_images_are_other_data(tmp_path, name):
     assert recognize(FileTree(tmp_path))[0].name == 'class-folders'
     with pytest.raises(UserError, match=r'mine is not a data set of a known format \(0 images, 1 other files'):
         recognize(FileTree(tmp_path / 'mine'))
+
+
+def test_lists_of_images_and_their_masks_are_not_lists_of_labels(tmp_path):
+    for name in ('train/a.png', 'trainannot/a.png'):
+        write_image(tmp_path / name)
+    write(tmp_path / 'train.txt', '/train/a.png /trainannot/a.png\n')
+    assert 'class-folders' not in recognized(tmp_path)

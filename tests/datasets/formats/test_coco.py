@@ -143,9 +143,10 @@ def test_image_in_two_splits_is_a_problem(tmp_path):
       dict(id=7, name='dog', supercategory='animals')], ['cat', 'dog']),
     ([dict(id=0, name='cat', supercategory='none'), dict(id=1, name='cat', supercategory='cat'),
       dict(id=7, name='dog', supercategory='cat')], ['cat', 'dog']),
+    ([dict(id=0, name='_background_'), dict(id=1, name='cat'), dict(id=7, name='dog')], ['cat', 'dog']),
     ([dict(id=1, name='cat', supercategory='cat'), dict(id=7, name='dog', supercategory='dog'),
       dict(id=8, name='cow', supercategory='cow')], ['cat', 'dog', 'cow'])])
-def test_root_category_of_roboflow(tmp_path, categories, classes):
+def test_root_category_of_roboflow_and_background(tmp_path, categories, classes):
     for folder in ('train', 'valid', 'test'):
         write_image(tmp_path / folder / 'a.jpg')
         rows = [(1, *CAT)] * (folder != 'test')

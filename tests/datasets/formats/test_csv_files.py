@@ -104,6 +104,34 @@ def test_classes_of_open_images_and_groups(tmp_path):
     assert [each.is_crowd for each in found.images[0].objects] == [False, True] and found.images[0].split == 'train'
 
 
+@pytest.mark.parametrize('row', ['{split}gs://b/images/{n},{c},{rx1},{ry1},,,{rx2},{ry2},,',
+                                 '{split}gs://b/images/{n},{c},{rx1},{ry1},{rx2},{ry1},{rx2},{ry2},{rx1},{ry2}'])
+@pytest.mark.parametrize('split', ['TRAIN', 'UNASSIGNED', ''])
+def test_tables_of_vertex_ai(tmp_path, row, split):
+    write_image(tmp_path / 'images/a.jpg')
+    write(tmp_path / 'a.csv', table('', row.replace('{split}', f'{split},' if split else '')))
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'images/a.jpg': [CAT, DOG]})
+    assert found.images[0].split == ('train' if split == 'TRAIN' else None) and not found.problems
+
+
+def test_labels_of_vertex_ai(tmp_path):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'a.csv', 'TRAINING,gs://bucket/a.jpg,cat\nVALIDATION,gs://bucket/b.jpg,dog\n')
+    found = read(tmp_path, 'csv')
+    assert [(each.label, each.split) for each in found.images] == [('cat', 'train'), ('dog', 'val')]
+
+
+@pytest.mark.parametrize(('header', 'cell', 'is_class'), [
+    ('cell_type', 'WBC', True), ('Insect Species', 'bee', True), ('source', 'usask_1', False),
+    ('file_type', 'jpg', False), ('type_number', '3', False)])
+def test_a_column_whose_name_contains_a_word_for_classes(tmp_path, header, cell, is_class):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', f'filename,{header},xmin,xmax,ymin,ymax\na.jpg,{cell},10,40,20,60\n')
+    assert_objects(read(tmp_path, 'csv'), tmp_path, {'a.jpg': [(cell if is_class else 'object', CAT[1])]})
+
+
 def test_boxes_without_classes(tmp_path):
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / 'train.csv', 'image_id,width,height,bbox,source\na,100,80,"[10.0, 20, 30, 40]",x\n')

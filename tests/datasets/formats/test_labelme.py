@@ -189,3 +189,15 @@ def test_flags_are_noted(tmp_path):
     assert any('1 images have no annotation and are left out: b.jpg' in note for note in found.notes)
     assert [(image.path.name, image.split, len(image.objects)) for image in found.images] == [
         ('a.jpg', None, 1), ('c.jpg', 'train', 0)]
+
+
+def test_flags_are_the_classes_of_images_without_shapes(tmp_path):
+    flags = dict(a=dict(cat=True, dog=False), b=dict(cat=False, dog=True), c=dict(__ignore__=True, cat=False),
+                 d=dict(cat=True, dog=True), e=dict(cat=False))
+    for name, each in flags.items():
+        write_image(tmp_path / f'{name}.jpg')
+        write_json(tmp_path / f'{name}.json', content(image=f'{name}.jpg') | dict(flags=each))
+    found = read(tmp_path, 'labelme')
+    assert [(image.path.name, image.label) for image in found.images] == [('a.jpg', 'cat'), ('b.jpg', 'dog')]
+    assert found.classes == ['cat', 'dog'] and len(texts(found)) == 3
+    assert 'the flag __ignore__ is set' in texts(found)[0] and '2 flags (cat, dog)' in texts(found)[1]

@@ -243,3 +243,13 @@ def test_problems(tmp_path):
             'not integers; images/f.jpg is left out', 'EXIF', 'JPEG of more than two'), strict=True):
         assert words in text
     assert any('1 images have no annotation and are left out: images/e.jpg' in note for note in found.notes)
+
+
+def test_drawings_of_masks_are_neither_masks_nor_images(tmp_path):
+    """The export of LabelMe in the layout of VOC."""
+    write_image(tmp_path / 'JPEGImages/a.jpg')
+    write_mask(tmp_path / 'SegmentationClass/a.png', VALUES, 'P')
+    write_image(tmp_path / 'SegmentationClassVisualization/a.jpg')
+    found = read(tmp_path, 'mask-png')
+    assert equal(masks_of(found), [DONUT, SQUARE]) and not found.problems
+    assert not any('left out' in note for note in found.notes)

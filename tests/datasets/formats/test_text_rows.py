@@ -50,11 +50,12 @@ def test_dota(tmp_path, header):
     assert set(splits(found, tmp_path).values()) == {'train', 'val'}
 
 
-def test_dota_with_upright_boxes_has_no_masks(tmp_path):
-    write_image(tmp_path / 'images/a.png')
-    write(tmp_path / 'labelTxt/a.txt', '10, 20, 40, 20, 40, 60, 10, 60, cat, 0\n')
+@pytest.mark.parametrize('name', ['a', 'train_1'])
+def test_dota_with_upright_boxes_has_no_masks(tmp_path, name):
+    write_image(tmp_path / f'images/{name}.png')
+    write(tmp_path / f'labelTxt/{name}.txt', '10, 20, 40, 20, 40, 60, 10, 60, cat, 0\n')
     found = read(tmp_path, 'dota')
-    assert_objects(found, tmp_path, {'images/a.png': [CAT]})
+    assert_objects(found, tmp_path, {f'images/{name}.png': [CAT]})
     assert found.images[0].objects[0].mask is None
 
 

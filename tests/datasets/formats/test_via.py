@@ -102,6 +102,15 @@ def test_the_attribute_that_states_the_class(tmp_path, attributes, classes, note
     assert any(note in text for text in found.notes)
 
 
+@pytest.mark.parametrize('others', [('cat',), ('cat', 'dog')])
+def test_regions_without_the_attribute_are_of_the_only_class(tmp_path, others):
+    via(tmp_path, entry(*((RECT, {'insect': name}) for name in others)), entry((POLYGON, {}), name='b.jpg'))
+    found = read(tmp_path, 'via')
+    assert [each.name for each in found.images[1].objects] == ['cat'] * (len(others) == 1)
+    assert any('the other 1 are of the same class' in note for note in found.notes) is (len(others) == 1)
+    assert any('no value of the attribute' in each for each in texts(found)) is (len(others) == 2)
+
+
 def test_classes_in_the_order_of_a_project(tmp_path):
     options = dict(kind=dict(type='dropdown', options={'2': 'zebra', '1': 'ant', '3': 'cow'}, default_options={}))
     via(tmp_path, entry((RECT, dict(kind='1')), (RECT, dict(kind='2'))), options=options, is_project=True)

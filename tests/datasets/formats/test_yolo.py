@@ -145,8 +145,8 @@ def test_polygons_boxes_and_oriented_boxes(tmp_path):
     ('0 0.5 0.5 0.2 0.2 0.87', '6 numbers;'), ('0 0.5 0.5 0.2 0.2 0.87', 'remove the sixth, a confidence'),
     ('7 0.5 0.5 0.2 0.2', 'class 7; there are 2'), ('0 50 40 20 20', 'is not relative to the image size'),
     ('0 0,5 0,5 0,2 0,2', 'write decimals with a point'), ('0 0.5 0.5 0 0.2', 'must be above 0'),
-    ('0 1.4 0.5 0.2 0.2', 'has no area within the image'), ('0 0.5 0.5 0.2 0.2 0.1 0.1 2 0.2 0.2 1',
-                                                           'a box with keypoints, which are not supported'),
+    ('0 1.4 0.5 0.2 0.2', 'has no area within the image'),
+    ('0 0.5 0.5 0.2 0.2 0.1 0.1 0.3', 'for a box with keypoints, set kpt_shape in data.yaml'),
     (f'0{" 0.5" * 9}', '10 numbers; a box has 5'), (row(*CAT).strip(), 'the same as line 1')])
 def test_rows_that_are_not_read_are_named(tmp_path, text, reason):
     write_image(tmp_path / 'images/a.jpg')
@@ -194,3 +194,23 @@ def test_images_outside_the_splits_of_the_yaml_are_left_out(tmp_path):
         'split/val/images/a.jpg': 'val', 'split/val/images/empty.jpg': 'val'}
     assert sum('left out' in note for note in found.notes) == 1
     assert any(note.startswith('2 images with labels are in no split of data.yaml') for note in found.notes)
+
+
+@pytest.mark.parametrize(('keypoints', 'shape'), [
+    ('0.1 0.1 2 0.2 0.2 1 0.3 0.3 0', None), ('0.1 0.1 0 0.2 0.2 0 0 0 0', None), ('0.1 0.1 2 0.2 0.2 1', None),
+    ('0.1 0.1 1 0.2 0.2 1', '[2, 3]'), ('0.1 0.1 0.2 0.2', '[2, 2]')])
+def test_boxes_with_keypoints_are_read_without_them(tmp_path, keypoints, shape):
+    write_image(tmp_path / 'images/a.jpg')
+    write(tmp_path / 'labels/a.txt', f'{row(*CAT).strip()} {keypoints}\n{row(*DOG)}')
+    write(tmp_path / 'data.yaml', NAMES + (f'kpt_shape: {shape}\n' if shape else ''))
+    found = read(tmp_path, 'yolo')
+    assert_objects(found, tmp_path, {'images/a.jpg': [CAT, DOG]})
+    assert not found.problems and found.images[0].objects[0].mask is None
+    assert any('1 boxes are followed by keypoints' in note for note in found.notes)
+
+
+def test_a_polygon_with_values_0_and_1_is_not_a_box_with_keypoints(tmp_path):
+    write_image(tmp_path / 'images/a.jpg')
+    write(tmp_path / 'labels/a.txt', '0 0 0 1 0 1 1 0 1 0 0.5\n')
+    write(tmp_path / 'data.yaml', NAMES)
+    assert read(tmp_path, 'yolo').images[0].objects[0].mask is not None

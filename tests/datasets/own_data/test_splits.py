@@ -135,3 +135,17 @@ def test_a_single_image_is_trained_and_evaluated_on(tmp_path):
     splits = choose_splits(found)
     assert splits.train == splits.val and 'say nothing about other images' in splits.reason
     draw_image(tmp_path / 'b.png', 7)
+
+
+@pytest.mark.parametrize('empty', ['val', 'test'])
+def test_a_split_without_annotations_is_left_out(tmp_path, empty):
+    source = drawn_set(tmp_path, 12)
+    for index, image in enumerate(source.images):
+        image.split = ('train', 'train', 'val', 'test')[index % 4]
+        if image.split == empty:
+            image.objects = []
+    splits = choose_splits(source)
+    assert any(f'the 3 images of the {empty} split of the source have no annotations' in note for note in splits.notes)
+    used = [*splits.train, *splits.val, *splits.test]
+    assert len(used) == 9 and not any(image.split == empty for image in used)
+    assert splits.val and all(any(image.objects for image in part) for part in (splits.train, splits.val))

@@ -7,12 +7,11 @@ from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
-from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
+from vitdet_plugin.datasets.image_probe import NOT_DECODED, ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader
 from vitdet_plugin.datasets.unusual_images import describe_depth
 from vitdet_plugin.utils.track import track
 
-NOT_DECODED = 'cannot be read by OpenCV, as in training'
 DEEP = 'has more than 8 bits per channel'
 WRONG_SIZE = 'has another size than annotated'
 _SERIAL = 64  # up to this number of images, starting processes takes longer than it saves

@@ -107,6 +107,8 @@ def _parse(line: str) -> tuple[str, str] | None:
     match = re.fullmatch(r'\s*(.+?\.\w{2,5})(?:\s*[\t,]\s*|\s+)([^,\t]+?)\s*', line)
     if not match or not is_image_file(Path(match[1])) or _SEVERAL_NUMBERS.fullmatch(match[2]):
         return None
+    if is_image_file(Path(match[2])):  # an image and its mask
+        return None
     return match[1], match[2]
 
 
@@ -135,7 +137,8 @@ def _read_lists(tree: FileTree, found: SourceSet, lists: list[PurePosixPath]) ->
         if len(set(by_folder.values())) == len(folders) and not names:  # one folder for each label
             names = {label: names.get(folder, folder) for label, folder in by_folder.items()}
         elif any(label not in names for label in folders):
-            found.notes.append('no list of class names (classes.txt) names all labels; some are numbered')
+            found.notes.append('no list of class names (classes.txt) names all labels; some are numbered; "vitdet '
+                               'init --classes" names them')
     repeated = 0
     for file, number, path, label in track(rows, len(rows), 'images'):
         name = names.get(label, f'class {label}' if numbered else label)

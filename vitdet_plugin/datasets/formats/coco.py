@@ -25,6 +25,7 @@ from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.utils.track import track
 
 _KEYS = ('"images"', '"annotations"', '"categories"')
+_BACKGROUND = {'background', '_background_', '__background__', '__ignore__', '_ignore_'}
 _TRIED_IMAGES = 50  # that must contain one which exists
 
 
@@ -143,7 +144,9 @@ class _Reader:
         used, notes = self.found.count_objects(), self.found.notes
         if roots := [name for name in names if name not in used and name in self.parents]:
             notes.append(f'not a class, since it is the supercategory of others and has no objects: {list_some(roots)}')
-        self.found.classes = [name for name in names if name not in roots]
+        if background := [name for name in names if name.lower() in _BACKGROUND and name not in {*used, *roots}]:
+            notes.append(f'not a class, since it is the background and has no objects: {list_some(background)}')
+        self.found.classes = [name for name in names if name not in {*roots, *background}]
         if unused := [name for name in self.found.classes if name not in used]:
             notes.append(f'{len(unused)} classes have no objects: {list_some(unused)}')
         if self.lost_masks:

@@ -100,7 +100,7 @@ class Collector:
         """Leave out an image that was added, after a problem."""
         self._dropped.add(id(image))
 
-    def use_labels(self, entries: Sequence[tuple[AnnotatedImage, int, list[str]]], what: str) -> None:
+    def use_labels(self, entries: Sequence[tuple[AnnotatedImage, int | None, list[str]]], what: str) -> None:
         """Use labels of whole images as their classes if there are no objects.
 
         Args:

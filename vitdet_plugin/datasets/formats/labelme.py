@@ -41,19 +41,26 @@ def _recognize(tree: FileTree) -> str | None:
 
 def _read(tree: FileTree) -> SourceSet:
     collector = Collector(tree, 'labelme')
-    flags: Counter[str] = Counter()
+    flags: list[tuple[AnnotatedImage, int | None, list[str]]] = []
     for file, content in read_all_json(tree, collector.found, _is_labelme):
-        _read_file(collector, file, content)
-        if isinstance(content.get('flags'), dict):
-            flags.update(str(name) for name, value in content['flags'].items() if value is True)
-    if flags:
-        listed = ', '.join(f'{name} ({count})' for name, count in flags.most_common(5))
-        collector.found.notes.append(f'{flags.total()} flags of whole images are not used: {listed}')
+        to, stated = _read_file(collector, file, content), content.get('flags')
+        names = [str(name) for name, value in stated.items() if value is True] if isinstance(stated, dict) else []
+        if to is not None and _NOT_CLASSES[0] in names:
+            collector.drop(to.image)
+            collector.problem(to.file, None, f'the flag {_NOT_CLASSES[0]} is set; the image is left out')
+        elif to is not None:
+            flags.append((to, None, names))
+    counts = Counter(name for _, _, names in flags for name in names)
+    if counts and any(image.objects for image in collector.found.images):
+        listed = ', '.join(f'{name} ({count})' for name, count in counts.most_common(5))
+        collector.found.notes.append(f'{counts.total()} flags of whole images are not used: {listed}')
+    else:
+        collector.use_labels(flags, 'flags')
     return collector.finish()
 
 
-def _read_file(collector: Collector, file: PurePosixPath, content: dict) -> None:
-    """Add the image and the objects of a file."""
+def _read_file(collector: Collector, file: PurePosixPath, content: dict) -> AnnotatedImage | None:
+    """Add the image and the objects of a file, and return the image."""
     try:
         stated = to_number(content['imageWidth']), to_number(content['imageHeight'])
     except (KeyError, ValueError):  # older versions do not state it
@@ -69,11 +76,12 @@ def _read_file(collector: Collector, file: PurePosixPath, content: dict) -> None
                           f'the image {name} is not below {collector.tree.root}; its {len(content["shapes"])} objects '
                           'are not converted. The file contains the pixels (imageData): save them as an image next to '
                           'it, for example with labelme_export_json')
-        return
+        return None
     to = collector.add_image(names, file, stated=stated, objects=len(content['shapes']))
     if to is not None:
         for number, (label, parts) in _objects(collector, to, content['shapes']).items():
             collector.add_object(to, label, number, parts)
+    return to
 
 
 def _objects(collector: Collector, to: AnnotatedImage, entries: list) -> dict[int, tuple[str, list[Shape]]]:

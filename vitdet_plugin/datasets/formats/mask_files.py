@@ -19,6 +19,7 @@ _WORDS = {'mask', 'masks', 'seg', 'segs', 'segmentation', 'segmentations', 'segm
           'label', 'labels', 'annotation', 'annotations', 'annot', 'annots', 'gt', 'groundtruth', 'truth', 'trimap',
           'trimaps', 'semantic', 'semantics'}
 _OF_IMAGES = {'image', 'images', 'img', 'imgs', 'photo', 'photos', 'rgb', 'input', 'inputs', 'original', 'originals'}
+_DRAWN = {'visualization', 'visualizations', 'visualisation', 'viz', 'vis', 'overlay', 'overlays', 'preview'}
 _IMAGE_AFFIX = re.compile(r'(?i)^(images?|imgs?|rgb|photo|input)[_-]|'
                           r'[_\-. ](images?|imgs?|rgb|sat|photo|orig|original|input|raw)$')
 _WORD = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])')
@@ -47,10 +48,11 @@ class MaskedImage:
 
 @dataclass
 class MaskFiles:
-    """The images with masks, and masks without an image."""
+    """The images with masks, masks without an image, and drawings of masks, which are neither."""
 
     images: list[MaskedImage]
     alone: list[PurePosixPath]
+    drawings: list[PurePosixPath] = field(default_factory=list)
 
     def all_masks(self) -> list[PurePosixPath]:
         """Return all masks, sorted by image."""
@@ -62,13 +64,18 @@ def find_masks(tree: FileTree) -> MaskFiles:
     """Find masks by the name of their folder (``masks``, ``PedMasks``), by the end of their name (``a_mask.png``), or,
     without such names, by content: two groups of images with the same names, of which one has flat regions.
     """
+    drawn = {part.lower() for part in {part for file in tree.images for part in file.parts[:-1]}
+             if (words := mask_words(PurePosixPath(part))) & _DRAWN and words & _WORDS}
+    whole, tree = tree, tree.without_folders(*drawn)
     folders = {file.parent for file in tree.images}
     common = os.path.commonpath(folders) if folders else ''
     mask_folder = {folder: _mask_folder(folder, PurePosixPath(common)) for folder in folders}
     stems = {stem for file in tree.images if mask_folder[file.parent] is None for stem in _stems(file)}
     masks = [file for file in tree.images if mask_folder[file.parent] is not None
              or any(base.lower() in stems for base in _bases(file.stem))]
-    return _pair(tree, masks or _masks_by_content(tree), mask_folder)
+    found = _pair(tree, masks or _masks_by_content(tree), mask_folder)
+    found.drawings = [*{*whole.images} - {*tree.images}]
+    return found
 
 
 def _pair(tree: FileTree, masks: Sequence[PurePosixPath],

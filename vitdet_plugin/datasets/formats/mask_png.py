@@ -82,7 +82,7 @@ class _Reader:
     def __init__(self, tree: FileTree, files: MaskFiles, kind: str | None) -> None:
         self.tree, self.files = tree, files
         self.collector = Collector(tree, 'mask-png')
-        self.collector.not_images = {*files.all_masks()}
+        self.collector.not_images = {*files.all_masks(), *files.drawings}
         self.specks = 0
         folders = {name for each in files.images for name in each.masks if name}
         self.has_class_folders = len(folders) > 1

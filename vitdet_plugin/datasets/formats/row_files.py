@@ -28,7 +28,8 @@ def find_row_files(tree: FileTree, is_row: Callable[[str], bool], is_header: Cal
         is_row: Whether a line is a row of the format.
         is_header: Whether a line is one that may precede the rows.
     """
-    files = [file for file in tree.with_suffix('.txt') if not file.stem.lower().startswith(_OTHER_FILES)]
+    files = [file for file in tree.with_suffix('.txt')
+             if not file.stem.lower().startswith(_OTHER_FILES) or tree.with_stem(file.stem)]
     folders = set()
     for file in sample(files, per_folder=8, limit=48):
         if file.parent not in folders:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree
 from vitdet_plugin.datasets.image_files import is_image_file
 
 SEPARATORS = (',', ';', '\t', '|')
@@ -33,6 +33,9 @@ _NAMES = {meaning: names.split() for meaning, names in {
 _FOREIGN = ('regionshapeattributes', 'regioncount', 'encodedpixels')  # other formats with similar columns
 _CORNERS, _SIZED = ('x1', 'y1', 'x2', 'y2'), ('x1', 'y1', 'box width', 'box height')
 _CENTERED = ('center x', 'center y', 'box width', 'box height')
+# of a column such as cell_type, if no other states the class
+_PART_OF_CLASS = re.compile(r'(?!.*(file|image|img|path|split))(.*(class|label|category|type|name|species)|'
+                            r'(class|label|category|species).*)')
 
 
 class Table(NamedTuple):
@@ -81,6 +84,8 @@ def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
         body = rows[1:]
         if one_hot := _one_hot(rows):
             return Table(file, {'image': 0}, (), body, len(rows[0][1]), separator, one_hot)
+        if columns is not None and 'class' not in columns and (index := _class_column(rows, columns)) is not None:
+            columns['class'] = index
         if columns is None:
             columns, body = _columns_of_content(rows), rows
         if columns is not None:
@@ -138,19 +143,36 @@ def _columns_of_header(names: list[str]) -> dict[str, int] | None:
     return columns if 'image' in columns and (is_boxes or 'class' in columns) else None
 
 
+def _class_column(rows: list[tuple[int, list[str]]], columns: dict[str, int]) -> int | None:
+    """Return the only column of texts whose name contains a word such as type; None if there is none or several."""
+    found = [index for index, name in enumerate(rows[0][1])
+             if index not in columns.values() and _PART_OF_CLASS.fullmatch(_plain(name)) and all(
+                 index < len(row) and row[index].strip() and parse_number(row[index]) is None for _, row in rows[1:])]
+    return found[0] if len(found) == 1 and len(rows) > 1 else None
+
+
 def _columns_of_content(rows: list[tuple[int, list[str]]]) -> dict[str, int] | None:
     """Recognize a table without a header by its first rows."""
     layouts: tuple[tuple[str, ...], ...] = (
         ('image', *_CORNERS, 'class'), ('image', 'width', 'height', 'class', *_CORNERS),
-        ('class', 'x1', 'y1', 'box width', 'box height', 'image', 'width', 'height'), ('image', 'class'))
+        ('class', 'x1', 'y1', 'box width', 'box height', 'image', 'width', 'height'), ('image', 'class'),
+        # of Google's Vertex AI: two of the four corners may be empty
+        ('split', 'image', 'class', 'x1', 'y1', 'other x', 'other y', 'x2', 'y2', 'last x', 'last y'),
+        ('image', 'class', 'x1', 'y1', 'other x', 'other y', 'x2', 'y2', 'last x', 'last y'),
+        ('split', 'image', 'class'))
     first = [row for _, row in rows[:20]]
     for layout in layouts:
         columns = {meaning: index for index, meaning in enumerate(layout)}
         if all(len(row) == len(layout) and is_image_file(Path(row[columns['image']].strip())) and
-               all(_is_number_or_empty(row[index]) for meaning, index in columns.items()
-                   if meaning not in ('image', 'class')) for row in first):
+               all(_is_of_meaning(row[index], meaning) for meaning, index in columns.items()) for row in first):
             return columns
     return None
+
+
+def _is_of_meaning(cell: str, meaning: str) -> bool:
+    if meaning == 'split':
+        return cell.strip().lower() in (*SPLIT_OF, 'unassigned')
+    return meaning in ('image', 'class') or _is_number_or_empty(cell)
 
 
 def _is_number_or_empty(cell: str) -> bool:

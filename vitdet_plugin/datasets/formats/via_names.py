@@ -20,6 +20,7 @@ class ClassNames:
         attribute: Name of the attribute; None if each region has the class as the key of its only attribute, or if
             there are no attributes.
         fixed: The class of all regions if no attribute states it.
+        only: The class of regions without a value of the attribute; None if they have none.
         options: Text of each value of the attribute.
         classes: Names in the order of the project; None if it states none.
         notes: How the class was chosen.
@@ -27,6 +28,7 @@ class ClassNames:
 
     attribute: str | None = None
     fixed: str | None = None
+    only: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     classes: list[str] | None = None
     notes: list[str] = field(default_factory=list)
@@ -42,6 +44,8 @@ class ClassNames:
         if self.attribute is None:
             return str(next(iter(attributes), ''))
         values = _values(attributes.get(self.attribute))
+        if not values and self.only is not None:
+            return self.only
         if len(values) != 1:
             state = f'several values ({", ".join(values)})' if values else 'no value'
             raise ValueError(f'{state} of the attribute {self.attribute!r}, which states the class; set one')
@@ -91,7 +95,13 @@ def choose_names(regions: Sequence[dict], options: dict[str, dict], what: str = 
     others = f'; not used: {", ".join(ranked[1:6])}' if len(ranked) > 1 else ''
     note = (f'the attribute {best!r} of the {what}s, with {len(counts[best])} values in {counts[best].total()} of '
             f'{len(regions)} {what}s, states the class{others}')
-    return ClassNames(best, None, texts, classes or None, [note])
+    only = None
+    values = [*counts[best]]
+    if what == 'region' and len(values) == len(values[0]) == 1 and counts[best].total() < len(regions) and \
+            len(classes) <= 1:
+        only = texts.get(values[0][0], values[0][0])
+        note += f'; the other {len(regions) - counts[best].total()} are of the same class, since there is only one'
+    return ClassNames(best, None, only, texts, classes or None, [note])
 
 
 def _values(value: Any) -> list[str]:

@@ -183,7 +183,8 @@ class VocReader:
             if counts[key]:
                 notes.append(f'{counts[key]} {text}')
         if self._masks:
-            notes.append(f'{self._masks} images in folders of segmentations are not read')
+            notes.append(f'{self._masks} images in folders of segmentations are not read; --format '
+                         'mask-png reads them in place of the boxes')
         if self._renamed:
             notes.append(f'{len(self._renamed)} files name another image than that of their own name, which is used: '
                          f'{list_some(self._renamed)}')

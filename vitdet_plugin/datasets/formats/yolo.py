@@ -45,7 +45,7 @@ def read_labels(tree: FileTree, description: Description) -> SourceSet:
     splits = split_images(tree, description)
     labels = LabelFiles(tree, description)
     found.notes += description.notes
-    without = empty = largest = 0
+    without = empty = largest = poses = 0
     unlisted: list[PurePosixPath] = []
     count = len(description.classes) if description.classes else None
     names = description.classes or []
@@ -63,15 +63,18 @@ def read_labels(tree: FileTree, description: Description) -> SourceSet:
         if file is None:
             without += 1
             continue
-        if (last := _read_rows(found, tree, file, added, names, count, description)) < 0:
-            empty += 1
-        largest = max(largest, last)
+        last, with_keypoints = _read_rows(found, tree, file, added, names, count, description)
+        empty += last < 0
+        largest, poses = max(largest, last), poses + with_keypoints
+    if poses:
+        found.notes.append(f'{poses} boxes are followed by keypoints, which are ignored; the boxes are read')
     if unlisted:
         found.notes.append(f'{len(unlisted)} images with labels are in no split of '
                            f'{description.source.split(" with ")[0]} and are left out: '
                            f'{list_some(list(map(str, unlisted)))}')
     if description.classes is None:
-        found.notes.append('no list of class names (data.yaml, classes.txt): classes are numbered')
+        found.notes.append('no list of class names (data.yaml, classes.txt): classes are numbered; "vitdet init '
+                           '--classes" names them')
     found.classes = list(dict.fromkeys(names or [f'class {i}' for i in range(largest + 1)]))
     if len(found.classes) < len(names):
         found.notes.append('a class name occurs twice; its labels are one class')
@@ -181,13 +184,13 @@ def _is_row(line: str) -> bool:
 
 
 def _read_rows(found: SourceSet, tree: FileTree, file: PurePosixPath, image: SourceImage, names: list[str],
-               count: int | None, description: Description) -> int:
-    """Add the objects of a label file and return the largest label, -1 if it has no rows."""
-    where, largest = tree.path(file), -1
+               count: int | None, description: Description) -> tuple[int, int]:
+    """Add the objects of a label file; returns the largest label, -1 if it has no rows, and the rows with keypoints."""
+    where, largest, poses = tree.path(file), -1, 0
     text = tree.read_text(file)
     if text is None:
         found.problems.append(Problem(where, None, 'not a text file'))
-        return largest
+        return largest, poses
     seen: dict[YoloRow, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -200,13 +203,14 @@ def _read_rows(found: SourceSet, tree: FileTree, file: PurePosixPath, image: Sou
         except ValueError as error:
             found.problems.append(Problem(where, number, str(error)))
             continue
+        poses += bool(row.keypoints)
         sides = image.width, image.height
         box = [value * sides[i % 2] for i, value in enumerate(row.box)]
         mask = None if row.polygon is None else [[value * sides[i % 2] for i, value in enumerate(row.polygon)]]
         name = names[row.label] if names else f'class {row.label}'
         if found.add_object(image, name, where, number, box=None if mask else box, mask=mask):
             largest = max(largest, row.label)
-    return largest
+    return largest, poses
 
 
 FORMAT = Format('yolo', 'a text file for each image with rows "class x y width height" or polygons, usually with '

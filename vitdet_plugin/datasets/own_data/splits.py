@@ -73,6 +73,11 @@ def choose_splits(source: SourceSet, fraction: float | None = None, seed: int = 
     if not images:
         raise UserError(f'none of the {len(source.images)} images can be decoded; the first: {splits.problems[0]}'
                         if splits.problems else 'the data set has no images')
+    for name in _unannotated_splits(images):
+        lost = sum(image.split == name for image in images)
+        splits.notes.append(f'the {lost} images of the {name} split of the source have no annotations: left out')
+        probes = [probe for image, probe in zip(images, probes) if image.split != name]
+        images = [image for image in images if image.split != name]
     own = Counter(image.split for image in images)
     if not own['train'] and not own['val'] and not own[None]:  # a test split alone
         own = Counter({None: len(images)})
@@ -104,6 +109,13 @@ def choose_splits(source: SourceSet, fraction: float | None = None, seed: int = 
         splits.reason = ('the same images for training and validation, because they cannot be divided: the metrics say '
                          'nothing about other images')
     return splits
+
+
+def _unannotated_splits(images: list[SourceImage]) -> list[str]:
+    """Return val and test if the source has images in them and states nothing about any, as in published test sets."""
+    annotated = {image.split for image in images if image.objects or image.label is not None}
+    return [name for name in ('val', 'test') if annotated and name not in annotated
+            and any(image.split == name for image in images)]
 
 
 def _choose_val(images: list[SourceImage], groups: list[int], fraction: float, seed: int) -> list[int]:

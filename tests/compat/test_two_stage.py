@@ -1,5 +1,7 @@
 """The samples of the region proposal network share their masks with the original ones."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from mmdet.models.detectors import TwoStageDetector
@@ -13,7 +15,7 @@ from vitdet_plugin.compat.two_stage import shared_element
 class Recorder:
     """Detector that records what its two heads get."""
 
-    with_rpn, train_cfg, loss = True, dict(rpn_proposal={}), TwoStageDetector.loss
+    with_rpn, train_cfg, test_cfg = True, dict(rpn_proposal={}), SimpleNamespace(rpn={})
 
     def __init__(self):
         self.rpn_head = self.roi_head = self

@@ -1,10 +1,9 @@
 """Every two-stage config trains with heads that do not wait for a GPU for each image, with the weights of mmdet's."""
 
-import copy
-
 import pytest
 
-from tests.configs.loading import NAMES, built, load
+from tests.configs.loading import CONFIGS, NAMES, built, load
+from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.engine.check_weights import build_without_memory
 from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 from vitdet_plugin.heads.batched_mask_head import BatchedMaskHead
@@ -47,7 +46,7 @@ def test_heads_and_their_settings_are_served(name):
 
 @pytest.mark.parametrize('name', TWO_STAGE)
 def test_weights_have_the_names_and_shapes_of_mmdet(name):
-    cfg = copy.deepcopy(load(name).model)
+    cfg = load_config(str(CONFIGS / name)).model
     with_heads_of_mmdet(cfg)
     assert cfg != load(name).model
     expected = {key: value.shape for key, value in build_without_memory(cfg).state_dict().items()}

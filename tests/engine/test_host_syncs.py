@@ -85,5 +85,7 @@ def test_a_cascade_waits_twice_for_each_refinement(tmp_path):
 def test_recipes_with_the_settings_of_mmdet_wait_for_proposals_and_samples(tmp_path, recipe, stages):
     """With bitmaps as masks in InternImage's."""
     found = counted_step(tmp_path, recipe)
-    waits = {key: count for key, count in found.waits.items() if key[0] != 'vitdet_plugin.engine.deferred_log:_flush'}
+    # the gradient of SmoothL1Loss makes zeros, on the device
+    waits = {key: count for key, count in found.waits.items() if key[0] not in (
+        'vitdet_plugin.engine.deferred_log:_flush', 'mmengine.optim.optimizer.optimizer_wrapper:backward')}
     assert waits == PROPOSALS | {(SAMPLES, 'cpu'): stages, (SAMPLES, 'numpy'): stages}

@@ -27,7 +27,7 @@ class BatchedRoIHead(StandardRoIHead):
     """
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData],
-             batch_data_samples: list) -> dict[str, Tensor]:
+             batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
         """Compute ``loss_cls``, ``loss_bbox`` and ``loss_mask``.
 
         Args:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, limits: Ten
     deltas = deltas * stds + means
     size = boxes[..., 2:] - boxes[..., :2]
     center = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + size * deltas[..., :2]
-    half = size * deltas[..., 2:].clamp(-_LARGEST_SCALE, _LARGEST_SCALE).exp() * 0.5
+    half = size * F.hardtanh(deltas[..., 2:], -_LARGEST_SCALE, _LARGEST_SCALE).exp() * 0.5
     corners = [center - half, center + half]
     if limits is not None and coder.clip_border:
         corners = [torch.minimum(corner.clamp(min=0), limits) for corner in corners]

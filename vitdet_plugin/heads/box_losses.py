@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.models.losses import GIoULoss, L1Loss, SmoothL1Loss, accuracy, weight_reduce_loss
 from mmdet.models.losses.smooth_l1_loss import l1_loss, smooth_l1_loss
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
@@ -16,7 +17,7 @@ from torch import Tensor
 from vitdet_plugin.heads import box_deltas
 from vitdet_plugin.heads.box_deltas import decode, encode
 from vitdet_plugin.heads.deferred_sampler import DeferredSamples
-from vitdet_plugin.heads.transfers import to_device
+from vitdet_plugin.heads.transfers import constant, to_device
 
 
 def regression_loss(loss: L1Loss | SmoothL1Loss | GIoULoss, predicted: Tensor, targets: Tensor, weights: Tensor,
@@ -40,13 +41,20 @@ def regression_loss(loss: L1Loss | SmoothL1Loss | GIoULoss, predicted: Tensor, t
 
 def _giou_loss(first: Tensor, second: Tensor, eps: float) -> Tensor:
     """1 - GIoU (..., ) of boxes (..., 4) (arXiv 1902.09630), as mmdet, which copies ``eps`` to the GPU in each call."""
-    areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (first, second)]
+    # in the backward pass, `clamp` makes a tensor of a number and needs three kernels, `relu` one
+    smallest = constant((eps,), first.dtype, first.device)[0]
     low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
-    overlap = (high - low).clamp(min=0).prod(-1)
-    union = (areas[0] + areas[1] - overlap).clamp(min=eps)
+    overlap = _area(F.relu(high - low))
+    union = torch.maximum(_area(first[..., 2:] - first[..., :2]) + _area(second[..., 2:] - second[..., :2]) - overlap,
+                          smallest)
     low, high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
-    enclosing = (high - low).clamp(min=0).prod(-1).clamp(min=eps)
+    enclosing = torch.maximum(_area(F.relu(high - low)), smallest)
     return 1 - (overlap / union - (enclosing - union) / enclosing)
+
+
+def _area(size: Tensor) -> Tensor:
+    width, height = size.unbind(-1)  # the gradient of `prod` would ask for zeros
+    return width * height
 
 
 def loss_and_targets(head: BBoxHead, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, samples: Sequence[Any],

@@ -1,6 +1,6 @@
 """Mask R-CNN with ConvNeXt-T, COCO, 36 epochs, multi-scale crops (arXiv 2201.03545, section 4 and appendix A.3)."""
 
-_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', '../_base_/datasets/coco_multiscale.py',
+_base_ = ['../_base_/models/mask-rcnn_fpn.py', '../_base_/datasets/coco_multiscale.py',
           '../_base_/schedules/adamw_coco_3x.py', '../_base_/runtime.py']
 
 model = dict(

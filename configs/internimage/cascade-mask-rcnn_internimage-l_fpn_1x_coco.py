@@ -1,7 +1,7 @@
 """InternImage-L, Cascade Mask R-CNN, COCO, 12 epochs (arXiv 2211.05778, section 4.2)."""
 
 _base_ = [
-    'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py', '../_base_/datasets/coco_instance.py',
+    '../_base_/models/cascade-mask-rcnn_fpn.py', '../_base_/datasets/coco_instance.py',
     '../_base_/schedules/adamw_coco_1x.py', '../_base_/runtime.py',
 ]
 

@@ -1,7 +1,7 @@
 """InternImage-XL, Cascade R-CNN (boxes only), CrowdHuman, 36 epochs with multi-scale crops."""
 
 _base_ = [
-    'mmdet::_base_/models/cascade-rcnn_r50_fpn.py', 'mmdet::_base_/datasets/coco_detection.py',
+    '../_base_/models/cascade-rcnn_fpn.py', 'mmdet::_base_/datasets/coco_detection.py',
     '../_base_/datasets/crowdhuman.py', '../_base_/datasets/multiscale_crop.py',
     '../_base_/schedules/adamw_coco_1x.py', '../_base_/runtime.py',
 ]

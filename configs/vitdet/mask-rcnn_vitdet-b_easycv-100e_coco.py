@@ -13,9 +13,9 @@ model = dict(
               init_cfg=dict(type='Xavier', layer=['Conv2d', 'ConvTranspose2d'], distribution='uniform')),
     roi_head=dict(
         bbox_head=dict(norm_cfg=norm_cfg, init_cfg=None),
-        mask_head=dict(type='FCNMaskHead', norm_cfg=norm_cfg)),
+        mask_head=dict(type='BatchedMaskHead', norm_cfg=norm_cfg)),
     train_cfg=dict(
-        rpn=dict(assigner=dict(type='MaxIoUAssigner', min_pos_iou=0.3), sampler=dict(type='RandomSampler'))))
+        rpn=dict(assigner=dict(type='MaxIoUAssigner', min_pos_iou=0.3), sampler=dict(type='DeferredRandomSampler'))))
 
 jitter = dict(_base_.jitter, resize_backend='cv2')
 resize = dict(_base_.resize, backend='cv2')

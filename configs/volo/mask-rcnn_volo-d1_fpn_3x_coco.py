@@ -3,7 +3,7 @@
 The pyramid is built on maps of strides 8, 16 and 32, so anchors are 4 strides wide instead of 8.
 """
 
-_base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py', '../_base_/datasets/coco_multiscale.py',
+_base_ = ['../_base_/models/mask-rcnn_fpn.py', '../_base_/datasets/coco_multiscale.py',
           '../_base_/schedules/adamw_coco_3x.py', '../_base_/runtime.py']
 
 dims = [192, 384, 384]

@@ -140,6 +140,12 @@ def test_completion_offers_commands_options_and_names(monkeypatch):
     complete()  # not installed: nothing happens
 
 
+@pytest.mark.parametrize('value', ['-1', 'one', '1.5'])
+def test_a_rank_that_is_not_a_number_from_0(value, capsys):
+    assert main(['train', 'vitdet_demo', f'--local-rank={value}']) == 2
+    assert f'--local-rank {value}: give a number from 0' in capsys.readouterr().err
+
+
 def test_the_old_launcher_puts_its_argument_first(monkeypatch):
     """``python -m torch.distributed.launch -m vitdet_plugin train`` gives ``--local-rank=0 train``."""
     monkeypatch.setattr(train, 'train_command', lambda args: args.local_rank)

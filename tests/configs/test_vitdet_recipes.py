@@ -96,12 +96,12 @@ def test_anchors_are_matched_as_in_the_source_of_each_recipe(name):
     model = load(name).model
     assigner, sampler = model.train_cfg.rpn.assigner, model.train_cfg.rpn.sampler
     if ('_fpn_' in name and 'demo' not in name) or 'easycv' in name:
-        assert (assigner.type, assigner.min_pos_iou, sampler.type) == ('MaxIoUAssigner', 0.3, 'RandomSampler')
+        assert (assigner.type, assigner.min_pos_iou, sampler.type) == ('MaxIoUAssigner', 0.3, 'DeferredRandomSampler')
     else:
         assert (assigner.type, sampler.type) == ('Detectron2Assigner', 'Detectron2Sampler')
     assert (assigner.pos_iou_thr, assigner.neg_iou_thr, assigner.match_low_quality) == (0.7, 0.3, True)
     if model.roi_head.get('mask_head'):
-        expected = 'Detectron2MaskHead' if assigner.type == 'Detectron2Assigner' else 'FCNMaskHead'
+        expected = 'Detectron2MaskHead' if assigner.type == 'Detectron2Assigner' else 'BatchedMaskHead'
         assert model.roi_head.mask_head.type == expected
 
 

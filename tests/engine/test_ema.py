@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS, MODELS
 from torch import nn
 
 from tests.configs.loading import load
+from vitdet_plugin.engine.checkpoint_hook import ResumeStateHook
 
 EMA = dict(load('classification/vit-tiny_50e_plant-seedlings').custom_hooks[0])
 
@@ -66,3 +67,20 @@ def test_the_ramp_removes_the_initial_weights():
             average.update_parameters(model)
     kept = {name: float(average.module.weight.detach()) for name, average in averages.items()}
     assert kept['ExponentialMovingAverage'] > 0.95 and kept[EMA['ema_type']] < 1e-10
+
+
+def test_a_run_without_averages_continues_from_the_trained_weights():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    hook, runner = hook_on(model)
+    train(model, hook, runner, range(9))
+    trained = copy.deepcopy(model.state_dict())
+    checkpoint = dict(state_dict=copy.deepcopy(trained), meta=dict(epoch=0, iter=9))
+    hook.before_save_checkpoint(runner, checkpoint)
+    assert not torch.equal(checkpoint['state_dict']['0.weight'], trained['0.weight'])
+    lines = []
+    resumed = types.SimpleNamespace(_resume=True, hooks=[], optim_wrapper=None, train_loop=None,
+                                    logger=types.SimpleNamespace(warning=lines.append))
+    ResumeStateHook().after_load_checkpoint(resumed, checkpoint)
+    for name, value in trained.items():
+        assert torch.equal(checkpoint['state_dict'][name], value)
+    assert len(lines) == 1 and 'no EMAHook' in lines[0]

@@ -106,3 +106,15 @@ def test_parameters_without_dimensions_are_refused():
 def test_unusable_arguments(options, message):
     with pytest.raises(UserError, match=message):
         FullyShardStrategy(**options)
+
+
+@pytest.mark.parametrize('options', ["param_dtype='bf16', reduce_dtype='fp32'", 'cpu_offload=True'])
+def test_options_for_less_memory(write, tmp_path, options):
+    """Weights in checkpoints stay float32, and are nearly those of a run without the option."""
+    for name, given in (('plain', ''), ('saving', options)):
+        run(write(name, f"strategy = dict(type='FSDPStrategy', {given})"), '--work-dir', str(tmp_path / name))
+    plain, saving = (load(tmp_path / name / 'epoch_1.pth') for name in ('plain', 'saving'))
+    for name, value in plain['state_dict'].items():
+        assert saving['state_dict'][name].dtype == value.dtype
+        torch.testing.assert_close(saving['state_dict'][name], value, rtol=0, atol=5e-3, msg=name)
+    assert len(saving['optimizer']['state']) == len(plain['optimizer']['state'])

@@ -111,6 +111,13 @@ def test_free_disk_against_checkpoints(tiny_config, monkeypatch, free, level):
         assert module.check_disk(tiny_config, model)[0].text.count(' 2 checkpoints') == 1
 
 
+def test_a_folder_with_the_name_of_the_note_of_the_last_checkpoint(tiny_config, tmp_path):
+    tiny_config.work_dir = str(tmp_path)
+    (tmp_path / 'last_checkpoint').mkdir()
+    finding, = module.check_disk(tiny_config, None)
+    assert finding.level == 'error' and f'{tmp_path / "last_checkpoint"} is a folder' in finding.text
+
+
 @pytest.mark.parametrize('key', ['init_cfg', 'load_from'])
 def test_official_weights_are_loaded_into_the_model(tiny_config, write_mae, key):
     def use(path):

@@ -16,7 +16,8 @@ from tests.configs.loading import load
 from vitdet_plugin.heads.box_deltas import decode, encode
 from vitdet_plugin.heads.roi_features import extract, rois_on_host
 
-MMDET = dict(BatchedRoIHead='StandardRoIHead', DeferredRandomSampler='RandomSampler')
+MMDET = dict(BatchedRoIHead='StandardRoIHead', DeferredRandomSampler='RandomSampler', BatchedMaskHead='FCNMaskHead',
+             Detectron2MaskHead='Detectron2MaskHead')
 
 
 def head_of(is_ours, change=lambda cfg: None, classes=3):
@@ -31,7 +32,8 @@ def head_of(is_ours, change=lambda cfg: None, classes=3):
     roi.bbox_head.update(fc_out_channels=16)
     change(roi)
     if not is_ours:
-        roi.type, train.sampler.type = MMDET[roi.type], MMDET[train.sampler.type]
+        for each in (roi, train.sampler, roi.mask_head):
+            each.type = MMDET[each.type]
     torch.manual_seed(0)
     head = MODELS.build(dict(roi, train_cfg=train, test_cfg=cfg.test_cfg.rcnn)).train()
     with torch.no_grad():
@@ -81,13 +83,19 @@ def smooth(roi):
     roi.bbox_head.loss_bbox = dict(type='SmoothL1Loss', beta=0.1, loss_weight=2.0)
 
 
+def mask_head_of_mmdet(roi):
+    roi.mask_head.type = 'BatchedMaskHead'
+
+
 def overlap_loss(roi):
+    mask_head_of_mmdet(roi)
     roi.bbox_head.update(loss_bbox=dict(type='GIoULoss'), reg_decoded_bbox=True)
 
 
 @pytest.mark.parametrize(('counts', 'classes', 'change'), [
     ((3, 2), 3, lambda roi: None), ((3, 0, 1), 3, agnostic), ((0, 0), 3, lambda roi: None), ((4,), 1, smooth),
-    ((2, 5), 80, lambda roi: None), ((2, 1), 3, overlap_loss)])
+    ((2, 5), 80, lambda roi: None), ((2, 1), 3, overlap_loss), ((0, 3), 3, mask_head_of_mmdet),
+    ((0, 0), 3, overlap_loss)])
 def test_losses_and_gradients_are_those_of_mmdet(counts, classes, change):
     given = batch(counts, classes)
     ours, theirs = (losses_and_gradients(head_of(is_ours, change, classes), given) for is_ours in (True, False))
@@ -98,9 +106,11 @@ def test_losses_and_gradients_are_those_of_mmdet(counts, classes, change):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_masks_as_bitmaps_and_bfloat16():
+@pytest.mark.parametrize('change', [lambda roi: None, overlap_loss])
+def test_masks_as_bitmaps_and_bfloat16(change):
     given = batch((2, 3), masks=BitmapMasks)
-    ours, theirs = (losses_and_gradients(head_of(is_ours), given, torch.bfloat16)[0] for is_ours in (True, False))
+    ours, theirs = (losses_and_gradients(head_of(is_ours, change), given, torch.bfloat16)[0]
+                    for is_ours in (True, False))
     for name, value in ours.items():
         torch.testing.assert_close(value.float().reshape(-1), theirs[name].float().reshape(-1), rtol=1e-3, atol=1e-5)
 

@@ -53,9 +53,14 @@ def with_weight(train_cfg):
     train_cfg.pos_weight = 2.0
 
 
-@pytest.mark.parametrize('change', [lambda train_cfg: None, with_iou_assigner, with_weight])
+def with_border(train_cfg):
+    with_iou_assigner(train_cfg)
+    train_cfg.allowed_border = 4
+
+
+@pytest.mark.parametrize('change', [lambda train_cfg: None, with_iou_assigner, with_weight, with_border])
 @pytest.mark.parametrize(('counts', 'shapes'), [
-    ((3, 1), [(64, 64)] * 2), ((4, 0, 2), [(64, 64), (40, 64), (30, 20)]), ((0, 0), [(64, 64)] * 2)])
+    ((3, 1), [(64, 64)] * 2), ((4, 0, 2), [(64, 64), (40, 64), (30, 36)]), ((0, 0), [(64, 64)] * 2)])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_losses_and_gradients_are_those_of_mmdet(change, counts, shapes, dtype):
     objects = objects_of(counts)
@@ -82,8 +87,14 @@ def test_a_limited_number_of_anchors_is_sampled():
     assert used == [20, 20] and 1 <= positive[0] <= 4 and positive[1] == 0
 
 
+def test_an_image_without_an_anchor_inside_has_no_samples():
+    head, (scores, deltas) = head_of('BatchedRPNHead', with_border), outputs(2)
+    losses = head.loss_by_feat(scores, deltas, objects_of((2, 2)), metas_of([(64, 64), (1, 1)]))
+    sum(losses['loss_rpn_cls']).backward()
+    assert all((level.grad[1] == 0).all() for level in scores) and any(level.grad[0].any() for level in scores)
+
+
 @pytest.mark.parametrize('change', [
-    lambda train_cfg: train_cfg.update(allowed_border=0),
     lambda train_cfg: train_cfg.sampler.update(type='RandomSampler', add_gt_as_proposals=False)])
 def test_other_settings_run_the_code_of_mmdet(change, monkeypatch):
     called = []
@@ -112,6 +123,23 @@ def test_proposals_are_those_of_mmdet(nms_pre, smallest, most, dtype):
         assert ours.labels.shape == theirs.labels.shape
         torch.testing.assert_close(ours.bboxes, theirs.bboxes.detach(), rtol=1e-6, atol=1e-5)
         torch.testing.assert_close(ours.scores, theirs.scores.detach(), rtol=1e-6, atol=0)
+
+
+def test_more_boxes_than_mmdet_suppresses_at_once():
+    """mmcv suppresses those of each level separately from 10,000 boxes on."""
+    cfg = copy.deepcopy(load('vitdet_100e').model.train_cfg.rpn_proposal)
+    cfg.update(nms_pre=9000, max_per_img=12000)
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(64, 64), (32, 32), (16, 16), (8, 8), (4, 4)]
+    numbers = 3 * sum(h * w for h, w in sizes)
+    parts = (torch.randperm(numbers, generator=generator) / numbers * 8 - 4).split([3 * h * w for h, w in sizes])
+    scores = [part.view(1, 3, h, w) for part, (h, w) in zip(parts, sizes)]
+    deltas = [torch.randn(1, 12, *size, generator=generator) * 0.3 for size in sizes]
+    ours, theirs = (head_of(kind).predict_by_feat(scores, deltas, batch_img_metas=metas_of([(256, 256)]),
+                                                  cfg=copy.deepcopy(cfg))[0] for kind in ('BatchedRPNHead', 'RPNHead'))
+    assert 2000 < len(theirs) < numbers
+    torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours.bboxes, theirs.bboxes, rtol=1e-6, atol=1e-5)
 
 
 def test_weights_have_the_same_names():

@@ -9,7 +9,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from vitdet_plugin.heads.detectron2_mask_head import Detectron2MaskHead, maskness, polygons_in_boxes
+from vitdet_plugin.heads.detectron2_mask_head import Detectron2MaskHead, maskness
 
 CFG = ConfigDict(mask_size=28)
 
@@ -18,11 +18,11 @@ def rectangle(x1, y1, x2, y2):
     return np.array([x1, y1, x2, y1, x2, y2, x1, y2], dtype=np.float64)
 
 
-def targets(masks, boxes, matched):
+def targets(masks, boxes, matched, cfg=CFG):
     head = Detectron2MaskHead(num_convs=1, in_channels=4, conv_out_channels=4, num_classes=2)
     sampled = SimpleNamespace(pos_priors=torch.tensor(boxes).reshape(-1, 4),
                               pos_assigned_gt_inds=torch.tensor(matched).long())
-    return head.get_targets([sampled], [InstanceData(masks=masks)], CFG)
+    return head.get_targets([sampled], [InstanceData(masks=masks)], cfg)
 
 
 @pytest.mark.parametrize('width', [0.2, 0.5, 0.9, 1.0, 3.0, 40.0])
@@ -56,7 +56,7 @@ def test_parts_of_an_object_and_the_order_of_the_boxes():
 
 def test_the_polygons_are_not_changed():
     polygon = rectangle(1, 2, 3, 4)
-    polygons_in_boxes(PolygonMasks([[polygon]], 8, 8), np.array([[0, 0, 4, 4]], np.float32), [0], (14, 28))
+    targets(PolygonMasks([[polygon]], 8, 8), [[0.0, 0, 4, 4]], [0])
     assert np.array_equal(polygon, rectangle(1, 2, 3, 4))
 
 
@@ -73,8 +73,8 @@ def test_no_positive_box_and_no_object():
 
 
 def test_sizes_with_two_numbers():
-    drawn = polygons_in_boxes(PolygonMasks([[rectangle(0, 0, 2, 4)]], 8, 8), np.array([[0, 0, 4, 4]], np.float32), [0],
-                              (10, 20))
+    drawn = targets(PolygonMasks([[rectangle(0, 0, 2, 4)]], 8, 8), [[0.0, 0, 4, 4]], [0],
+                    ConfigDict(mask_size=(10, 20)))
     assert drawn.shape == (1, 10, 20) and drawn[0, :, :10].all() and not drawn[0, :, 10:].any()
 
 

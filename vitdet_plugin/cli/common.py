@@ -87,7 +87,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, command: str) -> None:
                            'optim_wrapper.optimizer.lr=1e-4')
     parser.add_argument('--skip-preflight', action='store_true',
                         help='do not check data, classes, checkpoint and disk before starting')
-    parser.add_argument('--local-rank', type=int, help='given by python -m torch.distributed.launch')
+    parser.add_argument('--local-rank', type=local_rank, help='given by python -m torch.distributed.launch')
     add_old_options(parser, command)
 
 
@@ -150,6 +150,18 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
     if getattr(args, 'local_rank', None) is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def local_rank(word: str) -> int:
+    """Return the number of a rank on its node.
+
+    Raises:
+        UserError: It is not a number from 0; -1 stands for a run without ranks in some scripts.
+    """
+    from vitdet_plugin.errors import UserError
+    if not word.isdecimal():
+        raise UserError(f'--local-rank {word}: give a number from 0, or omit it for a run of one process')
+    return int(word)
 
 
 def refuse_empty(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from vitdet_plugin.compat.two_stage import shared_element, shared_samples
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.co_positives import PositionQuery, Positives, collate_positives
 
@@ -128,14 +128,15 @@ class CoDETR(DINO):
         losses: dict[str, Any] = {}
         positives = []
         if self.aux_rpn_head is not None:
-            objects = copy.deepcopy(samples)
+            objects = shared_samples(samples)
             for each in objects:  # one class
                 each.gt_instances.labels = torch.zeros_like(each.gt_instances.labels)
             found, proposals = self.aux_rpn_head.loss_and_predict(
                 pyramid, objects, proposal_cfg=self.proposal_cfg or self.aux_rpn_head.test_cfg)
             losses.update({f'rpn.{name}': value for name, value in found.items()})
         for head in self.aux_roi_heads:
-            found, boxes = head.loss_and_positives(pyramid, copy.deepcopy(proposals), samples)
+            found, boxes = head.loss_and_positives(
+                pyramid, [shared_element(each) for each in proposals], samples)
             losses.update({f'aux{len(positives)}.{name}': value for name, value in found.items()})
             positives.append(boxes)
         for head in self.aux_bbox_heads:

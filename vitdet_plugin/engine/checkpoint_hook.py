@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch.distributed.tensor import DTensor
@@ -221,6 +221,7 @@ class ResumeStateHook(Hook):
         if not runner._resume:
             return
         _check_optimizer(runner, checkpoint)
+        _use_trained_weights(runner, checkpoint)
         meta = checkpoint['meta']
         if 'position' in checkpoint and hasattr(runner.train_loop, 'load_state_dict'):
             runner.train_loop.load_state_dict(checkpoint['position'], meta['epoch'], meta['iter'])
@@ -231,6 +232,17 @@ class ResumeStateHook(Hook):
         for name, parameter in runner.model.named_parameters() if gradients else ():
             if name in gradients:
                 parameter.grad = like(gradients[name], parameter).to(parameter.device)
+
+
+def _use_trained_weights(runner, checkpoint: dict) -> None:
+    """Continue from the trained weights of a checkpoint with averaged ones, if this run does not average."""
+    averaged = checkpoint.get('ema_state_dict')
+    if not averaged or any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        return
+    weights = checkpoint['state_dict']
+    weights.update({name: averaged[f'module.{name}'] for name in weights if f'module.{name}' in averaged})
+    runner.logger.warning('--resume: the checkpoint has averaged weights, but this run has no EMAHook; it continues '
+                          'from the weights that were trained, without averages')
 
 
 def _check_optimizer(runner, checkpoint: dict) -> None:

@@ -238,6 +238,10 @@ def check_disk(cfg: Config, model: nn.Module | None) -> list[Finding]:
     folder = existing_folder(cfg.get('work_dir') or '.')
     if not os.access(folder, os.W_OK):
         return [Finding('error', f'work_dir: {folder} is not writable; choose another --work-dir')]
+    note = os.path.join(folder, 'last_checkpoint')
+    if os.path.isdir(note):
+        return [Finding('error', f'work_dir: {note} is a folder, but a training writes a file of this name; remove it '
+                                 'or choose another --work-dir')]
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values()) if model else 0
     trained = sum(value.numel() * value.element_size() for value in model.parameters()) if model else 0
     one = weights + 2 * trained

@@ -15,6 +15,7 @@ from vitdet_plugin.export.mask_queries import MaskQueryDetector, is_mask_query_d
 from vitdet_plugin.export.one_stage import OneStage, is_dense_head
 from vitdet_plugin.export.queries import QueryDetector, is_query_detector
 from vitdet_plugin.export.two_stage import TwoStage, as_list
+from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 from vitdet_plugin.heads.batched_roi_head import BatchedRoIHead
 from vitdet_plugin.heads.batched_rpn_head import BatchedRPNHead
 from vitdet_plugin.heads.cascade_roi_head import ViTDetCascadeRoIHead
@@ -54,8 +55,8 @@ def exportable_heads(model: nn.Module, masks: str = 'boxes') -> nn.Module:
         if not (hasattr(head, 'decode') or is_dense_head(head)):
             raise _unsupported(type(head).__name__)
         return OneStage(head, head.test_cfg)
-    if type(roi) not in (StandardRoIHead, BatchedRoIHead, CascadeRoIHead, ViTDetCascadeRoIHead) or type(
-            model.rpn_head) not in (RPNHead, BatchedRPNHead):
+    if type(roi) not in (StandardRoIHead, BatchedRoIHead, CascadeRoIHead, BatchedCascadeRoIHead,
+                         ViTDetCascadeRoIHead) or type(model.rpn_head) not in (RPNHead, BatchedRPNHead):
         raise _unsupported(f'{type(model.rpn_head).__name__} and {type(roi).__name__}')
     if any(head.custom_activation for head in as_list(roi.bbox_head)):
         raise _unsupported(f'{type(as_list(roi.bbox_head)[0].loss_cls).__name__} scores')

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vitdet_plugin.heads.box_losses import loss_and_targets
 from vitdet_plugin.heads.deferred_sampler import DeferredSamples, resolve
-from vitdet_plugin.heads.roi_features import extract, rois_on_host
+from vitdet_plugin.heads.roi_features import extract, in_float32, rois_on_host
 from vitdet_plugin.heads.transfers import to_device
 
 
@@ -25,6 +25,18 @@ class BatchedRoIHead(StandardRoIHead):
     the boxes, rows of positive samples and mask targets are found from that copy. With other samplers, or a shared
     extractor or head, mmdet's code runs.
     """
+
+    def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData],
+             batch_data_samples: Sequence[Any]) -> dict[str, Tensor]:
+        """Compute ``loss_cls``, ``loss_bbox`` and ``loss_mask``.
+
+        Args:
+            x: Maps (B, C, H, W) of each level.
+            rpn_results_list: Proposals of each image.
+            batch_data_samples: Objects of each image.
+        """
+        losses: dict[str, Tensor] = super().loss(in_float32(x), rpn_results_list, batch_data_samples)
+        return losses
 
     def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: list[Any]) -> dict[str, Any]:
         """Compute the losses of the box head.

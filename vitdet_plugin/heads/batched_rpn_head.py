@@ -9,6 +9,7 @@ import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss, L1Loss, SmoothL1Loss
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
+from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import BaseBoxes
 from mmengine.config import ConfigDict
@@ -22,8 +23,6 @@ from vitdet_plugin.heads.detectron2_assigner import Detectron2Assigner
 from vitdet_plugin.heads.transfers import to_device
 from vitdet_plugin.ops.nms import nms_of_images
 
-_SPLIT = 10_000  # boxes from which mmcv suppresses those of each level separately
-
 
 @MODELS.register_module()
 class BatchedRPNHead(RPNHead):
@@ -31,7 +30,7 @@ class BatchedRPNHead(RPNHead):
 
     The losses are computed for the sampled anchors only; mmdet computes them for all anchors, most of them with a
     weight of 0. The host waits once for the GPU, for the numbers of proposals; mmdet waits about 20 times for each
-    image. With other settings than ViTDet's (sampler, loss, box coder, ``allowed_border``), mmdet's code runs.
+    image. With other samplers, losses or box coders than those of R-CNN, mmdet's code runs.
     """
 
     def loss_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], batch_gt_instances: list[InstanceData],
@@ -50,7 +49,7 @@ class BatchedRPNHead(RPNHead):
             ``loss_rpn_cls`` and ``loss_rpn_bbox``, lists of one tensor.
         """
         ignored = batch_gt_instances_ignore or [None] * len(batch_img_metas)
-        if not self._has_batched_losses(batch_gt_instances):
+        if not self.has_batched_losses(batch_gt_instances):
             return super().loss_by_feat(cls_scores, bbox_preds, batch_gt_instances, batch_img_metas, ignored)
         gt_inds, anchors = self._assign(cls_scores, batch_gt_instances, batch_img_metas, ignored)
         sampler, last = self.sampler, len(anchors) - 1
@@ -76,6 +75,16 @@ class BatchedRPNHead(RPNHead):
         loss_bbox = regression_loss(self.loss_bbox, deltas, goals, goal_weights, average)
         return dict(loss_rpn_cls=[loss_cls], loss_rpn_bbox=[loss_bbox])
 
+    def has_batched_losses(self, batch_gt_instances: list[InstanceData]) -> bool:
+        """Whether losses are computed for the sampled anchors only, with these objects of each image."""
+        loss_cls = self.loss_cls
+        return (is_served(self.bbox_coder) and not self.reg_decoded_bbox
+                and isinstance(self.sampler, DeferredRandomSampler) and not self.sampler.add_gt_as_proposals
+                and type(self.assigner) in (Detectron2Assigner, MaxIoUAssigner)
+                and type(loss_cls) is CrossEntropyLoss and loss_cls.use_sigmoid and loss_cls.class_weight is None
+                and loss_cls.ignore_index is None and type(self.loss_bbox) in (L1Loss, SmoothL1Loss)
+                and not any(isinstance(each.bboxes, BaseBoxes) for each in batch_gt_instances))
+
     def predict_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], score_factors: Any = None,
                         batch_img_metas: list[dict] | None = None, cfg: ConfigDict | None = None,
                         rescale: bool = False, with_nms: bool = True) -> list[InstanceData]:
@@ -84,21 +93,11 @@ class BatchedRPNHead(RPNHead):
         limits = [settings.get('nms_pre', -1)] * len(cls_scores)
         counts = [min(k, n) if k > 0 else n for k, n in zip(limits, (level[0].numel() for level in cls_scores))]
         if (not self.training or rescale or not with_nms or not is_served(self.bbox_coder) or not self.use_sigmoid_cls
-                or not {'type', 'iou_threshold'} >= set(settings.nms) or settings.nms.get('type', 'nms') != 'nms'
-                or sum(counts) >= _SPLIT):
+                or not {'type', 'iou_threshold'} >= set(settings.nms) or settings.nms.get('type', 'nms') != 'nms'):
             return super().predict_by_feat(cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale,
                                            with_nms)
         with torch.no_grad():
             return self._propose(cls_scores, bbox_preds, batch_img_metas or [], settings, counts)
-
-    def _has_batched_losses(self, batch_gt_instances: list[InstanceData]) -> bool:
-        loss_cls = self.loss_cls
-        return (is_served(self.bbox_coder) and not self.reg_decoded_bbox and self.train_cfg['allowed_border'] < 0
-                and isinstance(self.sampler, DeferredRandomSampler) and not self.sampler.add_gt_as_proposals
-                and type(self.assigner) in (Detectron2Assigner, MaxIoUAssigner)
-                and type(loss_cls) is CrossEntropyLoss and loss_cls.use_sigmoid and loss_cls.class_weight is None
-                and loss_cls.ignore_index is None and type(self.loss_bbox) in (L1Loss, SmoothL1Loss)
-                and not any(isinstance(each.bboxes, BaseBoxes) for each in batch_gt_instances))
 
     def _assign(self, cls_scores: list[Tensor], objects: list[InstanceData], metas: list[dict],
                 ignored: list[InstanceData | None]) -> tuple[Tensor, Tensor]:
@@ -107,14 +106,24 @@ class BatchedRPNHead(RPNHead):
         anchors = torch.cat(self.prior_generator.grid_priors(sizes, device=device))
         found = []
         for i, meta in enumerate(metas):
-            if self._covers(sizes, meta['pad_shape']):
+            inside = self._inside(sizes, anchors, meta)
+            if inside is None:
                 found.append(self.assigner.assign(InstanceData(priors=anchors), objects[i], ignored[i]).gt_inds)
                 continue
-            inside = torch.cat(self.prior_generator.valid_flags(sizes, meta['pad_shape'], device)).bool()
             # boxes without area overlap nothing
             priors = InstanceData(priors=anchors.masked_fill(~inside[:, None], 0.0))
             found.append(self.assigner.assign(priors, objects[i], ignored[i]).gt_inds.masked_fill(~inside, -1))
         return torch.stack(found), anchors
+
+    def _inside(self, sizes: list[torch.Size], anchors: Tensor, meta: dict) -> Tensor | None:
+        """(m,) bool, the anchors that are used for an image, None for all."""
+        border = self.train_cfg['allowed_border']
+        covers = self._covers(sizes, meta['pad_shape'])
+        if covers and border < 0:
+            return None
+        inside = torch.ones_like(anchors[:, 0], dtype=torch.bool) if covers else torch.cat(
+            self.prior_generator.valid_flags(sizes, meta['pad_shape'], anchors.device)).bool()
+        return anchor_inside_flags(anchors, inside, meta['img_shape'], border)
 
     def _covers(self, sizes: list[torch.Size], pad_shape: tuple[int, ...]) -> bool:
         """Whether an image covers all cells of the feature maps."""

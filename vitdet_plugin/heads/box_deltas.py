@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from torch import Tensor
 
@@ -29,21 +30,21 @@ def encode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, targets: Tensor) -> Tensor:
     return (deltas - means) / stds
 
 
-def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, limits: Tensor) -> Tensor:
-    """Return the boxes (..., 4) that ``deltas`` (..., 4) describe, inside the images.
+def decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, limits: Tensor | None = None) -> Tensor:
+    """Return the boxes (..., 4) that ``deltas`` (..., 4) describe.
 
     Args:
         coder: Its means, standard deviations and ``clip_border`` are used.
         boxes: (..., 4), x1 y1 x2 y2 in pixels.
         deltas: (..., 4).
-        limits: Width and height of each image, of a shape that is broadcast to (..., 2).
+        limits: Width and height of each image, of a shape that is broadcast to (..., 2); boxes may be outside without.
     """
     means, stds = (constant(tuple(each), deltas.dtype, deltas.device) for each in (coder.means, coder.stds))
     deltas = deltas * stds + means
     size = boxes[..., 2:] - boxes[..., :2]
     center = (boxes[..., :2] + boxes[..., 2:]) * 0.5 + size * deltas[..., :2]
-    half = size * deltas[..., 2:].clamp(-_LARGEST_SCALE, _LARGEST_SCALE).exp() * 0.5
+    half = size * F.hardtanh(deltas[..., 2:], -_LARGEST_SCALE, _LARGEST_SCALE).exp() * 0.5
     corners = [center - half, center + half]
-    if coder.clip_border:
+    if limits is not None and coder.clip_border:
         corners = [torch.minimum(corner.clamp(min=0), limits) for corner in corners]
     return torch.cat(corners, -1)

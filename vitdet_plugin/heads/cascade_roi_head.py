@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.utils import empty_instances, unpack_gt_instances
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import bbox2roi
@@ -15,11 +14,9 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 from vitdet_plugin.heads.batched_roi_head import are_deferred, positive_features
-from vitdet_plugin.heads.box_deltas import decode, is_served
-from vitdet_plugin.heads.box_losses import loss_and_targets
-from vitdet_plugin.heads.deferred_sampler import resolve, take
-from vitdet_plugin.heads.roi_features import extract, rois_on_host
+from vitdet_plugin.heads.roi_features import in_float32
 from vitdet_plugin.heads.transfers import to_device
 
 
@@ -35,7 +32,7 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 @MODELS.register_module()
-class ViTDetCascadeRoIHead(CascadeRoIHead):
+class ViTDetCascadeRoIHead(BatchedCascadeRoIHead):
     """Cascade RoI head with one mask head.
 
     Differences from mmdet's ``CascadeRoIHead``:
@@ -62,14 +59,8 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
         self.mask_roi_extractor = MMDET_MODELS.build(mask_roi_extractor)
         self.mask_head = MMDET_MODELS.build(mask_head)
 
-    def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor,
-                      on_host: np.ndarray | None = None) -> dict[str, Tensor]:
-        extractor = self.bbox_roi_extractor[stage]
-        features = (extractor(x[:extractor.num_inputs], rois) if on_host is None
-                    else extract(extractor, x, rois, on_host))
-        features = _ScaleGradient.apply(features, 1.0 / self.num_stages)
-        cls_score, bbox_pred = self.bbox_head[stage](features)
-        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features)
+    def _bbox_features(self, stage: int, x: tuple[Tensor, ...], rois: Tensor, on_host: np.ndarray | None) -> Tensor:
+        return _ScaleGradient.apply(super()._bbox_features(stage, x, rois, on_host), 1.0 / self.num_stages)
 
     def _mask_forward(self, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Tensor]:
         extractor = self.mask_roi_extractor
@@ -78,7 +69,7 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> dict:
         """Compute the losses of all stages, ``s0.loss_cls`` to ``s2.loss_bbox``, and ``loss_mask``."""
         gt_instances, gt_ignored, img_metas = unpack_gt_instances(batch_data_samples)
-        losses, proposals = {}, rpn_results_list
+        losses, proposals, x = {}, rpn_results_list, in_float32(x)
         for stage in range(self.num_stages):
             self.current_stage: int = stage
             samples = self._assign_and_sample(stage, x, proposals, gt_instances, gt_ignored)
@@ -93,52 +84,12 @@ class ViTDetCascadeRoIHead(CascadeRoIHead):
                 proposals = [InstanceData(bboxes=boxes) for boxes in _with_area(refined)]
         return losses
 
-    def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list) -> dict[str, Any]:
-        """Compute the losses of a stage; waits for the GPU once, if the samples are deferred."""
-        if not are_deferred(sampling_results):
-            return super().bbox_loss(stage, x, sampling_results)
-        resolve(sampling_results)
-        on_host = rois_on_host([each.host_boxes for each in sampling_results])
-        rois = to_device(torch.from_numpy(on_host), x[0].device)
-        results: dict[str, Any] = self._bbox_forward(stage, x, rois, on_host)
-        return results | dict(rois=rois) | loss_and_targets(
-            self.bbox_head[stage], results['cls_score'], results['bbox_pred'], rois, sampling_results,
-            self.train_cfg[stage])
-
-    def _assign_and_sample(self, stage: int, x: tuple[Tensor, ...], proposals: list[InstanceData],
-                           gt_instances: list[InstanceData], gt_ignored: list[InstanceData | None]) -> list:
-        samples = []
-        for i, boxes in enumerate(proposals):
-            boxes.priors = boxes.pop('bboxes')
-            assigned = self.bbox_assigner[stage].assign(boxes, gt_instances[i], gt_ignored[i])
-            samples.append(self.bbox_sampler[stage].sample(
-                assigned, boxes, gt_instances[i], feats=[level[i][None] for level in x]))
-        return samples
-
     def _mask_loss(self, x: tuple[Tensor, ...], samples: list, gt_instances: list[InstanceData]) -> dict[str, Tensor]:
         if are_deferred(samples):
             preds = self.mask_head(positive_features(self.mask_roi_extractor, x, samples))
         else:
             preds = self._mask_forward(x, bbox2roi([sample.pos_priors for sample in samples]))['mask_preds']
         return self.mask_head.loss_and_target(preds, samples, gt_instances, self.train_cfg[0])['loss_mask']
-
-    @torch.no_grad()
-    def _refine(self, stage: int, rois: Tensor, results: dict, img_metas: list[dict],
-                counts: Sequence[int]) -> list[Tensor]:
-        """Decode this stage's boxes and clip them to their images; one (n, 4) tensor per image."""
-        head = self.bbox_head[stage]
-        if is_served(head.bbox_coder):
-            labels = results['cls_score'][:, :head.num_classes].argmax(1)
-            deltas = results['bbox_pred'].float().view(len(rois), -1, 4)
-            deltas = deltas[:, 0] if head.reg_class_agnostic else take(deltas, labels[:, None])[:, 0]
-            sizes = np.array([meta['img_shape'][1::-1] for meta in img_metas], np.float32).reshape(-1, 2)
-            limits = to_device(torch.from_numpy(np.repeat(sizes, counts, 0)), rois.device)
-            return list(decode(head.bbox_coder, rois[:, 1:], deltas, limits).split(list(counts)))
-        refined = []
-        for boxes, scores, deltas, meta in zip(rois.split(counts), results['cls_score'].split(counts),
-                                               results['bbox_pred'].split(counts), img_metas, strict=True):
-            refined.append(head.regress_by_class(boxes[:, 1:], scores[:, :head.num_classes].argmax(1), deltas, meta))
-        return refined
 
     def _refine_roi(self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict],
                     num_proposals_per_img: Sequence[int], **kwargs: Any) -> tuple:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from vitdet_plugin.heads.batched_roi_head import BatchedRoIHead
 from vitdet_plugin.heads.co_positives import Positives
 
 
 @MODELS.register_module()
-class CoStandardRoIHead(StandardRoIHead):
-    """mmdet's ``StandardRoIHead`` as an auxiliary head of Co-DETR."""
+class CoStandardRoIHead(BatchedRoIHead):
+    """``BatchedRoIHead`` as an auxiliary head of Co-DETR."""
 
     def loss_and_positives(self, maps: tuple[Tensor, ...], proposals: list[Any],
                            samples: Sequence[Any]) -> tuple[dict[str, Any], list[Positives]]:
@@ -30,6 +30,7 @@ class CoStandardRoIHead(StandardRoIHead):
 
     def bbox_loss(self, x: tuple[Tensor, ...], sampling_results: list[Any]) -> dict[str, Any]:
         """Compute the losses of the sampled proposals; the positive ones are kept."""
+        results = super().bbox_loss(x, sampling_results)
         self._positives = [Positives(each.pos_priors, each.pos_gt_bboxes, each.pos_gt_labels)
                            for each in sampling_results]
-        return super().bbox_loss(x, sampling_results)
+        return results

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 _RESOLVED = ('pos_inds', 'neg_inds', 'num_pos', 'num_neg', 'avg_factor', 'pos_priors', 'neg_priors',
-             'pos_assigned_gt_inds', 'pos_gt_labels', 'pos_gt_bboxes', 'host_boxes', 'host_gt_inds')
+             'pos_assigned_gt_inds', 'pos_gt_labels', 'pos_gt_bboxes', 'host_boxes', 'host_gt_inds', 'host_is_object')
 
 _ALL = 2 ** 31  # more than there are boxes
 
@@ -126,7 +126,8 @@ class DeferredSamples(SamplingResult):
     :func:`resolve` does this for several images with one copy to the host. Further attributes:
 
     - ``host_boxes``: NumPy array (n, 4), the samples, positive ones first, as ``priors``;
-    - ``host_gt_inds``: NumPy array (p,), the object of each positive sample.
+    - ``host_gt_inds``: NumPy array (p,), the object of each positive sample;
+    - ``host_is_object``: NumPy array (p,) bool, whether it is an object itself, as ``pos_is_gt``.
 
     Args:
         sampler: Numbers of samples.
@@ -165,12 +166,13 @@ class DeferredSamples(SamplingResult):
         Args:
             slots: Samples of the image.
             positives, negatives: Numbers of those that are used.
-            host: The columns of ``slots.boxes`` and ``slots.gt_inds``, (P + Q, 5).
+            host: The columns of ``slots.boxes``, ``slots.gt_inds`` and ``slots.indices``, (P + Q, 6).
         """
         p, start = positives, slots.most_positive
         end = start + negatives
         self.host_boxes = np.concatenate([host[:p, :4], host[start:end, :4]])
         self.host_gt_inds = host[:p, 4].astype(np.int64)
+        self.host_is_object = host[:p, 5] < self.added
         self.pos_inds, self.neg_inds = slots.indices[:p], slots.indices[start:end]
         self.num_pos, self.num_neg = max(p, 1), max(negatives, 1)
         factor = self.num_pos + self.num_neg if self.avg_factor_with_neg else self.num_pos
@@ -215,10 +217,11 @@ def resolve(samples: Sequence[SamplingResult]) -> None:
         return
     slots, positives, negatives = _draw_slots(waiting)
     dtype = torch.promote_types(slots.boxes.dtype, torch.float32)  # holds numbers up to 2^24 exactly
-    packed = torch.cat([slots.boxes.flatten(1), slots.gt_inds, positives[:, None], negatives[:, None]], 1)
+    numbers = torch.stack([positives, negatives], 1)
+    packed = torch.cat([slots.boxes.flatten(1), slots.gt_inds, slots.indices, numbers], 1)
     host, size = packed.to(dtype).cpu().numpy(), slots.indices.shape[1]
     for i, (each, row) in enumerate(zip(waiting, host, strict=True)):
-        columns = np.concatenate([row[:4 * size].reshape(-1, 4), row[4 * size:-2, None]], 1)
+        columns = np.concatenate([row[:4 * size].reshape(-1, 4), row[4 * size:-2].reshape(2, -1).T], 1)
         each.set_samples(slots.of_image(i), int(row[-2]), int(row[-1]), columns)
 
 

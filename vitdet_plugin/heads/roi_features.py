@@ -18,8 +18,16 @@ def rois_on_host(boxes: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([images[:, None].astype(np.float32), np.concatenate(boxes)], 1)
 
 
+def in_float32(maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Convert the maps of all levels once for the box heads and mask heads, if :func:`extract` would for each.
+
+    Without autocast they stay as they are: the layers after them have their dtype.
+    """
+    return tuple(level.float() for level in maps) if torch.is_autocast_enabled(maps[0].device.type) else maps
+
+
 def extract(extractor: BaseRoIExtractor, maps: tuple[Tensor, ...], rois: Tensor, on_host: np.ndarray) -> Tensor:
-    """Return ``extractor(maps, rois)``; RoIs are sorted by level on the host.
+    """Return ``extractor(maps, rois)``, under autocast in its dtype; RoIs are sorted by level on the host.
 
     Args:
         extractor: mmdet's ``SingleRoIExtractor``; others are called.
@@ -38,7 +46,8 @@ def extract(extractor: BaseRoIExtractor, maps: tuple[Tensor, ...], rois: Tensor,
     order = np.argsort(levels, kind='stable')
     ends = np.cumsum(np.bincount(levels, minlength=len(maps)))
     on_device = to_device(torch.from_numpy(order), rois.device)
-    parts, start, dtype, rest = [], 0, maps[0].dtype, []
+    parts, start, rest, kind = [], 0, [], rois.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else maps[0].dtype
     for layer, level, end in zip(extractor.roi_layers, maps, ends.tolist()):
         # coordinates and features are float32, as compat.mmdet_precision has them
         if end > start:

@@ -14,7 +14,7 @@ co_dino = dict(
         type='CoDINOHead',
         loss_cls=dict(_delete_=True, type='QualityFocalLoss', use_sigmoid=True, beta=2.0, loss_weight=1.0)),
     aux_rpn_head=dict(
-        type='RPNHead',
+        type='BatchedRPNHead',
         in_channels=256,
         feat_channels=256,
         anchor_generator=dict(type='AnchorGenerator', octave_base_scale=4, scales_per_octave=3, ratios=[0.5, 1.0, 2.0],
@@ -25,7 +25,8 @@ co_dino = dict(
         train_cfg=dict(
             assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3,
                           match_low_quality=True, ignore_iof_thr=-1),
-            sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
+            sampler=dict(type='DeferredRandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1,
+                         add_gt_as_proposals=False),
             allowed_border=-1, pos_weight=-1, debug=False),
         test_cfg=dict(nms_pre=1000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0)),
     proposal_cfg=dict(nms_pre=4000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
@@ -47,7 +48,8 @@ co_dino = dict(
             loss_bbox=dict(type='GIoULoss', loss_weight=10.0)),
         train_cfg=dict(
             assigner=dict(type='MaxIoUAssigner', ignore_iof_thr=-1, **sampling),
-            sampler=dict(type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
+            sampler=dict(type='DeferredRandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1,
+                         add_gt_as_proposals=True),
             pos_weight=-1, debug=False),
         test_cfg=dict(score_thr=0.0, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100))],
     aux_bbox_heads=[dict(

@@ -144,5 +144,6 @@ def rows(quick: bool) -> Iterator[Row | None]:
                                   time_goal=None if name else goal)
     else:
         print(f'the compiled operator is not measured: {cpu.STATUS["cpu"]}')
+    # a random DINO has proposals of almost equal scores: an image times 1 + 1e-6 changes the result by 3e-4
     yield compare(f'DINO-InternImage-T, {size[0]}x{size[1]}, inference', "the same with mmcv's layers",
-                  *(partial(_detector, form, size, few) for form in (False, True)), tolerance=1e-4, time_goal=2)
+                  *(partial(_detector, form, size, few) for form in (False, True)), tolerance=1e-3, time_goal=2)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import timm.layers
-from torch import Tensor
+from torch import Tensor, nn
 
+from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.utils.chunks import in_chunks, should_chunk
 
 
@@ -19,5 +20,7 @@ class Mlp(timm.layers.Mlp):
         return in_chunks(self._forward_all, x) if should_chunk(x) else self._forward_all(x)
 
     def _forward_all(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x)
-        return out
+        if self.training or not isinstance(self.norm, nn.Identity):
+            out: Tensor = super().forward(x)
+            return out
+        return linear(self.fc2, linear(self.fc1, x, self.act))

@@ -73,7 +73,7 @@ class PatchEmbed(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1)
 
 
-def _normalized_conv(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+def _normalized_conv(x: Tensor, conv: Any, norm: Any) -> Tensor:
     """Compute ``norm(conv(x))``; at inference with the statistics as part of the kernel."""
     mean, variance = norm.running_mean, norm.running_var
     if norm.training or mean is None or variance is None or torch.is_grad_enabled() or is_exporting():

@@ -62,7 +62,7 @@ class WindowAttention(nn.Module):
         if self._is_compiled(qkv):
             out = self._attend_compiled(qkv)
         else:
-            out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, qkv.shape[1:3])
+            out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, (qkv.shape[1], qkv.shape[2]))
         return linear(self.proj, out)
 
     def _is_compiled(self, qkv: Tensor) -> bool:

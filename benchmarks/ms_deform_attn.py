@@ -1,5 +1,6 @@
-"""Multi-scale deformable attention at DINO's shapes, and a whole DINO-InternImage-T, against mmcv's PyTorch form."""
+"""Multi-scale deformable attention at DINO's shapes, and a whole DINO-InternImage-T, against mmcv's forms."""
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -89,21 +90,35 @@ def dino(queries: int) -> Any:
     return model.eval()
 
 
-def _detector(reference: bool, size: tuple[int, int], queries: int) -> Step:
+@contextlib.contextmanager
+def _layers_of_mmcv(active: bool) -> Iterator[None]:
+    """Use mmcv's own transformer layers, without the patches of this package."""
+    from mmcv.cnn.bricks import transformer
     from mmcv.ops import multi_scale_deform_attn as module
+    targets = [(module, 'multi_scale_deformable_attn_pytorch'), (module.MultiScaleDeformableAttention, 'forward'),
+               (transformer.FFN, 'forward'), (transformer.MultiheadAttention, '__init__')] if active else []
+    patched = [(owner, name, getattr(owner, name)) for owner, name in targets]
+    for owner, name, replacement in patched:
+        setattr(owner, name, replacement.__wrapped__)
+    try:
+        yield
+    finally:
+        for owner, name, replacement in patched:
+            setattr(owner, name, replacement)
+
+
+def _detector(reference: bool, size: tuple[int, int], queries: int) -> Step:
     from mmdet.structures import DetDataSample
-    model, image = dino(queries), torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
-    ours, original = module.multi_scale_deformable_attn_pytorch, mmcv_form()
+    vitdet_plugin.register_all()
+    with _layers_of_mmcv(reference):
+        model = dino(queries)
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
 
     def step() -> list[Tensor]:
-        module.multi_scale_deformable_attn_pytorch = original if reference else ours
         sample = DetDataSample(metainfo=dict(img_shape=size, batch_input_shape=size, ori_shape=size,
                                              scale_factor=(1.0, 1.0)))
-        try:
-            with torch.no_grad():
-                found = model.predict(image, [sample])[0].pred_instances
-        finally:
-            module.multi_scale_deformable_attn_pytorch = ours
+        with _layers_of_mmcv(reference), torch.no_grad():
+            found = model.predict(image, [sample])[0].pred_instances
         return [found.scores.sort(descending=True)[0]]
     return step
 
@@ -129,5 +144,6 @@ def rows(quick: bool) -> Iterator[Row | None]:
                                   time_goal=None if name else goal)
     else:
         print(f'the compiled operator is not measured: {cpu.STATUS["cpu"]}')
-    yield compare(f'DINO-InternImage-T, {size[0]}x{size[1]}, inference', "the same with mmcv's grid_sample",
-                  *(partial(_detector, form, size, few) for form in (False, True)), tolerance=1e-4, time_goal=2)
+    # a random DINO has proposals of almost equal scores: an image times 1 + 1e-6 changes the result by 3e-4
+    yield compare(f'DINO-InternImage-T, {size[0]}x{size[1]}, inference', "the same with mmcv's layers",
+                  *(partial(_detector, form, size, few) for form in (False, True)), tolerance=1e-3, time_goal=2)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ops_dcnv3.functional import dcnv3
+from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.tap_softmax import tap_softmax
 
 _ACTIVATIONS = {'GELU': nn.GELU, 'ReLU': nn.ReLU, 'SiLU': nn.SiLU}
@@ -102,11 +103,11 @@ class DCNv3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, H, W, channels) -> (N, Ho, Wo, channels)."""
-        value = self.input_proj(x)
+        value = linear(self.input_proj, x)
         features = self.dw_conv(x.permute(0, 3, 1, 2))
-        offset = self.offset(features)
+        offset = linear(self.offset, features)
         softmax_backend = 'pytorch' if self.backend in ('cuda', 'triton') else self.backend  # on CPUs only
-        mask = tap_softmax(self.mask(features), self.taps, backend=softmax_backend)
+        mask = tap_softmax(linear(self.mask, features), self.taps, backend=softmax_backend)
         k, s, p, d = self.kernel_size, self.stride, self.pad, self.dilation
         out = dcnv3(value, offset, mask, k, k, s, s, p, p, d, d, self.group, self.group_channels, self.offset_scale,
                     remove_center=self.remove_center, backend=self.backend)
@@ -114,8 +115,7 @@ class DCNv3(nn.Module):
             gate = F.linear(features, self.center_feature_scale_proj_weight, self.center_feature_scale_proj_bias)
             gate = gate.sigmoid().repeat_interleave(self.group_channels, -1).to(out.dtype)
             out = torch.lerp(out, value[:, ::s, ::s], gate)
-        projected: Tensor = self.output_proj(out)
-        return projected
+        return linear(self.output_proj, out)
 
     def extra_repr(self) -> str:
         return (f'channels={self.channels}, kernel_size={self.kernel_size}, stride={self.stride}, pad={self.pad}, '

@@ -17,7 +17,9 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.outlook import OutlookAttention
 from vitdet_plugin.layers.pos_embed import resize_grid
+from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
+from vitdet_plugin.utils.exporting import is_exporting
 
 
 def _arch(layers: tuple[int, ...], dim: int, heads: tuple[int, int], mlp_ratio: float = 3.0, stem: int = 64) -> dict:
@@ -66,7 +68,19 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)  # the order of the tokens, so nothing is copied later
-        return self.proj(self.conv(x)).permute(0, 2, 3, 1)
+        for i in range(0, len(self.conv), 3):
+            x = self.conv[i + 2](_normalized_conv(x, self.conv[i], self.conv[i + 1]))
+        return self.proj(x).permute(0, 2, 3, 1)
+
+
+def _normalized_conv(x: Tensor, conv: Any, norm: Any) -> Tensor:
+    """Compute ``norm(conv(x))``; at inference with the statistics as part of the kernel."""
+    mean, variance = norm.running_mean, norm.running_var
+    if norm.training or mean is None or variance is None or torch.is_grad_enabled() or is_exporting():
+        return norm(conv(x))
+    factor = norm.weight * (variance + norm.eps).rsqrt()
+    return F.conv2d(x, conv.weight * factor[:, None, None, None], norm.bias - mean * factor,
+                    conv.stride, conv.padding)
 
 
 class Attention(nn.Module):
@@ -79,11 +93,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = linear(self.qkv, x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, heads, H * W, C / heads) each
         with compiled_attention():
             out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return self.proj(out.transpose(1, 2).reshape(x.shape))
+        return linear(self.proj, out.transpose(1, 2).reshape(x.shape))
 
 
 class Block(nn.Module):

@@ -4,6 +4,7 @@
 ``mmcv_ext``           torchvision's operators as ``mmcv._ext`` where mmcv has none compiled
 ``deferred_imports``   packages that a few classes of mmdet need are imported when they are used
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
+``mmcv_layers``        feed-forward networks and self-attention of mmcv with less memory traffic
 ``dino_decoder``       DINO's decoder has the shapes of the published weights
 ``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
 ``coco_start``         large COCO files are read once a machine (``coco_packing``, ``json_stream``, ``sample_file``)
@@ -38,8 +39,8 @@ from vitdet_plugin.compat.patching import PatchRecord, records
 from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
-_OF_MMDET = ('mmdet_precision', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start', 'resize',
-             'sampling', 'iou_assigner', 'two_stage')
+_OF_MMDET = ('mmdet_precision', 'mmcv_layers', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start',
+             'resize', 'sampling', 'iou_assigner', 'two_stage')
 _MODULES = ('mmcv_ext', 'deferred_imports', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
             'inductor_layouts')
 

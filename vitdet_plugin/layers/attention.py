@@ -10,6 +10,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos, fit_rel_pos
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
 from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR, rel_pos_attention
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention, needs_grad, window_attention_cpu
 
@@ -57,13 +58,12 @@ class WindowAttention(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)."""
         if self.window_size and _pads_first(x_bhwc):
             return self._project_in_windows(x_bhwc)
-        qkv = self.qkv(x_bhwc)
+        qkv = linear(self.qkv, x_bhwc)
         if self._is_compiled(qkv):
             out = self._attend_compiled(qkv)
         else:
-            out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, qkv.shape[1:3])
-        projected: Tensor = self.proj(out)
-        return projected
+            out = self._attend_in_windows(qkv) if self.window_size else self._attend(qkv, (qkv.shape[1], qkv.shape[2]))
+        return linear(self.proj, out)
 
     def _is_compiled(self, qkv: Tensor) -> bool:
         """Whether the compiled CPU kernel for whole maps serves the call."""

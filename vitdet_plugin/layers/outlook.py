@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.outlook_attention import OPERATOR, outlook_attention
 
 
@@ -44,8 +45,7 @@ class OutlookAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C), any H and W."""
         cells = F.avg_pool2d(x.permute(0, 3, 1, 2), self.stride, self.stride, ceil_mode=True).permute(0, 2, 3, 1)
-        y = outlook_attention(self.v(x), self.attn(cells), self.num_heads, kernel_size=self.kernel_size,
-                              stride=self.stride, padding=self.padding, scale=self.scale,
+        y = outlook_attention(linear(self.v, x), linear(self.attn, cells), self.num_heads,
+                              kernel_size=self.kernel_size, stride=self.stride, padding=self.padding, scale=self.scale,
                               dropout=self.dropout if self.training else 0.0, form=self.form)
-        out: Tensor = self.proj(y)
-        return out
+        return linear(self.proj, y)

@@ -1,4 +1,4 @@
-"""Numbers of operations of compiled operators; :func:`register` adds them to those of ``torch.utils.flop_counter``."""
+"""Numbers of operations of fused and compiled operators, for ``torch.utils.flop_counter``; see :func:`register`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from vitdet_plugin.ops.native import STATUS
 
 @functools.cache
 def register() -> None:
-    """Let counters of torch count the compiled operators, where they are compiled."""
+    """Let counters of torch count the products of ``linear``, and the compiled operators where they are compiled."""
+    from torch.utils.flop_counter import register_flop_formula  # imports Triton
+    if hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_linear)
     if STATUS['cpu'] is not None:
         return
-    from torch.utils.flop_counter import register_flop_formula  # imports Triton
     register_flop_formula(torch.ops.vitdet_plugin.attention)(_attention)
     register_flop_formula(torch.ops.vitdet_plugin.attention_forward)(_attention)
     register_flop_formula(torch.ops.vitdet_plugin.attention_backward)(_attention_backward)
     register_flop_formula(torch.ops.vitdet_plugin.window_attention)(_window_attention)
     register_flop_formula(torch.ops.vitdet_plugin.block_diagonal)(_block_diagonal)
+
+
+def _linear(x: Any, weight: Any, *others: Any, **kwargs: Any) -> int:
+    return 2 * math.prod(x) * weight[0]
 
 
 def _attention(q: Any, k: Any, *others: Any, **kwargs: Any) -> int:

@@ -49,8 +49,8 @@ def test_gradients_for_part_of_wider_rows(dtype, tolerance, rows, dim, heads, ha
     """With a gradient whose heads are interleaved in memory."""
     torch.manual_seed(0)
     wide = torch.randn(2, rows, 2 * dim, dtype=torch.float64).to(dtype).requires_grad_()
-    parameters = [torch.randn(dim // 4, 4, 4, dtype=torch.float64).to(torch.promote_types(dtype, torch.float32)),
-                  torch.randn(dim, dtype=torch.float32)][:1 + has_bias]
+    wider = torch.promote_types(dtype, torch.float32)
+    parameters = [torch.randn(dim // 4, 4, 4, dtype=wider), torch.randn(dim, dtype=wider)][:1 + has_bias]
     parameters = [x.requires_grad_() for x in parameters]
     direction = torch.randn(2, rows, heads, dim // heads, dtype=torch.float64).permute(2, 0, 1, 3)
     out = multiply_block_diagonal(wide[..., dim:], *parameters, *[None] * (not has_bias), heads)

@@ -27,8 +27,9 @@ def inputs(dtype, rows, heads, dim, has_bias):
     h, c, wide = random(heads, 2, rows, dim), random(2, rows, heads * dim), random(2, rows, 2 * heads * dim)
     with torch.no_grad():
         h.add_(3)
-        wide[0, 0].mul_(100)
-    parameters = [torch.randn(heads * dim, generator=generator).requires_grad_() for _ in range(3)]
+        wide[0, :1].mul_(100)
+    parameters = [random(heads * dim).detach().to(torch.promote_types(dtype, torch.float32)) for _ in range(3)]
+    parameters = [x.requires_grad_() for x in parameters]
     if not has_bias:
         parameters[1] = None
     return h, c, wide, parameters

@@ -42,22 +42,44 @@ def test_rounding_to_bfloat16_is_to_nearest_even_and_keeps_special_values():
 
 
 @compiled
-def test_the_layer_uses_the_kernel_at_inference_only():
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-5), (torch.float64, 1e-12), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(('rows', 'dim', 'heads'), [(7, 16, 4), (300, 80, 2), (5, 384, 4)])
+@pytest.mark.parametrize('has_bias', [True, False])
+def test_gradients_for_part_of_wider_rows(dtype, tolerance, rows, dim, heads, has_bias):
+    """With a gradient whose heads are interleaved in memory."""
+    torch.manual_seed(0)
+    wide = torch.randn(2, rows, 2 * dim, dtype=torch.float64).to(dtype).requires_grad_()
+    wider = torch.promote_types(dtype, torch.float32)
+    parameters = [torch.randn(dim // 4, 4, 4, dtype=wider), torch.randn(dim, dtype=wider)][:1 + has_bias]
+    parameters = [x.requires_grad_() for x in parameters]
+    direction = torch.randn(2, rows, heads, dim // heads, dtype=torch.float64).permute(2, 0, 1, 3)
+    out = multiply_block_diagonal(wide[..., dim:], *parameters, *[None] * (not has_bias), heads)
+    found = torch.autograd.grad(out, [wide, *parameters], direction.to(dtype))
+    exact = [x.detach().double().requires_grad_() for x in (wide, *parameters)]
+    expected = blocks_of(exact[0][..., dim:], *exact[1:], *[None] * (not has_bias), heads)
+    for a, b, x in zip(found, torch.autograd.grad(expected, exact, direction.to(dtype).double()), [wide, *parameters]):
+        assert a.dtype == x.dtype
+        torch.testing.assert_close(a.double(), b, atol=tolerance * b.abs().max().item(), rtol=tolerance)
+
+
+@compiled
+def test_the_layer_uses_the_kernel_unless_it_is_traced(monkeypatch):
+    from vitdet_plugin.layers import block_diagonal
     layer = BlockDiagonalLinear(32, 4)
     torch.nn.init.normal_(layer.weight)
     torch.nn.init.normal_(layer.bias)
     x = torch.randn(2, 5, 32)
-    assert not can_multiply(x, layer.weight, layer.bias)
-    trained = layer(x)
-    with torch.no_grad():
-        assert can_multiply(x, layer.weight, layer.bias)
-        torch.testing.assert_close(layer(x), trained, atol=1e-5, rtol=1e-5)
+    assert can_multiply(x, layer.weight)
+    out = layer(x)
+    assert type(out.grad_fn).__name__.startswith('_BlockDiagonal')
+    monkeypatch.setattr(block_diagonal, 'can_multiply', lambda *args: False)
+    torch.testing.assert_close(layer(x), out, atol=1e-5, rtol=1e-5)
 
 
 @compiled
 def test_other_blocks_and_empty_inputs():
     layer = BlockDiagonalLinear(32, 4, block=8).requires_grad_(False)
-    assert not can_multiply(torch.randn(1, 2, 32), layer.weight, layer.bias)
+    assert not can_multiply(torch.randn(1, 2, 32), layer.weight)
     assert multiply_block_diagonal(torch.randn(0, 5, 16), torch.randn(4, 4, 4), None, 2).shape == (2, 0, 5, 8)
 
 

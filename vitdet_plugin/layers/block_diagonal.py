@@ -1,6 +1,6 @@
 """Linear layers whose matrix is block-diagonal with small blocks, for several heads at once.
 
-At inference on a CPU a compiled kernel multiplies blocks of 4 x 4; otherwise they are merged into larger matrices.
+On a CPU, compiled kernels multiply blocks of 4 x 4; otherwise they are merged into larger matrices.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BlockDiagonalLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, dim) -> (heads, B, S, dim / heads)."""
-        if can_multiply(x, self.weight, self.bias):
+        if can_multiply(x, self.weight):
             return multiply_block_diagonal(x, self.weight, self.bias, self.heads)
         batch, length, dim = x.shape
         wide = x.reshape(batch * length, -1, self.width).transpose(0, 1)

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.block_diagonal import BlockDiagonalLinear
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
+from vitdet_plugin.ops.gated_norm import can_gate, gated_norm
 from vitdet_plugin.ops.mlstm import OPERATOR, mlstm
 from vitdet_plugin.utils.precision import no_autocast
 
+_COLUMNS = 16  # products with fewer columns take longer on a CPU
 CONV_KINDS = ('2d', 'causal1d')
 
 
 class MLSTMCell(nn.Module):
-    """Gates, mLSTM over the tokens and a norm of each head.
+    """Gates, mLSTM over the tokens and a norm of each head, which :meth:`finish` applies.
 
     Args:
         dim: channels of all heads together.
@@ -45,20 +47,26 @@ class MLSTMCell(nn.Module):
         self.outnorm.reset_parameters()
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> Tensor:
-        """(heads, B, S, d) each, valid (B, S) -> (B, S, dim)."""
+        """(heads, B, S, d) each, valid (B, S) -> (heads, B, S, d)."""
         with no_autocast(q.device.type):
             i_gate, f_gate = self._gates(q, k, v)
-        h = mlstm(q, k, v, i_gate, f_gate, valid=valid, form=self.form)
-        out: Tensor = self.outnorm(h.permute(1, 2, 0, 3).flatten(2))
-        return out
+        return mlstm(q, k, v, i_gate, f_gate, valid=valid, form=self.form)
+
+    def finish(self, h: Tensor, c: Tensor, skip: Tensor, z: Tensor) -> Tensor:
+        """Normalize h (heads, B, S, d), add ``skip`` (dim,) times c and multiply by SiLU(z), both (B, S, dim)."""
+        if can_gate(h, c, z):
+            return gated_norm(h, c, z, 1 + self.outnorm.weight, self.outnorm.bias, skip, self.outnorm.eps)
+        normed = self.outnorm(h.permute(1, 2, 0, 3).flatten(2))
+        return torch.addcmul(normed, c, skip) * F.silu(z)
 
     def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Apply linear layers to [q; k; v] in float32 at least, without concatenating them: (heads, B, S) each."""
         wide = torch.promote_types(q.dtype, torch.float32)
         weight = torch.cat([self.igate.weight, self.fgate.weight]).to(wide)
         weight = weight.view(2 * self.heads, 3, self.heads, -1).permute(1, 2, 3, 0)  # (q k v, heads, d, gates)
+        weight = F.pad(weight, (0, -2 * self.heads % _COLUMNS))
         of_q, of_k, of_v = (torch.bmm(x.flatten(1, 2).to(wide), w).sum(0) for x, w in zip((q, k, v), weight))
-        gates = of_q + of_k + of_v + torch.cat([self.igate.bias, self.fgate.bias]).to(wide)
+        gates = (of_q + of_k + of_v)[:, :2 * self.heads] + torch.cat([self.igate.bias, self.fgate.bias]).to(wide)
         i_gate, f_gate = gates.T.view(2, self.heads, *q.shape[1:3]).unbind()
         return i_gate, f_gate
 
@@ -129,7 +137,7 @@ class ViLLayer(nn.Module):
             u = u * valid[..., None].to(u.dtype)  # outside the image the convolution reads zeros, as in its own padding
         c = F.silu(self._convolve(u, hw))
         h = self.mlstm_cell(self.q_proj(c), self.k_proj(c), self.v_proj(u), valid)
-        out: Tensor = self.proj_down(torch.addcmul(h, c, self.learnable_skip) * F.silu(z))
+        out: Tensor = self.proj_down(self.mlstm_cell.finish(h, c, self.learnable_skip, z))
         return out.flip(1) if self.reverse else out
 
     def _convolve(self, u: Tensor, hw: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The compiled CPU kernel of linear layers with blocks of 4 x 4 on the diagonal of their matrix; for inference.
+"""The compiled CPU kernels of linear layers with blocks of 4 x 4 on the diagonal of their matrix.
 
 It is a function of one layer, :class:`vitdet_plugin.layers.block_diagonal.BlockDiagonalLinear`, which has the form for
 all other calls; so it has no dispatch.
@@ -6,8 +6,11 @@ all other calls; so it has no dispatch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.library import NAMESPACE
@@ -16,11 +19,9 @@ from vitdet_plugin.ops.native import STATUS, why_not
 _BLOCK = 4
 
 
-def can_multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether the kernel can serve a call: compiled, blocks of 4 x 4, on a CPU, and neither traced nor recorded."""
-    if weight.shape[-1] != _BLOCK or torch.compiler.is_compiling() or why_not(case_of(x)) is not None:
-        return False
-    return not torch.is_grad_enabled() or not any(each is not None and each.requires_grad for each in (x, weight, bias))
+def can_multiply(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernels can serve a call: compiled, blocks of 4 x 4, on a CPU, and not traced."""
+    return weight.shape[-1] == _BLOCK and not torch.compiler.is_compiling() and why_not(case_of(x)) is None
 
 
 def multiply_block_diagonal(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
@@ -35,16 +36,40 @@ def multiply_block_diagonal(x: Tensor, weight: Tensor, bias: Tensor | None, head
     Returns:
         (heads, B, S, dim / heads) with the dtype of ``x``.
     """
-    out: Tensor = torch.ops.vitdet_plugin.block_diagonal(x, weight, bias, heads)
+    out: Tensor = _BlockDiagonal.apply(x, weight, bias, heads)
     return out
 
 
+class _BlockDiagonal(torch.autograd.Function):
+    """Arguments and result of :func:`multiply_block_diagonal`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        out: Tensor = torch.ops.vitdet_plugin.block_diagonal(x, weight, bias, heads)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        grad_x, grad_weight, grad_bias = torch.ops.vitdet_plugin.block_diagonal_backward(grad, x, weight)
+        return (grad_x, grad_weight.to(weight.dtype), None if ctx.bias_dtype is None else grad_bias.to(ctx.bias_dtype),
+                None)
+
+
 def _register() -> None:
-    """Register the shape for tracing."""
+    """Register shapes for tracing."""
     def like_heads(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
         return x.new_empty(heads, x.shape[0], x.shape[1], x.shape[2] // heads)
 
+    def like_inputs(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return torch.empty_like(x), weight.new_empty(weight.shape, dtype=wide), x.new_empty(x.shape[2], dtype=wide)
+
     torch.library.register_fake(f'{NAMESPACE}::block_diagonal', like_heads)
+    torch.library.register_fake(f'{NAMESPACE}::block_diagonal_backward', like_inputs)
 
 
 if STATUS['cpu'] is None:

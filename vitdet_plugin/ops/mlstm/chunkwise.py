@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vitdet_plugin.ops.mlstm import cpu
 from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS, lower_bound
 from vitdet_plugin.utils.precision import no_autocast
 
 SHORT = 64  #: tokens up to which the parallel form is faster
-_PART = 64  # minimum number of rows of a chunk for which separate products are worthwhile
+_PART = 128  # minimum number of rows of a chunk for which separate products are worthwhile
 _SUMMED = 1 << 17  # elements converted to float64 at once on a CPU; they fit into its cache
 
 
@@ -75,6 +76,14 @@ def _chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) 
     return u - top, highest - top, (before - top).squeeze(-1), floor, index
 
 
+def _gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Compute :func:`_chunk_gates`, by the compiled kernel where it can serve."""
+    if not cpu.can_serve(i_gate):
+        return _chunk_gates(i_gate, log_f, chunk, dtype)
+    key, query, before, floor, index = cpu.chunk_gates(i_gate, log_f, chunk)
+    return key, query, before, floor.to(dtype), index
+
+
 def _parts(chunk: int) -> list[slice]:
     """Split the rows of a chunk; the rows of a part need no columns after it, which saves products with zeros."""
     count = max(1, chunk // _PART)
@@ -88,31 +97,74 @@ def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return rounded, (x.flatten(0, 1) - rounded).to(dtype)
 
 
-def _within(key: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], rows: slice) -> Tensor:
-    """Return exp(u_j - max_{j<=t} u_j), (G * N, rows, rows.stop), zero for j > t; arguments from :func:`_split`.
+def _within(key: Tensor, query: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
+    """Return exp(u_j - max_{j<=t} u_j), (G * N, rows, rows.stop), zero for j > t; key and query (G, N, L).
 
     The larger a term, the coarser its rounding, which would remain in the difference of two nearly equal ones.
     """
-    exponents = key[0][:, None, :rows.stop] - query[0][:, rows, None]
+    keys, queries = _split(key[..., :rows.stop], dtype), _split(query[..., rows], dtype)
+    exponents = keys[0][:, None, :] - queries[0][:, :, None]
     if exponents.dtype != torch.float64:
-        exponents.add_(key[1][:, None, :rows.stop]).sub_(query[1][:, rows, None])
+        exponents.add_(keys[1][:, None, :]).sub_(queries[1][:, :, None])
     return exponents.clamp_(max=0).exp_().tril_(rows.start)
 
 
-def _memories(k_weighted: Tensor, v: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the state before each chunk: C (G * N, d, d) and n (G * N, d), zero before the first."""
-    groups, chunks = keep.shape
-    shape = (groups, chunks)
-    wide = keep.dtype
-    memory = k_weighted.new_empty(*shape, k_weighted.shape[-1], v.shape[-1], dtype=wide)
-    normalizer = k_weighted.new_empty(*shape, k_weighted.shape[-1], dtype=wide)
-    memory[:, 0], normalizer[:, 0] = 0, 0
-    entering = torch.bmm(k_weighted.transpose(1, 2), v).unflatten(0, shape)
-    sums = k_weighted.sum(1, dtype=wide).unflatten(0, shape)
-    for c in range(1, chunks):
-        torch.addcmul(entering[:, c - 1], memory[:, c - 1], keep[:, c - 1, None, None], out=memory[:, c])
-        torch.addcmul(sums[:, c - 1], normalizer[:, c - 1], keep[:, c - 1, None], out=normalizer[:, c])
-    return memory.flatten(0, 1), normalizer.flatten(0, 1)
+def _weigh(scores: Tensor, key: Tensor, query: Tensor, rows: slice, scale: float) -> tuple[Tensor, Tensor]:
+    """Return A_tj of some rows of all chunks, in the memory of ``scores``, and the sums over j."""
+    if cpu.can_serve(scores):
+        return scores, cpu.weigh(scores, key, query, scale)
+    weights = _within(key, query, rows, torch.promote_types(scores.dtype, torch.float32)).mul_(scores).mul_(scale)
+    return weights.to(scores.dtype), weights.sum(-1)
+
+
+def _weigh_backward(scores: Tensor, grads: Tensor, grad_total: Tensor, key: Tensor, query: Tensor, rows: slice,
+                    scale: float) -> tuple[Tensor, ...]:
+    """Return A_tj and the gradients of the scores, in the memory of the arguments, and sums in float64.
+
+    Args:
+        scores: products of queries and keys.
+        grads: products of the numerator's gradient and the values.
+        grad_total: gradient of the sum of A, (G * N, rows).
+        key, query: see :func:`_chunk_gates`.
+        rows: the rows among those of a chunk.
+        scale: factor of the scores.
+
+    Returns:
+        Weights and gradients (G * N, rows, rows.stop), and the gradients of the exponents summed over j and over t.
+    """
+    if cpu.can_serve(scores):
+        return scores, grads, *cpu.weigh_backward(scores, grads, grad_total, key, query, scale)
+    decays = _within(key, query, rows, grad_total.dtype)
+    wide_grads = grads.to(grad_total.dtype).add_(grad_total[..., None]).mul_(decays)
+    wide_scores = scores.to(grad_total.dtype).mul_(scale)
+    sums = _exact_sums(wide_scores * wide_grads)
+    return wide_scores.mul_(decays).to(scores.dtype), wide_grads.mul_(scale).to(grads.dtype), *sums
+
+
+def _states(added: Tensor, keep: Tensor, *, reverse: bool = False, wide: bool = False) -> Tensor:
+    """Return the state before each chunk, or after it if ``reverse``; zero where there is none.
+
+    Args:
+        added: what each chunk adds, (G, N, ...).
+        keep: factor of a state that passes a chunk, (G, N).
+        reverse: whether the state passes from the last chunk to the first.
+        wide: whether to return the dtype of ``keep`` instead of that of ``added``.
+    """
+    flat = added.flatten(2)
+    if cpu.can_serve(added):
+        return cpu.memories(flat, keep, reverse=reverse, wide=wide).view(added.shape)
+    states, chunks = torch.zeros_like(flat, dtype=keep.dtype), range(keep.shape[1])
+    order = list(reversed(chunks)) if reverse else list(chunks)
+    for last, c in zip(order, order[1:]):
+        torch.addcmul(flat[:, last], states[:, last], keep[:, last, None], out=states[:, c])
+    return (states if wide else states.to(added.dtype)).view(added.shape)
+
+
+def _memories(k_weighted: Tensor, v: Tensor, keep: Tensor, *, wide: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the state before each chunk: C (G * N, d, d) in the dtype of v unless ``wide``, and n (G * N, d)."""
+    entering = torch.bmm(k_weighted.transpose(1, 2), v).unflatten(0, keep.shape)
+    sums = k_weighted.sum(1, dtype=keep.dtype).unflatten(0, keep.shape)
+    return _states(entering, keep, wide=wide).flatten(0, 1), _states(sums, keep).flatten(0, 1)
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
@@ -120,17 +172,16 @@ def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chun
     groups, length, dim = q.shape
     wide = torch.promote_types(q.dtype, torch.float32)
     with no_autocast(q.device.type):
-        key, query, before, floor, _ = _chunk_gates(i_gate, log_f, chunk, wide)
+        key, query, before, floor, _ = _gates(i_gate, log_f, chunk, wide)
         qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
-        exponents = _split(key, wide), _split(query, wide)
         totals, outs = [], []
         for rows in _parts(chunk):
-            weights = _scaled_bmm(qc[:, rows], kc[:, :rows.stop].transpose(1, 2), dim ** -0.5).to(wide)
-            weights.mul_(_within(*exponents, rows))
-            totals.append(weights.sum(-1))
-            outs.append(torch.bmm(weights.to(v.dtype), vc[:, :rows.stop]))
-            del weights
-        total, out = torch.cat(totals, 1), torch.cat(outs, 1)
+            scores = torch.bmm(qc[:, rows], kc[:, :rows.stop].transpose(1, 2))
+            weights, sums = _weigh(scores, key, query, rows, dim ** -0.5)
+            totals.append(sums)
+            outs.append(torch.bmm(weights, vc[:, :rows.stop]))
+            del scores, weights
+        total, out = (x[0] if len(x) == 1 else torch.cat(x, 1) for x in (totals, outs))
         del outs
         if length > chunk:
             entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
@@ -138,7 +189,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chun
             reached = (before[..., None] - query).exp_().mul_(dim ** -0.5).flatten(0, 1)[..., None]
             q_reached = qc * reached.to(q.dtype)
             total += torch.bmm(q_reached, normalizer.to(q.dtype)[..., None]).squeeze(-1)
-            out.baddbmm_(q_reached, memory.to(q.dtype))
+            out.baddbmm_(q_reached, memory)
         total = total.view(groups, length)
         out = out.view(groups, length, dim)
         out.div_((torch.maximum(total.abs(), floor) + EPS)[..., None])
@@ -163,11 +214,6 @@ class _Chunkwise(torch.autograd.Function):
             return *_backward(q, k, v, i_gate, log_f, out, total, grad_out, ctx.chunk), None
 
 
-def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    empty = a.new_empty(())
-    return torch.baddbmm(empty, a, b, beta=0, alpha=scale)
-
-
 def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
               grad_out: Tensor, chunk: int) -> tuple[Tensor, ...]:
     """Return the gradients of q, k, v and the gates; symbols in comments are those of the package's docstring.
@@ -181,7 +227,7 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ou
     groups, length, dim = q.shape
     wide, scale = total.dtype, dim ** -0.5
     grad_out = grad_out.contiguous()  # the gradients of the heads are often interleaved in memory
-    key, query, before, floor, index = _chunk_gates(i_gate, log_f, chunk, wide)
+    key, query, before, floor, index = _gates(i_gate, log_f, chunk, wide)
     bound = torch.maximum(total.abs(), floor) + EPS
     along = (grad_out * out).sum(-1, dtype=wide)
     # h = N / bound: gradients of the numerator N, of the sum of A, of the stabilizer m
@@ -190,14 +236,13 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ou
     grad_m = (-EPS) * along / bound
 
     qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
-    grad_q, grad_k, grad_v, rows, columns = _gradients_within(qc, kc, vc, _split(key, wide), _split(query, wide),
-                                                                grad_n, grad_total)
+    grad_q, grad_k, grad_v, rows, columns = _gradients_within(qc, kc, vc, key, query, grad_n, grad_total)
     grad_log_f = _suffix_sums(rows - columns)
     if length > chunk:
         keep = before.exp().to(wide)
         entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
         reached = (before[..., None] - query).exp_().mul_(scale).flatten(0, 1)[..., None].to(q.dtype)
-        memory, normalizer = _memories(kc * entered, vc, keep)
+        memory, normalizer = _memories(kc * entered, vc, keep, wide=True)
         part_q = torch.bmm(grad_n, memory.to(q.dtype).transpose(1, 2))
         part_q.add_(grad_total[..., None].to(q.dtype) * normalizer.to(q.dtype)[:, None, :]).mul_(reached)
         grad_q += part_q
@@ -237,55 +282,42 @@ def _exact_sums(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(over_columns), torch.cat(over_rows)
 
 
-def _gradients_within(qc: Tensor, kc: Tensor, vc: Tensor, key: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor],
-                      grad_n: Tensor, grad_total: Tensor) -> tuple[Tensor, ...]:
+def _gradients_within(qc: Tensor, kc: Tensor, vc: Tensor, key: Tensor, query: Tensor, grad_n: Tensor,
+                      grad_total: Tensor) -> tuple[Tensor, ...]:
     """Return the gradients through the tokens of their own chunk.
 
     Returns:
         Those of q, k, v (G * N, L, d), and the sums over j and over t of the gradient of the exponent of A_tj, (G * N,
         L). The sums are in float64, because most of them cancels in their difference.
     """
-    wide, scale = grad_total.dtype, qc.shape[-1] ** -0.5
-    grad_q = torch.empty_like(qc)
-    row_sums = torch.empty_like(grad_total, dtype=torch.float64)
-    column_sums = torch.zeros_like(row_sums)
-    grad_k: Tensor | None = None
-    grad_v: Tensor | None = None
+    scale = qc.shape[-1] ** -0.5
+    found: tuple[Tensor, ...] | None = None
     for rows in reversed(_parts(qc.shape[1])):  # the last rows depend on all columns
         columns = slice(rows.stop)
-        weights = _within(key, query, rows)
-        grad_scores = torch.bmm(grad_n[:, rows], vc[:, columns].transpose(1, 2)).to(wide)
-        grad_scores = grad_scores.add_(grad_total[:, rows, None]).mul_(weights)
-        scores = _scaled_bmm(qc[:, rows], kc[:, columns].transpose(1, 2), scale).to(wide)
-        weights.mul_(scores)
-        scores.mul_(grad_scores)
-        over_columns, over_rows = _exact_sums(scores)
-        row_sums[:, rows] = over_columns
-        column_sums[:, columns] += over_rows
-        del scores
-        grad_scores = grad_scores.to(qc.dtype)
-        grad_q[:, rows] = _scaled_bmm(grad_scores, kc[:, columns], scale)
-        part_k = _scaled_bmm(grad_scores.transpose(1, 2), qc[:, rows], scale)
-        part_v = torch.bmm(weights.to(vc.dtype).transpose(1, 2), grad_n[:, rows])
-        if grad_k is None or grad_v is None:
-            grad_k, grad_v = part_k, part_v
+        scores = torch.bmm(qc[:, rows], kc[:, columns].transpose(1, 2))
+        grads = torch.bmm(grad_n[:, rows], vc[:, columns].transpose(1, 2))
+        weights, grads, over_columns, over_rows = _weigh_backward(scores, grads, grad_total[:, rows], key, query, rows,
+                                                                  scale)
+        of_rows = torch.bmm(grads, kc[:, columns]), over_columns
+        of_columns = (torch.bmm(grads.transpose(1, 2), qc[:, rows]),
+                      torch.bmm(weights.transpose(1, 2), grad_n[:, rows]), over_rows)
+        del scores, weights, grads
+        if found is None:
+            if rows.start == 0:
+                return of_rows[0], *of_columns[:2], of_rows[1], of_columns[2]
+            found = torch.empty_like(qc), *of_columns[:2], torch.empty_like(over_rows), over_rows
         else:
-            grad_k[:, columns] += part_k
-            grad_v[:, columns] += part_v
-    assert grad_k is not None and grad_v is not None
-    return grad_q, grad_k, grad_v, row_sums, column_sums
+            for whole, part in zip((*found[1:3], found[4]), of_columns):
+                whole[:, columns] += part
+        found[0][:, rows], found[3][:, rows] = of_rows
+    assert found is not None
+    return found
 
 
 def _memory_gradients(q_reached: Tensor, grad_n: Tensor, grad_total: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of what each chunk adds to the memory, (G * N, d, d) and (G * N, d)."""
-    groups, chunks = keep.shape
-    shape, wide = (groups, chunks), keep.dtype
-    direct = torch.bmm(q_reached.transpose(1, 2), grad_n).unflatten(0, shape)
+    """Return the gradients of what each chunk adds to the memory, (G * N, d, d) and (G * N, d), in float32 at least."""
+    direct = torch.bmm(q_reached.transpose(1, 2), grad_n).unflatten(0, keep.shape)
     direct_n = torch.bmm(q_reached.transpose(1, 2), grad_total[..., None].to(q_reached.dtype)).squeeze(-1)
-    direct_n = direct_n.unflatten(0, shape)
-    memory = torch.zeros_like(direct, dtype=wide)
-    normalizer = torch.zeros_like(direct_n, dtype=wide)
-    for c in range(chunks - 2, -1, -1):
-        torch.addcmul(direct[:, c + 1], memory[:, c + 1], keep[:, c + 1, None, None], out=memory[:, c])
-        torch.addcmul(direct_n[:, c + 1], normalizer[:, c + 1], keep[:, c + 1, None], out=normalizer[:, c])
+    memory, normalizer = (_states(x, keep, reverse=True, wide=True)
+                          for x in (direct, direct_n.unflatten(0, keep.shape)))
     return memory.flatten(0, 1), normalizer.flatten(0, 1)

@@ -1,30 +1,7 @@
 // Softmax over short runs of values for one instruction set; compiled several times by each_isa.h. As many runs as a
 // register has lanes are computed at once, because a run of 9 is too short to be split into registers.
 
-// exp(x) for x <= 0; 0 below -87. 2^n times a Taylor polynomial of the remainder.
-template <class S, class V>
-inline V exp_of_nonpositive(V x) {
-  if constexpr (std::is_same_v<S, double>) {
-    for (int lane = 0; lane < kLanes<S>; ++lane) {
-      x[lane] = std::exp(x[lane]);
-    }
-    return x;
-  } else {
-    using I = Vec<int32_t, kLanes<S>>;
-    const V zero{}, lowest = zero - 87.0f;
-    const V bounded = x < lowest ? lowest : x;
-    const V number = bounded == bounded ? bounded : zero;
-    const I power = __builtin_convertvector(number * 1.44269504f - 0.5f, I); // rounds to nearest, as it is negative
-    const V whole = __builtin_convertvector(power, V);
-    const V r = bounded - whole * 0.693359375f + whole * 2.12194440e-4f; // ln 2 in two parts
-    V sum = r * (1.0f / 5040) + 1.0f / 720;
-    for (const float factor : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
-      sum = sum * r + factor;
-    }
-    const V result = sum * (V)((power + 127) << 23);
-    return x < lowest ? zero : result;
-  }
-}
+#include "vector_math.h"
 
 // Softmax of each of `count` runs of `taps` values; scratch holds taps registers.
 template <class T>

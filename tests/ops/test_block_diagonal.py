@@ -42,7 +42,8 @@ def test_rounding_to_bfloat16_is_to_nearest_even_and_keeps_special_values():
 
 
 @compiled
-@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-5), (torch.float64, 1e-12), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-5), (torch.float64, 1e-12),
+                                                  (torch.bfloat16, 2e-2)])
 @pytest.mark.parametrize(('rows', 'dim', 'heads'), [(7, 16, 4), (300, 80, 2), (5, 384, 4)])
 @pytest.mark.parametrize('has_bias', [True, False])
 def test_gradients_for_part_of_wider_rows(dtype, tolerance, rows, dim, heads, has_bias):
@@ -93,4 +94,7 @@ def test_wrong_shapes_are_refused(weight):
 @compiled
 def test_traced_shapes_are_those_of_the_result():
     args = torch.randn(2, 3, 16), torch.randn(4, 4, 4), torch.randn(16), 2
-    torch.library.opcheck(torch.ops.vitdet_plugin.block_diagonal, args, test_utils=('test_schema', 'test_faketensor'))
+    checks = dict(test_utils=('test_schema', 'test_faketensor'))
+    torch.library.opcheck(torch.ops.vitdet_plugin.block_diagonal, args, **checks)
+    grad = torch.randn(2, 2, 3, 8)
+    torch.library.opcheck(torch.ops.vitdet_plugin.block_diagonal_backward, (grad, *args[:2]), **checks)

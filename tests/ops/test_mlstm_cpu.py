@@ -91,4 +91,4 @@ def test_traced_shapes_are_those_of_the_result():
     torch.library.opcheck(ops.mlstm_weigh, (torch.randn(2, 3, 4), key, key, 1.0), **checks)
     torch.library.opcheck(ops.mlstm_weigh_backward,
                           (torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.randn(2, 3), key, key, 1.0), **checks)
-    torch.library.opcheck(ops.mlstm_memories, (torch.randn(2, 3, 4).bfloat16(), torch.rand(2, 3), False, False), **checks)
+    torch.library.opcheck(ops.mlstm_memories, (torch.randn(2, 3, 4).half(), torch.rand(2, 3), False, False), **checks)

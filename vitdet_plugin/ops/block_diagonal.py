@@ -66,7 +66,8 @@ def _register() -> None:
 
     def like_inputs(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wide = torch.promote_types(x.dtype, torch.float32)
-        return torch.empty_like(x), weight.new_empty(weight.shape, dtype=wide), x.new_empty(x.shape[2], dtype=wide)
+        grad_weight = weight.new_empty(weight.shape[2], *weight.shape[:2], dtype=wide).permute(1, 2, 0)
+        return x.new_empty(x.shape), grad_weight, x.new_empty(x.shape[2], dtype=wide)
 
     torch.library.register_fake(f'{NAMESPACE}::block_diagonal', like_heads)
     torch.library.register_fake(f'{NAMESPACE}::block_diagonal_backward', like_inputs)

@@ -24,6 +24,7 @@ def register() -> None:
     register_flop_formula(torch.ops.vitdet_plugin.attention_backward)(_attention_backward)
     register_flop_formula(torch.ops.vitdet_plugin.window_attention)(_window_attention)
     register_flop_formula(torch.ops.vitdet_plugin.block_diagonal)(_block_diagonal)
+    register_flop_formula(torch.ops.vitdet_plugin.block_diagonal_backward)(_block_diagonal_backward)
 
 
 def _linear(x: Any, weight: Any, *others: Any, **kwargs: Any) -> int:
@@ -49,3 +50,7 @@ def _window_attention(qkv: Any, padding: Any, table_h: Any, table_w: Any, heads:
 
 def _block_diagonal(x: Any, weight: Any, *others: Any, **kwargs: Any) -> int:
     return 2 * weight[-1] * math.prod(x)
+
+
+def _block_diagonal_backward(grad: Any, x: Any, weight: Any, **kwargs: Any) -> int:
+    return 2 * _block_diagonal(x, weight)

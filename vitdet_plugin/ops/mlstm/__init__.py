@@ -12,7 +12,8 @@ and its gradients; they differ in time and memory. Shapes: (..., S, d) for q, k,
 form        module             description
 ==========  =================  =====================================================================================
 chunkwise   ``chunkwise.py``   chunks of L tokens, connected by the memory: time and memory linear in S. The
-                               backward pass recomputes the rest from inputs and output.
+                               backward pass recomputes the rest from inputs and output. On a CPU the steps between
+                               products are compiled kernels (``cpu.py``) if there is a compiler.
 triton      ``triton.py``      the same chunks by kernels for GPUs, without a build step
 parallel    ``reference.py``   materializes several S x S tensors for each head; used for short sequences and ONNX
 recurrent   ``recurrent.py``   one token after the other, with a d x d memory; for tests

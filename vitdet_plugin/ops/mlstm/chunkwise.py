@@ -15,7 +15,7 @@ from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS, lower_bound
 from vitdet_plugin.utils.precision import no_autocast
 
 SHORT = 64  #: tokens up to which the parallel form is faster
-_PART = 128  # minimum number of rows of a chunk for which separate products are worthwhile
+_PART = 96  # minimum number of rows of a chunk for which separate products are worthwhile
 _SUMMED = 1 << 17  # elements converted to float64 at once on a CPU; they fit into its cache
 
 

@@ -80,6 +80,9 @@ class FullyShardStrategy(DDPStrategy):
             reshard_after_forward=reshard_after_forward,
             mp_policy=MixedPrecisionPolicy(_dtype('param_dtype', param_dtype), _dtype('reduce_dtype', reduce_dtype)))
         if cpu_offload:
+            if get_device() == 'cpu':
+                raise UserError('strategy.cpu_offload=True keeps the weights of a GPU in main memory, but there is no '
+                                'GPU; remove it')
             self._options['offload_policy'] = CPUOffloadPolicy()
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:

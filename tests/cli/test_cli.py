@@ -142,8 +142,9 @@ def test_completion_offers_commands_options_and_names(monkeypatch):
 
 @pytest.mark.parametrize('value', ['-1', 'one', '1.5'])
 def test_a_rank_that_is_not_a_number_from_0(value, capsys):
-    assert main(['train', 'vitdet_demo', f'--local-rank={value}']) == 2
-    assert f'--local-rank {value}: give a number from 0' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(['train', 'vitdet_demo', f'--local-rank={value}'])
+    assert ended.value.code == 2 and f'--local-rank: {value}: give a number from 0' in capsys.readouterr().err
 
 
 def test_the_old_launcher_puts_its_argument_first(monkeypatch):

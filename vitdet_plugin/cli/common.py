@@ -156,11 +156,10 @@ def local_rank(word: str) -> int:
     """Return the number of a rank on its node.
 
     Raises:
-        UserError: It is not a number from 0; -1 stands for a run without ranks in some scripts.
+        ArgumentTypeError: It is not a number from 0; -1 stands for a run without ranks in some scripts.
     """
-    from vitdet_plugin.errors import UserError
     if not word.isdecimal():
-        raise UserError(f'--local-rank {word}: give a number from 0, or omit it for a run of one process')
+        raise argparse.ArgumentTypeError(f'{word}: give a number from 0, or omit it for a run of one process')
     return int(word)
 
 

@@ -62,10 +62,16 @@ MODELS = {
 }
 
 
+def registered_hooks(model):
+    return {name: (list(module._forward_hooks), list(module._forward_pre_hooks))
+            for name, module in model.named_modules()}
+
+
 @pytest.mark.parametrize('kind', MODELS)
 def test_every_detector_with_queries(kind):
     model, images = MODELS[kind](), torch.randn(1, 3, *SIZE)
     assert has_queries(model)
+    hooks = registered_hooks(model)
     with torch.no_grad():
         before = model.predict(images, [sample()], rescale=False)[0].pred_instances
     heat_maps = explain_boxes(model, images, sample(), max_boxes=3, score_thr=0.0)
@@ -77,7 +83,7 @@ def test_every_detector_with_queries(kind):
     with torch.no_grad():  # the model is restored
         after = model.predict(images, [sample()], rescale=False)[0].pred_instances
     assert torch.equal(before.scores, after.scores)
-    assert not [name for name, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
+    assert registered_hooks(model) == hooks
 
 
 def test_the_map_is_on_the_object_of_a_trained_detector():

@@ -50,7 +50,8 @@ def _forward_on_cpu(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 key_padding_mask: Tensor | None = None, reference_points: Tensor | None = None,
                 spatial_shapes: Tensor | None = None, level_start_index: Tensor | None = None,
                 **options: Any) -> Tensor:
-        supported = reference_points is not None and spatial_shapes is not None and 'residual' not in options
+        # the sizes of a graph that is being captured are not a tensor
+        supported = reference_points is not None and isinstance(spatial_shapes, Tensor) and 'residual' not in options
         if not supported or query.device.type != 'cpu' or is_exporting():
             given = dict(key=key, value=value, identity=identity, query_pos=query_pos,
                          key_padding_mask=key_padding_mask, reference_points=reference_points,

@@ -46,7 +46,7 @@ class Objects:
         return self if self.scores is None else self._select(np.flatnonzero(self.scores >= score))
 
     def limit(self) -> 'Objects':
-        """Return the objects that can be drawn and still be distinguished: the 50 with the highest scores.
+        """Return the objects that can be drawn and distinguished: the 50 with the highest scores.
 
         More are returned if their scores are at least 0.5; ground truth is returned unchanged.
         """

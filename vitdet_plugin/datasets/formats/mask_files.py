@@ -19,8 +19,7 @@ _WORDS = {'mask', 'masks', 'seg', 'segs', 'segmentation', 'segmentations', 'segm
           'label', 'labels', 'annotation', 'annotations', 'annot', 'annots', 'gt', 'groundtruth', 'truth', 'trimap',
           'trimaps', 'semantic', 'semantics'}
 _OF_IMAGES = {'image', 'images', 'img', 'imgs', 'photo', 'photos', 'rgb', 'input', 'inputs', 'original', 'originals'}
-_DRAWN = {'visualization', 'visualizations', 'viz', 'vis', 'overlay', 'overlays', 'preview',
-          'visualisation'}  # language: ok (names of folders)
+_DRAWN = {'visualization', 'visualizations', 'viz', 'vis', 'overlay', 'overlays', 'preview'}
 _IMAGE_AFFIX = re.compile(r'(?i)^(images?|imgs?|rgb|photo|input)[_-]|'
                           r'[_\-. ](images?|imgs?|rgb|sat|photo|orig|original|input|raw)$')
 _WORD = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])')

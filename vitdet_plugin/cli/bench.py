@@ -118,6 +118,10 @@ def _read_options(args: argparse.Namespace) -> tuple:
         raise UserError(f'{args.model} has its own checkpoint; leave {args.checkpoint} out, or give a config before it')
     elif not is_file and not args.configs and not stands_alone(args.model):
         raise UserError(f'{args.model} does not exist; give a work directory, a config or an exported file')
+    for name in args.more:
+        if not os.path.exists(name):
+            raise UserError(f'{name} does not exist; give an image or a folder of images' + (
+                ', or a checkpoint' if args.configs and not args.checkpoint else ''))
     if len(args.more) + bool(args.images) > 1:
         raise UserError(f'{(args.more + [args.images])[1]}: give one image or one folder of images')
     args.images = args.images or next(iter(args.more), None)
@@ -132,8 +136,7 @@ def _read_options(args: argparse.Namespace) -> tuple:
     if args.rounds > _MOST_ROUNDS:
         raise UserError(f'--rounds {args.rounds}: give at most {_MOST_ROUNDS}')
     if args.images and not os.path.exists(args.images):
-        raise UserError(f'{args.images} does not exist; give an image or a folder of images' + (
-            ', or a checkpoint' if args.configs and not args.checkpoint else ''))
+        raise UserError(f'--images {args.images} does not exist; give an image or a folder of images')
     count = None
     if args.data and args.data != 'all':
         count = _numbers('--data', args.data)[0]

@@ -26,7 +26,8 @@ def gradients(form, tensors, scale, cotangent):
 
 
 def check_gradients(tensors, scale, dtype, cancels=False):
-    """Compare with float64. Where terms may cancel, errors are relative to the largest of the gradients."""
+    """Compare with float64. Where terms may cancel, errors are relative to the largest of the gradients, and those of
+    bfloat16 may be larger: the gradients of few scores are differences of rounded numbers."""
     tensors = [x.to(dtype) for x in tensors]
     cotangent = torch.randn(tensors[0].shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     ours = gradients(attention_cpu, tensors, scale, cotangent)
@@ -35,7 +36,8 @@ def check_gradients(tensors, scale, dtype, cancels=False):
     for each, right, x in zip(ours, expected, tensors, strict=True):
         assert each.dtype == dtype and each.shape == x.shape
         size = largest if cancels else float(right.norm())
-        assert (each.double() - right).norm() < (1e-5 if dtype == torch.float32 else 1e-2) * size
+        tolerance = 1e-5 if dtype == torch.float32 else 4e-2 if cancels else 1e-2
+        assert (each.double() - right).norm() < tolerance * size
 
 
 @settings(max_examples=40, deadline=None)

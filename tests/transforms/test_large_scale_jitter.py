@@ -82,7 +82,10 @@ def test_bitmaps_and_boxes_equal_the_reference(sample, side):
     assert out['gt_masks'].masks.shape[1:] == out['img_shape'] == out['img'].shape[:2]
     for position, label in enumerate(kept):
         found = out['gt_masks'].masks[position]
-        assert (found != expected[label]).sum() <= max(2, 0.02 * found.size)  # ties may be rounded either way
+        # ties may be rounded either way, along a whole row or column of a small mask
+        differs, kernel = found != expected[label], np.ones((3, 3), np.uint8)
+        at_edge = cv2.dilate(expected[label], kernel) != cv2.erode(expected[label], kernel)
+        assert differs.sum() <= max(2, 0.05 * found.size) and not (differs & ~at_edge).any()
         ys, xs = np.nonzero(found)
         if len(ys):
             box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]

@@ -86,7 +86,7 @@ def _in_bfloat16(reference: bool, grid: int, bias: bool, training: bool) -> Step
 
     def attend() -> Tensor:
         if not bias:
-            with nullcontext() if reference else compiled_attention():
+            with nullcontext() if reference else compiled_attention(q):
                 return F.scaled_dot_product_attention(q, k, v)
         if reference:
             flat = (x.flatten(0, 1) for x in (q, k, v))

@@ -135,6 +135,16 @@ def test_norm_eval_keeps_the_statistics():
         assert torch.equal(model.patch_embed.conv[1].running_mean, before) == norm_eval
 
 
+@torch.no_grad()
+def test_hooks_of_the_stem_are_called_at_inference():
+    model, seen = VOLO(ARCH).eval(), []
+    stem = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    expected = model(image(model))[-1]
+    stem.register_forward_hook(lambda module, args, output: seen.append(output.shape[1]))
+    torch.testing.assert_close(model(image(model))[-1], expected, atol=1e-5, rtol=1e-4)
+    assert seen == [stem.num_features]
+
+
 def test_tokens_of_mixed_images_are_exchanged_after_the_stem():
     model = disturb(VOLO(ARCH, norm_eval=True))
     x = image(model, 6, 6)

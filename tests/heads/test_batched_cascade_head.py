@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks, PolygonMasks
 
 from tests.configs.loading import load
-from tests.heads.test_batched_roi_head import batch, losses_and_gradients
+from tests.heads.test_batched_roi_head import assert_close_losses, batch, losses_and_gradients
 from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 
 INTERNIMAGE = 'internimage/cascade-mask-rcnn_internimage-l_fpn_1x_coco'
@@ -56,8 +56,7 @@ def test_losses_and_gradients_are_those_of_mmdet(recipe, counts, masks):
     ours, theirs = (losses_and_gradients(head, given) for head in heads)
     assert ours[0].keys() == theirs[0].keys()
     assert {'s0.loss_bbox', 's2.loss_cls'} <= ours[0].keys() and ('s1.loss_mask' in ours[0]) == (recipe == INTERNIMAGE)
-    for name, value in ours[0].items():
-        torch.testing.assert_close(value.reshape(-1), theirs[0][name].reshape(-1), rtol=1e-5, atol=1e-6, msg=name)
+    assert_close_losses(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
     for mine, expected in zip(ours[1], theirs[1], strict=True):
         if expected is None:
             assert mine is None or not mine.any()  # without positive samples
@@ -70,8 +69,7 @@ def test_bfloat16(recipe):
     given = batch((2, 3), masks=BitmapMasks)
     ours, theirs = (losses_and_gradients(head_of(recipe, is_ours), given, torch.bfloat16)[0]
                     for is_ours in (True, False))
-    for name, value in ours.items():
-        torch.testing.assert_close(value.float().reshape(-1), theirs[name].float().reshape(-1), rtol=1e-2, atol=1e-3)
+    assert_close_losses(ours, theirs, rtol=1e-2, atol=1e-3, check_dtype=False)
 
 
 def test_other_samplers_run_the_code_of_mmdet():

@@ -92,6 +92,12 @@ def overlap_loss(roi):
     roi.bbox_head.update(loss_bbox=dict(type='GIoULoss'), reg_decoded_bbox=True)
 
 
+def assert_close_losses(ours, theirs, rtol, atol, check_dtype=True):
+    for name, value in ours.items():
+        torch.testing.assert_close(value.reshape(-1), theirs[name].reshape(-1), rtol=rtol, atol=atol,
+                                   check_dtype=check_dtype, msg=lambda text, at=name: f'{at}: {text}')
+
+
 @pytest.mark.parametrize(('counts', 'classes', 'change'), [
     ((3, 2), 3, lambda roi: None), ((3, 0, 1), 3, agnostic), ((0, 0), 3, lambda roi: None), ((4,), 1, smooth),
     ((2, 5), 80, lambda roi: None), ((2, 1), 3, overlap_loss), ((0, 3), 3, mask_head_of_mmdet),
@@ -100,8 +106,7 @@ def test_losses_and_gradients_are_those_of_mmdet(counts, classes, change):
     given = batch(counts, classes)
     ours, theirs = (losses_and_gradients(head_of(is_ours, change, classes), given) for is_ours in (True, False))
     assert ours[0].keys() == theirs[0].keys()
-    for name, value in ours[0].items():
-        torch.testing.assert_close(value.reshape(-1), theirs[0][name].reshape(-1), rtol=1e-5, atol=1e-7)
+    assert_close_losses(ours[0], theirs[0], rtol=1e-5, atol=1e-7)
     for mine, expected in zip(ours[1], theirs[1], strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
 
@@ -111,8 +116,7 @@ def test_masks_as_bitmaps_and_bfloat16(change):
     given = batch((2, 3), masks=BitmapMasks)
     ours, theirs = (losses_and_gradients(head_of(is_ours, change), given, torch.bfloat16)[0]
                     for is_ours in (True, False))
-    for name, value in ours.items():
-        torch.testing.assert_close(value.float().reshape(-1), theirs[name].float().reshape(-1), rtol=1e-3, atol=1e-5)
+    assert_close_losses(ours, theirs, rtol=1e-3, atol=1e-5, check_dtype=False)
 
 
 def test_a_weight_of_positive_samples():

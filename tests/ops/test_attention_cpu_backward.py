@@ -132,6 +132,11 @@ def test_registered_for_tracing():
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
+def test_no_mode_is_entered_for_tensors_on_other_devices():
+    assert not isinstance(cpu.compiled_attention(torch.empty(1, device='meta')), CompiledAttention)
+    assert isinstance(cpu.compiled_attention(torch.empty(1)), CompiledAttention)
+
+
 @pytest.mark.skipif('float32' not in cpu.FEATURES, reason='the kernel is not chosen on this processor')
 @pytest.mark.parametrize('window', [0, 4])
 @pytest.mark.parametrize('rel_pos_size', [None, 4])

@@ -30,6 +30,7 @@ from vitdet_plugin.layers.timm_models import (
 from vitdet_plugin.layers.timm_positions import block_ropes, default_positions, is_dinov3_rope, resize_positions
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 from vitdet_plugin.utils.exporting import is_exporting
+from vitdet_plugin.utils.module_hooks import has_hooks
 
 POSITIONS = ('auto', 'antialias', 'bicubic', 'offset')  # how the table of absolute positions is resized
 OUTPUTS = ('featmap', 'cls_token', 'avg_featmap', 'cls_avg')
@@ -185,8 +186,7 @@ class TimmViTDet(Backbone):
 
     def _is_observed(self) -> bool:
         """Whether the computation itself is needed: for a graph, or for hooks of activation maps for example."""
-        return is_exporting() or torch.compiler.is_compiling() or any(
-            module._forward_hooks or module._forward_pre_hooks for module in self.modules())
+        return is_exporting() or torch.compiler.is_compiling() or has_hooks(*self.modules())
 
     def _forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.run(self.embed(x))
@@ -254,7 +254,7 @@ class TimmViTDet(Backbone):
         else:
             in_window = self._attention(block, (window, window), rope)
             attend = partial(attend_in_windows, in_window, hw=hw, window=window, num_prefix=self.num_prefix)
-        with compiled_attention():
+        with compiled_attention(x):
             return run_block(block, x, attend)
 
     def _attention(self, block: Any, hw: tuple[int, int], rope: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -20,6 +20,7 @@ from vitdet_plugin.layers.pos_embed import resize_grid
 from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 from vitdet_plugin.utils.exporting import is_exporting
+from vitdet_plugin.utils.module_hooks import has_hooks
 
 
 def _arch(layers: tuple[int, ...], dim: int, heads: tuple[int, int], mlp_ratio: float = 3.0, stem: int = 64) -> dict:
@@ -76,7 +77,8 @@ class PatchEmbed(nn.Module):
 def _normalized_conv(x: Tensor, conv: Any, norm: Any) -> Tensor:
     """Compute ``norm(conv(x))``; at inference with the statistics as part of the kernel."""
     mean, variance = norm.running_mean, norm.running_var
-    if norm.training or mean is None or variance is None or torch.is_grad_enabled() or is_exporting():
+    foldable = not norm.training and mean is not None and variance is not None and not has_hooks(conv, norm)
+    if not foldable or torch.is_grad_enabled() or is_exporting():
         return norm(conv(x))
     factor = norm.weight * (variance + norm.eps).rsqrt()
     return F.conv2d(x, conv.weight * factor[:, None, None, None], norm.bias - mean * factor,
@@ -95,7 +97,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = linear(self.qkv, x.flatten(1, 2)).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)  # (B, heads, H * W, C / heads) each
-        with compiled_attention():
+        with compiled_attention(q):
             out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return linear(self.proj, out.transpose(1, 2).reshape(x.shape))
 

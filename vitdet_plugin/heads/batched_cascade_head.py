@@ -37,16 +37,24 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
             self.current_stage: int = stage
             samples = self._assign_and_sample(stage, x, proposals, gt_instances, gt_ignored)
             results = self.bbox_loss(stage, x, samples)
-            found = dict(results['loss_bbox'])
+            losses.update(self._weighted(stage, results['loss_bbox']))
             if self.with_mask:
-                found.update(self.mask_loss(stage, x, samples, gt_instances)['loss_mask'])
-            for name, value in found.items():
-                losses[f's{stage}.{name}'] = value * self.stage_loss_weights[stage] if 'loss' in name else value
-            if stage + 1 < self.num_stages and len(results['rois']):
-                proposals = self._next_proposals(stage, results, samples, img_metas)
-            elif stage + 1 < self.num_stages:
-                break  # as mmdet without any box
+                losses.update(self._mask_losses(stage, x, samples, gt_instances))
+            if stage + 1 < self.num_stages:
+                following = self._next_proposals(stage, results, samples, img_metas)
+                if following is None:
+                    break
+                proposals = following
         return losses
+
+    def _weighted(self, stage: int, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses and accuracies under the names of a stage."""
+        return {f's{stage}.{name}': value * self.stage_loss_weights[stage] if 'loss' in name else value
+                for name, value in losses.items()}
+
+    def _mask_losses(self, stage: int, x: tuple[Tensor, ...], samples: list,
+                     gt_instances: list[InstanceData]) -> dict[str, Tensor]:
+        return self._weighted(stage, self.mask_loss(stage, x, samples, gt_instances)['loss_mask'])
 
     def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list) -> dict[str, Any]:
         """Compute the losses of a stage; waits for the GPU once, if the samples are deferred."""
@@ -93,8 +101,11 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
                 assigned, boxes, gt_instances[i], feats=[level[i][None] for level in x]))
         return samples
 
-    def _next_proposals(self, stage: int, results: dict, samples: list, img_metas: list[dict]) -> list[InstanceData]:
-        """Refined boxes of each image without those of the samples that are objects themselves."""
+    def _next_proposals(self, stage: int, results: dict, samples: list,
+                        img_metas: list[dict]) -> list[InstanceData] | None:
+        """Refined boxes of each image without samples that are objects themselves; None ends the stages."""
+        if not len(results['rois']):
+            return None  # as mmdet
         head = self.bbox_head[stage]
         if not are_deferred(samples) or not is_served(head.bbox_coder):
             with torch.no_grad():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmdet.models.utils import empty_instances, unpack_gt_instances
+from mmdet.models.utils import empty_instances
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures.bbox import bbox2roi
 from mmengine.registry import MODELS
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 from vitdet_plugin.heads.batched_roi_head import are_deferred, positive_features
-from vitdet_plugin.heads.roi_features import in_float32
 from vitdet_plugin.heads.transfers import to_device
 
 
@@ -66,30 +65,24 @@ class ViTDetCascadeRoIHead(BatchedCascadeRoIHead):
         extractor = self.mask_roi_extractor
         return dict(mask_preds=self.mask_head(extractor(x[:extractor.num_inputs], rois)))
 
-    def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> dict:
-        """Compute the losses of all stages, ``s0.loss_cls`` to ``s2.loss_bbox``, and ``loss_mask``."""
-        gt_instances, gt_ignored, img_metas = unpack_gt_instances(batch_data_samples)
-        losses, proposals, x = {}, rpn_results_list, in_float32(x)
-        for stage in range(self.num_stages):
-            self.current_stage: int = stage
-            samples = self._assign_and_sample(stage, x, proposals, gt_instances, gt_ignored)
-            results = self.bbox_loss(stage, x, samples)
-            for name, value in results['loss_bbox'].items():
-                losses[f's{stage}.{name}'] = value * self.stage_loss_weights[stage] if 'loss' in name else value
-            if stage == 0 and self.with_mask:
-                losses.update(self._mask_loss(x, samples, gt_instances))
-            if stage + 1 < self.num_stages:
-                counts = [len(sample.pos_priors) + len(sample.neg_priors) for sample in samples]
-                refined = self._refine(stage, results['rois'], results, img_metas, counts)
-                proposals = [InstanceData(bboxes=boxes) for boxes in _with_area(refined)]
-        return losses
-
-    def _mask_loss(self, x: tuple[Tensor, ...], samples: list, gt_instances: list[InstanceData]) -> dict[str, Tensor]:
+    def _mask_losses(self, stage: int, x: tuple[Tensor, ...], samples: list,
+                     gt_instances: list[InstanceData]) -> dict[str, Tensor]:
+        """``loss_mask`` of the first stage's samples."""
+        if stage:
+            return {}
         if are_deferred(samples):
             preds = self.mask_head(positive_features(self.mask_roi_extractor, x, samples))
         else:
             preds = self._mask_forward(x, bbox2roi([sample.pos_priors for sample in samples]))['mask_preds']
-        return self.mask_head.loss_and_target(preds, samples, gt_instances, self.train_cfg[0])['loss_mask']
+        losses: dict[str, Tensor] = self.mask_head.loss_and_target(preds, samples, gt_instances,
+                                                                   self.train_cfg[0])['loss_mask']
+        return losses
+
+    def _next_proposals(self, stage: int, results: dict, samples: list, img_metas: list[dict]) -> list[InstanceData]:
+        """Refined boxes of each image, those of objects included, without boxes that have no area."""
+        counts = [len(sample.pos_priors) + len(sample.neg_priors) for sample in samples]
+        refined = self._refine(stage, results['rois'], results, img_metas, counts)
+        return [InstanceData(bboxes=boxes) for boxes in _with_area(refined)]
 
     def _refine_roi(self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict],
                     num_proposals_per_img: Sequence[int], **kwargs: Any) -> tuple:

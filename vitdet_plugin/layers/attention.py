@@ -101,7 +101,7 @@ class WindowAttention(nn.Module):
         # in this order, the gradients of q, k and v are put together in the layout of qkv by one copy
         q, k, v = (x.transpose(1, 2) for x in qkv.flatten(1, 2).unflatten(-1, (3, self.num_heads, -1)).unbind(2))
         if self.rel_pos_h is None or self.rel_pos_w is None:
-            with compiled_attention():
+            with compiled_attention(q):
                 out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         else:
             rel_h, rel_w = decomposed_rel_pos(q, self.rel_pos_h, self.rel_pos_w, hw)

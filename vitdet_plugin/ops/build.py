@@ -172,7 +172,7 @@ def _build(which: Library, kind: str, quiet: bool) -> bool:
         if not quiet:
             print(f'{label}: no C++ compiler found; the PyTorch backends are used instead')
         return False
-    print(f'compiling {label} (about half a minute, once) ...', flush=True)
+    print(f'compiling {label} (about a minute, once) ...', flush=True)
     start = time.monotonic()
     try:
         path = compile_kind(which, kind, library.cache_folder())

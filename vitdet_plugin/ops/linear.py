@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.utils.module_hooks import has_hooks
 
 _PLAIN = ('none', '')
 #: activation module -> oneDNN's name of it and of its variant
@@ -41,12 +42,12 @@ def linear(layer: nn.Module, x: Tensor, activation: nn.Module | None = None) -> 
 
 
 def _kind(activation: nn.Module) -> tuple[str, str] | None:
-    plain = not activation._forward_hooks and getattr(activation, 'approximate', 'none') == 'none'
+    plain = not has_hooks(activation) and getattr(activation, 'approximate', 'none') == 'none'
     return _ACTIVATIONS.get(type(activation)) if plain else None
 
 
 def _can_multiply(layer: nn.Module, x: Tensor) -> bool:
-    if type(layer) is not nn.Linear or layer._forward_hooks or layer._forward_pre_hooks:
+    if type(layer) is not nn.Linear or has_hooks(layer):
         return False
     case = case_of(x)
     if case.device != 'cpu' or case.exporting or torch.is_grad_enabled() or torch.compiler.is_compiling():

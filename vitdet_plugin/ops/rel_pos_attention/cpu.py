@@ -60,9 +60,10 @@ def needs_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
-def compiled_attention() -> contextlib.AbstractContextManager[Any]:
-    """Return :class:`CompiledAttention`, or a context that changes nothing for captured graphs."""
-    if FEATURES and not torch.compiler.is_compiling() and not is_exporting():
+def compiled_attention(x: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Return :class:`CompiledAttention` for inputs on a CPU, or a context that changes nothing on other devices, where
+    each function would take longer, and for captured graphs."""
+    if FEATURES and x.device.type == 'cpu' and not torch.compiler.is_compiling() and not is_exporting():
         return CompiledAttention()
     return contextlib.nullcontext()
 

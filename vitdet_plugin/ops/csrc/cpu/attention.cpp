@@ -35,9 +35,6 @@ struct Memory {
   float *most, *total; // (kBlockRows,)
 };
 
-#define KERNEL_FILE "attention_kernel.h"
-#include "attention_isas.h"
-
 // Functions of attention_kernel.h for one instruction set.
 template <class T>
 struct Kernel {
@@ -51,18 +48,8 @@ struct Kernel {
 #define VITDET_KERNEL(isa) \
   kernel = {isa::pack_columns<T>, isa::pack_rows<T>, isa::attend_block<T>, isa::kPanel, isa::kWidth}
 
-template <class T>
-Kernel<T> best_kernel() {
-  Kernel<T> kernel{};
-  if constexpr (sizeof(T) == 4) {
-    VITDET_FOR_BEST_ISA(VITDET_KERNEL);
-  } else {
-#ifdef VITDET_X86_BF16
-    VITDET_KERNEL(isa_avx512_bf16);
-#endif
-  }
-  return kernel;
-}
+#define KERNEL_FILE "attention_kernel.h"
+#include "attention_isas.h"
 
 template <class T>
 int64_t memory_bytes(const Plan& plan) {

@@ -50,9 +50,6 @@ struct BackwardMemory {
   int32_t* transposed;             // (kMostKeys, kTransposedStride)
 };
 
-#define KERNEL_FILE "attention_backward_kernel.h"
-#include "attention_isas.h"
-
 template <class T>
 struct Kernel {
   void (*backward_head)(const Plan&, int64_t, const Head<T>&, const BackwardMemory<T>&);
@@ -61,18 +58,8 @@ struct Kernel {
 
 #define VITDET_KERNEL(isa) kernel = {isa::backward_head<T>, isa::kPanel, isa::kWidth, isa::kTileRows}
 
-template <class T>
-Kernel<T> best_kernel() {
-  Kernel<T> kernel{};
-  if constexpr (sizeof(T) == 4) {
-    VITDET_FOR_BEST_ISA(VITDET_KERNEL);
-  } else {
-#ifdef VITDET_X86_BF16
-    VITDET_KERNEL(isa_avx512_bf16);
-#endif
-  }
-  return kernel;
-}
+#define KERNEL_FILE "attention_backward_kernel.h"
+#include "attention_isas.h"
 
 // Takes the memory of one thread from `buffer`, or with null returns only how many bytes it needs.
 template <class T>

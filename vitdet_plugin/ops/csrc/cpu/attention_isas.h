@@ -1,4 +1,5 @@
-// Compiles KERNEL_FILE as each_isa.h does, and for AVX-512 with products of bfloat16, as isa_avx512_bf16.
+// Compiles KERNEL_FILE as each_isa.h does, and for AVX-512 with products of bfloat16, as isa_avx512_bf16. Before it is
+// included, Kernel<T> is defined, which holds functions of KERNEL_FILE, and VITDET_KERNEL(isa), which sets `kernel`.
 #include "each_isa.h"
 
 #ifdef VITDET_X86_ISAS
@@ -35,4 +36,18 @@ void for_type(at::ScalarType type, const char* name, Run run) {
         type == at::kBFloat16 ? " on this processor" : "");
     run(c10::BFloat16());
   }
+}
+
+// Functions of the best instruction set for elements of type T.
+template <class T>
+Kernel<T> best_kernel() {
+  Kernel<T> kernel{};
+  if constexpr (sizeof(T) == 4) {
+    VITDET_FOR_BEST_ISA(VITDET_KERNEL);
+  } else {
+#ifdef VITDET_X86_BF16
+    VITDET_KERNEL(isa_avx512_bf16);
+#endif
+  }
+  return kernel;
 }

@@ -60,11 +60,19 @@ def _scaled_size_and_offset(shape, side, scale, position):
     return size, tuple(int(np.round(max(length - side, 0) * position)) for length in size)
 
 
+def _nearest(length, scaled, start, count):
+    """Nearest source pixels of a cropped axis; a position between two pixels may be rounded either way."""
+    positions = (start + np.arange(count) + 0.5) * length / scaled
+    return [np.clip(np.floor(positions + shift).astype(int), 0, length - 1) for shift in (-1e-3, 1e-3)]
+
+
 samples = st.tuples(st.integers(0, 10**6), st.integers(20, 200), st.integers(20, 200), st.integers(0, 5))
 
 
 @settings(max_examples=80)
 @given(samples, st.integers(32, 160))
+@example((716, 56, 116, 2), 32)  # ties along a row
+@example((4, 116, 68, 2), 76)
 def test_bitmaps_and_boxes_equal_the_reference(sample, side):
     seed, height, width, _ = sample
     results = _sample(*sample, 'bitmap')
@@ -82,10 +90,10 @@ def test_bitmaps_and_boxes_equal_the_reference(sample, side):
     assert out['gt_masks'].masks.shape[1:] == out['img_shape'] == out['img'].shape[:2]
     for position, label in enumerate(kept):
         found = out['gt_masks'].masks[position]
-        # ties may be rounded either way, along a whole row or column of a small mask
-        differs, kernel = found != expected[label], np.ones((3, 3), np.uint8)
-        at_edge = cv2.dilate(expected[label], kernel) != cv2.erode(expected[label], kernel)
-        assert differs.sum() <= max(2, 0.05 * found.size) and not (differs & ~at_edge).any()
+        bitmap = before[label][:, ::-1] if flip else before[label]
+        rows = _nearest(height, scaled_h, top, found.shape[0])
+        columns = _nearest(width, scaled_w, left, found.shape[1])
+        assert np.any([found == bitmap[y][:, x] for y in rows for x in columns], axis=0).all()
         ys, xs = np.nonzero(found)
         if len(ys):
             box = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]

@@ -8,9 +8,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = 'vitdet_plugin'
 # lowest first; each may import itself and everything before it, siblings included
-ORDER = ('runtime', 'errors', 'utils', 'compat', 'config', 'ops', 'ops_dcnv3', 'layers', 'backbones', 'necks', 'heads',
-         'detectors', 'checkpoints', 'transforms', 'datasets', 'engine', 'evaluation', 'visualization', 'export',
-         'demo', 'prediction', 'api', 'bench', 'serving', 'gpu_check', 'cli', '__main__', 'tools')
+ORDER = ('runtime', 'errors', 'utils', 'coco', 'compat', 'config', 'ops', 'ops_dcnv3', 'layers', 'backbones', 'necks',
+         'heads', 'detectors', 'checkpoints', 'transforms', 'datasets', 'engine', 'evaluation', 'visualization',
+         'export', 'demo', 'prediction', 'api', 'bench', 'serving', 'gpu_check', 'cli', '__main__', 'tools')
 LEVEL = {name: level for level, name in enumerate(ORDER)}
 REGISTRATION = ('__init__', 'registration')  # these modules import every subpackage
 WITHOUT_DETECTION = ('utils', 'ops', 'ops_dcnv3', 'layers', 'backbones')

@@ -13,8 +13,8 @@ import pytest
 from mmdet.datasets import CocoDataset
 from mmengine.registry import DATASETS, init_default_scope
 
+from vitdet_plugin.coco.sample_file import MappedBytes
 from vitdet_plugin.compat import coco_start
-from vitdet_plugin.compat.sample_file import MappedBytes
 
 NAMES = ('cat', 'dog', 'é€')
 

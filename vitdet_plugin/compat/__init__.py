@@ -6,8 +6,8 @@
 ``mmdet_precision``    pixel coordinates stay float32 under autocast
 ``mmcv_layers``        feed-forward networks and self-attention of mmcv with less memory traffic
 ``dino_decoder``       DINO's decoder has the shapes of the published weights
-``coco_files``         COCO files with text ids, RLE masks, missing keys, … (``coco_content``, ``coco_masks``)
-``coco_start``         large COCO files are read once a machine (``coco_packing``, ``json_stream``, ``sample_file``)
+``coco_files``         COCO files with text ids, RLE masks, missing keys, …
+``coco_start``         large COCO files are read once a machine
 ``resize``             images are resized to at least one pixel
 ``sampling``           random samples of anchors are drawn on their device
 ``iou_assigner``       boxes are assigned to objects without waiting for the GPU

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.compat.coco_content import parse_flag
+from vitdet_plugin.coco.content import parse_flag
 from vitdet_plugin.compat.patching import Patch
 
 _UPSTREAM = 'mmdet 3.3, onedl-mmdetection 3.5'

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.compat.coco_content import number_annotations, prepare_coco
+from vitdet_plugin.coco.content import number_annotations, prepare_coco
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import class_names

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from vitdet_plugin import __version__
-from vitdet_plugin.compat.coco_packing import CocoPacker, images_by_category
+from vitdet_plugin.coco.packing import CocoPacker, images_by_category
+from vitdet_plugin.coco.sample_file import PackedSamples, is_own, read_sample_file, write_sample_file
 from vitdet_plugin.compat.patching import Patch
-from vitdet_plugin.compat.sample_file import PackedSamples, is_own, read_sample_file, write_sample_file
 from vitdet_plugin.utils.download import locked
 from vitdet_plugin.utils.output import suppress_output, warn
 

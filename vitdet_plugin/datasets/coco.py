@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vitdet_plugin.compat.coco_content import category_name, parse_flag
-from vitdet_plugin.compat.json_stream import read_list
+from vitdet_plugin.coco.content import category_name, parse_flag
+from vitdet_plugin.coco.json_stream import read_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import describe_encoding
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
 
-from vitdet_plugin.compat.coco_content import prepare_coco
+from vitdet_plugin.coco.content import prepare_coco
 from vitdet_plugin.datasets.coco import (
     annotation_box,
     describe_annotation,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vitdet_plugin.compat.coco_content import prepare_coco
+from vitdet_plugin.coco.content import prepare_coco
 from vitdet_plugin.datasets.coco import (
     describe_annotation,
     find_bad_reference,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vitdet_plugin.compat.coco_masks import mask_area
+from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats import recognize
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject, SourceSet

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from vitdet_plugin.compat.coco_masks import mask_area, usable_mask
+from vitdet_plugin.coco.masks import mask_area, usable_mask
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
 from vitdet_plugin.errors import UserError

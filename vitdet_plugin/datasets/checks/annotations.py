@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vitdet_plugin.compat.coco_content import LOST_MASK, annotation_label, category_name, prepare_coco
-from vitdet_plugin.compat.coco_masks import run_lengths
+from vitdet_plugin.coco.content import LOST_MASK, annotation_label, category_name, prepare_coco
+from vitdet_plugin.coco.masks import run_lengths
 from vitdet_plugin.datasets.checks.box_format import find_misplaced_masks, find_other_format
 from vitdet_plugin.datasets.coco import (
     MAX_PIXELS,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.compat.coco_masks import mask_bounds
+from vitdet_plugin.coco.masks import mask_bounds
 from vitdet_plugin.datasets.coco import annotation_box, image_size
 
 # Corners (x1, y1, x2, y2) of boxes (N, 4) by the format that the four numbers may have.

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vitdet_plugin.compat.coco_content import category_name, prepare_coco
+from vitdet_plugin.coco.content import category_name, prepare_coco
 from vitdet_plugin.config.dataset_config import dataset_classes, joined_path
 from vitdet_plugin.config.registry import find_type
 from vitdet_plugin.datasets.checks.annotations import (

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitdet_plugin.coco.content import category_name
 from vitdet_plugin.compat.coco_api import has_mask
-from vitdet_plugin.compat.coco_content import category_name
 from vitdet_plugin.config.dataset_config import joined_path
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds
+from vitdet_plugin.coco.masks import mask_area, mask_bounds
 from vitdet_plugin.datasets.conversion import Problem, list_some, probe_header
 from vitdet_plugin.datasets.formats.tree import FileTree
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from vitdet_plugin.compat.coco_content import SAME_NAME, UNUSED_NAME, category_name, prepare_coco
-from vitdet_plugin.compat.coco_masks import mask_area
+from vitdet_plugin.coco.content import SAME_NAME, UNUSED_NAME, category_name, prepare_coco
+from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.coco import (
     annotation_box,
     describe_annotation,

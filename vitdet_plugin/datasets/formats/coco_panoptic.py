@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitdet_plugin.compat.coco_content import category_name
+from vitdet_plugin.coco.content import category_name
 from vitdet_plugin.datasets.coco import image_file_name, image_size, is_id
 from vitdet_plugin.datasets.conversion import list_some
 from vitdet_plugin.datasets.formats import shapes

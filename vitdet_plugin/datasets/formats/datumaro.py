@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.compat.coco_masks import mask_area
+from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, count_kinds, find_image

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vitdet_plugin.compat.coco_masks import mask_area
+from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from vitdet_plugin.compat.coco_masks import mask_area
+from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.errors import UserError

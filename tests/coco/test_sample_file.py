@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tests.compat.test_coco_start import build, cache, content, write  # noqa: F401 - a fixture
-from vitdet_plugin.compat import coco_start, sample_file
-from vitdet_plugin.compat.sample_file import MappedBytes, PackedSamples, read_sample_file, write_sample_file
+from vitdet_plugin.coco import sample_file
+from vitdet_plugin.coco.sample_file import MappedBytes, PackedSamples, read_sample_file, write_sample_file
+from vitdet_plugin.compat import coco_start
 
 
 @pytest.fixture

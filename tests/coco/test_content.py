@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from vitdet_plugin.compat.coco_content import (
+from vitdet_plugin.coco.content import (
     LOST_MASK,
     SAME_NAME,
     UNUSED_NAME,
@@ -13,7 +13,7 @@ from vitdet_plugin.compat.coco_content import (
     parse_flag,
     prepare_coco,
 )
-from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds, usable_mask
+from vitdet_plugin.coco.masks import mask_area, mask_bounds, usable_mask
 
 SQUARE = [1, 2, 5, 2, 5, 8, 1, 8]
 PAIRS = [[1, 2], [5, 2], [5, 8], [1, 8]]

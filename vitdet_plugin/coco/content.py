@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from typing import Any, NamedTuple
 
-from vitdet_plugin.compat.coco_masks import mask_area, mask_bounds, number_of, usable_mask
+from vitdet_plugin.coco.masks import mask_area, mask_bounds, number_of, usable_mask
 
 LOST_MASK = ('annotations whose mask encloses nothing (polygons need 3 or more points that are not on a line, and an '
              'even number of values)')

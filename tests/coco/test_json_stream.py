@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from vitdet_plugin.compat import json_stream
-from vitdet_plugin.compat.json_stream import JsonStream, UnsupportedJson, read_list
+from vitdet_plugin.coco import json_stream
+from vitdet_plugin.coco.json_stream import JsonStream, UnsupportedJson, read_list
 
 DECODERS = ['standard library', 'orjson']
 

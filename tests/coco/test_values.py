@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vitdet_plugin.compat.coco_content import LOST_MASK, prepare_annotation, prepare_coco
+from vitdet_plugin.coco.content import LOST_MASK, prepare_annotation, prepare_coco
 from vitdet_plugin.datasets.checks.annotations import check_annotations
 from vitdet_plugin.runtime.masks import paste_mask
 from vitdet_plugin.utils.mask_rle import decode_mask

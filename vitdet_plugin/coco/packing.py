@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.compat.coco_content import Change, prepare_annotation, prepare_coco
-from vitdet_plugin.compat.coco_masks import is_flat
-from vitdet_plugin.compat.json_stream import JsonStream, UnsupportedJson, read_list
+from vitdet_plugin.coco.content import Change, prepare_annotation, prepare_coco
+from vitdet_plugin.coco.json_stream import JsonStream, UnsupportedJson, read_list
+from vitdet_plugin.coco.masks import is_flat
 
 _LISTS = ('images', 'annotations', 'categories')
 _NUMBERS = (int, float)

@@ -131,6 +131,17 @@ def test_nothing_usable_is_refused(folder, as_format, capsys):
     assert 'no image of the data set can be used; the first problems:' in error and 'a.jpg' in error
 
 
+def test_errors_of_the_checks_are_the_exit_status(folder, as_format, capsys, monkeypatch):
+    as_format(lambda root: drawn_set(folder / 'data', 6))
+    (folder / 'data').mkdir()
+    monkeypatch.setattr('vitdet_plugin.datasets.checks.whole_set.check_config',
+                        lambda config, split, *more: [('error', 'a fault of an image', f'{split}.jpg')])
+    assert main(['init', 'data', '--model', 'tiny']) == 2
+    shown = capsys.readouterr()
+    assert 'error: 2 x a fault of an image: train.jpg; val.jpg' in shown.out and 'vitdet train runs/data' in shown.out
+    assert shown.err.startswith('error: the checks above found 2 errors: correct the data')
+
+
 def test_configs_of_folders(folder):
     (folder / 'a').mkdir()
     with pytest.raises(UserError, match='holds no config'):

@@ -107,8 +107,11 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
                                     f'{len(plan.classes)} classes.')
     print(f'\n{out}: {", ".join(written)}')
     _print_problems(plan.problems, out)
-    _check(out, plan)
+    errors = _check(out, plan)
     _print_next(out, plan)
+    if errors:
+        raise UserError(f'the checks above found {errors} error{"s" * (errors > 1)}: correct the data, and start vitdet '
+                        'init again')
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -129,13 +132,15 @@ def _print_problems(problems: Sequence[Any], out: Path | None) -> None:
         print(f'  … and {len(problems) - _SHOWN} more')
 
 
-def _check(out: Path, plan: Any) -> None:
+def _check(out: Path, plan: Any) -> int:
+    """Check what was written, print what was found and return the number of errors."""
     from vitdet_plugin.cli.check import print_findings
     from vitdet_plugin.datasets.checks.whole_set import check_config
     print('\nchecks')
     rows = [row for split, _ in plan.splits.items()
             for row in check_config(str(out / 'config.py'), split, os.cpu_count() or 1, plan.splits.probes)]
     print_findings(rows, 3)
+    return sum(level == 'error' for level, _, _ in rows)
 
 
 def _print_next(out: Path, plan: Any) -> None:

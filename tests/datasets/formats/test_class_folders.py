@@ -113,6 +113,13 @@ def test_other_folders_are_not_recognized(tmp_path, paths):
         recognize(FileTree(tmp_path))
 
 
+def test_an_empty_folder_is_one_line(tmp_path):
+    (tmp_path / 'a' / 'b').mkdir(parents=True)
+    with pytest.raises(UserError, match='has no files that a data set could consist of; give the folder') as caught:
+        recognize(FileTree(tmp_path / 'a'))
+    assert '\n' not in str(caught.value)
+
+
 @pytest.mark.parametrize('name', ['a.tfrecord', 'annotations.json'])
 def test_folders_next_to_a_folder_without_images_are_other_data(tmp_path, name):
     for other in ('cats', 'dogs'):

@@ -104,6 +104,8 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
     where = tree.chosen or tree.root
     if not found:
         images = 0 if tree.chosen else len(tree.images)
+        if not (tree.images or tree.others):
+            raise UserError(f'{where} has no files that a data set could consist of; give the folder of the data set')
         broken = _describe_broken(tree)
         if name is not None:
             raise UserError(f'{where} is not a data set of the format {name} ({images} images, '

@@ -1,5 +1,7 @@
 """One file for batches of any number and size of images, compared with mmdet's predict."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from tests.backbones.small_configs import small_cfg
 from tests.end_to_end.tiny_set import CONFIG
 from tests.export.test_detectors import load
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.export.comparison import difference_of_rows, predict_detections
+from vitdet_plugin.export.modules import Preprocess
 from vitdet_plugin.export.references import build_module
 
 runtime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
@@ -59,6 +63,27 @@ def test_prefix_tokens_in_windows(tmp_path):
         type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=None),
         test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
     assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True, dynamic=('batch', 'size')) < 1e-4
+
+
+def test_padding_of_vision_lstm_is_found_in_the_graph(tmp_path):
+    """Images that the caller pads to the size of a file, with the value that the file states."""
+    from vitdet_plugin.export.onnx import export_onnx
+    loaded = load(backbone=dict(type='VisionLSTM', **small_cfg(VisionLSTM), mask_padding=True), bbox_head=dict(
+        type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=None),
+        test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
+    export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True)
+    session = runtime.InferenceSession(str(tmp_path / 'd.onnx'), providers=['CPUExecutionProvider'])
+    value = json.loads(session.get_modelmeta().custom_metadata_map['padding'])
+    image = np.float32(value)[:, None, None] * np.ones((1, 3, 64, 96), np.float32)
+    image[..., :48, :60] = np.random.default_rng(0).integers(0, 256, (1, 3, 48, 60))
+    found = session.run(None, dict(image=image))
+    with torch.no_grad():
+        images = Preprocess(loaded.model)(torch.from_numpy(image))
+        expected = loaded.model.extract_feat(images)
+        loaded.model.backbone.mask_padding = False
+        other = loaded.model.extract_feat(images)
+    for ours, theirs, unmasked in zip(found, expected, other, strict=True):
+        assert np.abs(ours - theirs.numpy()).max() < 1e-4 < np.abs(ours - unmasked.numpy()).max()
 
 
 def test_beit_is_refused_with_its_reason():

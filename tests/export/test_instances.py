@@ -72,15 +72,15 @@ def test_padding_is_not_in_the_masks(kind):
     assert_same([part[0] for part in found], expected)
 
 
-@pytest.mark.parametrize(('kind', 'dynamic'), [('Mask2Former', ('batch',)), ('RTMDet-Ins', ('batch', 'size'))])
-def test_the_file(tmp_path, kind, dynamic):
+@pytest.mark.parametrize('kind', KINDS)
+def test_the_file(tmp_path, kind):
     """``export_onnx`` compares the file with mmdet's predict; the runtime reads its masks."""
     pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
     from vitdet_plugin.export.onnx import export_onnx
     loaded = KINDS[kind]()
     loaded.cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
-    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=dynamic) < 1e-4
+    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=('batch', 'size')) < 1e-4
     image = noise_image(3)
     cv2.imwrite(str(tmp_path / 'a.png'), image[0].flip(0).permute(1, 2, 0).numpy().astype(np.uint8))
     words = [str(tmp_path / name) for name in ('d.onnx', 'a.png')]
@@ -93,7 +93,6 @@ def test_the_file(tmp_path, kind, dynamic):
 
 
 def test_what_is_refused():
-    from vitdet_plugin.export.references import build_module
     for kind, options, says in [
             ('Mask2Former', dict(instance_on=False), 'model.test_cfg.instance_on is False. Set it to True'),
             ('Mask2Former', dict(max_per_image=-1), 'model.test_cfg.max_per_img=-1'),
@@ -101,8 +100,6 @@ def test_what_is_refused():
             ('RTMDet-Ins', dict(nms=dict(type='soft_nms', iou_threshold=0.5)), 'export of soft_nms is not supported')]:
         with pytest.raises(UserError, match=says):
             ExportedDetector(KINDS[kind](**options).model)
-    with pytest.raises(UserError, match='Mask2Former requires a fixed size'):
-        build_module(mask2former(), SIZE, dynamic=('size',))
 
 
 def test_boxes_enclose_masks():

@@ -6,6 +6,7 @@ import torch
 from tests.detr.co_small import co_dino_cfg
 from tests.export.test_detectors import SIZE, by_mmdet, load, noise_image
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.export.comparison import difference_of_rows, predict_detections
 from vitdet_plugin.export.modules import ExportedDetector
 from vitdet_plugin.ops.ms_deform_attn.reference import ms_deform_attn_pytorch
 
@@ -59,6 +60,16 @@ def test_equals_predict(kind, two_stage, refine):
     assert_same_as_mmdet(detector(kind, 256 if two_stage and kind != 'DINO' else 32, two_stage, refine).model)
 
 
+@pytest.mark.parametrize(('kind', 'two_stage'), [('DINO', True), ('DeformableDETR', True), ('DeformableDETR', False)])
+@pytest.mark.parametrize('size', [(50, 70), (33, 96)])
+def test_padding_is_masked(kind, two_stage, size):
+    loaded = detector(kind, 256 if two_stage and kind != 'DINO' else 32, two_stage)
+    image = noise_image(1)[..., :size[0], :size[1]].contiguous()
+    with torch.no_grad():
+        found = [each[0] for each in ExportedDetector(loaded.model).eval()(image)]
+    assert difference_of_rows(found, predict_detections(loaded.model, image)[0], max(size)) < 1e-4
+
+
 @pytest.mark.parametrize('kind', ['Co-DINO', 'DeformableDETR'])
 def test_the_file(tmp_path, kind):
     """``export_onnx`` compares the file with mmdet's predict."""
@@ -66,12 +77,17 @@ def test_the_file(tmp_path, kind):
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
     from vitdet_plugin.export.onnx import export_onnx
     loaded = co_dino() if kind == 'Co-DINO' else detector(kind, two_stage=False)
-    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=('batch',)) < 1e-4
+    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=('batch', 'size')) < 1e-4
     session = onnxruntime.InferenceSession(tmp_path / 'd.onnx', providers=['CPUExecutionProvider'])
     outputs = session.run(['boxes', 'scores', 'labels'], {'image': noise_image(7).numpy()})
     expected = by_mmdet(loaded.model, noise_image(7))
     for found, each in zip(outputs, (expected.bboxes, expected.scores, expected.labels)):
         torch.testing.assert_close(torch.from_numpy(found[0][:len(each)]), each.detach(), atol=1e-2, rtol=1e-3)
+    for height, width in ((97, 50), (160, 128)):  # with cells of padding in both levels, and without padding
+        images = torch.cat([noise_image(0), noise_image(1)]).repeat(1, 1, 3, 2)[..., :height, :width]
+        outputs = session.run(None, {'image': images.numpy()})
+        for i, expected in enumerate(predict_detections(loaded.model, images)):
+            assert difference_of_rows([each[i] for each in outputs], expected, max(height, width)) < 1e-4
 
 
 @pytest.mark.parametrize('nms', [None, dict(type='nms', iou_threshold=0.02)])
@@ -118,9 +134,6 @@ def test_samples_far_outside_of_a_map(tmp_path):
 
 def test_what_is_refused():
     model = detector('DINO').model
-    model.data_preprocessor.pad_size_divisor = 64
-    with pytest.raises(UserError, match='the input of DINO must be a multiple of pad_size_divisor=64 pixels, not 64 x'):
-        ExportedDetector(model).eval()(noise_image())
     model.test_cfg['max_per_img'] = 0
     with pytest.raises(UserError, match='max_per_img=0'):
         ExportedDetector(model)

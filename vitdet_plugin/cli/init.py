@@ -110,8 +110,8 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     errors = _check(out, plan)
     _print_next(out, plan)
     if errors:
-        raise UserError(f'the checks above found {errors} error{"s" * (errors > 1)}: correct the data, and start vitdet '
-                        'init again')
+        raise UserError(f'the checks above found {errors} error{"s" * (errors > 1)}: correct the data, and start '
+                        'vitdet init again')
 
 
 def _check_numbers(args: argparse.Namespace) -> None:

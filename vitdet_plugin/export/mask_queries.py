@@ -1,4 +1,4 @@
-"""Mask2Former with static shapes for export."""
+"""Mask2Former for export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.queries import Sizes
+from vitdet_plugin.export.levels import Sizes
 from vitdet_plugin.export.settings import check_counts
 
 
@@ -29,7 +29,6 @@ class MaskQueryDetector(nn.Module):
 
     output_names = ('boxes', 'scores', 'labels', 'masks')
     masks = 'image'
-    has_fixed_size = True  # of the sampling locations and attention masks in a graph
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class MaskQueryDetector(nn.Module):
         scores, pairs = logits.softmax(2)[..., :-1].flatten(1).topk(self.limit)
         rows, labels = torch.div(pairs, self.head.num_classes, rounding_mode='floor'), pairs % self.head.num_classes
         masks = masks.gather(1, rows[..., None, None].expand(-1, -1, *masks.shape[2:]))
-        padded = [-(-side // self.divisor) * self.divisor for side in image_hw]
+        padded = [(side + self.divisor - 1) // self.divisor * self.divisor for side in image_hw]
         masks = nn.functional.interpolate(masks, padded, mode='bilinear', align_corners=False)
         masks = masks[..., :image_hw[0], :image_hw[1]]
         inside = (masks > 0).to(masks)

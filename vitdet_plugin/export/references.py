@@ -23,7 +23,9 @@ from vitdet_plugin.export.comparison import (
     predict_detections,
     real_images,
 )
+from vitdet_plugin.export.mask_queries import MaskQueryDetector
 from vitdet_plugin.export.modules import ExportedClassifier, ExportedDetector, ExportedFeatures
+from vitdet_plugin.export.queries import QueryDetector
 from vitdet_plugin.layers.lora import merge_lora
 
 DYNAMIC = ('batch', 'size')
@@ -73,15 +75,12 @@ def build_module(loaded: LoadedModel, shape: tuple[int, int], *, features: bool 
     module = (ExportedClassifier(model) if loaded.is_classifier else ExportedFeatures(model) if features else
               ExportedDetector(model, masks)).eval()
     if 'size' in dynamic:
-        if getattr(getattr(module, 'heads', None), 'has_fixed_size', False):
-            raise UserError(f'export of {type(model).__name__} requires a fixed size: leave "size" out of --dynamic, '
-                            'or use --features')
         _check_divisor(module)
     groups = _choose_images(module, loaded.cfg, shape, dynamic)
     references = [Reference(module, images) for images in groups]
     merge_lora(module)
-    return Exportable(module, _example(groups[0][:1], dynamic), _dynamic_shapes(dynamic, _largest_stride(model)),
-                      references)
+    stride = _largest_stride(module, groups[0][:1]) if 'size' in dynamic else 0
+    return Exportable(module, _example(groups[0][:1], dynamic), _dynamic_shapes(dynamic, stride), references)
 
 
 def capture(exportable: Exportable) -> torch.export.ExportedProgram:
@@ -109,12 +108,17 @@ def _dynamic_shapes(dynamic: Collection[str], stride: int) -> tuple[dict[int, An
     return (axes,) if axes else None
 
 
-def _largest_stride(model: nn.Module) -> int:
+def _largest_stride(module: nn.Module, images: Tensor) -> int:
     """Return the largest stride of the maps of a model in pixels."""
+    model = module.model
     strides = list(getattr(model.backbone, 'out_strides', ()))
     for head in (getattr(model, name, None) for name in ('rpn_head', 'bbox_head')):
         strides += list(getattr(getattr(head, 'prior_generator', None), 'strides', ()) or getattr(head, 'strides', ()))
-    return max((each if isinstance(each, int) else max(each) for each in strides), default=64)
+    strides = [each if isinstance(each, int) else max(each) for each in strides]
+    if isinstance(getattr(module, 'heads', None), (QueryDetector, MaskQueryDetector)):  # whose head has no strides
+        images = module.preprocess(images)
+        strides += [-(-images.shape[2] // each.shape[2]) for each in model.extract_feat(images)]
+    return max(strides, default=64)
 
 
 def compare(run: Callable[[np.ndarray], Sequence[np.ndarray]], references: Sequence[Reference]) -> float:

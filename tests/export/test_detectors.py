@@ -78,13 +78,14 @@ def test_two_stages():
     assert_same_boxes(loaded.model)
 
 
-@pytest.mark.parametrize('kind', ['CascadeRoIHead', 'ViTDetCascadeRoIHead'])
-def test_cascade(kind):
+@pytest.mark.parametrize(('kind', 'is_agnostic'), [('CascadeRoIHead', True), ('ViTDetCascadeRoIHead', True),
+                                                   ('BatchedCascadeRoIHead', True), ('BatchedCascadeRoIHead', False)])
+def test_cascade(kind, is_agnostic):
     cfg = copy.deepcopy(Config.fromfile(CONFIG).model)
     coders = [dict(type='DeltaXYWHBBoxCoder', target_means=[0.] * 4, target_stds=[std, std, 2 * std, 2 * std])
               for std in (0.1, 0.05, 0.03)]
     cfg.roi_head.update(type=kind, num_stages=3, stage_loss_weights=[1, 0.5, 0.25], bbox_head=[
-        {**cfg.roi_head.bbox_head, 'bbox_coder': coder, 'reg_class_agnostic': True} for coder in coders])
+        {**cfg.roi_head.bbox_head, 'bbox_coder': coder, 'reg_class_agnostic': is_agnostic} for coder in coders])
     rcnn = [{**cfg.train_cfg.rcnn, 'mask_size': 14}] * 3
     model = load(type='CascadeRCNN', rpn_head=cfg.rpn_head, roi_head=cfg.roi_head, test_cfg=cfg.test_cfg,
                  train_cfg={**cfg.train_cfg, 'rcnn': rcnn}).model

@@ -63,6 +63,8 @@ SAMPLES = {
         'source-ref': 's3://b/a.jpg', 'job-metadata': {'class-map': {'0': 'cat'}}, 'job': dict(
             annotations=[dict(class_id=0, left=10, top=20, width=30, height=40)],
             image_size=[dict(width=100, height=80, depth=3)])}) + '\n'}),
+    'hugging face': ('huggingface', ['train/a.jpg'], {'train/metadata.jsonl': json.dumps(dict(
+        file_name='a.jpg', objects=dict(bbox=[[10, 20, 30, 40]], categories=['cat']))) + '\n'}),
     'kitti': ('kitti', ['training/image_2/a.png'], {'training/label_2/a.txt': _KITTI}),
     'dota': ('dota', ['train/images/a.png'], {
         'train/labelTxt/a.txt': 'imagesource:GoogleEarth\ngsd:0.1\n10 20 40 20 40 60 10 60 cat 0\n'}),

@@ -68,6 +68,16 @@ def load_json(tree: FileTree, file: PurePosixPath) -> Any:
         raise ValueError(None, 'not valid JSON: nested too deeply') from None
 
 
+def json_lines(tree: FileTree, file: PurePosixPath) -> Iterator[tuple[int, Any]]:
+    """Yield the number and the content of each line of a file of JSON lines, None for a line that is not JSON."""
+    for number, line in enumerate((tree.read_text(file) or '').splitlines(), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError):
+                yield number, None
+
+
 def find_json(tree: FileTree, is_format: Callable[[Any], bool], mark: str) -> list[PurePosixPath]:
     """Return the files among a sample of the JSON files whose content is of a format.
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
-from vitdet_plugin.datasets.formats.files import head, load_text, weigh
+from vitdet_plugin.datasets.formats.files import head, json_lines, weigh
 from vitdet_plugin.datasets.formats.shapes import to_number
 from vitdet_plugin.datasets.formats.tree import FileTree
 
@@ -23,20 +21,10 @@ def _manifests(tree: FileTree) -> list[PurePosixPath]:
     found = []
     for file in tree.with_suffix(*_SUFFIXES):
         if '"source-ref"' in head(tree.path(file)):
-            first = next((entry for _, entry in _entries(tree, file)), None)
+            first = next((entry for _, entry in json_lines(tree, file)), None)
             if isinstance(first, dict) and 'source-ref' in first and _jobs(first):
                 found.append(file)
     return found
-
-
-def _entries(tree: FileTree, file: PurePosixPath) -> Iterator[tuple[int, Any]]:
-    """Yield the number and the content of each line, None for a line that is not JSON."""
-    for number, line in enumerate(load_text(tree, file).splitlines(), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError):
-                yield number, None
 
 
 def _jobs(entry: dict) -> list[str]:
@@ -48,7 +36,7 @@ def _recognize(tree: FileTree) -> str | None:
     files = _manifests(tree)
     if not files:
         return None
-    names = [str(entry.get('source-ref')) for _, entry in _entries(tree, files[0]) if isinstance(entry, dict)]
+    names = [str(entry.get('source-ref')) for _, entry in json_lines(tree, files[0]) if isinstance(entry, dict)]
     return weigh(f'{files[0]} with "source-ref" and labels of SageMaker Ground Truth',
                  [find_image(tree, name, files[0]) for name in names[:_TRIED_LINES]])
 
@@ -58,7 +46,7 @@ def _read(tree: FileTree) -> SourceSet:
     labels: list[tuple[AnnotatedImage, int | None, list[str]]] = []
     masks = 0
     for file in _manifests(tree):
-        for number, entry in _entries(tree, file):
+        for number, entry in json_lines(tree, file):
             where = tree.path(file)
             if not isinstance(entry, dict) or not isinstance(entry.get('source-ref'), str):
                 collector.problem(where, number, 'not a JSON object with "source-ref"')

@@ -24,6 +24,7 @@ import vitdet_plugin  # noqa: F401  registers
 from benchmarks.harness import Row, compare, interleave, is_selected, largest_difference
 from benchmarks.lsj import one_thread, photographs
 from benchmarks.reference_yolov5_loss import loss_parts_by_loops
+from vitdet_plugin.export.comparison import difference_of_rows
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/yolov5/yolov5_convnext-t_pafpn_adamw-300e_coco.py'
 SIZE = 640
@@ -42,8 +43,8 @@ def rows(quick: bool) -> Iterable[Row]:
                   note=f'{images} images of {size}, 80 classes, 8 objects each')
     size = 128 if quick else SIZE
     yield compare('ConvNeXt-T in YOLOv5, one image', "timm's backbone, NCHW", partial(_detector, size, True),
-                  partial(_detector, size, False), tolerance=2e-2, repeats=repeats, memory=not quick,
-                  check=_boxes_differ, note=f'{size} x {size}, suppression included')
+                  partial(_detector, size, False), tolerance=1e-4, repeats=repeats, memory=not quick,
+                  check=_detections_differ, note=f'{size} x {size}, suppression included')
 
 
 class _Memory:
@@ -196,6 +197,7 @@ def _detector(size: int, is_ours: bool) -> Callable:
     return step
 
 
-def _boxes_differ(ours, theirs) -> float:
-    """Return the largest difference of a corner in pixels."""
-    return largest_difference(ours.bboxes, theirs.bboxes)
+def _detections_differ(ours, theirs) -> float:
+    """Return the largest difference of a score or, in fractions of the longest side, of a corner."""
+    rows = [[each.bboxes.numpy(), each.scores.numpy(), each.labels.numpy()] for each in (ours, theirs)]
+    return difference_of_rows(*rows, SIZE)

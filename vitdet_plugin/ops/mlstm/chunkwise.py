@@ -160,10 +160,17 @@ def _states(added: Tensor, keep: Tensor, *, reverse: bool = False, wide: bool = 
     return (states if wide else states.to(added.dtype)).view(added.shape)
 
 
+def _sum_rows(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum ``x`` (G, N, d) over N; as a product where a sum would first convert all elements."""
+    if x.dtype == dtype or x.device.type != 'cpu':
+        return x.sum(1, dtype=dtype)
+    return torch.bmm(x.transpose(1, 2), x.new_ones(1, x.shape[1], 1).expand(len(x), -1, -1)).squeeze(-1).to(dtype)
+
+
 def _memories(k_weighted: Tensor, v: Tensor, keep: Tensor, *, wide: bool = False) -> tuple[Tensor, Tensor]:
     """Return the state before each chunk: C (G * N, d, d) in the dtype of v unless ``wide``, and n (G * N, d)."""
     entering = torch.bmm(k_weighted.transpose(1, 2), v).unflatten(0, keep.shape)
-    sums = k_weighted.sum(1, dtype=keep.dtype).unflatten(0, keep.shape)
+    sums = _sum_rows(k_weighted, keep.dtype).unflatten(0, keep.shape)
     return _states(entering, keep, wide=wide).flatten(0, 1), _states(sums, keep).flatten(0, 1)
 
 
@@ -192,7 +199,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chun
             out.baddbmm_(q_reached, memory)
         total = total.view(groups, length)
         out = out.view(groups, length, dim)
-        out.div_((torch.maximum(total.abs(), floor) + EPS)[..., None])
+        bound = (torch.maximum(total.abs(), floor) + EPS)[..., None]
+        out.div_(bound.to(out.dtype) if out.dtype == torch.bfloat16 else bound)  # float16 has a smaller range
     return out, total
 
 

@@ -209,7 +209,7 @@ def _with_names(collector: Collector, stated: dict[str, str]) -> SourceSet:
         for each in image.objects:
             each.name = stated.get(each.name, f'class {each.name}')
     if stated and not all(name in stated for name in used):
-        collector.found.notes.append('README.md does not name all classes')
+        collector.found.notes.append('README.md of the data set does not name all classes')
     elif not stated:
         collector.found.notes.append('no names of the classes in README.md: classes are numbered; "vitdet init '
                                      '--classes" names them')

@@ -33,7 +33,9 @@ model = dict(
     positional_encoding=dict(num_feats=width // 2),
     bbox_head=dict(embed_dims=width, loss_cls=dict(loss_weight=2.0), num_classes=len(_base_.demo_classes)),
     dn_cfg=dict(group_cfg=dict(num_dn_queries=40)),
-    test_cfg=dict(max_per_img=60, nms=dict(type='nms', iou_threshold=0.7)))  # few steps leave duplicates
+    # six queries learn each object, and NMS removes the duplicates: the training has few steps
+    train_cfg=dict(assigner=dict(type='RepeatedHungarianAssigner', copies=6)),
+    test_cfg=dict(max_per_img=60, nms=dict(type='nms', iou_threshold=0.5)))
 
 optim_wrapper = dict(optimizer=dict(lr=8e-4, weight_decay=1e-4), clip_grad=dict(max_norm=0.1))
 param_scheduler = [

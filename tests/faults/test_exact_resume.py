@@ -1,6 +1,8 @@
 """A stopped and resumed run is bitwise equal to an uninterrupted one."""
 
 import multiprocessing
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,3 +45,14 @@ def test_gradients_accumulated_at_a_regular_checkpoint(tiny_set, tmp_path):
     saved = [torch.load(tmp_path / name / 'iter_6.pth', weights_only=False) for name in ('whole', 'resumed')]
     for key in ('state_dict', 'optimizer', 'ema_state_dict'):
         assert_equal(saved[0][key], saved[1][key], key)
+
+
+def test_two_trainings_that_start_in_the_same_second(tiny_set, tmp_path, monkeypatch):
+    """They have the same name, but each has its own log and messages."""
+    monkeypatch.setattr('mmengine.runner.runner.time', SimpleNamespace(
+        time=lambda: 1.7e9, strftime=time.strftime, localtime=time.localtime))
+    for name in 'ab':
+        train_here(write_config(tmp_path / name / 'same.py', tiny_set, STEPS.format(3)), tmp_path / name / 'run')
+    assert_same_run(tmp_path / 'a' / 'run', tmp_path / 'b' / 'run')
+    logs = [path.read_text().count('train 3/3') for path in sorted(tmp_path.glob('*/run/*/*.log'))]
+    assert logs == [1, 1]

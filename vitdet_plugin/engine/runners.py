@@ -4,6 +4,7 @@ import os
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -48,6 +49,11 @@ class _Resumable:
         names = [name for name in ('train', 'val', 'test') if getattr(self, f'_{name}_dataloader', None) is dataloader]
         return f'{names[0]}_dataloader' if names else 'dataloader'
 
+    def build_message_hub(self, *args, **kwargs):
+        """Build a hub of this run alone: runs of one process that start in the same second have the same name."""
+        MessageHub._instance_dict.pop(self.experiment_name, None)
+        return super().build_message_hub(*args, **kwargs)
+
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 
@@ -84,6 +90,7 @@ class QuietRunner(_Resumable, _SuppressOutput, RecordedLoaders, Runner):
     """mmengine's ``Runner`` with less output at the start, and ``load_from`` for official checkpoints too."""
 
     def build_logger(self, *args, **kwargs):
+        MMLogger._instance_dict.pop(self.experiment_name, None)  # as the hub
         logger = super().build_logger(*args, **kwargs)
         quieten(logger)
         return logger

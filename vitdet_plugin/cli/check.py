@@ -54,11 +54,11 @@ def check_command(args: argparse.Namespace) -> int:
         args.path = args.path and str(path)
         _check_options_of_path(args)
         findings = _check(args, is_trusted=path == given)
-    print_findings(findings, args.examples)
+    errors = print_findings(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')
         Path(args.json).write_text(json.dumps([dict(zip(keys, each)) for each in findings], indent=1))
-    return int(any(level == 'error' for level, _, _ in findings))
+    return int(errors > 0)
 
 
 def _check_options_of_path(args: argparse.Namespace) -> None:
@@ -83,8 +83,12 @@ def _check(args: argparse.Namespace, is_trusted: bool) -> list[tuple[str, str, s
     return whole_set.check_coco_set(args.path, folder, args.jobs)
 
 
-def print_findings(findings: list[tuple[str, str, str]], examples: int) -> None:
-    """Print the findings of each kind in one line with up to ``examples`` of their places, 0 for all."""
+def print_findings(findings: list[tuple[str, str, str]], examples: int) -> int:
+    """Print the findings of each kind in one line with up to ``examples`` of their places, 0 for all.
+
+    Returns:
+        The number of errors.
+    """
     groups = defaultdict(list)
     for level, kind, where in findings:
         if level in ('read', 'skipped'):
@@ -102,3 +106,4 @@ def print_findings(findings: list[tuple[str, str, str]], examples: int) -> None:
     levels = {level for level, _, _ in findings}
     none = 'no errors' + ' in what was read' * ('skipped' in levels) if 'read' in levels else 'nothing was checked'
     print(f'{errors} errors' if errors > 1 else '1 error' if errors else none)
+    return errors

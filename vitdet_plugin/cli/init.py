@@ -139,8 +139,7 @@ def _check(out: Path, plan: Any) -> int:
     print('\nchecks')
     rows = [row for split, _ in plan.splits.items()
             for row in check_config(str(out / 'config.py'), split, os.cpu_count() or 1, plan.splits.probes)]
-    print_findings(rows, 3)
-    return sum(level == 'error' for level, _, _ in rows)
+    return print_findings(rows, 3)
 
 
 def _print_next(out: Path, plan: Any) -> None:

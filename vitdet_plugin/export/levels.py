@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import EllipsisType
 from typing import Any
 
@@ -12,12 +12,18 @@ from torch import Tensor, nn
 from vitdet_plugin.utils.exporting import may_vary
 
 
+def padded_hw(image_hw: tuple[int, int], divisor: int) -> tuple[int, int]:
+    """Return height and width rounded up to multiples of ``divisor``, in the form that torch's exporter simplifies."""
+    height, width = ((side + divisor - 1) // divisor * divisor for side in image_hw)
+    return height, width
+
+
 class Levels:
     """The levels of a batch of images that were padded on the right and at the bottom.
 
     Args:
         maps: Feature maps (B, C, h, w).
-        image_hw: Height and width of the images in pixels.
+        image_hw: Height and width of the images in pixels; None to use the padding like the images.
         divisor: The images were padded to a multiple of this number of pixels.
 
     Attributes:
@@ -26,13 +32,13 @@ class Levels:
         valid_ratios: (B, levels, 2), share of the columns and rows of each map that are not padding.
     """
 
-    def __init__(self, maps: tuple[Tensor, ...], image_hw: tuple[int, int], divisor: int) -> None:
+    def __init__(self, maps: Sequence[Tensor], image_hw: tuple[int, int] | None = None, divisor: int = 1) -> None:
         self.batch, self.like = maps[0].shape[0], maps[0]
         self.sizes = Sizes([(each.shape[2], each.shape[3]) for each in maps])
-        padded = [(side + divisor - 1) // divisor * divisor for side in image_hw]
         self.padding: list[Tensor] | None = None
         self._used = list(self.sizes)  # height and width of each map without padding
-        if divisor > 1 and (may_vary(*image_hw) or padded != list(image_hw)):
+        padded = padded_hw(image_hw, divisor) if image_hw and divisor > 1 else None
+        if image_hw and padded and (may_vary(*image_hw) or padded != tuple(image_hw)):
             # mmdet resizes a mask of the images to each map by nearest neighbors
             self._used = [tuple((side * size + whole - 1) // whole for side, size, whole in zip(image_hw, each, padded))
                           for each in self.sizes]

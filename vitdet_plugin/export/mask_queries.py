@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.export.levels import Sizes
+from vitdet_plugin.export.levels import Levels, padded_hw
 from vitdet_plugin.export.settings import check_counts
 
 
@@ -49,7 +49,7 @@ class MaskQueryDetector(nn.Module):
         scores, pairs = logits.softmax(2)[..., :-1].flatten(1).topk(self.limit)
         rows, labels = torch.div(pairs, self.head.num_classes, rounding_mode='floor'), pairs % self.head.num_classes
         masks = masks.gather(1, rows[..., None, None].expand(-1, -1, *masks.shape[2:]))
-        padded = [(side + self.divisor - 1) // self.divisor * self.divisor for side in image_hw]
+        padded = padded_hw(image_hw, self.divisor)
         masks = nn.functional.interpolate(masks, padded, mode='bilinear', align_corners=False)
         masks = masks[..., :image_hw[0], :image_hw[1]]
         inside = (masks > 0).to(masks)
@@ -69,33 +69,21 @@ class _PixelDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         decoder, count = self.decoder, self.decoder.num_encoder_levels
-        levels = maps[::-1][:count]  # from low to high resolution
-        sizes = [(each.shape[2], each.shape[3]) for each in levels]
-        queries, positions, points = [], [], []
-        for index, (each, (height, width)) in enumerate(zip(levels, sizes)):
-            queries.append(decoder.input_convs[index](each).flatten(2).transpose(1, 2))
-            mask = each.new_zeros(each.shape[0], height, width, dtype=torch.bool)
-            position = decoder.postional_encoding(mask) + decoder.level_encoding.weight[index].view(1, -1, 1, 1)
-            positions.append(position.flatten(2).transpose(1, 2))
-            points.append(_centers(height, width, each))
-        references = torch.cat(points)[None, :, None].expand(maps[0].shape[0], -1, count, -1)
+        coarse = maps[::-1][:count]  # from low to high resolution
+        levels = Levels(coarse)  # mmdet does not mask the padding
+        queries = [convolve(each).flatten(2).transpose(1, 2) for convolve, each in zip(decoder.input_convs, coarse)]
         memory = decoder.encoder(
-            query=torch.cat(queries, 1), query_pos=torch.cat(positions, 1), key_padding_mask=None,
-            spatial_shapes=Sizes(sizes), reference_points=references, level_start_index=None,
-            valid_ratios=references.new_ones(maps[0].shape[0], count, 2)).transpose(1, 2)
-        parts = memory.split([height * width for height, width in sizes], 2)
-        outputs = [part.unflatten(2, size) for part, size in zip(parts, sizes)]
+            query=torch.cat(queries, 1), key_padding_mask=None,
+            query_pos=levels.positions(decoder.postional_encoding, decoder.level_encoding.weight),
+            spatial_shapes=levels.sizes, level_start_index=None, reference_points=levels.reference_points(),
+            valid_ratios=levels.valid_ratios).transpose(1, 2)
+        parts = memory.split([height * width for height, width in levels.sizes], 2)
+        outputs = [part.unflatten(2, size) for part, size in zip(parts, levels.sizes)]
         for index in range(decoder.num_input_levels - count - 1, -1, -1):
             lateral = decoder.lateral_convs[index](maps[index])
             above = nn.functional.interpolate(outputs[-1], lateral.shape[2:], mode='bilinear', align_corners=False)
             outputs.append(decoder.output_convs[index](lateral + above))
         return decoder.mask_feature(outputs[-1]), outputs[:decoder.num_outs]
-
-
-def _centers(height: int, width: int, like: Tensor) -> Tensor:
-    """Return the relative centers (x, y) of the cells of a map, ``(H * W, 2)``."""
-    y, x = ((torch.arange(side, device=like.device).to(like) + 0.5) / side for side in (height, width))
-    return torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), 2).flatten(0, 1)
 
 
 def enclosing_boxes(masks: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vitdet_plugin.export.detectors import exportable_heads
+from vitdet_plugin.export.levels import padded_hw
 from vitdet_plugin.utils.exporting import may_vary
 
 
@@ -91,7 +92,7 @@ class Preprocess(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         image = ((image.flip(1) if self.is_reversed else image) - self.mean) / self.std
         height, width = image.shape[2:]
-        rows, columns = ((side + self.divisor - 1) // self.divisor * self.divisor for side in (height, width))
+        rows, columns = padded_hw((height, width), self.divisor)
         if self.divisor > 1 and (may_vary(height, width) or (rows, columns) != (height, width)):
             image = nn.functional.pad(image, (0, columns - width, 0, rows - height), value=self.pad_value)
         return image

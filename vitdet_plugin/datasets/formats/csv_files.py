@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Doubtful, Format, LastResort, SourceImage, SourceSet
+from vitdet_plugin.datasets.formats.shapes import are_corners
 from vitdet_plugin.datasets.formats.tables import Table, parse_number, read_pairs, read_table
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree, split_of
 from vitdet_plugin.utils.track import track
@@ -108,12 +109,14 @@ class _Reader:
         images = {path: image for path, rows in entries if (image := self._image(table, path, rows))}
         boxes = [(line, row, image, box) for path, image in images.items() for line, row in rows_of[path]
                  for box in self._boxes(table, row, numbers[line], image, is_relative)]
-        are_corners = table.box == ('boxes',) and _are_corners([(box, image) for _, _, image, box in boxes])
+        is_corners = table.box == ('boxes',) and are_corners([
+            (box, (image.width, image.height)) for _, _, image, box in boxes  # type: ignore[misc]
+            if len(box) == 4 and None not in box])
         for line, row, image, box in boxes:
-            if table.box[-1] == 'box height' or table.box == ('boxes',) and not are_corners:
+            if table.box[-1] == 'box height' or table.box == ('boxes',) and not is_corners:
                 box = _from_size(box, table.box[0] == 'center x')
             self._object(table, line, row, image, box)
-        if are_corners:
+        if is_corners:
             self.found.notes.append(f'{table.file}: the numbers of a box are two corners, since as x, y, width and '
                                     'height some reach beyond the images')
         if is_relative:
@@ -232,17 +235,6 @@ def _from_size(box: list[float | None], is_center: bool) -> list[float | None]:
     if is_center:
         x, y = x - width / 2, y - height / 2  # type: ignore[operator]
     return [x, y, x + width, y + height]  # type: ignore[operator]
-
-
-def _are_corners(boxes: list[tuple[list[float | None], SourceImage]]) -> bool:
-    """Whether lists of four numbers are two corners: as a corner, width and height some reach beyond their image."""
-    complete = [(box, image) for box, image in boxes if len(box) == 4 and None not in box]
-
-    def fits(corners: list[float | None], image: SourceImage) -> bool:
-        x1, y1, x2, y2 = corners
-        return x1 < x2 <= image.width + 1 and y1 < y2 <= image.height + 1  # type: ignore[operator]
-    return bool(complete) and all(fits(box, image) for box, image in complete) and not all(
-        fits(_from_size(box, False), image) for box, image in complete)
 
 
 FORMAT = Format('csv', 'a CSV table with columns such as filename, class, xmin, ymin, xmax, ymax, or image and label',

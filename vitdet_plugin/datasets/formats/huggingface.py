@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import yaml
 
 from vitdet_plugin.datasets.formats import shapes
-from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceImage, SourceSet
+from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector, find_image
 from vitdet_plugin.datasets.formats.files import head, json_lines, weigh
 from vitdet_plugin.datasets.formats.shapes import Shape, to_number
@@ -46,7 +48,7 @@ def _recognize(tree: FileTree) -> str | None:
     files = _files(tree)
     if not files:
         return None
-    entries = [entry for entry in _entries(tree, files[0]) if entry.image][:_TRIED_LINES]
+    entries = [*islice((entry for entry in _entries(tree, files[0]) if entry.image), _TRIED_LINES)]
     is_detection = any(entry.objects is not None for entry in entries)
     evidence = weigh(f'{files[0]} with images and their {"objects" if is_detection else "labels"}',
                      [find_image(tree, entry.image, files[0]) for entry in entries])
@@ -57,7 +59,7 @@ def _files(tree: FileTree) -> list[PurePosixPath]:
     """Return the files of which one of the first entries has an image with objects or a label."""
     return [file for file in tree.with_suffix(*_SUFFIXES) if '"source-ref"' not in head(tree.path(file), 2**12) and any(
         entry.image and (entry.objects is not None or _names(entry.label))
-        for entry, _ in zip(_entries(tree, file), range(_TRIED_LINES)))]
+        for entry in islice(_entries(tree, file), _TRIED_LINES))]
 
 
 def _entries(tree: FileTree, file: PurePosixPath) -> Iterator[_Entry]:
@@ -160,16 +162,12 @@ def _box(content: Any) -> list[float]:
 
 
 def _are_corners(found: Sequence[tuple[AnnotatedImage, _Entry]]) -> bool:
-    """Whether the boxes are two corners: all fit as such, and some do not as a corner, width and height."""
-    boxes: list[tuple[list[float], SourceImage]] = []
+    boxes = []
     for to, entry in found:
         for each in entry.objects or ():
-            try:
-                boxes.append((_box(each), to.image))
-            except ValueError:
-                continue
-    return all(x1 < x2 <= image.width + 1 and y1 < y2 <= image.height + 1 for (x1, y1, x2, y2), image in boxes) and any(
-        x + width > image.width + 1 or y + height > image.height + 1 for (x, y, width, height), image in boxes)
+            with suppress(ValueError):
+                boxes.append((_box(each), (to.image.width, to.image.height)))
+    return shapes.are_corners(boxes)
 
 
 def _stated_names(tree: FileTree) -> dict[str, str]:

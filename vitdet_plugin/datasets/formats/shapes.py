@@ -81,6 +81,20 @@ def rectangle(x1: float, y1: float, x2: float, y2: float, degrees: float = 0,
     return Shape(polygons=[_rotate(corners, degrees, pivot or ((x1 + x2) / 2, (y1 + y2) / 2))])
 
 
+def are_corners(boxes: Sequence[tuple[Sequence[float], tuple[float, float]]]) -> bool:
+    """Whether boxes are two corners: all fit as such, and as a corner, width and height some reach beyond their image.
+
+    Args:
+        boxes: Four numbers, and (width, height) of the image in pixels, for each box.
+    """
+    def fits(corners: Sequence[float], size: tuple[float, float]) -> bool:
+        x1, y1, x2, y2 = corners
+        return x1 < x2 <= size[0] + 1 and y1 < y2 <= size[1] + 1
+
+    return bool(boxes) and all(fits(box, size) for box, size in boxes) and not all(
+        fits((x, y, x + width, y + height), size) for (x, y, width, height), size in boxes)
+
+
 def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0) -> Shape:
     """Return an ellipse as a polygon that is at most 0.1 pixels and 0.2 % of its area away from it.
 

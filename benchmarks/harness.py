@@ -12,7 +12,7 @@ of them come from ``compare``::
                       partial(reference, size), tolerance=1e-4, time_goal=2.7, memory_goal=15)
 
 The builders must be module-level functions or ``functools.partial`` of them, because the memory of each side is
-measured in a fresh process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
+measured in its own process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
 
 Both wall time and CPU time of the process, summed over its threads, are measured; goals apply to the clock chosen by
 ``use_clock``. A row is noisy if the middle half of its ratios spreads over more than 15 % of their median.
@@ -22,6 +22,7 @@ import ctypes
 import gc
 import multiprocessing
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 NOISY = 0.15  #: relative spread of the ratios from which a row is marked
 _PAIRS = 5  # at least, unless a row would take longer than _ROW_SECONDS
 _FEW_PAIRS = 2
-_ROW_SECONDS = 30.0
+_ROW_SECONDS = 20.0
 _LONG_PAIR = 10.0  # seconds from which the first pair counts, instead of being a warm-up
 _clock = 'wall'
 _selected: list[str] = []
@@ -191,8 +192,8 @@ def interleave(ours: Step, reference: Step, repeats: int = _PAIRS) -> tuple[Timi
 
     Args:
         ours, reference: the steps.
-        repeats: pairs of runs, also the maximum. There are fewer, but at least two, if they would take longer than 30
-            seconds; never fewer than 5 if a pair takes less than 6 seconds.
+        repeats: pairs of runs, also the maximum. There are fewer, but at least two, if they would take longer than 20
+            seconds; never fewer than 5 if a pair takes less than 4 seconds.
 
     Returns:
         The times, and the results of both steps in the first pair, ours and the reference's.
@@ -272,12 +273,13 @@ def _as_array(value: Any) -> np.ndarray:
 def peak_extra_memory(builder: Builder) -> int:
     """Return the bytes by which one step raises the peak of resident memory.
 
-    Runs in a spawned process, so that memory freed by other steps is not reused. Building is not counted.
+    Runs in a process of its own, so that memory freed by other steps is not reused. Building is not counted. Where the
+    system can fork, a server process that has imported the benchmarks starts it: imports would take seconds a row.
 
     Raises:
         RuntimeError: the process died (often: out of memory).
     """
-    context = multiprocessing.get_context('spawn')
+    context = _process_context()
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_measure, args=(builder, sender))
     child.start()
@@ -289,6 +291,15 @@ def peak_extra_memory(builder: Builder) -> int:
         raise RuntimeError(f'the process that measures {builder} ended with exit code {child.exitcode}') from None
     finally:
         child.join()
+
+
+def _process_context() -> Any:
+    if 'forkserver' not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload([name for name in sys.modules if name.startswith('benchmarks.')
+                                    and not name.endswith('__main__')])  # applies to the first process only
+    return context
 
 
 def _measure(builder: Builder, sender: Any) -> None:
@@ -322,7 +333,6 @@ def _peak() -> int:
         return _status_bytes('VmHWM')
     except OSError:
         import resource
-        import sys
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
 

@@ -48,12 +48,12 @@ def dcnv3_pytorch(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometr
         sampled = F.grid_sample(value, grid.flatten(0, 1).flatten(1, 2), mode='bilinear', padding_mode='zeros',
                                 align_corners=False)
         sampled = sampled.reshape(batch * group, channels, part.stop - part.start, out_h, out_w)
-        if out is None:
-            out = (sampled * weights).sum(2)
-        elif count == 1:
-            out = out.addcmul_(sampled[:, :, 0], weights[:, :, 0])
+        if count == 1:
+            sampled, weights = sampled[:, :, 0], weights[:, :, 0]
+            out = sampled * weights if out is None else out.addcmul_(sampled, weights)
         else:
-            out = out + (sampled * weights).sum(2)
+            weighted = (sampled * weights).sum(2)
+            out = weighted if out is None else out + weighted
         del sampled
     assert out is not None  # a kernel has at least one tap
     out = out.reshape(batch, group, channels, out_h, out_w).permute(0, 3, 4, 1, 2)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file as load_safetensors
 
 from tests.checkpoints import models, official_names
 from tests.end_to_end.tiny_set import ROOT
-from vitdet_plugin.checkpoints.classes import match_classes, read_class_names
+from vitdet_plugin.checkpoints.classes import classes_of_file, match_classes
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.errors import UserError
@@ -123,7 +123,21 @@ def test_classes_are_reordered_by_name(tmp_path):
         match_classes(state, ['a', 'b', 'c', 'd', 'e'], ['a'])
     (tmp_path / 'lvis.json').write_text(json.dumps(dict(categories=[dict(id=2, name='bee'), dict(id=1, name='ant')])))
     (tmp_path / 'names.txt').write_text('ant\nbee\n')
-    assert read_class_names(tmp_path / 'lvis.json') == read_class_names(tmp_path / 'names.txt') == ['ant', 'bee']
+    assert classes_of_file(tmp_path / 'lvis.json') == classes_of_file(tmp_path / 'names.txt') == ['ant', 'bee']
+
+
+@pytest.mark.parametrize(('name', 'text'), [('names.txt', 'ant\r\nbee\r\n'), ('coco.json', json.dumps(
+    dict(categories=[dict(id=2, name='bee'), dict(id=1, name='ant')])))])
+def test_class_files_may_have_a_byte_order_mark(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode('utf-8-sig'))
+    assert classes_of_file(tmp_path / name) == ['ant', 'bee']
+
+
+@pytest.mark.parametrize(('content', 'says'), [('caf\u00e9'.encode('latin-1'), 'not UTF-8 text'), (b'\n', 'no class')])
+def test_class_files_without_readable_names_are_named(tmp_path, content, says):
+    (tmp_path / 'names.txt').write_bytes(content)
+    with pytest.raises(UserError, match=f'names.txt: .*{says}'):
+        classes_of_file(tmp_path / 'names.txt')
 
 
 def test_a_detector_for_other_classes_keeps_its_last_layers(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vitdet_plugin.engine.image_arrays import bgr_array, decode_image, is_cut_jpeg
+from vitdet_plugin.engine.image_arrays import array_of_pil, bgr_array, decode_image, is_cut_jpeg
 from vitdet_plugin.engine.image_sources import find_images, out_paths
 from vitdet_plugin.errors import UserError
 
@@ -83,7 +83,7 @@ def test_batches_lists_generators_and_files(tmp_path):
     (torch.zeros(4, 4, 3), 'expected (3, H, W) in RGB order, got (4, 4, 3)'), (torch.zeros(3, 0, 4), 'got (3, 0, 4)'),
     (torch.full((3, 4, 4), 200.), 'must be in [0, 1]'), (torch.full((3, 4, 4), torch.nan), 'must be in [0, 1]'),
     (torch.zeros(3, 4, 4, dtype=torch.int64), 'torch.int64'), (b'', '0 bytes cannot be read'), (b'text', '4 bytes'),
-    (io.StringIO('text'), 'is open as text; open it with mode "rb"'), (Image.new('F', (4, 4)), 'mode F')],
+    (io.StringIO('text'), 'is open as text; open it with mode "rb"'), (Image.new('F', (4, 4)), 'of unknown range')],
     ids=lambda value: None if isinstance(value, str) else type(value).__name__)
 def test_anything_else_is_one_line(form, says):
     with pytest.raises(UserError) as caught:
@@ -100,6 +100,14 @@ def test_a_jpeg_that_ends_early_is_recognized(tmp_path):
         assert is_cut_jpeg(tmp_path / name) == is_cut
     with pytest.raises(UserError, match='bytes cannot be read'):
         find_images(content[:-400])
+    with pytest.raises(UserError, match='PIL image: cannot be read .*truncated'):
+        array_of_pil(Image.open(io.BytesIO(content[:-400])))
+
+
+def test_data_after_a_large_jpeg(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)  # Pillow refuses images of more than twice as many
+    content = png(np.zeros((64, 64, 3), np.uint8), '.jpg') + b'x' * 5000
+    assert decode_image(content).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize('suffix, codec', [('.avi', 'MJPG'), ('.mp4', 'mp4v')])

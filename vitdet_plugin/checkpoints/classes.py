@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import read_class_names
+from vitdet_plugin.utils.text_files import read_text
 
 _BACKGROUND_LAST = ('fc_cls', 'cls_embed')  # softmax heads have one more output; sigmoid ones do not
 _PER_CLASS = ('fc_cls', 'fc_reg', 'conv_logits', 'fc', 'label_embedding', 'cls_embed', 'rtm_cls')
@@ -52,20 +54,19 @@ def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: 
     return done
 
 
-def read_class_names(path: str | Path) -> list[str]:
+def classes_of_file(path: str | Path) -> list[str]:
     """Read class names from an annotation file (COCO, LVIS; ordered by category id) or a text file, one name per line.
 
     Raises:
-        UserError: The file does not exist or is neither.
+        UserError: The file does not exist, is neither, or holds no names.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path} does not exist; give a text file of class names or an annotation file')
-    text = path.read_text(encoding='utf-8')
     if path.suffix != '.json':
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return read_class_names(path)
     try:
-        categories = json.loads(text)['categories']
+        categories = json.loads(read_text(path))['categories']
         return [each['name'] for each in sorted(categories, key=lambda each: each['id'])]
     except json.JSONDecodeError as error:
         raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from error

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def convert_command(args: argparse.Namespace) -> None:
     import contextlib
 
-    from vitdet_plugin.checkpoints.classes import read_class_names
+    from vitdet_plugin.checkpoints.classes import classes_of_file
     from vitdet_plugin.checkpoints.converter import convert_checkpoint
     from vitdet_plugin.compat.safe_load import trusted
     from vitdet_plugin.engine.load_model import load_model
@@ -63,7 +63,7 @@ def convert_command(args: argparse.Namespace) -> None:
     check_at_least(args, patch_size=0)
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')
-    names = (read_class_names(args.classes_from), read_class_names(args.classes_to)) if args.classes_from else None
+    names = (classes_of_file(args.classes_from), classes_of_file(args.classes_to)) if args.classes_from else None
     model = load_model(args.config, device='cpu', expects_random=True).model if args.config else None
     # the only caller of trusted()
     with trusted() if args.trust else contextlib.nullcontext(), working('converting the weights'):

@@ -10,6 +10,7 @@ from pathlib import Path
 from vitdet_plugin.datasets.coco import read_coco  # noqa: F401 - imported from here by the command
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text_files import read_text
 
 
@@ -86,7 +87,7 @@ def read_classes(source: str) -> list[str]:
     if path.suffix in ('.yaml', '.yml'):
         names = _names_in_yaml(path)
     elif path.suffix in ('.txt', '.names'):
-        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+        names = read_class_names(path)
     else:
         names = [name.strip() for name in source.split(',') if name.strip()]
     if not names or len(set(names)) < len(names):

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import os
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.runtime import images
+from vitdet_plugin.runtime.errors import ModelError
 
 CHANNELS = ('bgr', 'rgb')
-_TAIL = 4096  # bytes at the end of a JPEG file in which its end marker is expected
 
 
 def bgr_array(array: np.ndarray, channels: str = 'bgr') -> np.ndarray:
@@ -62,21 +58,11 @@ def array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
     return bgr_array(tensor.permute(1, 2, 0).numpy()[..., ::-1])
 
 
-def is_cut_jpeg(file: Path | BinaryIO) -> bool:
+def is_cut_jpeg(path: Path) -> bool:
     """Whether a JPEG file ends early; OpenCV fills the rest with gray and does not report it."""
-    with open(file, 'rb') if isinstance(file, Path) else nullcontext(file) as stream:
-        if stream.read(2) != b'\xff\xd8':
-            return False
-        stream.seek(-min(_TAIL, stream.seek(0, os.SEEK_END)), os.SEEK_END)
-        if stream.read().rstrip(b'\0').endswith(b'\xff\xd9'):
-            return False
-        stream.seek(0)  # other data may follow the image, so it has to be decoded
-        try:
-            with Image.open(stream) as image:
-                image.load()
-        except OSError as error:
-            return 'truncated' in str(error)
-    return False
+    with open(path, 'rb') as file:
+        start = file.read(2)
+        return start == b'\xff\xd8' and images.is_cut_jpeg(start + file.read())
 
 
 def array_of_pil(image: Any) -> np.ndarray:
@@ -86,13 +72,8 @@ def array_of_pil(image: Any) -> np.ndarray:
         UserError: It cannot be decoded, or its range of values is unknown.
     """
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith('I'):  # 16 bits, which PIL would clip at 255
-            return bgr_array((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-        if image.mode == 'F':
-            raise UserError('PIL image of mode F: its range is unknown; convert it to mode RGB or L')
-        return bgr_array(np.asarray(image.convert('RGB'))[..., ::-1])
-    except OSError as error:
+        return images.array_of_pil(image)
+    except ModelError as error:
         raise UserError(f'PIL image: cannot be read ({error})') from error
 
 
@@ -103,10 +84,7 @@ def decode_image(content: bytes) -> np.ndarray:
         UserError: It is not an image, it ends early, or it has more pixels than OpenCV decodes.
     """
     try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    except cv2.error as error:  # its limit of pixels
-        raise UserError(f'an image of {len(content)} bytes has more pixels than OpenCV decodes; reduce it, or set the '
-                        'environment variable OPENCV_IO_MAX_IMAGE_PIXELS') from error
-    if image is None or is_cut_jpeg(io.BytesIO(content)):
-        raise UserError(f'{len(content)} bytes cannot be read as an image; give the content of an image file')
-    return image
+        return images.decode_image(content)
+    except ModelError as error:
+        raise UserError(f'{len(content)} bytes cannot be read as an image: {error}; give the content of an image file'
+                        ) from error

@@ -11,6 +11,7 @@ import numpy as np
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime import Model
+from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
 COUNT = 48  # images, evenly spaced over those that are found
@@ -60,7 +61,7 @@ def _of_coco(path: Path) -> list[Path]:
     if not path.is_file():
         raise UserError(f'--int8 {path} does not exist; give a folder of images, a config or a COCO file')
     try:
-        names = [str(each['file_name']) for each in json.loads(path.read_text(encoding='utf-8'))['images']]
+        names = [str(each['file_name']) for each in json.loads(read_text(path))['images']]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f'--int8 {path}: not a COCO file ({error!r:.80}); give a folder of images, a config or a COCO '
                         'file') from error

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text
 
 
 @MODELS.register_module()
@@ -156,7 +157,7 @@ def _read_frequencies(source: Sequence[float] | str, loss: str) -> list[float]:
     if not Path(source).is_file():
         raise UserError(f'{loss}: {source} does not exist; set frequencies to the LVIS training file')
     try:
-        content = json.loads(Path(source).read_text())
+        content = json.loads(read_text(source))
     except ValueError as error:
         raise UserError(f'{loss}: {source} is not valid JSON ({error}); download it again') from None
     if not isinstance(content, dict) or not content.get('categories'):

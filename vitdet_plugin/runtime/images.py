@@ -47,7 +47,7 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'cv2'
     """Decode the content of an image file; see :func:`read_image`."""
     if not content:
         raise ModelError('it is empty')
-    if _is_cut_jpeg(content):
+    if is_cut_jpeg(content):
         raise ModelError('the file ends early')
     if backend == 'pillow' and pillow() is not None:
         return _as_mmcv_with_pillow(_open(content), color_type)
@@ -57,9 +57,16 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'cv2'
 
 
 def array_of_pil(image: Any) -> np.ndarray:
-    """Convert a PIL image, turned as its EXIF orientation says, to (H, W, 3) uint8 in BGR order."""
+    """Convert a PIL image, turned as its EXIF orientation says, to (H, W, 3) uint8 in BGR order.
+
+    Raises:
+        ModelError: It cannot be decoded, or its range of values is unknown.
+    """
     from PIL import ImageOps
-    return _colors(ImageOps.exif_transpose(image))
+    try:
+        return _colors(ImageOps.exif_transpose(image))
+    except OSError as error:
+        raise ModelError(str(error)) from error
 
 
 def _decode_with_opencv(content: bytes, color_type: str) -> np.ndarray:
@@ -71,7 +78,8 @@ def _decode_with_opencv(content: bytes, color_type: str) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     except cv2.error as error:
-        raise ModelError(str(error).strip().splitlines()[0]) from error
+        raise ModelError('it has more pixels than OpenCV decodes; reduce it, or set the environment variable '
+                         'OPENCV_IO_MAX_IMAGE_PIXELS') from error
     if image is None:
         raise ModelError('OpenCV cannot decode it')
     return image
@@ -154,7 +162,7 @@ def _is_gray(image: Any) -> bool:
 
 def _colors(image: Any) -> np.ndarray:
     if image.mode == 'F':
-        raise ModelError('its values are floating-point numbers of unknown range')
+        raise ModelError('its values are floating-point numbers of unknown range; convert it to mode RGB or L')
     if _is_gray(image):
         array = _eight_bits(np.asarray(image))
         return np.repeat(array[..., None], 3, 2)
@@ -174,7 +182,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == np.uint8 else (array.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
 
 
-def _is_cut_jpeg(content: bytes) -> bool:
+def is_cut_jpeg(content: bytes) -> bool:
     """Whether a JPEG file ends early; OpenCV fills the rest with gray and does not report it."""
     if not content.startswith(b'\xff\xd8') or content[-_TAIL:].rstrip(b'\0').endswith(b'\xff\xd9'):
         return False

@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text_files import read_text
 
 
 def read_class_names(path: str | Path) -> list[str]:
     """Read a text file with one class name per line; blank lines, a byte order mark and outer blanks are skipped.
 
     Raises:
-        UserError: The file is not UTF-8 text, or it holds no names.
+        UserError: The file is not text (see :func:`vitdet_plugin.utils.text_files.read_text`), or it holds no names.
     """
-    try:
-        text = Path(path).read_text(encoding='utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise UserError(f'{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8') from None
-    names = [line.strip() for line in text.splitlines() if line.strip()]
+    names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if not names:
         raise UserError(f'{path}: the file holds no class names; write one per line')
     return names

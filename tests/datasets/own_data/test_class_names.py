@@ -19,7 +19,7 @@ def numbered(*classes):
 def test_names_in_the_order_of_the_numbers(tmp_path, as_file):
     text = 'cat, dog,cow'
     if as_file:
-        (tmp_path / 'names.txt').write_text('cat\ndog\n\ncow\n')
+        (tmp_path / 'names.txt').write_bytes('cat\r\ndog\r\n\r\ncow\r\n'.encode('utf-8-sig'))
         text = str(tmp_path / 'names.txt')
     source = numbered('class 0', 'class 2')
     name_classes(source, text)

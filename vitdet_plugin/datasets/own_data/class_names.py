@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitdet_plugin.datasets.formats.base import SourceSet
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import read_class_names
 
 _NUMBERED = re.compile(r'class (\d+)')
 
@@ -22,8 +23,7 @@ def name_classes(source: SourceSet, text: str) -> None:
         UserError: The data set states names, or a class has none of the given ones.
     """
     path = Path(text).expanduser()
-    lines = path.read_text(encoding='utf-8').splitlines() if path.is_file() else text.split(',')
-    names = [line.strip() for line in lines if line.strip()]
+    names = read_class_names(path) if path.is_file() else [name.strip() for name in text.split(',') if name.strip()]
     found = {name: _NUMBERED.fullmatch(name) for name in source.classes}
     if stated := [name for name, match in found.items() if match is None]:
         raise UserError(f'--classes {text}: the data set states the names of its classes ({", ".join(stated[:5])}); '

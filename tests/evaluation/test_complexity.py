@@ -1,16 +1,13 @@
 import json
 import mmap
 
-import pytest
 import torch
 from torch import nn
 
 from tests.datasets.tiny_classes import write_class_folders
 from tests.end_to_end.tiny_set import CONFIG, load_tool
 from tests.visualization.tiny_folder_classifier import write_classifier
-from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.errors import UserError
-from vitdet_plugin.evaluation.complexity import count_macs, input_shape, peak_memory
+from vitdet_plugin.evaluation.complexity import count_macs, peak_memory
 
 
 class Pair(nn.Module):
@@ -35,15 +32,6 @@ def test_memory_of_a_step():
 
     found = peak_memory(step, torch.device('cpu'))
     assert found is None or found > 20 * 2**20
-
-
-def test_shape_of_the_test_pipeline(tmp_path):
-    assert input_shape(load_config(str(CONFIG))) == (64, 64)
-    cfg = load_config(str(CONFIG), ['test_dataloader.dataset.pipeline.1.scale=(200,100)'])
-    assert input_shape(cfg) == (128, 224)  # height, width; padded to multiples of 32
-    cfg.test_dataloader.dataset.pipeline[1].pop('scale')
-    with pytest.raises(UserError, match='Pass --shape'):
-        input_shape(cfg)
 
 
 def test_command(tmp_path, capsys):

@@ -140,6 +140,7 @@ def test_ctrl_c_in_a_terminal_prints_one_line(tiny_set, tmp_path):
     (['tools/train.py', '--resume', 'c.py'], 'python tools/train.py c.py --resume'),
     (['tools/train.py', 'c.py', '--resume', 'w/iter_3.pth', '--seed', '1'],
      'python tools/train.py c.py --seed 1 --resume'),
+    (['vitdet', 'train', '--resume', 'w/iter_3.safetensors', 'c.py'], 'vitdet train c.py --resume'),
     (['vitdet', 'train', 'c.py', '--resume-from=w/iter_3.pth'], 'vitdet train c.py --resume'),
     (['vitdet', 'demo'], 'the same command and --resume'),
     (['pytest', 'train'], 'the same command and --resume'),

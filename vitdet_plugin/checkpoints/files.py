@@ -17,7 +17,7 @@ from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.prefixes import select_prefix, strip_wrappers
 from vitdet_plugin.checkpoints.published import explain_unknown
 from vitdet_plugin.checkpoints.weights import find_weights
-from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
 from vitdet_plugin.compat.checked_file import is_archive
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
@@ -97,7 +97,8 @@ def load_file(path: str | Path) -> dict[str, Any]:
             here = '' if path.is_absolute() else f' in the current directory {os.getcwd()}'
             raise UserError(f'{path} does not exist{here}{hint}')
         if path.is_dir():
-            raise UserError(f'{path} is a folder without checkpoints ({CHECKPOINTS}); give a file or a work directory')
+            raise UserError(f'{path} is a folder without checkpoints ({CHECKPOINT_NAMES}); give a file or a work '
+                            'directory')
         content = _load_local(path)
     if not isinstance(content, dict):
         raise UserError(f'{path} holds a {type(content).__name__}, not a dict of weights; give a checkpoint of a model')

@@ -1,8 +1,14 @@
-"""Checkpoints in the work directory of a training run."""
+"""Files of checkpoints, and those in the work directory of a training run."""
 
 from pathlib import Path
 
-CHECKPOINTS = 'best_*.pth, iter_*.pth, epoch_*.pth'
+CHECKPOINT_NAMES = 'best_*.pth, iter_*.pth, epoch_*.pth'
+WEIGHT_SUFFIXES = ('.pth', '.pt', '.pkl', '.safetensors')
+
+
+def holds_weights(path: str | Path) -> bool:
+    """Whether a path has the suffix of a checkpoint, or is a folder with checkpoints."""
+    return Path(path).suffix.lower() in WEIGHT_SUFFIXES or any(Path(path).glob('*.pth'))
 
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:

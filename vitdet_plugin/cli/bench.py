@@ -49,18 +49,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
                  is_intermixed=True)
     if args.data == 'auto':  # a word that is not a number was left to the positional arguments
         args.data = 'all'
+    from vitdet_plugin.checkpoints.work_dirs import holds_weights
     from vitdet_plugin.prediction.run_folder import stands_alone
-    args.configs = [] if args.model.lower().endswith(('.onnx', '.xml')) or stands_alone(args.model) else [args.model]
+    args.configs = [] if stands_alone(args.model) else [args.model]
     args.checkpoint, args.more = None, args.words
-    if args.words and _is_checkpoint(args.words[0]):
+    if args.words and holds_weights(args.words[0]):
         args.checkpoint, *args.more = args.words
     return run(args, bench_command)
-
-
-def _is_checkpoint(word: str) -> bool:
-    """Whether a word after the model is its checkpoint and not an image or a folder of images."""
-    from vitdet_plugin.prediction.run_folder import CHECKPOINTS
-    return word.lower().endswith(CHECKPOINTS) or any(Path(word).glob('*.pth'))
 
 
 def bench_command(args: argparse.Namespace) -> int:
@@ -100,12 +95,12 @@ def bench_command(args: argparse.Namespace) -> int:
 def _read_options(args: argparse.Namespace) -> tuple:
     """Check the values of the options, before anything slow is imported."""
     from vitdet_plugin.errors import UserError
-    from vitdet_plugin.prediction.run_folder import stands_alone
-    is_file = args.model.lower().endswith(('.onnx', '.xml'))
+    from vitdet_plugin.prediction.run_folder import is_exported, stands_alone
+    is_file = is_exported(args.model)
     for name in (*[args.model] * is_file, *args.files):
         if not os.path.isfile(name):
             raise UserError(f'{name} does not exist; write it with "vitdet export"')
-        if not name.lower().endswith(('.onnx', '.xml')):
+        if not is_exported(name):
             raise UserError(f'--file {name}: give an .onnx file or an .xml file of OpenVINO')
     if is_file:
         wrong = [name for name, value in (('CHECKPOINT', args.checkpoint), ('--file', args.files),

@@ -72,8 +72,8 @@ def export_command(args: argparse.Namespace) -> None:
     if args.int8 is not None:
         from vitdet_plugin.export.calibration import list_images
         list_images(args.int8)
+    from vitdet_plugin.config.input_shape import input_shape
     from vitdet_plugin.engine.load_model import load_model
-    from vitdet_plugin.evaluation.complexity import input_shape
     from vitdet_plugin.export.formats import describe, export_model
     from vitdet_plugin.export.tensorrt import tensorrt_warning
     from vitdet_plugin.utils.track import working

@@ -18,7 +18,8 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='config files or names of shipped configs; with --plan also "all", or a model such as '
                              'ViTDet-B or InternImage-H')
     parser.add_argument('--shape', nargs='+', type=int, metavar=('H', 'W'),
-                        help="input size in pixels (default: the output size of the config's test pipeline)")
+                        help="input size in pixels (default: the output size of the config's test pipeline, or the "
+                             "backbone's img_size)")
     parser.add_argument('--repeats', type=int, default=5, metavar='N',
                         help='timed predictions; 0 only counts (default: 5)')
     parser.add_argument('--no-trace', action='store_true', help='skip the cross-check with mmengine, which is slow')

@@ -12,10 +12,11 @@ def split_model(args: argparse.Namespace) -> bool:
     Returns:
         Whether an input remains; if not, an error was printed.
     """
+    from vitdet_plugin.checkpoints.work_dirs import holds_weights
     from vitdet_plugin.compat.packaged_configs import shipped_configs
     args.config = args.checkpoint = None
     # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
-    is_name = args.model in shipped_configs() and len(args.inputs) > 1 and _holds_weights(Path(args.inputs[0]))
+    is_name = args.model in shipped_configs() and len(args.inputs) > 1 and holds_weights(args.inputs[0])
     if not is_name and (path := whole_model(args.model)):
         args.model = path
         return True
@@ -52,8 +53,3 @@ def describe_config(word: str, missing: str) -> str:
         return f'{word} is a config; give {missing} after it'
     return (f'{word} does not exist; give a work directory of "vitdet train", an exported file, or a config and a '
             'checkpoint')
-
-
-def _holds_weights(path: Path) -> bool:
-    from vitdet_plugin.prediction.run_folder import CHECKPOINTS
-    return path.suffix.lower() in CHECKPOINTS or any(path.glob('*.pth'))

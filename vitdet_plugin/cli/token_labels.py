@@ -28,10 +28,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def token_labels_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.config.input_shape import input_shape
     from vitdet_plugin.engine.image_sources import find_images
     from vitdet_plugin.engine.load_model import load_model
     from vitdet_plugin.engine.make_token_labels import make_token_labels
-    from vitdet_plugin.evaluation.complexity import input_shape
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import track
     check_output_path('--out', args.out, is_folder=True)

@@ -14,7 +14,7 @@ from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.fit import check_finite, find_depth_mismatch
 from vitdet_plugin.checkpoints.published import explain_unknown, is_name
 from vitdet_plugin.checkpoints.sharded import is_sharded
-from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import is_remote
 from vitdet_plugin.config.registry import as_list, type_name
@@ -90,8 +90,8 @@ def check_file(key: str, file: str) -> list[Finding]:
         hint = f'; its folder has {", ".join(close)}' if close else unknown or '; correct the path or download it'
         return [Finding('error', f'{key}: checkpoint {os.path.abspath(file)} does not exist{hint}')]
     if os.path.isdir(file) and not (key == 'load_from' and is_sharded(file)):
-        return [Finding('error', f'{key}: {file} is a folder without checkpoints ({CHECKPOINTS}); give a file or a '
-                                 'work directory')]
+        return [Finding('error', f'{key}: {file} is a folder without checkpoints ({CHECKPOINT_NAMES}); give a file or '
+                                 'a work directory')]
     if os.path.isfile(file) and (wrong := describe_wrong_file(file)):
         return [Finding('error', f'{key}: checkpoint {file} {wrong}')]
     return []

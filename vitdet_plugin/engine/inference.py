@@ -12,7 +12,7 @@ from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.published import is_name
-from vitdet_plugin.checkpoints.work_dirs import CHECKPOINTS
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier, type_name
@@ -38,7 +38,7 @@ def find_checkpoint(name: str | Path) -> Path:
     best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
     newest = best[-1] if best else find_newest_checkpoint(str(path))
     if newest is None:
-        raise UserError(f'{path} holds no checkpoint ({CHECKPOINTS}); train first, or give another folder')
+        raise UserError(f'{path} holds no checkpoint ({CHECKPOINT_NAMES}); train first, or give another folder')
     return Path(newest)
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
-from vitdet_plugin.config.registry import type_name
+from vitdet_plugin.config.input_shape import input_shape
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops import flops
@@ -88,14 +86,15 @@ def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: 
 
     Args:
         loaded: A classifier or a detector.
-        shape: Height and width in pixels; by default the output size of the test pipeline.
+        shape: Height and width in pixels; by default the output size of the test pipeline, or the backbone's
+            ``img_size``.
         repeats: Number of timed predictions after a warmup prediction; 0 disables measuring speed and memory.
         trace: Whether to also count with mmengine.
 
     Raises:
         UserError: If the model does not support an image of this shape.
     """
-    shape = shape or input_shape(loaded.cfg)
+    shape = shape or input_shape(loaded.cfg, or_backbone_size=True)
     model = loaded.model
     inputs = torch.randn(1, 3, *shape, device=loaded.device)
     forward = _Forward(model, None if loaded.is_classifier else detection_sample(shape))
@@ -120,30 +119,6 @@ def measure(loaded: LoadedModel, shape: tuple[int, int] | None = None, repeats: 
     return Complexity(getattr(loaded.cfg, 'filename', None) or type(model).__name__, tuple(shape), parts,
                       sum(p.numel() for p in counted), sum(p.numel() for p in counted if p.requires_grad), total,
                       traced, not_traced, seconds, memory, str(loaded.device))
-
-
-def input_shape(cfg: Config) -> tuple[int, int]:
-    """Return the height and width of images after the test pipeline and the padding of the data preprocessor.
-
-    Raises:
-        UserError: If the pipeline does not resize to a fixed size.
-    """
-    loader, size = cfg.get('test_dataloader'), None
-    _, dataset = next(leaf_datasets(loader.dataset if loader else {}, ''))
-    for step in dataset.get('pipeline') or ():
-        kind = type_name(step)
-        if kind == 'CenterCrop' and step.get('crop_size'):
-            size = step['crop_size']
-        elif kind in ('Resize', 'ResizeEdge') and step.get('scale'):
-            size = step['scale']
-        elif kind == 'LetterBox':
-            size = step.get('img_size', 640)
-    if size is None:
-        raise UserError(f'config {cfg.filename}: the test pipeline has no fixed output size. Pass --shape H W.')
-    width, height = (size, size) if isinstance(size, int) else (size[0], size[1])
-    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    divisor = preprocessor.get('pad_size_divisor') or 1
-    return tuple(-(-side // divisor) * divisor for side in (height, width))
 
 
 def count_macs(forward: nn.Module, inputs: Tensor) -> tuple[int, dict[str, int]]:

@@ -26,26 +26,78 @@ def translate(pipeline: Sequence[Mapping[str, Any]]) -> list[Step]:
     Raises:
         UnknownStep: A transform or an argument that cannot be expressed; its text names it.
     """
-    steps: list[Step] = []
-    for config in pipeline:
-        options = dict(config)
-        kind = options.pop('type', None)
-        name = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
-        if name in _LEFT_OUT or name == 'RandomFlip' and options.get('prob', None) == 0:
-            continue
-        if name not in _TRANSLATORS:
-            raise UnknownStep(name)
-        used, make = _TRANSLATORS[name]
-        other = [key for key in options if key not in used]
-        if other:
-            raise UnknownStep(f'{name}({other[0]}={options[other[0]]!r})')
-        made = make(options)
-        if made is None:
-            raise UnknownStep(f'{name}({", ".join(f"{key}={value!r}" for key, value in options.items())})')
-        steps += made
+    steps = [step for config in pipeline for step in _steps_of(config)]
     if not steps or 'load' not in steps[0] or any('load' in step for step in steps[1:]):
         raise UnknownStep('a pipeline that does not start with LoadImageFromFile')
     return steps
+
+
+def output_size(pipeline: Sequence[Mapping[str, Any]], size: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Return the height and width of images after a pipeline, or the largest ones if it keeps their ratio.
+
+    Args:
+        pipeline: The config of the pipeline. Steps that :func:`translate` does not know count as keeping the size.
+        size: Height and width before the pipeline, if known.
+
+    Returns:
+        The size; None if it depends on that of the images, which is not known.
+    """
+    for config in pipeline:
+        try:
+            steps = _steps_of(config)
+        except UnknownStep:
+            continue
+        for step in steps:
+            size = _size_after(step, size)
+    return size
+
+
+def _steps_of(config: Mapping[str, Any]) -> list[Step]:
+    options = dict(config)
+    kind = options.pop('type', None)
+    name = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+    if name in _LEFT_OUT or name == 'RandomFlip' and options.get('prob', None) == 0:
+        return []
+    if name not in _TRANSLATORS:
+        raise UnknownStep(name)
+    used, make = _TRANSLATORS[name]
+    other = [key for key in options if key not in used]
+    if other:
+        raise UnknownStep(f'{name}({other[0]}={options[other[0]]!r})')
+    made = make(options)
+    if made is None:
+        raise UnknownStep(f'{name}({", ".join(f"{key}={value!r}" for key, value in options.items())})')
+    return made
+
+
+def _size_after(step: Step, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the height and width after a step; see :mod:`.preprocess` for the steps."""
+    for key in ('resize', 'fit'):
+        if key in step:
+            return step[key][1], step[key][0]
+    if 'center_crop' in step:
+        return tuple(step['center_crop'])
+    if 'letterbox' in step or 'efficientnet_crop' in step:
+        side = step.get('letterbox') or step['efficientnet_crop']
+        return side, side
+    if step.get('edge') == 'long':
+        return step['resize_edge'], step['resize_edge']
+    if step.get('max_size'):
+        return step['resize_shortest'], step['max_size']
+    if isinstance(step.get('pad'), list):
+        size = tuple(step['pad'])
+    if size is None:
+        return None
+    height, width = size
+    if 'scale' in step:
+        return round(height * step['scale'][1]), round(width * step['scale'][0])
+    if 'resize_edge' in step or 'resize_shortest' in step:
+        factor = (step.get('resize_edge') or step['resize_shortest']) / min(size)
+        return round(height * factor), round(width * factor)
+    if 'pad' in step:
+        height, width, divisor = *((max(size),) * 2 if step['pad'] == 'square' else size), step.get('divisor') or 1
+        return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+    return size
 
 
 def _load(options: dict) -> list[Step] | None:

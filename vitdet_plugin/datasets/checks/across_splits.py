@@ -9,6 +9,7 @@ from vitdet_plugin.config.registry import as_list, type_name
 from vitdet_plugin.datasets.checks.detection_data import reads_coco, summarize_coco
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.runtime.pipeline import output_size
 
 _MOST_LARGER = 2.0  # sides of test images relative to training crops; the shipped recipes have at most 1.75
 
@@ -70,14 +71,8 @@ def _test_side(dataset: dict, file: str) -> float:
         side = summarize_coco(file).longest_side
     except UserError:
         return 0
-    for step in dataset.get('pipeline') or ():
-        kind = type_name(step)
-        if kind == 'LetterBox':
-            side = step.get('img_size', 640)
-        elif kind == 'Resize':
-            factor = step.get('scale_factor')
-            side = _longest(step['scale']) if step.get('scale') else side * _longest(factor if factor else 1)
-    return side
+    size = output_size(dataset.get('pipeline') or (), (side, side))
+    return max(size) if size else 0
 
 
 def _longest(size: Any) -> float:

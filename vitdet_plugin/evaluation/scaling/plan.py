@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitdet_plugin.config.input_shape import input_shape
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.evaluation.complexity import input_shape
 from vitdet_plugin.evaluation.scaling.arithmetic import (
     BATCHES,
     Line,
@@ -128,7 +128,7 @@ def make_plan(name: str, shape: tuple[int, int] | None = None, options: Sequence
     known = {key.lower(): (key, value) for key, value in KNOWN.items()}.get(name.lower())
     title = known[0] if known else name
     cfg = load_config(known[1].config if known else name, [*(known[1].options if known else ()), *options])
-    shape = shape or (known[1].shape if known else input_shape(cfg))
+    shape = shape or (known[1].shape if known else input_shape(cfg, or_backbone_size=True))
     model = PlannedModel(cfg, shape)
     variants = {}
     for with_kernels in (True, False):

@@ -162,6 +162,7 @@ def test_resize_weight_drops_the_center_of_a_full_kernel():
 
 @pytest.mark.parametrize(('options', 'word'), [
     (dict(arch='medium'), 'medium'), (dict(arch=dict(channels=16)), 'depths'), (dict(out_indices=(4,)), 'out_indices'),
+    (dict(out_indices=(3, 1)), 'must be ascending'), (dict(out_indices=(1, 1)), 'must be ascending'),
     (dict(out_indices=()), 'out_indices'), (dict(frozen_stages=5), 'frozen_stages'), (dict(norm_layer='GN'), 'GN'),
     (dict(level2_post_norm_block_ids=(2,)), 'level2'), (dict(act_layer='Tanh'), 'Tanh'),
     (dict(drop_path_type='cosine'), 'cosine'), (dict(arch={**SMALL, 'groups': (3, 2, 4, 8)}), 'groups'),

@@ -218,7 +218,7 @@ def test_initial_weights():
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='huge'), "arch='huge' is unknown; choose one of tiny, small, base"),
-    (dict(arch=dict(dim=32)), 'arch requires the keys dim and depth; it has dim'),
+    (dict(arch=dict(dim=32)), 'arch requires the keys dim, depth; it has dim'),
     (dict(arch=dict(dim=20, depth=2)), 'dim=20: twice that must be a multiple of 4 x 4 heads'),
     (dict(version=3), 'version=3 is unknown; choose one of 1, 2'),
     (dict(stem='convs'), "stem='convs' is unknown"),
@@ -230,8 +230,8 @@ def test_initial_weights():
     (dict(mlstm='serial'), "mlstm: 'serial' is unknown; choose auto or one of triton, chunkwise, parallel, recurrent"),
     (dict(pooling='max'), "pooling='max' is unknown"),
     (dict(legacy_norm=True), 'legacy_norm=True is for version 1'),
-    (dict(out_indices=(1, 2)), r'out_indices=\(1, 2\) must ascend from 0 or more to the last block, 3'),
-    (dict(out_indices=()), r'out_indices=\(\) must ascend'),
+    (dict(out_indices=(1, 2)), r'out_indices=\(1, 2\) must end with the last block, 3'),
+    (dict(out_indices=()), r'out_indices=\(\) must be ascending numbers from 0 to 3'),
     (dict(pooling='bilateral_avg', out_indices=(1, 3)), 'pooling is for classifiers'),
     (dict(frozen_stages=5), 'frozen_stages=5 must be from -1 to 4'),
 ])

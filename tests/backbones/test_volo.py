@@ -168,8 +168,8 @@ def test_pasting_twice_restores_the_tokens():
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(arch='d6'), "arch='d6' is unknown; choose one of d1, d2, d3, d4, d5"),
     (dict(arch=dict(layers=(1,))), 'arch requires the keys layers'),
-    (dict(out_indices=(0,)), 'choose from 0, 1, 2'), (dict(out_indices=(2, 1)), 'ascending'),
-    (dict(extra_level='max'), "choose 'pool' or 'conv'"), (dict(frozen_stages=5), 'must be from -1 to 4'),
+    (dict(out_indices=(0,)), 'neither 1 nor 2'), (dict(out_indices=(2, 1)), 'ascending'),
+    (dict(extra_level='max'), 'choose one of pool, conv'), (dict(frozen_stages=5), 'must be from -1 to 4'),
     (dict(patch_size=7), 'must be even'), (dict(mix_token=True), 'MixTokenDataPreprocessor')])
 def test_invalid_arguments_are_an_error(arguments, message):
     with pytest.raises(UserError, match=message):

@@ -12,6 +12,7 @@ from timm.models._manipulate import checkpoint_seq
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.arguments import check_frozen_stages, check_out_indices, choose_arch
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -72,12 +73,9 @@ class ConvNeXtBackbone(Backbone):
                  init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
         super().__init__(init_cfg, pretrained)
         depths, dims, use_grn = _sizes(arch)
-        out_indices = tuple(out_indices)
-        if not out_indices or list(out_indices) != sorted(set(out_indices) & set(range(4))):
-            raise UserError(f'out_indices={out_indices} of ConvNeXtBackbone must be ascending numbers from 0 to 3')
+        out_indices = check_out_indices(out_indices, 4)
         stages = out_indices[-1] + 1
-        if not -1 <= frozen_stages <= stages:
-            raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {stages}, the number of stages')
+        check_frozen_stages(frozen_stages, stages, 'stages')
         if layer_scale_init_value is None:
             layer_scale_init_value = 0.0 if use_grn else 1e-6
         self.depths, self.dims, self.out_indices = depths[:stages], dims[:stages], out_indices
@@ -197,10 +195,7 @@ class ConvNeXtBackbone(Backbone):
 
 
 def _sizes(arch: str | dict) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-    if isinstance(arch, str) and arch not in ARCHS:
-        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
-    sizes = dict(ARCHS[arch] if isinstance(arch, str) else arch)
-    use_grn = sizes.pop('use_grn', False)
-    if set(sizes) != {'depths', 'dims'} or len(sizes['depths']) != 4 or len(sizes['dims']) != 4:
-        raise UserError(f'arch={arch!r} requires four depths and four dims, and accepts use_grn')
-    return tuple(sizes['depths']), tuple(sizes['dims']), use_grn
+    sizes = choose_arch(arch, ARCHS, ('depths', 'dims'), ('use_grn',))
+    if len(sizes['depths']) != 4 or len(sizes['dims']) != 4:
+        raise UserError(f'arch={arch!r} requires four depths and four dims')
+    return tuple(sizes['depths']), tuple(sizes['dims']), sizes.get('use_grn', False)

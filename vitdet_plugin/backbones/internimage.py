@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3.module import DCNv3
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_out_indices, choose_arch
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -178,7 +179,7 @@ class InternImage(Backbone):
             center_feature_scale=center_feature_scale, remove_center=remove_center, dw_kernel_size=dw_kernel_size,
             level2_post_norm_block_ids=level2_post_norm_block_ids))
         self.in_channels, self.depths = in_channels, tuple(sizes['depths'])
-        self.out_indices, self.frozen_stages, self.with_cp = tuple(out_indices), frozen_stages, with_cp
+        self.out_indices, self.frozen_stages, self.with_cp = check_out_indices(out_indices, 4), frozen_stages, with_cp
         channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]
         _check(self, channels, sizes['groups'], variant, act_layer, drop_path_type)
         self.out_channels = tuple(channels[i] for i in self.out_indices)
@@ -282,14 +283,8 @@ class InternImage(Backbone):
 def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
     """Return sizes and options for a name or dict; values given by the caller (not None) take precedence."""
     if isinstance(arch, str):
-        name = _LETTERS.get(arch.lower(), arch.lower())
-        if name not in ARCHS:
-            raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
-        arch = ARCHS[name]
-    known = {*_SIZES, *_VARIANT}
-    if not set(_SIZES) <= set(arch) or not set(arch) <= known:
-        raise UserError(f'arch requires the keys {", ".join(_SIZES)} and accepts {", ".join(_VARIANT)}; it has '
-                        f'{", ".join(sorted(arch))}')
+        arch = _LETTERS.get(arch.lower(), arch.lower())
+    arch = choose_arch(arch, ARCHS, _SIZES, _VARIANT)
     variant = {**_VARIANT, **{key: value for key, value in arch.items() if key in _VARIANT}}
     variant.update({key: value for key, value in given.items() if value is not None})
     variant['layer_scale'] = _as_value(variant['layer_scale'])
@@ -308,13 +303,8 @@ def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], v
         raise UserError(f'depths and groups require four numbers each; they are {depths} and {tuple(groups)}')
     if wrong := [(c, g) for c, g in zip(channels, groups) if c % g]:
         raise UserError(f'{wrong[0][0]} channels cannot be split into {wrong[0][1]} groups; change channels or groups')
-    if not model.out_indices or not set(model.out_indices) <= set(range(4)):
-        raise UserError(f'out_indices={model.out_indices} requires one or more of the levels 0, 1, 2, 3')
-    if not -1 <= model.frozen_stages <= 4:
-        raise UserError(f'frozen_stages={model.frozen_stages} must be from -1 to 4')
+    check_frozen_stages(model.frozen_stages, 4, 'levels')
     if wrong := [i for i in variant['level2_post_norm_block_ids'] if not 0 <= i < depths[2]]:
         raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2; choose from 0 to {depths[2] - 1}')
-    if act not in _ACTIVATIONS:
-        raise UserError(f'act_layer={act!r} is unknown; choose one of {", ".join(_ACTIVATIONS)}')
-    if drop_path_type not in ('linear', 'uniform'):
-        raise UserError(f'drop_path_type={drop_path_type!r} is unknown; choose linear or uniform')
+    check_choice('act_layer', act, _ACTIVATIONS)
+    check_choice('drop_path_type', drop_path_type, ('linear', 'uniform'))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin import __version__
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
@@ -101,8 +102,7 @@ class TimmViTDet(Backbone):
         for name, value, choices in (('prefix_tokens', prefix_tokens, ('keep', 'drop')),
                                      ('rope_in_windows', rope_in_windows, ('global', 'restart')),
                                      ('positions', positions, POSITIONS), ('out_type', out_type, OUTPUTS)):
-            if value not in choices:
-                raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(choices)}')
+            check_choice(name, value, choices)
         own = dict(in_chans=in_channels, drop_path_rate=drop_path_rate, img_size=img_size, patch_size=patch_size)
         own = {key: value for key, value in own.items() if value is not None}
         if repeated := own.keys() & (model_args or {}).keys():
@@ -112,8 +112,7 @@ class TimmViTDet(Backbone):
         self.depth = depth = len(self.net.blocks)
         for block in self.net.blocks:
             check_block(block)
-        if not -1 <= frozen_stages <= depth:
-            raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {depth}, the number of blocks')
+        check_frozen_stages(frozen_stages, depth, 'blocks')
         if global_block_indexes is None:
             global_block_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
         self.global_blocks = frozenset(range(depth) if not window_size else

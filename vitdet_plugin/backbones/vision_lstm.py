@@ -12,6 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_out_indices, choose_arch
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
@@ -127,9 +128,10 @@ class VisionLSTM(Backbone):
                  mask_padding: bool = False, frozen_stages: int = -1, with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
         super().__init__(init_cfg, pretrained)
-        dim, depth = _sizes(arch)
+        sizes = choose_arch(arch, ARCHS, ('dim', 'depth'))
+        dim, depth = sizes['dim'], sizes['depth']
         stride, img_size = stride or patch_size, (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        out_indices = tuple(out_indices) if out_indices is not None else (depth - 1,)
+        out_indices = (depth - 1,) if out_indices is None else check_out_indices(out_indices, depth)
         _check(version, stem, alternation, pooling, legacy_norm, out_indices, depth, frozen_stages)
         given = dict(conv_kind=conv_kind, conv_kernel_size=conv_kernel_size, proj_bias=proj_bias, norm_bias=norm_bias)
         kind = VERSIONS[version] | {name: value for name, value in given.items() if value is not None}
@@ -304,29 +306,18 @@ def unpadded_sizes(x: Tensor) -> list[tuple[int, int]]:
     return [tuple(size) for size in filled_sizes(x).tolist()]
 
 
-def _sizes(arch: str | dict) -> tuple[int, int]:
-    if isinstance(arch, str) and arch not in ARCHS:
-        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
-    sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
-    if set(sizes) != {'dim', 'depth'}:
-        raise UserError(f'arch requires the keys dim and depth; it has {", ".join(sorted(sizes)) or "none"}')
-    return sizes['dim'], sizes['depth']
-
-
 def _check(version: int, stem: str, alternation: str, pooling: str | None, legacy_norm: bool,
            out_indices: tuple[int, ...], depth: int, frozen_stages: int) -> None:
     """Raise `UserError` for unknown values and for arguments that exclude each other."""
     for name, value, known in (('version', version, tuple(VERSIONS)), ('stem', stem, ('patch', 'conv')),
                                ('alternation', alternation, ('bidirectional', 'unidirectional')),
                                ('pooling', pooling, POOLINGS)):
-        if value not in known:
-            raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(map(str, known))}')
+        check_choice(name, value, known)
     if legacy_norm and version != 1:
         raise UserError('legacy_norm=True is for version 1; remove it, as in version 2 the norm is part of the head')
-    if list(out_indices) != sorted(set(out_indices)) or out_indices[:1] < (0,) or out_indices[-1] != depth - 1:
-        raise UserError(f'out_indices={out_indices} must ascend from 0 or more to the last block, {depth - 1}; for '
-                        'fewer blocks set a smaller depth')
+    if out_indices[-1] != depth - 1:
+        raise UserError(f'out_indices={out_indices} must end with the last block, {depth - 1}; for fewer blocks set a '
+                        'smaller depth')
     if pooling is not None and len(out_indices) > 1:
         raise UserError('pooling is for classifiers, several out_indices are for detectors; set one of them')
-    if not -1 <= frozen_stages <= depth:
-        raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {depth}, the number of blocks')
+    check_frozen_stages(frozen_stages, depth, 'blocks')

@@ -11,6 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, choose_arch
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
@@ -95,12 +96,10 @@ class ViTDet(Backbone):
                  attention: str = 'auto', frozen_stages: int = -1, with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
         super().__init__(init_cfg, pretrained)
-        sizes = _sizes(arch)
+        sizes = choose_arch(arch, ARCHS, ('embed_dim', 'depth', 'num_heads'))
         dim, depth, num_heads = sizes['embed_dim'], sizes['depth'], sizes['num_heads']
-        if propagation not in PROPAGATIONS:
-            raise UserError(f'propagation={propagation!r} is unknown; choose one of {", ".join(PROPAGATIONS)}')
-        if not -1 <= frozen_stages <= depth:
-            raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {depth}, the number of blocks')
+        check_choice('propagation', propagation, PROPAGATIONS)
+        check_frozen_stages(frozen_stages, depth, 'blocks')
         if propagation_indexes is None:
             propagation_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
@@ -202,15 +201,6 @@ class ViTDet(Backbone):
         """Return the embeddings and the first ``frozen_stages`` blocks."""
         embeddings = [self.patch_embed] + ([self.pos_embed] if self.pos_embed is not None else [])
         return [*embeddings, *self.blocks[:self.frozen_stages]]
-
-
-def _sizes(arch: str | dict) -> dict:
-    if isinstance(arch, str) and arch not in ARCHS:
-        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
-    sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
-    if set(sizes) != {'embed_dim', 'depth', 'num_heads'}:
-        raise UserError(f'arch requires the keys embed_dim, depth and num_heads; it has {sorted(sizes)}')
-    return sizes
 
 
 def _check_indexes(kinds: dict[str, set[int]], depth: int) -> None:

@@ -12,6 +12,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_out_indices, choose_arch
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -165,7 +166,7 @@ class VOLO(Backbone):
                  mix_token: bool = False, norm_eval: bool = False, frozen_stages: int = -1, with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None, pretrained: str | bool | None = None) -> None:
         super().__init__(init_cfg, pretrained)
-        sizes = _sizes(arch)
+        sizes = choose_arch(arch, ARCHS, ARCHS['d1'])
         layers, dims = sizes['layers'], sizes['embed_dims']
         _check(layers, out_indices, extra_level, frozen_stages, patch_size)
         if mix_token:
@@ -337,23 +338,11 @@ def _missing(size: int, divisor: int) -> int:
     return ((size - 1) // divisor + 1) * divisor - size  # positive for torch.export, too
 
 
-def _sizes(arch: str | dict) -> dict:
-    if isinstance(arch, str) and arch not in ARCHS:
-        raise UserError(f'arch={arch!r} is unknown; choose one of {", ".join(ARCHS)} or give a dict')
-    sizes = ARCHS[arch] if isinstance(arch, str) else dict(arch)
-    if set(sizes) != set(ARCHS['d1']):
-        raise UserError(f'arch requires the keys {", ".join(ARCHS["d1"])}; it has {", ".join(sizes)}')
-    return sizes
-
-
 def _check(layers: Sequence[int], out_indices: Sequence[int], extra_level: str, frozen_stages: int,
            patch_size: int) -> None:
-    if list(out_indices) != sorted(set(out_indices)) or not set(out_indices) <= set(range(_LEVELS)) \
-            or not {1, 2} & set(out_indices):
-        raise UserError(f'out_indices={tuple(out_indices)}: choose from 0, 1, 2, ascending, 1 or 2 among them')
-    if extra_level not in ('pool', 'conv'):
-        raise UserError(f"extra_level={extra_level!r} is unknown; choose 'pool' or 'conv'")
-    if not -1 <= frozen_stages <= len(layers):
-        raise UserError(f'frozen_stages={frozen_stages} must be from -1 to {len(layers)}, the number of stages')
+    if check_out_indices(out_indices, _LEVELS) == (0,):
+        raise UserError('out_indices=(0,) has neither 1 nor 2; add one of them')
+    check_choice('extra_level', extra_level, ('pool', 'conv'))
+    check_frozen_stages(frozen_stages, len(layers), 'stages')
     if patch_size % 2:
         raise UserError(f'patch_size={patch_size} must be even: the first convolution has stride 2')

@@ -109,7 +109,8 @@ def test_drop_path_rises_over_all_stages():
     (dict(arch=dict(depths=(1, 1, 1), dims=(8, 8, 8))), 'requires four depths and four dims'),
     (dict(out_indices=(2, 1)), r'out_indices=\(2, 1\) must be ascending'),
     (dict(out_indices=(1, 4)), 'must be ascending numbers from 0 to 3'),
-    (dict(out_indices=3), 'out_indices=3 must be ascending numbers'), (dict(out_indices=()), 'must be ascending numbers from 0 to 3'),
+    (dict(out_indices=3), 'out_indices=3 must be ascending numbers'),
+    (dict(out_indices=()), 'must be ascending numbers from 0 to 3'),
     (dict(frozen_stages=5), 'frozen_stages=5 must be from -1 to 4'),
 ])
 def test_invalid_arguments_are_one_line_errors(kwargs, message):

@@ -164,7 +164,8 @@ def test_position_embedding_is_resized_once_in_eval_mode(monkeypatch):
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='tiny'), "arch='tiny' is unknown; choose one of base, large, huge or give a dict"),
-    (dict(arch=['base']), r"arch=\['base'\] is unknown"), (dict(frozen_stages='2'), "frozen_stages='2' must be from -1"),
+    (dict(arch=['base']), r"arch=\['base'\] is unknown"),
+    (dict(frozen_stages='2'), "frozen_stages='2' must be from -1"),
     (dict(arch=dict(embed_dim=8, depth=2)), 'arch requires the keys embed_dim, depth, num_heads'),
     (dict(arch=dict(embed_dim=10, depth=2, num_heads=3), **PLAIN), 'embed_dim=10 is not divisible by num_heads=3'),
     (dict(propagation='conv'), "propagation='conv' is unknown; choose one of none, global, shifted, conv_naive"),

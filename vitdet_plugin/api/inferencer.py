@@ -59,6 +59,11 @@ class Inferencer:
         return self._model.precision
 
     @property
+    def color_type(self) -> str:
+        """How the test pipeline decodes image files, as in mmcv: ``'color'``, ``'grayscale'``, …."""
+        return self._model.color_type
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """Height and width in pixels of the model's input for an image of 480 x 640 pixels (height x width)."""
         return self._model.input_size
@@ -217,7 +222,7 @@ class Inferencer:
     def _predict(self, images: Any, score_thr: float, batch_size: int | str, tiling: Tiling | None, channels: str,
                  keeps_images: bool, on_fault: Callable[[str], None] | None, progress: bool,
                  on_step: Callable[[], None] | None = None, out: OutputFolder | None = None) -> Iterator[Predicted]:
-        found = ImageStream(images, channels)
+        found = ImageStream(images, channels, self._model.color_type)
         sources = found if out is None else _others(found, out)
         stream = Stream(self._model, self.classes, sources, score_thr, batch_size, tiling, keeps_images, on_fault,
                         on_step)

@@ -36,6 +36,13 @@ def bgr_array(array: np.ndarray, channels: str = 'bgr') -> np.ndarray:
     return np.ascontiguousarray(array[..., :3] if channels == 'bgr' else array[..., 2::-1])
 
 
+def as_loaded(array: np.ndarray, color_type: str) -> np.ndarray:
+    """Return an image in memory as a pipeline loads a file: (H, W) for ``grayscale``, else (H, W, 3) in BGR order."""
+    if color_type.startswith('grayscale'):
+        return array if array.ndim == 2 else images.to_gray(bgr_array(array))
+    return array if color_type == 'unchanged' else bgr_array(array)
+
+
 def array_of_tensor(tensor: torch.Tensor) -> np.ndarray:
     """Convert an image as torchvision holds it to an array (H, W, 3) uint8 in BGR order.
 
@@ -65,26 +72,31 @@ def is_cut_jpeg(path: Path) -> bool:
         return start == b'\xff\xd8' and images.is_cut_jpeg(start + file.read())
 
 
-def array_of_pil(image: Any) -> np.ndarray:
-    """Convert a PIL image, turned as its EXIF orientation says, to an array (H, W, 3) uint8 in BGR order.
+def array_of_pil(image: Any, color_type: str = 'color') -> np.ndarray:
+    """Convert a PIL image to an array, uint8: (H, W, 3) in BGR order, or (H, W) in gray.
+
+    Args:
+        image: The image.
+        color_type: As for :func:`vitdet_plugin.runtime.images.read_image`: whether it is turned as its EXIF
+            orientation says, and converted to gray.
 
     Raises:
         UserError: It cannot be decoded, or its range of values is unknown.
     """
     try:
-        return images.array_of_pil(image)
+        return images.array_of_pil(image, color_type)
     except ModelError as error:
         raise UserError(f'PIL image: cannot be read ({error})') from error
 
 
-def decode_image(content: bytes) -> np.ndarray:
-    """Decode the content of an image file to an array (H, W, 3) uint8 in BGR order.
+def decode_image(content: bytes, color_type: str = 'color') -> np.ndarray:
+    """Decode the content of an image file as :func:`vitdet_plugin.runtime.images.read_image` decodes a file.
 
     Raises:
         UserError: It is not an image, it ends early, or it has more pixels than OpenCV decodes.
     """
     try:
-        return images.decode_image(content)
+        return images.decode_image(content, color_type)
     except ModelError as error:
         raise UserError(f'{len(content)} bytes cannot be read as an image: {error}; give the content of an image file'
                         ) from error

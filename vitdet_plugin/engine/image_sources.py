@@ -58,6 +58,7 @@ class ImageSource:
         video: Video that the image is a frame of, to be decoded by :meth:`content`.
         frame: Number of the frame, from 0.
         clip: What the frame belongs to.
+        color_type: How a URL is decoded.
         is_found: Whether the file was found in a folder or list, not named by the caller.
         is_hidden: Whether the file was found and is hidden, such as the ``._a.jpg`` of macOS.
         fault: Why the image cannot be used.
@@ -70,6 +71,7 @@ class ImageSource:
     video: VideoFrames | None = None
     frame: int | None = None
     clip: Clip | None = None
+    color_type: str = 'color'
     is_found: bool = False
     is_hidden: bool = False
     fault: UserError | None = None
@@ -88,7 +90,7 @@ class ImageSource:
             assert self.frame is not None
             return self.video.read(self.frame)
         if isinstance(self.path, str):
-            return download_image(self.path)
+            return download_image(self.path, self.color_type)
         assert self.path is not None
         return self.path
 
@@ -116,6 +118,7 @@ class ImageStream:
             a list of paths on standard input. What can be checked at once is; generators and lists on standard input
             are read when they are needed.
         channels: Order of the color channels of arrays, ``'bgr'`` or ``'rgb'``.
+        color_type: How encoded images in memory and PIL images are decoded, as ``LoadImageFromFile`` decodes files.
 
     Attributes:
         total: Number of images, for videos according to their headers; None if it is not known.
@@ -124,11 +127,12 @@ class ImageStream:
         UserError: A path that does not exist, a folder without images, or an object that is not an image.
     """
 
-    def __init__(self, images: Any, channels: str = 'bgr') -> None:
+    def __init__(self, images: Any, channels: str = 'bgr', color_type: str = 'color') -> None:
         if channels not in CHANNELS:
             raise UserError(f'channels={channels!r}: choose from {", ".join(CHANNELS)}')
         is_generator = isinstance(images, Iterator) and not hasattr(images, 'read')
-        self._entries = _entries(images, channels) if is_generator else list(_entries(images, channels))
+        self._entries = _entries(images, channels, color_type) if is_generator else \
+            list(_entries(images, channels, color_type))
         self.total: int | None = None
         if not isinstance(self._entries, Iterator):
             counts = [each.total if isinstance(each, _Later) else 1 for each in self._entries]
@@ -140,7 +144,7 @@ class ImageStream:
         return map(_numbered, itertools.count(), flat)
 
 
-def find_images(images: Any, channels: str = 'bgr') -> list[ImageSource]:
+def find_images(images: Any, channels: str = 'bgr', color_type: str = 'color') -> list[ImageSource]:
     """Return the images that ``images`` stands for, in the given order.
 
     Args:
@@ -149,12 +153,13 @@ def find_images(images: Any, channels: str = 'bgr') -> list[ImageSource]:
             image; an array or tensor, see :func:`bgr_array` and :func:`array_of_tensor`; a PIL image; the bytes of an
             image file or an open binary file; or an iterable of these.
         channels: Order of the color channels of arrays.
+        color_type: As for :class:`ImageStream`.
 
     Raises:
         UserError: A path that does not exist, a folder without images, or an object that is not an image.
     """
     sources: list[ImageSource] = []
-    for entry in _entries(images, channels):
+    for entry in _entries(images, channels, color_type):
         if isinstance(entry, _Later) and entry.is_endless:
             raise UserError('cameras and streams have no list of images; give files, folders or videos')
         sources += map(_by_frame, entry.sources()) if isinstance(entry, _Later) else [entry]
@@ -194,9 +199,9 @@ def _by_frame(source: ImageSource) -> ImageSource:
     return source if source.video is None else replace(source, array=None)
 
 
-def _entries(images: Any, channels: str) -> Iterator[ImageSource | _Later]:
+def _entries(images: Any, channels: str, color_type: str) -> Iterator[ImageSource | _Later]:
     if isinstance(images, (str, os.PathLike)):
-        yield from _files(os.fspath(images), channels)
+        yield from _files(os.fspath(images), channels, color_type)
     elif isinstance(images, np.ndarray):
         for array in images if images.ndim == 4 else [images]:
             yield _in_memory(bgr_array(array, channels))
@@ -204,17 +209,17 @@ def _entries(images: Any, channels: str) -> Iterator[ImageSource | _Later]:
         for tensor in images if images.ndim == 4 else [images]:
             yield _in_memory(array_of_tensor(tensor))
     elif isinstance(images, (bytes, bytearray, memoryview)):
-        yield _in_memory(decode_image(bytes(images)))
+        yield _in_memory(decode_image(bytes(images), color_type))
     elif hasattr(images, 'read') and not hasattr(images, 'getbands'):
         content = images.read()
         if not isinstance(content, bytes):
             raise UserError(f'{getattr(images, "name", "file")} is open as text; open it with mode "rb"')
-        yield _in_memory(decode_image(content))
+        yield _in_memory(decode_image(content, color_type))
     elif hasattr(images, 'getbands'):
-        yield _in_memory(array_of_pil(images))
+        yield _in_memory(array_of_pil(images, color_type))
     elif isinstance(images, Iterable) and not isinstance(images, Mapping):
         for each in images:
-            yield from _entries(each, channels)
+            yield from _entries(each, channels, color_type)
     else:
         raise UserError(f'{"None" if images is None else type(images).__name__} is not an image; give {_FORMS}')
 
@@ -223,10 +228,10 @@ def _in_memory(array: np.ndarray) -> ImageSource:
     return ImageSource('image', PurePath('image'), array=array)
 
 
-def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
+def _files(name: str | bytes, channels: str, color_type: str) -> Iterator[ImageSource | _Later]:
     name = os.fsdecode(name)
     if name == STDIN:
-        yield _Later(lambda: _listed(_lines_of_stdin(), None))
+        yield _Later(lambda: _listed(_lines_of_stdin(), None, color_type))
         return
     if is_live(name):
         yield _Later(lambda: _live(name, is_live=True), is_endless=True)
@@ -236,7 +241,7 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
         if is_video_file(address):
             yield _Later(lambda: _live(name, is_live=False), is_endless=True)
         else:
-            yield ImageSource(name, PurePath(address.stem or 'image'), name)
+            yield ImageSource(name, PurePath(address.stem or 'image'), name, color_type=color_type)
         return
     if '://' in name:
         parts = urllib.parse.urlparse(name)
@@ -252,7 +257,7 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
         video = VideoFrames(path)
         yield _Later(lambda: _frames(video), video.estimate or None)
     elif path.is_file() and path.suffix.lower() == '.txt':
-        yield from _listed(read_text(path).split('\n'), path.parent)
+        yield from _listed(read_text(path).split('\n'), path.parent, color_type)
     elif path.is_file() and archive_suffix(path):
         raise UserError(f'{path} is an archive; unpack it, and give the folder of its images')
     elif path.is_file():
@@ -262,7 +267,7 @@ def _files(name: str | bytes, channels: str) -> Iterator[ImageSource | _Later]:
         if not matches:
             raise UserError(f'{path} matches no file; give another pattern, an image or a folder of images')
         for match in matches:
-            yield from _files(match, channels)
+            yield from _files(match, channels, color_type)
     else:
         raise UserError(f'{path} does not exist; give an image or a folder of images')
 
@@ -278,13 +283,14 @@ def _folder(path: Path) -> Iterator[ImageSource]:
         yield ImageSource(str(file), inside.with_suffix(''), file, is_found=True, is_hidden=is_hidden)
 
 
-def _listed(lines: Iterable[str], folder: Path | None) -> Iterator[ImageSource]:
+def _listed(lines: Iterable[str], folder: Path | None, color_type: str) -> Iterator[ImageSource]:
     """Yield the images of a list with a path per line; a line that is none becomes a source with a fault.
 
     Args:
         lines: Paths, relative to the current folder or else to ``folder``; blank lines and those after ``#`` are left
             out.
         folder: Folder of the list, if it is a file.
+        color_type: As for :class:`ImageStream`.
     """
     for line in lines:
         name = line.strip()
@@ -295,7 +301,7 @@ def _listed(lines: Iterable[str], folder: Path | None) -> Iterator[ImageSource]:
         try:
             if name == STDIN:
                 raise UserError(f'{name} stands for standard input, which cannot be in a list')
-            for entry in _files(name, 'bgr'):
+            for entry in _files(name, 'bgr', color_type):
                 sources = entry.sources() if isinstance(entry, _Later) else [entry]
                 yield from (replace(source, is_found=True) for source in sources)
         except UserError as error:

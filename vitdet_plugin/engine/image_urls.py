@@ -21,8 +21,8 @@ def is_web_address(name: str) -> bool:
     return name.lower().startswith(('http://', 'https://'))
 
 
-def download_image(url: str) -> np.ndarray:
-    """Download an image, (H, W, 3) uint8 in BGR order.
+def download_image(url: str, color_type: str) -> np.ndarray:
+    """Download an image and decode it as :func:`vitdet_plugin.engine.image_arrays.decode_image` does.
 
     Raises:
         UserError: The server cannot be reached, or does not send an image of at most 256 MiB.
@@ -39,7 +39,7 @@ def download_image(url: str) -> np.ndarray:
     if len(content) > _LARGEST:
         raise UserError(f'{url} has more than {_LARGEST >> 20} MiB; download the image and give its path')
     try:
-        return decode_image(content)
+        return decode_image(content, color_type)
     except UserError as error:
         raise UserError(f'{url} cannot be read as an image ({len(content)} bytes); check the URL') from error
 

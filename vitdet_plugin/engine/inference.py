@@ -18,7 +18,7 @@ from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
 from vitdet_plugin.datasets.unusual_images import describe_unreadable
-from vitdet_plugin.engine.image_arrays import bgr_array, is_cut_jpeg
+from vitdet_plugin.engine.image_arrays import as_loaded, is_cut_jpeg
 from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 
@@ -75,6 +75,9 @@ def fit_classifier(cfg: Config, classes: Sequence[str] | None) -> Config:
 class TestPipeline:
     """The test pipeline of a config, without loading of annotations, for a file or an array.
 
+    Attributes:
+        color_type: How its first step decodes files, as in mmcv: ``'color'``, ``'grayscale'``, ….
+
     Raises:
         UserError: A pipeline that does not start with loading an image file.
     """
@@ -90,6 +93,7 @@ class TestPipeline:
         if type_name(steps[-1]).endswith('PackDetInputs'):
             steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
                                       'letterbox_offset')
+        self.color_type: str = steps[0].get('color_type') or 'color'
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
 
     def __call__(self, source: Path | np.ndarray) -> dict[str, Any]:
@@ -101,13 +105,13 @@ class TestPipeline:
         return self.pack(source, self.load(source))
 
     def load(self, source: Path | np.ndarray) -> dict[str, Any]:
-        """Return what the first step of the pipeline returns: ``img`` (H, W, 3), in BGR order, and facts about it.
+        """Return what the first step of the pipeline returns: ``img``, (H, W, 3) in BGR order or (H, W), and its sizes.
 
         Raises:
             UserError: A file or array that is not an image.
         """
         if isinstance(source, np.ndarray):
-            source = bgr_array(source)
+            source = as_loaded(source, self.color_type)
             size = source.shape[:2]
             return dict(img=source, img_id=0, img_path=None, img_shape=size, ori_shape=size)
         with _image_errors(source):

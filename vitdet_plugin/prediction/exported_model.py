@@ -72,6 +72,11 @@ class ExportedModel:
         return model
 
     @property
+    def color_type(self) -> str:
+        """How the pipeline decodes image files, as in mmcv: ``'color'``, ``'grayscale'``, …."""
+        return self.model.decoding[0]
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """Height and width in pixels of the input for an image of 480 x 640 pixels (height x width)."""
         if not self.model.has_dynamic_size:

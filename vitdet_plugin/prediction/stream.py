@@ -31,6 +31,8 @@ class Model(Protocol):
 
     is_classifier: bool
 
+    @property
+    def color_type(self) -> str: ...
     def load(self, source: Any) -> dict[str, Any]: ...
     def pack(self, source: Any, loaded: dict[str, Any]) -> dict[str, Any]: ...
     def key(self, packed: dict[str, Any]) -> Hashable: ...
@@ -154,6 +156,8 @@ class Stream:
 
     def _note_depth(self, path: Path, image: np.ndarray) -> None:
         """Print a line about the first file with more than 8 bits per channel, and the first that is nearly black."""
+        if image.dtype != np.uint8:  # the pipeline keeps the values of the file
+            return
         kind = 'dark' if image.max(initial=0) < DARK else 'deep'
         if kind not in self._noted and (bits := stored_bits(path)) > 8:
             self._noted.add(kind)

@@ -43,6 +43,11 @@ class TorchModel:
         self._limit: int | None = None  # images of a batch that fit into the memory of the GPU
 
     @property
+    def color_type(self) -> str:
+        """How the pipeline decodes image files, see :class:`vitdet_plugin.engine.inference.TestPipeline`."""
+        return self._pipeline.color_type
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 

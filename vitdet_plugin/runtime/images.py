@@ -56,17 +56,28 @@ def decode_image(content: bytes, color_type: str = 'color', backend: str = 'cv2'
     return _decode_with_pillow(content, color_type)
 
 
-def array_of_pil(image: Any) -> np.ndarray:
-    """Convert a PIL image, turned as its EXIF orientation says, to (H, W, 3) uint8 in BGR order.
+def array_of_pil(image: Any, color_type: str = 'color') -> np.ndarray:
+    """Convert a PIL image as :func:`read_image` converts a file; ``unchanged`` has no meaning here and is ``color``.
 
     Raises:
         ModelError: It cannot be decoded, or its range of values is unknown.
     """
     from PIL import ImageOps
     try:
-        return _colors(ImageOps.exif_transpose(image))
+        if not color_type.endswith('ignore_orientation'):
+            image = ImageOps.exif_transpose(image)
+        return to_gray(_colors(image)) if color_type.startswith('grayscale') else _colors(image)
     except OSError as error:
         raise ModelError(str(error)) from error
+
+
+def to_gray(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 in BGR order -> (H, W)."""
+    cv2: Any = opencv()
+    if cv2 is not None:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    library: Any = pillow()
+    return np.asarray(library.fromarray(np.ascontiguousarray(image[..., ::-1])).convert('L'))
 
 
 def _decode_with_opencv(content: bytes, color_type: str) -> np.ndarray:

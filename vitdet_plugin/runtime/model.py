@@ -15,7 +15,7 @@ import numpy as np
 from .backends import SUFFIXES, Session, open_session
 from .batches import in_batches
 from .errors import ModelError
-from .images import read_image
+from .images import read_image, to_gray
 from .libraries import check_libraries
 from .masks import Rle, fit_mask, paste_mask
 from .pipeline import UnknownStep, translate
@@ -161,18 +161,23 @@ class Model:
         """Return how many images form a batch if the caller asks for ``batch_size``."""
         return batch_size if self.batch is None else self.batch
 
+    @property
+    def decoding(self) -> tuple[str, str]:
+        """``color_type`` and ``backend`` for :func:`.images.read_image`."""
+        step = self.steps[0] if self.steps and 'load' in self.steps[0] else dict(load='color')
+        color = step['load']
+        if self.channels != 3 and color.startswith('color'):
+            ignore = color.removeprefix('color')
+            color = f'grayscale{ignore}' if self.channels == 1 else 'unchanged'
+        return color, step.get('backend', 'cv2')
+
     def read(self, path: str | os.PathLike) -> np.ndarray:
         """Read an image file as the test pipeline does: (H, W, C), BGR if C is 3, or (H, W) in gray.
 
         Raises:
             ModelError: It is not an image that the model takes.
         """
-        step = self.steps[0] if self.steps and 'load' in self.steps[0] else dict(load='color')
-        color = step['load']
-        if self.channels != 3 and color.startswith('color'):
-            ignore = color.removeprefix('color')
-            color = f'grayscale{ignore}' if self.channels == 1 else 'unchanged'
-        image = read_image(path, color, step.get('backend', 'cv2'))
+        image = read_image(path, *self.decoding)
         if _channels(image) != self.channels:
             raise ModelError(f'{os.fspath(path)} is not a readable image of {self.channels} channels. Replace it or '
                              'pass another file.')
@@ -188,6 +193,8 @@ class Model:
             layers = image.reshape(*image.shape[:2], -1)
             image = np.ascontiguousarray(layers[..., :3]) if layers.shape[2] == 4 else \
                 np.repeat(layers, 3, 2) if layers.shape[2] == 1 else image
+        if self.channels == 1 and _channels(image) == 3:
+            image = to_gray(image)
         if _channels(image) != self.channels:
             raise ModelError(f'the image array has {_channels(image)} channels, the model requires {self.channels}.')
         if self.steps and self.steps[0].get('to_float32'):
@@ -226,7 +233,7 @@ class Model:
         return batch
 
     def _items(self, images: Any, keep_images: bool) -> Iterator[_Item]:
-        for source in find_sources(images):
+        for source in find_sources(images, *self.decoding):
             try:
                 image = self.read(source.path) if source.content is None else source.content()  # type: ignore
                 yield _Item(source, self.prepare(image), image if keep_images else None)

@@ -35,17 +35,18 @@ class Source:
     is_found: bool = False
 
 
-def find_sources(images: Any) -> Iterator[Source]:
+def find_sources(images: Any, color_type: str = 'color', backend: str = 'cv2') -> Iterator[Source]:
     """Yield the images that ``images`` stands for.
 
     Args:
         images: A file, a folder (its images and those of its subfolders, sorted by path), a pattern; an array (H, W, C)
             uint8 in BGR order or (H, W) in gray; a PIL image; the bytes of an image file; or an iterable of these.
+        color_type, backend: How encoded images are decoded, see :func:`.images.read_image`.
 
     Raises:
         ModelError: A path that does not exist, a folder without images, or an object that is not an image.
     """
-    for number, source in enumerate(_sources(images)):
+    for number, source in enumerate(_sources(images, (color_type, backend))):
         yield source if source.path is not None else Source(f'image {number}', None, source.content)
 
 
@@ -60,19 +61,19 @@ def check_array(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _sources(images: Any) -> Iterator[Source]:
+def _sources(images: Any, decoding: tuple[str, str]) -> Iterator[Source]:
     if isinstance(images, (str, os.PathLike)):
         yield from _files(os.fspath(images))
     elif isinstance(images, np.ndarray):
         for array in images if images.ndim == 4 else [images]:
             yield Source('image', None, lambda array=array: check_array(array))  # type: ignore[misc]
     elif isinstance(images, (bytes, bytearray, memoryview)):
-        yield Source('image', None, lambda: decode_image(bytes(images)))
+        yield Source('image', None, lambda: decode_image(bytes(images), *decoding))
     elif hasattr(images, 'getbands'):
-        yield Source('image', None, lambda: array_of_pil(images))
+        yield Source('image', None, lambda: array_of_pil(images, decoding[0]))
     elif isinstance(images, Iterable) and not isinstance(images, Mapping):
         for each in images:
-            yield from _sources(each)
+            yield from _sources(each, decoding)
     else:
         raise ModelError(f'{"None" if images is None else type(images).__name__} is not an image; give a file, a '
                          'folder, an array (H, W, 3) in BGR order, or a list of these')

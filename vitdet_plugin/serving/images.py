@@ -25,7 +25,7 @@ class Decoded(NamedTuple):
     """An uploaded image.
 
     Attributes:
-        image: (H, W, 3) uint8 in BGR order, turned as its EXIF orientation says.
+        image: uint8, (H, W, 3) in BGR order or (H, W) in gray.
         may_differ: Whether the file declares an orientation, which browsers apply in other kinds of files than OpenCV.
     """
 
@@ -33,12 +33,13 @@ class Decoded(NamedTuple):
     may_differ: bool
 
 
-def decode_upload(content: bytes, max_pixels: int) -> Decoded:
+def decode_upload(content: bytes, max_pixels: int, color_type: str) -> Decoded:
     """Decode an uploaded image.
 
     Args:
         content: Content of an image file.
         max_pixels: Most pixels that are decoded.
+        color_type: How the model's pipeline decodes files.
 
     Raises:
         RequestFault: It is not an image, damaged, too large, or has several frames.
@@ -59,7 +60,7 @@ def decode_upload(content: bytes, max_pixels: int) -> Decoded:
     except Exception as error:  # decoders raise almost anything on damaged data
         raise RequestFault(400, f'the header of the image is damaged ({_line(error)}); upload another file') from error
     try:
-        return Decoded(decode_image(content), may_differ)
+        return Decoded(decode_image(content, color_type), may_differ)
     except (UserError, cv2.error) as error:
         reason = ', or OpenCV was built without this format' if kind in _OPTIONAL else ''
         raise RequestFault(400, f'the {kind} image cannot be decoded: it ends early or is damaged{reason}; upload '

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from vitdet_plugin.api import Classification, Detections, Inferencer
+from vitdet_plugin.engine.image_arrays import bgr_array
 from vitdet_plugin.prediction.drawing import draw_result
 from vitdet_plugin.serving.answers import as_coco, as_record
 from vitdet_plugin.serving.faults import RequestFault
-from vitdet_plugin.serving.images import decode_upload, encode_jpeg
+from vitdet_plugin.serving.images import Decoded, decode_upload, encode_jpeg
 from vitdet_plugin.serving.options import Options
 from vitdet_plugin.serving.settings import Settings
 from vitdet_plugin.serving.upload import Upload
@@ -74,11 +75,11 @@ class Service:
         Raises:
             RequestFault: The image cannot be decoded.
         """
-        image, may_differ = decode_upload(upload.content, self.settings.max_pixels)
+        image, may_differ = self._decode(upload)
         result = self.predict(image, options.threshold)
         classes = self.inferencer.classes
         if options.format == 'image':
-            figure = draw_result(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), result, classes, options.threshold)
+            figure = draw_result(cv2.cvtColor(bgr_array(image), cv2.COLOR_BGR2RGB), result, classes, options.threshold)
             return Answer(encode_jpeg(cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)), may_differ)
         if options.format == 'coco':
             assert isinstance(result, Detections)
@@ -91,9 +92,12 @@ class Service:
         Raises:
             RequestFault: The image cannot be decoded.
         """
-        return encode_jpeg(decode_upload(upload.content, self.settings.max_pixels).image)
+        return encode_jpeg(self._decode(upload).image)
 
     def predict(self, image: np.ndarray, threshold: float) -> Detections | Classification:
-        """Return the result of an image (H, W, 3) uint8 in BGR order."""
+        """Return the result of an image (H, W, 3) uint8 in BGR order, or (H, W) in gray."""
         found, = self.inferencer.predict(image, threshold, tile=self.settings.tile, overlap=self.settings.overlap)
         return found
+
+    def _decode(self, upload: Upload) -> Decoded:
+        return decode_upload(upload.content, self.settings.max_pixels, self.inferencer.color_type)

@@ -63,7 +63,8 @@ def test_files_bytes_and_images_in_memory_agree(model, photo):
 def test_gray_arrays(model):
     gray = np.random.default_rng(1).integers(0, 255, (60, 100), dtype=np.uint8)
     expected = scores(*model.predict(gray))
-    for form in (gray[..., None], np.repeat(gray[..., None], 3, 2), torch.from_numpy(gray)[None], Image.fromarray(gray)):
+    for form in (gray[..., None], np.repeat(gray[..., None], 3, 2), torch.from_numpy(gray)[None],
+                 Image.fromarray(gray)):
         np.testing.assert_array_equal(scores(*model.predict(form)), expected)
 
 

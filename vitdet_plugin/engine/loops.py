@@ -69,6 +69,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
                       'at the same fraction of the epoch, with different batches', 'current', logging.WARNING)
             done = round(done * now / then)
         self._done = done
+        if then != now and iteration:
+            self.resumed_scale = (epoch * now + done) / iteration
 
     def _batches_done(self) -> int:
         done, self._done = self._done, 0

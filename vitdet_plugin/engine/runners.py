@@ -28,6 +28,7 @@ from vitdet_plugin.engine.fsdp import FullyShardStrategy
 from vitdet_plugin.engine.initial_weights import load_official_weights, official_init
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.engine.objects_left import require_objects
+from vitdet_plugin.engine.resumed_settings import ConfiguredSettings
 from vitdet_plugin.utils.kept_files import drop_kept_files, keep_files
 from vitdet_plugin.utils.output import suppress_output
 from vitdet_plugin.utils.running_command import running_command
@@ -67,10 +68,26 @@ class _Resumable:
         super().load_or_resume()
         drop_kept_files()
 
+    def resume(self, *args, **kwargs):
+        """Resume as mmengine does; settings of the optimizer and the schedule are those of the config."""
+        owner = getattr(self, 'strategy', self)  # of a FlexibleRunner
+        configured = ConfiguredSettings(owner.optim_wrapper, getattr(owner, 'param_schedulers', None))
+        super().resume(*args, **kwargs)
+        changes = configured.restore(owner.optim_wrapper, getattr(owner, 'param_schedulers', None),
+                                     _epoch_length(self.train_loop.dataloader),
+                                     getattr(self.train_loop, 'resumed_scale', 1.0))
+        if changes:
+            self.logger.warning('--resume: the settings of the config that differ from those of the checkpoint apply '
+                                f'from here on, with the schedule at this step: {"; ".join(changes)}')
+
     def _use_local_file(self) -> None:
         path = self._load_from
         if path and not os.path.isfile(path) and not is_sharded(path) and scheme_of(path) not in STORES:
             self._load_from = str(local_file(path))
+
+
+def _epoch_length(loader) -> int:
+    return 1 if isinstance(loader.dataset, IterableDataset) else len(loader)
 
 
 class _SuppressOutput:

@@ -27,6 +27,7 @@ from vitdet_plugin.datasets.checks.class_folders import (
 from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_slash
 from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
+from vitdet_plugin.engine.check_class_counts import check_class_counts
 from vitdet_plugin.engine.check_loaders import check_loaders
 from vitdet_plugin.engine.check_schedule import check_schedule
 from vitdet_plugin.engine.check_weights import (
@@ -86,7 +87,7 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings = check_loaders(cfg, splits) + (check_schedule(cfg) if 'train' in splits else [])
     data_findings, classes = _check_data(cfg, splits)
     findings += data_findings
-    findings += _check_class_counts(cfg, classes)
+    findings += check_class_counts(cfg, classes)
     model, model_findings = _build(cfg)
     findings += model_findings + _check_masks(cfg, model, splits) + _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
@@ -168,29 +169,6 @@ def _check_masks(cfg: Config, model: nn.Module | None, splits: Sequence[str]) ->
     return [Finding('error', f'{split}_evaluator: the model predicts no masks, so segm cannot be evaluated; use --eval '
                              f"bbox in a test, or set {split}_evaluator.metric to 'bbox'")
             for split in splits if evaluates_masks(cfg.get(f'{split}_evaluator'))]
-
-
-def _check_class_counts(cfg: Config, classes: list[str]) -> list[Finding]:
-    """Compare num_classes of box, mask and classification heads with the classes of the data."""
-    findings: list[Finding] = []
-    mixing = bool((cfg.model.get('train_cfg') or {}).get('augments'))  # Mixup, CutMix: labels become scores
-    preprocessor = (cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
-    if mixing and classes and preprocessor.get('num_classes') != len(classes):
-        findings.append(Finding('error', 'model.data_preprocessor.num_classes='
-                                         f'{preprocessor.get("num_classes")}, but train_cfg.augments mix the labels of '
-                                         f'{len(classes)} classes; set it to {len(classes)}'))
-    queue = [('model', cfg.model)]
-    while queue and classes:
-        path, node = queue.pop()
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            here = f'{path}.{key}'
-            if isinstance(value, (dict, list, tuple)) and key not in ('rpn_head', 'semantic_head', 'train_cfg'):
-                queue.append((here, value))
-            elif key == 'num_classes' and here.split('.')[-2] != 'data_preprocessor' and value != len(classes):
-                if any(part in ('bbox_head', 'mask_head') for part in here.split('.')) or path == 'model.head':
-                    findings.append(Finding('error', f'{here}={value}, but the data set has {len(classes)} classes; '
-                                                     f'set it to {len(classes)}'))
-    return findings
 
 
 def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:

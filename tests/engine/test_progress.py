@@ -122,6 +122,8 @@ def test_line_of_metrics_omits_times_and_undefined_values():
     scalars = {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': -1.0, 'time': 1.0, 'data_time': 0.1, 'coco/text': 'x'}
     assert describe_metrics(scalars) == 'bbox_mAP 0.5000'
     assert describe_metrics({}) == 'no metrics'
+    two = {'a/coco/bbox_mAP': 0.5, 'b/coco/bbox_mAP': 0.25, 'a/coco/bbox_mAP_50': 0.75}
+    assert describe_metrics(two) == 'a/coco/bbox_mAP 0.5000  b/coco/bbox_mAP 0.2500  bbox_mAP_50 0.7500'
 
 
 def test_memory_grows_with_allocations():

@@ -100,3 +100,11 @@ def test_the_backend_is_selected_by_name(found):
         FastCocoMetric(ann_file=str(found[0]), backend='fast')
     with pytest.raises(UserError, match='use_mp_eval'):
         FastCocoMetric(ann_file=str(found[0]), use_mp_eval=True)
+
+
+def test_values_of_classes_for_boxes_and_masks(found):
+    both, boxes, masks = (evaluate(FastCocoMetric, found, metric=metric, classwise=True)
+                          for metric in (['bbox', 'segm'], 'bbox', 'segm'))
+    own = {f'{name}_precision' for name in CLASSES}
+    assert both == {**boxes, **{f'segm_{name}' if name in own else name: value for name, value in masks.items()}}
+    assert any(boxes[name] != masks[name] for name in own)

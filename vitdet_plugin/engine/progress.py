@@ -1,5 +1,6 @@
 """Progress of training and evaluation: bars on a terminal, plain lines in a log."""
 
+import collections
 import datetime
 import os
 import sys
@@ -151,11 +152,14 @@ def describe_training(scalars: dict[str, float], eta: float | None, lr: float | 
 def describe_metrics(scalars: dict[str, Any]) -> str:
     """Format the scalars of an evaluation as ``bbox_mAP 0.4120  bbox_mAP_50 0.6210 …``.
 
-    Times are omitted, as are values of -1, which COCO reports if there are no objects of that size.
+    Times are omitted, as are values of -1, which COCO reports if there are no objects of that size. Names of several
+    evaluators or data sets keep their prefixes where they would be equal without.
     """
-    shown = {name.split('/')[-1]: value for name, value in scalars.items()
+    shown = {name: value for name, value in scalars.items()
              if isinstance(value, (int, float)) and value != -1 and name.split('/')[-1] not in ('time', 'data_time')}
-    return '  '.join(f'{name} {value:.4f}' for name, value in shown.items()) or 'no metrics'
+    counts = collections.Counter(name.split('/')[-1] for name in shown)
+    return '  '.join(f'{short if counts[short := name.split("/")[-1]] == 1 else name} {value:.4f}'
+                     for name, value in shown.items()) or 'no metrics'
 
 
 def highest_lr(runner) -> float | None:

@@ -173,10 +173,11 @@ def _dump(cfg: Config, path: str):
 
 
 def result_prefix(cfg: Config, options: TestOptions) -> str:
-    """Path of the COCO result files without their suffix."""
+    """Return the path of the COCO result files without their suffix, for ``--out F.json`` and ``--format-only``."""
     if (options.out or '').endswith('.json'):
         return options.out.removesuffix('.json')
-    return os.path.join(cfg.work_dir, 'results')
+    own = next((each.get('outfile_prefix') for each in _coco_evaluators(cfg)), None)
+    return own or os.path.join(cfg.work_dir, 'results')
 
 
 def use_flip_tta(cfg: Config) -> None:

@@ -49,13 +49,28 @@ class FastCocoMetric(CocoMetric):
             results: Pairs (ground truth, prediction), one per image, as collected by ``CocoMetric.process``.
 
         Returns:
-            Metric names and values, as from ``CocoMetric``; those of masks only if the annotation file has masks.
+            Metric names and values, as from ``CocoMetric``; those of masks only if the annotation file has masks. With
+            ``classwise`` and both boxes and masks, ``{class}_precision`` is that of boxes and
+            ``segm_{class}_precision`` that of masks, where mmdet has one name for both.
 
         Raises:
             UserError: ``segm`` is the only metric, and the annotation file has no masks.
         """
         if self._coco_api is not None and not self.format_only:
             drop_unmeasured(self)
+        if not self.classwise or self.format_only or len(self.metrics) == 1:
+            return self._compute(results)
+        kinds, found = self.metrics, {}
+        try:
+            for kind in kinds:
+                self.metrics = [kind]
+                found.update({f'{kind}_{name}' if name in found else name: value
+                              for name, value in self._compute(results).items()})
+        finally:
+            self.metrics = kinds
+        return found
+
+    def _compute(self, results: list) -> dict[str, float]:
         if self.backend == 'pycocotools':
             return super().compute_metrics(results)
         compute = with_globals(CocoMetric.compute_metrics, COCOeval=fast_evaluation())

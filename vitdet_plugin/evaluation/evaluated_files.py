@@ -56,14 +56,16 @@ class EvaluatedFilesHook(Hook):
             raise UserError(f'{split}_dataloader.dataset has other classes, or another order of them, than '
                             f'train_dataloader.dataset; give both the same metainfo.classes. {split}: {listed(own)}; '
                             f'train: {listed(trained)}')
-        files = as_list(runner.cfg.get(f'{split}_evaluator'))
+        dataset, cfgs = loop.dataloader.dataset, runner.cfg.get(f'{split}_evaluator')
+        is_by_part = hasattr(loop.evaluator, 'dataset_prefixes')  # mmdet's MultiDatasetsEvaluator
+        files = as_list(cfgs.get('metrics') if is_by_part else cfgs)
         for index, metric in enumerate(_metrics(loop)):
             if id(metric) in self._seen:
                 continue
             self._seen.add(id(metric))
             cfg = files[index] if index < len(files) else None
-            for line in fit_metric(metric, loop.dataloader.dataset, cfg.get('ann_file') if isinstance(cfg, dict)
-                                   else None):
+            part = dataset.datasets[index] if is_by_part and index < len(getattr(dataset, 'datasets', ())) else dataset
+            for line in fit_metric(metric, part, cfg.get('ann_file') if isinstance(cfg, dict) else None):
                 if is_main_process():
                     print(f'warning: {line}', flush=True)
 

@@ -76,4 +76,40 @@ def test_evaluators_without_a_type_or_a_file_are_errors(folder):
                                         'base config is not merged into a list')):
         finding, = check_evaluators('val', evaluators, [('val_dataloader.dataset', dataset)])
         assert finding == ('error', line)
-    assert check_evaluators('val', dict(type='FastCocoMetric', format_only=True, outfile_prefix='x'), []) == []
+    packed = [('val_dataloader.dataset', dict(dataset, pipeline=[dict(type='PackDetInputs', meta_keys=['instances'])]))]
+    assert check_evaluators('val', dict(type='FastCocoMetric', format_only=True, outfile_prefix='x'), packed) == []
+
+
+@pytest.mark.parametrize(('options', 'says'), [
+    (dict(metric='proposal_fast'), "val_evaluator.metric='proposal_fast' does not work"),
+    (dict(metric_items=['AP50']), "val_evaluator.metric_items: 'AP50' is unknown"),
+    (dict(proposal_nums=(1, 10, 300)), 'val_evaluator.proposal_nums=(1, 10, 300) lacks 100'),
+    (dict(proposal_nums=(100,)), 'give three numbers'), (dict(type='CocoMetric', iou_thrs=[0.3]), "'FastCocoMetric'"),
+    (dict(format_only=True), 'requires outfile_prefix'),
+    (dict(format_only=True, ann_file=None, outfile_prefix='x'), 'val_evaluator.ann_file is not set')])
+def test_values_with_which_an_evaluation_fails_or_measures_nothing(folder, options, says):
+    dataset = dict(type='CocoDataset', data_root=str(folder), ann_file='coco.json')
+    own = dict(type='FastCocoMetric', ann_file=str(folder / 'coco.json'), metric='bbox')
+    assert check_evaluators('val', own, [('val_dataloader.dataset', dataset)]) == []
+    finding, = check_evaluators('val', dict(own, **options), [('val_dataloader.dataset', dataset)])
+    assert finding.level == 'error' and says in finding.text
+
+
+def test_the_name_of_the_metric_that_selects_checkpoints(folder):
+    key = 'default_hooks.checkpoint.save_best'
+    for name in ('coco/bbox_mAP_50', 'auto', 'coco/cat_precision'):
+        assert check(folder, 'coco.json', ['bbox'], [(key, name)]) == []
+    text, = check(folder, 'coco.json', ['bbox'], [(key, 'coco/bbox_mAP_5O')])
+    assert text.startswith(f'{key}=coco/bbox_mAP_5O is not a metric of val_evaluator (did you mean coco/bbox_mAP')
+
+
+def test_an_evaluator_for_each_part_of_the_data(folder):
+    datasets = [(f'val_dataloader.dataset.datasets.{index}', dict(type='CocoDataset', data_root=str(folder),
+                                                                  ann_file=name))
+                for index, name in enumerate(('coco.json', 'other.json'))]
+    parts = [dict(type='FastCocoMetric', ann_file=str(folder / name), metric='bbox') for name in ('coco.json',
+                                                                                                 'other.json')]
+    evaluator = dict(type='MultiDatasetsEvaluator', dataset_prefixes=['a', 'b'], metrics=parts)
+    assert check_evaluators('val', evaluator, datasets) == []
+    finding, = check_evaluators('val', dict(evaluator, metrics=parts[::-1]), datasets[:1])
+    assert 'has other images or image ids' in finding.text

@@ -17,8 +17,12 @@ from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.datasets.coco import image_file_name, is_id, read_coco
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import suggest
 
 _KINDS = ('bbox', 'segm')
+_AP = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+_ITEMS = (*_AP, 'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')  # names of mmdet
+_AT = 100  # detections of an image, for which COCO defines its average precision
 _REQUIRE_FILE = ('CocoMetric', 'FastCocoMetric')
 
 
@@ -40,8 +44,14 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
         datasets: (key in the config, config) of its data sets.
         selecting: (key in the config, metric) of hooks that read a metric, such as ``save_best``.
     """
+    if isinstance(evaluators, dict) and type_name(evaluators) == 'MultiDatasetsEvaluator':  # a part for each data set
+        parts = as_list(evaluators.get('metrics') or ())
+        return [finding for index, part in enumerate(parts) for finding in
+                check_evaluators(split, [part], datasets[index:index + 1])]
     findings, kinds = _check_forms(split, evaluators, datasets), set()
+    is_known = all(type_name(each) in _REQUIRE_FILE for each in as_list(evaluators) if isinstance(each, dict))
     evaluators = list(_coco_evaluators(evaluators))
+    names: set[str] = set()
     for evaluator in evaluators:
         measured = set(_metrics(evaluator))
         path = evaluator.get('ann_file')
@@ -58,12 +68,17 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
                     findings.append(Finding('error', f'{split}_evaluator: {path} has no masks, so segm cannot be '
                                                      'evaluated; evaluate bbox or add masks'))
         kinds |= measured
+        names |= {f'{evaluator.get("prefix", "coco")}/{kind}_{item}' for kind in measured
+                  for item in evaluator.get('metric_items') or _AP}
     for key, metric in selecting if evaluators else ():
         kind = next((each for each in _KINDS if f'/{each}_' in f'/{metric}'), None)
         if kind is not None and kind not in kinds:
             findings.append(Finding('error', f'{key}={metric}, but {kind} is not evaluated: it is not in '
                                              f'{split}_evaluator.metric, or the annotations have no masks; set it to '
                                              f'a metric of {", ".join(sorted(kinds)) or "the evaluator"}'))
+        elif kind is not None and is_known and metric not in names and not metric.endswith('_precision'):
+            findings.append(Finding('error', f'{key}={metric} is not a metric of {split}_evaluator'
+                                             f'{suggest(metric, names)}; set it to one of {", ".join(sorted(names))}'))
     return findings
 
 
@@ -77,12 +92,35 @@ def _check_forms(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict
             findings.append(Finding('error', f"{key} has no 'type'; add it, such as type='CocoMetric'. A dict of a "
                                              'base config is not merged into a list'))
         elif isinstance(each, dict) and type_name(each) in _REQUIRE_FILE and not each.get('ann_file') \
-                and not each.get('format_only') and "'instances'" not in str(datasets):  # packed with the images
+                and "'instances'" not in str(datasets):  # packed with the images
             own = next((found for _, dataset in datasets if (found := joined_path(dataset, dataset.get('ann_file')))),
                        'the annotation file of the data set')
             findings.append(Finding('error', f'{key}.ann_file is not set, so there is nothing to compare with; set it '
                                              f'to {own}'))
+        elif isinstance(each, dict) and type_name(each) in _REQUIRE_FILE:
+            findings += _check_values(key, each)
     return findings
+
+
+def _check_values(key: str, evaluator: dict) -> Iterator[Finding]:
+    """Report values with which mmdet's ``CocoMetric`` fails after the predictions, or measures nothing."""
+    kinds, numbers = set(_metrics(evaluator)), evaluator.get('proposal_nums')
+    if 'proposal_fast' in kinds:
+        yield Finding('error', f"{key}.metric='proposal_fast' does not work with NumPy 2; set it to 'proposal'")
+    for item in as_list(evaluator.get('metric_items') or ()):
+        if item not in _ITEMS:
+            yield Finding('error', f'{key}.metric_items: {item!r} is unknown{suggest(str(item), _ITEMS)}; choose from '
+                                   f'{", ".join(_ITEMS)}')
+    if numbers is not None and not (isinstance(numbers, (list, tuple)) and len(numbers) == len((1, 10, _AT))):
+        yield Finding('error', f'{key}.proposal_nums={numbers!r}: give three numbers, such as (100, 300, 1000)')
+    elif numbers is not None and kinds & {*_KINDS} and _AT not in numbers:
+        yield Finding('error', f'{key}.proposal_nums={tuple(numbers)} lacks {_AT}, the number of detections for which '
+                               'mAP is defined; without it mAP is -1')
+    if type_name(evaluator) == 'CocoMetric' and evaluator.get('iou_thrs') is not None:
+        yield Finding('error', f"{key}: mmdet's CocoMetric fails with iou_thrs; set its type to 'FastCocoMetric'")
+    if evaluator.get('format_only') and not evaluator.get('outfile_prefix'):
+        yield Finding('error', f'{key}.format_only=True requires outfile_prefix, the path of the result files without '
+                               'suffix')
 
 
 def evaluates_masks(evaluators: Any) -> bool:

@@ -160,7 +160,7 @@ def _class_evaluators(cfg: Config, metrics: Sequence[str]) -> list[dict]:
         topk = (1, min(5, (cfg.model.get('head') or {}).get('num_classes', 5)))
         evaluators += own or [dict(type='mmpretrain.Accuracy', topk=topk)]
     if items := [metric for metric in metrics if metric != 'accuracy']:
-        evaluators.append(dict(type='mmpretrain.SingleLabelMetric', items=items))
+        evaluators.append(dict(type='ClassMeans', items=items))
     return evaluators
 
 

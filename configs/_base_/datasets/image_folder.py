@@ -14,4 +14,4 @@ folder_classes = tuple(sorted(path.name for path in pathlib.Path(folder_root).gl
 folder_data = dict(data_root=folder_root, metainfo=dict(classes=folder_classes))
 folder_model = dict(data_preprocessor=dict(num_classes=len(folder_classes)), head=dict(num_classes=len(folder_classes)))
 folder_metrics = [dict(type='Accuracy', topk=(1, min(5, max(1, len(folder_classes))))),
-                  dict(type='SingleLabelMetric', items=['f1-score'])]
+                  dict(type='ClassMeans', items=['f1-score'])]

@@ -50,5 +50,5 @@ val_dataloader = dict(
     dataset=dict(data_prefix='val', test_mode=True, pipeline=test_pipeline, **common))
 test_dataloader = val_dataloader
 
-val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='SingleLabelMetric', items=['f1-score'])]
+val_evaluator = [dict(type='Accuracy', topk=(1, 5)), dict(type='ClassMeans', items=['f1-score'])]
 test_evaluator = val_evaluator

@@ -27,7 +27,7 @@ val_dataloader = dict(
     **common, drop_last=False, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='CustomDataset', data_prefix='', test_mode=True, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='SingleLabelMetric', items=['f1-score'])]
+val_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='ClassMeans', items=['f1-score'])]
 test_evaluator = val_evaluator
 
 # half a cosine that ends with the training, however long that is; in the first epoch multiplied by a rising factor

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from tests.checkpoints.models import randomize
 from vitdet_plugin.engine.check_weights import WeightFile, check_keys, is_official
+from vitdet_plugin.engine.initial_weights import drop_replaced_weights
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.engine.preflight import _check_weights
 from vitdet_plugin.engine.runners import build_runner
@@ -89,3 +90,16 @@ def test_options_of_init_cfg_reach_the_pre_flight(tmp_path):
     init = dict(type='Pretrained', checkpoint='a.pth', prefix='x.', key='model', map_location='cpu')
     assert list(weight_files(dict(model=dict(backbone=dict(init_cfg=init))))) == [
         WeightFile('model.backbone.init_cfg.checkpoint', 'a.pth', 'backbone', 'x.', dict(prefix='x.', key='model'))]
+
+
+def test_weights_that_load_from_replaces_are_not_downloaded(source, tiny_config, tmp_path):
+    state = source.state_dict()
+    torch.save(dict(state_dict=state), tmp_path / 'whole.pth')
+    torch.save(dict(state_dict={name: state[name] for name in state if '.blocks.1.' not in name}), tmp_path / 'part.pth')
+    url = 'https://example.org/backbone.pth'
+    for load_from, checkpoint, dropped in [('whole.pth', url, url), ('part.pth', url, None),
+                                           ('whole.pth', str(tmp_path / 'whole.pth'), None), (None, url, None)]:
+        tiny_config.load_from = load_from and str(tmp_path / load_from)
+        tiny_config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
+        assert drop_replaced_weights(tiny_config) == dropped
+        assert (tiny_config.model.backbone.init_cfg is None) == (dropped is not None)

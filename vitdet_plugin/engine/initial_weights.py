@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.config import Config
 from torch import nn
 
-from vitdet_plugin.checkpoints.fetching import use_local_files
-from vitdet_plugin.checkpoints.files import load_file
+from vitdet_plugin.checkpoints.fetching import present_file, use_local_files
+from vitdet_plugin.checkpoints.files import load_file, load_state_dict_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.registry import type_name
-from vitdet_plugin.engine.check_weights import is_official
+from vitdet_plugin.engine.check_weights import build_without_memory, is_official
+from vitdet_plugin.layers.lora import LORA_NAMES
 
 
 @contextlib.contextmanager
@@ -31,6 +34,28 @@ def official_init(model: nn.Module, logger: logging.Logger) -> Iterator[None]:
     yield
     options = {name: init[name] for name in ('key', 'prefix') if name in init}
     logger.info(str(load_official(model, init['checkpoint'], other_classes=True, **options)))
+
+
+def drop_replaced_weights(cfg: Config) -> str | None:
+    """Remove the ``init_cfg`` of a backbone that would be downloaded although ``load_from`` has all of its weights.
+
+    Args:
+        cfg: Config of a training; changed.
+
+    Returns:
+        The name of the weights that are not needed, if any.
+    """
+    backbone, source = (cfg.get('model') or {}).get('backbone'), cfg.get('load_from')
+    init = backbone.get('init_cfg') if isinstance(backbone, dict) else None
+    if type_name(init) != 'Pretrained' or not source or not os.path.isfile(source) \
+            or present_file(init['checkpoint']) is not None:
+        return None
+    found = load_state_dict_file(source)
+    own = build_without_memory({key: value for key, value in backbone.items() if key != 'init_cfg'}).state_dict()
+    if any(f'backbone.{name}' not in found for name in own if not name.endswith(LORA_NAMES)):
+        return None
+    backbone.init_cfg = None
+    return str(init['checkpoint'])
 
 
 def load_official_weights(runner: Any, model: nn.Module, filename: str) -> dict:

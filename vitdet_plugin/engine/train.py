@@ -18,6 +18,7 @@ from vitdet_plugin.engine.compiling import apply_compile
 from vitdet_plugin.engine.data_workers import ended_data_workers
 from vitdet_plugin.engine.gpu_defaults import apply_gpu_defaults
 from vitdet_plugin.engine.inference import find_checkpoint
+from vitdet_plugin.engine.initial_weights import drop_replaced_weights
 from vitdet_plugin.engine.precision import apply_precision, training_device
 from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.process_state import finish
@@ -140,7 +141,10 @@ def apply_train_options(cfg: Config, options: TrainOptions) -> str | None:
     resume = options.resume
     if not resume and cfg.get('resume'):  # as in mmengine: from load_from, or else from the work directory
         resume = cfg.get('load_from') or True
-    return apply_resume(cfg, 'auto' if resume is True else str(resume) if resume else None)
+    resumed = apply_resume(cfg, 'auto' if resume is True else str(resume) if resume else None)
+    if resumed is None and (dropped := drop_replaced_weights(cfg)) and is_main_process():
+        print(f'{dropped} is not downloaded: {cfg.load_from} has all weights of the backbone', flush=True)
+    return resumed
 
 
 def use_weights(cfg: Config, options: TrainOptions) -> None:

@@ -37,6 +37,7 @@ def write_program(program: Any, path: Path, opset: int, metadata: dict[str, str]
         raise refusal
     try:
         converted = onnx.version_converter.convert_version(onnx.load(str(path)), opset)
+        _drop_newer_attributes(converted, opset)
         onnx.checker.check_model(converted)
     except Exception as error:  # the converter raises RuntimeError and others
         raise refusal from error
@@ -46,6 +47,21 @@ def write_program(program: Any, path: Path, opset: int, metadata: dict[str, str]
     onnx.save(converted, str(path))
     if read_opset(path) != opset:
         raise refusal
+
+
+def _drop_newer_attributes(model: Any, opset: int) -> None:
+    """Remove an attribute of reductions that the converter leaves in operator sets which do not have it.
+
+    Axes, which the converter turns into an attribute, are always given, so that it has no effect.
+    """
+    graphs = [model.graph]
+    while graphs:
+        for node in graphs.pop().node:
+            graphs += [each.g for each in node.attribute if each.HasField('g')]
+            since = 13 if node.op_type == 'ReduceSum' else 18
+            if node.op_type.startswith('Reduce') and opset < since:
+                for each in [each for each in node.attribute if each.name == 'noop_with_empty_axes']:
+                    node.attribute.remove(each)
 
 
 def read_opset(path: str | Path) -> int:

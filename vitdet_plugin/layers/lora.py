@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitdet_plugin.errors import UserError
 
 PARTS = ('attn', 'mlp')
-_NAMES = ('lora_a', 'lora_b', 'lora_scale')
+LORA_NAMES = ('lora_a', 'lora_b', 'lora_scale')
 
 
 class LoRALinear(nn.Linear):
@@ -115,11 +115,11 @@ def has_lora(names: Iterable[str]) -> bool:
 
 def merge_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a state dict with updates of low rank added to the weights that they belong to."""
-    merged = {name: value for name, value in state.items() if name.rpartition('.')[2] not in _NAMES}
+    merged = {name: value for name, value in state.items() if name.rpartition('.')[2] not in LORA_NAMES}
     for name in state:
         prefix, _, leaf = name.rpartition('.')
         if leaf == 'lora_a':
-            a, b, scale = (state[f'{prefix}.{each}'] for each in _NAMES)
+            a, b, scale = (state[f'{prefix}.{each}'] for each in LORA_NAMES)
             merged[f'{prefix}.weight'] = _merge(state[f'{prefix}.weight'], a, b, scale)
     return merged
 

@@ -95,7 +95,8 @@ def test_options_of_init_cfg_reach_the_pre_flight(tmp_path):
 def test_weights_that_load_from_replaces_are_not_downloaded(source, tiny_config, tmp_path):
     state = source.state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'whole.pth')
-    torch.save(dict(state_dict={name: state[name] for name in state if '.blocks.1.' not in name}), tmp_path / 'part.pth')
+    part = {name: state[name] for name in state if '.blocks.1.' not in name}
+    torch.save(dict(state_dict=part), tmp_path / 'part.pth')
     url = 'https://example.org/backbone.pth'
     for load_from, checkpoint, dropped in [('whole.pth', url, url), ('part.pth', url, None),
                                            ('whole.pth', str(tmp_path / 'whole.pth'), None), (None, url, None)]:

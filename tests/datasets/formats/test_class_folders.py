@@ -135,3 +135,12 @@ def test_lists_of_images_and_their_masks_are_not_lists_of_labels(tmp_path):
         write_image(tmp_path / name)
     write(tmp_path / 'train.txt', '/train/a.png /trainannot/a.png\n')
     assert 'class-folders' not in recognized(tmp_path)
+
+
+@pytest.mark.parametrize('top', ['', 'train/'])
+def test_a_single_class_folder_is_named(tmp_path, top):
+    write_image(tmp_path / top / 'red/1.png')
+    write_image(tmp_path / top / 'red/2.png')
+    write(tmp_path / 'README.md', 'text')
+    with pytest.raises(UserError, match='it has one folder of images, red, but a classifier needs a folder'):
+        recognize(FileTree(tmp_path))

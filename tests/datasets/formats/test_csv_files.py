@@ -12,6 +12,7 @@ from tests.datasets.formats.reading import (
     write,
     write_image,
 )
+from vitdet_plugin.errors import UserError
 
 BOXES = {'cat': CAT[1], 'dog': DOG[1]}
 
@@ -212,3 +213,15 @@ def test_a_column_of_0_and_1_for_each_class(tmp_path):
                  '3: b.jpg: an image without a label', '5: '):
         assert any(part in text for text in texts), part
     assert len(texts) == 4
+
+
+def test_classes_that_occur_with_others_only_are_an_error(tmp_path):
+    for name in 'abc':
+        write_image(tmp_path / f'train/{name}.jpg')
+    write(tmp_path / 'train/_classes.csv', 'filename, cat, dog\na.jpg,1,0\nb.jpg,1,1\nc.jpg,1,1\n')
+    with pytest.raises(UserError, match='dog occur only in rows with several labels'):
+        read(tmp_path, 'csv')
+    write(tmp_path / 'train/_classes.csv', 'filename, cat, dog\na.jpg,1,0\nb.jpg,1,1\nc.jpg,0,1\n')
+    found = read(tmp_path, 'csv')
+    assert [image.label for image in found.images] == ['cat', 'dog']
+    assert len(found.problems) == 1 and not found.notes  # b.jpg is a problem, not an image in no table

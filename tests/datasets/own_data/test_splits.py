@@ -106,6 +106,17 @@ def test_a_fraction_of_the_user_replaces_the_splits_of_the_source(tmp_path):
     assert [len(images) for _, images in choose_splits(found, 0.5).items()] == [10, 10]
 
 
+@pytest.mark.parametrize('count', [5, 10, 20, 40])
+@pytest.mark.parametrize('annotated', [2, 3])
+def test_both_sides_have_objects_if_two_images_do(tmp_path, count, annotated):
+    source = drawn_set(tmp_path, count)
+    for image in source.images[annotated:]:
+        image.objects = []
+    for seed in range(3):
+        splits = choose_splits(source, seed=seed)
+        assert all(any(image.objects for image in images) for images in (splits.train, splits.val))
+
+
 def test_classes_of_images_are_stratified(tmp_path):
     splits = choose_splits(class_set(tmp_path, 10))
     assert Counter(image.label for image in splits.val) == {'apple': 2, 'Grüne Limette': 2}

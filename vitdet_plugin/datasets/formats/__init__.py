@@ -112,6 +112,10 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
         if name is not None:
             raise UserError(f'{where} is not a data set of the format {name} ({images} images, '
                             f'{len(tree.others)} other files{broken}); it needs {formats[0].looks_for}')
+        from vitdet_plugin.datasets.formats.class_folders import single_class_folder
+        if one := single_class_folder(tree):
+            raise UserError(f'{where} is not a data set of a known format: it has one folder of images, {one}, but a '
+                            'classifier needs a folder for each of two or more classes, and a detector annotations')
         looked_for = '\n'.join(f'  {each.name}: {each.looks_for}' for each in formats)
         raise UserError(f'{where} is not a data set of a known format ({images} images, {len(tree.others)} '
                         f'other files{broken}); looked for:\n{looked_for}')

@@ -133,6 +133,11 @@ class SourceSet:
         self._by_path[path] = image
         return image
 
+    def refuse_image(self, path: Path, problem: Problem) -> None:
+        """Add a problem because of which an image is not part of the set."""
+        self._refused.add(path)
+        self.problems.append(problem)
+
     def add_object(self, image: SourceImage, name: str, where: Path, line: int | None = None, *,
                    box: Sequence[float] | None = None, mask: list[list[float]] | dict | None = None,
                    is_crowd: bool = False, entry: str | None = None) -> SourceObject | None:

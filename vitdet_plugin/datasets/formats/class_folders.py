@@ -16,6 +16,7 @@ from vitdet_plugin.utils.track import track
 _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'photos', 'jpegimages', 'images_raw', 'rgb'}
 _OTHER_FOLDERS = {'labels', 'label', 'masks', 'mask', 'annotations', 'ann', 'segmentationclass', 'segmentationobject',
                   'gt', 'groundtruth', 'ground_truth', 'train', 'val', 'test'}
+_ANNOTATIONS = ('.json', '.xml', '.csv', '.tsv', '.txt', '.yaml', '.yml')
 _SYNSET = re.compile(r'n\d{8}')
 _SEVERAL_NUMBERS = re.compile(r'[-+.\d]+(\s+[-+.\d]+)+')  # a box, or several labels
 _NAME_FILES = ('classes.txt', 'class_names.txt', 'labels.txt', 'synsets.txt', 'synset_words.txt',
@@ -35,6 +36,14 @@ def recognize_class_folders(tree: FileTree) -> str | None:
     where = f' in {base}' if base.parts else ''
     return LastResort(f'{len(classes)} folders of images{where} ({list_some(classes)})' +
                       (f' in {", ".join(splits)}' if splits else ''))
+
+
+def single_class_folder(tree: FileTree) -> str | None:
+    """Return the name of the only class folder, if nothing else is there that could be a data set."""
+    if tree.chosen is not None or not tree.images or tree.with_suffix(*_ANNOTATIONS):
+        return None
+    _, _, classes = _layout(tree)
+    return classes[0] if len(classes) == 1 and classes[0].lower() not in _IMAGE_FOLDERS | _OTHER_FOLDERS else None
 
 
 def read_class_folders(tree: FileTree) -> SourceSet:

@@ -11,6 +11,7 @@ from vitdet_plugin.datasets.formats.base import Doubtful, Format, LastResort, So
 from vitdet_plugin.datasets.formats.shapes import are_corners
 from vitdet_plugin.datasets.formats.tables import Table, parse_number, read_pairs, read_table
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree, split_of
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
 _TRIED_ROWS = 50
@@ -86,6 +87,7 @@ class _Reader:
     def __init__(self, tree: FileTree, found: SourceSet) -> None:
         self.tree, self.found = tree, found
         self.counts: Counter[str] = Counter()
+        self.several: Counter[str] = Counter()  # labels in rows with more than one
         self.table_of: dict[Path, PurePosixPath] = {}
         self.paths: dict[tuple, Path | str] = {}
         self.names: dict[str, str] = {}
@@ -131,7 +133,12 @@ class _Reader:
             label = labels[0] if labels else ''
             if len(labels) != 1:
                 fault = f'several labels ({", ".join(labels)}); keep one' if labels else 'an image without a label'
-                self.found.problems.append(Problem(where, line, f'{table.cell(row, "image")}: {fault}'))
+                problem = Problem(where, line, f'{table.cell(row, "image")}: {fault}')
+                self.several.update(labels)
+                if isinstance(path, str):
+                    self.found.problems.append(problem)
+                else:
+                    self.found.refuse_image(path, problem)
             elif isinstance(path, str):
                 self.found.problems.append(Problem(where, line, path))
             elif (known := self.found.image_at(path)) is None:
@@ -144,7 +151,14 @@ class _Reader:
                                                                 f'{label} in this one'))
 
     def add_notes(self) -> None:
-        """Add the remarks with counts."""
+        """Add the remarks with counts.
+
+        Raises:
+            UserError: Classes occur only in rows with several labels.
+        """
+        if lost := sorted(set(self.several) - set(self.found.count_objects())):
+            raise UserError(f'{self.tree.root}: {list_some(lost)} occur only in rows with several labels. A classifier '
+                            'of vitdet predicts one class of an image; keep one label in each row')
         for key, text in (('repeated', 'rows repeat an earlier one and count once'),
                           ('empty', 'rows state no box; their images have no objects by these rows'),
                           ('unnamed', 'rows are in tables without a column of classes; the class is "object"')):

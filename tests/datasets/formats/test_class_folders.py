@@ -103,7 +103,7 @@ def test_synset_folders_are_named(tmp_path):
 
 
 @pytest.mark.parametrize('paths', [
-    ['1.jpg', '2.jpg'], ['images/1.jpg', 'masks/1.png'], ['train/images/1.jpg', 'val/images/1.jpg'], ['one/1.jpg'],
+    ['1.jpg', '2.jpg'], ['images/1.jpg', 'masks/1.png'], ['train/images/1.jpg', 'val/images/1.jpg'],
     ['JPEGImages/1.jpg', 'SegmentationClass/1.png'], ['train/1.jpg', 'val/2.jpg']])
 def test_other_folders_are_not_recognized(tmp_path, paths):
     for path in paths:

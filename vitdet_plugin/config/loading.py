@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from vitdet_plugin import register_all
 from vitdet_plugin.compat.versions import require_scope
+from vitdet_plugin.config.lost_assignments import warn_about_lost_assignments
 from vitdet_plugin.config.names import find_config, moved_config
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.config.overrides import override_variables
@@ -36,6 +37,8 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
     register_all()
     changes = dict(options) if isinstance(options, Mapping) else parse_options(options)
     cfg = copy.deepcopy(path) if real_path is None else _read_config(real_path)
+    if real_path is not None:
+        warn_about_lost_assignments(cfg)
     if changes:
         try:
             cfg, changes = override_variables(cfg, changes, is_changed=real_path is None and _is_changed(cfg))

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+import torch
 from mmengine.registry import HOOKS, MODELS
 
 from vitdet_plugin.config.explain import explain, user_errors
@@ -55,3 +56,19 @@ def test_json_errors_keep_line_and_column(tiny_config):
 def test_program_errors_are_not_changed(tiny_config):
     with pytest.raises(ZeroDivisionError), user_errors(tiny_config):
         1 / 0  # noqa: B018
+
+
+@pytest.mark.parametrize(('error', 'says'), [
+    (RuntimeError('albumentations is not installed'), 'albumentations is not installed; install the package'),
+    (ImportError('Please run "pip install wandb" to install wandb'), 'pip install wandb'),
+    (AttributeError("'ConcatDataset' object has no attribute 'get_cat_ids'"), 'ClassBalancedDataset around each')])
+def test_packages_and_wrappers(tiny_config, error, says):
+    assert says in explain(error, tiny_config)
+
+
+def test_images_with_fewer_channels_than_means(tiny_config):
+    from mmdet.models import DetDataPreprocessor
+    preprocessor = DetDataPreprocessor(mean=[1.0] * 3, std=[1.0] * 3)
+    with pytest.raises(UserError, match='another number of channels than model.data_preprocessor.mean'), \
+            user_errors(tiny_config):
+        preprocessor(dict(inputs=[torch.zeros(1, 8, 8, dtype=torch.uint8)], data_samples=None))

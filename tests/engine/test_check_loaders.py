@@ -36,6 +36,18 @@ def test_numbers(tiny_config, split, key, value):
     assert texts(tiny_config) == [each.text for each in found if each.level == 'error']
 
 
+@pytest.mark.parametrize('kind', ['Mosaic', 'MixUp'])
+def test_mixed_images_have_no_masks(tiny_config, kind):
+    inner = tiny_config.train_dataloader.dataset
+    tiny_config.train_dataloader.dataset = ConfigDict(type='MultiImageMixDataset', dataset=inner,
+                                                      pipeline=[dict(type=kind), dict(type='PackDetInputs')])
+    text, = texts(tiny_config)
+    assert f'{kind} of mmdet does not support masks; use Cached{kind}' in text
+    for step in inner.pipeline:
+        step.pop('with_mask', None)
+    assert texts(tiny_config) == []
+
+
 def test_warnings(tiny_config):
     tiny_config.train_dataloader.num_workers = 4000
     tiny_config.val_dataloader.drop_last = True

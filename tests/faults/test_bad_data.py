@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mmcv.transforms import BaseTransform
 from torch.utils.data import DataLoader
 
 from tests.faults.annotations import mutate
@@ -69,6 +70,21 @@ def test_the_reason_is_that_of_the_image_file(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'')
     with pytest.raises(UserError, match=r'a\.jpg \(id 7\): the file is empty; '):
         read_sample(Images(9, {7}), 7)
+
+
+def test_a_transform_that_fails_is_named():
+    class Reversed(BaseTransform):
+        def transform(self, results):
+            return results['img'][::-1][99]
+
+    class Loaded(Numbers):
+        def __getitem__(self, index):
+            return Reversed()(dict(img=[index]))
+
+    with pytest.raises(UserError) as caught:
+        read_sample(Loaded(9, set()), 7)
+    assert 'Reversed failed with IndexError: list index out of range; check the arguments of Reversed' in str(
+        caught.value)
 
 
 def test_a_training_with_a_truncated_image_ends_with_one_line(tiny_set, tmp_path):

@@ -52,7 +52,7 @@ _OPS = {
 def _missing(name: str) -> Callable:
     def missing_op(*args, **kwargs):
         raise UserError(f'operator mmcv._ext.{name} is not available: this mmcv has no compiled operators and '
-                        f'torchvision offers none in its place; {_HOW_TO_GET}')
+                        f'none takes its place here; {_HOW_TO_GET}')
 
     missing_op.__name__ = name
     return missing_op

@@ -16,6 +16,7 @@ from vitdet_plugin.utils.text import suggest
 _NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry')
 _LOST_PEER = re.compile(r'Timed out waiting \d+ms|Connection (?:closed|reset) by peer|Broken pipe|Watchdog caught|'
                         r'NCCL.*(?:timeout|remote process)|Application timeout caused pair closure')
+_NOT_INSTALLED = re.compile(r'not installed|pip install|No module named')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
 _MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
 
@@ -65,6 +66,16 @@ def explain(error: BaseException, cfg: Config) -> str | None:
         return (f'rank {os.environ.get("RANK", "?")}: another process of this run died or did not answer in time '
                 f'({text[-100:]}). Check its output. The timeout is VITDET_DIST_TIMEOUT seconds; --resume continues '
                 'from the last checkpoint')
+    if isinstance(error, (ImportError, RuntimeError)) and _NOT_INSTALLED.search(text) and 'vitdet_plugin' not in text:
+        return f'{name}: {text}; install the package, or leave out the part of the config that needs it'
+    if isinstance(error, AttributeError) and 'get_cat_ids' in text:
+        return (f'{name}: ClassBalancedDataset cannot contain a ConcatDataset; put a ClassBalancedDataset around each '
+                'of its data sets')
+    if isinstance(error, IndexError) and any(
+            type(frame.f_locals.get('self')).__name__.endswith('DataPreprocessor')
+            for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return (f'{name}: the images have another number of channels than model.data_preprocessor.mean; set color_type '
+                "of LoadImageFromFile to 'color', or give as many values as channels")
     if isinstance(error, OSError) and error.errno == 28:
         return f'no space left on the disk of {cfg.get("work_dir")}. Free some space or choose another --work-dir'
     if isinstance(error, (ValueError, TypeError, AssertionError)) and text and (owner := _constructor(error)):

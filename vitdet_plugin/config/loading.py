@@ -97,7 +97,11 @@ def _describe_config_error(error: Exception, path: str) -> str:
         hint = f'. It has moved: use {new_path}' if new_path else ''
         return f'config {path}: a file in its chain of _base_ does not exist: {missing}{hint}'
     if isinstance(error, ImportError) and 'custom modules' in str(error):
-        return f'config {path}: custom_imports cannot be imported: {error.__context__ or error}'
+        reason: BaseException = error
+        while (cause := reason.__cause__ or reason.__context__) is not None:
+            reason = cause
+        here = '; install it, or add its folder to PYTHONPATH' if isinstance(reason, ModuleNotFoundError) else ''
+        return f'config {path}: custom_imports cannot be imported: {reason}{here}'
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if frame.name == '<module>' and '/mmengine/' not in frame.filename and frame.filename.endswith('.py')]
     where = f'config {frames[-1].filename}, line {frames[-1].lineno}' if frames else f'config {file}'

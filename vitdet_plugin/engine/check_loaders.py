@@ -7,12 +7,14 @@ from typing import Any
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
 
 _SPLITS = ('train', 'val', 'test')
+_MIXES_NO_MASKS = {'Mosaic': 'CachedMosaic', 'MixUp': 'CachedMixUp'}  # mmdet's; those that do, in the inner pipeline
 _NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 
 
@@ -64,6 +66,14 @@ def _check_loader(name: str, loader: dict, split: str) -> list[Finding]:
             findings.append(Finding('error', f'{name} has no {key!r}; add it, such as '
                                     + ("sampler=dict(type='DefaultSampler', shuffle=True)" if key == 'sampler'
                                        else "dataset=dict(type='CocoDataset', …)")))
+    dataset = loader.get('dataset')
+    outer = dataset.get('pipeline') or () if isinstance(dataset, dict) and 'dataset' in dataset else ()
+    mixing = [kind for step in outer if (kind := type_name(step)) in _MIXES_NO_MASKS]
+    if mixing and any(step.get('with_mask') for _, each in leaf_datasets(dataset, '')
+                      for step in each.get('pipeline') or () if isinstance(step, dict)):
+        findings.append(Finding('error', f"{name}.dataset.pipeline: {mixing[0]} of mmdet does not support masks; use "
+                                         f"{_MIXES_NO_MASKS[mixing[0]]} in the data set's own pipeline, or set "
+                                         'with_mask=False in its LoadAnnotations'))
     batch_size = loader.get('batch_size', 1)
     if loader.get('batch_sampler') is not None and 'batch_size' not in loader:
         findings.append(Finding('error', f'{name} has a batch_sampler, but no batch_size; add it'))

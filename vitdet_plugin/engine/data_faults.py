@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import sys
+import traceback
 from typing import Any
 
 import numpy as np
+from mmcv.transforms import BaseTransform
 
 from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.errors import UserError
@@ -33,11 +35,12 @@ class SkipBudget:
         with self._drawn:
             self._drawn.value += 1
 
-    def skip(self, what: str) -> None:
+    def skip(self, what: str, advice: str) -> None:
         """Count and print a skipped sample.
 
         Args:
             what: Description of the sample and the error.
+            advice: What the user can do.
 
         Raises:
             UserError: More than 1 % of the samples (of those drawn, and of the data set) were skipped.
@@ -48,7 +51,7 @@ class SkipBudget:
         print(f'warning: sample left out, number {skipped}: {what}', file=sys.stderr, flush=True)
         if skipped > MOST_SKIPPED * max(self._drawn.value, self.size):
             raise UserError(f'{skipped} samples could not be read, more than {MOST_SKIPPED:.0%}; the last: {what}; '
-                            "'vitdet check' lists every problem of a data set")
+                            f'{advice}')
 
     @property
     def skipped(self) -> int:
@@ -86,21 +89,37 @@ def read_sample(dataset, index: int, budget: SkipBudget | None = None) -> Any:
         except UserError:
             raise
         except Exception as error:  # decoders and transforms raise almost anything on broken data
-            what = f'{describe(dataset, index)}: {_reason(dataset, index, error)}'
+            reason, advice = _explain(dataset, index, error)
+            what = f'{describe(dataset, index)}: {reason}'
             if budget is None or not left:
-                raise UserError(f"{what}; 'vitdet check' lists every problem of a data set") from error
-            budget.skip(what)
+                raise UserError(f'{what}; {advice}') from error
+            budget.skip(what, advice)
             index = int(np.random.randint(len(dataset)))
 
 
-def _reason(dataset, index: int, error: Exception) -> str:
-    """Return why a sample cannot be read: the fault of its image file, or else the error."""
+def _explain(dataset, index: int, error: Exception) -> tuple[str, str]:
+    """Return why a sample cannot be read (the fault of its image file, or the error of a transform), and advice."""
     try:
         path = dataset.get_data_info(int(index)).get('img_path')
     except Exception:
         path = None
     fault = describe_unreadable(path) if isinstance(path, str) and os.path.exists(path) else ''
-    return fault or f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    text = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+    transform = _failing_transform(error)
+    if fault or transform is None or transform.startswith('Load'):
+        return fault or text, "'vitdet check' lists every problem of a data set"
+    return (f'{transform} failed with {text}',
+            f'check the arguments of {transform} and what it gets from the steps before')
+
+
+def _failing_transform(error: Exception) -> str | None:
+    """Return the class of the innermost transform that an error passed through."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        owner = frame.f_locals.get('self')
+        if isinstance(owner, BaseTransform) and frame.f_code.co_name == 'transform':
+            found = type(owner).__name__
+    return found
 
 
 def fetch(dataset, index: int) -> Any:

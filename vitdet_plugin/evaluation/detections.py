@@ -156,6 +156,8 @@ def _found(sample: Any, label_of: np.ndarray | None) -> Boxes:
 
 
 def _read_rows(file: str | Path) -> Iterable[Any]:
+    if str(file).endswith(('.pkl', '.pickle')):
+        raise UserError(f'{file} has the format of mmengine; write COCO results with vitdet test --out FILE.json')
     try:
         rows = json.loads(read_text(Path(file)))
     except ValueError as error:

@@ -66,9 +66,10 @@ def test_packages_and_wrappers(tiny_config, error, says):
     assert says in explain(error, tiny_config)
 
 
-def test_images_with_fewer_channels_than_means(tiny_config):
+@pytest.mark.parametrize('is_rgb', [False, True])
+def test_images_with_fewer_channels_than_means(tiny_config, is_rgb):
     from mmdet.models import DetDataPreprocessor
-    preprocessor = DetDataPreprocessor(mean=[1.0] * 3, std=[1.0] * 3)
+    preprocessor = DetDataPreprocessor(mean=[1.0] * 3, std=[1.0] * 3, bgr_to_rgb=is_rgb)
     with pytest.raises(UserError, match='another number of channels than model.data_preprocessor.mean'), \
             user_errors(tiny_config):
         preprocessor(dict(inputs=[torch.zeros(1, 8, 8, dtype=torch.uint8)], data_samples=None))

@@ -57,3 +57,13 @@ def test_equal_names(tmp_path, convert, kind):
     assert code == 0 and len(list((tmp_path / 'out').rglob('im.*'))) == 2
     assert any("'B.jpg' and 'b.png' differ in upper and lower case only" in line for line in out)
     assert any(line.startswith('4 sizes are taken from the file') for line in out)
+
+
+@pytest.mark.parametrize('kind', ['voc', 'yolo'])
+def test_masks_that_are_not_written_are_counted(tmp_path, convert, kind):
+    file = coco(tmp_path, 'a.jpg', 'b.jpg')
+    content = json.loads(file.read_text())
+    content['annotations'][1]['segmentation'] = [[1, 2, 5, 2, 5, 6]]
+    file.write_text(json.dumps(content))
+    code, out, _ = convert(f'coco-to-{kind}', file, '--out', tmp_path / 'out')
+    assert code == 0 and '1 masks are not written: the files have boxes only' in out

@@ -16,6 +16,7 @@ from vitdet_plugin.utils.text import suggest
 _NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry')
 _LOST_PEER = re.compile(r'Timed out waiting \d+ms|Connection (?:closed|reset) by peer|Broken pipe|Watchdog caught|'
                         r'NCCL.*(?:timeout|remote process)|Application timeout caused pair closure')
+_CHANNELS = re.compile(r'mean has \d+ values, the input tensor should')
 _NOT_INSTALLED = re.compile(r'not installed|pip install|No module named')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
 _MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
@@ -71,7 +72,7 @@ def explain(error: BaseException, cfg: Config) -> str | None:
     if isinstance(error, AttributeError) and 'get_cat_ids' in text:
         return (f'{name}: ClassBalancedDataset cannot contain a ConcatDataset; put a ClassBalancedDataset around each '
                 'of its data sets')
-    if isinstance(error, IndexError) and any(
+    if (isinstance(error, IndexError) or _CHANNELS.search(text)) and any(
             type(frame.f_locals.get('self')).__name__.endswith('DataPreprocessor')
             for frame, _ in traceback.walk_tb(error.__traceback__)):
         return (f'{name}: the images have another number of channels than model.data_preprocessor.mean; set color_type '

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
 
 from vitdet_plugin.coco.content import prepare_coco
+from vitdet_plugin.compat.coco_api import has_mask
 from vitdet_plugin.datasets.coco import (
     annotation_box,
     describe_annotation,
@@ -48,7 +49,7 @@ def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | N
     problems: list[Problem] = []
     found = _usable_images(all_images, path, folder or _find_folder(content['images'], path), problems,
                            [] if notes is None else notes)
-    without_image = 0
+    without_image = masks = 0
     for number, annotation in enumerate(content['annotations']):
         wrong = find_bad_reference(annotation, all_images, categories)
         if wrong is None and annotation['image_id'] not in found:
@@ -61,6 +62,9 @@ def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | N
             problems.append(Problem(path, None, f'{describe_annotation(annotation, number)}: {wrong}'))
         else:
             objects.append((labels[annotation['category_id']], box))
+            masks += has_mask(annotation)
+    if masks and notes is not None:
+        notes.append(f'{masks} masks are not written: the files have boxes only')
     if without_image:
         problems.append(Problem(path, None, f'{without_image} annotations: their images cannot be converted'))
     return list(found.values()), require_class_names(content['categories'], path), problems

@@ -124,8 +124,9 @@ def test_the_frames_of_a_video(tmp_path, suffix, codec):
     for frame in (0, 2, 1):  # going back is possible
         assert found[frame].content().mean() == pytest.approx((40, 120, 200)[frame], abs=8)
     (tmp_path / 'no.mp4').write_bytes(b'no video' * 9)
+    source, = find_images(os.fspath(tmp_path / 'no.mp4'))
     with pytest.raises(UserError, match='no.mp4 cannot be read as a video'):
-        find_images(os.fspath(tmp_path / 'no.mp4'))
+        source.content()
 
 
 def test_arrays_are_contiguous_and_copied_without_alpha():
@@ -138,3 +139,12 @@ def test_an_image_beyond_the_limit_of_opencv():
     content[29:33] = struct.pack('>I', zlib.crc32(bytes(content[12:29])))
     with pytest.raises(UserError, match='more pixels than OpenCV decodes'):
         decode_image(bytes(content))
+
+
+def test_videos_in_a_folder_are_named(tmp_path, capsys):
+    (tmp_path / 'clip.mp4').write_bytes(b'x')
+    with pytest.raises(UserError, match='holds no images .*it holds 1 videos: name them, such as .*clip.mp4'):
+        find_images(tmp_path)
+    (tmp_path / 'a.png').write_bytes(png())
+    assert len(find_images(tmp_path)) == 1
+    assert '1 videos are left out' in capsys.readouterr().err

@@ -22,6 +22,7 @@ from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_t
 from vitdet_plugin.engine.image_urls import download_image, is_web_address
 from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.text_files import read_text
 
 STDIN = '-'  # a list of paths on standard input
@@ -254,8 +255,12 @@ def _files(name: str | bytes, channels: str, color_type: str) -> Iterator[ImageS
     if path.is_dir():
         yield from _folder(path)
     elif path.is_file() and is_video_file(path):
-        video = VideoFrames(path)
-        yield _Later(lambda: _frames(video), video.estimate or None)
+        try:
+            video = VideoFrames(path)
+        except UserError as error:
+            yield ImageSource(str(path), PurePath(path.stem), path, fault=error)
+        else:
+            yield _Later(lambda: _frames(video), video.estimate or None)
     elif path.is_file() and path.suffix.lower() == '.txt':
         yield from _listed(read_text(path).split('\n'), path.parent, color_type)
     elif path.is_file() and archive_suffix(path):
@@ -275,8 +280,13 @@ def _files(name: str | bytes, channels: str, color_type: str) -> Iterator[ImageS
 def _folder(path: Path) -> Iterator[ImageSource]:
     found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir()
                    and not is_resource_fork(file.relative_to(path)))
+    videos = sorted(file for file in path.rglob('*') if is_video_file(file) and file.is_file())
     if not found:
-        raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …)')
+        hint = f'; it holds {len(videos)} videos: name them, such as {videos[0]}' if videos else ''
+        raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …){hint}')
+    if videos:
+        warn(f'{path}: {len(videos)} videos are left out, as folders stand for their images; name a video to use it, '
+             f'such as {videos[0]}')
     for file in found:
         inside = file.relative_to(path)
         is_hidden = any(part.startswith('.') for part in inside.parts)

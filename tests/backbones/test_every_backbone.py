@@ -1,6 +1,7 @@
 """Requirements on every registered backbone; each is built small (`small_cfg`)."""
 
 import copy
+import inspect
 import io
 
 import pytest
@@ -30,6 +31,56 @@ def test_maps_have_the_declared_channels_and_strides(cls, rows, columns):
     for out, channels, stride in zip(outs, model.out_channels, model.out_strides):
         assert out.shape == (2, channels, x.shape[2] // stride, x.shape[3] // stride)
         assert out.isfinite().all() and out.std() > 0
+
+
+@every_backbone
+def test_sides_that_are_no_multiple_of_a_stride(cls):
+    """Multiples of ``size_divisor`` are enough; the size of a map is rounded, or that of the padded image."""
+    model = tiny(cls).eval()
+    step = model.size_divisor
+    height, width = (-(-2 * model.out_strides[-1] // step) + extra for extra in (1, 3))
+    x = torch.randn(1, 3, height * step, width * step)
+    for out, channels, stride in zip(model(x), model.out_channels, model.out_strides):
+        assert out.shape[1] == channels and out.isfinite().all()
+        padded = [-(-side // model.out_strides[-1]) * model.out_strides[-1] for side in x.shape[2:]]
+        assert all(side // stride <= found <= most // stride
+                   for found, side, most in zip(out.shape[2:], x.shape[2:], padded))
+
+
+@every_backbone
+def test_images_of_other_channels(cls):
+    if 'in_channels' not in inspect.signature(cls).parameters:
+        pytest.skip('its channels are those of the backbone inside')
+    model = tiny(cls, in_channels=4).eval()
+    assert model.in_channels == 4
+    x = torch.randn(1, 4, *image(model).shape[2:])
+    other = x.clone()
+    other[:, 3] += 1
+    assert not torch.allclose(model(x)[-1], model(other)[-1])
+
+
+@every_backbone
+def test_stochastic_depth(cls):
+    if 'drop_path_rate' not in inspect.signature(cls).parameters:
+        pytest.skip('its rate is that of the backbone inside')
+    never, often = tiny(cls, drop_path_rate=0.0), tiny(cls, drop_path_rate=0.9)
+    x = image(never, batch=4)
+    with torch.no_grad():
+        assert torch.equal(never.train()(x)[-1], never(x)[-1])
+        assert not all(torch.equal(often.train()(x)[-1], often(x)[-1]) for _ in range(4))
+        torch.testing.assert_close(often.eval()(x), never.eval()(x))
+
+
+@every_backbone
+def test_the_constructor_initializes_as_reset_parameters_does(cls):
+    torch.manual_seed(0)
+    built, again = cls(**small_cfg(cls)), cls(**small_cfg(cls))
+    again.reset_parameters()
+    for (name, ours), reset in zip(built.named_parameters(), again.parameters()):
+        if reset.numel() == 1 or reset.std() == 0:
+            assert torch.equal(ours, reset), name
+        elif reset.numel() >= 200:
+            assert 0.6 < ours.std() / reset.std() < 1.6, name
 
 
 @every_backbone

@@ -1,6 +1,7 @@
 """Every config of the project loads, builds on the meta device and fits its data, optimizer, schedule and metafile."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,23 @@ def test_metafiles_list_every_config_of_a_family_once():
     assert sorted(metafiles) == sorted(str(path.relative_to(root)) for path in CONFIGS.rglob('metafile.yml'))
     contents = [yaml.safe_load((root / metafile).read_text()) for metafile in metafiles]
     models = [model for content in contents for model in content['Models']]
-    assert sorted(model['Config'] for model in models) == sorted(f'configs/{name}' for name in NAMES if '/' in name)
+    listed = Counter(model['Config'] for model in models)
+    assert not [name for name, count in listed.items() if count > 1]
+    assert not set(listed) - {f'configs/{name}' for name in NAMES}
     collections = {each['Name']: each for content in contents for each in content['Collections']}
     for model in models:
         assert Path(model['Config']).stem == model['Name']
         assert (root / collections[model['In Collection']]['README']).is_file()
         for result in model.get('Results', []):  # results of others are attributed
             assert result['Reported By'] and result['Metrics']
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if '/' in name])
+def test_the_metafile_of_the_folder_lists_the_config(name):
+    metafile = (CONFIGS / name).parent / 'metafile.yml'
+    assert metafile.is_file(), f'write {metafile}'
+    listed = [entry['Config'] for entry in yaml.safe_load(metafile.read_text())['Models']]
+    assert f'configs/{name}' in listed, f'{metafile} has no entry of {name}'
 
 
 @pytest.mark.parametrize('model', [

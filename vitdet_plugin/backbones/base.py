@@ -108,9 +108,13 @@ class Backbone(BaseModule):
         return InputError(f'{type(self).__name__} requires floating-point images (B, {self.in_channels}, H, W)'
                           f'{multiples}; {problem}')
 
+    def _not_written(self, name: str) -> NotImplementedError:
+        return NotImplementedError(f'{type(self).__name__} has no {name}, which is needed here; Backbone.{name} says '
+                                   'what it does')
+
     def embed(self, x: Tensor) -> Any:
         """Compute the stem: (B, in_channels, H, W) -> the input of :meth:`run`."""
-        raise NotImplementedError
+        raise self._not_written('embed')
 
     def run(self, embedded: Any, added: Sequence[Tensor] | None = None) -> tuple[Tensor, ...]:
         """Compute the maps from the output of :meth:`embed`.
@@ -122,28 +126,28 @@ class Backbone(BaseModule):
         Returns:
             The maps that ``forward`` returns.
         """
-        raise NotImplementedError
+        raise self._not_written('run')
 
     def entries(self) -> list[tuple[int, int]]:
         """Return channels and stride of the input of each stage that :meth:`run` can add a map to."""
-        raise NotImplementedError
+        raise self._not_written('entries')
 
     @property
     def num_layers(self) -> int:
         """Number of layers with separate learning rates between the stem (id 0) and the rest (``num_layers + 1``)."""
-        raise NotImplementedError
+        raise self._not_written('num_layers')
 
     def get_layer_id(self, name: str) -> int:
         """Return the layer id of a parameter from its name in this backbone: 0 (stem) to ``num_layers + 1``."""
-        raise NotImplementedError
+        raise self._not_written('get_layer_id')
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the modules and parameters up to and including stage ``self.frozen_stages``."""
-        raise NotImplementedError
+        raise self._not_written('stages_to_freeze')
 
     def reset_parameters(self) -> None:
         """Initialize all parameters again."""
-        raise NotImplementedError
+        raise self._not_written('reset_parameters')
 
     def resize_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor | None:
         """Resize a weight of a checkpoint to the shape of this backbone's weight.

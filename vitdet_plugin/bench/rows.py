@@ -38,6 +38,7 @@ class Row:
         reason: Why the row was not measured.
         times: One entry for every round.
         accuracy: AP of boxes or top-1, 0 to 1; None without data.
+        fault: Why the accuracy could not be measured.
     """
 
     backend: str
@@ -49,6 +50,7 @@ class Row:
     reason: str = ''
     times: list[Seconds] = field(default_factory=list)
     accuracy: float | None = None
+    fault: str = ''
 
     def milliseconds(self, part: str) -> float:
         """Return the median of a part over the rounds, in milliseconds."""

@@ -205,6 +205,7 @@ class Benchmark:
         except UserError as error:
             raise UserError(f'--data: {error}') from error
         done: dict[tuple[Any, ...], float | None] = {}
+        faults: dict[tuple[Any, ...], str] = {}
         metric = 'top-1' if self.is_classifier else 'AP'
         for row, runner in self.runners:
             key = row.backend, row.dtype, row.shape
@@ -214,9 +215,9 @@ class Benchmark:
                     done[key] = next(iter(found.values()))
                 except UserError:
                     raise
-                except Exception:  # another input than the one that was measured does not fit the file
-                    done[key] = None
-            row.accuracy = done.get(key)
+                except Exception as error:  # another input than the one that was measured does not fit the file
+                    done[key], faults[key] = None, (str(error).splitlines() or [type(error).__name__])[0]
+            row.accuracy, row.fault = done.get(key), faults.get(key, '')
         return metric
 
 

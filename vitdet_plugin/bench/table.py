@@ -63,7 +63,8 @@ def lines(rows: Sequence[Row], metric: str | None) -> list[str]:
         cells += [f'{row.p90:.1f}', f'{row.images_per_second:.2f}']
         if metric:
             cells.append('-' if row.accuracy is None else f'{row.accuracy:.4f}')
-        found.append(_line(cells) + (f'  noisy (spread {row.spread:.0%})' if row.is_noisy else ''))
+        found.append(_line(cells) + (f'  noisy (spread {row.spread:.0%})' if row.is_noisy else '')
+                     + (f'  {metric} not measured: {row.fault}' if metric and row.fault else ''))
     return found
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vitdet_plugin.backbones.cbnet import CBNet
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.heads.weighted_losses import weighted_losses
 
 
 class AssistantSupervision:
@@ -41,8 +42,8 @@ class AssistantSupervision:
         if self.assistant_weight:
             for i, maps in enumerate(assistants):
                 losses = self._loss_on(maps, batch_inputs, copy.deepcopy(batch_data_samples))
-                found.update({f'assistant{i}.{name}': _scaled(value, self.assistant_weight)
-                              for name, value in losses.items() if 'loss' in name})
+                found.update({f'assistant{i}.{name}': value for name, value in
+                              weighted_losses(losses, self.assistant_weight).items() if 'loss' in name})
         return {**self._loss_on(lead, batch_inputs, batch_data_samples), **found}
 
     def _loss_on(self, maps: tuple[Tensor, ...], batch_inputs: Tensor, batch_data_samples: Sequence[Any]) -> dict:
@@ -73,7 +74,3 @@ def CBDetector(detector: str, **kwargs: Any) -> Any:  # noqa: N802  a type in co
 @cache
 def _with_supervision(cls: type) -> type:
     return type(f'CB{cls.__name__}', (AssistantSupervision, cls), {'__module__': __name__})
-
-
-def _scaled(value: Any, weight: float) -> Any:
-    return [each * weight for each in value] if isinstance(value, (list, tuple)) else value * weight

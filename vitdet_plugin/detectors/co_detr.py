@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vitdet_plugin.compat.two_stage import shared_element, shared_samples
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.co_positives import PositionQuery, Positives, collate_positives
+from vitdet_plugin.heads.weighted_losses import weighted_losses
 
 QUERY = 'query'
 
@@ -83,8 +84,7 @@ class CoDETR(DINO):
         pyramid = self.build_pyramid(memory, decoder_inputs['spatial_shapes'])
         aux_losses, positives = self._aux_losses(pyramid, samples)
         weight = self.aux_loss_weight * self.decoder.num_layers
-        losses.update({name: _scaled(value, weight) if 'loss' in name else value
-                       for name, value in aux_losses.items()})
+        losses.update(weighted_losses(aux_losses, weight))
         for i, each in enumerate(positives):
             found = self._customized_losses(i, each, memory, decoder_inputs, samples)
             losses.update({f'aux{i}.{name}': value * self.customized_loss_weight for name, value in found.items()})
@@ -154,7 +154,3 @@ class CoDETR(DINO):
         outs = self.forward_decoder(query=self.customized_queries[index](targets.boxes), memory=memory,
                                     reference_points=targets.boxes, dn_mask=mask, **decoder_inputs)
         return self.bbox_head.loss_customized(**outs, targets=targets, metas=metas)
-
-
-def _scaled(value: Any, weight: float) -> Any:
-    return [each * weight for each in value] if isinstance(value, (list, tuple)) else value * weight

@@ -41,6 +41,7 @@ from vitdet_plugin.engine.check_weights import (
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
 from vitdet_plugin.utils.paths import existing_folder
+from vitdet_plugin.utils.text import format_bytes
 
 _NEEDED = {'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
            'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
@@ -228,11 +229,11 @@ def check_disk(cfg: Config, model: nn.Module | None) -> list[Finding]:
     number = max(1, kept + 1 if kept > 0 else _saved_checkpoints(cfg, hook)) + bool(hook.get('save_best'))
     free = shutil.disk_usage(folder).free
     if free < max(one, 2**20):
-        return [Finding('error', f'work_dir: {_gb(free)} free at {folder}, but one checkpoint takes {_gb(one)}; free '
-                                 'space or choose another --work-dir')]
+        return [Finding('error', f'work_dir: {format_bytes(free)} free at {folder}, but one checkpoint takes '
+                                 f'{format_bytes(one)}; free space or choose another --work-dir')]
     if free < one * number:
-        return [Finding('warning', f'work_dir: {_gb(free)} free at {folder} for {number} checkpoints of {_gb(one)}; '
-                                   'set default_hooks.checkpoint.max_keep_ckpts')]
+        return [Finding('warning', f'work_dir: {format_bytes(free)} free at {folder} for {number} checkpoints of '
+                                   f'{format_bytes(one)}; set default_hooks.checkpoint.max_keep_ckpts')]
     return []
 
 
@@ -242,7 +243,3 @@ def _saved_checkpoints(cfg: Config, hook: dict) -> int:
     if by_epoch and 'max_epochs' not in cfg.train_cfg:
         return 1  # an iteration-based loop is one epoch
     return int(length // max(1, hook.get('interval', 1)))
-
-
-def _gb(number: float) -> str:
-    return f'{number / 2**30:.2f} GB'

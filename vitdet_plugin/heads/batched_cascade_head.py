@@ -19,6 +19,7 @@ from vitdet_plugin.heads.box_losses import loss_and_targets
 from vitdet_plugin.heads.deferred_sampler import resolve, take
 from vitdet_plugin.heads.roi_features import extract, in_float32, rois_on_host
 from vitdet_plugin.heads.transfers import to_device
+from vitdet_plugin.heads.weighted_losses import weighted_losses
 
 
 @MODELS.register_module()
@@ -49,8 +50,8 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
 
     def _weighted(self, stage: int, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses and accuracies under the names of a stage."""
-        return {f's{stage}.{name}': value * self.stage_loss_weights[stage] if 'loss' in name else value
-                for name, value in losses.items()}
+        return {f's{stage}.{name}': value
+                for name, value in weighted_losses(losses, self.stage_loss_weights[stage]).items()}
 
     def _mask_losses(self, stage: int, x: tuple[Tensor, ...], samples: list,
                      gt_instances: list[InstanceData]) -> dict[str, Tensor]:

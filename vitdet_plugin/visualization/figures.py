@@ -1,6 +1,22 @@
 """Creation and style of matplotlib figures."""
 
+import functools
+import warnings
 from pathlib import Path
+
+from vitdet_plugin.utils.output import warn
+
+# for letters that matplotlib's own font lacks, such as Chinese, Japanese and Korean class names
+_FALLBACKS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans CN', 'WenQuanYi Micro Hei', 'WenQuanYi Zen Hei',
+              'Microsoft YaHei', 'SimHei', 'PingFang SC', 'Hiragino Sans', 'Malgun Gothic', 'Noto Sans Arabic',
+              'Noto Sans Devanagari', 'Noto Sans Thai', 'Unifont')
+
+
+@functools.cache
+def _installed_fonts() -> list[str]:
+    from matplotlib import font_manager
+    installed = {each.name for each in font_manager.fontManager.ttflist}
+    return [name for name in _FALLBACKS if name in installed]
 
 
 def new_figure(width: float, height: float, dpi: int = 110):
@@ -20,9 +36,24 @@ def new_figure(width: float, height: float, dpi: int = 110):
 
 
 def save(figure, path: Path) -> Path:
-    """Write a figure to a file, whose folder is created; return the path."""
+    """Write a figure to a file, whose folder is created; return the path.
+
+    Letters that no installed font has are drawn as boxes, with one line that says so.
+    """
+    from matplotlib.text import Text
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    for text in figure.findobj(Text) if _installed_fonts() else ():
+        text.set_fontfamily([*text.get_fontfamily(), *_installed_fonts()])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        figure.savefig(path)
+    missing = sum('missing from' in str(each.message) for each in caught)
+    if missing:
+        warn(f'{path}: {missing} letters are drawn as boxes, as no installed font has them; install one, such as Noto '
+             'Sans CJK')
+    for each in caught:
+        if 'missing from' not in str(each.message):
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     return path
 
 

@@ -173,3 +173,13 @@ def test_a_server_that_answers_offers_the_weights(tmp_path, monkeypatch):
     (tmp_path / 'cache').mkdir()
     monkeypatch.setattr('vitdet_plugin.datasets.own_data.models.present_file', lambda name: tmp_path / name)
     assert locate_weights('dinov2_s14') == (True, str(tmp_path / 'dinov2_s14'))
+
+
+def test_classes_that_differ_in_case_only_are_named(tmp_path):
+    source = drawn_set(tmp_path, 8)
+    source.classes = ['Cat', 'cat']
+    for image in source.images:
+        for each in image.objects:
+            each.name = source.classes[CLASSES.index(each.name)]
+    assert 'Cat, cat differ in upper and lower case only' in str(make_plan(source, Choices(), CPU))
+    assert 'lower case' not in str(make_plan(drawn_set(tmp_path / 'b', 8), Choices(), CPU))

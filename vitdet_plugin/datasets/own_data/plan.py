@@ -133,6 +133,9 @@ def make_plan(source: SourceSet, choices: Choices, machine: Machine) -> Plan:
     lines = [('task', f'{task}: {task_reason}'), ('classes', _describe_classes(classes, counts, trained)),
              ('splits', f'{sizes}: {splits.reason}'),
              *(('', note) for note in splits.notes), ('model', f'{model.name}: {model_reason}')]
+    by_case = Counter(name.casefold() for name in classes)
+    if alike := [name for name in classes if by_case[name.casefold()] > 1]:
+        lines.insert(2, ('', f'{", ".join(alike)} differ in upper and lower case only, and are different classes'))
     if choices.tile:
         cut = ', '.join(f'{len(images)} {name}' for name, images in splits.items())
         lines.append(('tiles', f'{cut}: of {choices.tile} x {choices.tile} pixels in the resolution of the images, '

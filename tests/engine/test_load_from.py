@@ -104,3 +104,9 @@ def test_weights_that_load_from_replaces_are_not_downloaded(source, tiny_config,
         tiny_config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
         assert drop_replaced_weights(tiny_config) == dropped
         assert (tiny_config.model.backbone.init_cfg is None) == (dropped is not None)
+    tiny_config.load_from = str(tmp_path / 'whole.pth')
+    tiny_config.model.backbone = dict(type='ResNet', depth=18, init_cfg=dict(
+        type='Pretrained', checkpoint='torchvision://resnet18'))  # of mmdet
+    assert drop_replaced_weights(tiny_config) is None
+    tiny_config.model.backbone.type = 'NoBackbone'
+    assert drop_replaced_weights(tiny_config) is None

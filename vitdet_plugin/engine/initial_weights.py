@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import present_file, use_local_files
@@ -50,8 +51,12 @@ def drop_replaced_weights(cfg: Config) -> str | None:
     if type_name(init) != 'Pretrained' or not source or not os.path.isfile(source) \
             or present_file(init['checkpoint']) is not None:
         return None
-    found = load_state_dict_file(source)
-    own = build_without_memory({key: value for key, value in backbone.items() if key != 'init_cfg'}).state_dict()
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    try:
+        found = load_state_dict_file(source)
+        own = build_without_memory({key: value for key, value in backbone.items() if key != 'init_cfg'}).state_dict()
+    except Exception:  # reported where the file is read and the model is built
+        return None
     if any(f'backbone.{name}' not in found for name in own if not name.endswith(LORA_NAMES)):
         return None
     backbone.init_cfg = None

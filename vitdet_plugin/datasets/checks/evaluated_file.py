@@ -22,6 +22,7 @@ from vitdet_plugin.utils.text import suggest
 _KINDS = ('bbox', 'segm')
 _AP = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 _ITEMS = (*_AP, 'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')  # names of mmdet
+_LIMITS = 3  # numbers of detections for which recall is computed
 _AT = 100  # detections of an image, for which COCO defines its average precision
 _REQUIRE_FILE = ('CocoMetric', 'FastCocoMetric')
 
@@ -68,7 +69,7 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
                     findings.append(Finding('error', f'{split}_evaluator: {path} has no masks, so segm cannot be '
                                                      'evaluated; evaluate bbox or add masks'))
         kinds |= measured
-        names |= {f'{evaluator.get("prefix", "coco")}/{kind}_{item}' for kind in measured
+        names |= {f'{evaluator.get("prefix") or "coco"}/{kind}_{item}' for kind in measured
                   for item in evaluator.get('metric_items') or _AP}
     for key, metric in selecting if evaluators else ():
         kind = next((each for each in _KINDS if f'/{each}_' in f'/{metric}'), None)
@@ -111,7 +112,7 @@ def _check_values(key: str, evaluator: dict) -> Iterator[Finding]:
         if item not in _ITEMS:
             yield Finding('error', f'{key}.metric_items: {item!r} is unknown{suggest(str(item), _ITEMS)}; choose from '
                                    f'{", ".join(_ITEMS)}')
-    if numbers is not None and not (isinstance(numbers, (list, tuple)) and len(numbers) == len((1, 10, _AT))):
+    if numbers is not None and not (isinstance(numbers, (list, tuple)) and len(numbers) == _LIMITS):
         yield Finding('error', f'{key}.proposal_nums={numbers!r}: give three numbers, such as (100, 300, 1000)')
     elif numbers is not None and kinds & {*_KINDS} and _AT not in numbers:
         yield Finding('error', f'{key}.proposal_nums={tuple(numbers)} lacks {_AT}, the number of detections for which '

@@ -22,7 +22,6 @@ import ctypes
 import gc
 import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -273,13 +272,13 @@ def _as_array(value: Any) -> np.ndarray:
 def peak_extra_memory(builder: Builder) -> int:
     """Return the bytes by which one step raises the peak of resident memory.
 
-    Runs in a process of its own, so that memory freed by other steps is not reused. Building is not counted. Where the
-    system can fork, a server process that has imported the benchmarks starts it: imports would take seconds a row.
+    Runs in a spawned process, so that memory freed by other steps is not reused. Building is not counted. A forked
+    process would be faster to start, but counts pages of libraries that its parent has read.
 
     Raises:
         RuntimeError: the process died (often: out of memory).
     """
-    context = _process_context()
+    context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_measure, args=(builder, sender))
     child.start()
@@ -291,15 +290,6 @@ def peak_extra_memory(builder: Builder) -> int:
         raise RuntimeError(f'the process that measures {builder} ended with exit code {child.exitcode}') from None
     finally:
         child.join()
-
-
-def _process_context() -> Any:
-    if 'forkserver' not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context('spawn')
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([name for name in sys.modules if name.startswith('benchmarks.')
-                                    and not name.endswith('__main__')])  # applies to the first process only
-    return context
 
 
 def _measure(builder: Builder, sender: Any) -> None:
@@ -333,6 +323,7 @@ def _peak() -> int:
         return _status_bytes('VmHWM')
     except OSError:
         import resource
+        import sys
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
 

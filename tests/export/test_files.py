@@ -111,8 +111,10 @@ def test_one_channel(tmp_path, capsys):
         expected = by_mmdet(model, torch.from_numpy(image)[None, None].float())
     assert len(found['boxes']) == len(expected) > 3
     np.testing.assert_allclose(found['scores'], expected.scores.numpy(), atol=1e-5)
-    with pytest.raises(UserError, match='has 3 channels, the model requires 1'):
-        OnnxDetector(out)(np.zeros((8, 8, 3), np.uint8))
+    colored = OnnxDetector(out)(np.repeat(image[..., None], 3, 2), score_thr=0.0)  # converted, as a file would be
+    np.testing.assert_array_equal(colored['scores'], found['scores'])
+    with pytest.raises(UserError, match='has 2 channels, the model requires 1'):
+        OnnxDetector(out)(np.zeros((8, 8, 2), np.uint8))
 
 
 def small_retinanet():

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from vitdet_plugin.compat.packaged_configs import config_dir
 from vitdet_plugin.config.options import READ_KEYS
-from vitdet_plugin.config.variables import Variables, evaluate_config
+from vitdet_plugin.config.variables import Variables, evaluate_config, names_bound
 from vitdet_plugin.utils.output import suppress_logs, warn
 
 _warned: set[tuple[str, str]] = set()
@@ -29,7 +29,8 @@ def warn_about_lost_assignments(cfg: Config) -> None:
     if '.mim' in file.parts or file.is_relative_to(config_dir().resolve()):
         return
     try:
-        names = _plain_assignments(file) & {name for name in cfg if name not in READ_KEYS}
+        names = {name for name in _literal_assignments(file) if name in cfg and name not in READ_KEYS
+                 and not isinstance(cfg[name], (dict, list, tuple))}
         if not names or Config._is_lazy_import(cfg.filename):
             return
         with suppress_logs():
@@ -49,17 +50,18 @@ def _is_same(cfg: Config, names: Collection[str]) -> bool:
     return evaluate_config(cfg.filename, Variables({name: cfg[name] for name in names}))._cfg_dict == cfg._cfg_dict
 
 
-def _plain_assignments(file: Path) -> set[str]:
+def _literal_assignments(file: Path) -> set[str]:
     """Return the names at the top level that are set to literals; none for a file without a base."""
-    names: set[str] = set()
-    has_base = False
-    for statement in ast.parse(file.read_text(encoding='utf-8')).body:
-        for target in statement.targets if isinstance(statement, ast.Assign) else ():
-            pairs = [(target, statement.value)]
-            if isinstance(target, ast.Tuple) and isinstance(statement.value, ast.Tuple):
-                pairs = list(zip(target.elts, statement.value.elts))
-            for each, value in pairs:
-                if isinstance(each, ast.Name):
-                    has_base = has_base or each.id == '_base_'
-                    names |= {each.id} if isinstance(value, (ast.Constant, ast.UnaryOp)) else set()
-    return names - {'_base_'} if has_base else set()
+    statements = ast.parse(file.read_text(encoding='utf-8')).body
+    if not any('_base_' in names_bound(each) for each in statements):
+        return set()
+    return {name for each in statements if isinstance(each, ast.Assign) and _is_literal(each.value)
+            for name in names_bound(each)}
+
+
+def _is_literal(value: ast.expr) -> bool:
+    try:
+        ast.literal_eval(value)
+    except ValueError:
+        return False
+    return True

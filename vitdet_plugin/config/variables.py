@@ -136,7 +136,7 @@ class _Rewriter:
         extended: list[ast.stmt] = []
         for statement in statements:
             extended.append(statement)
-            bound = set(_names_bound(statement))
+            bound = set(names_bound(statement))
             self._variables.assigned |= bound
             for name in sorted(bound & self._names):
                 (line,) = ast.parse(f'{name} = {_SET}({name!r}, {name})').body
@@ -149,7 +149,7 @@ class _Rewriter:
         return extended
 
 
-def _names_bound(statement: ast.stmt) -> Iterator[str]:
+def names_bound(statement: ast.stmt) -> Iterator[str]:
     """Yield the variables that a statement assigns, or may change by a method or in part."""
     if isinstance(statement, ast.Assign):
         targets: list[ast.expr] = list(statement.targets)

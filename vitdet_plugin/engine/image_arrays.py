@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,10 @@ def is_cut_jpeg(path: Path) -> bool:
     """Whether a JPEG file ends early; OpenCV fills the rest with gray and does not report it."""
     with open(path, 'rb') as file:
         start = file.read(2)
-        return start == b'\xff\xd8' and images.is_cut_jpeg(start + file.read())
+        file.seek(-min(images.TAIL, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        if not images.may_be_cut(start, file.read()):
+            return False
+    return images.is_cut_jpeg(path.read_bytes())
 
 
 def array_of_pil(image: Any, color_type: str = 'color') -> np.ndarray:

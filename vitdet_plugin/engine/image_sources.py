@@ -278,9 +278,10 @@ def _files(name: str | bytes, channels: str, color_type: str) -> Iterator[ImageS
 
 
 def _folder(path: Path) -> Iterator[ImageSource]:
-    found = sorted(file for file in path.rglob('*') if is_image_file(file) and not file.is_dir()
-                   and not is_resource_fork(file.relative_to(path)))
-    videos = sorted(file for file in path.rglob('*') if is_video_file(file) and file.is_file())
+    inside_it = sorted(path.rglob('*'))
+    found = [file for file in inside_it if is_image_file(file) and not file.is_dir()
+             and not is_resource_fork(file.relative_to(path))]
+    videos = [file for file in inside_it if is_video_file(file) and file.is_file()]
     if not found:
         hint = f'; it holds {len(videos)} videos: name them, such as {videos[0]}' if videos else ''
         raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …){hint}')

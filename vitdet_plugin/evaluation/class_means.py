@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
@@ -39,18 +38,14 @@ class ClassMeans(BaseMetric):
         self.items = tuple(items)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Collect true and predicted label of each sample, and the number of classes."""
-        for sample in data_samples:
-            scores = sample['pred_score']
-            self.results.append((int(sample['gt_label']), int(scores.argmax()), len(scores)))
+        """Collect true and predicted label of each sample."""
+        self.results += [(int(sample['gt_label']), int(sample['pred_score'].argmax())) for sample in data_samples]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return the means."""
-        truth, predicted, counts = torch.tensor(results).unbind(1)
-        confusion = torch.zeros(2 * (int(counts[0]),), dtype=torch.float64)
-        confusion.index_put_((truth, predicted), torch.ones(len(truth), dtype=torch.float64), accumulate=True)
-        right, support, found = confusion.diag(), confusion.sum(1), confusion.sum(0)
-        values = {'precision': right / found.clamp(min=1), 'recall': right / support.clamp(min=1),
-                  'f1-score': 2 * right / (support + found).clamp(min=1)}
-        means = {name: 100 * float(value[support > 0].mean()) for name, value in values.items()}
-        return {name: {**means, 'support': float(support.sum())}[name] for name in self.items}
+        from sklearn.metrics import precision_recall_fscore_support
+        truth, predicted = zip(*results)
+        means = precision_recall_fscore_support(truth, predicted, labels=sorted(set(truth)), average='macro',
+                                                zero_division=0)[:3]
+        values = {name: 100 * float(mean) for name, mean in zip(_ITEMS, means)} | {'support': float(len(truth))}
+        return {name: values[name] for name in self.items}

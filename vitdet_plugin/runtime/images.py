@@ -13,7 +13,7 @@ from .libraries import opencv, pillow
 
 COLOR_TYPES = ('color', 'grayscale', 'unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
 _ORIENTATION = 0x0112  # tag of EXIF
-_TAIL = 4096  # bytes at the end of a JPEG file in which its end marker is expected
+TAIL = 4096  # bytes at the end of a JPEG file in which its end marker is expected
 _UNDER_GRAY_ALPHA = (124, 117, 104)  # what mmcv shows through transparent pixels of gray images read with Pillow
 
 
@@ -193,9 +193,14 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     return array if array.dtype == np.uint8 else (array.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
 
 
+def may_be_cut(start: bytes, tail: bytes) -> bool:
+    """Whether a file is a JPEG without an end marker at its end, from its first two and last :data:`TAIL` bytes."""
+    return start == b'\xff\xd8' and not tail.rstrip(b'\0').endswith(b'\xff\xd9')
+
+
 def is_cut_jpeg(content: bytes) -> bool:
     """Whether a JPEG file ends early; OpenCV fills the rest with gray and does not report it."""
-    if not content.startswith(b'\xff\xd8') or content[-_TAIL:].rstrip(b'\0').endswith(b'\xff\xd9'):
+    if not may_be_cut(content[:2], content[-TAIL:]):
         return False
     if pillow() is None:
         return b'\xff\xd9' not in content[content.rfind(b'\xff\xda'):]

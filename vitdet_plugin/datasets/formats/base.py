@@ -125,8 +125,7 @@ class SourceSet:
         elif size is not None and (difference := probe.compare_size(size)):
             fault = f'{path} is {difference}'
         if fault is not None:
-            self._refused.add(path)
-            self.problems.append(Problem(where or path, line, f'{entry}: {fault}' if entry else fault))
+            self.refuse_image(path, Problem(where or path, line, f'{entry}: {fault}' if entry else fault))
             return None
         image = SourceImage(path, probe.size_as_read[0], probe.size_as_read[1], split, label)
         self.images.append(image)

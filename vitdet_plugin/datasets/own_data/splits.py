@@ -120,18 +120,7 @@ def _unannotated_splits(images: list[SourceImage]) -> list[str]:
 
 def _choose_val(images: list[SourceImage], groups: list[int], fraction: float, seed: int) -> list[int]:
     fewest = min(_FEWEST_VAL, len(images) // 5)
-    labels = [count_labels(image) for image in images]
-    chosen = set(choose_part(labels, groups, max(fraction, fewest / len(images)), seed))
-    sizes = Counter(group for group, each in zip(groups, labels) if each)  # groups with annotations
-    if len(sizes) > 1:
-        smallest = min(sizes, key=lambda group: sizes[group])
-        members = {index for index, group in enumerate(groups) if group == smallest}
-        annotated = {index for index, each in enumerate(labels) if each}
-        if not chosen & annotated:
-            chosen |= members
-        elif annotated <= chosen:
-            chosen -= members
-    return sorted(chosen)
+    return choose_part([count_labels(image) for image in images], groups, max(fraction, fewest / len(images)), seed)
 
 
 def count_labels(image: SourceImage) -> Counter:

@@ -23,7 +23,8 @@ def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction:
         seed: The same seed gives the same part.
 
     Returns:
-        Sorted positions of the chosen samples; with at least two groups neither all nor none.
+        Sorted positions of the chosen samples; with at least two groups neither all nor none, and the same of the
+        groups with labels.
     """
     members: dict[Hashable, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
@@ -57,7 +58,9 @@ def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction:
                 need[side[unit]][name] -= count
                 remaining[name] -= count
     part = [unit for unit, number in side.items() if number]
-    part = _with_both_sides(part, units, fraction * size)
+    labeled = [unit for unit, each in enumerate(content) if set(each) != {_NONE}]
+    for among in (range(len(units)), labeled):
+        part = _with_both_sides(part, among, units, fraction * size)
     return sorted(index for unit in part for index in units[unit])
 
 
@@ -69,11 +72,12 @@ def _presence(labels: Sequence[Counter], unit: Sequence[int]) -> Counter:
     return found
 
 
-def _with_both_sides(part: list[int], units: list[list[int]], target: float) -> list[int]:
-    """Move one group if a side is empty, the one whose size is closest to the target."""
-    if not part:
-        return [min(range(len(units)), key=lambda unit: abs(len(units[unit]) - target))]
-    if len(part) == len(units):
-        largest = max(part, key=lambda unit: len(units[unit]))
-        return [unit for unit in part if unit != largest]
-    return part
+def _with_both_sides(part: list[int], among: Sequence[int], units: list[list[int]], target: float) -> list[int]:
+    """Move one of several groups if all are on one side: that of the size closest to the target, or the largest."""
+    inside = set(part) & set(among)
+    if len(among) < 2 or 0 < len(inside) < len(among):
+        return part
+    if not inside:
+        return [*part, min(among, key=lambda unit: abs(len(units[unit]) - target))]
+    largest = max(among, key=lambda unit: len(units[unit]))
+    return [unit for unit in part if unit != largest]

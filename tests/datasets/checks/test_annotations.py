@@ -41,8 +41,10 @@ def test_images_without_objects_and_with_crowds_only_are_notes(content):
     broken['annotations'] = [each for each in broken['annotations'] if each['image_id'] != 1]
     for each in broken['annotations']:
         each['iscrowd'] = int(each['image_id'] == 2)
+    names = {image['id']: image['file_name'] for image in broken['images']}
     assert {(each.level, str(each)) for each in check_annotations(broken) if each.level == 'note'} == {
-        ('note', 'images without usable annotations: image 1'), ('note', 'images with crowd regions only: image 2')}
+        ('note', f'images without usable annotations: image 1: {names[1]}'),
+        ('note', f'images with crowd regions only: image 2: {names[2]}')}
 
 
 def test_masks_are_required_only_where_they_are_loaded(content, tiny_set, tmp_path):

@@ -174,11 +174,12 @@ def _check_objects(usable: list[_Usable], annotations: int, images: dict, faults
     objects: dict[Any, list[_Usable]] = {}
     for each in usable:
         objects.setdefault(each.image_id, []).append(each)
-    for key in images:
+    for key, image in images.items():
+        where = f'image {key}: {image_file_name(image)}'
         if key not in objects:
-            faults.add('note', 'images without usable annotations', f'image {key}')
+            faults.add('note', 'images without usable annotations', where)
         elif all(each.is_crowd for each in objects[key]):
-            faults.add('note', 'images with crowd regions only', f'image {key}')
+            faults.add('note', 'images with crowd regions only', where)
     crowds = [each.where for each in usable if each.is_crowd]
     if usable and len(crowds) == len(usable):
         kind = (f'all {len(usable)} usable annotations are crowd regions (iscrowd 1), so no object is trained on or '

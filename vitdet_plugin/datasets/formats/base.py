@@ -53,6 +53,7 @@ class SourceImage:
         split: ``train``, ``val`` or ``test`` if the source states it, otherwise None.
         label: Class name of the whole image; None in data sets for detection.
         objects: In the order of the source; empty for a background image.
+        refused: Number of further objects that could not be converted.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class SourceImage:
     split: str | None = None
     label: str | None = None
     objects: list[SourceObject] = field(default_factory=list)
+    refused: int = 0
 
     def has(self, name: str, box: Sequence[float], slack: float = 1.0) -> bool:
         """Whether an object of this class has a box that differs by at most ``slack`` pixels."""
@@ -137,6 +139,20 @@ class SourceSet:
         self._refused.add(path)
         self.problems.append(problem)
 
+    def refuse_object(self, image: SourceImage, problem: Problem) -> None:
+        """Add a problem because of which an object of an image is not part of the set."""
+        image.refused += 1
+        self.problems.append(problem)
+
+    def leave_out_emptied(self) -> None:
+        """Leave out the images whose objects were all refused, with a note: they are no images of the background."""
+        emptied = [image for image in self.images if image.refused and not image.objects and image.label is None]
+        if emptied:
+            lost = set(map(id, emptied))
+            self.images = [image for image in self.images if id(image) not in lost]
+            self.notes.append(f'{len(emptied)} images are left out because none of their objects could be converted: '
+                              f'{list_some([image.path.name for image in emptied])}')
+
     def add_object(self, image: SourceImage, name: str, where: Path, line: int | None = None, *,
                    box: Sequence[float] | None = None, mask: list[list[float]] | dict | None = None,
                    is_crowd: bool = False, entry: str | None = None) -> SourceObject | None:
@@ -156,7 +172,7 @@ class SourceSet:
         try:
             found, beyond, before = _build_object(image, name, box, mask, is_crowd)
         except ValueError as error:
-            self.problems.append(Problem(where, line, f'{entry}: {error}' if entry else str(error)))
+            self.refuse_object(image, Problem(where, line, f'{entry}: {error}' if entry else str(error)))
             return None
         image.objects.append(found)
         self.clipped += beyond > 1

@@ -185,7 +185,8 @@ class _Reader:
             if is_id(key) and key in entries and target is None:
                 continue  # counted with its image
             if wrong := find_bad_reference(annotation, images, categories):
-                problems.append(Problem(where, None, f'{entry}: {wrong}'))
+                problem = Problem(where, None, f'{entry}: {wrong}')
+                problems.append(problem) if target is None else self.found.refuse_object(target, problem)
             elif target is not None:
                 name = category_name(categories[annotation['category_id']]) or ''
                 self._object(file, annotation, entry, target, name, key in repeated)

@@ -116,7 +116,7 @@ def _add_segment(collector: Collector, to: AnnotatedImage, number: int, segment:
                  categories: dict, stuff: dict[str, int]) -> None:
     category = _entry_of(categories, segment, 'category_id')
     if category is None:
-        collector.problem(to.file, number, f'a segment without a category of the file: {segment}')
+        collector.refuse_object(to, number, f'a segment without a category of the file: {segment}')
         return
     name = category_name(category) or ''
     if not category.get('isthing', 1):
@@ -125,7 +125,7 @@ def _add_segment(collector: Collector, to: AnnotatedImage, number: int, segment:
     pixels = codes == segment.get('id')
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     if not len(rows):
-        collector.problem(to.file, number, f'{name}: no pixel has the color of the segment {segment.get("id")}')
+        collector.refuse_object(to, number, f'{name}: no pixel has the color of the segment {segment.get("id")}')
         return
     part = pixels[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
     found = collector.add_object(to, name, number, [shapes.bitmap(part, int(columns[0]), int(rows[0]))])

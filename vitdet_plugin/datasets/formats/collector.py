@@ -56,6 +56,10 @@ class Collector:
         """Add a problem."""
         self.found.problems.append(Problem(file, number, text))
 
+    def refuse_object(self, to: AnnotatedImage, number: int | None, text: str) -> None:
+        """Add a problem because of which an object of an image is not part of the set."""
+        self.found.refuse_object(to.image, Problem(to.file, number, text))
+
     def with_stem(self, file: PurePosixPath) -> list[PurePosixPath]:
         """Return the image with the name of an annotation file in its folder, or anywhere if it occurs once."""
         found = self._by_stem.get(fold(file.stem), [])

@@ -77,7 +77,7 @@ def _read_entry(collector: Collector, file: PurePosixPath, number: int, entry: d
                 raise ValueError('not an object')
             collector.add_object(to, label, number, [_shape(each.get('coordinates'), to, is_relative)])
         except ValueError as error:
-            collector.problem(to.file, number, f'{to.image.path.name}, object {index} '
+            collector.refuse_object(to, number, f'{to.image.path.name}, object {index} '
                                                f'({label or "without a label"}): {error}')
 
 

@@ -221,8 +221,8 @@ class _Reader:
         name = self.names.get(name, name)
         if None in box or len(box) != 4:
             cells = ', '.join(repr(table.cell(row, key)) for key in table.box)
-            self.found.problems.append(Problem(self.tree.path(table.file), line, f'{name or "an object"}: a box needs '
-                                                                                 f'four numbers, found {cells}'))
+            self.found.refuse_object(image, Problem(self.tree.path(table.file), line,
+                                                    f'{name or "an object"}: a box needs four numbers, found {cells}'))
             return
         if self.table_of[image.path] != table.file and image.has(name, box):  # type: ignore[arg-type]
             self.counts['repeated'] += 1

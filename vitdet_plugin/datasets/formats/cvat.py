@@ -107,7 +107,7 @@ class _Reader:
             try:
                 shape = read_shape(entry)
             except ValueError as error:
-                self.collector.problem(to.file, entry.line, f'{label or "an object without a label"}: {error}')
+                self.collector.refuse_object(to, entry.line, f'{label or "an object without a label"}: {error}')
                 continue
             is_part = group != '0' and entry.tag in _PARTS  # CVAT's own export to COCO joins these and no boxes
             parts.setdefault((group, label) if is_part else id(entry), []).append((entry, shape))

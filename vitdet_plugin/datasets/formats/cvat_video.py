@@ -69,7 +69,7 @@ def read_tracks(collector: Collector, file: PurePosixPath, content: Tracks,
             try:
                 collector.add_object(to, label, node.line, [read_shape(node)])
             except ValueError as error:
-                collector.problem(where, node.line, f'{label or "an object without a label"}: {error}')
+                collector.refuse_object(to, node.line, f'{label or "an object without a label"}: {error}')
     for frame in sorted({*objects} - {*images} - missing):
         collector.problem(where, objects[frame][0][1].line, f'frame {frame} is not an image below '
                           f'{collector.tree.root}; its {len(objects[frame])} objects are not converted')

@@ -88,7 +88,7 @@ def _read_item(collector: Collector, file: PurePosixPath, number: int, item: dic
         try:
             shape = _shape(each)
         except ValueError as error:
-            collector.problem(to.file, number, f'{to.image.path.name}, annotation {index} '
+            collector.refuse_object(to, number, f'{to.image.path.name}, annotation {index} '
                                                f'({name or "without a label"}): {error}')
             continue
         group = each.get('group')

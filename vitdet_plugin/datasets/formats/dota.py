@@ -60,7 +60,7 @@ def _read(tree: FileTree) -> SourceSet:
         try:
             points = [to_number(value) for value in row.points]
         except ValueError as error:
-            collector.problem(to.file, number, f'{row.name}: {error}')
+            collector.refuse_object(to, number, f'{row.name}: {error}')
             continue
         xs, ys = points[::2], points[1::2]
         shape = shapes.rectangle(min(xs), min(ys), max(xs), max(ys)) if are_boxes else \
@@ -80,7 +80,7 @@ def _read_file(collector: Collector, file: PurePosixPath) -> list[tuple[Annotate
     for to, number, text in read_rows(collector, file, _is_header):
         row = _parse(text)
         if row is None:
-            collector.problem(to.file, number, f'expected eight numbers, a class and a difficulty, found {text[:60]!r}')
+            collector.refuse_object(to, number, f'expected eight numbers, a class and a difficulty, found {text[:60]!r}')
         else:
             found.append((to, number, row))
     return found

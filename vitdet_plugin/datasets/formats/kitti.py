@@ -46,7 +46,7 @@ def _read(tree: FileTree) -> SourceSet:
         for to, number, text in read_rows(collector, file):
             row = _parse(text)
             if row is None:
-                collector.problem(to.file, number, f'expected a class and 14 numbers, found {text[:60]!r}')
+                collector.refuse_object(to, number, f'expected a class and 14 numbers, found {text[:60]!r}')
             elif row.name.lower() == _NO_OBJECT:
                 ignored += 1
             else:
@@ -60,7 +60,7 @@ def _add_object(collector: Collector, to: AnnotatedImage, number: int, row: _Row
     try:
         x1, y1, x2, y2 = map(to_number, row.numbers[3:7])
     except ValueError as error:
-        collector.problem(to.file, number, f'{row.name}: {error}')
+        collector.refuse_object(to, number, f'{row.name}: {error}')
         return
     collector.add_object(to, row.name, number, [shapes.rectangle(x1, y1, x2, y2)])
 

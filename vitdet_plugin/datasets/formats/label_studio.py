@@ -117,7 +117,7 @@ class _Reader:
             shape = _shape(region, to)
         except ValueError as error:
             label = labels[0] if labels else 'without a label'
-            self.collector.problem(to.file, number, f'{to.image.path.name}, region {index} ({label}): {error}')
+            self.collector.refuse_object(to, number, f'{to.image.path.name}, region {index} ({label}): {error}')
             return
         self.collector.add_object(to, labels[0] if labels else '', number, [shape])
 

@@ -117,7 +117,7 @@ def _read_file(collector: Collector, file: PurePosixPath, content: dict, tags: C
             tags.update(_tag_names(entry))
             collector.add_object(to, label, number, [_shape(entry)])
         except ValueError as error:
-            collector.problem(to.file, number, f'{label or "an object"}: {error}')
+            collector.refuse_object(to, number, f'{label or "an object"}: {error}')
 
 
 def _tag_names(content: dict) -> list[str]:

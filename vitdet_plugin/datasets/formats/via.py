@@ -164,7 +164,7 @@ def _add_entry(collector: Collector, entry: _Entry, names: ClassNames) -> None:
             name = names.name_of(region.attributes)
             collector.add_object(to, name, number, [_shape(region.shape)])
         except ValueError as error:
-            collector.problem(to.file, number, f'{where}{error}')
+            collector.refuse_object(to, number, f'{where}{error}')
 
 
 def _add_label(collector: Collector, entry: _Entry, labels: ClassNames) -> None:
@@ -175,7 +175,7 @@ def _add_label(collector: Collector, entry: _Entry, labels: ClassNames) -> None:
         to.image.label = labels.name_of(entry.attributes)
     except ValueError as error:
         collector.drop(to.image)
-        collector.problem(to.file, entry.line, f'{entry.name}: {error}')
+        collector.refuse_object(to, entry.line, f'{entry.name}: {error}')
 
 
 def _shape(content: Any) -> Shape:

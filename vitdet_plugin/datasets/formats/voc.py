@@ -160,7 +160,7 @@ class VocReader:
             try:
                 box = object_box(each)
             except ValueError as error:
-                self.found.problems.append(Problem(where, *error.args))
+                self.found.refuse_object(image, Problem(where, *error.args))
                 return
             if is_one_based:
                 box[:2] = box[0] - 1, box[1] - 1

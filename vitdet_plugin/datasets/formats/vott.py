@@ -131,7 +131,7 @@ def _add_region(collector: Collector, to: AnnotatedImage, number: int | None, in
             raise ValueError('several tags; leave one')
         shape = _shape(region)
     except ValueError as error:
-        collector.problem(to.file, number, f'{to.image.path.name}, region {index} '
+        collector.refuse_object(to, number, f'{to.image.path.name}, region {index} '
                                            f'({", ".join(names) or "without a tag"}): {error}')
         return
     collector.add_object(to, names[0] if names else '', number, [shape])

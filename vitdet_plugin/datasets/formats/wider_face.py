@@ -62,7 +62,7 @@ def _read(tree: FileTree) -> SourceSet:
             for number, row in listed if to is not None else ():
                 values = to_floats(row.split())
                 if values is None or len(values) < 4:
-                    collector.problem(to.file, number, f'expected x, y, width and height, found {row[:60]!r}')
+                    collector.refuse_object(to, number, f'expected x, y, width and height, found {row[:60]!r}')
                     continue
                 x, y, width, height = values[:4]
                 added = collector.add_object(to, _CLASS, number, [shapes.rectangle(x, y, x + width, y + height)])

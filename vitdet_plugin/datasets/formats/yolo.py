@@ -189,7 +189,7 @@ def _read_rows(found: SourceSet, tree: FileTree, file: PurePosixPath, image: Sou
     where, largest, poses = tree.path(file), -1, 0
     text = tree.read_text(file)
     if text is None:
-        found.problems.append(Problem(where, None, 'not a text file'))
+        found.refuse_object(image, Problem(where, None, 'not a text file'))
         return largest, poses
     seen: dict[YoloRow, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -201,7 +201,7 @@ def _read_rows(found: SourceSet, tree: FileTree, file: PurePosixPath, image: Sou
             if (first := seen.setdefault(row, number)) != number:
                 raise ValueError(f'the same as line {first}')
         except ValueError as error:
-            found.problems.append(Problem(where, number, str(error)))
+            found.refuse_object(image, Problem(where, number, str(error)))
             continue
         poses += bool(row.keypoints)
         sides = image.width, image.height

@@ -108,6 +108,7 @@ def make_plan(source: SourceSet, choices: Choices, machine: Machine) -> Plan:
     if not counts:
         raise UserError(f'none of the {len(source.images)} images has an object or a class'
                         + (f'; the first problem: {source.problems[0]}' if source.problems else ''))
+    source.leave_out_emptied()
     model, weights, model_reason = choose_model(task, choices.model, choices.weights)
     splits = choose_splits(source, choices.val_fraction, choices.seed, choices.group_pattern)
     classes = list(dict.fromkeys([*source.classes, *sorted(counts)]))

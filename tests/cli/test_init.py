@@ -161,3 +161,12 @@ def test_the_report_needs_a_folder_for_a_config_alone(folder, capsys):
     (folder / 'w.pth').write_text(json.dumps({}))
     assert main(['report', 'vitdet_demo', 'w.pth']) == 2
     assert '--out is missing' in capsys.readouterr().err
+
+
+def test_the_config_of_a_classifier_is_checked_without_a_warning(folder, as_format, capsys):
+    class_set(folder / 'data', 9)
+    as_format(lambda root: class_set(root, 9))
+    assert main(['init', 'data', '--model', 'tiny', '--image-size', '64']) == 0
+    assert main(['check', 'runs/data']) == 0
+    shown = capsys.readouterr()
+    assert 'warning' not in shown.err + shown.out and 'no errors' in shown.out

@@ -46,8 +46,9 @@ def warn_about_lost_assignments(cfg: Config) -> None:
 
 
 def _is_same(cfg: Config, names: Collection[str]) -> bool:
-    """Whether the config is the same if its bases, too, have the values that the file gives to these variables."""
-    return evaluate_config(cfg.filename, Variables({name: cfg[name] for name in names}))._cfg_dict == cfg._cfg_dict
+    """Whether all that is read is the same if the bases have these values, too."""
+    other = evaluate_config(cfg.filename, Variables({name: cfg[name] for name in names}))._cfg_dict
+    return all(other.get(key) == cfg._cfg_dict.get(key) for key in READ_KEYS)
 
 
 def _literal_assignments(file: Path) -> set[str]:

@@ -183,3 +183,19 @@ def test_classes_that_differ_in_case_only_are_named(tmp_path):
             each.name = source.classes[CLASSES.index(each.name)]
     assert 'Cat, cat differ in upper and lower case only' in str(make_plan(source, Choices(), CPU))
     assert 'lower case' not in str(make_plan(drawn_set(tmp_path / 'b', 8), Choices(), CPU))
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 5])
+def test_the_epochs_of_a_classifier_are_those_of_the_user(tmp_path, epochs):
+    plan = make_plan(class_set(tmp_path, 9), Choices(model='tiny', batch=4, epochs=epochs), CPU)
+    assert len(plan.splits.train) % 4 and plan.epochs == epochs
+    assert _line(plan, 'length').startswith(f'{epochs} epochs of {plan.steps_of_epoch} steps')
+
+
+def test_classes_that_a_split_lacks_are_named(tmp_path):
+    found = class_set(tmp_path, 9)
+    for image in found.images:
+        image.split = 'val' if image.label == CLASSES[0] and image.path.name < '3' else 'train'
+    plan = make_plan(found, TINY, CPU)
+    assert ('', f'no image of the val split has {CLASSES[1]}') in plan.lines
+    assert 'of the train split' not in str(plan)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.own_data.drawn_sets import class_set, draw_image, drawn_set
+from vitdet_plugin.datasets.formats.base import SourceSet
 from vitdet_plugin.datasets.own_data.grouping import groups_by_name
 from vitdet_plugin.datasets.own_data.splits import choose_splits
 from vitdet_plugin.datasets.own_data.stratify import choose_part
@@ -160,3 +161,38 @@ def test_a_split_without_annotations_is_left_out(tmp_path, empty):
     used = [*splits.train, *splits.val, *splits.test]
     assert len(used) == 9 and not any(image.split == empty for image in used)
     assert splits.val and all(any(image.objects for image in part) for part in (splits.train, splits.val))
+
+
+def test_a_rule_for_names_that_names_the_classes_is_not_used(tmp_path):
+    source = SourceSet('x')
+    for index in range(80):
+        name = f'coin{index % 8}'
+        draw_image(tmp_path / name / f'{name}_{index:02}.png', index)
+        source.add_image(tmp_path / name / f'{name}_{index:02}.png', label=name)
+    splits = choose_splits(source)
+    assert set(Counter(image.label for image in splits.val).values()) == {2} and len(splits.val) == 16
+    assert any('8 groups: not kept in one split' in note for note in splits.notes)
+
+
+def test_groups_by_name_that_leave_one_class_out_are_kept(tmp_path):
+    source = SourceSet('x')
+    for index in range(100):  # ten videos, of which one alone has the third class
+        path = tmp_path / f'clip{index // 10}_frame_{index % 10}.png'
+        draw_image(path, index)
+        image = source.add_image(path)
+        for name in ('a', 'b', 'd', 'e', *(['c'] if index < 10 else [])):
+            source.add_object(image, name, path, box=(2, 2, 9, 9))
+    splits = choose_splits(source)
+    videos = [{image.path.name.split('_')[0] for image in images} for images in (splits.train, splits.val)]
+    assert len(videos[1]) == 2 and videos[0].isdisjoint(videos[1])
+
+
+def test_the_splits_of_the_source_that_divide_videos_are_noted(tmp_path):
+    source = SourceSet('x')
+    for index in range(90):
+        path = tmp_path / f'clip{index // 10}_frame_{index % 10}.png'
+        draw_image(path, index)
+        source.add_object(source.add_image(path, 'val' if index % 10 == 9 else 'train'), 'a', path, box=(2, 2, 9, 9))
+    splits = choose_splits(source)
+    assert len(splits.val) == 9 and any('9 of 9 groups have images both for training and' in note
+                                        for note in splits.notes)

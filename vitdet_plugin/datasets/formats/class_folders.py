@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, LastResort, SourceSet, sort_names
+from vitdet_plugin.datasets.formats.mask_files import masks_by_content
 from vitdet_plugin.datasets.formats.tree import FileTree, split_of
 from vitdet_plugin.datasets.image_files import is_image_file
 from vitdet_plugin.utils.track import track
@@ -49,11 +50,12 @@ def single_class_folder(tree: FileTree) -> str | None:
 def read_class_folders(tree: FileTree) -> SourceSet:
     """Read lists or class folders, see :class:`Format`."""
     found = SourceSet('class-folders')
+    masks = {*masks_by_content(tree)}
     if lists := _lists(tree):
         _read_lists(tree, found, lists)
     else:
-        _read_folders(tree, found)
-    found.note_unused(tree, 'have no class and are left out')
+        _read_folders(tree, found, masks)
+    found.note_unused(tree, 'have no class and are left out', masks)
     return found
 
 
@@ -74,12 +76,15 @@ def _layout(tree: FileTree) -> tuple[PurePosixPath, list[str], list[str]]:
     return base, [], sort_names({parts[0] for parts in below})
 
 
-def _read_folders(tree: FileTree, found: SourceSet) -> None:
+def _read_folders(tree: FileTree, found: SourceSet, masks: set[PurePosixPath]) -> None:
     base, splits, found.classes = _layout(tree)
     start = len(base.parts)
     names, notes = _read_names(tree, [])
+    if masks:
+        found.notes.append(f'{len(masks)} files are masks of the images next to them, and left out: '
+                           f'{list_some(sorted(map(str, masks)))}; "--format mask-png" reads them as objects')
     for image in track(tree.images, len(tree.images), 'images'):
-        if image.parts[:start] != base.parts:
+        if image.parts[:start] != base.parts or image in masks:
             continue
         parts = image.parts[start:-1]
         split = split_of(PurePosixPath(parts[0], '_')) if parts and parts[0] in splits else None

@@ -80,7 +80,8 @@ def _read_file(collector: Collector, file: PurePosixPath) -> list[tuple[Annotate
     for to, number, text in read_rows(collector, file, _is_header):
         row = _parse(text)
         if row is None:
-            collector.refuse_object(to, number, f'expected eight numbers, a class and a difficulty, found {text[:60]!r}')
+            collector.refuse_object(to, number, 'expected eight numbers, a class and a difficulty, found '
+                                                f'{text[:60]!r}')
         else:
             found.append((to, number, row))
     return found

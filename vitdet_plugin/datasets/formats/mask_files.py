@@ -73,7 +73,7 @@ def find_masks(tree: FileTree) -> MaskFiles:
     stems = {stem for file in tree.images if mask_folder[file.parent] is None for stem in _stems(file)}
     masks = [file for file in tree.images if mask_folder[file.parent] is not None
              or any(base.lower() in stems for base in _bases(file.stem))]
-    found = _pair(tree, masks or _masks_by_content(tree), mask_folder)
+    found = _pair(tree, masks or masks_by_content(tree), mask_folder)
     found.drawings = [*{*whole.images} - {*tree.images}]
     return found
 
@@ -160,7 +160,7 @@ def _split_in(file: PurePosixPath) -> str:
     return next((SPLIT_OF[word] for word in words if word in SPLIT_OF), '')
 
 
-def _masks_by_content(tree: FileTree) -> list[PurePosixPath]:
+def masks_by_content(tree: FileTree) -> list[PurePosixPath]:
     """Return the images that are masks of the images of the same names in another folder, or of another suffix."""
     groups: dict[tuple[PurePosixPath, str], dict[str, PurePosixPath]] = defaultdict(dict)
     for file in tree.images:
@@ -168,24 +168,46 @@ def _masks_by_content(tree: FileTree) -> list[PurePosixPath]:
     if len(groups) > _MOST_GROUPS:
         return []
     found: list[PurePosixPath] = []
+    empty: list[PurePosixPath] = []
     for masks in groups.values():
         for images in groups.values():
             shared = sorted(masks.keys() & images.keys())
-            if masks is not images and len(shared) >= 0.8 * min(len(masks), len(images)) and all(
-                    _is_mask_of(tree.path(masks[stem]), tree.path(images[stem])) for stem in shared[:4]):
-                found += masks.values()
+            if masks is images or len(shared) < 0.8 * min(len(masks), len(images)):
+                continue
+            counts = [_count_values(tree.path(masks[stem]), tree.path(images[stem])) for stem in shared[:4]]
+            if all(counts):
+                (found if max(counts) > 1 else empty).extend(masks.values())
                 break
-    return found
+    return found + empty if found else []
 
 
-def _is_mask_of(mask: Path, image: Path) -> bool:
-    """Whether a file of one channel has flat regions, and the other file is a photograph or has colors."""
+def classes_of_folders(files: MaskFiles) -> dict[PurePosixPath, str]:
+    """Return the class of each image by its folder, if masks lie next to their images in folders named as classes.
+
+    Empty otherwise: names of splits, of scenes (``scene1``, ``scene2``) and of folders of images are not classes.
+    """
+    masks = [(each.image, mask) for each in files.images for found in each.masks.values() for mask in found]
+    if not masks or any(mask.parent != image.parent for image, mask in masks):
+        return {}
+    base = len(PurePosixPath(os.path.commonpath([image.parent for image, _ in masks])).parts)
+    found = {image: image.parts[base] for image, _ in masks if len(image.parts) > base + 1}
+    names = {*found.values()}
+    words = {re.sub(r'[\d _.-]+', '', name).lower() for name in names}
+    is_complete = len(found) == len({image for image, _ in masks}) and len(names) > 1
+    return found if is_complete and len(words) == len(names) and not words & {'', *SPLIT_OF, *_OF_IMAGES} else {}
+
+
+def _count_values(mask: Path, image: Path) -> int:
+    """Return the number of values of a file of one channel with flat regions, 0 for another one.
+
+    It is also 0 if the other file is neither a photograph nor has colors.
+    """
     try:
         with Image.open(mask) as first, Image.open(image) as second:
-            is_gray, is_colored = first.mode in ('1', 'L', 'P', 'I', 'I;16'), second.mode in ('RGB', 'RGBA', 'CMYK')
-        if not is_gray:
-            return False
-        values = read_values(mask).codes
-        return is_flat(values) and len(np.unique(values)) > 1 and (is_colored or not is_flat(read_values(image).codes))
+            if first.mode not in ('1', 'L', 'P', 'I', 'I;16') or first.size != second.size:
+                return 0
+            values = read_values(mask).codes
+            is_image = second.mode in ('RGB', 'RGBA', 'CMYK') or not is_flat(np.asarray(second.convert('L')))
+        return len(np.unique(values)) if is_image and is_flat(values) else 0
     except (OSError, ValueError):
-        return False
+        return 0

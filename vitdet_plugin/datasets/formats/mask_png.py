@@ -14,7 +14,7 @@ from scipy import ndimage
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Doubtful, Format, SourceSet
 from vitdet_plugin.datasets.formats.collector import AnnotatedImage, Collector
-from vitdet_plugin.datasets.formats.mask_files import MaskedImage, MaskFiles, find_masks, mask_words
+from vitdet_plugin.datasets.formats.mask_files import MaskedImage, MaskFiles, classes_of_folders, find_masks, mask_words
 from vitdet_plugin.datasets.formats.mask_names import ValueNames, read_value_names
 from vitdet_plugin.datasets.formats.mask_values import (
     IGNORED,
@@ -87,6 +87,7 @@ class _Reader:
         folders = {name for each in files.images for name in each.masks if name}
         self.has_class_folders = len(folders) > 1
         self.names: ValueNames = read_value_names(tree)
+        self.class_of = {} if self.has_class_folders else classes_of_folders(files)
         self.value_of: dict[str, int] = {}
         self.kind = self._decide(kind)
 
@@ -98,6 +99,9 @@ class _Reader:
             self._add(each)
         if self.specks:
             self.collector.found.notes.append(f'{self.specks} objects have fewer than {_SPECK} pixels; they are kept')
+        if self.class_of and self.kind.name != 'semantic':
+            self.collector.found.notes.append('masks: the class of an object is the folder of its image; "--format '
+                                              'class-folders" reads the folders as classes of whole images')
         # values of classes are in the order of the labels
         return self.collector.finish(sorted(self.value_of, key=lambda name: self.value_of[name]))
 
@@ -166,7 +170,7 @@ class _Reader:
             singles += [(mask.file, _as_one(mask.values)) for mask in masks]
         else:
             for mask in masks:
-                self._add_mask(to, mask)
+                self._add_mask(to, mask, each.image)
         for file, region in singles:
             self._add_region(to, file, None, region, 'object')
 
@@ -184,13 +188,18 @@ class _Reader:
             value = int(values[counts.argmax()])
             self._add_region(to, objects.file, region.value, region, self._name(value, classes.values.is_color))
 
-    def _add_mask(self, to: AnnotatedImage, mask: _Mask) -> None:
+    def _add_mask(self, to: AnnotatedImage, mask: _Mask, image: PurePosixPath) -> None:
         """Add the objects of a mask by the meaning of its values."""
         is_instance, is_semantic = self.kind.name == 'instance', self.kind.name == 'semantic'
-        for region in find_regions(mask.values, is_instance, self.kind.ignored):
+        values, ignored = mask.values, self.kind.ignored
+        if self.kind.name == 'binary':  # whatever the values of a few masks are
+            values = MaskValues(((values.codes != 0) & (values.codes != ignored)).astype(np.int32), False)
+        for region in find_regions(values, is_instance, ignored):
             name: str | None = mask.folder if self.has_class_folders and mask.folder else 'object'
             if is_semantic and name == 'object':
                 name = self._name(region.value, mask.values.is_color)
+            elif name == 'object':
+                name = self.class_of.get(image, name)
             self._add_region(to, mask.file, region.value, region, name)
 
     def _name(self, value: int, is_color: bool) -> str | None:

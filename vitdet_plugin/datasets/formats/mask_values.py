@@ -15,6 +15,7 @@ from vitdet_plugin.datasets.image_probe import decoder_limits
 
 IGNORED = 255  # border of objects in the masks of Pascal VOC and others
 _FEW_VALUES = 32
+_MOST_EDGES, _FLAT_IN_EDGES = 0.2, 0.1  # share of an image that is blurred edges, and of them that is flat
 IGNORED_COLOR = 224 << 16 | 224 << 8 | 192  # the same in their palette
 
 
@@ -74,13 +75,26 @@ def read_values(path: Path) -> MaskValues:
         pixels = pixels.astype(np.uint8)
     if opaque is not None and not opaque.all():
         pixels = np.where(opaque, pixels if pixels[opaque].any() else 1, 0)
-    middle = (pixels > 16) & (pixels < 240)
-    is_blurred = not is_color and pixels.max(initial=0) in range(240, 256) and len(np.unique(pixels)) > 8
-    if is_blurred and middle.sum() < 0.1 * np.count_nonzero(pixels > 16):
+    if not is_color and mode != 'P' and _is_blurred(pixels):
         pixels = np.where(pixels > 127, 255, 0)
     elif is_lossy and pixels.any():
         raise ValueError('the mask is a JPEG of more than two values, which are not exact; store it as PNG')
     return MaskValues(pixels.astype(np.int32), is_color)
+
+
+def _is_blurred(pixels: np.ndarray) -> bool:
+    """Whether the values between 0 and 255 are those of blurred edges: hardly a pixel equals its four neighbors."""
+    middle = (pixels > 16) & (pixels < 240)
+    count = len(np.unique(pixels))
+    if pixels.max(initial=0) not in range(240, 256) or count <= 4 or middle.mean() > _MOST_EDGES:
+        return False
+    if not middle.any():  # noise of a JPEG around two values
+        return count > 8
+    inside = middle.copy()
+    for axis in (0, 1):
+        for step in (1, -1):
+            inside &= np.roll(pixels, step, axis) == pixels
+    return int(inside.sum()) <= _FLAT_IN_EDGES * middle.sum()
 
 
 def is_flat(codes: np.ndarray) -> bool:

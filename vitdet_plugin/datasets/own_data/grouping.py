@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage
@@ -26,6 +27,48 @@ _RULES: tuple[tuple[str, Callable[[str, Path], Hashable | None]], ...] = (
     ('numbered images of one folder', lambda name, folder: folder if _NUMBER.fullmatch(name) else None))
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """Images that stay together.
+
+    Attributes:
+        groups: (N,) number of the group of each image.
+        reason: What the images of a group have in common besides their pixels, with the number of groups; may be empty.
+        notes: Remarks about copies.
+    """
+
+    groups: list[int]
+    reason: str
+    notes: list[str]
+
+
+def groupings(paths: Sequence[Path], probes: Sequence[ImageProbe | UnreadableImage], use_folders: bool = True,
+              given: Sequence[Hashable] | None = None) -> Iterator[Grouping]:
+    """Yield ways to group images, the strictest first; in all of them images with equal pixels stay together.
+
+    Args:
+        paths: (N,) images.
+        probes: (N,) their properties with fingerprints.
+        use_folders: Whether a folder of numbered images may be a video; not for folders of classes.
+        given: (N,) groups that the user states, in place of those by name.
+    """
+    rules = [(given, 'images of one group by --group-pattern')] if given is not None else _rules(paths, use_folders)
+    equal = equal_pixels(probes)
+    similar = similar_groups(probes, _SIMILAR_BITS) if len(paths) <= _MOST_COMPARED else []
+    similar = [members for members in similar if len(members) <= max(_LARGEST_SIMILAR * len(paths), 4)]
+    notes: list[str] = []
+    copies = sum(len(members) - 1 for members in equal)
+    if copies:
+        notes.append(f'{copies} {"image has" if copies == 1 else "images have"} the same pixels as another one')
+    near = sum(len(members) for members in similar) - sum(len(members) for members in equal)
+    for keys, reason in rules:
+        shown = f'{reason}, {len(set(keys))} groups' if reason else ''
+        if near > 0:
+            alike = f'{near} images look almost like another one'
+            yield Grouping(_join(keys, [*equal, *similar]), shown, [*notes, alike])
+        yield Grouping(_join(keys, equal), shown, notes)
+
+
 def groups_by_name(paths: Sequence[Path], use_folders: bool = True) -> tuple[list[Hashable], str]:
     """Group images by what their names state about their origin.
 
@@ -36,30 +79,30 @@ def groups_by_name(paths: Sequence[Path], use_folders: bool = True) -> tuple[lis
     Returns:
         A key for each image, its path if it is in no group, and the reason, empty if there are no groups.
     """
-    names = [found[1] if (found := _COPY.fullmatch(path.stem)) else path.stem for path in paths]
+    return _rules(paths, use_folders)[0]
+
+
+def _rules(paths: Sequence[Path], use_folders: bool) -> list[tuple[list[Hashable], str]]:
+    """Return keys and reason of the rule for names that fits, if any, and then those of augmented copies."""
+    names = [match[1] if (match := _COPY.fullmatch(path.stem)) else path.stem for path in paths]
     copied = Counter(name for name, path in zip(names, paths) if name != path.stem)
+    found: list[tuple[list[Hashable], str]] = []
     for reason, rule in _RULES if use_folders else _RULES[:-1]:
         keys = [rule(name, path.parent) for name, path in zip(names, paths)]
         counts = Counter(key for key in keys if key is not None)
         if (len(counts) >= _FEWEST_GROUPS and 2 * len(counts) <= sum(counts.values())
                 and max(counts.values()) <= _LARGEST_GROUP * len(paths)):
-            return [str(path) if key is None else key for path, key in zip(paths, keys)], reason
+            found.append(([str(path) if key is None else key for path, key in zip(paths, keys)], reason))
+            break
     if len(copied) < sum(copied.values()):
-        return [name if copied[name] else str(path) for path, name in zip(paths, names)], _COPIES
-    return [str(path) for path in paths], ''
+        found.append(([name if copied[name] else str(path) for path, name in zip(paths, names)], _COPIES))
+    else:
+        found.append(([str(path) for path in paths], ''))
+    return found
 
 
-def link_equal(keys: Sequence[Hashable], probes: Sequence[ImageProbe | UnreadableImage]
-               ) -> tuple[list[int], list[str]]:
-    """Join groups that share images with equal or nearly equal pixels.
-
-    Args:
-        keys: (N,) group of each image.
-        probes: (N,) properties with fingerprints.
-
-    Returns:
-        (N,) number of the joined group of each image, and remarks.
-    """
+def _join(keys: Sequence[Hashable], linked: Sequence[Sequence[int]]) -> list[int]:
+    """Return the number of the group of each image, after those that share linked images were joined."""
     parent = list(range(len(keys)))
 
     def find(index: int) -> int:
@@ -68,27 +111,13 @@ def link_equal(keys: Sequence[Hashable], probes: Sequence[ImageProbe | Unreadabl
             index = parent[index]
         return index
 
-    def join(members: Sequence[int]) -> None:
-        for other in members[1:]:
-            parent[find(other)] = find(members[0])
-
     by_key: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         by_key[key].append(index)
-    equal = equal_pixels(probes)
-    similar = similar_groups(probes, _SIMILAR_BITS) if len(keys) <= _MOST_COMPARED else []
-    most = max(_LARGEST_SIMILAR * len(keys), 4)
-    used = [members for members in similar if len(members) <= most]
-    for members in [*by_key.values(), *equal, *used]:
-        join(members)
-    notes = []
-    copies = sum(len(members) - 1 for members in equal)
-    if copies:
-        notes.append(f'{copies} {"image has" if copies == 1 else "images have"} the same pixels as another one')
-    near = sum(len(members) for members in used) - sum(len(members) for members in equal)
-    if near > 0:
-        notes.append(f'{near} images look almost like another one')
-    return [find(index) for index in range(len(keys))], notes
+    for members in [*by_key.values(), *linked]:
+        for other in members[1:]:
+            parent[find(other)] = find(members[0])
+    return [find(index) for index in range(len(keys))]
 
 
 def _prefix(pattern: re.Pattern, name: str, folder: Path) -> Hashable | None:

@@ -86,7 +86,12 @@ class Plan:
     @property
     def epochs(self) -> int:
         """Length of the training in passes over the training images, rounded up."""
-        return math.ceil(self.steps * self.batch / len(self.splits.train))
+        return math.ceil(self.steps / self.steps_of_epoch)
+
+    @property
+    def steps_of_epoch(self) -> int:
+        """Number of steps of one pass over the training images, of which the last may have fewer images."""
+        return math.ceil(len(self.splits.train) / self.batch)
 
     def __str__(self) -> str:
         return '\n'.join(f'{subject:<10} {text}' for subject, text in self.lines)
@@ -133,7 +138,8 @@ def make_plan(source: SourceSet, choices: Choices, machine: Machine) -> Plan:
                 choices.seed, choices.tile)
     lines = [('task', f'{task}: {task_reason}'), ('classes', _describe_classes(classes, counts, trained)),
              ('splits', f'{sizes}: {splits.reason}'),
-             *(('', note) for note in splits.notes), ('model', f'{model.name}: {model_reason}')]
+             *(('', note) for note in splits.notes), *(('', note) for note in _missing_classes(classes, splits)),
+             ('model', f'{model.name}: {model_reason}')]
     by_case = Counter(name.casefold() for name in classes)
     if alike := [name for name in classes if by_case[name.casefold()] > 1]:
         lines.insert(2, ('', f'{", ".join(alike)} differ in upper and lower case only, and are different classes'))
@@ -150,7 +156,7 @@ def make_plan(source: SourceSet, choices: Choices, machine: Machine) -> Plan:
                                  'they cover the sizes of 90 % of the objects'))
     lines += [('augment', 'horizontal flip, scale and crop; nothing that assumes a direction or a color'),
               ('batch', f'{batch} images: {batch_reason}; {plan.workers} loading processes'),
-              ('length', f'{plan.epochs} epochs of {math.ceil(len(splits.train) / batch)} steps: {length_reason}'
+              ('length', f'{plan.epochs} epochs of {plan.steps_of_epoch} steps: {length_reason}'
                if model.kind == 'classifier' else f'{steps} steps: {length_reason}'),
               ('evaluation', f'{evaluations(plan)} times; the best and the last checkpoint are kept')]
     plan.lines = lines
@@ -196,6 +202,14 @@ def _describe_classes(classes: list[str], counts: Counter, trained: Counter) -> 
     text = f'{len(classes)}: {shown}{", …" if len(classes) > 12 else ""}'
     rare = [f'{name} ({trained[name]})' for name in classes if trained[name] < _RARE]
     return text + (f'; few or none to train on: {list_some(rare, 6)}' if rare else '')
+
+
+def _missing_classes(classes: list[str], splits: Splits) -> list[str]:
+    """Return a note for each split to which a class of another one is missing."""
+    present = {name: {each for image in images for each in count_labels(image)} for name, images in splits.items()}
+    lost = {name: [each for each in classes if each not in found and any(each in other for other in present.values())]
+            for name, found in present.items()}
+    return [f'no image of the {name} split has {list_some(missing, 6)}' for name, missing in lost.items() if missing]
 
 
 def _listed(values: tuple[float, ...]) -> str:

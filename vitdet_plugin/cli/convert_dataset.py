@@ -121,7 +121,8 @@ def _to_coco(args: argparse.Namespace) -> tuple[dict[Path, str], list[Any], list
             read.found.leave_out_cut('--clip cuts it')
     for name, (read, images) in splits.items():
         classes = read.found.classes
-        content = coco_content(images, classes, lambda image, folder=read.folder: relative_name(image, folder))
+        content = coco_content(images, classes, lambda image, folder=read.folder: relative_name(image, folder),
+                               frequencies=read.found.frequencies)
         files[out / f'{name}.json'] = json.dumps(content)
         notes.append(f'{name}: {len(images)} images, {len(content["annotations"])} objects of {len(classes)} classes '
                      f'({", ".join(classes[:8])}{", ..." if len(classes) > 8 else ""})')

@@ -19,6 +19,8 @@ from vitdet_plugin.coco.json_stream import read_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import describe_encoding
 
+# keys of images of LVIS: categories that are known to be absent, and those of which only some objects are annotated
+ABSENT, PARTLY = 'neg_category_ids', 'not_exhaustive_category_ids'
 MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
 
 

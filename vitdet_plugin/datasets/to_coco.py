@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitdet_plugin.coco.masks import mask_area
+from vitdet_plugin.datasets.coco import ABSENT, PARTLY
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats import recognize
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject, SourceSet
@@ -154,7 +155,7 @@ def select_listed(read: ReadSet, imageset: Path) -> list[SourceImage]:
 
 
 def coco_content(images: Sequence[SourceImage], classes: Sequence[str], name_of: Callable[[SourceImage], str],
-                 needs_masks: bool = False) -> dict[str, Any]:
+                 needs_masks: bool = False, frequencies: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return the content of a COCO file.
 
     Args:
@@ -162,16 +163,23 @@ def coco_content(images: Sequence[SourceImage], classes: Sequence[str], name_of:
         classes: Names in the order of the labels.
         name_of: Returns the ``file_name`` of an image.
         needs_masks: Write a rectangle as the mask of an object that has only a box.
+        frequencies: ``frequency`` of classes as in LVIS.
     """
     labels = {name: index for index, name in enumerate(classes, 1)}
     entries: list[dict] = []
     annotations: list[dict] = []
     for number, image in enumerate(images, 1):
-        entries.append(dict(id=number, file_name=name_of(image), width=image.width, height=image.height))
+        entry: dict[str, Any] = dict(id=number, file_name=name_of(image), width=image.width, height=image.height)
+        if image.absent is not None:
+            entry[ABSENT] = [labels[name] for name in image.absent if name in labels]
+            entry[PARTLY] = [labels[name] for name in image.partly if name in labels]
+        entries.append(entry)
         annotations += [_annotation(each, len(annotations) + index, number, labels[each.name], needs_masks)
                         for index, each in enumerate(image.objects, 1)]
     return dict(images=entries, annotations=annotations,
-                categories=[dict(id=index, name=name) for name, index in labels.items()])
+                categories=[dict(id=index, name=name, **({'frequency': frequencies[name]} if frequencies and
+                                                         name in frequencies else {}))
+                            for name, index in labels.items()])
 
 
 def relative_name(image: SourceImage, folder: Path) -> str:

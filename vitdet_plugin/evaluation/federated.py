@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.datasets.coco import ABSENT, PARTLY
 from vitdet_plugin.utils.text_files import read_text
-
-_ABSENT, _PARTLY = 'neg_category_ids', 'not_exhaustive_category_ids'
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def annotated_classes(dataset: Any) -> dict[Any, AnnotatedClasses]:
     if label_of is None or file.suffix != '.json' or not file.is_file():
         return {}
     text = read_text(file)
-    if f'"{_ABSENT}"' not in text and f'"{_PARTLY}"' not in text:
+    if f'"{ABSENT}"' not in text and f'"{PARTLY}"' not in text:
         return {}
     content = json.loads(text)
     present: dict[Any, set[int]] = defaultdict(set)
@@ -59,6 +58,6 @@ def annotated_classes(dataset: Any) -> dict[Any, AnnotatedClasses]:
 
     def labels(ids: Any) -> frozenset[int]:
         return frozenset(label_of[each] for each in ids if each in label_of)
-    return {image['id']: AnnotatedClasses(labels({*present[image['id']], *(image.get(_ABSENT) or ())}),
-                                          labels(image.get(_PARTLY) or ()))
+    return {image['id']: AnnotatedClasses(labels({*present[image['id']], *(image.get(ABSENT) or ())}),
+                                          labels(image.get(PARTLY) or ()))
             for image in content.get('images') or ()}

@@ -15,6 +15,8 @@ from tests.datasets.formats.reading import (
     write,
     write_image,
 )
+from vitdet_plugin.datasets.own_data.tiles import cut_images
+from vitdet_plugin.datasets.to_coco import coco_content
 
 CATEGORIES = [dict(id=1, name='cat'), dict(id=7, name='dog')]
 
@@ -174,3 +176,23 @@ def test_other_json_files_are_not_recognized(tmp_path, content):
     write_image(tmp_path / 'a.png')
     write(tmp_path / 'a.json', content)
     assert recognized(tmp_path) == []
+
+
+def test_the_classes_that_lvis_searched_for_are_kept(tmp_path):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.png')
+    content = coco(['a.png', 'b.png'], [(1, *CAT), (2, *DOG)])
+    content['images'][0].update(neg_category_ids=[7], not_exhaustive_category_ids=[1])
+    for category, frequency in zip(content['categories'], 'rf'):
+        category['frequency'] = frequency
+    write(tmp_path / 'lvis.json', content)
+    found = read(tmp_path, 'coco')
+    assert [(image.absent, image.partly) for image in found.images] == [(('dog',), ('cat',)), (None, ())]
+    assert found.frequencies == {'cat': 'r', 'dog': 'f'} and 'LVIS' in found.notes[0]
+    again = coco_content(found.images, ['dog', 'cat'], lambda image: image.path.name, frequencies=found.frequencies)
+    assert [image.get('neg_category_ids') for image in again['images']] == [[1], None]
+    assert [image.get('not_exhaustive_category_ids') for image in again['images']] == [[2], None]
+    assert [(each['name'], each['frequency']) for each in again['categories']] == [('dog', 'f'), ('cat', 'r')]
+    tiles = cut_images(found.images[:1], 60, 'tiles', keep_empty=True)
+    assert {(bool(tile.objects), tile.absent, tile.partly) for tile in tiles} == {
+        (True, ('dog',), ('cat',)), (False, ('dog', 'cat'), ('cat',))}

@@ -73,3 +73,12 @@ def test_what_cannot_be_converted_is_a_problem(tmp_path):
     found = read(tmp_path, 'datumaro')
     assert_objects(found, tmp_path, {'images/default/a.jpg': [CAT]})
     assert len(found.problems) == 7
+
+
+def test_crowd_regions_and_difficult_objects_are_marked(tmp_path):
+    write_image(tmp_path / 'images/default/a.jpg')
+    marks = ({'is_crowd': True}, {'difficult': True, 'is_crowd': False}, {'occluded': True})
+    boxes = [box('cat', (10 + 20 * i, 20, 20 + 20 * i, 60)) | dict(attributes=each) for i, each in enumerate(marks)]
+    write(tmp_path / 'annotations/default.json', content(item('a', *boxes)))
+    found = read(tmp_path, 'datumaro').images[0].objects
+    assert [(each.is_crowd, each.is_difficult) for each in found] == [(True, False), (False, True), (False, False)]

@@ -54,6 +54,9 @@ class SourceImage:
         label: Class name of the whole image; None in data sets for detection.
         objects: In the order of the source; empty for a background image.
         refused: Number of further objects that could not be converted.
+        absent: Classes that are known to be absent in a set in which not every image was searched for every class
+            (LVIS); None if all classes were searched for.
+        partly: Classes of which only some objects are annotated.
     """
 
     path: Path
@@ -63,6 +66,8 @@ class SourceImage:
     label: str | None = None
     objects: list[SourceObject] = field(default_factory=list)
     refused: int = 0
+    absent: tuple[str, ...] | None = None
+    partly: tuple[str, ...] = ()
 
     def has(self, name: str, box: Sequence[float], slack: float = 1.0) -> bool:
         """Whether an object of this class has a box that differs by at most ``slack`` pixels."""
@@ -79,6 +84,7 @@ class SourceSet:
         images: Every image that the source annotates or lists as a background image.
         problems: Every object, row or file that could not be converted, with its reason.
         notes: Other remarks, each one line, with counts.
+        frequencies: ``r``, ``c`` or ``f`` of each class that the source states it for (LVIS).
         cut: Objects that reached beyond the image by more than the rounding of the annotations.
         clipped: Number of objects of which more than a pixel was cut.
     """
@@ -88,6 +94,7 @@ class SourceSet:
     images: list[SourceImage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    frequencies: dict[str, str] = field(default_factory=dict)
     cut: list[CutObject] = field(default_factory=list)
     clipped: int = 0
     _by_path: dict[Path, SourceImage] = field(default_factory=dict, repr=False, compare=False)

@@ -10,6 +10,8 @@ from typing import Any
 from vitdet_plugin.coco.content import SAME_NAME, UNUSED_NAME, category_name, prepare_coco
 from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.coco import (
+    ABSENT,
+    PARTLY,
     annotation_box,
     describe_annotation,
     find_bad_reference,
@@ -128,7 +130,7 @@ class _Reader:
         self.tree, self.found = tree, found
         self.parents: set[str] = set()
         self.changes: Counter[str] = Counter()
-        self.repeated = self.equal = 0
+        self.repeated = self.equal = self.federated = 0
         self.lost_masks: list[str] = []
 
     def read_all(self, files: Sequence[PurePosixPath]) -> None:
@@ -155,6 +157,9 @@ class _Reader:
         if self.repeated:
             notes.append(f'{self.repeated} entries of images repeat an image of another entry; their objects are '
                          f'joined, {self.equal} equal ones count once')
+        if self.federated:
+            notes.append(f'{self.federated} images were not searched for every class (LVIS): "vitdet report" does not '
+                         'count detections of the others as errors; training takes them as background')
         notes += [f'{count} {kind}' for kind, count in self.changes.items()]
 
     def _read(self, file: PurePosixPath, original: dict) -> list[str]:
@@ -190,6 +195,7 @@ class _Reader:
             elif target is not None:
                 name = category_name(categories[annotation['category_id']]) or ''
                 self._object(file, annotation, entry, target, name, key in repeated)
+        self._add_federated(images, categories, entries)
         return [name.strip() for each in categories.values() if (name := category_name(each))]
 
     def _image(self, file: PurePosixPath, key: Any, image: dict) -> SourceImage | None:
@@ -207,6 +213,21 @@ class _Reader:
                                                                 f'in {split} by this one; it stays in {was}'))
             return known
         return self.found.add_image(path, split, None, where, size=image_size(image), entry=f'image {key}')
+
+    def _add_federated(self, images: dict, categories: dict, entries: dict[Any, SourceImage | None]) -> None:
+        """Add what LVIS states about the classes of each image, and the frequencies of the classes."""
+        def names(ids: Any) -> tuple[str, ...]:
+            known = [category_name(categories[each]) for each in ids or () if is_id(each) and each in categories]
+            return tuple(name.strip() for name in known if name)
+        for category in categories.values():
+            name, frequency = category_name(category), category.get('frequency')
+            if name and frequency in ('r', 'c', 'f'):
+                self.found.frequencies[name.strip()] = frequency
+        for key, image in images.items():
+            target, absent, partly = entries.get(key), image.get(ABSENT), image.get(PARTLY)
+            if target is not None and (isinstance(absent, list) or isinstance(partly, list)):
+                self.federated += 1
+                target.absent, target.partly = names(absent), names(partly)
 
     def _object(self, file: PurePosixPath, annotation: dict, entry: str, image: SourceImage, name: str,
                 is_repeated: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vitdet_plugin.coco.content import parse_flag
 from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.formats import shapes
 from vitdet_plugin.datasets.formats.base import Format, SourceSet
@@ -18,6 +19,7 @@ from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.utils.mask_rle import decode_mask, encode_annotation
 from vitdet_plugin.utils.track import track
 
+_MARKS = ('is_crowd', 'difficult')  # attributes: crowd regions of COCO and difficult objects of VOC
 _NOT_REGIONS = ('caption', 'hash_key', 'feature_vector', 'tabular')
 
 
@@ -82,7 +84,7 @@ def _read_item(collector: Collector, file: PurePosixPath, number: int, item: dic
         return
     ignored.update(str(each.get('type')) for each in entries if each.get('type') in _NOT_REGIONS)
     labels.append((to, number, [_name(each, classes) for each in entries if each.get('type') == 'label']))
-    parts: dict[Any, tuple[str, list[Shape]]] = {}
+    parts: dict[Any, tuple[str, list[Shape], set[str]]] = {}
     for index, each in enumerate(regions, 1):
         name = _name(each, classes)
         try:
@@ -94,10 +96,15 @@ def _read_item(collector: Collector, file: PurePosixPath, number: int, item: dic
         group = each.get('group')
         # parts of an object have the same group, other than 0
         key = (name, group) if isinstance(group, int) and group else index
-        parts.setdefault(key, (name, []))[1].append(shape)
-    for name, found in parts.values():
+        _, found, marks = parts.setdefault(key, (name, [], set()))
+        found.append(shape)
+        if isinstance(attributes := each.get('attributes'), dict):
+            marks |= {mark for mark in _MARKS if parse_flag(attributes.get(mark))}
+    for name, found, marks in parts.values():
         # an object may be given by its mask and by its box
-        collector.add_object(to, name, number, [each for each in found if each.box is None] or found)
+        added = collector.add_object(to, name, number, [each for each in found if each.box is None] or found)
+        if added is not None:
+            added.is_crowd, added.is_difficult = (mark in marks for mark in _MARKS)
 
 
 def _stated_size(item: dict) -> tuple[float, float] | None:

@@ -53,6 +53,11 @@ def cut_images(images: Sequence[SourceImage], side: int, folder: str, keep_empty
                 tile = Tile(image.path, width, height, image.split,
                             file_name=f'{folder}/{name}_{x}_{y}{suffix}', corner=(x, y))
                 tile.objects = [part for each in image.objects if (part := _part(each, tile)) is not None]
+                if image.absent is not None:
+                    inside = {each.name for each in tile.objects}
+                    tile.absent = tuple(dict.fromkeys((*image.absent, *(each.name for each in image.objects
+                                                                        if each.name not in inside))))
+                    tile.partly = image.partly
                 tiles.append(tile)
     filled = [tile for tile in tiles if tile.objects]
     if keep_empty or not filled:

@@ -96,7 +96,8 @@ def common_folder(plan: Plan) -> Path:
 
 
 def _write_coco(plan: Plan, images: Sequence[SourceImage], folder: Path, stem: Path) -> None:
-    content = coco_content(images, plan.classes, lambda image: _name(image, folder), plan.task == 'segment')
+    content = coco_content(images, plan.classes, lambda image: _name(image, folder), plan.task == 'segment',
+                           plan.source.frequencies)
     stem.with_name(f'{stem.name}.json').write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
 
 

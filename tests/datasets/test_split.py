@@ -137,3 +137,27 @@ def test_nothing_is_overwritten(folder, tmp_path, capsys):
     assert split(folder, folder / 'links', '--mode', 'link') == 2
     assert snapshot(tmp_path) == before
     assert split(tmp_path / 'none', tmp_path / 'new') == 2 and not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_groups_of_unequal_sizes_and_mixed_classes_are_stratified(seed):
+    random = np.random.default_rng(0)
+    labels, groups = [], []
+    for group in range(40):
+        main = int(random.integers(0, 4))
+        for _ in range(int(random.integers(1, 12))):
+            labels.append(main if random.random() < 0.8 else int(random.integers(0, 4)))
+            groups.append(f'plant{group}')
+    parts = split_indices(labels, [0.7, 0.15, 0.15], seed, groups)
+    of_part = [{groups[index] for index in part} for part in parts]
+    assert sum(map(len, of_part)) == len(set(groups))
+    for part in parts[1:]:
+        assert abs(len(part) - 0.15 * len(labels)) <= 4
+        for label in range(4):
+            assert abs(sum(labels[index] == label for index in part) - 0.15 * labels.count(label)) <= 4
+
+
+def test_one_large_group_is_trained_on():
+    groups = ['large'] * 60 + [f'small{index // 3}' for index in range(57)]
+    parts = split_indices([index % 3 for index in range(117)], [0.7, 0.15, 0.15], 0, groups)
+    assert [len(part) for part in parts] == [81, 18, 18]

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from vitdet_plugin.datasets.image_sets import ImageSet
+from vitdet_plugin.datasets.stratify import choose_part
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
 SPLITS = ('train', 'val', 'test')
-_MOST_FOLDS = 20
 
 
 def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int = 0,
@@ -87,35 +87,22 @@ def _check_division(labels: np.ndarray, rest: np.ndarray, size: int, splits: int
 
 
 def _divide_groups(labels: np.ndarray, fractions: list[float], seed: int, groups: Sequence[str]) -> list[np.ndarray]:
-    """Divide whole groups into folds with balanced classes and give each split its number of folds."""
-    from sklearn.model_selection import StratifiedGroupKFold
+    """Choose whole groups for one split after the other, the last first, each stratified from the remaining ones."""
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     splits = sum(fraction > 0 for fraction in fractions)
-    most = min(_MOST_FOLDS, int(names.max()) + 1)
-    if most < splits:
-        raise UserError(f'{most} groups cannot be divided into {splits} splits; use more groups or fewer splits')
-    shares = {count: _whole_shares(fractions, count) for count in range(splits, most + 1)}
-    miss = {count: max(abs(share / count - fraction) for share, fraction in zip(shares[count], fractions))
-            for count in shares}
-    folds = min(miss, key=lambda count: (round(miss[count], 3), count))
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    # with fewer images of a class than folds the class cannot be in all of them, which sklearn only warns about
-    import warnings
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)
-        try:
-            parts = [part for _, part in splitter.split(labels, labels, names)]
-        except ValueError as error:
-            raise UserError(f'{len(labels)} images in {names.max() + 1} groups cannot be divided: {error}') from error
-    ends = np.cumsum(shares[folds])
-    return [np.concatenate(parts[end - share:end] or [np.empty(0, int)]) for end, share in zip(ends, shares[folds])]
-
-
-def _whole_shares(fractions: list[float], count: int) -> list[int]:
-    """Divide ``count`` folds in proportion to ``fractions``; every split with a positive fraction gets at least one."""
-    shares = [max(1, round(fraction * count)) if fraction > 0 else 0 for fraction in fractions]
-    shares[int(np.argmax(shares))] += count - sum(shares)
-    return shares
+    if names.max() + 1 < splits:
+        raise UserError(f'{names.max() + 1} groups cannot be divided into {splits} splits; use more groups or fewer '
+                        'splits')
+    rest, left, parts = np.arange(len(labels)), 1.0, []
+    for fraction in fractions[:0:-1]:
+        part = rest[:0]
+        if fraction > 0:
+            chosen = choose_part([Counter([label]) for label in labels[rest].tolist()], names[rest].tolist(),
+                                 fraction / left, seed)
+            part, rest = rest[chosen], np.delete(rest, chosen)
+        left -= fraction
+        parts.append(part)
+    return [rest, *parts[::-1]]
 
 
 def groups_by_pattern(files: Sequence[str], pattern: str) -> list[str]:

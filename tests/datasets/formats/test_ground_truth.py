@@ -58,3 +58,12 @@ def test_input_manifests_are_not_recognized(tmp_path):
     write_image(tmp_path / 'a.jpg')
     manifest(tmp_path / 'dataset.manifest', a={})
     assert recognized(tmp_path) == []
+
+
+def test_the_numbers_of_the_class_map_order_the_classes(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    entry = {'source-ref': 's3://b/a.jpg', 'job-metadata': {'class-map': {'0': 'zebra', '1': 'ant, red'}}, 'job': dict(
+        annotations=[dict(class_id=1, left=10, top=20, width=30, height=40)],
+        image_size=[dict(width=100, height=80, depth=3)])}
+    write(tmp_path / 'output.manifest', json.dumps(entry) + '\n')
+    assert read(tmp_path, 'ground-truth').classes == ['zebra', 'ant, red']

@@ -44,6 +44,7 @@ def _recognize(tree: FileTree) -> str | None:
 def _read(tree: FileTree) -> SourceSet:
     collector = Collector(tree, 'ground-truth')
     labels: list[tuple[AnnotatedImage, int | None, list[str]]] = []
+    numbers: dict[str, int] = {}
     masks = 0
     for file in _manifests(tree):
         for number, entry in json_lines(tree, file):
@@ -61,6 +62,7 @@ def _read(tree: FileTree) -> SourceSet:
             if to is None:
                 continue
             for listed, metadata in annotations:
+                numbers.update(_numbered(metadata.get('class-map')))
                 _add_boxes(collector, to, number, listed, metadata.get('class-map'))
             if not boxes:
                 labels.append((to, number, [name for job in jobs for name in _labels(entry[f'{job}-metadata'])]))
@@ -68,7 +70,7 @@ def _read(tree: FileTree) -> SourceSet:
         collector.found.notes.append(f'{masks} images have masks of semantic segmentation, which are not read; give '
                                      'their folder with the images to read them')
     collector.use_labels(labels, 'labels')
-    return collector.finish()
+    return collector.finish([name for name, _ in sorted(numbers.items(), key=lambda each: each[1])])
 
 
 def _stated_size(label: dict) -> tuple[float, float] | None:
@@ -91,9 +93,15 @@ def _add_boxes(collector: Collector, to: AnnotatedImage, number: int, listed: An
                 raise ValueError(f'class_id {each.get("class_id")} is not in "class-map"')
             left, top, width, height = (to_number(each.get(key)) for key in ('left', 'top', 'width', 'height'))
         except ValueError as error:
-            collector.problem(to.file, number, str(error))
+            collector.refuse_object(to, number, str(error))
             continue
         collector.add_object(to, name, number, [shapes.rectangle(left, top, left + width, top + height)])
+
+
+def _numbered(names: Any) -> dict[str, int]:
+    """Return the classes of a "class-map" that are numbered, which states the order of the labels."""
+    return {name: int(key) for key, name in names.items() if key.isdecimal() and isinstance(name, str)} \
+        if isinstance(names, dict) else {}
 
 
 def _labels(metadata: dict) -> list[str]:

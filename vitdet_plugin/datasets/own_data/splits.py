@@ -11,9 +11,9 @@ from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceSet
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage
 from vitdet_plugin.datasets.own_data.grouping import Grouping, groupings, groups_by_name
-from vitdet_plugin.datasets.own_data.stratify import choose_part
 from vitdet_plugin.datasets.set_stats import equal_pixels, probe_all
 from vitdet_plugin.datasets.split import groups_by_pattern
+from vitdet_plugin.datasets.stratify import choose_part
 from vitdet_plugin.errors import UserError
 
 FRACTION = 0.2

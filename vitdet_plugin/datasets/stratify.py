@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 _NONE = object()  # stands for the label of samples without any
+_MOST_MOVES = 100
 
 
 def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction: float, seed: int = 0) -> list[int]:
@@ -33,35 +34,52 @@ def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction:
     if len(units) < 2:
         return []
     content = [_presence(labels, unit) for unit in units]
-    order = np.random.default_rng(seed).permutation(len(units))
-    total = sum(content, Counter())
-    # what each side still needs: images, and images with each label
-    size = len(labels)
-    need_images = [(1 - fraction) * size, fraction * size]
-    need = [{label: share * count for label, count in total.items()} for share in (1 - fraction, fraction)]
-    side: dict[int, int] = {}
-    left = {int(unit) for unit in order}
-    carriers: dict[Hashable, list[int]] = defaultdict(list)
-    for unit in order:
-        for label in content[unit]:
-            carriers[label].append(int(unit))
-    remaining = Counter(total)
-    while left:
-        label = min((label for label, count in remaining.items() if count > 0), key=lambda each: remaining[each])
-        # large groups first: the small ones even out what they leave
-        for unit in sorted((unit for unit in carriers[label] if unit in left), key=lambda each: -content[each][label]):
-            lacking = [(need[each][label], need_images[each]) for each in (0, 1)]
-            side[unit] = int(lacking[1] > lacking[0])
-            left.discard(unit)
-            need_images[side[unit]] -= len(units[unit])
-            for name, count in content[unit].items():
-                need[side[unit]][name] -= count
-                remaining[name] -= count
-    part = [unit for unit, number in side.items() if number]
+    names = sorted({name for each in content for name in each}, key=lambda name: (name is _NONE, str(name)))
+    column = {name: index for index, name in enumerate(names)}
+    counts = np.zeros((len(units), 1 + len(names)))  # samples of each group, and those with each label
+    counts[:, 0] = [len(unit) for unit in units]
+    for row, each in zip(counts, content):
+        for name, count in each.items():
+            row[1 + column[name]] = count
+    is_chosen = _assign(counts, fraction, np.random.default_rng(seed).permutation(len(units)))
+    _refine(is_chosen, counts, fraction)
+    part = np.flatnonzero(is_chosen).tolist()
     labeled = [unit for unit, each in enumerate(content) if set(each) != {_NONE}]
     for among in (range(len(units)), labeled):
-        part = _with_both_sides(part, among, units, fraction * size)
+        part = _with_both_sides(part, among, units, fraction * len(labels))
     return sorted(index for unit in part for index in units[unit])
+
+
+def _assign(counts: np.ndarray, fraction: float, order: np.ndarray) -> np.ndarray:
+    """Return which groups are chosen: those of the rarest label first, each to the side that lacks it more."""
+    total = counts.sum(0)
+    need = np.stack([(1 - fraction) * total, fraction * total])
+    is_chosen, is_left = np.zeros(len(counts), bool), np.ones(len(counts), bool)
+    for label in 1 + np.argsort(total[1:], kind='stable'):
+        units = order[is_left[order] & (counts[order, label] > 0)]
+        # large groups first: the small ones even out what they leave
+        for unit in units[np.argsort(-counts[units, label], kind='stable')]:
+            is_chosen[unit] = (need[1, label], need[1, 0]) > (need[0, label], need[0, 0])
+            need[int(is_chosen[unit])] -= counts[unit]
+        is_left[units] = False
+    return is_chosen
+
+
+def _refine(is_chosen: np.ndarray, counts: np.ndarray, fraction: float) -> None:
+    """Move groups to the other side, one at a time, as long as that reduces the deviation from the shares.
+
+    A group with several labels is assigned by the rarest one alone.
+    """
+    total = counts.sum(0)
+    need = fraction * total - counts[is_chosen].sum(0)
+    for _ in range(_MOST_MOVES):
+        moved = np.where(is_chosen, -1, 1)[:, None] * counts  # what a move adds to the part
+        change = (moved * (moved - 2 * need) / total).sum(1)
+        best = int(change.argmin())
+        if change[best] > -1e-9:
+            return
+        need -= moved[best]
+        is_chosen[best] = not is_chosen[best]
 
 
 def _presence(labels: Sequence[Counter], unit: Sequence[int]) -> Counter:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests.datasets.formats.samples import SAMPLES, write_sample
 from tests.datasets.image_writer import write_rotated
 from tests.datasets.tiny_classes import write_class_folders
 from vitdet_plugin.cli import check, split, stats
@@ -13,9 +14,8 @@ from vitdet_plugin.cli import check, split, stats
     (lambda root: [write_class_folders(root / name, 1) for name in ('train', 'Val')],
      'is split already: it holds train, Val; give one of these folders'),
     (lambda root: (root / 'train').mkdir(), 'has 1 folders without images; expected <class name>/<image>'),
-    (lambda root: [write_rotated(root / 'JPEGImages/a.jpg'), (root / 'Annotations').mkdir()],
-     'holds the layout of Pascal VOC, not one folder for each class; convert it with vitdet convert voc-to-coco'),
-    (lambda root: [write_rotated(root / 'images/a.jpg'), (root / 'labels').mkdir()], 'holds the layout of YOLO'),
+    (lambda root: write_sample(root, *SAMPLES['voc'][1:]), 'is a data set with objects (voc: '),
+    (lambda root: write_sample(root, *SAMPLES['yolo'][1:]), 'is a data set with objects (yolo: '),
     (lambda root: write_rotated(root / 'a.jpg'), 'has no folders and 1 images directly in it; expected')])
 def test_other_folders_are_one_line(tmp_path, capsys, make, message):
     (tmp_path / 'set').mkdir()
@@ -62,3 +62,17 @@ def test_tables_of_spreadsheets(tmp_path):
     for text, codec in (('file,group\r\na.png,x\r\n', 'utf-8-sig'), ('file;group\na.png;x\n', 'utf-16')):
         (tmp_path / 'groups.csv').write_bytes(text.encode(codec))
         assert groups_from_csv(['a.png'], tmp_path / 'groups.csv') == ['x']
+
+
+@pytest.mark.parametrize('names', [('trn', 'dev'), ('Train', 'Validation'), ('train2017', 'val2017')])
+def test_folders_are_read_as_init_reads_them(tmp_path, capsys, names):
+    """A folder that holds everything, as in archives, is entered; splits may have other names."""
+    for name in names:
+        write_class_folders(tmp_path / 'outer' / 'all images' / name, 5)
+    assert stats.main([str(tmp_path / 'outer'), '--out', str(tmp_path / 'stats')]) == 0
+    assert capsys.readouterr().out.split('\n')[0].split() == ['images', *names]
+    assert check.main([str(tmp_path / 'outer')]) == 0
+    assert [line.split(': ')[1] for line in capsys.readouterr().out.splitlines() if line.startswith('read: ')] == [
+        str(tmp_path / 'outer' / 'all images' / name) for name in names]
+    assert split.main([str(tmp_path / 'outer'), '--out', str(tmp_path / 'out')]) == 2
+    assert 'is split already' in capsys.readouterr().err

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def split_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets import split
     from vitdet_plugin.datasets.any_sets import read_specific
-    from vitdet_plugin.datasets.image_sets import describe_other_layout, read_class_folders, split_folders
+    from vitdet_plugin.datasets.image_sets import class_root, read_class_folders, split_folders
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     if args.groups and args.group_pattern:
@@ -42,11 +42,10 @@ def split_command(args: argparse.Namespace) -> None:
     folder = Path(args.folder)
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder; give <folder>/<class name>/<images>')
-    if other := describe_other_layout(folder):
-        raise UserError(other)
     if (specific := read_specific(folder)) and not specific[0].is_classification:
         raise UserError(f'{folder} is a data set with objects ({specific[0].format}: {specific[1]}), not a folder of '
                         'classes; vitdet init splits it')
+    folder = class_root(folder)
     if splits := split_folders(folder):
         raise UserError(f'{folder} is split already: it holds {", ".join(each.name for each in splits)}; give one of '
                         'these folders, or a folder of classes')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.coco.content import prepare_coco
 from vitdet_plugin.datasets.coco import (
@@ -17,14 +17,14 @@ from vitdet_plugin.datasets.coco import (
     require_class_names,
     require_index,
 )
+from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text import suggest
 from vitdet_plugin.utils.text_files import read_text
 
-TRAIN_NAMES = ('train', 'training')
-SPLIT_NAMES = (*TRAIN_NAMES, 'val', 'valid', 'validation', 'test', 'testing')
+_SPLITS = ('train', 'val', 'test')
 
 
 @dataclass
@@ -84,6 +84,7 @@ def open_image_sets(folder: str | Path, ann_files: Sequence[str | Path] = ()) ->
         paths = [Path(file) for file in ann_files]
         return [read_coco_set(folder, file) if file.suffix.lower() == '.json' else read_list_set(folder, file)
                 for file in paths]
+    folder = class_root(folder)
     splits = split_folders(folder)
     classes = sorted({child.name for split in splits for child in list_folders(split)}) or None
     return [read_class_folders(split, classes) for split in splits] or [
@@ -92,8 +93,24 @@ def open_image_sets(folder: str | Path, ann_files: Sequence[str | Path] = ()) ->
 
 def split_folders(folder: Path) -> list[Path]:
     """Return the folders ``train``, ``val`` and so on in a folder that hold folders of classes, in this order."""
-    splits = [child for child in list_folders(folder) if child.name.lower() in SPLIT_NAMES and list_folders(child)]
-    return sorted(splits, key=lambda child: SPLIT_NAMES.index(child.name.lower()))
+    splits = [(_SPLITS.index(split), child) for child in list_folders(folder)
+              if (split := _split_name(child)) and list_folders(child)]
+    return [child for _, child in sorted(splits)]
+
+
+def class_root(folder: Path) -> Path:
+    """Return the folder that holds the classes or splits: those that hold nothing but one folder are entered."""
+    while True:
+        inside = list_folders(folder)
+        if len(inside) != 1 or _split_name(inside[0]) or not list_folders(inside[0]) or any(
+                is_image_file(path) for each in (folder, inside[0]) for path in each.iterdir()):
+            return folder
+        folder = inside[0]
+
+
+def _split_name(folder: Path) -> str | None:
+    """Return ``train``, ``val`` or ``test`` if the name of a folder states a split."""
+    return split_of(PurePosixPath(folder.name, '_'))
 
 
 def training_set(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> ImageSet:
@@ -105,21 +122,11 @@ def training_set(folder: str | Path, ann_files: Sequence[str | Path] = ()) -> Im
     sets = open_image_sets(folder, ann_files)
     if len(sets) == 1:
         return sets[0]
-    training = [each for each in sets if each.name.lower() in TRAIN_NAMES or ann_files and 'train' in each.name.lower()]
+    training = [each for each in sets if split_of(PurePosixPath(each.name, '_')) == 'train'
+                or ann_files and 'train' in each.name.lower()]
     if len(training) != 1:
         raise UserError(f'{folder} holds {", ".join(each.name for each in sets)}; give only the training split')
     return training[0]
-
-
-def describe_other_layout(root: Path) -> str:
-    """Return what a folder holds if it has the layout of VOC or YOLO and not one folder for each class, else ''."""
-    names = {child.name.lower() for child in list_folders(root)}
-    for layout, command, parts in (('Pascal VOC', 'voc-to-coco', {'annotations', 'jpegimages'}),
-                                   ('YOLO', 'yolo-to-coco', {'images', 'labels'})):
-        if parts <= names:
-            return (f'{root} holds the layout of {layout}, not one folder for each class; convert it with '
-                    f'vitdet convert {command}')
-    return ''
 
 
 def read_class_folders(root: Path, classes: Sequence[str] | None = None, advice: str = '') -> ImageSet:

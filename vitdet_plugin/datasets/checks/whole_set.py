@@ -14,7 +14,7 @@ from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_files import MMPRETRAIN_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.datasets.image_probe import ImageProbe
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
-from vitdet_plugin.datasets.image_sets import describe_other_layout, read_list_file, split_folders
+from vitdet_plugin.datasets.image_sets import class_root, read_list_file, split_folders
 from vitdet_plugin.errors import UserError
 
 Probes = Mapping[str, ImageProbe]
@@ -142,12 +142,11 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f'{root.absolute()} does not exist or is not a folder')
+    root = class_root(root)
     if splits := split_folders(root):
         others = [each for each in list_folders(root) if each not in splits]
         skipped = [('skipped', str(each), 'a folder next to splits') for each in others]
         return skipped + [row for split in splits for row in check_class_folders(str(split), jobs, reader)]
-    if other := describe_other_layout(root):
-        raise UserError(other)
     classes = list_folders(root)
     if not classes:
         files = sorted(each.name for each in root.glob('*.json'))

@@ -162,7 +162,7 @@ def test_file_names(path, content, image, name):
     else:
         images, classes, problems = read_for_conversion(path)
         assert problems == []
-        assert list(to_yolo(images, classes, path.parent, 'val'))[1:] == [
+        assert list(to_yolo(images, classes, path.parent, 'val'))[2:] == [
             path.parent / 'labels/val' / name.replace('.jpg', '.txt')]
 
 

@@ -67,3 +67,20 @@ def test_masks_that_are_not_written_are_counted(tmp_path, convert, kind):
     file.write_text(json.dumps(content))
     code, out, _ = convert(f'coco-to-{kind}', file, '--out', tmp_path / 'out')
     assert code == 0 and '1 masks are not written: the files have boxes only' in out
+
+
+def test_splits_are_written_to_one_folder(tmp_path, convert):
+    file = coco(tmp_path, 'a.jpg')
+    for split in ('train', 'val'):
+        assert convert('coco-to-yolo', file, '--out', tmp_path / 'out', '--split', split)[0] == 0
+    assert (tmp_path / 'out/data.yaml').read_text() == (
+        'train: images/train\nval: images/val\ntest: images/test\nnames:\n  0: "x"\n')
+    for split in ('train', 'val'):
+        write_images(tmp_path / 'out/images' / split, 'a.jpg')
+    assert convert('to-coco', tmp_path / 'out')[0] == 0
+    assert sorted(path.name for path in (tmp_path / 'out/annotations').iterdir()) == ['train.json', 'val.json']
+    other = json.loads(file.read_text())
+    other['categories'][0]['name'] = 'y'
+    file.write_text(json.dumps(other))
+    code, _, err = convert('coco-to-yolo', file, '--out', tmp_path / 'out', '--split', 'test')
+    assert code == 2 and 'exists' in err[0]

@@ -116,15 +116,18 @@ def _names_in_yaml(path: Path) -> list[str]:
 
 
 def write_new(files: dict[Path, str]) -> None:
-    """Write texts to new files.
+    """Write texts to new files; a file that has the text already is left as it is.
 
     Raises:
-        UserError: One of them exists; nothing is written then.
+        UserError: One of them exists with another content; nothing is written then.
     """
-    if existing := [str(path) for path in files if path.exists()]:
+    kept = {path for path, text in files.items() if path.is_file() and path.read_bytes() == text.encode()}
+    if existing := [str(path) for path in files if path.exists() and path not in kept]:
         more = f', as do {len(existing) - 1} more' if len(existing) > 1 else ''
         raise UserError(f'{existing[0]} exists{more}; remove it or choose another --out')
     for path, text in files.items():
+        if path in kept:
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open('x', encoding='utf-8') as file:
             file.write(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from xml.sax.saxutils import escape
@@ -144,9 +145,12 @@ def _convert_box(annotation: dict, image: dict, clip: bool) -> tuple[list[float]
 
 
 def to_yolo(images: list[tuple[dict, list]], classes: list[str], out: Path, split: str) -> dict[Path, str]:
-    """Return texts by path: ``labels/<split>/<image>.txt`` with a row ``class cx cy w h`` per object; ``classes.txt``.
+    """Return texts by path: ``labels/<split>/<image>.txt`` with a row ``class cx cy w h`` per object, and ``data.yaml``
+    and ``classes.txt`` with the names; the images of a split belong into ``images/<split>``.
     """
-    files = {out / 'classes.txt': '\n'.join(classes) + '\n'}
+    names = ''.join(f'  {label}: {json.dumps(name, ensure_ascii=False)}\n' for label, name in enumerate(classes))
+    files = {out / 'classes.txt': '\n'.join(classes) + '\n',
+             out / 'data.yaml': f'train: images/train\nval: images/val\ntest: images/test\nnames:\n{names}'}
     for image, objects in images:
         width, height = image['width'], image['height']
         rows = [f'{label} {(x1 + x2) / 2 / width:.8f} {(y1 + y2) / 2 / height:.8f} {(x2 - x1) / width:.8f} '

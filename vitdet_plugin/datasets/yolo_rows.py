@@ -48,6 +48,8 @@ def parse_row(line: str, classes: int | None = None, keypoint_values: int = 0) -
                          '9, 11 ... (class and corners)' + (
                              '; remove the sixth, a confidence' if len(values) == 6 else
                              '; for a box with keypoints, set kpt_shape in data.yaml' if len(values) > 6 else ''))
+    if keypoint_values and len(values) > 5:  # not a polygon
+        raise ValueError(f'{len(values)} numbers; kpt_shape in data.yaml states {5 + keypoint_values}')
     if not all(math.isfinite(value) for value in values):
         raise ValueError('a number is not finite')
     label, *coordinates = values

@@ -147,6 +147,7 @@ def test_polygons_boxes_and_oriented_boxes(tmp_path):
     ('0 0,5 0,5 0,2 0,2', 'write decimals with a point'), ('0 0.5 0.5 0 0.2', 'must be above 0'),
     ('0 1.4 0.5 0.2 0.2', 'has no area within the image'),
     ('0 0.5 0.5 0.2 0.2 0.1 0.1 0.3', 'for a box with keypoints, set kpt_shape in data.yaml'),
+    ('0 0.5 0.5 0.6 0.6 0.7 0.2', '7 numbers; kpt_shape in data.yaml states 11'),
     (f'0{" 0.5" * 9}', '10 numbers; a box has 5'), (row(*CAT).strip(), 'the same as line 1')])
 def test_rows_that_are_not_read_are_named(tmp_path, text, reason):
     write_image(tmp_path / 'images/a.jpg')

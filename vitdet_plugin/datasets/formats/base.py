@@ -152,7 +152,7 @@ class SourceSet:
         self.problems.append(problem)
 
     def leave_out_emptied(self) -> None:
-        """Leave out the images whose objects were all refused, with a note: they are no images of the background."""
+        """Leave out the images whose objects were all refused, with a note: they do not show background only."""
         emptied = [image for image in self.images if image.refused and not image.objects and image.label is None]
         if emptied:
             lost = set(map(id, emptied))

@@ -115,7 +115,7 @@ def _note_shared_groups(splits: Splits, images: list[SourceImage], source: Sourc
     sides = [{key for key, image in zip(keys, images) if (image.split == 'val') == is_val} for is_val in (True, False)]
     if reason and (shared := len(sides[0] & sides[1])):
         splits.notes.append(f'{reason}: {shared} of {len(set(keys))} groups have images both for training and for '
-                            'validation, so the metrics may be too good; --val-fraction divides them anew')
+                            'validation, so the metrics may be too good; --val-fraction makes new splits')
 
 
 def _unannotated_splits(images: list[SourceImage]) -> list[str]:

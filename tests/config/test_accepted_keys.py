@@ -32,7 +32,8 @@ STANDARD = [
     'model_wrapper_cfg.find_unused_parameters=True', 'model_wrapper_cfg.type=MMDistributedDataParallel',
     'find_unused_parameters=True', 'strategy.type=DDPStrategy', 'auto_scale_lr.enable=True', 'sync_bn=torch',
     'compile.mode=reduce-overhead', 'compile.target=forward', 'randomness.diff_rank_seed=True',
-    'activation_checkpointing=[backbone]', 'experiment_name=x', 'custom_imports.allow_failed_imports=False',
+    'channels_last=True', 'activation_checkpointing=[backbone]', 'experiment_name=x',
+    'custom_imports.allow_failed_imports=False',
     'tta_model.type=DetTTAModel', 'tta_model.tta_cfg.max_per_img=100']
 MISSPELT = [
     ('optim_wrapper.construktor=x', 'constructor'),

@@ -21,7 +21,8 @@ _RUNNER_KEYS = frozenset({
 # Optional top-level keys that a runner or a tool reads.
 _TOOL_KEYS = frozenset({
     'compile', 'sync_bn', 'find_unused_parameters', 'efficient_conv_bn_eval', 'activation_checkpointing',
-    'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports', 'fp16'})
+    'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports', 'fp16',
+    'channels_last'})
 READ_KEYS = _RUNNER_KEYS | _TOOL_KEYS
 # Keys of mmdet 2 -> those of mmdet 3.
 _OLD_KEYS = {'optimizer': 'optim_wrapper.optimizer', 'optimizer_config': 'optim_wrapper',

@@ -6,6 +6,7 @@ import io
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -215,6 +216,22 @@ def test_every_parameter_is_in_exactly_one_optimizer_group(cls, rule):
     grouped = [id(p) for group in groups for p in group['params']]
     assert sorted(grouped) == sorted(id(p) for p in detector.parameters())
     assert groups[0]['lr'] == 0.5 ** (detector.backbone.num_layers + 1) and groups[-1]['lr'] == 1.0
+
+
+@every_backbone
+def test_the_layer_wise_rates_of_mmpretrain_are_those_of_the_project(cls):
+    import_scope('mmpretrain')
+    rates = {}
+    model = MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=dict(type=cls.__name__, **small_cfg(cls)),
+                              head=dict(type='mmpretrain.LinearClsHead', num_classes=2, in_channels=2)))
+    for name in ('LayerWiseDecayConstructor', 'mmpretrain.LearningRateDecayOptimWrapperConstructor'):
+        optimizer = build_optim_wrapper(model, dict(
+            constructor=name, paramwise_cfg=dict(layer_decay_rate=0.5),
+            optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1))).optimizer
+        rates[name] = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
+    one, other = rates.values()
+    assert one == other and len(one) == len(list(model.parameters()))
+    assert {min(one.values()), max(one.values())} == {0.5 ** (model.backbone.num_layers + 1), 1.0}
 
 
 @every_backbone

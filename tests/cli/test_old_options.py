@@ -37,6 +37,9 @@ def test_options_without_effect(command, line, capsys):
 @pytest.mark.parametrize('command, line, says', [
     ('train', 'c.py --diff-seed', 'randomness.diff_rank_seed=True'), ('train', 'c.py --port 1', '--master-port'),
     ('test', 'c.py x.pth --show', 'use --show-dir DIR'), ('test', 'c.py x.pth --metrics=bbox', 'use --eval METRIC'),
+    ('test', 'c.py x.pth --no-pin-memory', 'use --cfg-options SPLIT_dataloader.pin_memory=False'),
+    ('train', 'c.py --no-persistent-workers', 'use --cfg-options SPLIT_dataloader.persistent_workers=False'),
+    ('test', 'c.py x.pth --out a.json --out-item metric', 'invalid choice'),
     ('train', 'c.py --pretrain', 'expected one argument'), ('train', 'c.py --launcher ssh', 'invalid choice')])
 def test_options_with_another_name(command, line, says, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -2,9 +2,11 @@ import json
 
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS
 
 from vitdet_plugin.config.explain import explain, user_errors
+from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.errors import UserError
 
 
@@ -20,6 +22,31 @@ def test_unregistered_types_name_similar_ones_and_the_import(tiny_config):
 def test_a_type_of_another_registry(tiny_config):
     with pytest.raises(UserError, match='registered as a model, not as a hook'), user_errors(tiny_config):
         HOOKS.build(dict(type='SimpleFeaturePyramid'))
+
+
+@pytest.mark.parametrize('prefix', ['mmdet', 'vitdet_plugin'])
+def test_a_prefix_of_another_package(tiny_config, prefix):
+    from mmdet.registry import MODELS
+    with pytest.raises(UserError) as caught, user_errors(tiny_config):
+        MODELS.build(dict(type=f'{prefix}.InternImage'))
+    assert str(caught.value).endswith(f"type '{prefix}.InternImage' is not registered in {prefix}, but in mmengine. "
+                                      "Write type='InternImage'")
+
+
+def test_a_type_of_another_package_without_its_prefix(tiny_config):
+    from mmdet.registry import MODELS
+    import_scope('mmpretrain')
+    with pytest.raises(UserError, match="'LinearClsHead' is not registered in mmdet, but in mmpretrain. Write "
+                                        "type='mmpretrain.LinearClsHead'"), user_errors(tiny_config):
+        MODELS.build(dict(type='LinearClsHead'))
+
+
+def test_the_layer_wise_rates_of_mmpretrain_in_a_detector(tiny_config):
+    import_scope('mmpretrain')
+    with pytest.raises(UserError, match="Use constructor='LayerWiseDecayConstructor'"), user_errors(tiny_config):
+        build_optim_wrapper(torch.nn.Linear(1, 1), dict(
+            constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
+            optimizer=dict(type='AdamW', lr=1.0), paramwise_cfg=dict(layer_decay_rate=0.7)))
 
 
 def test_unknown_and_missing_arguments(tiny_config):

@@ -82,7 +82,12 @@ def test_pickled_predictions_and_errors(trained, data, tmp_path, capsys):
     common = [str(CONFIG), str(best), '--work-dir', str(tmp_path / 'w')]
     assert load_tool('test').main([*common, '--out', str(tmp_path / 'found.pkl')]) == 0
     assert len(pickle.loads((tmp_path / 'found.pkl').read_bytes())) == 9
-    capsys.readouterr()
+    for name, load in (('m.json', json.loads), ('m.pkl', pickle.loads)):
+        path = tmp_path / name
+        assert load_tool('test').main([*common, '--out', str(path), '--out-item', 'metrics', '--eval', 'accuracy']) == 0
+        metrics = load(path.read_bytes())
+        assert metrics.keys() == {'accuracy/top1', 'accuracy/top2'} and metrics['accuracy/top2'] >= 100 / 3
+        assert f'metrics: {path}' in capsys.readouterr().out
     for words, says in ((['--eval', 'bbox'], '--eval bbox: choose from accuracy, precision'),
                         (['--format-only'], '--format-only is for detectors'),
                         (['--out', 'found.txt'], 'for a classifier, .csv')):

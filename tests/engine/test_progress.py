@@ -2,12 +2,15 @@ import json
 import logging
 import mmap
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import iter_timer_hook
 from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
+from vitdet_plugin.engine import progress
 from vitdet_plugin.engine.progress import ProgressHook, describe_metrics, describe_training, process_memory_mb
 from vitdet_plugin.engine.runners import QuietRunner
 
@@ -50,7 +53,7 @@ class Share:
         return {'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_s': -1}
 
 
-def run(tmp_path, train_cfg, live=False, interval=2, log_processor=None):
+def run(tmp_path, train_cfg, live=False, interval=2, log_processor=None, **hooks):
     from mmengine.evaluator import Evaluator
 
     class Printing(Share, Evaluator):
@@ -64,7 +67,8 @@ def run(tmp_path, train_cfg, live=False, interval=2, log_processor=None):
         Line(), str(tmp_path), train_dataloader=loader, val_dataloader=dict(loader), train_cfg=train_cfg,
         val_cfg=dict(), val_evaluator=Printing(), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         experiment_name=name,
-        default_hooks=dict(logger=dict(type='ProgressHook', interval=interval, live=live)), log_processor=log_processor)
+        default_hooks=dict(logger=dict(type='ProgressHook', interval=interval, live=live), **hooks),
+        log_processor=log_processor)
     runner.train()
     scalars = next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()
     return [json.loads(line) for line in scalars], next(tmp_path.glob('*/*.log')).read_text()
@@ -92,6 +96,30 @@ def test_an_iteration_based_run_ends_on_its_last_iteration(tmp_path, capsys):
     assert [each['step'] for each in scalars if 'loss' in each] == [3, 6, 7]
     assert [each['step'] for each in scalars if 'coco/bbox_mAP' in each] == [5, 7]  # iterations, not epoch 0
     assert 'train 7/7  eta' in output and 'val @ iteration 5' in output
+
+
+@pytest.mark.parametrize('train_cfg', [dict(by_epoch=False, max_iters=8, val_interval=2),
+                                       dict(by_epoch=True, max_epochs=2)])
+def test_the_time_for_data_is_that_of_the_loader(tmp_path, monkeypatch, train_cfg):
+    """One second for a sample; evaluations, the loss on the validation set and checkpoints take longer."""
+    clock = SimpleNamespace(now=0.0)
+    clock.time = lambda: clock.now
+    monkeypatch.setattr(iter_timer_hook, 'time', clock)
+    monkeypatch.setattr(progress, 'time', clock)
+
+    def spend(seconds, function):
+        def wrapped(*args, **kwargs):
+            clock.now += seconds
+            return function(*args, **kwargs)
+        return wrapped
+
+    for seconds, owner, name in ((1, Numbers, '__getitem__'), (5, Line, 'train_step'), (100, Share, 'evaluate'),
+                                 (1000, QuietRunner, 'save_checkpoint'), (10, ProgressHook, 'after_val_epoch')):
+        monkeypatch.setattr(owner, name, spend(seconds, getattr(owner, name)))
+    scalars, _ = run(tmp_path, train_cfg, interval=1, log_processor=dict(window_size=1, by_epoch=train_cfg['by_epoch']),
+                     checkpoint=dict(type='AtomicCheckpointHook', interval=3, by_epoch=False))
+    times = [(each['data_time'], each['time']) for each in scalars if 'loss' in each]
+    assert times == [(1, 6)] * len(times) and len(times) >= 8
 
 
 def test_a_live_bar_replaces_the_lines_on_the_terminal(tmp_path, capsys):

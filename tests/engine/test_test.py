@@ -12,7 +12,11 @@ def test_training_parts_are_dropped(tiny_config):
 
 
 @pytest.mark.parametrize('changes, says', [
-    (dict(eval=['mask']), '--eval mask: choose from bbox, segm'), (dict(out='found.txt'), '.pkl')])
+    (dict(eval=['mask']), '--eval mask: choose from bbox, segm'), (dict(out='found.txt'), '.pkl'),
+    (dict(out='found.txt', out_item='metrics'), 'metrics are written as .json, .yaml or .pkl'),
+    (dict(out='found.csv', out_item='pred'), 'write .pkl'), (dict(out_item='pred'), 'give --out FILE as well'),
+    (dict(out='a.json', out_item='metric'), '--out-item metric: choose from metrics, pred'),
+    (dict(out='a.json', out_item='metrics', format_only=True), 'computes no metrics')])
 def test_errors_are_one_line(tiny_config, changes, says):
     with pytest.raises(UserError, match=says):
         apply_test_options(tiny_config, 'weights.pth', TestOptions(**changes))

@@ -94,11 +94,11 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
 
 
 def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str | Path | None = None,
-         eval: str | Sequence[str] | None = None, out: str | Path | None = None, format_only: bool = False,
-         show_dir: str | Path | None = None, show_score_thr: float = 0.3, show_max: int = 50, tta: bool = False,
-         cfg_options: Mapping[str, Any] | Sequence[str] = (), launcher: str | None = None,
-         local_rank: int | None = None, skip_preflight: bool = False, half: str | bool | None = None,
-         dtype: str | None = None) -> dict[str, Any]:
+         eval: str | Sequence[str] | None = None, out: str | Path | None = None, out_item: str | None = None,
+         format_only: bool = False, show_dir: str | Path | None = None, show_score_thr: float = 0.3,
+         show_max: int = 50, tta: bool = False, cfg_options: Mapping[str, Any] | Sequence[str] = (),
+         launcher: str | None = None, local_rank: int | None = None, skip_preflight: bool = False,
+         half: str | bool | None = None, dtype: str | None = None) -> dict[str, Any]:
     """Evaluate a checkpoint on the test split of a config. The options are those of ``vitdet test``.
 
     Args:
@@ -110,6 +110,7 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
             ``'f1-score'``, ….
         out: File for the predictions: ``.pkl`` (in the format of mmengine), ``.json`` (COCO results; for a classifier
             all scores) or ``.csv`` (classifiers).
+        out_item: What ``out`` receives: ``'pred'`` (default), or ``'metrics'`` as ``.json``, ``.yaml`` or ``.pkl``.
         format_only: Whether to write COCO result files without computing metrics, for test servers.
         show_dir: Folder for images of predictions next to ground truth.
         show_score_thr: Lowest score that is drawn.
@@ -128,9 +129,9 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
         UserError: Anything that the user can fix, in one line that names file, key or value.
     """
     options = TestOptions(
-        work_dir=work_dir, eval=_names(eval), out=out, format_only=format_only, show_dir=show_dir,
-        show_score_thr=show_score_thr, show_max=show_max, tta=tta, cfg_options=cfg_options, launcher=launcher,
-        local_rank=local_rank, skip_preflight=skip_preflight, half=half, dtype=dtype)
+        work_dir=work_dir, eval=_names(eval), out=out, out_item=out_item, format_only=format_only,
+        show_dir=show_dir, show_score_thr=show_score_thr, show_max=show_max, tta=tta, cfg_options=cfg_options,
+        launcher=launcher, local_rank=local_rank, skip_preflight=skip_preflight, half=half, dtype=dtype)
     with restored_process_state():
         return run_test(config, checkpoint, options)
 

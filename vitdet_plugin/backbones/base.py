@@ -141,6 +141,17 @@ class Backbone(BaseModule):
         """Return the layer id of a parameter from its name in this backbone: 0 (stem) to ``num_layers + 1``."""
         raise self._not_written('get_layer_id')
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Return the layer id of a parameter of a model and the number of ids, for mmpretrain's layer-wise rates.
+
+        Args:
+            param_name: Name of the parameter in the model.
+            prefix: Name of this backbone in the model with a dot; other parameters have the last id.
+        """
+        last = self.num_layers + 1
+        is_own = param_name.startswith(prefix)
+        return self.get_layer_id(param_name.removeprefix(prefix)) if is_own else last, last + 1
+
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the modules and parameters up to and including stage ``self.frozen_stages``."""
         raise self._not_written('stages_to_freeze')

@@ -19,6 +19,8 @@ _REPLACED = {
     '--diff-seed': '--cfg-options randomness.diff_rank_seed=True', '--port': '--master-port of torchrun',
     '--model-type': 'the name of a config', '--eval-options': '--cfg-options test_evaluator.KEY=VALUE',
     '--show': '--show-dir DIR', '--wait-time': '--show-dir DIR', '--out-items': '--out FILE',
+    '--no-pin-memory': '--cfg-options SPLIT_dataloader.pin_memory=False', '--interval': '--show-max N',
+    '--no-persistent-workers': '--cfg-options SPLIT_dataloader.persistent_workers=False',
     '--metrics': '--eval METRIC', '--metric': '--eval METRIC', '--dist-params': 'VITDET_DIST_TIMEOUT for the timeout',
 }
 
@@ -57,7 +59,7 @@ def refuse_replaced(parser: argparse.ArgumentParser, words: list[str]) -> None:
     for word in words:
         option = word.partition('=')[0]
         if option in _REPLACED and option not in known:
-            parser.error(f'{option} is an option of older toolboxes; use {_REPLACED[option]}')
+            parser.error(f'{option} is an option of other toolboxes; use {_REPLACED[option]}')
 
 
 def _dest(option: str) -> str:

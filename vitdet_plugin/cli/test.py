@@ -23,6 +23,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--out', metavar='FILE',
                         help='write the predictions: FILE.pkl (in the format of mmengine), FILE.json (COCO results; of '
                              'a classifier all scores) or FILE.csv (classifiers)')
+    parser.add_argument('--out-item', choices=('metrics', 'pred'),
+                        help='what --out writes: predictions, or the metrics as FILE.json, FILE.yaml or FILE.pkl '
+                             '(default: pred)')
     parser.add_argument('--format-only', action='store_true',
                         help='write COCO result files without scoring (for test servers)')
     parser.add_argument('--show-dir', metavar='DIR', help='write images of predictions next to ground truth')
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def test_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import test
     freeze_imports()
-    test(args.config, args.checkpoint, work_dir=args.work_dir, eval=args.eval, out=args.out,
+    test(args.config, args.checkpoint, work_dir=args.work_dir, eval=args.eval, out=args.out, out_item=args.out_item,
          format_only=args.format_only, show_dir=args.show_dir, show_score_thr=args.show_score_thr,
          show_max=args.show_max, tta=args.tta, cfg_options=args.cfg_options, launcher=args.launcher,
          local_rank=args.local_rank, skip_preflight=args.skip_preflight, half=args.half, dtype=args.dtype)

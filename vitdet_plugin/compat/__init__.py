@@ -12,6 +12,7 @@
 ``sampling``           random samples of anchors are drawn on their device
 ``iou_assigner``       boxes are assigned to objects without waiting for the GPU
 ``two_stage``          annotations are not copied in each training step
+``layer_decay``        mmdet's layer-wise learning rates for the backbones of this project
 ``coco_api``           labels follow the class names; evaluation of files without masks, ``iscrowd`` or results
 ``launch``             process groups and DDP on the CPU; torchrun, SLURM, OpenMPI
 ``amp``                mixed precision on the CPU
@@ -40,7 +41,7 @@ from vitdet_plugin.errors import UserError
 
 _OF_MMENGINE = ('launch', 'safe_load', 'atomic_save', 'packaged_configs', 'config_format')
 _OF_MMDET = ('mmdet_precision', 'mmcv_layers', 'dino_decoder', 'image_loading', 'coco_files', 'coco_api', 'coco_start',
-             'resize', 'sampling', 'iou_assigner', 'two_stage')
+             'resize', 'sampling', 'iou_assigner', 'two_stage', 'layer_decay')
 _MODULES = ('mmcv_ext', 'deferred_imports', *_OF_MMDET, *_OF_MMENGINE, 'data_loading', 'optim_step', 'ms_deform_attn',
             'inductor_layouts')
 

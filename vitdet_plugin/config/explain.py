@@ -50,7 +50,7 @@ def explain(error: BaseException, cfg: Config) -> str | None:
     text = ' '.join(str(error).split())
     name = cfg.filename or 'config'
     if match := _NOT_REGISTERED.search(text):
-        return f'{name}: {_explain_unregistered(cfg, match["name"].rsplit(".", 1)[-1], match["registry"])}'
+        return f'{name}: {_explain_unregistered(cfg, **match.groupdict())}'
     if isinstance(error, TypeError) and (match := _UNEXPECTED.search(text)):
         return f'{name}: {_explain_unexpected(match["where"], match["key"])}'
     if isinstance(error, TypeError) and (match := _MISSING.search(text)):
@@ -69,6 +69,10 @@ def explain(error: BaseException, cfg: Config) -> str | None:
                 'from the last checkpoint')
     if isinstance(error, (ImportError, RuntimeError)) and _NOT_INSTALLED.search(text) and 'vitdet_plugin' not in text:
         return f'{name}: {text}; install the package, or leave out the part of the config that needs it'
+    if isinstance(error, NotImplementedError) and 'get_layer_depth' in text:
+        return (f"{name}: optim_wrapper.constructor: mmpretrain's constructor of layer-wise learning rates needs its "
+                "classifiers and backbones that have get_layer_depth. Use constructor='LayerWiseDecayConstructor', "
+                'which takes paramwise_cfg=dict(layer_decay_rate=…), with a backbone of vitdet_plugin')
     if isinstance(error, AttributeError) and 'get_cat_ids' in text:
         return (f'{name}: ClassBalancedDataset cannot contain a ConcatDataset; put a ClassBalancedDataset around each '
                 'of its data sets')
@@ -110,15 +114,21 @@ def _explain_unexpected(where: str, key: str) -> str:
     return f'{owner} does not take {key!r}{suggest(key, known)}'
 
 
-def _explain_unregistered(cfg: Config, name: str, registry: str) -> str:
+def _explain_unregistered(cfg: Config, name: str, scope: str, registry: str) -> str:
+    prefix, _, bare = name.rpartition('.')
     known = {entry for each in all_registries() if each.name == registry for entry in each.module_dict}
-    elsewhere = [each for each in all_registries() if name in each.module_dict]
+    elsewhere = [each for each in all_registries() if bare in each.module_dict]
+    own_kind = [each for each in elsewhere if each.name == registry]
+    if own_kind:
+        owner = own_kind[0].scope
+        return (f'type {name!r} is not registered in {prefix or scope}, but in {owner}. Write '
+                f'type={bare if owner == "mmengine" else f"{owner}.{bare}"!r}')
     if elsewhere:
-        return (f'{name} is registered as a {elsewhere[0].name}, not as a {registry}. Check that the key '
+        return (f'{bare} is registered as a {elsewhere[0].name}, not as a {registry}. Check that the key '
                 f'is the right one and that default_scope={cfg.get("default_scope")!r} is correct')
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
-    hint = suggest(name, known)
+    hint = suggest(bare, known)
     if 'vitdet_plugin' in imports:
-        return f'type {name!r} is not registered as a {registry}{hint}'
-    return (f'type {name!r} is not registered as a {registry}{hint}. Import the module that registers it: '
+        return f'type {bare!r} is not registered as a {registry}{hint}'
+    return (f'type {bare!r} is not registered as a {registry}{hint}. Import the module that registers it: '
             "custom_imports=dict(imports=['vitdet_plugin'], allow_failed_imports=False)")

@@ -1,14 +1,13 @@
 """``--cfg-options``: change a config from the command line, with checks of the keys."""
 
-import inspect
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
 
+from vitdet_plugin.config.accepted_keys import ANY, SECTIONS, accepted_keys
 from vitdet_plugin.config.option_words import parse_value, split_options
-from vitdet_plugin.config.registry import find_registered
 from vitdet_plugin.config.variables import with_option
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
@@ -22,7 +21,8 @@ _RUNNER_KEYS = frozenset({
 # Optional top-level keys that a runner or a tool reads.
 _TOOL_KEYS = frozenset({
     'compile', 'sync_bn', 'find_unused_parameters', 'efficient_conv_bn_eval', 'activation_checkpointing',
-    'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports', 'fp16'})
+    'model_wrapper_cfg', 'strategy', 'runner_type', 'tta_model', 'tta_pipeline', 'custom_imports', 'fp16',
+    'channels_last'})
 READ_KEYS = _RUNNER_KEYS | _TOOL_KEYS
 # Keys of mmdet 2 -> those of mmdet 3.
 _OLD_KEYS = {'optimizer': 'optim_wrapper.optimizer', 'optimizer_config': 'optim_wrapper',
@@ -108,20 +108,19 @@ def checked_option(cfg: Config, key: str, value: Any) -> Any:
     check_top_level(cfg, [key])
     node: Any = cfg._cfg_dict
     parts = key.split('.')
+    is_new = False  # below a key that the config does not have
     for depth, part in enumerate(parts):
         here = '.'.join(parts[:depth]) or 'the config'
         if isinstance(node, (list, tuple)):
             if not part.isdigit() or int(part) >= len(node):
                 raise UserError(f'--cfg-options {key}: {here} is a list of {len(node)}. Give an index below that')
             node = node[int(part)]
-        elif isinstance(node, dict):
-            if part not in node:
-                if depth:
-                    _check_new_key(node, part, here, key, is_last=depth == len(parts) - 1)
-                return value
-            node = node[part]
-        elif node is None:
-            return value  # None means "not set"
+        elif isinstance(node, dict) or node is None:  # None means "not set"
+            is_new = is_new or node is None
+            if depth and part not in (node or {}):
+                _check_new_key(node or {}, part, here, key, may_be_unknown=is_new or depth == len(parts) - 1)
+            is_new = is_new or part not in node
+            node = None if is_new else node[part]
         else:
             raise UserError(f'--cfg-options {key}: {here} is {node!r} and has no keys; set it as a whole')
     if depth == 0 and parts[0] in READ_KEYS and isinstance(node, dict) and isinstance(value, (str, int, float)):
@@ -140,38 +139,12 @@ def checked_option(cfg: Config, key: str, value: Any) -> Any:
     return value
 
 
-def _check_new_key(node: dict, part: str, here: str, key: str, is_last: bool) -> None:
-    accepted = _accepted_keys(node, here)
-    if part == '_delete_' or part in (accepted or ()):
+def _check_new_key(node: dict, part: str, here: str, key: str, may_be_unknown: bool) -> None:
+    accepted = accepted_keys(node, here)
+    names = accepted or set()
+    if part == '_delete_' or part in names or names == {ANY, SECTIONS}:
         return
-    strict = accepted is not None and '**' not in accepted
-    hint = suggest(part, set(node) | set(accepted or ()), cutoff=0.6 if strict else 0.7)
-    if strict or hint or not is_last:
+    strict = accepted is not None and ANY not in names
+    hint = suggest(part, set(node) | names - {ANY, SECTIONS}, cutoff=0.6 if strict else 0.7)
+    if strict or hint or not may_be_unknown and SECTIONS not in names:
         raise UserError(f'--cfg-options {key}: {here} has no key {part!r}{hint}')
-
-
-def _accepted_keys(node: dict, here: str) -> dict[str, Any] | None:
-    """Return the arguments of the type or section ``node``, ``'**'`` for any others; None if unknown."""
-    accepted: dict[str, Any] = {}
-    for function in _constructors(node, here):
-        for name, parameter in inspect.signature(function).parameters.items():
-            accepted['**' if parameter.kind is parameter.VAR_KEYWORD else name] = True
-    return accepted or None
-
-
-def _constructors(node: dict, here: str) -> list[Callable]:
-    if isinstance(node.get('type'), str):
-        found = find_registered(node['type'])
-        if inspect.isclass(found):  # **kwargs go on to the bases
-            return [base.__init__ for base in found.__mro__ if '__init__' in vars(base) and base is not object]
-        return [found] if found is not None else []
-    from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, TestLoop, ValLoop
-    from torch.utils.data import DataLoader
-    known = {
-        'train_cfg': [EpochBasedTrainLoop, IterBasedTrainLoop, lambda by_epoch: None],
-        'val_cfg': [ValLoop], 'test_cfg': [TestLoop],
-        'randomness': [Runner.set_randomness],
-        'auto_scale_lr': [lambda enable, base_batch_size: None],
-    }
-    known.update(dict.fromkeys(('train_dataloader', 'val_dataloader', 'test_dataloader'), [DataLoader]))
-    return known.get(here, [])

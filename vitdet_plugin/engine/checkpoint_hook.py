@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from vitdet_plugin.compat.atomic_save import remove_unfinished, write_atomically
 from vitdet_plugin.engine.fsdp import gather, like
+from vitdet_plugin.engine.progress import restart_timer
 from vitdet_plugin.errors import UserError
 
 _INTERRUPTED = 'interrupted_ckpt'
@@ -128,6 +129,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if is_main_process():
             for path in outdated:
                 self._remove(path)
+        restart_timer(runner)
 
     def _save_as(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
         for hook in runner.hooks:

@@ -28,6 +28,7 @@ from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_
 from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.engine.check_class_counts import check_class_counts
+from vitdet_plugin.engine.check_cls_head import check_cls_head
 from vitdet_plugin.engine.check_loaders import check_loaders
 from vitdet_plugin.engine.check_schedule import check_schedule
 from vitdet_plugin.engine.check_weights import (
@@ -90,7 +91,8 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings += data_findings
     findings += check_class_counts(cfg, classes)
     model, model_findings = _build(cfg)
-    findings += model_findings + _check_masks(cfg, model, splits) + _check_weights(cfg, model, splits, resume)
+    findings += model_findings + check_cls_head(cfg, model) + _check_masks(cfg, model, splits)
+    findings += _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
         findings += check_disk(cfg, model)
     return list(dict.fromkeys(findings))

@@ -4,12 +4,13 @@ import collections
 import datetime
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmengine.fileio import dump
-from mmengine.hooks import LoggerHook
+from mmengine.hooks import IterTimerHook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
 
@@ -79,6 +80,9 @@ class ProgressHook(LoggerHook):
         self._finish_eval(runner, 'val', f'val{where}  {describe_metrics(scalars)}')
         runner.visualizer.add_scalars(scalars, step=step, file_path=self.json_log_path)
 
+    def after_val(self, runner) -> None:
+        restart_timer(runner)
+
     def leave_validation(self) -> None:
         """Restore standard output and remove the bar of a validation that ends early."""
         self._restore_stdout()
@@ -122,6 +126,13 @@ class ProgressHook(LoggerHook):
     def _write_line(self, runner, line: str) -> None:
         """Write a line to the log file, and to the terminal if no bar is shown."""
         runner.logger.info(line, extra={'file_only': self._bar is not None})
+
+
+def restart_timer(runner) -> None:
+    """Begin to measure the next iteration now, so that an evaluation or a checkpoint is not counted as data loading."""
+    for hook in runner.hooks:
+        if isinstance(hook, IterTimerHook):
+            hook.t = time.time()
 
 
 def describe_training(scalars: dict[str, float], eta: float | None, lr: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, is_main_process
+from mmengine.fileio import dump
 
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.dataset_config import leaf_datasets
@@ -31,6 +32,7 @@ from vitdet_plugin.utils.text import suggest
 _COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
 _TRAINING_HOOKS = ('EarlyStoppingHook', 'PatienceHook', 'ValidationLossHook')  # these require a training loop
 _AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
+_METRIC_FILES = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
 _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 
 
@@ -42,6 +44,7 @@ class TestOptions(SessionOptions):
 
     eval: Sequence[str] | None = None
     out: str | Path | None = None
+    out_item: str | None = None
     format_only: bool = False
     show_dir: str | Path | None = None
     show_score_thr: float = 0.3
@@ -74,8 +77,8 @@ def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptio
         if options.out or options.format_only:
             Path(options.out or result_prefix(cfg, options)).parent.mkdir(parents=True, exist_ok=True)
         runner = build_runner(cfg)
-        if options.out and options.out.endswith(('.pkl', '.pickle')):
-            runner.test_evaluator.metrics.append(_dump(cfg, options.out))
+        if _prediction_file(options).endswith(('.pkl', '.pickle')):
+            runner.test_evaluator.metrics.append(_dump(cfg, _prediction_file(options)))
         dtype = inference_dtype(asked, training_device(), option)
         predict_in(runner.model, dtype, training_device())
         if asked != 'fp32':
@@ -84,6 +87,8 @@ def test(config: str | Path | Config, checkpoint: str | Path, options: TestOptio
             metrics = runner.test()
         barrier()
         if is_main_process():
+            if options.out and options.out_item == 'metrics':
+                _write_metrics(metrics, options.out)
             _report_files(cfg, options)
     finish()
     return metrics
@@ -93,7 +98,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     """Write the options into ``cfg``.
 
     Raises:
-        UserError: Unknown metric, wrong suffix of ``--out``, or no COCO metric where one is needed.
+        UserError: Unknown metric or item, wrong suffix of ``--out``, or no COCO metric where one is needed.
     """
     if cfg.get('test_dataloader') is None or cfg.get('test_evaluator') is None:
         raise UserError(f'{cfg.filename} has no test_dataloader and test_evaluator; add them')
@@ -106,8 +111,10 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
         cfg.test_cfg = dict()
     if options.eval is not None:
         set_metrics(cfg, options.eval)
+    _check_out_item(options)
+    out = _prediction_file(options)
     endings = ('.pkl', '.pickle', '.json', '.csv') if is_classifier(cfg) else ('.pkl', '.pickle', '.json')
-    if options.out and not options.out.endswith(endings):
+    if out and not out.endswith(endings):
         raise UserError(f'--out {options.out}: write .pkl (predictions in the format of mmengine), .json (COCO '
                         'results; for a classifier all scores) or, for a classifier, .csv')
     if options.out:
@@ -117,9 +124,9 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     if is_classifier(cfg):
         if options.format_only:
             raise UserError('--format-only is for detectors; a classifier writes --out FILE.csv')
-        if options.out and options.out.endswith(('.json', '.csv')):
-            cfg.test_evaluator = [*as_list(cfg.test_evaluator), dict(type='ClassPredictionFile', out_file=options.out)]
-    elif options.format_only or (options.out or '').endswith('.json'):
+        if out.endswith(('.json', '.csv')):
+            cfg.test_evaluator = [*as_list(cfg.test_evaluator), dict(type='ClassPredictionFile', out_file=out)]
+    elif options.format_only or out.endswith('.json'):
         coco = _coco_evaluators(cfg)
         if not coco:
             raise UserError('--out F.json and --format-only need a CocoMetric in test_evaluator; use --out F.pkl')
@@ -128,6 +135,31 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     if options.show_dir:
         add_hook(cfg, dict(type='PredictionImageHook', out_dir=options.show_dir, score_thr=options.show_score_thr,
                            max_images=options.show_max))
+
+
+def _check_out_item(options: TestOptions) -> None:
+    if options.out_item is None:
+        return
+    if options.out_item not in ('metrics', 'pred'):
+        raise UserError(f'--out-item {options.out_item}: choose from metrics, pred')
+    if not options.out:
+        raise UserError(f'--out-item {options.out_item} says what --out writes; give --out FILE as well')
+    if options.out_item == 'metrics' and options.format_only:
+        raise UserError('--format-only computes no metrics; remove it or --out-item metrics')
+    if options.out_item == 'metrics' and not options.out.endswith(_METRIC_FILES):
+        raise UserError(f'--out {options.out}: metrics are written as .json, .yaml or .pkl')
+
+
+def _prediction_file(options: TestOptions) -> str:
+    """Return the file that the predictions are written to, empty for none."""
+    return '' if options.out_item == 'metrics' else str(options.out or '')
+
+
+def _write_metrics(metrics: dict[str, Any], path: str) -> None:
+    is_text = not path.endswith(('.pkl', '.pickle'))
+    dump({name: value.tolist() if is_text and hasattr(value, 'tolist') else value for name, value in metrics.items()},
+         path)
+    print(f'metrics: {path}', flush=True)
 
 
 def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
@@ -174,8 +206,9 @@ def _dump(cfg: Config, path: str):
 
 def result_prefix(cfg: Config, options: TestOptions) -> str:
     """Return the path of the COCO result files without their suffix, for ``--out F.json`` and ``--format-only``."""
-    if (options.out or '').endswith('.json'):
-        return options.out.removesuffix('.json')
+    out = _prediction_file(options)
+    if out.endswith('.json'):
+        return out.removesuffix('.json')
     own = next((each.get('outfile_prefix') for each in _coco_evaluators(cfg)), None)
     return own or os.path.join(cfg.work_dir, 'results')
 
@@ -215,14 +248,15 @@ def _coco_evaluators(cfg: Config) -> list[ConfigDict]:
 
 
 def _report_files(cfg: Config, options: TestOptions) -> None:
-    if not is_classifier(cfg) and (options.format_only or (options.out or '').endswith('.json')):
+    out = _prediction_file(options)
+    if not is_classifier(cfg) and (options.format_only or out.endswith('.json')):
         written = [f'{result_prefix(cfg, options)}.{kind}.json' for kind in ('bbox', 'segm')]
         written = [path for path in written if os.path.isfile(path)]
-        if options.out and written:  # the last one is complete: box, score, class and, if predicted, mask
-            shutil.copyfile(written[-1], options.out)
-            written.append(options.out)
+        if out and written:  # the last one is complete: box, score, class and, if predicted, mask
+            shutil.copyfile(written[-1], out)
+            written.append(out)
         print('results: ' + ', '.join(written), flush=True)
-    elif options.out:
-        print(f'predictions: {options.out}', flush=True)
+    elif out:
+        print(f'predictions: {out}', flush=True)
     if options.show_dir:
         print(f'images: {os.path.abspath(options.show_dir)}', flush=True)

@@ -36,7 +36,7 @@ class DetectorReport:
         objects: Number of annotated objects that are not ignored, of shape ``(K,)``.
         objects_of_size: Number of these that are small, medium and large, of shape ``(K, 3)``.
         confusion: Confusion matrix of boxes with at least ``score_thr``, of shape ``(K + 1, K + 1)``. Rows are the true
-            classes, the last one the background; columns are the predicted classes, the last one missed objects.
+            classes, the last one the background; columns are the predicted classes, the last one no box.
         errors: Number of errors of each type in :data:`vitdet_plugin.evaluation.box_errors.ERRORS`.
         score_thr: Lowest score of boxes in ``confusion`` and ``errors``.
         images: Number of images.

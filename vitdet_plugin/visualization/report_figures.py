@@ -18,27 +18,25 @@ _MAX_CLASSES = 40  # with more classes, counts in the cells would be unreadable
 _COLORS = ('#2e86f0', '#3abe60', '#fa9e20')
 
 
-def draw_confusion(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], out_png: Path,
-                   title: str) -> Path:
+def draw_confusion(matrix: np.ndarray, classes: Sequence[str], out_png: Path, title: str) -> Path:
     """Draw a confusion matrix to a PNG file.
 
     Args:
-        matrix: Counts of shape ``(R, C)``; cells are colored by their fraction of the row.
-        rows: Names of the R true classes.
-        columns: Names of the C predicted classes.
+        matrix: Counts of shape ``(K, K)``, true classes by predicted ones; the color is the fraction of the row.
+        classes: Names of the K classes.
         out_png: Output file.
         title: Title of the figure.
 
     Returns:
         ``out_png``.
     """
-    count = len(rows)
+    count = len(classes)
     figure, axes = _figure(max(6.0, min(2.6 + 0.42 * count, 24)), max(5.0, min(2.0 + 0.40 * count, 23)))
     fraction = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     image = axes.imshow(fraction, cmap='Blues', vmin=0, vmax=1, aspect='auto')
     size = 8 if count <= _MAX_CLASSES else max(3, 330 / count)
-    axes.set_xticks(range(len(columns)), [plain(name) for name in columns], rotation=90, fontsize=size)
-    axes.set_yticks(range(count), [plain(name) for name in rows], fontsize=size)
+    axes.set_xticks(range(count), [plain(name) for name in classes], rotation=90, fontsize=size)
+    axes.set_yticks(range(count), [plain(name) for name in classes], fontsize=size)
     axes.set(xlabel='predicted', ylabel='true', title=title)
     if count <= _MAX_CLASSES:
         for row, column in np.argwhere(matrix > 0):
@@ -117,7 +115,7 @@ def draw_classifier_report(report: ClassifierReport, folder: Path, mistakes: int
     Returns:
         The files written.
     """
-    written = [draw_confusion(report.confusion, report.classes, report.classes, folder / 'confusion.png',
+    written = [draw_confusion(report.confusion, report.classes, folder / 'confusion.png',
                               f'{report.support.sum()} images, top-1 {report.top1:.3f}'),
                draw_class_scores(report, folder / 'classes.png')]
     images, captions = [], []
@@ -143,6 +141,6 @@ def draw_detector_report(report: DetectorReport, folder: Path) -> list[Path]:
         The files written.
     """
     return [draw_pr_curves(report, folder / 'curves.png'),
-            draw_confusion(report.confusion, [*report.classes, 'background'], [*report.classes, 'missed'],
-                           folder / 'confusion.png', f'boxes with score ≥ {report.score_thr:g} at IoU 0.5'),
+            draw_confusion(report.confusion, [*report.classes, 'background'], folder / 'confusion.png',
+                           f'boxes with score ≥ {report.score_thr:g} at IoU 0.5'),
             draw_errors(report, folder / 'errors.png')]

@@ -74,7 +74,8 @@ def test_a_page_about_a_detector(detected, tmp_path, with_masks):
     assert page.count['img'] == 2 * 5 and page.count['svg'] == 4 + (2 if with_masks else 1) + 1
     shown = page.sections
     assert ('mask AP' in shown['Average precision']) is with_masks and 'small objects' in shown['Average precision']
-    assert 'Suggested threshold' in shown['Score threshold'] and 'missed' in shown['Confusion matrix']
+    assert 'Suggested threshold' in shown['Score threshold'] and 'missed' not in shown['Confusion matrix']
+    assert shown['Confusion matrix'].count('\nbackground\n') == 2  # a row and a column
     for kind in ('classification', 'localization', 'both', 'duplicate', 'background', 'missed'):
         assert kind in shown['Types of errors']
     assert 'Left out: not requested' in shown['Activation maps']

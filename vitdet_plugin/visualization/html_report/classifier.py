@@ -24,7 +24,7 @@ def headline(report: ClassifierReport) -> list[tuple[str, str]]:
 def classifier_sections(report: ClassifierReport, split: ClassifiedSplit) -> Iterator[Element]:
     """Yield the sections of a report, without images."""
     yield _classes(report)
-    yield section('Confusion matrix', confusion_table(report.confusion, report.classes, report.classes))
+    yield section('Confusion matrix', confusion_table(report.confusion, report.classes))
     yield _calibration(split)
 
 

@@ -37,9 +37,10 @@ def detector_sections(report: DetectorReport) -> Iterator[Element]:
     yield _precision_by_class(report)
     yield _precision_recall(report)
     yield _thresholds(report)
-    yield section('Confusion matrix', note(f'Boxes with score ≥ {report.score_thr:g}, matched at IoU 0.5. Background: '
-                                           'boxes without an object; missed: objects without a box.'),
-                  confusion_table(report.confusion, [*report.classes, 'background'], [*report.classes, 'missed']))
+    yield section('Confusion matrix', note(f'Boxes with score ≥ {report.score_thr:g}, matched at IoU 0.5. Row '
+                                           'background: boxes without an object; column background: objects without '
+                                           'a box.'),
+                  confusion_table(report.confusion, [*report.classes, 'background']))
     yield _errors(report)
 
 

@@ -13,6 +13,7 @@ from tests.backbones.registered import BACKBONES, image, tiny
 from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.layer_decay import parameter_groups
+from vitdet_plugin.errors import UserError
 
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
 
@@ -215,6 +216,13 @@ def test_every_parameter_is_in_exactly_one_optimizer_group(cls, rule):
     grouped = [id(p) for group in groups for p in group['params']]
     assert sorted(grouped) == sorted(id(p) for p in detector.parameters())
     assert groups[0]['lr'] == 0.5 ** (detector.backbone.num_layers + 1) and groups[-1]['lr'] == 1.0
+
+
+@every_backbone
+@pytest.mark.parametrize('rate', [2, -1, float('nan'), 'a'])
+def test_rates_of_drop_path_are_probabilities(cls, rate):
+    with pytest.raises(UserError, match=f'drop_path_rate={rate!r} must be a number from 0 to 1'):
+        tiny(cls, drop_path_rate=rate)
 
 
 @every_backbone

@@ -92,7 +92,8 @@ def test_types_that_are_not_hooks(hooks):
 
 @pytest.mark.parametrize(('generator', 'line'), [
     (dict(scales=[]), r'scales is \[\]; set one or several numbers above 0'), (dict(scales=[-1]), r'scales is \[-1\]'),
-    (dict(ratios=[[1.0, 0.0]]), 'ratios is'), (dict(strides=0), 'strides is 0'), (dict(base_sizes=[[(0, 8)]]), 'base_s')])
+    (dict(ratios=[[1.0, 0.0]]), 'ratios is'), (dict(strides=0), 'strides is 0'),
+    (dict(base_sizes=[[(0, 8)]]), 'base_sizes is')])
 def test_anchors(generator, line):
     cfg = config()
     cfg.model.rpn_head = dict(anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0]))

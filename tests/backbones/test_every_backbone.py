@@ -14,6 +14,7 @@ from tests.backbones.registered import BACKBONES, image, tiny
 from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.layer_decay import parameter_groups
+from vitdet_plugin.errors import UserError
 
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
 
@@ -232,6 +233,13 @@ def test_the_layer_wise_rates_of_mmpretrain_are_those_of_the_project(cls):
     one, other = rates.values()
     assert one == other and len(one) == len(list(model.parameters()))
     assert {min(one.values()), max(one.values())} == {0.5 ** (model.backbone.num_layers + 1), 1.0}
+
+
+@every_backbone
+@pytest.mark.parametrize('rate', [2, -1, float('nan'), 'a'])
+def test_rates_of_drop_path_are_probabilities(cls, rate):
+    with pytest.raises(UserError, match=f'drop_path_rate={rate!r} must be a number from 0 to 1'):
+        tiny(cls, drop_path_rate=rate)
 
 
 @every_backbone

@@ -38,6 +38,9 @@ def test_a_usual_config_and_its_usual_changes_pass():
     ('train_dataloader.dataset.metainfo=[a]', "train_dataloader.dataset.metainfo is ['a']; set a section: dict("),
     ('val_evaluator.metric=foo', "val_evaluator.metric is 'foo'; set one or several of ['bbox', 'segm', "),
     ('val_evaluator.metric=[]', 'val_evaluator.metric is []; set one or several of '),
+    ('val_dataloader.dataset=dict(type=CocoDataset,pipeline=x)', "val_dataloader.dataset.pipeline is 'x'; set a list"),
+    ('load_from=', "load_from is ''; set a checkpoint file, or None"),
+    ('model.test_cfg=dict(rcnn=[dict(score_thr=nan)])', 'model.test_cfg.rcnn.0.score_thr is nan; set a number'),
     ('custom_hooks=[a]', "custom_hooks[0] is 'a'; set a section with a type"),
     ('custom_hooks=a', "custom_hooks is 'a'; set a list of sections ([dict(type=…)])"),
     ('default_hooks=[a]', "default_hooks is ['a']; set a section with keys"),
@@ -55,6 +58,49 @@ def test_faults(option, line):
         apply_options(cfg, parse_options([option]))
         check_values(cfg)
     assert line in str(raised.value) and '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('kind', ['CocoMetric', 'FastCocoMetric', 'FastLVISMetric'])
+def test_metrics_of_coco_evaluators(kind):
+    cfg = config()
+    cfg.val_evaluator = dict(type=kind, metric='mAP')
+    with pytest.raises(UserError, match=r"val_evaluator.metric is 'mAP'; set one or several of \['bbox'"):
+        check_values(cfg)
+
+
+def test_sections_without_a_type():
+    cfg = config()
+    cfg.model = {}
+    with pytest.raises(UserError, match='model is {}; set a section with a type'):
+        check_values(cfg)
+
+
+def test_sections_that_are_none_have_the_default_of_mmengine():
+    cfg = config()
+    cfg.env_cfg = cfg.log_level = cfg.randomness = None
+    check_values(cfg)
+    assert not {'env_cfg', 'log_level', 'randomness'} & set(cfg)
+
+
+@pytest.mark.parametrize('hooks', [dict(custom_hooks=[dict(type='os.system')]),
+                                   dict(default_hooks=dict(timer=dict(type='os.system')))])
+def test_types_that_are_not_hooks(hooks):
+    with pytest.raises(UserError, match=r"_hooks(\[0\]|.timer).type is 'os.system'; set the name of a hook"):
+        check_values(Config(hooks))
+    check_values(Config(dict(custom_hooks=[dict(type='mmengine.EMAHook'), dict(type='nothing.Here')])))
+
+
+@pytest.mark.parametrize(('generator', 'line'), [
+    (dict(scales=[]), r'scales is \[\]; set one or several numbers above 0'), (dict(scales=[-1]), r'scales is \[-1\]'),
+    (dict(ratios=[[1.0, 0.0]]), 'ratios is'), (dict(strides=0), 'strides is 0'),
+    (dict(base_sizes=[[(0, 8)]]), 'base_sizes is')])
+def test_anchors(generator, line):
+    cfg = config()
+    cfg.model.rpn_head = dict(anchor_generator=dict(type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0]))
+    check_values(cfg)
+    cfg.model.rpn_head.anchor_generator.update(generator)
+    with pytest.raises(UserError, match=f'config: model.rpn_head.anchor_generator.{line}'):
+        check_values(cfg)
 
 
 @pytest.mark.parametrize(('option', 'kind'), [

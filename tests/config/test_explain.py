@@ -57,6 +57,13 @@ def test_unknown_and_missing_arguments(tiny_config):
         MODELS.build(dict(type='SimpleFeaturePyramid'))
 
 
+@pytest.mark.parametrize('section, says', [({}, 'a model is empty'), (dict(depth=2), 'has no type, only depth')])
+def test_sections_without_a_type(tiny_config, section, says):
+    with pytest.raises(UserError, match=f'tiny_vitdet.py: the section of .*{says}; add its type'), \
+            user_errors(tiny_config):
+        MODELS.build(section)
+
+
 @pytest.mark.parametrize('hook, says', [
     (dict(type='CheckpointHook', save_best='foo'), 'CheckpointHook: Cannot infer the rule for key foo'),
     (dict(type='CheckpointHook', save_best=5), 'CheckpointHook: "save_best" should be a str')])

@@ -59,7 +59,8 @@ def test_coco(tmp_path):
 
 
 @pytest.mark.parametrize('text, message', [
-    ('{"images" 3}', 'line 1, column'), ('{"images": [', 'ends in the middle'), ('{}', 'not a COCO file'),
+    ('{"images" 3}', 'line 1, column'), ('{"images": [', 'ends in the middle'),
+    ('{"images": []} garbage', 'Extra data at line 1, column 16'), ('{}', 'not a COCO file'),
     ('[]', 'not a COCO file'),
     ('{"images": [], "categories": [{"id": 1}]}', "'images' is empty"),
     ('{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": "x"}], "annotations": '

@@ -36,6 +36,21 @@ def test_numbers(tiny_config, split, key, value):
     assert texts(tiny_config) == [each.text for each in found if each.level == 'error']
 
 
+def test_absurd_numbers_of_data_workers_are_refused(tiny_config):
+    tiny_config.train_dataloader.num_workers = 100_000
+    text, = texts(tiny_config)
+    assert text.startswith('train_dataloader.num_workers=100000: each is a process') and 'at most 1024' in text
+
+
+def test_a_pipeline_without_transforms(tiny_config):
+    tiny_config.val_dataloader.dataset.pipeline = []
+    assert texts(tiny_config) == ['val_dataloader.dataset.pipeline is empty: it has to load and pack the images; give '
+                                  'its transforms']
+    tiny_config.val_dataloader.dataset = ConfigDict(
+        type='MultiImageMixDataset', dataset=tiny_config.val_dataloader.dataset, pipeline=[dict(type='PackDetInputs')])
+    assert texts(tiny_config) == []
+
+
 @pytest.mark.parametrize('kind', ['Mosaic', 'MixUp'])
 def test_mixed_images_have_no_masks(tiny_config, kind):
     inner = tiny_config.train_dataloader.dataset
@@ -49,10 +64,10 @@ def test_mixed_images_have_no_masks(tiny_config, kind):
 
 
 def test_warnings(tiny_config):
-    tiny_config.train_dataloader.num_workers = 4000
+    tiny_config.train_dataloader.num_workers = 1000
     tiny_config.val_dataloader.drop_last = True
     first, second = texts(tiny_config, 'warning')
-    assert first.startswith('train_dataloader.num_workers=4000, but this machine has')
+    assert first.startswith('train_dataloader.num_workers=1000, but this machine has')
     assert second.startswith('val_dataloader.drop_last=True: the images of the last incomplete batch are not evaluated')
 
 

@@ -19,6 +19,7 @@ def findings(train_cfg, schedulers=(), optimizer=None, hooks=None, **wrapper):
 
 @pytest.mark.parametrize('train_cfg, says', [
     (dict(ITER, max_iters=0), 'error: train_cfg.max_iters=0: give a whole number'),
+    (dict(ITER, max_iters=10 ** 23), 'error: train_cfg.max_iters=100000000000000000000000: give a whole number up to'),
     (dict(ITER, max_iters='ten'), "error: train_cfg.max_iters='ten'"),
     (dict(EPOCH, max_epochs=-1), 'error: train_cfg.max_epochs=-1'),
     (dict(EPOCH, max_epochs=2.5), 'error: train_cfg.max_epochs=2.5'),

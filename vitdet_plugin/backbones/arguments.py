@@ -45,6 +45,12 @@ def check_frozen_stages(value: Any, count: int, what: str) -> None:
         raise UserError(f'frozen_stages={value!r} must be from -1 to {count}, the number of {what}')
 
 
+def check_drop_path_rate(value: Any) -> None:
+    """Raise ``UserError`` if ``drop_path_rate`` is not a probability."""
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise UserError(f'drop_path_rate={value!r} must be a number from 0 to 1')
+
+
 def check_out_indices(value: Any, count: int) -> tuple[int, ...]:
     """Return ``out_indices`` as a tuple.
 

@@ -12,7 +12,7 @@ from timm.models._manipulate import checkpoint_seq
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_frozen_stages, check_out_indices, choose_arch
+from vitdet_plugin.backbones.arguments import check_drop_path_rate, check_frozen_stages, check_out_indices, choose_arch
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -75,6 +75,7 @@ class ConvNeXtBackbone(Backbone):
         depths, dims, use_grn = _sizes(arch)
         out_indices = check_out_indices(out_indices, 4)
         stages = out_indices[-1] + 1
+        check_drop_path_rate(drop_path_rate)
         check_frozen_stages(frozen_stages, stages, 'stages')
         if layer_scale_init_value is None:
             layer_scale_init_value = 0.0 if use_grn else 1e-6

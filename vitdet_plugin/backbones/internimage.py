@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3.module import DCNv3
-from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_out_indices, choose_arch
+from vitdet_plugin.backbones.arguments import (
+    check_choice,
+    check_drop_path_rate,
+    check_frozen_stages,
+    check_out_indices,
+    choose_arch,
+)
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -181,6 +187,7 @@ class InternImage(Backbone):
         self.in_channels, self.depths = in_channels, tuple(sizes['depths'])
         self.out_indices, self.frozen_stages, self.with_cp = check_out_indices(out_indices, 4), frozen_stages, with_cp
         channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]
+        check_drop_path_rate(drop_path_rate)
         _check(self, channels, sizes['groups'], variant, act_layer, drop_path_type)
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2 ** i for i in self.out_indices)

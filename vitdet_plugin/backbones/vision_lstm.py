@@ -12,7 +12,13 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_out_indices, choose_arch
+from vitdet_plugin.backbones.arguments import (
+    check_choice,
+    check_drop_path_rate,
+    check_frozen_stages,
+    check_out_indices,
+    choose_arch,
+)
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
@@ -132,6 +138,7 @@ class VisionLSTM(Backbone):
         dim, depth = sizes['dim'], sizes['depth']
         stride, img_size = stride or patch_size, (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         out_indices = (depth - 1,) if out_indices is None else check_out_indices(out_indices, depth)
+        check_drop_path_rate(drop_path_rate)
         _check(version, stem, alternation, pooling, legacy_norm, out_indices, depth, frozen_stages)
         given = dict(conv_kind=conv_kind, conv_kernel_size=conv_kernel_size, proj_bias=proj_bias, norm_bias=norm_bias)
         kind = VERSIONS[version] | {name: value for name, value in given.items() if value is not None}

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, choose_arch
+from vitdet_plugin.backbones.arguments import check_choice, check_drop_path_rate, check_frozen_stages, choose_arch
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
@@ -99,6 +99,7 @@ class ViTDet(Backbone):
         sizes = choose_arch(arch, ARCHS, ('embed_dim', 'depth', 'num_heads'))
         dim, depth, num_heads = sizes['embed_dim'], sizes['depth'], sizes['num_heads']
         check_choice('propagation', propagation, PROPAGATIONS)
+        check_drop_path_rate(drop_path_rate)
         check_frozen_stages(frozen_stages, depth, 'blocks')
         if propagation_indexes is None:
             propagation_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]

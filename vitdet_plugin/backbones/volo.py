@@ -12,7 +12,13 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_out_indices, choose_arch
+from vitdet_plugin.backbones.arguments import (
+    check_choice,
+    check_drop_path_rate,
+    check_frozen_stages,
+    check_out_indices,
+    choose_arch,
+)
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -168,6 +174,7 @@ class VOLO(Backbone):
         super().__init__(init_cfg, pretrained)
         sizes = choose_arch(arch, ARCHS, ARCHS['d1'])
         layers, dims = sizes['layers'], sizes['embed_dims']
+        check_drop_path_rate(drop_path_rate)
         _check(layers, out_indices, extra_level, frozen_stages, patch_size)
         if mix_token:
             raise UserError("mix_token=True: tokens are mixed by the data preprocessor now; remove it and set "

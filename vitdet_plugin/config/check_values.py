@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
-from vitdet_plugin.config.registry import as_list, type_name
+from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.registry import as_list, is_coco_metric
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
@@ -21,7 +26,8 @@ _SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', '
 _LOADER_PARTS = ('dataset', 'sampler', 'batch_sampler', 'collate_fn')
 _TYPED_SECTIONS = ('optim_wrapper.optimizer', *(
     f'{split}_dataloader.{part}' for split in ('train', 'val', 'test') for part in _LOADER_PARTS))
-_COCO = ('CocoMetric', 'LVISMetric')
+_DEFAULTS = ('env_cfg', 'randomness', 'log_level')  # mmengine has defaults for them, but fails on None
+_ANCHORS = ('scales', 'ratios', 'strides', 'base_sizes', 'octave_base_scale', 'scales_per_octave')
 _METRICS = ['bbox', 'segm', 'proposal', 'proposal_fast']  # of CocoMetric
 _LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
 
@@ -29,9 +35,14 @@ _LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
 def check_values(cfg: Config) -> None:
     """Check that sections are sections, that names are known ones, and that switches are true or false.
 
+    Keys with the value None, for which mmengine has a default, are removed from ``cfg``.
+
     Raises:
         UserError: Names the first key whose value is of another kind, and what to set.
     """
+    for key in _DEFAULTS:
+        if key in cfg and cfg[key] is None:
+            cfg.pop(key)
     for key, value, expected in _faults(cfg):
         raise UserError(f'{cfg.filename or "config"}: {key} is {value!r}; set {expected}')
 
@@ -41,15 +52,25 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
         yield from _check(cfg, key, _is_section, _SECTION)
     for key in _TYPED_SECTIONS:
         yield from _check(cfg, key, _is_section, _TYPED)
+    for key in ('model', *(key for key in _TYPED_SECTIONS if 'optim' not in key)):  # a constructor has other keys
+        yield from _check(cfg, key, _has_type, _TYPED)
+    for split in ('train', 'val', 'test'):
+        for path, dataset in leaf_datasets(_value(cfg, f'{split}_dataloader.dataset'), f'{split}_dataloader.dataset'):
+            steps = dataset.get('pipeline')
+            if steps is not None and not isinstance(steps, (list, tuple)):
+                yield f'{path}.pipeline', steps, 'a list of transforms'
     hooks = cfg.get('default_hooks')
     for name in hooks if isinstance(hooks, dict) else ():
         yield from _check(cfg, f'default_hooks.{name}', _is_section, f'{_TYPED}, or None')
+        yield from _check(cfg, f'default_hooks.{name}.type', _is_hook, 'the name of a hook')
     for key in _LISTS:
         value = cfg.get(key)
         is_list = isinstance(value, (list, tuple))
         for index, each in enumerate(value if is_list else ()):
             if not _is_section(each):
                 yield f'{key}[{index}]', each, _TYPED
+            elif key == 'custom_hooks' and isinstance(each, dict) and not _is_hook(each.get('type')):
+                yield f'{key}[{index}].type', each['type'], 'the name of a hook'
         if not is_list and (not _is_section(value) or key == 'custom_hooks' and isinstance(value, dict)):
             yield key, value, f'a list of sections ([dict(type=…)]){"" if key == "custom_hooks" else ", or one"}'
     levels: list[str] = [name for name in logging.getLevelNamesMapping() if name not in ('NOTSET', 'WARN')]
@@ -60,6 +81,7 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     yield from _check(cfg, 'default_scope', lambda value: isinstance(value, str), 'mmdet or mmpretrain')
     yield from _check(cfg, 'sync_bn', lambda value: value in ('torch', 'mmcv'), _one_of(['torch', 'mmcv']))
     yield from _check(cfg, 'randomness.seed', _is_seed, f'a whole number from 0 to {2**32 - 1}')
+    yield from _check(cfg, 'load_from', lambda value: value != '', 'a checkpoint file, or None')
     yield from _check(cfg, 'resume', lambda value: isinstance(value, (bool, int)), 'True or False; name the checkpoint '
                       'with --resume FILE, or as load_from next to resume=True')
     for split in ('train', 'val', 'test'):
@@ -70,22 +92,48 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     for key in ('randomness.deterministic', 'find_unused_parameters', 'env_cfg.cudnn_benchmark'):
         yield from _check(cfg, key, lambda value: isinstance(value, (bool, int)), 'True or False')
     yield from _check(cfg, 'compile', lambda value: isinstance(value, (bool, dict)), 'True, False or a section')
+    yield from _check_numbers(cfg._cfg_dict, '')
+
+
+def _check_numbers(node: Any, path: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield values that are not a number, and sizes of anchors that are not above 0."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        where = f'{path}.{key}' if path else str(key)
+        if isinstance(value, float) and math.isnan(value):
+            yield where, value, 'a number'
+        if isinstance(value, (dict, list, tuple)):
+            yield from _check_numbers(value, where)
+        if key in _ANCHORS and path.rpartition('.')[2] == 'anchor_generator' and value is not None:
+            numbers = list(_flat(value))
+            if not numbers or any(isinstance(each, (int, float)) and each <= 0 for each in numbers):
+                yield where, value, 'one or several numbers above 0'
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        yield from _flat(each) if isinstance(each, (list, tuple)) else [each]
 
 
 def _check(cfg: Config, key: str, fits: Callable[[Any], bool], expected: str) -> Iterator[tuple[str, Any, str]]:
-    node: Any = cfg._cfg_dict
-    for part in key.split('.'):
-        node = node.get(part) if isinstance(node, dict) else None
+    node = _value(cfg, key)
     if node is not None and not fits(node):
         names = [word for word in expected.replace(',', '').split() if word not in ('a', 'or')]
         yield key, node, expected + (suggest(node, names) if isinstance(node, str) and ' or ' in expected else '')
+
+
+def _value(cfg: Config, key: str) -> Any:
+    """Return the value of a dotted key, or None."""
+    node: Any = cfg._cfg_dict
+    for part in key.split('.'):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
 
 
 def _check_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any, str]]:
     evaluators = cfg.get(key)
     is_list = isinstance(evaluators, (list, tuple))
     for index, each in enumerate(as_list(evaluators)):
-        if not isinstance(each, dict) or type_name(each) not in _COCO or 'metric' not in each:
+        if not isinstance(each, dict) or not is_coco_metric(each) or 'metric' not in each:
             continue
         value = each['metric']
         names = [value] if isinstance(value, str) else value
@@ -100,6 +148,20 @@ def _is_seed(value: Any) -> bool:
 def _is_section(value: Any) -> bool:
     """Whether a value is a section, not set, or an object that was built already."""
     return value is None or not isinstance(value, (str, int, float, list, tuple))
+
+
+def _has_type(value: Any) -> bool:
+    return not isinstance(value, dict) or value.get('type') is not None
+
+
+def _is_hook(kind: Any) -> bool:
+    """Whether a type names a hook; names that cannot be found are reported when it is built."""
+    if isinstance(kind, str) and '.' in kind:  # may be any object of Python
+        try:
+            kind = HOOKS.get(kind)
+        except Exception:
+            return True
+    return kind is None or isinstance(kind, str) or inspect.isclass(kind) and issubclass(kind, Hook)
 
 
 def _one_of(names: list[str]) -> str:

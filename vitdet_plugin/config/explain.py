@@ -55,6 +55,8 @@ def explain(error: BaseException, cfg: Config) -> str | None:
         return f'{name}: {_explain_unexpected(match["where"], match["key"])}'
     if isinstance(error, TypeError) and (match := _MISSING.search(text)):
         return f'{name}: {_owner(match["where"])} needs {match["keys"]}, missing in the config. Add it'
+    if isinstance(error, KeyError) and 'must contain the key "type"' in text:
+        return f'{name}: {_explain_untyped(error)}'
     if isinstance(error, FileNotFoundError):
         missing = error.filename or text
         return f'{name}: {missing} does not exist. Check data_root, ann_file, data_prefix, VITDET_DATA or load_from'
@@ -114,8 +116,21 @@ def _explain_unexpected(where: str, key: str) -> str:
     return f'{owner} does not take {key!r}{suggest(key, known)}'
 
 
+<<<<<<< HEAD
 def _explain_unregistered(cfg: Config, name: str, scope: str, registry: str) -> str:
     prefix, _, bare = name.rpartition('.')
+=======
+def _explain_untyped(error: BaseException) -> str:
+    """Name the keys of the section without a type, and what it was to become."""
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    section, registry = frame.f_locals.get('cfg'), frame.f_locals.get('registry')
+    what = f'a {registry.name}' if registry is not None else 'a part'
+    keys = f'has no type, only {", ".join(map(str, section))}' if section else 'is empty'
+    return f'the section of {what} {keys}; add its type, or remove _delete_=True if it replaced a section'
+
+
+def _explain_unregistered(cfg: Config, name: str, registry: str) -> str:
+>>>>>>> fixerr
     known = {entry for each in all_registries() if each.name == registry for entry in each.module_dict}
     elsewhere = [each for each in all_registries() if bare in each.module_dict]
     own_kind = [each for each in elsewhere if each.name == registry]

@@ -225,7 +225,7 @@ def _decode(path: str | Path, text: str) -> dict:
     except json.JSONDecodeError as error:
         if fault := describe_encoding(Path(path).read_bytes()):
             raise UserError(f'{path}: not valid JSON: {fault}') from None
-        if text.lstrip().startswith('{') and not text.rstrip().endswith('}'):
+        if error.msg != 'Extra data' and text.lstrip().startswith('{') and not text.rstrip().endswith('}'):
             raise UserError(f'{path}: not valid JSON: the file ends in the middle; download or copy it again') from None
         hint = '' if str(path).endswith('.json') else '; give a COCO annotation file (.json)'
         raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column '

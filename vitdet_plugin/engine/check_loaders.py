@@ -16,6 +16,7 @@ from vitdet_plugin.utils.output import warn
 _SPLITS = ('train', 'val', 'test')
 _MIXES_NO_MASKS = {'Mosaic': 'CachedMosaic', 'MixUp': 'CachedMixUp'}  # mmdet's; those that do, in the inner pipeline
 _NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+_MOST_WORKERS = 1024
 
 
 def repair_loaders(cfg: Config) -> None:
@@ -74,6 +75,10 @@ def _check_loader(name: str, loader: dict, split: str) -> list[Finding]:
         findings.append(Finding('error', f"{name}.dataset.pipeline: {mixing[0]} of mmdet does not support masks; use "
                                          f"{_MIXES_NO_MASKS[mixing[0]]} in the data set's own pipeline, or set "
                                          'with_mask=False in its LoadAnnotations'))
+    for path, each in leaf_datasets(dataset, f'{name}.dataset'):
+        if not outer and isinstance(each.get('pipeline'), (list, tuple)) and not each['pipeline']:
+            findings.append(Finding('error', f'{path}.pipeline is empty: it has to load and pack the images; give its '
+                                             'transforms'))
     batch_size = loader.get('batch_size', 1)
     if loader.get('batch_sampler') is not None and 'batch_size' not in loader:
         findings.append(Finding('error', f'{name} has a batch_sampler, but no batch_size; add it'))
@@ -81,6 +86,9 @@ def _check_loader(name: str, loader: dict, split: str) -> list[Finding]:
     workers = loader.get('num_workers', 0)
     findings += check_whole_number(f'{name}.num_workers', workers, 0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    if not findings and workers > _MOST_WORKERS:
+        findings.append(Finding('error', f'{name}.num_workers={workers}: each is a process, and this machine has '
+                                         f'{cores} cores for this one; give at most {_MOST_WORKERS}'))
     if not findings and workers > max(8, 2 * cores):
         findings.append(Finding('warning', f'{name}.num_workers={workers}, but this machine has {cores} cores for this '
                                            'process: more data workers take memory without being faster'))

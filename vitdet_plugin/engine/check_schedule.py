@@ -13,6 +13,7 @@ from vitdet_plugin.utils.text import suggest
 
 _LENGTHS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
 _OURS = {'ResumableEpochLoop': 'EpochBasedTrainLoop', 'ResumableIterLoop': 'IterBasedTrainLoop'}
+_LONGEST = 2**31 - 1  # mmengine cannot write the remaining time of much longer ones
 _WARM_UPS = ('LinearLR', 'ConstantLR', 'WarmupLR', 'LinearParamScheduler', 'ConstantParamScheduler')
 
 
@@ -81,6 +82,8 @@ def _check_loop(train_cfg: dict, has_val: bool) -> list[Finding]:
     if key in train_cfg:
         whole = int(length) if isinstance(length, float) and length.is_integer() else length
         findings += check_whole_number(f'train_cfg.{key}', whole, 1)
+        if not findings and whole > _LONGEST:
+            findings.append(Finding('error', f'train_cfg.{key}={length}: give a whole number up to {_LONGEST}'))
     if not has_val:
         return findings
     findings += check_whole_number('train_cfg.val_interval', train_cfg.get('val_interval', 1), 1)

@@ -181,6 +181,8 @@ def _build(cfg: Config) -> tuple[nn.Module | None, list[Finding]]:
     try:
         with suppress_logs(logging.WARNING):  # the runner logs the same when it builds the model
             return build_without_memory(model_config(cfg)), []
+    except UserError as error:
+        return None, [Finding('error', str(error))]
     except Exception as error:
         line = explain(error, cfg)
         return None, [Finding('error', line)] if line else []

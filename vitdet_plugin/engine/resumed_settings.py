@@ -29,7 +29,7 @@ class ConfiguredSettings:
             isinstance(each, ReduceOnPlateauParamScheduler) for each in schedulers or ())
         if self._is_known:
             self._groups = [{key: copy.copy(value) for key, value in group.items() if key != 'params'}
-                            for group in wrapper.optimizer.param_groups]
+                            for group in wrapper.param_groups]
             self._schedulers = [copy.deepcopy(each.state_dict()) for each in schedulers or ()]
 
     def restore(self, wrapper: Any, schedulers: Any, epoch_length: int, scale: float = 1.0) -> list[str]:
@@ -48,13 +48,14 @@ class ConfiguredSettings:
         """
         if not self._is_known:
             return []
-        schedulers, groups = schedulers or (), wrapper.optimizer.param_groups
+        schedulers, groups = schedulers or (), wrapper.param_groups  # the last one may be base_param_settings: base_lr
         scheduled = {each.param_name for each in schedulers}
         changes = []
         for key in sorted(set().union(*self._groups) - scheduled):
-            before, now = ([group.get(key) for group in every] for every in (groups, self._groups))
+            having = [(group, configured[key]) for group, configured in zip(groups, self._groups) if key in configured]
+            before, now = [group.get(key) for group, _ in having], [value for _, value in having]
             if _is_number(now) and before != now:
-                for group, value in zip(groups, now):
+                for group, value in having:
                     group[key] = value
                 old, new = next(pair for pair in zip(before, now) if pair[0] != pair[1])
                 changes.append(f'{key.removeprefix("initial_")} {old} -> {new}')

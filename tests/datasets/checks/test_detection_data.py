@@ -58,6 +58,12 @@ def test_a_subset_of_the_classes_is_a_warning(folder):
                               'warning')
 
 
+def test_a_class_that_is_named_twice(folder):
+    assert "metainfo.classes names ['lime'] more than once; name each class once" in only(
+        check_dataset('t', config(folder, metainfo=dict(classes=('lime', 'apple', 'lime', 'plum'))), True))
+    assert compare_classes(['cat', 'cat'], ['cat', 'cat']) == []  # two categories of the file have this name
+
+
 def test_the_classes_of_the_type_are_the_default(folder):
     assert 'person' in only(check_dataset('train', config(folder, metainfo=None), True))
 

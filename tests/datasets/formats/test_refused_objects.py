@@ -1,4 +1,4 @@
-"""Images whose objects were all refused are no images of the background: training leaves them out."""
+"""Images whose objects were all refused are left out: training would take them as background."""
 
 import json
 

@@ -108,6 +108,7 @@ def compare_folders(required: Sequence[str], found: Sequence[str]) -> list[tuple
     extra = [name for name in found if name not in required]
     words = [f'no folder for {listed(missing)}'] if missing else []
     words += [f'no class for the folder {listed(extra)}'] if extra else []
+    words = words or ['a class is named more than once']
     return [('error', f'{", ".join(words)}; name one class for every folder. {lists}')]
 
 

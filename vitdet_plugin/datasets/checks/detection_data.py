@@ -123,6 +123,10 @@ def compare_classes(required: Sequence[str], found: Sequence[str],
         (level, text) pairs; each text contains both lists.
     """
     lists = f'metainfo: {listed(required)}; file: {listed(found)}'
+    repeated = [name for name in dict.fromkeys(required)
+                if list(required).count(name) > max(1, list(found).count(name))]
+    if repeated:
+        return [('error', f'metainfo.classes names {listed(repeated)} more than once; name each class once. {lists}')]
     found = list(dict.fromkeys(found))  # names that occur twice are reported with the categories
     missing = [name for name in required if name not in found]
     extra = [name for name in found if name not in required and name not in unused]

@@ -23,6 +23,7 @@ from vitdet_plugin.engine.image_urls import download_image, is_web_address
 from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.text import escape, is_unicode
 from vitdet_plugin.utils.text_files import read_text
 
 STDIN = '-'  # a list of paths on standard input
@@ -81,10 +82,13 @@ class ImageSource:
         """Return the path of an image file, or the array (H, W, 3) of another image.
 
         Raises:
-            UserError: The frame cannot be decoded, or the image not downloaded.
+            UserError: The frame cannot be decoded, the image not downloaded, or the name of the file is not UTF-8, so
+                that no results can name it.
         """
         if self.fault is not None:
             raise self.fault
+        if isinstance(self.path, Path) and not is_unicode(str(self.path)):
+            raise UserError(f'{escape(str(self.path))} has a name that is not UTF-8; rename it')
         if self.array is not None:
             return self.array
         if self.video is not None:

@@ -9,7 +9,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 
 from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
-from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.atomic_save import save_atomically
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
 from vitdet_plugin.errors import UserError
@@ -154,4 +154,4 @@ def _seed_of(cfg: Config, path: str) -> int | None:
 def _note_start(cfg: Config) -> None:
     """Write a file whose time separates the checkpoints of this job from older ones, for restarts by torchrun."""
     if is_main_process() and 'TORCHELASTIC_RUN_ID' in os.environ:
-        write_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started from the beginning\n'))
+        save_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started from the beginning\n'))

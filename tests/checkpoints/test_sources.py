@@ -1,18 +1,23 @@
 """Where checkpoints come from: paths, URLs, and files that are not checkpoints."""
 
 import functools
+import hashlib
 import http.server
 import json
+import re
+import shutil
 import threading
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors.torch import save_file
 
 from tests.checkpoints import models
 from tests.utils.refusals import refusal
+from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.compat.remote_files import fetch_checkpoint, is_remote
@@ -53,6 +58,7 @@ def test_names_that_are_wrong(path, monkeypatch):
 
 @pytest.fixture
 def server(path, tmp_path, monkeypatch):
+    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'own'))
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
     monkeypatch.delenv('http_proxy', raising=False)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(path.parent))
@@ -70,11 +76,53 @@ def test_urls(server, path, tmp_path):
         target = models.backbone(2)
         load_official(target, f'{server}/{name}')
         assert torch.equal(target.pos_embed, models.backbone(seed).pos_embed)
+    load_file(f'{server}/w.pth')
     path.unlink()
     load_official(models.backbone(2), f'{server}/w.pth')  # from the cache
     assert 'absent.pth: cannot be downloaded' in refusal(load_file, f'{server}/absent.pth')
-    assert sorted(file.name for file in (tmp_path / 'cache/hub/checkpoints').iterdir()) == ['s.safetensors', 'w.pth']
+    assert sorted(re.sub('-[0-9a-f]{8}', '', file.name) for file in (tmp_path / 'own').iterdir()) == [
+        's.safetensors', 'w.pth', 'w.pth']  # with the query and without
     assert is_remote(f'{server}/w.pth') and not is_remote('file:///w.pth')
+
+
+def test_files_of_the_same_name_on_other_servers(server, path, tmp_path):
+    """A file of the cache is that of its URL, for every way in which a checkpoint is named."""
+    for folder, seed in (('a', 1), ('b', 3)):
+        path.with_name(folder).mkdir()
+        torch.save(models.backbone(seed).state_dict(), path.with_name(folder) / 'model.pth')
+    first, second = (local_file(f'{server}/{folder}/model.pth') for folder in 'ab')
+    assert first != second and first.parent == second.parent == tmp_path / 'own'
+    assert re.fullmatch(r'model-[0-9a-f]{8}\.pth', second.name)
+    shutil.rmtree(path.with_name('b'))
+    for load in (load_file, CheckpointLoader.load_checkpoint):
+        assert torch.equal(load(f'{server}/b/model.pth')['pos_embed'], models.backbone(3).pos_embed)
+
+
+def test_files_of_torch_are_used_if_their_names_have_their_checksum(server, path, tmp_path):
+    torch.save(dict(a=torch.ones(1)), path)
+    digits, hub = hashlib.sha256(path.read_bytes()).hexdigest()[:8], tmp_path / 'cache/hub/checkpoints'
+    hub.mkdir(parents=True)
+    for name in (f'x-{digits}.pth', 'x-01234567.pth', 'x.pth'):
+        shutil.copy(path, hub / name)
+    assert local_file(f'{server}/x-{digits}.pth') == hub / f'x-{digits}.pth'
+    for name in ('x-01234567.pth', 'x.pth'):
+        assert 'cannot be downloaded' in refusal(local_file, f'{server}/{name}')
+
+
+@pytest.mark.parametrize(('url', 'says'), [
+    ('http://[::1/x.pth', 'is not a valid URL'), ('http://', 'names no file'), ('http:///x.pth', 'names no file'),
+    ('{server}/a/', 'names no file'), ('{server}/..', 'names no file'),
+    ('http://127.0.0.1:a/x.pth', 'not a valid URL')])
+def test_urls_that_cannot_be_right(server, tmp_path, url, says):
+    assert says in refusal(local_file, url.format(server=server))
+    assert not list((tmp_path / 'own').glob('*'))
+
+
+def test_long_names_of_urls_are_cut(server, path):
+    long = path.with_name('n' * 240 + '.pth')
+    path.rename(long)
+    found = local_file(f'{server}/{long.name}')
+    assert found.name.startswith('nnn') and found.suffix == '.pth' and len(found.name) < 200
 
 
 def test_a_name_of_a_model_zoo_is_found_in_the_cache(path, tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_get_a_url(server, tmp_path, capsys):
     server.files['own.pth'] = b'other weights'
     assert main(['weights', 'get', f'{server.url}/own.pth']) == 0
     path = Path(capsys.readouterr().out.rstrip())
-    assert path.parent == tmp_path / 'torch' / 'hub' / 'checkpoints' and path.read_bytes() == server.files['own.pth']
+    assert path.parent == tmp_path / 'cache' and path.read_bytes() == server.files['own.pth']
     assert main(['weights', 'get', f'{server.url}/missing.pth']) == 2
     assert '/missing.pth: cannot be downloaded' in capsys.readouterr().err
     assert main(['weights', 'get', f'{server.url}/other.pth', 'vil2_tinny']) == 2

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from vitdet_plugin.compat import atomic_save
-from vitdet_plugin.compat.atomic_save import find_damage, remove_unfinished, write_atomically
+from vitdet_plugin.compat.atomic_save import find_damage, remove_unfinished, save_atomically
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils import output_files
 
 
 def test_mmengine_saves_atomically(tmp_path):
@@ -30,7 +31,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / 'a.pth'
     atomic_save.save_checkpoint(dict(a=1), str(path))
     before = path.read_bytes()
-    monkeypatch.setattr(atomic_save, 'open', lambda name, mode: FullDisk(name, mode), raising=False)
+    monkeypatch.setattr(output_files, 'open', lambda name, mode: FullDisk(name, mode), raising=False)
     with pytest.raises(UserError, match='a.pth could not be saved: No space left on device') as caught:
         atomic_save.save_checkpoint(dict(a=torch.zeros(10000)), str(path))
     assert '\n' not in str(caught.value)
@@ -47,14 +48,14 @@ def test_a_file_that_fails_verification_does_not_replace_the_target(tmp_path, mo
         stream.write(b'damaged')
 
     with pytest.raises(UserError, match='could not be saved: .* when read back'):
-        write_atomically(path, damage, check=True)
+        save_atomically(path, damage, check=True)
     assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
 
 
 def test_missing_write_permission_is_a_one_line_error(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='could not be saved'):
-        write_atomically(tmp_path / 'file' / 'a.pth', lambda file: file.write(b'x'))
+        save_atomically(tmp_path / 'file' / 'a.pth', lambda file: file.write(b'x'))
 
 
 def test_every_cut_and_every_flipped_byte_of_a_tensor_is_found(tmp_path):

@@ -64,6 +64,13 @@ def test_a_broken_config_is_reported_with_file_and_line(tmp_path, text, says):
     assert says in str(caught.value) and '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('options', [[], ['a=2']])
+def test_a_config_that_ends_the_program_is_reported(tmp_path, options):
+    (tmp_path / 'config.py').write_text('import sys\na = 1\nsys.exit(0)\n')
+    with pytest.raises(UserError, match=r'config\.py, line 3: SystemExit: 0'):
+        load_config(tmp_path / 'config.py', options)
+
+
 def test_a_broken_base_is_named_instead_of_its_child(tmp_path):
     write(tmp_path, 'a = (\n', 'base.py')
     with pytest.raises(UserError, match=r'base\.py, line 1'):

@@ -8,7 +8,9 @@ from vitdet_plugin.errors import UserError
 
 
 def save(path, age=0, seed=4, **meta):
-    torch.save(dict(meta=dict(epoch=1, iter=10, seed=seed, **meta), state_dict=dict(a=torch.ones(100))), path)
+    hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    torch.save(dict(meta=dict(dict(epoch=1, iter=10, seed=seed), **meta), state_dict=dict(a=torch.ones(100)),
+                    optimizer={}, message_hub=hub), path)
     os.utime(path, (1000 - age, 1000 - age))
     return str(path)
 
@@ -69,6 +71,29 @@ def test_weights_alone_cannot_be_resumed(cfg, tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'a.pth')
     with pytest.raises(UserError, match='--load-from'):
         apply_resume(cfg, str(tmp_path / 'a.pth'))
+
+
+def test_a_checkpoint_without_the_state_of_its_optimizer_is_refused(cfg, tmp_path):
+    """The moments of the optimizer would start from zero."""
+    path = save(tmp_path / 'a.pth')
+    content = torch.load(path)
+    del content['optimizer']
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r'a\.pth holds no training state .*optimizer.*--load-from'):
+        apply_resume(cfg, path)
+
+
+@pytest.mark.parametrize(('key', 'value', 'says'), [
+    ('iter', -5, 'iter=-5'), ('epoch', 10**30, f'epoch={10**30}'), ('iter', 'x', "iter='x'"),
+    ('message_hub', 'foo', 'message_hub'), ('message_hub', dict(log_scalars={}), 'message_hub')])
+def test_a_state_that_is_not_valid_is_one_line(cfg, tmp_path, key, value, says):
+    path = save(tmp_path / 'a.pth')
+    content = torch.load(path)
+    (content['meta'] if key in ('iter', 'epoch') else content)[key] = value
+    torch.save(content, path)
+    with pytest.raises(UserError) as caught:
+        apply_resume(cfg, path)
+    assert f'a.pth is damaged ({says} is not valid)' in str(caught.value)
 
 
 def test_the_newest_is_found_even_if_the_folder_was_moved(tmp_path):

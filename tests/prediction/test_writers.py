@@ -153,5 +153,5 @@ def test_classes_of_images(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / 'labels').write_text('a file')
-    with pytest.raises(UserError, match=r'im0\.txt cannot be written'):
+    with pytest.raises(UserError, match=r'im0\.txt could not be saved'):
         write(tmp_path, ['yolo'], [found()])

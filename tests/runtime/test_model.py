@@ -1,5 +1,8 @@
 """Models in files: batches, sizes, earlier formats, masks, faults."""
 
+import os
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -116,6 +119,10 @@ def test_broken_files_are_named(tmp_path):
         assert len(model(folder)) == 2
     with pytest.raises(ModelError, match='b.jpg'):
         model(folder / 'b.jpg')
+    misnamed = os.fsdecode(b'\xe4.jpg')
+    shutil.copy(folder / 'a.jpg', folder / misnamed)
+    with pytest.raises(ModelError, match='has a name that is not UTF-8'):
+        model(folder / misnamed)
     for wrong, says in ((tmp_path / 'none', 'does not exist'), (None, 'None is not an image'), ([], None),
                         (np.zeros((4, 4, 3)), 'uint8'), (tmp_path / '*.gif', 'matches no file')):
         if says is None:

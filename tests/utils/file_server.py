@@ -27,7 +27,7 @@ class FileServer:
         url: Address, without a slash at its end.
         mode: How to answer: 'ranges', 'plain' (without Range), 'breaks' (after half of what is asked for), 'breaks
             without ranges', 'stalls' (half of the file, then nothing), 'slow', 'redirects', 'page' (HTML), 'busy once'
-            (503), 'wrong range', or a status code.
+            (503), 'wrong range', 'part' (status 206 for the whole file), 'size abc', or a status code.
         requests: (path, Range header) of every request.
     """
 
@@ -74,7 +74,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if start:
             shown = start + 1 if owner.mode == 'wrong range' else start
             more['Content-Range'] = f'bytes {shown}-{len(body) - 1}/{len(body)}'
-        return self._answer(206 if start else 200, body[start:], **more)
+        if owner.mode == 'size abc':
+            more['Content-Length'] = 'abc'
+        return self._answer(206 if start or owner.mode == 'part' else 200, body[start:], **more)
 
     def _answer(self, status, body, **headers):
         mode = self.owner.mode

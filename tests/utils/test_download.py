@@ -54,7 +54,7 @@ def test_broken_connections_are_continued(server, tmp_path):
     assert [asked for _, asked in server.requests[:3]] == [None, 'bytes=5120-', 'bytes=7680-']
 
 
-@pytest.mark.parametrize('mode', ['breaks without ranges', 'stalls', 'wrong range'])
+@pytest.mark.parametrize('mode', ['breaks without ranges', 'stalls'])
 def test_a_connection_that_breaks_again_and_again_fails(server, tmp_path, mode):
     server.mode = mode
     with pytest.raises(DownloadError) as caught:
@@ -96,6 +96,9 @@ def test_a_complete_part_needs_no_byte(server, tmp_path):
 @pytest.mark.parametrize(('mode', 'options', 'says'), [
     (404, {}, 'the server answered 404 Not Found'),
     (403, {}, 'the server answered 403 Forbidden'),
+    (204, {}, 'the server answered 204 No Content, without the file'),
+    ('size abc', {}, "the server states a size that is not a number, 'abc'"),
+    ('part', {}, 'the server sent another part of the file than it was asked for'),
     (503, dict(retries=1), 'the server answered 503 Service Unavailable, 2 times in a row'),
     ('page', {}, 'the server sent a web page instead of the file'),
     ('ranges', dict(digest='sha256:0123456789'), f'its sha256 is {SHA256[7:17]}, expected 0123456789'),
@@ -109,6 +112,28 @@ def test_a_wrong_answer_leaves_nothing(server, tmp_path, mode, options, says):
         get(server, tmp_path, **options)
     assert str(caught.value) == says
     assert names(tmp_path) == []
+
+
+def test_a_server_whose_ranges_are_wrong_fails_at_once(server, tmp_path):
+    server.mode = 'wrong range'
+    with pytest.raises(DownloadError, match='the server sent another part of the file than it was asked for$'):
+        get(server, tmp_path)
+    assert [asked for _, asked in server.requests] == [None, 'bytes=5120-'] * 2
+    server.mode = 'ranges'
+    assert get(server, tmp_path).read_bytes() == BODY and names(tmp_path) == ['w.pth']
+
+
+@pytest.mark.parametrize(('proxy', 'scheme', 'says'), [
+    ('nonsense://', 'http', 'unknown url type: nonsense'),
+    (None, 'https', 'no secure connection: WRONG_VERSION_NUMBER')])
+def test_faults_that_cannot_pass_are_not_tried_again(server, tmp_path, monkeypatch, proxy, scheme, says):
+    for name in ('http_proxy', 'https_proxy'):
+        monkeypatch.setenv(name, proxy) if proxy else monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv('no_proxy', raising=False)
+    monkeypatch.setattr('urllib.request._opener', None)  # it has the proxies of the first request
+    with pytest.raises(DownloadError) as caught:
+        download_file(f'{scheme}{server.url.removeprefix("http")}/w.pth', tmp_path / 'w.pth', wait=100.)
+    assert str(caught.value) == says and server.requests == []
 
 
 def test_without_a_server(server, tmp_path, monkeypatch):

@@ -20,11 +20,12 @@ from vitdet_plugin.prediction.drawing import Drawings
 from vitdet_plugin.prediction.exported_model import ExportedModel
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.run_folder import find_run, is_exported, stands_alone
-from vitdet_plugin.prediction.stream import AUTO, Predicted, Stream
+from vitdet_plugin.prediction.stream import AUTO, Predicted, Stream, report_fault
 from vitdet_plugin.prediction.tiles import Tiling
 from vitdet_plugin.prediction.torch_model import TorchModel
 from vitdet_plugin.prediction.writers import RESULTS, ResultFiles, check_formats
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.output_files import LongNameError
 from vitdet_plugin.utils.output_folder import OutputFolder
 from vitdet_plugin.utils.track import track
 
@@ -173,7 +174,7 @@ class Inferencer:
         out = None if out_dir is None else Drawings(Path(out_dir), self.classes, score_thr)
         tiling = None if tile is None else Tiling(tile, overlap)
         predicted = self._predict(images, score_thr, batch_size, tiling, channels, out is not None, on_fault, progress)
-        return _results(predicted, out, None)
+        return _results(predicted, out, None, on_fault)
 
     def stream(self, images: Any, batch_size: int | str = AUTO, score_thr: float = 0.3, **options: Any
                ) -> Iterator[Detections] | Iterator[Classification]:
@@ -217,7 +218,7 @@ class Inferencer:
         tiling = None if tile is None else Tiling(tile, overlap)
         predicted = self._predict(images, score_thr, batch_size, tiling, channels, draw, on_fault, progress,
                                   on_step, out)
-        return _results(predicted, drawings, files)
+        return _results(predicted, drawings, files, on_fault)
 
     def _predict(self, images: Any, score_thr: float, batch_size: int | str, tiling: Tiling | None, channels: str,
                  keeps_images: bool, on_fault: Callable[[str], None] | None, progress: bool,
@@ -245,14 +246,19 @@ def _others(sources: Iterable[ImageSource], out: OutputFolder) -> Iterator[Image
         warn(f'{count} files that an earlier run has written to {out.folder} are not predicted')
 
 
-def _results(predicted: Iterator[Predicted], drawings: Drawings | None, files: ResultFiles | None) -> Iterator[Any]:
+def _results(predicted: Iterator[Predicted], drawings: Drawings | None, files: ResultFiles | None,
+             on_fault: Callable[[str], None] | None) -> Iterator[Any]:
     try:
         for each in predicted:
-            if drawings is not None:  # first, as it finds that the images are in the output folder
-                assert each.image is not None
-                drawings.add(each.image, each.result, each.clip_name or each.name, each.source.clip)
-            if files is not None:
-                files.add(each.result, each.name)
+            try:
+                if drawings is not None:  # first, as it finds that the images are in the output folder
+                    assert each.image is not None
+                    drawings.add(each.image, each.result, each.clip_name or each.name, each.source.clip)
+                if files is not None:
+                    files.add(each.result, each.name)
+            except LongNameError as error:
+                report_fault(each.source, error, on_fault)
+                continue
             yield each.result
     finally:
         if files is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import importlib.metadata
+import io
 import os
 import platform
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import torch
 
 from vitdet_plugin import __version__
 from vitdet_plugin.bench.rows import Row
+from vitdet_plugin.utils.output_files import write_text
 
 _WIDTHS = (12, 6, 8, 6, 11, 11, 10, 12, 10, 10, 9)
 _TITLES = ('backend', 'dtype', 'threads', 'batch', 'input', 'preprocess', 'model', 'postprocess', 'total', 'p90',
@@ -84,11 +86,11 @@ def write_csv(path: str | Path, name: str, rows: Sequence[Row], metric: str | No
     """
     today = datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%d')
     records = [_record(name, row, metric) | dict(date=today, vitdet_plugin=__version__) | machine for row in rows]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]))
+    writer.writeheader()
+    writer.writerows(records)
+    write_text(path, text.getvalue())
 
 
 def _record(name: str, row: Row, metric: str | None) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.official import LoadReport, convert, load_official
 from vitdet_plugin.checkpoints.recognition import OURS
-from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.atomic_save import find_damage
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output_files import write_atomically
 
 TARGETS = ('mmdet', 'safetensors')
 
@@ -75,7 +76,8 @@ def write_state_dict(state: dict[str, Tensor], path: str | Path, to: str, notes:
         write_atomically(path, lambda file: file.write(save(state, metadata={**notes, 'format': 'pt',
                                                                              'vitdet_plugin': json.dumps(notes)})))
     else:
-        write_atomically(path, lambda file: torch.save(dict(meta=notes, state_dict=state), file), check=True)
+        write_atomically(path, lambda file: torch.save(dict(meta=notes, state_dict=state), file),
+                         find_damage=find_damage)
 
 
 def _rename(source: Path, form: str | None, allow_unexpected: Sequence[str], key: str | None,

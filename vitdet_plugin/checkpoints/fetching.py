@@ -14,16 +14,10 @@ from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_remote, local_path
 from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.download import DownloadError, download_file, hash_file, matches_digest
+from vitdet_plugin.utils.download import DownloadError, cache_folder, download_file, hash_file, matches_digest
 
 _AGAIN = 'delete it and get it again'
 _RECORD = '.sha256'  # what a download was, for files whose publisher gives no checksum
-
-
-def cache_folder() -> Path:
-    """Return ``$VITDET_CACHE``, by default ``vitdet_plugin/weights`` in the user's cache folder."""
-    default = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vitdet_plugin' / 'weights'
-    return Path(os.environ.get('VITDET_CACHE') or default).expanduser()
 
 
 def local_file(name: str | os.PathLike) -> Path:

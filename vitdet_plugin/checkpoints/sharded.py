@@ -24,9 +24,10 @@ from torch.distributed.checkpoint.metadata import StorageMeta, TensorStorageMeta
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, zeros
 
-from vitdet_plugin.compat.atomic_save import UNFINISHED, write_atomically
+from vitdet_plugin.compat.atomic_save import save_atomically
 from vitdet_plugin.compat.safe_load import load_checkpoint_file
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output_files import UNFINISHED
 
 _CONTENT, _MARK = 'content.pth', 'sharded tensor'
 _DATA_TYPES = {
@@ -57,7 +58,7 @@ def save_sharded(checkpoint: Mapping[str, Any], folder: str | os.PathLike) -> No
     is_first = not dist.is_initialized() or dist.get_rank() == 0
     if is_first:
         shutil.rmtree(draft, ignore_errors=True)
-        write_atomically(draft / _CONTENT, lambda stream: torch.save(content, stream))
+        save_atomically(draft / _CONTENT, lambda stream: torch.save(content, stream))
     _wait()
     try:
         dcp.save(sharded, checkpoint_id=draft)

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.datasets.archives import unpacked
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.utils.paths import check_output_path
     if bool(args.path) == bool(args.config):
         raise UserError('give an annotation file, the folder of a data set, or --config CONFIG')
@@ -57,7 +58,7 @@ def check_command(args: argparse.Namespace) -> int:
     errors = print_findings(findings, args.examples)
     if args.json:
         keys = ('level', 'kind', 'where')
-        Path(args.json).write_text(json.dumps([dict(zip(keys, each)) for each in findings], indent=1))
+        write_text(args.json, json.dumps([dict(zip(keys, each)) for each in findings], indent=1))
     return int(errors > 0)
 
 

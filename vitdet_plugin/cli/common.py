@@ -8,6 +8,7 @@ import atexit
 import errno
 import gc
 import glob
+import io
 import os
 import select
 import sys
@@ -132,6 +133,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
         is_intermixed: Whether options may stand between the words of a list of positional arguments.
     """
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'FATAL')  # files that cannot be read are named by this package
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files that are not UTF-8 can be printed
     words = list(sys.argv[1:] if argv is None else argv)
     normalized = []
     for index, word in enumerate(words):

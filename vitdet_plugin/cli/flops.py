@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitdet_plugin.cli.common import add_config_options, parse, run
 
@@ -37,6 +36,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def flops_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.utils.paths import check_output_path
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UserError('--shape: give H W, or one number for a square')
@@ -52,7 +52,7 @@ def flops_command(args: argparse.Namespace) -> None:
     shape = tuple((args.shape * 2)[:2]) if args.shape else None
     records = _plan(args, shape) if args.plan else _measure(args, shape)
     if args.json:
-        _write(args.json, json.dumps(records, indent=1))
+        write_text(args.json, json.dumps(records, indent=1))
 
 
 def _measure(args: argparse.Namespace, shape: tuple[int, int] | None) -> list[dict]:
@@ -71,19 +71,15 @@ def _measure(args: argparse.Namespace, shape: tuple[int, int] | None) -> list[di
 def _plan(args: argparse.Namespace, shape: tuple[int, int] | None) -> list[dict]:
     from vitdet_plugin.evaluation.scaling.plan import make_plan, names_of
     from vitdet_plugin.evaluation.scaling.report import report
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.utils.track import track
     names = names_of(args.configs)
     plans = [make_plan(name, shape, args.cfg_options or ()) for name in track(names, len(names), 'models')]
     options = f' --shape {" ".join(map(str, args.shape))}' if args.shape else ''
     text = report(plans, f'vitdet flops --plan {" ".join(args.configs)}{options} --markdown FILE')
     if args.markdown:
-        _write(args.markdown, text)
+        write_text(args.markdown, text)
         print(f'wrote {args.markdown}', flush=True)
     else:
         print(text, flush=True)
     return [plan.as_dict() for plan in plans]
-
-
-def _write(file: str, text: str) -> None:
-    Path(file).parent.mkdir(parents=True, exist_ok=True)
-    Path(file).write_text(text, encoding='utf-8')

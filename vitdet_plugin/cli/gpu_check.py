@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def gpu_check_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.gpu_check.parts import run_parts
     from vitdet_plugin.gpu_check.results import FAILED, Settings, format_table
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.utils.paths import check_output_path
     names = select_parts(args.parts)
     if args.json:
@@ -58,10 +59,9 @@ def gpu_check_command(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - start
     counts = {status: sum(result.status == status for result in results) for status in ('ok', FAILED, 'left out')}
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(dict(card=card(), device=args.device, quick=args.quick, seed=seed,
-                                             seconds=round(seconds, 1), counts=counts,
-                                             results=[asdict(result) for result in results]), indent=1))
+        write_text(args.json, json.dumps(dict(card=card(), device=args.device, quick=args.quick, seed=seed,
+                                              seconds=round(seconds, 1), counts=counts,
+                                              results=[asdict(result) for result in results]), indent=1))
     if failed:
         print(f'\nfailed:\n{format_table(failed)}')
     print(f'\n{card()}, seed {seed}: {counts["ok"]} ok, {len(failed)} failed, {counts["left out"]} left out, '

@@ -70,6 +70,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
         given: What the user named.
         data: The same, or the folder of its files if it is an archive.
     """
+    from vitdet_plugin.datasets.conversion import check_class_names
     from vitdet_plugin.datasets.formats import recognize
     from vitdet_plugin.datasets.formats.base import LastResort
     from vitdet_plugin.datasets.formats.tree import FileTree
@@ -93,6 +94,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     source = found.read(tree)
     if args.classes:
         name_classes(source, args.classes)
+    check_class_names(source.classes, data)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}
     plan = make_plan(source, Choices(**names), find_machine())
     print(plan)

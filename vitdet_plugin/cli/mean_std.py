@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vitdet_plugin.cli.common import parse, run
 
@@ -28,6 +27,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def mean_std_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets.image_sets import training_set
     from vitdet_plugin.datasets.pixel_stats import pixel_stats
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.utils.paths import check_output_path
     if args.out:
         check_output_path('--out', args.out, is_folder=False, suffixes=('.json',))
@@ -41,5 +41,4 @@ def mean_std_command(args: argparse.Namespace) -> None:
               + '    0-1: ' + '  '.join(f'{value / 255:.5f}' for value in values))
     print('\nfor the config:\n' + found.config_snippet(is_detection=images.objects is not None))
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(json.dumps(found.as_dict(), indent=1))
+        write_text(args.out, json.dumps(found.as_dict(), indent=1))

@@ -47,6 +47,7 @@ def report_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.load_model import load_model, pick_device
     from vitdet_plugin.prediction.compact_masks import compact_masks
     from vitdet_plugin.utils.output import warn
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.utils.running_command import running_command
     from vitdet_plugin.visualization.html_report.environment import device_name
     from vitdet_plugin.visualization.html_report.report import Subject, build_page
@@ -66,8 +67,7 @@ def report_command(args: argparse.Namespace) -> None:
         with compact_masks(subject.loaded.model, 0.0):  # one mask at a time in memory
             _evaluate(args, subject, split)
     written = _write_files(args, subject, folder) if folder is not None else []
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(build_page(subject), encoding='utf-8')
+    write_text(page, build_page(subject))
     print(f'\n{page}' if folder is None else f'\n{", ".join([page.name, *written])} in {folder}')
 
 
@@ -149,11 +149,12 @@ def _write_files(args: argparse.Namespace, subject: Any, folder: Path) -> list[s
     """Write the text, the record and the figures of an evaluation; return their names."""
     if subject.report is None:
         return []
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.visualization.report_figures import draw_classifier_report, draw_detector_report
     is_classes = hasattr(subject.report, 'top1')
     figures = (draw_classifier_report if is_classes else draw_detector_report)(subject.report, folder)
-    (folder / 'report.txt').write_text(f'{subject.report}\n', encoding='utf-8')
+    write_text(folder / 'report.txt', f'{subject.report}\n')
     checkpoint = str(subject.loaded.checkpoint) if subject.loaded and not args.results else None
     record = dict(config=args.config, checkpoint=checkpoint, split=subject.split.name, **subject.report.as_dict())
-    (folder / 'report.json').write_text(json.dumps(record, indent=1), encoding='utf-8')
+    write_text(folder / 'report.json', json.dumps(record, indent=1))
     return ['report.txt', 'report.json', *(path.name for path in figures)]

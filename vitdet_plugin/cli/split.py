@@ -33,9 +33,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def split_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets import split
     from vitdet_plugin.datasets.any_sets import read_specific
+    from vitdet_plugin.datasets.conversion import check_class_names
     from vitdet_plugin.datasets.image_sets import class_root, read_class_folders, split_folders
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.utils.text import escape, is_unicode
     if args.groups and args.group_pattern:
         raise UserError('--groups and --group-pattern: give one of them')
     check_output_path('--out', args.out, is_folder=True)
@@ -50,7 +52,11 @@ def split_command(args: argparse.Namespace) -> None:
         raise UserError(f'{folder} is split already: it holds {", ".join(each.name for each in splits)}; give one of '
                         'these folders, or a folder of classes')
     images = read_class_folders(folder, advice='give <folder>/<class name>/<images>')
-    for what, names in (('files that are not images by their suffix', images.other_files),
+    check_class_names(images.classes, folder)
+    misnamed = [name for name in images.files if not is_unicode(name)]
+    images.leave_out(misnamed)
+    for what, names in (('images whose names are not UTF-8', [*map(escape, misnamed)]),
+                        ('files that are not images by their suffix', images.other_files),
                         ('images outside of the class folders', images.outside)):
         if names:
             print(f'warning: {len(names)} {what} are left out: {", ".join(names[:3])}{", …" if len(names) > 3 else ""}',

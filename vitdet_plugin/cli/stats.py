@@ -47,9 +47,10 @@ def stats_command(args: argparse.Namespace) -> None:
     stats = collect_stats(sets, args.similar, args.workers)
     print(f'{what}\n\n{stats}' if what else stats)
     if args.out:
+        from vitdet_plugin.utils.output_files import write_text
         from vitdet_plugin.visualization.stats_figure import draw_stats
         out = Path(args.out)
         figure = draw_stats(stats, out / 'stats.png')
-        (out / 'stats.txt').write_text(f'{stats}\n', encoding='utf-8')
-        (out / 'stats.json').write_text(json.dumps(stats.as_dict(), indent=1), encoding='utf-8')
+        write_text(out / 'stats.txt', f'{stats}\n')
+        write_text(out / 'stats.json', json.dumps(stats.as_dict(), indent=1))
         print(f'\nstats.txt, stats.json and {figure.name} in {out}')

@@ -4,8 +4,6 @@ mmengine opens the final path and writes into it. Here a temporary file in the s
 disk, verified against its checksums (the CRC-32 of every record of torch's archive) and then renamed.
 """
 
-import contextlib
-import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -17,43 +15,23 @@ import torch
 from vitdet_plugin.compat.checked_file import ARCHIVE_ERRORS, describe_archive_error, is_archive
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output_files import UNFINISHED, write_atomically
 
-UNFINISHED = '.unfinished'  # end of the names of files and folders that are not complete
+_ADVICE = 'Free some space or choose another --work-dir, then continue with --resume'
 
 
-def write_atomically(path: str | Path, write: Callable[[BinaryIO], object], check: bool = False) -> None:
-    """Replace ``path`` by what ``write`` writes into a binary stream, or leave it unchanged.
+def save_atomically(path: str | Path, write: Callable[[BinaryIO], object], check: bool = False) -> None:
+    """Write a file of a training run with :func:`write_atomically` and flush it to the disk.
 
     Args:
+        path: File to replace.
+        write: Writes the content into a binary stream.
         check: Verify the file before it is renamed; only for torch's archives.
 
     Raises:
         UserError: It cannot be written (full disk, missing permission) or verified.
     """
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}{UNFINISHED}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, 'wb') as file:
-            stream = _Stream(file)
-            try:
-                write(stream)
-            except Exception as error:
-                raise (stream.error or error) from None  # torch reports "unexpected pos" for a full disk
-            file.flush()
-            os.fsync(file.fileno())
-        damage = find_damage(temporary) if check else None
-        if damage:
-            raise UserError(f'{path} could not be saved: {damage} when read back; check the disk. An existing '
-                            'file was not changed')
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f'{path} could not be saved: {error.strerror or error}; an existing file was not changed. '
-                        'Free some space or choose another --work-dir, then continue with --resume') from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    write_atomically(path, write, advice=_ADVICE, find_damage=find_damage if check else None, sync=True)
 
 
 def find_damage(path: str | Path) -> str | None:
@@ -94,7 +72,7 @@ def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, back
     """Replacement of mmengine's function of that name, which is still used for remote storage."""
     if '://' in str(filename) or file_client_args is not None or backend_args is not None:
         return _mmengine_save(checkpoint, filename, file_client_args, backend_args)
-    write_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
+    save_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
 
 
 _PATCHES = [Patch(owner, 'save_checkpoint', upstream='mmengine 0.10',
@@ -114,32 +92,3 @@ def _replace(original: Callable) -> Callable:
     if original is not save_checkpoint:
         _mmengine_save = original
     return save_checkpoint
-
-
-class _Stream:
-    """A binary stream that stores the error of the operating system when a write fails."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def __getattr__(self, name: str):
-        return getattr(self._file, name)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the renaming itself to the disk; not every system can open a folder."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    with contextlib.suppress(OSError):
-        os.fsync(handle)
-    os.close(handle)

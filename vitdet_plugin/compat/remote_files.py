@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 import urllib.parse
@@ -13,10 +14,13 @@ import torch
 
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.download import DownloadError, download_file
+from vitdet_plugin.utils.download import DownloadError, cache_folder, download_file, matches_digest
 
 _SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]+):')
 _ZOOS = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')  # mmengine has the URLs of their names
+_PUBLISHERS = ('https://download.pytorch.org/', 'https://download.openmmlab.com/')  # their names are unique
+_WITH_CHECKSUM = re.compile(r'-([0-9a-f]{8,64})\.')  # as torch.hub expects it
+_LONGEST = 150  # bytes
 STORES = ('s3', 'petrel', 'pavi')  # read by mmengine's own backends
 
 
@@ -56,7 +60,7 @@ def _without_parents(path: Path) -> Path:
 def fetch_checkpoint(name: str | os.PathLike) -> Path:
     """Return the local file of a checkpoint; a URL or a name of a model zoo is downloaded once.
 
-    Downloads are kept where ``torch.hub`` keeps them (``$TORCH_HOME/hub/checkpoints``), as mmengine does.
+    Downloads are kept in ``$VITDET_CACHE``, see :func:`download`.
 
     Args:
         name: Path (relative to the current directory), ``file://``, ``http(s)://``, ``torchvision://``,
@@ -79,21 +83,49 @@ def fetch_checkpoint(name: str | os.PathLike) -> Path:
 
 
 def download(url: str, folder: str | None = None) -> Path:
-    """Download a file into the cache of torch unless it is there, and return its path.
+    """Download a file into ``$VITDET_CACHE`` unless it is there, and return its path.
+
+    The name contains digits of a checksum of the URL, so that files of the same name on different servers are kept
+    apart. A file that torch or mmengine has downloaded is used where its name contains the checksum of its content.
+
+    Args:
+        url: ``http://`` or ``https://``.
+        folder: Another folder for it.
 
     Raises:
-        UserError: The download fails. What has arrived is kept next to the file, as ``.part``, and continued later.
+        UserError: The URL is not valid, or the download fails. What has arrived is kept next to the file, as ``.part``,
+            and continued later.
     """
-    target = Path(folder or hub_folder()) / os.path.basename(urllib.parse.unquote(urllib.parse.urlparse(url).path))
+    try:
+        name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+    except ValueError as error:
+        raise UserError(f'{url} is not a valid URL ({error}); correct it') from error
+    if name in ('', '.', '..'):
+        raise UserError(f'{url} names no file; give the URL of a checkpoint')
+    target = Path(folder or cache_folder()) / _name_of(url, name)
     if target.is_file():
         return target
-    if target.name in ('', '.', '..'):
-        raise UserError(f'{url} names no file; give the URL of a checkpoint')
+    if folder is None and _is_of_url(url, plain := hub_folder() / name):
+        return plain
     try:
         return download_file(url, target, check=describe_wrong_file)
     except (DownloadError, OSError) as error:
         raise UserError(f'{url}: cannot be downloaded ({error}); download it by other means and give its path, or put '
                         f'it at {target}') from error
+
+
+def _name_of(url: str, name: str) -> str:
+    """Return a file name that no other URL has; long names, to which suffixes are appended, are cut."""
+    stem, suffix = os.path.splitext(name.replace('\0', ''))
+    short = stem.encode('utf-8', 'ignore')[:_LONGEST].decode('utf-8', 'ignore')
+    return f'{short}-{hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()[:8]}{suffix[:20]}'
+
+
+def _is_of_url(url: str, path: Path) -> bool:
+    """Whether a file that torch has stored by its name alone is that of a URL: its name has digits of a checksum."""
+    digits = _WITH_CHECKSUM.search(path.name)
+    return digits is not None and path.is_file() and (
+        url.startswith(_PUBLISHERS) or matches_digest(path, f'sha256:{digits[1]}'))
 
 
 def hub_folder() -> Path:

@@ -44,7 +44,7 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
             cfg, changes = override_variables(cfg, changes, is_changed=real_path is None and _is_changed(cfg))
         except UserError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             why = _describe_config_error(error, cfg.filename)
             raise UserError(f'--cfg-options {", ".join(changes)}: {why}') from error
     scope = cfg.get('default_scope') or 'mmdet'
@@ -64,7 +64,7 @@ def _read_config(path: str) -> Config:
             return Config.fromfile(path)
     except UserError:
         raise
-    except Exception as error:  # a config is a program: it can raise anything
+    except (Exception, SystemExit) as error:  # a config is a program: it can raise anything
         raise UserError(_describe_config_error(error, path)) from error
 
 
@@ -83,7 +83,7 @@ def _is_changed(cfg: Config) -> bool:
     return str(_read_config(cfg.filename)._cfg_dict) != str(cfg._cfg_dict)
 
 
-def _describe_config_error(error: Exception, path: str) -> str:
+def _describe_config_error(error: Exception | SystemExit, path: str) -> str:
     file = _config_file_being_read(error) or path
     if isinstance(error, SyntaxError):
         cause = error if error.lineno else error.__context__
@@ -108,7 +108,7 @@ def _describe_config_error(error: Exception, path: str) -> str:
     return f'{where}: {type(error).__name__}: {" ".join(str(error).split())}'
 
 
-def _config_file_being_read(error: Exception) -> str | None:
+def _config_file_being_read(error: BaseException) -> str | None:
     """Return the config or ``_base_`` file being read, from mmengine's stack frames; its message does not name it."""
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):

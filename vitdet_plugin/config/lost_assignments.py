@@ -41,7 +41,7 @@ def warn_about_lost_assignments(cfg: Config) -> None:
                     _warned.add((cfg.filename, name))
                     warn(f'{cfg.filename} sets {name} = {cfg[name]!r}, but its base computed other keys from {name} '
                          f'before, and they keep their values; use --cfg-options {name}=…, or set those keys')
-    except Exception:  # anything that a file raises is reported where it is read
+    except (Exception, SystemExit):  # anything that a file raises is reported where it is read
         return
 
 

@@ -28,7 +28,7 @@ def check_option_keys(path: str, keys: Collection[str]) -> None:
             if Config._is_lazy_import(path):
                 return
             cfg = evaluate_config(path, variables)
-    except Exception:  # reported when the config is read
+    except (Exception, SystemExit):  # reported when the config is read
         return
     check_top_level(cfg, keys, variables.assigned)
 

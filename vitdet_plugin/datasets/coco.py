@@ -17,6 +17,7 @@ from typing import Any
 from vitdet_plugin.coco.content import category_name, parse_flag
 from vitdet_plugin.coco.json_stream import read_list
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import is_unicode
 from vitdet_plugin.utils.text_files import describe_encoding
 
 # keys of images of LVIS: categories that are known to be absent, and those of which only some objects are annotated
@@ -95,13 +96,15 @@ def require_class_names(categories: Sequence[dict], path: str | Path) -> list[st
     """Return the names of the categories in the order of the file.
 
     Raises:
-        UserError: A category has no name.
+        UserError: A category has no name, or one that is not valid Unicode text.
     """
     names = []
     for number, category in enumerate(categories):
         name = category_name(category)
         if name is None:
             raise UserError(f'{path}: categories without a name: number {number}; add "name" to the entry')
+        if not is_unicode(name):
+            raise UserError(f'{path}: category {number}: the name {name!a} is not valid Unicode text; correct it')
         names.append(name)
     return names
 

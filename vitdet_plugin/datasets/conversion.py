@@ -11,6 +11,7 @@ from vitdet_plugin.datasets.coco import read_coco  # noqa: F401 - imported from 
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import read_class_names
+from vitdet_plugin.utils.text import escape, is_unicode
 from vitdet_plugin.utils.text_files import read_text
 
 
@@ -23,7 +24,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f'{self.file}:{self.line}: {self.text}' if self.line else f'{self.file}: {self.text}'
+        return escape(f'{self.file}:{self.line}: {self.text}' if self.line else f'{self.file}: {self.text}')
 
 
 def probe_header(path: Path) -> ImageProbe | str:
@@ -73,6 +74,17 @@ def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = Fals
 
 def _format_numbers(values: Sequence[float]) -> str:
     return '(' + ', '.join(f'{value:g}' for value in values) + ')'
+
+
+def check_class_names(names: Sequence[str], where: Path) -> None:
+    r"""Check that files can hold the class names of a data set.
+
+    Raises:
+        UserError: One is not UTF-8, as the name of a folder, or not valid Unicode text, as ``"\ud800"`` of JSON.
+    """
+    if wrong := [name for name in names if not is_unicode(name)]:
+        raise UserError(f'{where}: the class name {wrong[0]!a} is not UTF-8; correct it in the annotations, or rename '
+                        'the folder of the class')
 
 
 def read_classes(source: str) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, declared_orientation, decode, size_fault
+from vitdet_plugin.utils.text import is_unicode
 
 NOT_DECODED = 'cannot be read by OpenCV, as in training'
 FINGERPRINT_SIDE = 16  # 16 x 16 comparisons of neighboring pixels: 256 bits
@@ -122,6 +123,8 @@ def probe_image(path: str | Path, decode: bool = True, fingerprints: bool = Fals
             return UnreadableImage('is a folder' if path.is_dir() else 'is missing')
         if path.stat().st_size == 0:
             return UnreadableImage('is empty')
+        if not is_unicode(str(path)):  # no file of annotations or results could name it
+            return UnreadableImage('has a name that is not UTF-8', 'rename it')
         with Image.open(path) as image:
             return _probe(image, path, decode, decode and fingerprints, reader)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -57,6 +57,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def leave_out(self, files: Collection[str]) -> None:
+        """Remove images of a classification set."""
+        kept = [(file, label) for file, label in zip(self.files, self.labels or ()) if file not in files]
+        self.files, self.labels = [file for file, _ in kept], [label for _, label in kept]
 
     def path(self, index: int) -> Path:
         """Return the path of an image."""

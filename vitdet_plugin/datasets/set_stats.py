@@ -16,6 +16,7 @@ import numpy as np
 from vitdet_plugin.datasets.coco import annotation_box, is_crowd
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.datasets.image_sets import ImageSet
+from vitdet_plugin.utils.text import escape
 from vitdet_plugin.utils.track import track
 
 Probe = ImageProbe | UnreadableImage
@@ -129,8 +130,9 @@ def collect_stats(sets: Sequence[ImageSet], near_bits: int | None = None, worker
     same = equal_pixels(probes)
     similar = similar_groups(probes, near_bits) if near_bits is not None else []
     similar = [group for group in similar if len({probes[position].digest for position in group}) > 1]
-    return SetStats(sets[0].classes, splits, *([[_file_of_split(*entries[position]) for position in group]
-                                                for group in groups] for groups in (same, similar)))
+    classes = [escape(name) for name in sets[0].classes]
+    return SetStats(classes, splits, *([[_file_of_split(*entries[position]) for position in group]
+                                        for group in groups] for groups in (same, similar)))
 
 
 def equal_pixels(probes: Sequence[Probe]) -> list[list[int]]:

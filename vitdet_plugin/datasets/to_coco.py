@@ -10,7 +10,7 @@ from typing import Any
 
 from vitdet_plugin.coco.masks import mask_area
 from vitdet_plugin.datasets.coco import ABSENT, PARTLY
-from vitdet_plugin.datasets.conversion import Problem, list_some
+from vitdet_plugin.datasets.conversion import Problem, check_class_names, list_some
 from vitdet_plugin.datasets.formats import recognize
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceObject, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree
@@ -111,6 +111,7 @@ def read_any(path: Path, name: str | None = None) -> ReadSet:
             raise UserError(f'{path} has no list of class names (data.yaml, classes.txt); give --classes of "vitdet '
                             'convert yolo-to-coco"')
     found = form.read(tree)
+    check_class_names(found.classes, path)
     if found.is_classification:
         raise UserError(f'{path} has classes of images ({form.name}), no objects, which COCO files cannot represent; '
                         '"vitdet init" uses it as it is')

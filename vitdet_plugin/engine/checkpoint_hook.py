@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from torch.distributed.tensor import DTensor
 
-from vitdet_plugin.compat.atomic_save import remove_unfinished, write_atomically
+from vitdet_plugin.compat.atomic_save import remove_unfinished, save_atomically
 from vitdet_plugin.engine.fsdp import gather, like
 from vitdet_plugin.engine.progress import restart_timer
 from vitdet_plugin.errors import UserError
@@ -142,7 +142,7 @@ class AtomicCheckpointHook(CheckpointHook):
                                backend_args=self.backend_args, **self.args)
         if is_main_process():
             note = self.last_ckpt.encode()
-            write_atomically(Path(runner.work_dir) / 'last_checkpoint', lambda file: file.write(note))
+            save_atomically(Path(runner.work_dir) / 'last_checkpoint', lambda file: file.write(note))
         self._saved = meta['iter']
 
     def _save_best_checkpoint(self, runner, metrics) -> None:

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.atomic_save import save_atomically
 from vitdet_plugin.compat.optim_step import guard_steps, mark_losses, watch_losses
 from vitdet_plugin.engine.device_guard import DeviceGuard, why_not
 from vitdet_plugin.errors import UserError
@@ -141,7 +141,7 @@ class NonFiniteLossHook(Hook):
                                by_epoch=False)
         if is_main_process():
             text = json.dumps(dict(iteration=step.number, ranks=everyone), indent=1).encode()
-            write_atomically(os.path.join(runner.work_dir, f'{stem}.json'), lambda file: file.write(text))
+            save_atomically(os.path.join(runner.work_dir, f'{stem}.json'), lambda file: file.write(text))
         reason = f'more than {self.max_skips} steps were skipped; ' if self.action == 'skip' else ''
         raise UserError(f'{reason}the loss at iteration {step.number} is not finite: {what}. The weights before this '
                         f'step and the image paths are in {os.path.join(runner.work_dir, stem)}.pth and .json. Check '

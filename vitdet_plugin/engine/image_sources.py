@@ -6,7 +6,6 @@ import glob
 import itertools
 import os
 import sys
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,10 +18,11 @@ import torch
 from vitdet_plugin.datasets.archives import archive_suffix
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, is_resource_fork
 from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_tensor, bgr_array, decode_image
-from vitdet_plugin.engine.image_urls import download_image, is_web_address
+from vitdet_plugin.engine.image_urls import download_image, is_web_address, path_of_url
 from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.text import escape, is_unicode
 from vitdet_plugin.utils.text_files import read_text
 
 STDIN = '-'  # a list of paths on standard input
@@ -81,10 +81,13 @@ class ImageSource:
         """Return the path of an image file, or the array (H, W, 3) of another image.
 
         Raises:
-            UserError: The frame cannot be decoded, or the image not downloaded.
+            UserError: The frame cannot be decoded, the image not downloaded, or the name of the file is not UTF-8, so
+                that no results can name it.
         """
         if self.fault is not None:
             raise self.fault
+        if isinstance(self.path, Path) and not is_unicode(str(self.path)):
+            raise UserError(f'{escape(str(self.path))} has a name that is not UTF-8; rename it')
         if self.array is not None:
             return self.array
         if self.video is not None:
@@ -238,17 +241,16 @@ def _files(name: str | bytes, channels: str, color_type: str) -> Iterator[ImageS
         yield _Later(lambda: _live(name, is_live=True), is_endless=True)
         return
     if is_web_address(name):
-        address = Path(urllib.parse.urlsplit(name).path)
+        address = path_of_url(name)
         if is_video_file(address):
             yield _Later(lambda: _live(name, is_live=False), is_endless=True)
         else:
             yield ImageSource(name, PurePath(address.stem or 'image'), name, color_type=color_type)
         return
     if '://' in name:
-        parts = urllib.parse.urlparse(name)
-        if parts.scheme != 'file':
+        if not name.lower().startswith('file://'):
             raise UserError(f'{name} is a URL; download the image and give its path')
-        name = urllib.request.url2pathname(parts.path)
+        name = urllib.request.url2pathname(str(path_of_url(name)))
     if not name:
         raise UserError('the path of an image is empty; give an image or a folder of images')
     path = Path(name).expanduser()
@@ -342,7 +344,7 @@ def _frames(video: VideoFrames) -> Iterator[ImageSource]:
 
 def _live(name: str, is_live: bool) -> Iterator[ImageSource]:
     frames = LiveFrames(name)
-    stem = name.replace(':', '_') if name.startswith('camera:') else Path(urllib.parse.urlsplit(name).path).stem
+    stem = name.replace(':', '_') if name.startswith('camera:') else path_of_url(name).stem
     clip = Clip(name, PurePath(stem or 'stream'), frames.rate, is_live)
     for frame, image in enumerate(frames):
         yield ImageSource(f'{name} frame {frame}', PurePath(f'{clip.output}_{frame:06}'), name, image, None, frame,

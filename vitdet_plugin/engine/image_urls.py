@@ -6,6 +6,7 @@ import http.client
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +22,18 @@ def is_web_address(name: str) -> bool:
     return name.lower().startswith(('http://', 'https://'))
 
 
+def path_of_url(url: str) -> Path:
+    """Return the path of a URL.
+
+    Raises:
+        UserError: It is not a valid URL.
+    """
+    try:
+        return Path(urllib.parse.urlsplit(url).path)
+    except ValueError as error:
+        raise UserError(f'{url} is not a valid URL ({error}); correct it') from error
+
+
 def download_image(url: str, color_type: str) -> np.ndarray:
     """Download an image and decode it as :func:`vitdet_plugin.engine.image_arrays.decode_image` does.
 
@@ -33,7 +46,7 @@ def download_image(url: str, color_type: str) -> np.ndarray:
             content = response.read(_LARGEST + 1)
     except urllib.error.HTTPError as error:
         raise UserError(f'{url} cannot be downloaded (status {error.code} {error.reason}); check the URL') from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', None) or error
         raise UserError(f'{url} cannot be downloaded ({reason}); check the URL and the connection') from error
     if len(content) > _LARGEST:

@@ -3,19 +3,22 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import MessageHub
 
 from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
-from vitdet_plugin.compat.atomic_save import write_atomically
+from vitdet_plugin.compat.atomic_save import save_atomically
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
 
 _STARTED = '.started'
+_MOST_STEPS = 1 << 62
 
 
 @keep_files()
@@ -140,18 +143,36 @@ def _newest_of(folder: str) -> str:
 
 def _seed_of(cfg: Config, path: str) -> int | None:
     """Return the seed of the checkpoint's run; warn if the config has another one."""
-    content = load_checkpoint_file(path)
-    meta = content.get('meta') if isinstance(content, dict) else None
-    if not isinstance(meta, dict) or 'epoch' not in meta or 'iter' not in meta:
-        raise UserError(f'--resume: {path} holds no training state (epoch, iteration, optimizer); start from its '
-                        'weights with --load-from')
+    meta = _check_state(path, load_checkpoint_file(path))
     seed, asked = meta.get('seed'), (cfg.get('randomness') or {}).get('seed')
     if None not in (seed, asked) and seed != asked:
         print(f'warning: using the seed of the checkpoint, {seed}, not {asked}', flush=True)
     return seed
 
 
+def _check_state(path: str, content: Any) -> dict:
+    """Return ``meta`` of a checkpoint that holds all that mmengine resumes.
+
+    Raises:
+        UserError: Something is missing, which training would start again without a word, or is not valid.
+    """
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys() or 'optimizer' not in content:
+        raise UserError(f'--resume: {path} holds no training state (epoch, iteration, optimizer); start from its '
+                        'weights with --load-from')
+    wrong = [f'{key}={meta[key]!r}' for key in ('epoch', 'iter')
+             if not isinstance(meta[key], int) or not 0 <= meta[key] < _MOST_STEPS]
+    hub = content.get('message_hub')
+    is_hub = isinstance(hub, MessageHub) or isinstance(hub, dict) and all(
+        isinstance(hub.get(key), dict) for key in ('log_scalars', 'runtime_info', 'resumed_keys'))
+    wrong += [] if is_hub else ['message_hub']
+    if wrong:
+        raise UserError(f'--resume: {path} is damaged ({", ".join(wrong)} is not valid); give another one, or start '
+                        'from its weights with --load-from')
+    return meta
+
+
 def _note_start(cfg: Config) -> None:
     """Write a file whose time separates the checkpoints of this job from older ones, for restarts by torchrun."""
     if is_main_process() and 'TORCHELASTIC_RUN_ID' in os.environ:
-        write_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started from the beginning\n'))
+        save_atomically(Path(cfg.work_dir) / _STARTED, lambda file: file.write(b'started from the beginning\n'))

@@ -1,6 +1,7 @@
 """Files with the predictions of a classifier."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+
+from vitdet_plugin.utils.output_files import write_text
 
 
 @METRICS.register_module()
@@ -43,9 +46,8 @@ class ClassPredictionFile(BaseMetric):
             label = max(range(len(scores)), key=scores.__getitem__)
             rows.append(dict(file=path, truth='' if truth is None else classes[truth], **{'class': classes[label]},
                              score=scores[label], scores=scores))
-        self.out_file.parent.mkdir(parents=True, exist_ok=True)
         if self.out_file.suffix == '.json':
-            self.out_file.write_text(json.dumps(dict(classes=list(classes), predictions=rows)))
+            write_text(self.out_file, json.dumps(dict(classes=list(classes), predictions=rows)))
         else:
             write_prediction_csv(self.out_file, rows)
         return {}
@@ -54,8 +56,9 @@ class ClassPredictionFile(BaseMetric):
 def write_prediction_csv(path: Path, rows: Sequence[dict]) -> None:
     """Write rows with ``file``, ``class``, ``score`` and optionally ``truth`` to a CSV file; scores have 6 decimals."""
     columns = [name for name in ('file', 'truth', 'class', 'score') if rows and name in rows[0]]
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([f'{row[name]:.6f}' if name == 'score' else row[name] for name in columns])
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([f'{row[name]:.6f}' if name == 'score' else row[name] for name in columns])
+    write_text(path, text.getvalue())

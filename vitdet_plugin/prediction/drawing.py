@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.utils.mask_rle import RleMasks
 from vitdet_plugin.utils.output_folder import OutputFolder
-from vitdet_plugin.visualization.draw import Objects, draw_objects, draw_predictions_and_ground_truth
+from vitdet_plugin.visualization.draw import Objects, draw_objects, draw_predictions_and_ground_truth, write_figure
 from vitdet_plugin.visualization.draw_classes import draw_classification
 
 _CODECS = (('.mp4', 'mp4v'), ('.avi', 'MJPG'))  # the second one is in every build of OpenCV
@@ -50,7 +49,7 @@ class Drawings:
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         if clip is None:
             path = self._output.claim(self._output.folder / f'{name}.jpg')
-            self._write(path, draw_result(rgb, result, self._classes, self._score_thr))
+            write_figure(path, draw_result(rgb, result, self._classes, self._score_thr))
             return
         if clip is not self._clip or self._video is None:
             self.close()
@@ -64,15 +63,6 @@ class Drawings:
         if self._video is not None:
             self._video.close()
         self._clip = self._video = None
-
-    @staticmethod
-    def _write(path: Path, figure: np.ndarray) -> None:
-        draft = path.with_name(f'.{path.stem}.{os.getpid()}.part.jpg')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not cv2.imwrite(str(draft), cv2.cvtColor(figure, cv2.COLOR_RGB2BGR)):
-            draft.unlink(missing_ok=True)
-            raise UserError(f'cannot write {path}; choose another folder')
-        os.replace(draft, path)
 
 
 class VideoFile:

@@ -111,7 +111,7 @@ class Stream:
             if piece.fault is not None:
                 parts = []
                 names.new(source.output)
-                self._report(source, piece.fault)
+                report_fault(source, piece.fault, self._on_fault)
                 continue
             parts.append(result)
             if not piece.is_last:
@@ -179,14 +179,6 @@ class Stream:
             piece.packed = {}  # results wait for those before them, inputs need not
         return results
 
-    def _report(self, source: ImageSource, fault: UserError) -> None:
-        if self._on_fault is not None:
-            self._on_fault(str(fault))
-        elif source.is_found:
-            warnings.warn(f'left out: {fault}', stacklevel=4)
-        else:
-            raise fault
-
     def _result(self, source: ImageSource, found: Found | np.ndarray,
                 shape: tuple[int, int]) -> Detections | Classification:
         path = None if source.path is None else str(source.path)
@@ -198,6 +190,20 @@ class Stream:
 
     def _names(self, labels: np.ndarray) -> list[str]:
         return [name_of_label(label, self._classes) for label in labels]
+
+
+def report_fault(source: ImageSource, fault: UserError, on_fault: Callable[[str], None] | None) -> None:
+    """Report an image that is left out, as :class:`Stream` describes it.
+
+    Raises:
+        UserError: The fault, if nothing else reports it.
+    """
+    if on_fault is not None:
+        on_fault(str(fault))
+    elif source.is_found:
+        warnings.warn(f'left out: {fault}', stacklevel=4)
+    else:
+        raise fault
 
 
 def _shown(image: np.ndarray) -> np.ndarray:

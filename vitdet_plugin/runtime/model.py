@@ -235,7 +235,7 @@ class Model:
     def _items(self, images: Any, keep_images: bool) -> Iterator[_Item]:
         for source in find_sources(images, *self.decoding):
             try:
-                image = self.read(source.path) if source.content is None else source.content()  # type: ignore
+                image = self.read(_in_utf8(source.path)) if source.content is None else source.content()  # type: ignore
                 yield _Item(source, self.prepare(image), image if keep_images else None)
             except ModelError as error:
                 name = '' if source.name in str(error) else f'{source.name}: '
@@ -306,6 +306,15 @@ def _key(item: _Item) -> Any:
 
 def _channels(image: np.ndarray) -> int:
     return 1 if image.ndim == 2 else int(image.shape[2])
+
+
+def _in_utf8(path: str) -> str:
+    """Return a path that files of results can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f'{path} has a name that is not UTF-8; rename it') from error
+    return path
 
 
 def _value(text: str) -> Any:

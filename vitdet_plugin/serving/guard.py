@@ -8,7 +8,6 @@ them, so the names by which the server may be addressed are limited.
 from __future__ import annotations
 
 import ipaddress
-import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,7 +49,7 @@ class Guard:
         host, origin = headers.get('host', ''), headers.get('origin')
         if host and not self._is_allowed(host):
             return f'the name {_host_name(host)} is not allowed; start the server with --allow-host {_host_name(host)}'
-        is_foreign = origin is not None and urllib.parse.urlsplit(origin).netloc.lower() != host.lower()
+        is_foreign = origin is not None and origin.partition('://')[2].lower() != host.lower()
         is_cross_site = headers.get('sec-fetch-site') in ('cross-site', 'same-site') and method not in _SAFE_METHODS
         if is_foreign or is_cross_site:
             return 'pages of other sites may not use this server; open its own page, or send requests without a browser'

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import sys
 import time
 import urllib.error
@@ -31,11 +32,18 @@ except ImportError:  # not a POSIX system: processes may download the same file 
 _CHUNK = 1 << 20
 _MAX_WAIT = 30.
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
+_BROKEN_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)  # the connection ended
 _UNREACHABLE = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 
 
 class DownloadError(UserError):
     """Why a file could not be downloaded, without its name; the caller adds it and what to do."""
+
+
+def cache_folder() -> Path:
+    """Return ``$VITDET_CACHE``, by default ``vitdet_plugin/weights`` in the user's cache folder."""
+    default = Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'vitdet_plugin' / 'weights'
+    return Path(os.environ.get('VITDET_CACHE') or default).expanduser()
 
 
 def download_file(url: str, target: Path, *, digest: str | None = None, size: int | None = None,
@@ -155,6 +163,7 @@ class _Transfer:
             DownloadError: See :func:`download_file`.
         """
         self._began: float | None = None
+        self._has_refused_range = False
         with contextlib.closing(Progress(self.name, in_bytes=True)) as self._progress:
             self._run(retries, wait)
         if self._began is not None:
@@ -183,13 +192,19 @@ class _Transfer:
             return self._explain_status(error)
         except urllib.error.URLError as error:
             cause = error.reason
+            if isinstance(cause, str):  # no host, or an unknown scheme of the URL or of the proxy
+                raise DownloadError(cause) from error
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, _BROKEN_TLS):
+                raise DownloadError(f'no secure connection: {cause.reason or cause}') from error
             if isinstance(cause, socket.gaierror) or isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
                 raise DownloadError(f'{urllib.parse.urlsplit(self.url).netloc} cannot be reached: {_text(cause)}'
                                     ) from error
             return _text(cause)
+        except http.client.InvalidURL as error:
+            raise DownloadError(f'not a valid URL: {error}') from error
         except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
             return _text(error) if not isinstance(error, TimeoutError) else f'no data for {self.timeout:g} s'
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # such as ports above 65535
             raise DownloadError(f'not a valid URL: {error}') from error
 
     def _explain_status(self, error: urllib.error.HTTPError) -> str:
@@ -212,14 +227,22 @@ class _Transfer:
             if self._version_file.is_file():
                 headers['If-Range'] = self._version_file.read_text()
         with urllib.request.urlopen(urllib.request.Request(self.url, headers=headers), timeout=self.timeout) as answer:
+            if answer.status not in (200, 203, 206):
+                raise DownloadError(f'the server answered {answer.status} {answer.reason}, without the file')
             if answer.headers.get_content_type() == 'text/html':
                 self.discard()
                 raise DownloadError('the server sent a web page instead of the file')
             start = _start_of(answer)
             if start not in (0, offset):
                 self.discard()
-                return 'the server sent another part of the file than it was asked for'
+                reason = 'the server sent another part of the file than it was asked for'
+                if not offset or self._has_refused_range:
+                    raise DownloadError(reason)
+                self._has_refused_range = True
+                return reason
             length = answer.headers.get('Content-Length')
+            if length and not length.isdecimal():
+                raise DownloadError(f'the server states a size that is not a number, {length!r}')
             total = start + int(length) if length else None
             if self.size and total and total != self.size:
                 self.discard()

@@ -1,7 +1,10 @@
-"""Suggestions for misspelled names, and sizes of files as text."""
+"""Suggestions for misspelled names, sizes of files as text, and names that a terminal or a file cannot hold."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff]')  # the last ones are bytes that are not UTF-8
 
 
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -17,3 +20,17 @@ def format_bytes(count: float) -> str:
         if count >= factor:
             return f'{count / factor:.1f} {unit}'
     return f'{count:.0f} bytes'
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether a text can be written as UTF-8; file names in other encodings and ``"\ud800"`` of JSON cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escape(text: str) -> str:
+    r"""Return a text in which escapes stand for control characters and for what is not Unicode: ``\x1b``."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode('unicode_escape').decode(), text)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import name_of_label
+from vitdet_plugin.utils.output_files import write_atomically
 
 PALETTE = ((230, 57, 70), (46, 134, 240), (58, 190, 96), (250, 158, 32), (160, 86, 224), (0, 184, 196), (240, 98, 178),
            (166, 196, 40), (166, 110, 66), (96, 92, 200), (246, 208, 60), (116, 146, 150))
@@ -251,14 +251,13 @@ def rescale(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 def write_figure(path: Path, figure: np.ndarray) -> None:
-    """Write a figure of shape ``(H, W, 3)``, uint8, RGB; the folder is created.
+    """Write a figure of shape ``(H, W, 3)``, uint8, RGB, with OpenCV's quality; the folder is created.
 
     Raises:
         UserError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), figure[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92]):
-        raise UserError(f'{path} cannot be written; use another output folder')
+    content = cv2.imencode(path.suffix, np.ascontiguousarray(figure[..., ::-1]))[1]
+    write_atomically(path, lambda file: file.write(content.tobytes()))
 
 
 @lru_cache(maxsize=8)

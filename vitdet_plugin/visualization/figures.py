@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.output_files import write_atomically
 
 # for letters that matplotlib's own font lacks, such as Chinese, Japanese and Korean class names
 _FALLBACKS = ('Noto Sans CJK SC', 'Noto Sans CJK JP', 'Source Han Sans CN', 'WenQuanYi Micro Hei', 'WenQuanYi Zen Hei',
@@ -39,14 +40,16 @@ def save(figure, path: Path) -> Path:
     """Write a figure to a file, whose folder is created; return the path.
 
     Letters that no installed font has are drawn as boxes, with one line that says so.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     from matplotlib.text import Text
-    path.parent.mkdir(parents=True, exist_ok=True)
     for text in figure.findobj(Text) if _installed_fonts() else ():
         text.set_fontfamily([*text.get_fontfamily(), *_installed_fonts()])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always')
-        figure.savefig(path)
+        write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:] or None))
     missing = sum('missing from' in str(each.message) for each in caught)
     if missing:
         warn(f'{path}: {missing} letters are drawn as boxes, as no installed font has them; install one, such as Noto '

@@ -17,6 +17,7 @@ from vitdet_plugin.datasets.coco import (
     is_id,
     is_number,
 )
+from vitdet_plugin.utils.text import is_unicode
 
 MOST_DROPPED = 0.01  # share of the annotations; more than that is an error
 NO_MASK = 'annotations without a mask (ignored by a training with masks)'
@@ -84,8 +85,10 @@ def check_annotations(content: dict) -> list[AnnotationFault]:
             faults.add('error', kind, where)
     categories, images = indices
     for number, category in enumerate(prepared.content['categories']):
-        if category_name(category) is None:
+        if (name := category_name(category)) is None:
             faults.add('error', 'categories without a name', f'number {number}')
+        elif not is_unicode(name):
+            faults.add('error', 'categories whose name is not valid Unicode text', f'number {number}: {name!a}')
     for key, image in images.items():
         for kind in _image_faults(image):
             faults.add('error', kind, f'image {key}')

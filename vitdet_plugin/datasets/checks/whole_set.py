@@ -16,6 +16,7 @@ from vitdet_plugin.datasets.image_probe import ImageProbe
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
 from vitdet_plugin.datasets.image_sets import class_root, read_list_file, split_folders
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import escape, is_unicode
 
 Probes = Mapping[str, ImageProbe]
 Row = tuple[str, str, str]  # level, kind, where; level 'read' or 'skipped' for what was and was not read
@@ -110,6 +111,8 @@ def check_folder(folder: str, jobs: int = 1, form: str | None = None, is_trusted
                         + f', {objects} objects' * (not source.is_classification))]
     if not source.images:
         rows.append(('error', 'no image of the data set can be used', folder))
+    rows += [('error', 'class names that are not UTF-8', escape(name)) for name in source.classes
+             if not is_unicode(name)]
     rows += [('drop', 'objects or files that cannot be converted', str(problem)) for problem in source.problems]
     rows += [('note', 'remarks about the data set', note) for note in source.notes]
     return rows + _image_rows([str(image.path) for image in source.images], [None] * len(source.images), jobs,

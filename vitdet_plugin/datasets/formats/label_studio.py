@@ -259,7 +259,10 @@ def _names_of_image(text: str) -> list[str]:
     """Return the path of an image without the parts of URLs, and without the random prefix of an uploaded file."""
     if not text:
         return []
-    parts = urlsplit(text) if '://' in text or text.startswith('/data/') else None
+    try:
+        parts = urlsplit(text) if '://' in text or text.startswith('/data/') else None
+    except ValueError:  # such as a [ in the name of the server
+        parts = None
     path = text
     if parts is not None:
         # /data/local-files/?d=folder/a.jpg

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -11,24 +10,6 @@ from typing import Any, BinaryIO
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime.writers import csv_text
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name and rename it.
-
-    Raises:
-        UserError: It cannot be written.
-    """
-    draft = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding='utf-8')
-        os.replace(draft, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UserError(f'{path} cannot be written ({error.strerror or error}); free some space or choose another '
-                        'folder') from error
 
 
 class _AppendedFile:
@@ -48,7 +29,7 @@ class _AppendedFile:
         self._file.close()
 
     def _write(self, position: int, text: str) -> None:
-        content = memoryview(text.encode('utf-8'))
+        content = memoryview(_encode(text))
         try:
             self._file.seek(position)
             while content:
@@ -101,7 +82,7 @@ class JsonArrayFile(_AppendedFile):
     """
 
     def __init__(self, path: Path, before: str = '', after: str = '') -> None:
-        self._end, self._at, self._is_empty = f']{after}\n', len(f'{before}['.encode()), True
+        self._end, self._at, self._is_empty = f']{after}\n', len(_encode(f'{before}[')), True
         super().__init__(path, f'{before}[{self._end}')
 
     def add(self, records: Sequence[Any]) -> None:
@@ -111,4 +92,9 @@ class JsonArrayFile(_AppendedFile):
         text = ',\n'.join(json.dumps(record, ensure_ascii=False) for record in records)
         text = text if self._is_empty else f',\n{text}'
         self._write(self._at, text + self._end)
-        self._at, self._is_empty = self._at + len(text.encode('utf-8')), False
+        self._at, self._is_empty = self._at + len(_encode(text)), False
+
+
+def _encode(text: str) -> bytes:
+    r"""Return a text in UTF-8; half of a surrogate pair becomes an escape as in JSON, such as ``\udce4``."""
+    return text.encode('utf-8', 'backslashreplace')

@@ -10,8 +10,8 @@ from typing import Any
 from vitdet_plugin.prediction.polygons import simple_polygons
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
-from vitdet_plugin.prediction.writers.files import write_text
 from vitdet_plugin.utils.mask_rle import decode_mask
+from vitdet_plugin.utils.output_files import write_text
 from vitdet_plugin.utils.output_folder import OutputFolder
 
 _VERSION = '5.0.1'  # of the format

@@ -6,7 +6,7 @@ from typing import Any
 
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
-from vitdet_plugin.prediction.writers.files import write_text
+from vitdet_plugin.utils.output_files import write_text
 from vitdet_plugin.utils.output_folder import OutputFolder
 
 

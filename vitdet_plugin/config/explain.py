@@ -116,10 +116,6 @@ def _explain_unexpected(where: str, key: str) -> str:
     return f'{owner} does not take {key!r}{suggest(key, known)}'
 
 
-<<<<<<< HEAD
-def _explain_unregistered(cfg: Config, name: str, scope: str, registry: str) -> str:
-    prefix, _, bare = name.rpartition('.')
-=======
 def _explain_untyped(error: BaseException) -> str:
     """Name the keys of the section without a type, and what it was to become."""
     frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
@@ -129,8 +125,8 @@ def _explain_untyped(error: BaseException) -> str:
     return f'the section of {what} {keys}; add its type, or remove _delete_=True if it replaced a section'
 
 
-def _explain_unregistered(cfg: Config, name: str, registry: str) -> str:
->>>>>>> fixerr
+def _explain_unregistered(cfg: Config, name: str, scope: str, registry: str) -> str:
+    prefix, _, bare = name.rpartition('.')
     known = {entry for each in all_registries() if each.name == registry for entry in each.module_dict}
     elsewhere = [each for each in all_registries() if bare in each.module_dict]
     own_kind = [each for each in elsewhere if each.name == registry]

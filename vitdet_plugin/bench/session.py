@@ -99,7 +99,7 @@ class Benchmark:
             elif set(FILE_BACKENDS) & set(options.backends):
                 runner = TorchRunner(TorchModel(inferencer.model, cfg), 'fp32', options.threads[0])
                 images = images or find_images(runner, cfg, options.images, 1)
-                self._add_files([partial(self._export, config, checkpoint, cfg,
+                self._add_files([partial(self._export, checkpoint, cfg,
                                          runner.shape(runner.preprocess(images[0])))], cfg)
 
     def _add_torch(self, backend: str, model: TorchModel, cfg: Config) -> list[Any]:
@@ -178,7 +178,7 @@ class Benchmark:
             return ''
         return 'fp16 is for GPUs' if dtype == 'fp16' else '' if has_fast_bf16() else _NO_16_BITS
 
-    def _export(self, config: str, checkpoint: str | None, cfg: Config, shape: tuple[int, int]) -> str:
+    def _export(self, checkpoint: str | None, cfg: Config, shape: tuple[int, int]) -> str:
         path = self._folder / f'model_{shape[0]}x{shape[1]}_{len(self.rows)}.onnx'
         with working('exporting to ONNX'):
             loaded = load_model(cfg, checkpoint, 'cpu', expects_random=checkpoint is None)

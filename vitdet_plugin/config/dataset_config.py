@@ -1,7 +1,7 @@
 """Read the configs of data sets: nested data sets, class names, paths."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vitdet_plugin.config.registry import find_type
@@ -21,6 +21,24 @@ def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
             yield from leaf_datasets(dataset[key], f'{path}.{key}')
         if not inner:
             yield path, dataset
+
+
+def data_files(cfg: Mapping, split: str) -> list[str]:
+    """Return the annotation files, or else the folders, of a split as the config names them."""
+    found = []
+    for _, leaf in leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''):
+        name = leaf.get('ann_file') or (leaf.get('data_prefix') if isinstance(leaf.get('data_prefix'), str) else '')
+        found.append(joined_path(leaf, name) if name else str(leaf.get('data_root') or leaf.get('type')))
+    return found
+
+
+def distinct_splits(cfg: Mapping) -> list[list[str]]:
+    """Return the splits of a config, of train, val and test; those with the same data are one entry."""
+    same: dict[tuple[str, ...], list[str]] = {}
+    for split in ('train', 'val', 'test'):
+        if files := data_files(cfg, split):
+            same.setdefault(tuple(files), []).append(split)
+    return [*same.values()]
 
 
 def dataset_classes(cfg: dict) -> list[str] | None:

@@ -88,21 +88,20 @@ def _sized(box: tuple[float, float, float, float]) -> list[float]:
 
 def _own_sets(config: Path) -> list[ImageSet]:
     """Return the splits of a folder of ``vitdet init``; a test split that repeats that of validation counts once."""
-    from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+    from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, leaf_datasets
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.datasets.checks import class_folders, detection_data
     cfg = load_config(str(config))
-    found: dict[str, ImageSet] = {}
-    for split in _SPLITS[:3]:
-        loader = cfg.get(f'{split}_dataloader')
-        for _, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset') if loader else ():
+    found: list[ImageSet] = []
+    for split, *_ in distinct_splits(cfg):
+        for _, dataset in leaf_datasets(cfg[f'{split}_dataloader'].dataset, f'{split}_dataloader.dataset'):
             file = joined_path(dataset, dataset.get('ann_file'))
-            if not file or file in found:
+            if not file:
                 continue
             if class_folders.is_folder_dataset(dataset):
-                found[file] = read_list_set(Path(class_folders.image_folder(dataset)), Path(file))
+                found.append(read_list_set(Path(class_folders.image_folder(dataset)), Path(file)))
             else:
-                found[file] = read_coco_set(Path(detection_data.image_folder(dataset)), Path(file))
+                found.append(read_coco_set(Path(detection_data.image_folder(dataset)), Path(file)))
     if not found:
         raise UserError(f'{config} names no annotation files; give the folder of the data set')
-    return [*found.values()]
+    return found

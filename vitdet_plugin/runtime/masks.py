@@ -69,15 +69,10 @@ def fit_mask(mask: np.ndarray, offset: tuple[float, float], content: tuple[int, 
 
 
 def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> Rle:
-    """Encode a mask of which only a rectangle is given; arguments as for :func:`run_lengths`."""
-    return dict(size=list(shape), counts=_to_text(run_lengths(region, left, top, shape)))
-
-
-def run_lengths(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> list[int]:
-    """Return the lengths of runs of 0 and 1 in turn, down the columns of an image, as COCO's RLE counts them.
+    """Encode a mask of which only a rectangle is given; all other pixels of the image are 0.
 
     Args:
-        region: (h, w) bool, a rectangle of the mask; all other pixels of the image are 0.
+        region: (h, w) bool, a rectangle of the mask.
         left, top: Column and row of the region's first pixel.
         shape: Height and width of the image.
     """
@@ -90,7 +85,7 @@ def run_lengths(region: np.ndarray, left: int, top: int, shape: tuple[int, int])
     edges = np.delete(edges, np.concatenate([2 * same + 1, 2 * same + 2]))
     counts = np.diff(np.concatenate([[0], edges, [height * width]]))
     counts = counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts  # as pycocotools writes it
-    return counts.tolist()
+    return dict(size=list(shape), counts=_to_text(counts))
 
 
 def decode_mask(rle: Rle) -> np.ndarray:
@@ -116,18 +111,15 @@ def _counts(rle: Rle) -> np.ndarray:
     return counts
 
 
-def _to_text(counts: list[int]) -> str:
-    """Write run lengths as COCO does: differences to the one before the last in groups of 5 bits."""
-    text = bytearray()
-    for index, count in enumerate(counts):
-        value = count - counts[index - 2] if index > 2 else count
-        while True:
-            bits, value = value & 31, value >> 5
-            is_last = value == (-1 if bits & 16 else 0)
-            text.append((bits if is_last else bits | 32) + 48)
-            if is_last:
-                break
-    return text.decode('ascii')
+def _to_text(counts: np.ndarray) -> str:
+    """Write run lengths as COCO does: differences to the one before the last in groups of 5 bits, lowest first."""
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    number = np.arange(int(np.abs(values).max()).bit_length() // 5 + 1)  # with the sign
+    groups = values[:, None] >> 5 * number
+    last = (groups >> 5 == -(groups >> 4 & 1)).argmax(1)[:, None]  # what is left is the sign
+    characters = (groups & 31) + 32 * (number < last) + 48
+    return characters[number <= last].astype(np.uint8).tobytes().decode('ascii')
 
 
 def decode_counts(text: str) -> np.ndarray | None:

@@ -8,25 +8,12 @@ from typing import overload
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from vitdet_plugin.runtime.masks import Rle, run_lengths
+from vitdet_plugin.runtime.masks import Rle, encode_region
 
 
 def encode_masks(masks: np.ndarray) -> list[Rle]:
     """Encode masks (N, H, W); pixels other than 0 belong to the object."""
     return [plain_rle(mask_utils.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks != 0]
-
-
-def encode_region(region: np.ndarray, left: int, top: int, shape: tuple[int, int]) -> Rle:
-    """Encode a mask of which only a rectangle is given; all other pixels of the image are outside of the object.
-
-    Args:
-        region: (h, w) bool.
-        left, top: Column and row of the region's first pixel.
-        shape: Height and width of the image.
-    """
-    height, width = shape
-    counts = run_lengths(region, left, top, shape)
-    return plain_rle(mask_utils.frPyObjects(dict(size=[height, width], counts=counts), height, width))
 
 
 def encode_annotation(mask: list | dict, shape: tuple[int, int] | None = None) -> Rle:

@@ -121,19 +121,9 @@ def check_folder(folder: str, jobs: int = 1, form: str | None = None, is_trusted
 
 def check_splits(config: str, jobs: int = 1) -> list[Row]:
     """Return the findings about all splits of a config; a test split that repeats that of validation counts once."""
-    from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+    from vitdet_plugin.config.dataset_config import distinct_splits
     from vitdet_plugin.config.loading import load_config
-    cfg = load_config(config)
-    rows: list[Row] = []
-    read: list[list[str]] = []
-    for split in ('train', 'val', 'test'):
-        loader = cfg.get(f'{split}_dataloader')
-        sets = leaf_datasets(loader.dataset, split) if loader else ()
-        files = [joined_path(each, each.get('ann_file')) for _, each in sets]
-        if files and files not in read:
-            rows += check_config(config, split, jobs)
-        read.append(files)
-    return rows
+    return [row for split, *_ in distinct_splits(load_config(config)) for row in check_config(config, split, jobs)]
 
 
 def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAULT_READER) -> list[Row]:

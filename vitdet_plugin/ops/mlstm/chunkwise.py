@@ -25,7 +25,7 @@ def chunkwise(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ch
     Arguments as :func:`vitdet_plugin.ops.mlstm.reference.parallel`; ``chunk`` is chosen if None.
     """
     length, dim = q.shape[-2:]
-    chunk = chunk or chunk_length(length, dim, q.device.type)
+    chunk = chunk or chunk_length(length, dim)
     flat = [x.reshape(-1, length, dim) for x in (q, k.to(q.dtype), v.to(q.dtype))]
     gates = [x.reshape(-1, length) for x in (i_gate, log_f)]
     out: Tensor = _Chunkwise.apply(*pad([*flat, *gates], -length % chunk), chunk)
@@ -41,7 +41,7 @@ def pad(tensors: Sequence[Tensor], missing: int) -> tuple[Tensor, Tensor, Tensor
     return q, k, v, F.pad(i_gate, (0, missing), value=CLOSED_GATE), F.pad(log_f, (0, missing))
 
 
-def chunk_length(length: int, dim: int, device: str = 'cpu') -> int:
+def chunk_length(length: int, dim: int) -> int:
     """Return the number of tokens in each chunk.
 
     Chunks of L tokens cost S * (L + dim) * dim * 2 products for each head, and S / L memories of dim x dim. L is about

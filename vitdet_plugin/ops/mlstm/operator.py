@@ -29,7 +29,7 @@ def run(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: i
 def _chunk(q: Tensor, chunk: int | None) -> tuple[int, int]:
     """Return the tokens in a chunk, and the tokens that are missing for whole chunks."""
     length, dim = q.shape[-2:]
-    chunk = chunk or chunkwise.chunk_length(length, dim, q.device.type)
+    chunk = chunk or chunkwise.chunk_length(length, dim)
     return chunk, -length % chunk
 
 

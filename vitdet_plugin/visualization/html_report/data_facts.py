@@ -12,14 +12,13 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, leaf_datasets
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER
 from vitdet_plugin.datasets.set_stats import box_areas
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.visualization.html_report.elements import folded, note, section, table, tag
 
-_SPLITS = ('train', 'val', 'test')
 _MOST_PROBLEMS, _MOST_HEADERS = 200, 400  # lines of problems.txt; image files of a classifier that are opened
 
 
@@ -54,9 +53,10 @@ def data_section(cfg: Config, classes: Sequence[str], is_classifier: bool, probl
         problems: The list of what ``vitdet init`` could not convert, if there is one.
     """
     facts, missing, names = [], [], list(classes)
-    for name, loader in _distinct_splits(cfg).items():
+    for splits in distinct_splits(cfg):
+        name = ' = '.join(splits)
         try:
-            parts = _leaves(build_dataset(cfg, loader))
+            parts = _leaves(build_dataset(cfg, splits[-1]))
             names = list(parts[0].metainfo.get('classes') or names)
             facts.append((_classifier_facts if is_classifier else _detector_facts)(name, parts))
         except UserError as error:
@@ -88,16 +88,6 @@ def data_section(cfg: Config, classes: Sequence[str], is_classifier: bool, probl
     return section('Data set', content, missing, _problems(problems))
 
 
-def data_files(cfg: Config, split: str) -> list[str]:
-    """Return the annotation files, or else the folders, of a split as the config names them."""
-    found = []
-    for _, leaf in leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''):
-        name = leaf.get('ann_file') or (leaf.get('data_prefix') if isinstance(leaf.get('data_prefix'), str) else '')
-        root = str(leaf.get('data_root') or '')
-        found.append(str(Path(root) / str(name or '')) if root or name else str(leaf.get('type')))
-    return found
-
-
 def missing_files(cfg: Config, split: str) -> list[str]:
     """Return the annotation files and folders of a split that do not exist; files on other machines are not checked."""
     missing = []
@@ -107,15 +97,6 @@ def missing_files(cfg: Config, split: str) -> list[str]:
         paths = [joined_path(leaf, name) for name in names if isinstance(name, str) and name]
         missing += [path for path in paths if '://' not in path and not Path(path).exists()]
     return missing
-
-
-def _distinct_splits(cfg: Config) -> dict[str, str]:
-    """Return name and data loader of the splits; those with the same data are one."""
-    same: dict[str, list[str]] = {}
-    for split in _SPLITS:
-        if cfg.get(f'{split}_dataloader') is not None:
-            same.setdefault(repr(data_files(cfg, split)), []).append(split)
-    return {' = '.join(splits): splits[-1] for splits in same.values()}
 
 
 def _leaves(dataset: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from mmengine.config import Config
 
+from vitdet_plugin.config.dataset_config import data_files
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.datasets.own_data.writer import PROBLEMS
 from vitdet_plugin.engine.load_model import LoadedModel
@@ -22,7 +23,7 @@ from vitdet_plugin.evaluation.detector_report import DetectorReport
 from vitdet_plugin.visualization.html_report import classifier, detector
 from vitdet_plugin.visualization.html_report.activation_maps import activation_section
 from vitdet_plugin.visualization.html_report.curves import last_metrics, training_section
-from vitdet_plugin.visualization.html_report.data_facts import data_files, data_section
+from vitdet_plugin.visualization.html_report.data_facts import data_section
 from vitdet_plugin.visualization.html_report.elements import (
     ImageBudget,
     facts,

@@ -92,6 +92,14 @@ def test_program_errors_are_not_changed(tiny_config):
         1 / 0  # noqa: B018
 
 
+@pytest.mark.parametrize('how', [
+    '(pid 12) is killed by signal: Killed', '(pid(s) 12, 13) exited unexpectedly',
+    '(pid 12) is killed by signal: Bus error'])
+def test_a_lost_data_worker(tiny_config, how):
+    line = explain(RuntimeError(f'DataLoader worker {how}. '), tiny_config)
+    assert line.startswith(f'DataLoader worker {how}: memory') and 'train_dataloader.num_workers; --resume' in line
+
+
 @pytest.mark.parametrize(('error', 'says'), [
     (RuntimeError('albumentations is not installed'), 'albumentations is not installed; install the package'),
     (ImportError('Please run "pip install wandb" to install wandb'), 'pip install wandb'),

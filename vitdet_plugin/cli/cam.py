@@ -40,6 +40,7 @@ def cam_command(args: argparse.Namespace) -> int:
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.prediction.run_folder import find_run, is_exported
     from vitdet_plugin.utils.paths import check_inputs_are_kept, check_output_path
+    from vitdet_plugin.utils.text import escape
     from vitdet_plugin.utils.track import track
     from vitdet_plugin.visualization.cam import CamExplainer, check_method
     from vitdet_plugin.visualization.draw import write_figure
@@ -67,7 +68,7 @@ def cam_command(args: argparse.Namespace) -> int:
             if len(sources) == 1:
                 raise
             faults.append(source.name)
-            print(f'left out: {error}', file=sys.stderr, flush=True)
+            print(f'left out: {escape(str(error))}', file=sys.stderr, flush=True)
             continue
         title = source.name if source.path is None else f'{source.path.parent.name}/{source.path.name}'
         drawn = draw_heat_maps(image, heat_maps, loaded.classes, title)

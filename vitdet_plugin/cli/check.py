@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitdet_plugin.cli.common import check_at_least, parse, run
+from vitdet_plugin.utils.text import escape
 
 DESCRIPTION = """Check every annotation and every image of a data set.
 
@@ -93,7 +94,7 @@ def print_findings(findings: list[tuple[str, str, str]], examples: int) -> int:
     groups = defaultdict(list)
     for level, kind, where in findings:
         if level in ('read', 'skipped'):
-            print(f'{"read" if level == "read" else "not read"}: {kind}: {where}')
+            print(escape(f'{"read" if level == "read" else "not read"}: {kind}: {where}'))
         else:
             groups[level, kind].append(where)
     words = dict(error='error', drop='left out', warning='warning', note='note')
@@ -102,7 +103,7 @@ def print_findings(findings: list[tuple[str, str, str]], examples: int) -> int:
             if found == level:
                 shown = where[:examples or None]
                 more = f' … and {len(where) - len(shown)} more' if len(where) > len(shown) else ''
-                print(f'{words[level]}: {len(where)} x {kind}: {"; ".join(shown)}{more}')
+                print(escape(f'{words[level]}: {len(where)} x {kind}: {"; ".join(shown)}{more}'))
     errors = sum(level == 'error' for level, _, _ in findings)
     levels = {level for level, _, _ in findings}
     none = 'no errors' + ' in what was read' * ('skipped' in levels) if 'read' in levels else 'nothing was checked'

@@ -19,6 +19,7 @@ from typing import NoReturn
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
 from vitdet_plugin.utils.output import is_first_rank
 from vitdet_plugin.utils.scores import check_score
+from vitdet_plugin.utils.text import escape
 
 # what users can change; other errors of the operating system are faults of the program
 _OF_USERS = {getattr(errno, name) for name in ('EACCES', 'EPERM', 'ENOSPC', 'EROFS', 'EDQUOT', 'ENAMETOOLONG', 'EMFILE',
@@ -284,9 +285,10 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
     except OSError as error:
         if os.environ.get('VITDET_DEBUG') == '1' or error.errno not in _OF_USERS:
             raise
-        return _report(f'{error.filename or "a file"}: {error.strerror}; VITDET_DEBUG=1 shows where')
+        name = error.filename or ('a file' if _flush_output('\n') else 'standard output')
+        return _report(f'{name}: {error.strerror}; VITDET_DEBUG=1 shows where')
     except KeyboardInterrupt as interrupt:
-        sys.stdout.flush()
+        _flush_output()
         if is_first_rank():
             print(str(interrupt) or 'stopped', file=sys.stderr, flush=True)
         return getattr(interrupt, 'status', 130)
@@ -294,13 +296,28 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
 
 def _report(message: str) -> int:
     """Print an error and return the exit status."""
-    sys.stdout.flush()
+    _flush_output()
     rank = ''
     if not is_first_rank():  # an error common to all ranks is printed by the first, whose exit ends the others
         time.sleep(3)
         rank = f'rank {os.environ.get("RANK")}: '
-    print(f'error: {rank}{message}', file=sys.stderr, flush=True)
+    print(f'error: {rank}{escape(message)}', file=sys.stderr, flush=True)
     return 2
+
+
+def _flush_output(text: str = '') -> bool:
+    """Write a text to standard output; return False if that is not possible, after which all output is discarded."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+        return False
+    return True
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_output_closed() -> bool:
@@ -310,8 +327,26 @@ def _is_output_closed() -> bool:
     poll.register(output, select.POLLOUT)
     closed = any(event & select.POLLERR for _, event in poll.poll(0))
     if closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        _discard_output()
     return closed
+
+
+def open_closed_streams() -> None:
+    """Open the null device in place of the standard streams that are closed, as by ``>&-`` of a shell.
+
+    Files that are opened later would get their numbers.
+    """
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        if getattr(sys, name) is not None:
+            continue
+        handle = os.open(os.devnull, os.O_RDWR)
+        if handle != number:
+            os.dup2(handle, number)
+            os.close(handle)
+        os.set_inheritable(number, True)
+        stream = open(number, 'r' if name == 'stdin' else 'w', encoding='utf-8', closefd=False)
+        setattr(sys, name, stream)
+        setattr(sys, f'__{name}__', stream)
 
 
 def freeze_imports() -> None:

@@ -80,6 +80,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
+    from vitdet_plugin.utils.text import escape
     out = Path(args.out).expanduser() if args.out else default_out(data, Path.cwd())
     check_output_path('--out', out, is_folder=True)
     if not args.dry_run:
@@ -90,16 +91,16 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
         fault = ''.join(f' ({error})' for error in tree.json_errors.values())
         raise UserError(f'{data} is not an annotation file of a known format{fault}; give the folder of the data set '
                         f'to read it as {found.name}')
-    print(f'{"format":<10} {found.name}: {evidence}', flush=True)
+    print(f'{"format":<10} {found.name}: {escape(evidence)}', flush=True)
     source = found.read(tree)
     if args.classes:
         name_classes(source, args.classes)
     check_class_names(source.classes, data)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}
     plan = make_plan(source, Choices(**names), find_machine())
-    print(plan)
+    print(escape(str(plan)))
     for note in source.notes:
-        print(f'note: {note}')
+        print(f'note: {escape(note)}')
     if args.dry_run:
         _print_problems(plan.problems, None)
         print(f'nothing was written (--dry-run); the folder would be {out}')

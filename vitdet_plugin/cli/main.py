@@ -82,11 +82,12 @@ def _command_of(words: Sequence[str]) -> str | None:
 
 def run_and_exit() -> NoReturn:
     """Run ``vitdet`` and end the process with its status: the console script."""
+    from vitdet_plugin.cli.common import leave, open_closed_streams
+    open_closed_streams()
     if '_ARGCOMPLETE' in os.environ:
         complete()
     status = main()
     if _command_of([word for word in sys.argv[1:] if not word.startswith('--local')]) in _LEAVING_COMMANDS:
-        from vitdet_plugin.cli.common import leave
         leave(status)
     sys.exit(status)
 

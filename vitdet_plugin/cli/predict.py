@@ -15,6 +15,7 @@ from vitdet_plugin.cli.common import (
     run,
 )
 from vitdet_plugin.cli.model_words import split_model
+from vitdet_plugin.utils.text import escape
 
 # formats of prediction.writers, which is slow to import -> what they write below the output folder
 _FILES = {'coco': 'coco_results.json', 'yolo': 'labels', 'labelme': 'labelme', 'csv': 'predictions.csv',
@@ -136,18 +137,18 @@ def _print_results(results: Iterable[Any], done: list[int]) -> tuple[int, bool]:
     for found in results:
         done[0] += 1
         if isinstance(found, Classification):
-            print(f'{name_of(found)}: {found.name} {found.score:.2f}', flush=True)
+            print(escape(f'{name_of(found)}: {found.name} {found.score:.2f}'), flush=True)
             continue
         objects += len(found)
         has_masks = has_masks or found.rles is not None
-        print(f'{name_of(found)}: {len(found)} objects' + ''.join(
-            f', {name} {score:.2f}' for name, score in zip(found.names[:5], found.scores)), flush=True)
+        best = ''.join(f', {name} {score:.2f}' for name, score in zip(found.names[:5], found.scores))
+        print(escape(f'{name_of(found)}: {len(found)} objects{best}'), flush=True)
     return objects, has_masks
 
 
 def _print_faults(faults: Iterable[str]) -> None:
     for fault in faults:
-        print(f'left out: {fault}', file=sys.stderr)
+        print(f'left out: {escape(fault)}', file=sys.stderr)
 
 
 def _summary(count: int, out: Path, formats: Sequence[str], is_classifier: bool, has_masks: bool) -> str:

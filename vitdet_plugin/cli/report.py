@@ -130,6 +130,7 @@ def _choose_split(args: argparse.Namespace, cfg: Any) -> tuple[str | None, str]:
 def _evaluate(args: argparse.Namespace, subject: Any, split: str) -> None:
     """Set the predictions of a split and their evaluation, and print it."""
     from vitdet_plugin.config.registry import is_classifier
+    from vitdet_plugin.utils.text import escape
     if is_classifier(subject.cfg):
         from vitdet_plugin.evaluation.classifications import classify_split, read_classifications
         from vitdet_plugin.evaluation.classifier_report import report_of_split as report_of_classes
@@ -142,7 +143,7 @@ def _evaluate(args: argparse.Namespace, subject: Any, split: str) -> None:
         subject.split = (read_detections(subject.cfg, split, args.results) if args.results else
                          detect_split(subject.loaded, split))
         subject.report = report_of_split(subject.split, args.score_thr)
-    print(subject.report)
+    print(escape(str(subject.report)))
 
 
 def _write_files(args: argparse.Namespace, subject: Any, folder: Path) -> list[str]:

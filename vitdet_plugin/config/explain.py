@@ -16,6 +16,7 @@ from vitdet_plugin.utils.text import suggest
 _NOT_REGISTERED = re.compile(r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry')
 _LOST_PEER = re.compile(r'Timed out waiting \d+ms|Connection (?:closed|reset) by peer|Broken pipe|Watchdog caught|'
                         r'NCCL.*(?:timeout|remote process)|Application timeout caused pair closure')
+_LOST_WORKER = re.compile(r'DataLoader worker \(pid.*?\d\) (?:is killed by signal: [\w ]+|exited unexpectedly)')
 _CHANNELS = re.compile(r'mean has \d+ values, the input tensor should')
 _NOT_INSTALLED = re.compile(r'not installed|pip install|No module named')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
@@ -69,6 +70,9 @@ def explain(error: BaseException, cfg: Config) -> str | None:
         return (f'rank {os.environ.get("RANK", "?")}: another process of this run died or did not answer in time '
                 f'({text[-100:]}). Check its output. The timeout is VITDET_DIST_TIMEOUT seconds; --resume continues '
                 'from the last checkpoint')
+    if isinstance(error, RuntimeError) and (match := _LOST_WORKER.search(text)):
+        return (f'{match[0]}: memory or shared memory (/dev/shm) was probably used up. Set a smaller '
+                'train_dataloader.num_workers; --resume continues a training from its last checkpoint')
     if isinstance(error, (ImportError, RuntimeError)) and _NOT_INSTALLED.search(text) and 'vitdet_plugin' not in text:
         return f'{name}: {text}; install the package, or leave out the part of the config that needs it'
     if isinstance(error, NotImplementedError) and 'get_layer_depth' in text:

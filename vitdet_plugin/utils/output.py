@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from vitdet_plugin.utils.text import escape
+
 
 def suppress_output() -> contextlib.redirect_stdout:
     """Return a context that discards printed text; pycocotools and the OpenMMLab packages print every step."""
@@ -32,4 +34,4 @@ def is_first_rank() -> bool:
 def warn(line: str) -> None:
     """Print a warning to standard error, on the first rank only."""
     if is_first_rank():
-        print(f'warning: {line}', file=sys.stderr, flush=True)
+        print(f'warning: {escape(line)}', file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_UNPRINTABLE = re.compile('[\x00-\x1f\x7f-\x9f\ud800-\udfff]')  # the last ones are bytes that are not UTF-8
+_UNPRINTABLE = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]')  # surrogates: bytes that are not UTF-8
 
 
 def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -32,5 +32,5 @@ def is_unicode(text: str) -> bool:
 
 
 def escape(text: str) -> str:
-    r"""Return a text in which escapes stand for control characters and for what is not Unicode: ``\x1b``."""
+    r"""Return a text with escapes such as ``\x1b`` for control characters and what is not Unicode; lines stay."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode('unicode_escape').decode(), text)

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, broadcast_object_list, is_main_process
@@ -15,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from vitdet_plugin.compat.atomic_save import remove_unfinished, save_atomically
 from vitdet_plugin.engine.fsdp import gather, like
 from vitdet_plugin.engine.progress import restart_timer
+from vitdet_plugin.engine.training_data import describe_change, fingerprint
 from vitdet_plugin.errors import UserError
 
 _INTERRUPTED = 'interrupted_ckpt'
@@ -183,8 +185,8 @@ class _RemovesLater:
 class ResumeStateHook(Hook):
     """Save and resume the position within the epoch, and gradients that are accumulated but not yet applied.
 
-    The tools add it. Accumulated gradients of several ranks are averaged when a checkpoint is saved, as the next
-    synchronized step would do.
+    A warning says that the training data has changed since the checkpoint. The tools add the hook. Accumulated
+    gradients of several ranks are averaged when a checkpoint is saved, as the next synchronized step would do.
     """
 
     priority = 'VERY_LOW'
@@ -192,6 +194,7 @@ class ResumeStateHook(Hook):
     def __init__(self) -> None:
         self._collected: dict[str, torch.Tensor] | None = None  # for the checkpoint that is about to be saved
         self._gradients: dict[str, torch.Tensor] | None = None  # from the checkpoint that was loaded
+        self._data: dict[str, Any] | None = None  # fingerprint of the training data, on the first rank
 
     def collect_gradients(self, runner) -> None:
         """Average accumulated gradients over the ranks, in place; every rank has to call it, unlike the saving."""
@@ -216,6 +219,8 @@ class ResumeStateHook(Hook):
             return
         if hasattr(runner.train_loop, 'state_dict'):
             checkpoint['position'] = runner.train_loop.state_dict()
+        if self._data is not None:
+            checkpoint['meta']['training_data'] = self._data
         if self._collected:
             checkpoint['gradients'], self._collected = self._collected, None
 
@@ -228,8 +233,18 @@ class ResumeStateHook(Hook):
         if 'position' in checkpoint and hasattr(runner.train_loop, 'load_state_dict'):
             runner.train_loop.load_state_dict(checkpoint['position'], meta['epoch'], meta['iter'])
         self._gradients = checkpoint.get('gradients')
+        self._compare_data(runner, meta.get('training_data'))
+
+    def _compare_data(self, runner, before: dict[str, Any] | None) -> None:
+        if before is not None and is_main_process():
+            self._data = fingerprint(runner.cfg, runner.train_loop.dataloader.dataset)
+            if change := describe_change(before, self._data):
+                runner.logger.warning(f'--resume: the training data changed since the checkpoint: {change}; it '
+                                      'continues, but not as without the interruption')
 
     def before_train(self, runner) -> None:
+        if self._data is None and is_main_process():
+            self._data = fingerprint(runner.cfg, runner.train_loop.dataloader.dataset)
         gradients, self._gradients = self._gradients, None
         for name, parameter in runner.model.named_parameters() if gradients else ():
             if name in gradients:

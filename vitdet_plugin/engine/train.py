@@ -28,6 +28,7 @@ from vitdet_plugin.engine.session import SessionOptions, config_name, load_sessi
 from vitdet_plugin.engine.stopping import Stopped
 from vitdet_plugin.engine.test import set_metrics
 from vitdet_plugin.engine.train_choices import add_hooks, select_images
+from vitdet_plugin.engine.work_dir_lock import locked_work_dir
 from vitdet_plugin.errors import Interrupted, UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
@@ -77,27 +78,33 @@ def _train(config: str | Path | Config, options: TrainOptions) -> Runner:
                       split == 'train']
             preflight(cfg, splits + (['test'] if options.eval is not None else []), resume=resumed)
         faster = apply_gpu_defaults(cfg, training_device())
-        runner = build_runner(cfg)
-        if faster:
-            runner.logger.info(f'for the GPU: {", ".join(faster)}')
-        if is_main_process():
-            name = Path(cfg.filename).name if cfg.filename else config_name(cfg)
-            print(f'training {name}: logs and checkpoints in {runner.work_dir}', flush=True)
-        with ended_data_workers(runner):
-            try:
-                runner.train()
-            except Stopped as stopped:
-                is_first = is_main_process()
-                finish()
-                if is_first:
-                    release_agents()
-                if stopped.number == signal.SIGINT:
-                    raise Interrupted(str(stopped)) from None
-                if is_first:
-                    print(stopped, flush=True)
-                return runner
-            if options.eval is not None:
-                evaluate_best(runner)
+        with locked_work_dir(cfg.work_dir):
+            return _run(cfg, options, faster)
+
+
+def _run(cfg: Config, options: TrainOptions, faster: Sequence[str]) -> Runner:
+    """Train and evaluate with a complete config; ``faster`` are its settings for the GPU."""
+    runner = build_runner(cfg)
+    if faster:
+        runner.logger.info(f'for the GPU: {", ".join(faster)}')
+    if is_main_process():
+        name = Path(cfg.filename).name if cfg.filename else config_name(cfg)
+        print(f'training {name}: logs and checkpoints in {runner.work_dir}', flush=True)
+    with ended_data_workers(runner):
+        try:
+            runner.train()
+        except Stopped as stopped:
+            is_first = is_main_process()
+            finish()
+            if is_first:
+                release_agents()
+            if stopped.number == signal.SIGINT:
+                raise Interrupted(str(stopped)) from None
+            if is_first:
+                print(stopped, flush=True)
+            return runner
+        if options.eval is not None:
+            evaluate_best(runner)
     finish()
     return runner
 

@@ -1,0 +1,71 @@
+"""A training that is resumed after its data has changed."""
+
+import json
+import shutil
+
+import pytest
+from mmengine.config import Config
+
+from tests.faults.rig import STEPS, train_here, write_config
+from vitdet_plugin.engine import training_data as module
+from vitdet_plugin.engine.training_data import describe_change, fingerprint
+
+
+def move_box(content):
+    content['annotations'][0]['bbox'][0] += 1
+
+
+def remove_image(content):
+    gone = content['images'].pop()['id']
+    content['annotations'] = [each for each in content['annotations'] if each['image_id'] != gone]
+
+
+@pytest.mark.parametrize('change', [None, move_box, remove_image])
+def test_a_warning_names_the_file(tiny_set, tmp_path, capfd, change):
+    data = shutil.copytree(tiny_set, tmp_path / 'set')
+
+    def train(length, **options):
+        train_here(write_config(tmp_path / 'c.py', data, STEPS.format(length)), tmp_path / 'work', **options)
+        return [line for line in capfd.readouterr().out.splitlines() if 'training data changed' in line]
+
+    assert train(3) == []
+    if change is not None:
+        content = json.loads((data / 'coco.json').read_text())
+        change(content)
+        (data / 'coco.json').write_text(json.dumps(content))
+    lines = train(6, resume='auto')
+    assert len(lines) == (change is not None)
+    assert all(f'since the checkpoint: {data}/coco.json; it continues' in line for line in lines)
+    assert train(9, resume='auto') == []  # the next checkpoint has the new data
+
+
+def config(*paths):
+    return Config(dict(train_dataloader=dict(dataset=dict(
+        type='ConcatDataset', datasets=[dict(data_root=str(path.parent), ann_file=path.name) for path in paths]))))
+
+
+def test_files_may_move_but_not_change(tmp_path, monkeypatch):
+    (tmp_path / 'moved').mkdir()
+    first, second, moved = tmp_path / 'a.json', tmp_path / 'b.json', tmp_path / 'moved/a.json'
+    first.write_bytes(bytes(1000))
+    shutil.copy(first, moved)
+    second.write_bytes(b'b')
+    before = fingerprint(config(first, second, tmp_path / 'missing.json'), range(5))
+    assert describe_change(before, fingerprint(config(second, moved), range(5))) == ''
+    assert describe_change(before, fingerprint(config(second), range(4))) == '5 samples then, 4 now'
+    moved.write_bytes(bytes(999) + b'1')
+    assert describe_change(before, fingerprint(config(second, moved), range(5))) == str(moved)
+
+
+def test_of_large_files_blocks_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, '_WHOLE', 300)
+    monkeypatch.setattr(module, '_BLOCK', 100)
+    path = tmp_path / 'a.json'
+    path.write_bytes(bytes(1000))
+    before = fingerprint(config(path), iter(()))
+    assert before['samples'] is None
+    for position, is_read in ((0, True), (999, True), (500, True), (200, False)):
+        content = bytearray(1000)
+        content[position] = 1
+        path.write_bytes(content)
+        assert bool(describe_change(before, fingerprint(config(path), iter(())))) == is_read

@@ -47,6 +47,7 @@ def test_a_usual_config_and_its_usual_changes_pass():
     ('default_hooks.checkpoint=a', "default_hooks.checkpoint is 'a'; set a section with a type, or None"),
     ('param_scheduler=[a]', "param_scheduler[0] is 'a'; set a section with a type"),
     ('test_evaluator=[a]', "test_evaluator[0] is 'a'; set a section with a type"),
+    ('default_scope=foo', "default_scope is 'foo'; set mmdet or mmpretrain"),
     ('default_scope=3', 'default_scope is 3; set mmdet or mmpretrain'),
     ('train_dataloader.collate_fn=a', "train_dataloader.collate_fn is 'a'; set a section with a type"),
     ('train_dataloader.batch_sampler=a', "train_dataloader.batch_sampler is 'a'; set a section with a type"),

@@ -1,4 +1,7 @@
+import errno
+
 import pytest
+from mmengine.config import Config
 
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.options import apply_options, parse_options
@@ -54,7 +57,9 @@ def test_new_keys_that_are_read_are_accepted(tiny_config, word):
 
 @pytest.mark.parametrize('text, says', [
     ('a = 1\nb = dict(x=1\n', 'line 2'),
-    ('a = 1\nb = c\n', "line 2: NameError: name 'c'"),
+    ('a = 1\nb = c\n', "line 2: NameError: name 'c' is not defined: b = c"),
+    ('n = 0\nsteps = 100 // n\n', 'line 2: ZeroDivisionError: integer division or modulo by zero: steps = 100 // n'),
+    ('_base_ = 3\n', '_base_ has 3; give a path or a list of paths'),
     ("_base_ = 'missing.py'\n", 'missing.py'),
     ("custom_imports = dict(imports=['no_such_module'])\n", 'no_such_module'),
 ])
@@ -69,6 +74,47 @@ def test_a_config_that_ends_the_program_is_reported(tmp_path, options):
     (tmp_path / 'config.py').write_text('import sys\na = 1\nsys.exit(0)\n')
     with pytest.raises(UserError, match=r'config\.py, line 3: SystemExit: 0'):
         load_config(tmp_path / 'config.py', options)
+
+
+@pytest.mark.parametrize('name, text, says', [
+    ('a.yaml', 'b: [1,\n', 'while parsing a flow node .*line 2, column 1'),
+    ('a.yml', 'b: {c: 1\n', 'while parsing a flow mapping'),
+    ('a.json', '{"b": }', 'Expecting value: line 1 column 7')])
+def test_errors_of_yaml_and_json_name_the_file(tmp_path, name, text, says):
+    path = write(tmp_path, text, name)
+    for config in (path, write(tmp_path, f'_base_ = {name!r}\n')):
+        with pytest.raises(UserError, match=f'^config {path}: {says}') as caught:
+            load_config(config)
+        assert '\n' not in str(caught.value) and str(caught.value).count('/tmp') <= 1
+
+
+def test_a_circular_base(tmp_path):
+    a = write(tmp_path, "_base_ = 'b.py'\n", 'a.py')
+    b = write(tmp_path, f"_base_ = ['./../{tmp_path.name}/a.py']\n", 'b.py')
+    with pytest.raises(UserError, match=f'^circular _base_: {a} -> {b} -> {a}; remove one of these$'):
+        load_config(a)
+    itself = write(tmp_path, "_base_ = 'c.yaml'\n", 'd.py')
+    own = write(tmp_path, '_base_: c.yaml\n', 'c.yaml')
+    with pytest.raises(UserError, match=f'^circular _base_: {own} -> {own}; remove one of these$'):
+        load_config(itself)
+
+
+def test_a_base_that_two_files_share_is_not_circular(tmp_path):
+    write(tmp_path, 'a = 1\n', 'first.py')
+    write(tmp_path, "_base_ = 'first.py'\nb = 2\n", 'second.py')
+    write(tmp_path, "_base_ = 'first.py'\na = 3\n", 'third.py')
+    with pytest.raises(UserError, match='Duplicate key is not allowed among bases'):
+        load_config(write(tmp_path, "_base_ = ['second.py', 'third.py']\n"))
+    assert load_config(write(tmp_path, "_base_ = 'second.py'\n")).a == 1
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EFBIG])
+def test_a_full_temporary_folder(tmp_path, monkeypatch, number):
+    def fail(*_):
+        raise OSError(number, 'full')
+    monkeypatch.setattr(Config, '_substitute_predefined_vars', fail)
+    with pytest.raises(UserError, match='in the temporary folder .* cannot be written .full.; free some space'):
+        load_config(write(tmp_path, 'a = 1\n'))
 
 
 def test_a_broken_base_is_named_instead_of_its_child(tmp_path):

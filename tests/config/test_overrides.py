@@ -82,7 +82,7 @@ def test_sections_are_merged_and_take_precedence(child):
     ('lr_mult=4', "no key 'lr_mult'"),
     ('batch_size=4', "no key 'batch_size'; set the keys that are used: val_dataload"),
     ('max_iters=four', 'a number here'),
-    ('max_iters=None', "max_iters: config .*base.py, line 8: TypeError: '>' not supported"),
+    ('max_iters=None', "max_iters=None: config .*base.py, line 8: TypeError: '>' not supported"),
     ('total_epochs=3', r'\(in mmdet 3: train_cfg.max_epochs\)')])
 def test_options_without_effect_are_refused(child, option, says):
     with pytest.raises(UserError, match=says) as caught:

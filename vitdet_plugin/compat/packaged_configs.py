@@ -1,6 +1,8 @@
 """``vitdet_plugin::NAME`` as a config of this package, in ``_base_`` and in ``Config.fromfile``."""
 
 import functools
+import os
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from vitdet_plugin.utils.text import suggest
 
 PREFIX = 'vitdet_plugin::'
 _GET_PATH = Patch('mmengine.config.Config', '_get_cfg_path', upstream='mmengine >= 0.10',
-                  why="vitdet_plugin:: names this package's configs; mmengine has a fixed list of packages")
+                  why="vitdet_plugin:: names this package's configs; mmengine has a fixed list of packages, and "
+                      'follows a circular _base_ until the stack is full')
 
 
 def config_dir() -> Path:
@@ -51,7 +54,29 @@ def install() -> None:
 def _with_packaged_configs(get_path):
     @functools.wraps(get_path)
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if not isinstance(cfg_path, str):
+            raise UserError(f'config {filename}: _base_ has {cfg_path!r}; give a path or a list of paths')
+        found = find_path(cfg_path, filename)
+        _refuse_circle(found[0])
+        return found
+
+    def find_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         if cfg_path.startswith(PREFIX):
             return str(find_packaged_config(cfg_path.removeprefix(PREFIX))), None
         return get_path(cfg_path, filename)
     return staticmethod(_GET_PATH.mark(get_cfg_path))
+
+
+def _refuse_circle(path: str) -> None:
+    """Check that a base is not one of the configs that are being read: their names are in the frames of mmengine.
+
+    Raises:
+        UserError: It is; with the chain of files.
+    """
+    chain, frame = [os.path.abspath(path)], sys._getframe(2)
+    while frame is not None:
+        if frame.f_code.co_name == '_file2dict':
+            chain.append(os.path.abspath(os.path.expanduser(frame.f_locals['filename'])))
+            if os.path.realpath(chain[-1]) == os.path.realpath(path):
+                raise UserError(f'circular _base_: {" -> ".join(reversed(chain))}; remove one of these')
+        frame = frame.f_back

@@ -13,8 +13,9 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from vitdet_plugin.compat.versions import is_installed
 from vitdet_plugin.config.dataset_config import leaf_datasets
-from vitdet_plugin.config.registry import as_list, is_coco_metric
+from vitdet_plugin.config.registry import all_registries, as_list, is_coco_metric
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
 
@@ -78,7 +79,7 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     methods = multiprocessing.get_all_start_methods()
     yield from _check(cfg, 'env_cfg.mp_cfg.mp_start_method', lambda value: value in methods, _one_of(methods))
     yield from _check(cfg, 'env_cfg.mp_cfg.opencv_num_threads', lambda value: isinstance(value, int), 'a whole number')
-    yield from _check(cfg, 'default_scope', lambda value: isinstance(value, str), 'mmdet or mmpretrain')
+    yield from _check(cfg, 'default_scope', _is_scope, 'mmdet or mmpretrain')
     yield from _check(cfg, 'sync_bn', lambda value: value in ('torch', 'mmcv'), _one_of(['torch', 'mmcv']))
     yield from _check(cfg, 'randomness.seed', _is_seed, f'a whole number from 0 to {2**32 - 1}')
     yield from _check(cfg, 'load_from', lambda value: value != '', 'a checkpoint file, or None')
@@ -152,6 +153,11 @@ def _is_section(value: Any) -> bool:
 
 def _has_type(value: Any) -> bool:
     return not isinstance(value, dict) or value.get('type') is not None
+
+
+def _is_scope(value: Any) -> bool:
+    """Whether registries have this scope, or may have it once a package of this name is imported."""
+    return isinstance(value, str) and (any(each.scope == value for each in all_registries()) or is_installed(value))
 
 
 def _is_hook(kind: Any) -> bool:

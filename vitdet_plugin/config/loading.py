@@ -1,13 +1,16 @@
 """Load config files and report each mistake in one line."""
 
 import copy
+import errno
 import re
+import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from yaml import YAMLError
 
 from vitdet_plugin import register_all
 from vitdet_plugin.compat.versions import require_scope
@@ -20,6 +23,9 @@ from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.config.upgrade import upgrade_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
+
+_READERS = ('fromfile', '_file2dict', '_parse_lazy_import', '_validate_py_syntax', '_is_lazy_import')
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence[str] = ()) -> Config:
@@ -46,7 +52,8 @@ def load_config(path: str | Path | Config, options: Mapping[str, Any] | Sequence
             raise
         except (Exception, SystemExit) as error:
             why = _describe_config_error(error, cfg.filename)
-            raise UserError(f'--cfg-options {", ".join(changes)}: {why}') from error
+            given = ', '.join(f'{key}={value}' for key, value in changes.items())
+            raise UserError(f'--cfg-options {given}: {why}') from error
     scope = cfg.get('default_scope') or 'mmdet'
     require_scope(scope)
     import_scope(scope)
@@ -85,6 +92,12 @@ def _is_changed(cfg: Config) -> bool:
 
 def _describe_config_error(error: Exception | SystemExit, path: str) -> str:
     file = _config_file_being_read(error) or path
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return (f'config {file}: its copy in the temporary folder {tempfile.gettempdir()} cannot be written '
+                f'({error.strerror}); free some space, or set TMPDIR to another folder')
+    if Path(file).suffix in ('.yaml', '.yml', '.json') and isinstance(error, (ValueError, YAMLError)):
+        text = re.sub(r'in "[^"]*", ', '', ' '.join(str(error).split()))  # names a temporary copy
+        return f'config {file}: {text}'
     if isinstance(error, SyntaxError):
         cause = error if error.lineno else error.__context__
         line = getattr(cause, 'lineno', None)
@@ -105,7 +118,8 @@ def _describe_config_error(error: Exception | SystemExit, path: str) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if frame.name == '<module>' and '/mmengine/' not in frame.filename and frame.filename.endswith('.py')]
     where = f'config {frames[-1].filename}, line {frames[-1].lineno}' if frames else f'config {file}'
-    return f'{where}: {type(error).__name__}: {" ".join(str(error).split())}'
+    shown = f': {frames[-1].line}' if frames and frames[-1].line else ''
+    return f'{where}: {type(error).__name__}: {" ".join(str(error).split())}{shown}'
 
 
 def _config_file_being_read(error: BaseException) -> str | None:
@@ -113,6 +127,7 @@ def _config_file_being_read(error: BaseException) -> str | None:
     found = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = frame.f_locals.get('filename')
-        if frame.f_code.co_filename.endswith('mmengine/config/config.py') and isinstance(name, str):
+        is_reading = frame.f_code.co_name in _READERS and isinstance(name, str)  # others read a temporary copy
+        if is_reading and frame.f_code.co_filename.endswith('mmengine/config/config.py'):
             found = name
     return found

@@ -19,7 +19,7 @@ def fingerprint(cfg: Config, dataset: Any) -> dict[str, Any]:
 
     Args:
         cfg: Config of the run.
-        dataset: The data set that was built from ``cfg.train_dataloader``; its number of samples is None if it has no length.
+        dataset: The data set that was built from ``cfg.train_dataloader``; may have no length.
 
     Returns:
         ``samples``, a number or None, and ``files``, path -> hash.
@@ -28,8 +28,9 @@ def fingerprint(cfg: Config, dataset: Any) -> dict[str, Any]:
         samples = len(dataset)
     except TypeError:
         samples = None
-    paths = [joined_path(each, each.get('ann_file'))
-             for _, each in leaf_datasets(cfg.train_dataloader.get('dataset'), '')]
+    loader = cfg.get('train_dataloader')
+    datasets = leaf_datasets(loader.get('dataset'), '') if isinstance(loader, dict) else ()
+    paths = [joined_path(each, each.get('ann_file')) for _, each in datasets]
     return dict(samples=samples, files={path: _hash(path) for path in paths if path and os.path.isfile(path)})
 
 

@@ -163,7 +163,7 @@ def test_layers_also_with_respect_to_their_parameters(name, dtype):
 
     tensors = draw([shape], dtype) + [p.detach() for p in parameters]
     second = is_right(second_derivative_error, function, tensors, function)
-    assert second or (name == 'whole map' and dtype == torch.float64)  # PyTorch's fused attention has none
+    assert second or name == 'whole map'  # PyTorch's fused attention has none
     if name == 'Vision-LSTM':  # the chunkwise form is named
         with pytest.raises(BackendError, match="'chunkwise' cannot serve this call: has neither forward-mode"):
             tangent_error(function, tensors)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from ops_dcnv3.geometry import Geometry
-from vitdet_plugin.ops.dispatch import Backend, Case
+from ops_dcnv3.reference import dcnv3_pytorch
+from vitdet_plugin.ops.derivatives import derivative, register_derivative
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Backend, Case
 from vitdet_plugin.ops.library import NAMESPACE, Library
 
 LIBRARY = Library('dcnv3', 'ops_dcnv3', Path(__file__).resolve().parent, kinds=('cpu', 'cuda'))
@@ -29,10 +31,17 @@ def operator_arguments(geometry: Geometry) -> tuple[Any, ...]:
     return ([kernel_h, kernel_w], [stride_h, stride_w], [pad_h, pad_w], [dilation_h, dilation_w], *rest)
 
 
+def geometry_of(kernel: list[Any], stride: list[Any], pad: list[Any], dilation: list[Any], *rest: Any) -> Geometry:
+    """Invert :func:`operator_arguments`."""
+    return Geometry(*kernel, *stride, *pad, *dilation, *rest)
+
+
 def _backend(device: str) -> Backend:
     def why_not(case: Case) -> str | None:
         if case.device != device:
             return f'serves tensors on {device}, not on {case.device}'
+        if case.transformed:
+            return STATUS[device] or NOT_TRANSFORMED
         # ONNX has no such operator, but has those of the PyTorch form
         return STATUS[device] or ('cannot be exported to ONNX' if case.exporting and not case.named else None)
 
@@ -47,17 +56,13 @@ def _register() -> None:
     def like_inputs(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor, *geometry: Any) -> tuple[Tensor, ...]:
         return tuple(t.new_empty(t.shape) for t in (input, offset, mask))
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:3])
-        ctx.geometry = inputs[3:]
-
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = torch.ops.vitdet_plugin.dcnv3_backward(grad, *ctx.saved_tensors, *ctx.geometry)
-        return (*gradients, *(None for _ in ctx.geometry))
+    def formula(input: Tensor, offset: Tensor, mask: Tensor, *geometry: Any) -> Tensor:
+        return dcnv3_pytorch(input, offset, mask, geometry_of(*geometry))
 
     torch.library.register_fake(f'{NAMESPACE}::dcnv3', like_output)
     torch.library.register_fake(f'{NAMESPACE}::dcnv3_backward', like_inputs)
-    torch.library.register_autograd(f'{NAMESPACE}::dcnv3', backward, setup_context=setup_context)
+    register_derivative(f'{NAMESPACE}::dcnv3',
+                        *derivative(torch.ops.vitdet_plugin.dcnv3_backward, formula, tensors=3))
 
 
 if STATUS['cpu'] is None:  # this library defines the operators; that for CUDA adds kernels

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ops_dcnv3.geometry import Geometry
-from ops_dcnv3.native import operator_arguments
+from ops_dcnv3.native import geometry_of, operator_arguments
+from ops_dcnv3.reference import dcnv3_pytorch
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.registered import Differentiable, Registered
@@ -24,10 +25,6 @@ def run(input: Tensor, offset: Tensor, mask: Tensor, geometry: Geometry) -> Tens
     """Call the operator; arguments as :func:`ops_dcnv3.dcnv3`, already checked."""
     out: Tensor = _operator(*triton_support.to_widest(input, offset, mask), *operator_arguments(geometry))
     return out
-
-
-def _geometry(kernel: list[Any], stride: list[Any], pad: list[Any], dilation: list[Any], *rest: Any) -> Geometry:
-    return Geometry(*kernel, *stride, *pad, *dilation, *rest)
 
 
 def _arguments(input: Tensor, mask: Tensor, geometry: Geometry) -> tuple[tuple[Any, ...], dict[str, int]]:
@@ -64,7 +61,7 @@ def _forward(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> Te
     from ops_dcnv3 import triton_kernels
     out = _output(input, offset, mask)
     if out.numel():
-        numbers, constants = _arguments(input, mask, _geometry(*arguments))
+        numbers, constants = _arguments(input, mask, geometry_of(*arguments))
         tensors = [input.contiguous(), offset.contiguous(), mask.contiguous(), out]
         _launch('forward', triton_kernels.forward_kernel, tensors, numbers, constants)
     return out
@@ -85,7 +82,7 @@ def _backward(grad: Tensor, input: Tensor, offset: Tensor, mask: Tensor,
     grad_offset, grad_mask = offset.new_empty(offset.shape), mask.new_empty(mask.shape)
     # float32 sums need no factor, so any tensor serves
     factor = triton_support.fixed_point_scale(grad.abs().amax().float() * mask.abs().amax().float()) if fixed else grad
-    numbers, constants = _arguments(input, mask, _geometry(*arguments))
+    numbers, constants = _arguments(input, mask, geometry_of(*arguments))
     tensors = [grad.contiguous(), input.contiguous(), offset.contiguous(), mask.contiguous(), grad_input, grad_offset,
                grad_mask, factor]
     _launch('backward', triton_kernels.backward_kernel, tensors, numbers, dict(constants, FIXED=fixed), grad_input)
@@ -98,11 +95,15 @@ def _output(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> Ten
     return input.new_empty((*offset.shape[:3], input.shape[3]))
 
 
+def _reference(input: Tensor, offset: Tensor, mask: Tensor, *arguments: Any) -> Tensor:
+    return dcnv3_pytorch(input, offset, mask, geometry_of(*arguments))
+
+
 _operator = Differentiable(
     'dcnv3_triton', f'({_ARGUMENTS}) -> Tensor', _forward, _output,
     Registered('dcnv3_triton_backward', f'(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)', _backward,
                lambda grad, *saved: tuple(x.new_empty(x.shape) for x in saved[:3])),
-    saved=(), cast=triton_support.to_widest)
+    reference=_reference, saved=(), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

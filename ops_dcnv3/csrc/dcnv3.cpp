@@ -2,6 +2,7 @@
 #include "dcnv3.h"
 
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 namespace vitdet_plugin {
@@ -45,6 +46,11 @@ TORCH_LIBRARY_IMPL(vitdet_plugin, AutocastCPU, m) {
 
 TORCH_LIBRARY_IMPL(vitdet_plugin, AutocastCUDA, m) {
   m.impl("dcnv3", dcnv3_autocast<c10::DispatchKey::AutocastCUDA>);
+}
+
+// a gradient through it is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("dcnv3_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 } // namespace vitdet_plugin

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.backbones.registered import BACKBONES, image, tiny
 from tests.backbones.small_configs import small_cfg
@@ -180,6 +181,22 @@ def test_frozen_model_in_a_larger_one(cls):
     x.requires_grad_()
     model(x)[-1].sum().backward()  # through frozen, recomputed blocks
     assert x.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize('cls', [cls for cls in BACKBONES if cls.__name__ != 'TimmViTDet'],  # timm reads values
+                         ids=lambda cls: cls.__name__)
+def test_fake_tensors(cls, monkeypatch):
+    # it reads values in torch 2.14, which fake tensors do not have
+    monkeypatch.setattr(nn.init, '_no_grad_trunc_normal_', lambda tensor, *args, **kwargs: tensor)
+    with FakeTensorMode():
+        model = tiny(cls)
+        assert [out.shape[1] for out in model(torch.empty(1, 3, 64, 96))] == list(model.out_channels)
+
+
+@every_backbone
+def test_symbolic_trace_is_one_line(cls):
+    with pytest.raises(UserError, match='torch.fx.symbolic_trace is not supported; use torch.export.export or'):
+        torch.fx.symbolic_trace(tiny(cls))
 
 
 def test_numpy_is_told_apart_from_a_wrong_shape():

@@ -114,13 +114,6 @@ def test_gradients_of_some_inputs_and_of_empty_ones():
     assert not tensors[1].grad.any()
 
 
-def test_second_derivatives_are_refused():
-    leaves = [x.float().requires_grad_() for x in draw(1, 2, 6, 2, 3, 4)]
-    first, = torch.autograd.grad(attention_cpu(*leaves, 0.4).square().sum(), leaves[0], create_graph=True)
-    with pytest.raises(RuntimeError, match='not implemented'):
-        first.sum().backward()
-
-
 @pytest.mark.filterwarnings('ignore')
 def test_registered_for_tracing():
     tensors = [x.float().requires_grad_() for x in draw(2, 2, 6, 2, 3, 4)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.ops.test_mlstm import assert_same, inputs, value_and_gradients
-from vitdet_plugin.ops.mlstm import chunkwise, cpu
+from vitdet_plugin.ops.mlstm import chunkwise, cpu, operator
 from vitdet_plugin.ops.native import STATUS
 
 pytestmark = pytest.mark.skipif(STATUS['cpu'] is not None, reason=f'no compiled operators: {STATUS["cpu"]}')
@@ -43,7 +43,7 @@ def test_what_depends_on_the_gates_alone(closed):
 def test_gates_that_are_not_numbers_reach_the_output():
     args = [x.detach() for x in inputs(40, dtype=torch.float32)]
     args[3][0, 20] = torch.nan
-    out = chunkwise.chunkwise(*args[:3], args[3], torch.nn.functional.logsigmoid(args[4]), 8)
+    out = operator.run(*args[:3], args[3], torch.nn.functional.logsigmoid(args[4]), 8)
     assert out[0, 20:].isnan().all() and not out[0, :16].isnan().any() and not out[1].isnan().any()
 
 

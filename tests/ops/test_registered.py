@@ -5,6 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vitdet_plugin.ops.derivatives import DerivativeError
 from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import to_widest
 
@@ -26,7 +27,7 @@ PRODUCT = Differentiable(
     'test_product', '(Tensor x, Tensor y, float factor) -> (Tensor, Tensor)', run, fake,
     Registered('test_product_backward', '(Tensor grad, Tensor x, Tensor y, Tensor plus_one, float factor) -> Tensor[]',
                run_backward, lambda grad, x, y, *others: [torch.empty_like(x), torch.empty_like(y)]),
-    saved=(1,), cast=to_widest)
+    reference=lambda x, y, factor: factor * x * y, saved=(1,), cast=to_widest)
 OPERATOR = torch.ops.vitdet_plugin.test_product.default
 
 
@@ -141,11 +142,30 @@ def test_autocast_converts_to_the_widest_type(call):
 
 
 @pytest.mark.parametrize('call', [product, lambda x, y: OPERATOR(x, y, 3.0)[0]], ids=['plain', 'operator'])
-def test_second_derivatives_are_an_error(call):
+def test_second_derivatives_are_those_of_the_reference(call):
     x, y = inputs()
     grad, = torch.autograd.grad(call(x, y).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match='once_differentiable'):
-        grad.sum().backward()
+    torch.testing.assert_close(grad, 18 * x * y * y)
+    torch.testing.assert_close(torch.autograd.grad(grad.sum(), (x, y)), (18 * y * y, 36 * x * y))
+
+
+@pytest.mark.parametrize('call', [product, lambda x, y: OPERATOR(x, y, 3.0)[0]], ids=['plain', 'operator'])
+def test_derivatives_by_transforms_are_an_error(call):
+    x, y = (each.detach() for each in inputs())
+
+    def loss(x, y):
+        return call(x, y).square().sum()
+
+    with pytest.raises(DerivativeError, match="test_product has no forward-mode .* form 'pytorch' or 'dense'"):
+        torch.func.jvp(loss, (x, y), (x, y))
+    with pytest.raises(DerivativeError, match='test_product cannot be differentiated by torch.func'):
+        torch.func.grad(loss)(x, y)
+
+
+def test_an_operator_without_derivative_is_not_recorded():
+    x, y = inputs()
+    with pytest.raises(DerivativeError, match='test_product_backward cannot be differentiated'):
+        PRODUCT.backward.operator(x, x, y, x, 3.0)
 
 
 def test_an_output_without_gradient_gives_none():

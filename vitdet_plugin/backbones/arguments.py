@@ -1,4 +1,4 @@
-"""Checks of arguments that several backbones have; each error is one line that names the argument."""
+"""Arguments that several backbones have: checks, whose errors are one line that names the argument, and rates."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
     known = list(known)
     if value not in known:
         raise UserError(f'{name}={value!r} is unknown; choose one of {", ".join(map(str, known))}')
+
+
+def drop_path_rates(last: float, depth: int, first: float = 0.0) -> list[float]:
+    """Return the rates of stochastic depth of all blocks, from ``first`` to ``last`` in equal steps."""
+    return [first + (last - first) * i / max(depth - 1, 1) for i in range(depth)]
 
 
 def choose_arch(arch: Any, archs: Mapping[str, Mapping[str, Any]], required: Collection[str],

@@ -78,6 +78,9 @@ class Backbone(BaseModule):
         if torch.compiler.is_dynamo_compiling():
             install_for_compilation()
         if not isinstance(images, Tensor):
+            if isinstance(images, torch.fx.Proxy):
+                raise self._input_error('torch.fx.symbolic_trace is not supported; use torch.export.export or '
+                                        'torch.compile')
             raise self._input_error(f'it got an object of type {type(images).__name__}; convert it to a tensor')
         if images.ndim != 4:
             raise self._input_error(f'it got a tensor of shape {tuple(images.shape)}; pass a batch of images')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -12,7 +13,13 @@ from timm.models._manipulate import checkpoint_seq
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_drop_path_rate, check_frozen_stages, check_out_indices, choose_arch
+from vitdet_plugin.backbones.arguments import (
+    check_drop_path_rate,
+    check_frozen_stages,
+    check_out_indices,
+    choose_arch,
+    drop_path_rates,
+)
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
@@ -93,13 +100,13 @@ class ConvNeXtBackbone(Backbone):
             return nn.LayerNorm(channels, eps=norm_eps)
 
         self.stem = nn.Sequential(nn.Conv2d(in_channels, dims[0], kernel_size=4, stride=4), norm_layer(dims[0]))
-        rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').split(depths)
+        rates = iter(drop_path_rates(drop_path_rate, sum(depths)))
         self.stages = nn.ModuleList()
         for i in range(stages):
             stage = ConvNeXtStage(
                 dims[max(i - 1, 0)], dims[i], stride=1 if i == 0 else 2, depth=depths[i],
-                drop_path_rates=rates[i].tolist(), ls_init_value=layer_scale_init_value or None, use_grn=use_grn,
-                norm_layer=norm_layer, norm_layer_cl=norm_layer_cl)
+                drop_path_rates=list(islice(rates, depths[i])), ls_init_value=layer_scale_init_value or None,
+                use_grn=use_grn, norm_layer=norm_layer, norm_layer_cl=norm_layer_cl)
             self.stages.append(stage)
             for block in stage.blocks if not use_grn else ():  # GRN needs the whole map
                 block.mlp = Mlp(dims[i], 4 * dims[i])

@@ -18,6 +18,7 @@ from vitdet_plugin.backbones.arguments import (
     check_frozen_stages,
     check_out_indices,
     choose_arch,
+    drop_path_rates,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
@@ -194,7 +195,7 @@ class InternImage(Backbone):
         self._entries = [(channels[i], 4 * 2 ** i) for i in range(max(self.out_indices) + 1)]
         self.patch_embed = Stem(in_channels, channels[0], norm_layer, act_layer)
         self.pos_drop = nn.Dropout(drop_rate)
-        rates = torch.linspace(0, drop_path_rate, sum(self.depths), device='cpu').tolist()
+        rates = drop_path_rates(drop_path_rate, sum(self.depths))
         if drop_path_type == 'uniform':
             rates = [drop_path_rate] * len(rates)
         self.levels = nn.ModuleList([

@@ -18,6 +18,7 @@ from vitdet_plugin.backbones.arguments import (
     check_frozen_stages,
     check_out_indices,
     choose_arch,
+    drop_path_rates,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
@@ -153,7 +154,7 @@ class VisionLSTM(Backbone):
         self.patch_embed = (PatchEmbed(in_channels, dim, patch_size, stride) if stem == 'patch'
                             else ConvStem(in_channels, dim, stride))
         self.pos_embed = nn.Parameter(torch.zeros(1, *(side // stride for side in img_size), dim))
-        rates = torch.linspace(0 if drop_path_decay else drop_path_rate, drop_path_rate, depth, device='cpu').tolist()
+        rates = drop_path_rates(drop_path_rate, depth, 0.0 if drop_path_decay else drop_path_rate)
         self.blocks = nn.ModuleList(
             Block(dim, drop_path=rates[i], heads=num_heads, reverse=alternation == 'bidirectional' and i % 2 == 1,
                   form=mlstm, **kind) for i in range(depth))

@@ -11,7 +11,13 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitdet_plugin.backbones.arguments import check_choice, check_drop_path_rate, check_frozen_stages, choose_arch
+from vitdet_plugin.backbones.arguments import (
+    check_choice,
+    check_drop_path_rate,
+    check_frozen_stages,
+    choose_arch,
+    drop_path_rates,
+)
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
@@ -119,7 +125,7 @@ class ViTDet(Backbone):
         positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, dim)) if use_abs_pos else None
         self._abs_pos = ResizedPosEmbed(has_cls_slot=pretrain_use_cls_token)
-        rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
+        rates = drop_path_rates(drop_path_rate, depth)
         self.blocks = nn.ModuleList()
         for i in range(depth):
             window = 0 if i in kinds['global'] else window_size

@@ -45,6 +45,7 @@ ARCHS = {
 }
 NORM_EPS = 1e-5
 _LEVELS = 3  # first stage, last stage, one coarser
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 MIX_BOX = 'mix_box'  # metainfo of data samples: the box of MixedImages
 
 Box = tuple[int, int, int, int]  # (top, bottom, left, right), ends exclusive
@@ -83,10 +84,10 @@ class PatchEmbed(nn.Module):
 
 def _normalized_conv(x: Tensor, conv: Any, norm: Any) -> Tensor:
     """Compute ``norm(conv(x))``; at inference with the statistics as part of the kernel."""
-    mean, variance = norm.running_mean, norm.running_var
-    foldable = not norm.training and mean is not None and variance is not None and not has_hooks(conv, norm)
-    if not foldable or torch.is_grad_enabled() or is_exporting():
+    foldable = type(conv) is nn.Conv2d and type(norm) in _NORMS and not has_hooks(conv, norm)
+    if not foldable or norm.training or norm.running_mean is None or torch.is_grad_enabled() or is_exporting():
         return norm(conv(x))
+    mean, variance = norm.running_mean, norm.running_var
     factor = norm.weight * (variance + norm.eps).rsqrt()
     return F.conv2d(x, conv.weight * factor[:, None, None, None], norm.bias - mean * factor,
                     conv.stride, conv.padding)

@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.lora import LoRALinear
 from vitdet_plugin.layers.pos_embed import decomposed_rel_pos, fit_rel_pos
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
 from vitdet_plugin.ops.case import case_of
 from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.rel_pos_attention import OPERATOR, rel_pos_attention
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention, needs_grad, window_attention_cpu
+from vitdet_plugin.utils.module_hooks import has_hooks
 
 
 class WindowAttention(nn.Module):
@@ -20,8 +22,9 @@ class WindowAttention(nn.Module):
 
     A grid that the windows do not divide is padded on the right and at the bottom (shifted windows: on all sides)
     with tokens that take part in the softmax. detectron2 pads zeros before the qkv projection, and so does this module
-    on a GPU, where further products are cheaper than copies of three times the size. On a CPU padding with the bias
-    after the projection computes the same function faster.
+    on a GPU, where further products are cheaper than copies of three times the size, and if the projection is another
+    module than a linear layer or has hooks. On a CPU padding with the bias after the projection computes the same
+    function faster.
 
     Args:
         dim: channels.
@@ -56,7 +59,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        if self.window_size and _pads_first(x_bhwc):
+        if self.window_size and (_pads_first(x_bhwc) or not _maps_zeros_to_bias(self.qkv)):
             return self._project_in_windows(x_bhwc)
         qkv = linear(self.qkv, x_bhwc)
         if self._is_compiled(qkv):
@@ -77,7 +80,8 @@ class WindowAttention(nn.Module):
         tables = None
         if self.rel_pos_h is not None and self.rel_pos_w is not None:
             tables = fit_rel_pos(self.rel_pos_h, 2 * h - 1), fit_rel_pos(self.rel_pos_w, 2 * w - 1)
-        return window_attention_cpu(qkv, self.qkv.bias, tables, self.num_heads, self.window_size, self.shift,
+        padding = self.qkv.bias if self.window_size else None
+        return window_attention_cpu(qkv, padding, tables, self.num_heads, self.window_size, self.shift,
                                     self.scale)
 
     def _project_in_windows(self, x_bhwc: Tensor) -> Tensor:
@@ -110,6 +114,11 @@ class WindowAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f'heads={self.num_heads}, window={self.window_size or "global"}, shift={self.shift}, form={self.form}'
+
+
+def _maps_zeros_to_bias(projection: nn.Module) -> bool:
+    """Whether the result for zeros is the bias; unknown for other modules (quantized layers) and those with hooks."""
+    return type(projection) in (nn.Linear, LoRALinear) and not has_hooks(projection)
 
 
 def _pads_first(x_bhwc: Tensor) -> bool:

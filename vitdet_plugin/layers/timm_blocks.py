@@ -16,8 +16,8 @@ from timm.models import beit, eva, vision_transformer
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.layers.lora import LoRALinear
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
+from vitdet_plugin.ops.linear import is_plain
 from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 _PRE_NORM = (vision_transformer.Block, eva.EvaBlock, beit.Block)
@@ -114,9 +114,11 @@ def beit_attention(attn: Any, x: Tensor, hw: tuple[int, int], num_prefix: int) -
         num_prefix: 1 with the class token, otherwise 0.
     """
     bias = None if attn.q_bias is None else torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-    qkv = F.linear(x, attn.qkv.weight, bias)
-    if isinstance(attn.qkv, LoRALinear):
-        qkv = qkv + attn.qkv.update(x)
+    if is_plain(attn.qkv):
+        qkv = F.linear(x, attn.qkv.weight, bias)
+    else:
+        qkv = attn.qkv(x)
+        qkv = qkv if bias is None else qkv + bias
     q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     mask = None
     if attn.relative_position_bias_table is not None:

@@ -12,7 +12,9 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.block_diagonal import BlockDiagonalLinear
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 from vitdet_plugin.ops.gated_norm import can_gate, gated_norm
+from vitdet_plugin.ops.linear import is_plain
 from vitdet_plugin.ops.mlstm import OPERATOR, mlstm
+from vitdet_plugin.utils.module_hooks import has_hooks
 from vitdet_plugin.utils.precision import no_autocast
 
 _COLUMNS = 16  # products with fewer columns take longer on a CPU
@@ -54,14 +56,22 @@ class MLSTMCell(nn.Module):
 
     def finish(self, h: Tensor, c: Tensor, skip: Tensor, z: Tensor) -> Tensor:
         """Normalize h (heads, B, S, d), add ``skip`` (dim,) times c and multiply by SiLU(z), both (B, S, dim)."""
-        if can_gate(h, c, z):
+        if can_gate(h, c, z) and type(self.outnorm) is OffsetLayerNorm and not has_hooks(self.outnorm):
             return gated_norm(h, c, z, 1 + self.outnorm.weight, self.outnorm.bias, skip, self.outnorm.eps)
         normed = self.outnorm(h.permute(1, 2, 0, 3).flatten(2))
         return torch.addcmul(normed, c, skip) * F.silu(z)
 
     def _gates(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply linear layers to [q; k; v] in float32 at least, without concatenating them: (heads, B, S) each."""
+        """Apply the gates to [q; k; v]: (heads, B, S) each.
+
+        Linear layers are applied in float32 at least, in one product and without concatenating their inputs; other
+        modules, such as quantized layers, are called.
+        """
         wide = torch.promote_types(q.dtype, torch.float32)
+        if not is_plain(self.igate, self.fgate):
+            joined = torch.cat([x.permute(1, 2, 0, 3).flatten(2) for x in (q, k, v)], -1)
+            i_gate, f_gate = (_call(gate, joined).to(wide).permute(2, 0, 1) for gate in (self.igate, self.fgate))
+            return i_gate, f_gate
         weight = torch.cat([self.igate.weight, self.fgate.weight]).to(wide)
         weight = weight.view(2 * self.heads, 3, self.heads, -1).permute(1, 2, 3, 0)  # (q k v, heads, d, gates)
         weight = F.pad(weight, (0, -2 * self.heads % _COLUMNS))
@@ -69,6 +79,13 @@ class MLSTMCell(nn.Module):
         gates = (of_q + of_k + of_v)[:, :2 * self.heads] + torch.cat([self.igate.bias, self.fgate.bias]).to(wide)
         i_gate, f_gate = gates.T.view(2, self.heads, *q.shape[1:3]).unbind()
         return i_gate, f_gate
+
+
+def _call(gate: nn.Module, x: Tensor) -> Tensor:
+    """Call a module with the dtype of its parameters; float32 at least if it has none."""
+    dtypes = [p.dtype for p in gate.parameters() if p.is_floating_point()]
+    out: Tensor = gate(x.to(dtypes[0] if dtypes else torch.promote_types(x.dtype, torch.float32)))
+    return out
 
 
 class ViLLayer(nn.Module):

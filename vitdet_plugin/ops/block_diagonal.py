@@ -6,13 +6,11 @@ all other calls; so it has no dispatch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.ops.derivatives import derivative
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS, why_not
 
@@ -40,23 +38,29 @@ def multiply_block_diagonal(x: Tensor, weight: Tensor, bias: Tensor | None, head
     return out
 
 
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+    out: Tensor = torch.ops.vitdet_plugin.block_diagonal(x, weight, bias, heads)
+    return out
+
+
+def _backward(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> list[Tensor | None]:
+    grad_x, grad_weight, grad_bias = torch.ops.vitdet_plugin.block_diagonal_backward(grad, x, weight)
+    return [grad_x, grad_weight.to(weight.dtype), None if bias is None else grad_bias.to(bias.dtype)]
+
+
+def _formula(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    out = torch.einsum('bsni,noi->bsno', x.unflatten(2, (-1, _BLOCK)).to(wide), weight.to(wide)).flatten(2)
+    if bias is not None:
+        out = out + bias.to(wide)
+    return out.unflatten(2, (heads, -1)).permute(2, 0, 1, 3).to(x.dtype)
+
+
 class _BlockDiagonal(torch.autograd.Function):
     """Arguments and result of :func:`multiply_block_diagonal`."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.bias_dtype = None if bias is None else bias.dtype
-        out: Tensor = torch.ops.vitdet_plugin.block_diagonal(x, weight, bias, heads)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        grad_x, grad_weight, grad_bias = torch.ops.vitdet_plugin.block_diagonal_backward(grad, x, weight)
-        return (grad_x, grad_weight.to(weight.dtype), None if ctx.bias_dtype is None else grad_bias.to(ctx.bias_dtype),
-                None)
+    forward = staticmethod(_forward)
+    setup_context, backward = map(staticmethod, derivative(_backward, _formula, tensors=3))
 
 
 def _register() -> None:

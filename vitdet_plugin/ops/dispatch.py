@@ -30,6 +30,7 @@ MODULES = {
     'dcnv3': 'ops_dcnv3.functional',
 }
 DEVICES = ('cpu', 'cuda')
+NOT_TRANSFORMED = 'has neither forward-mode derivatives nor gradients by torch.func'  #: reason of a backend
 
 
 class BackendError(UserError, RuntimeError, ValueError):
@@ -45,6 +46,7 @@ class Case(NamedTuple):
         exporting: whether the call is traced for ONNX or by ``torch.export``.
         named: whether the caller, or the environment, names the backend. Reasons that are a preference (slower, not
             exportable to ONNX) do not count then.
+        transformed: whether ``torch.func`` differentiates the call, or forward mode.
         options: further properties, by operator; a missing one is unknown.
     """
 
@@ -52,7 +54,13 @@ class Case(NamedTuple):
     dtype: Any = None
     exporting: bool = False
     named: bool = False
+    transformed: bool = False
     options: Mapping[str, Any] = MappingProxyType({})
+
+    def as_named(self) -> Case:
+        """Return the case of the same call with a named backend."""
+        # not _replace(), which torch.compile of torch 2.6 cannot trace
+        return Case(self.device, self.dtype, self.exporting, True, self.transformed, self.options)
 
 
 class Backend(NamedTuple):
@@ -110,8 +118,7 @@ class Operator:
             raise BackendError(f'{self.name}: {name!r}{source} is unknown; choose auto or one of '
                                f'{", ".join(self.backends)} ({self._reasons(case)})')
         backend = self.backends[name]
-        # not _replace(), which torch.compile of torch 2.6 cannot trace
-        reason = backend.why_not(Case(case.device, case.dtype, case.exporting, named=True, options=case.options))
+        reason = backend.why_not(case.as_named())
         if reason is not None:
             raise BackendError(f'{self.name}: {name!r}{source} cannot serve this call: {reason}. Choose auto or '
                                f'another backend ({self._reasons(case)})')

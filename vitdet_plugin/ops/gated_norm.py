@@ -6,13 +6,12 @@ there is no dispatch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.ops.derivatives import derivative
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS, why_not
 
@@ -41,24 +40,30 @@ def gated_norm(h: Tensor, c: Tensor, z: Tensor, weight: Tensor, bias: Tensor | N
     return out
 
 
+def _forward(h: Tensor, c: Tensor, z: Tensor, weight: Tensor, bias: Tensor | None, skip: Tensor, eps: float) -> Tensor:
+    out: Tensor = torch.ops.vitdet_plugin.gated_norm(h, c, z, weight, bias, skip, eps)
+    return out
+
+
+def _backward(grad: Tensor, h: Tensor, c: Tensor, z: Tensor, weight: Tensor, bias: Tensor | None, skip: Tensor,
+              eps: float) -> list[Tensor | None]:
+    *grads, sums = torch.ops.vitdet_plugin.gated_norm_backward(grad, h, c, z, weight, bias, skip, eps)
+    return [*grads, sums[0].to(weight.dtype), None if bias is None else sums[1].to(bias.dtype), sums[2].to(skip.dtype)]
+
+
+def _formula(h: Tensor, c: Tensor, z: Tensor, weight: Tensor, bias: Tensor | None, skip: Tensor, eps: float) -> Tensor:
+    wide = torch.promote_types(h.dtype, torch.float32)
+    normed = F.layer_norm(h.to(wide), h.shape[-1:], eps=eps).permute(1, 2, 0, 3).flatten(2) * weight.to(wide)
+    if bias is not None:
+        normed = normed + bias.to(wide)
+    return ((normed + skip.to(wide) * c.to(wide)) * F.silu(z.to(wide))).to(h.dtype)
+
+
 class _GatedNorm(torch.autograd.Function):
     """Arguments and result of :func:`gated_norm`."""
 
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, c: Tensor, z: Tensor, weight: Tensor, bias: Tensor | None, skip: Tensor,
-                eps: float) -> Tensor:
-        ctx.save_for_backward(h, c, z, weight, bias, skip)
-        ctx.eps = eps
-        out: Tensor = torch.ops.vitdet_plugin.gated_norm(h, c, z, weight, bias, skip, eps)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, weight, bias, skip = ctx.saved_tensors
-        *grads, sums = torch.ops.vitdet_plugin.gated_norm_backward(grad, *inputs, weight, bias, skip, ctx.eps)
-        return (*grads, sums[0].to(weight.dtype), None if bias is None else sums[1].to(bias.dtype),
-                sums[2].to(skip.dtype), None)
+    forward = staticmethod(_forward)
+    setup_context, backward = map(staticmethod, derivative(_backward, _formula, tensors=6))
 
 
 def _register() -> None:

@@ -41,16 +41,26 @@ def linear(layer: nn.Module, x: Tensor, activation: nn.Module | None = None) -> 
     return out if activation is None or kind is not None else activation(out)
 
 
+def is_plain(*layers: nn.Module) -> bool:
+    """Whether the layers do nothing but a product with their weight, so that they need not be called.
+
+    Layers of another class (LoRA, quantized) and layers with hooks have to be called.
+    """
+    return all(type(layer) is nn.Linear and not has_hooks(layer) for layer in layers)
+
+
 def _kind(activation: nn.Module) -> tuple[str, str] | None:
     plain = not has_hooks(activation) and getattr(activation, 'approximate', 'none') == 'none'
     return _ACTIVATIONS.get(type(activation)) if plain else None
 
 
 def _can_multiply(layer: nn.Module, x: Tensor) -> bool:
-    if type(layer) is not nn.Linear or has_hooks(layer):
+    if not is_plain(layer):
         return False
     case = case_of(x)
-    if case.device != 'cpu' or case.exporting or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if case.device != 'cpu' or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    if case.exporting or case.transformed:
         return False
     dtype = _dtype(x)
     return x.numel() > 0 and dtype in _dtypes() and (layer.weight.dtype == dtype or torch.is_autocast_enabled('cpu'))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitdet_plugin.ops.dispatch import Case
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Case
 from vitdet_plugin.ops.library import OPS, Library
 
 LIBRARY = Library('ops', 'vitdet_plugin.ops', OPS)
@@ -16,4 +16,6 @@ def why_not(case: Case) -> str | None:
         return reason
     if case.device != 'cpu':
         return f'serves tensors on the CPU, not on {case.device}'
+    if case.transformed:
+        return NOT_TRANSFORMED
     return 'cannot be exported to ONNX' if case.exporting and not case.named else None

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from vitdet_plugin.ops.derivatives import derivative, is_transformed, register_derivative
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.utils.precision import no_autocast
 
@@ -29,61 +29,51 @@ class Registered:
         schema: arguments and results, tensors first.
         run: the function; its results share no memory with its arguments or with each other.
         fake: returns empty results, for tracing.
+        autograd: ``setup_context`` and ``backward``; none if the function cannot be differentiated.
+        compiled_only: whether only compiled graphs get the operator; modes and transforms observe what ``run`` does.
     """
 
-    def __init__(self, name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> None:
-        self.name, self.run = f'{NAMESPACE}::{name}', run
+    def __init__(self, name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any],
+                 autograd: Sequence[Callable[..., Any]] = (), compiled_only: bool = False) -> None:
+        self.name, self.run, self.compiled_only = f'{NAMESPACE}::{name}', run, compiled_only
         torch.library.define(self.name, schema, tags=torch.Tag.pt2_compliant_tag)
         torch.library.impl(self.name, 'default', run)
         torch.library.register_fake(self.name, fake)
         self.operator = getattr(torch.ops.vitdet_plugin, name).default
+        register_derivative(self.name, *autograd)
 
     def __call__(self, *args: Any) -> Any:
         """Run the function, or the operator where the call is observed."""
-        return self.run(*args) if is_plain(args) else self.operator(*args)
+        return self.run(*args) if self._is_direct(args) else self.operator(*args)
+
+    def _is_direct(self, args: Sequence[Any]) -> bool:
+        return not torch.compiler.is_compiling() if self.compiled_only else is_plain(args)
 
 
 class Differentiable(Registered):
-    """A function whose first result can be differentiated once.
+    """A function whose first result can be differentiated.
 
     Args:
-        name, schema, run, fake: as above.
-        backward: takes the gradient of the first result, the tensors among the arguments, the results ``saved`` and the
-            other arguments; returns the gradients of the first tensors. Further tensors have none.
-        saved: indices of the results that ``backward`` takes.
+        name, schema, run, fake, compiled_only: as above.
+        backward, reference, saved: see :func:`vitdet_plugin.ops.derivatives.derivative`.
         cast: what autocast does: takes the arguments and returns them with the tensors converted.
     """
 
     def __init__(self, name: str, schema: str, run: Callable[..., Any], fake: Callable[..., Any], backward: Registered,
-                 saved: Sequence[int], cast: Callable[..., Sequence[Any]]) -> None:
-        super().__init__(name, schema, run, fake)
+                 reference: Callable[..., Tensor], saved: Sequence[int], cast: Callable[..., Sequence[Any]],
+                 compiled_only: bool = False) -> None:
         self.backward, self.cast = backward, cast
-        self.tensors = count = schema.partition('->')[0].count('Tensor ')
-
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, ...]) -> None:
-            outputs = output if isinstance(output, tuple) else (output,)
-            ctx.constants = inputs[count:]
-            ctx.save_for_backward(*inputs[:count], *(outputs[index] for index in saved))
-            ctx.mark_non_differentiable(*outputs[1:])
-            ctx.set_materialize_grads(False)  # no zeros for the other results
-
-        def run_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-            found = () if grads[0] is None else backward(grads[0], *ctx.saved_tensors, *ctx.constants)
-            return *found, *(None for _ in range(count + len(ctx.constants) - len(found)))
-
-        gradients: Any = once_differentiable(run_backward)
+        self.tensors = schema.partition('->')[0].count('Tensor ')
+        save, gradients = derivative(backward, reference, self.tensors, saved)
+        super().__init__(name, schema, run, fake, derivative(backward.operator, reference, self.tensors, saved),
+                         compiled_only)
 
         class Recorded(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx: Any, *inputs: Any) -> Any:
-                output = run(*inputs)
-                setup_context(ctx, inputs, output)
-                return output
-
+            forward = staticmethod(run)
+            setup_context = staticmethod(save)
             backward = staticmethod(gradients)
 
         self.record = Recorded.apply
-        torch.library.register_autograd(self.name, gradients, setup_context=setup_context)
         for device in ('cuda', 'cpu'):
             self._register_autocast(device)
 
@@ -98,7 +88,7 @@ class Differentiable(Registered):
 
     def __call__(self, *args: Any) -> Any:
         """Run the function, or the operator where the call is observed."""
-        if not is_plain(args):
+        if not self._is_direct(args):
             return self.operator(*args)
         if torch.is_autocast_enabled(args[0].device.type):
             args = tuple(self.cast(*args))
@@ -110,6 +100,6 @@ class Differentiable(Registered):
 def is_plain(args: Sequence[Any]) -> bool:
     """Whether a call is neither captured nor observed by a mode, a transform or a subclass of tensors."""
     if (torch.compiler.is_compiling() or torch.jit.is_tracing() or is_in_torch_dispatch_mode()
-            or torch._C._are_functorch_transforms_active()):
+            or torch._C._are_functorch_transforms_active() or is_transformed()):
         return False
     return all(type(arg) in (Tensor, nn.Parameter) for arg in args if isinstance(arg, Tensor))

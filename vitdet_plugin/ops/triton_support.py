@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdet_plugin.ops.dispatch import Case
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Case
 
 OLDEST = (3, 2)  #: version of Triton
 OLDEST_GPU = (8, 0)  #: compute capability of an NVIDIA GPU
@@ -58,6 +58,8 @@ def why_not(case: Case) -> str | None:
         return f'serves tensors on a GPU, not on {case.device}'
     if case.dtype is not None and case.dtype not in DTYPES:
         return f'does not serve {case.dtype}'
+    if case.transformed:
+        return NOT_TRANSFORMED
     if case.device == 'cuda' and not INTERPRETED and (reason := _why_not_gpu()):
         return reason
     if case.named:

@@ -38,3 +38,20 @@ def assert_same(function: Callable[..., Tensor], reference: Callable[..., Tensor
         assert ours.shape == theirs.shape
         error = relative_error(ours, theirs)
         assert error < tolerance, f'{"output" if index == 0 else f"gradient of input {index - 1}"}: {error:.2e}'
+
+
+def second_derivatives(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the derivatives of a weighted sum of all gradients of ``function(*tensors).square().sum()``."""
+    leaves = [x.detach().requires_grad_() for x in tensors]
+    grads = torch.autograd.grad(function(*leaves).square().sum(), leaves, create_graph=True)
+    generator = torch.Generator().manual_seed(6)
+    weights = [torch.randn(x.shape, dtype=torch.float64, generator=generator).to(x) for x in leaves]
+    return list(torch.autograd.grad(sum((g * w).sum() for g, w in zip(grads, weights, strict=True)), leaves))
+
+
+def assert_same_second_derivatives(function: Callable[..., Tensor], reference: Callable[..., Tensor],
+                                   tensors: Sequence[Tensor], tolerance: float = 1e-4) -> None:
+    """Compare the second derivatives of two functions; the reference gets the same numbers in float64."""
+    expected = second_derivatives(reference, [x.double().cpu() for x in tensors])
+    for ours, theirs in zip(second_derivatives(function, tensors), expected, strict=True):
+        assert relative_error(ours, theirs) < tolerance

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from vitdet_plugin.ops.mlstm import cpu
 from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS, lower_bound
@@ -17,19 +15,6 @@ from vitdet_plugin.utils.precision import no_autocast
 SHORT = 64  #: tokens up to which the parallel form is faster
 _PART = 96  # minimum number of rows of a chunk for which separate products are worthwhile
 _SUMMED = 1 << 17  # elements converted to float64 at once on a CPU; they fit into its cache
-
-
-def chunkwise(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None = None) -> Tensor:
-    """Process ``chunk`` tokens at a time; no S x S tensor is created.
-
-    Arguments as :func:`vitdet_plugin.ops.mlstm.reference.parallel`; ``chunk`` is chosen if None.
-    """
-    length, dim = q.shape[-2:]
-    chunk = chunk or chunk_length(length, dim)
-    flat = [x.reshape(-1, length, dim) for x in (q, k.to(q.dtype), v.to(q.dtype))]
-    gates = [x.reshape(-1, length) for x in (i_gate, log_f)]
-    out: Tensor = _Chunkwise.apply(*pad([*flat, *gates], -length % chunk), chunk)
-    return out[:, :length].reshape(q.shape)
 
 
 def pad(tensors: Sequence[Tensor], missing: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -202,24 +187,6 @@ def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chun
         bound = (torch.maximum(total.abs(), floor) + EPS)[..., None]
         out.div_(bound.to(out.dtype) if out.dtype == torch.bfloat16 else bound)  # float16 has a smaller range
     return out, total
-
-
-class _Chunkwise(torch.autograd.Function):
-    """q, k, v: (G, S, d); i_gate, log_f: (G, S); S a multiple of ``chunk`` -> (G, S, d)."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int) -> Tensor:
-        out, total = forward(q, k, v, i_gate, log_f, chunk)
-        ctx.save_for_backward(q, k, v, i_gate, log_f, out, total)
-        ctx.chunk = chunk
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, i_gate, log_f, out, total = ctx.saved_tensors
-        with no_autocast(q.device.type):
-            return *_backward(q, k, v, i_gate, log_f, out, total, grad_out, ctx.chunk), None
 
 
 def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,

@@ -11,7 +11,7 @@ from torch import Tensor
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.mlstm import chunkwise
-from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS
+from vitdet_plugin.ops.mlstm.reference import CLOSED_GATE, EPS, parallel
 from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import dot_options, next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
@@ -194,7 +194,7 @@ _operator = Differentiable(
     Registered('mlstm_triton_backward',
                f'(Tensor grad, {_INPUTS}, Tensor out, Tensor total, {_GATES}, int? chunk) -> Tensor[]', _backward,
                lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]]),
-    saved=range(_RESULTS), cast=_cast)
+    reference=parallel, saved=range(_RESULTS), cast=_cast)
 
 
 def _why_not(case: Case) -> str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from vitdet_plugin.ops.derivatives import derivative, register_derivative
 from vitdet_plugin.ops.dispatch import Backend
 from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.ms_deform_attn.reference import ms_deform_attn_pytorch
 from vitdet_plugin.ops.native import STATUS, why_not
 
 
@@ -32,16 +33,13 @@ def _register() -> None:
                     weights: Tensor) -> tuple[Tensor, ...]:
         return tuple(each.new_empty(each.shape) for each in (value, locations, weights))
 
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        of_value, of_locations, of_weights = torch.ops.vitdet_plugin.ms_deform_attn_backward(grad, *ctx.saved_tensors)
+    def backward(grad: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+        of_value, of_locations, of_weights = torch.ops.vitdet_plugin.ms_deform_attn_backward(grad, *inputs)
         return of_value, None, of_locations, of_weights
 
     torch.library.register_fake(name, like_output)
     torch.library.register_fake(f'{name}_backward', like_inputs)
-    torch.library.register_autograd(name, backward, setup_context=setup_context)
+    register_derivative(name, *derivative(backward, ms_deform_attn_pytorch, tensors=4))
 
 
 if STATUS['cpu'] is None:

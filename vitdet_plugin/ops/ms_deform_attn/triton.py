@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.ms_deform_attn.reference import ms_deform_attn_pytorch
 from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
@@ -104,11 +105,15 @@ def _cast(value: Tensor, locations: Tensor, weights: Tensor, levels: Tensor) -> 
     return [*triton_support.to_widest(value, locations, weights), levels]
 
 
+def _reference(value: Tensor, locations: Tensor, weights: Tensor, levels: Tensor) -> Tensor:
+    return ms_deform_attn_pytorch(value, levels[:, :2], locations, weights)
+
+
 _operator = Differentiable(
     'ms_deform_attn_triton', f'({_ARGUMENTS}) -> Tensor', _forward, _output,
     Registered('ms_deform_attn_triton_backward', f'(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)', _backward,
                lambda grad, *saved: tuple(x.new_empty(x.shape) for x in saved[:3])),
-    saved=(), cast=_cast)
+    reference=_reference, saved=(), cast=_cast)
 
 
 def _why_not(case: Case) -> str | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.derivatives import derivative, register_derivative
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Backend, Case
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS
+from vitdet_plugin.ops.outlook_attention.reference import outlook_attention_plain
 
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
 _KERNEL_SIZE = 3
@@ -31,6 +31,11 @@ def outlook_attention_native(v: Tensor, a: Tensor, num_heads: int, kernel_size: 
     return out
 
 
+def reference(v: Tensor, a: Tensor, num_heads: int, stride: int, padding: int, scale: float) -> Tensor:
+    """Compute what the kernels do, by the reference implementation."""
+    return outlook_attention_plain(v, a, num_heads, _KERNEL_SIZE, stride, padding, scale, 0.0)
+
+
 _MISSING = STATUS['cpu'] or (None if has_operator() else 'left out by the compiler; build it with GCC or Clang')
 
 
@@ -44,6 +49,8 @@ def _why_not(case: Case) -> str | None:
         return f'serves kernel_size={_KERNEL_SIZE} without dropout, not {kernel_size} with {dropout}'
     if case.dtype is not None and case.dtype not in _DTYPES:
         return f'does not serve {case.dtype}'
+    if case.transformed:
+        return NOT_TRANSFORMED
     return 'cannot be exported to ONNX' if case.exporting else None
 
 
@@ -59,17 +66,9 @@ def _register() -> None:
         return (torch.empty_like(v, memory_format=torch.contiguous_format),
                 torch.empty_like(a, memory_format=torch.contiguous_format))
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.arguments = inputs[2:]
-
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = torch.ops.vitdet_plugin.outlook_attention_backward(grad, *ctx.saved_tensors, *ctx.arguments)
-        return *gradients, None, None, None, None
-
     torch.library.register_fake(name, like_values)
     torch.library.register_fake(f'{name}_backward', like_inputs)
-    torch.library.register_autograd(name, backward, setup_context=setup_context)
+    register_derivative(name, *derivative(torch.ops.vitdet_plugin.outlook_attention_backward, reference, tensors=2))
 
 
 if _MISSING is None:

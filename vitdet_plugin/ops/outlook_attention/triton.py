@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.outlook_attention import cpu
 from vitdet_plugin.ops.registered import Differentiable, Registered
 from vitdet_plugin.ops.triton_support import next_power_of_2
 from vitdet_plugin.ops.tuning import Choice, shape_class
@@ -75,7 +76,7 @@ _operator = Differentiable(
     Registered('outlook_attention_triton_backward',
                f'(Tensor grad, Tensor v, Tensor a, Tensor lse, {_ARGUMENTS}) -> (Tensor, Tensor)', _backward,
                lambda grad, v, a, *rest: (v.new_empty(v.shape), a.new_empty(a.shape))),
-    saved=(1,), cast=triton_support.to_widest)
+    reference=cpu.reference, saved=(1,), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from vitdet_plugin.ops.dispatch import Backend, Case
-from vitdet_plugin.ops.library import NAMESPACE
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Backend, Case
+from vitdet_plugin.ops.registered import Differentiable, Registered
+from vitdet_plugin.ops.rel_pos_attention.reference import dense
 from vitdet_plugin.utils.precision import no_autocast
 
 # Scores computed at a time in the chunked form, in elements: 8 MiB of float32. Measured on two cores: smaller blocks
@@ -25,9 +24,8 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale
     """
     flat = [x.flatten(0, 1) for x in (q * scale, k, v, rel_h.to(q.dtype), rel_w.to(q.dtype))]
     if torch.compiler.is_compiling():  # the loop over blocks must not become a part of the graph
-        out: Tensor = _operator(*(x.contiguous() for x in flat))
-    else:
-        out = _Chunked.apply(*flat)
+        flat = [x.contiguous() for x in flat]
+    out: Tensor = _operator(*flat)
     return out.unflatten(0, q.shape[:2])
 
 
@@ -61,7 +59,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> T
 
 
 def _backward(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor,
-              out: Tensor) -> tuple[Tensor, ...]:
+              out: Tensor) -> list[Tensor]:
     """Return the gradients of q, k, v, rel_h and rel_w."""
     grad_out = grad_out.contiguous()
     grad_q, grad_rel_h, grad_rel_w = torch.empty_like(q), torch.empty_like(rel_h), torch.empty_like(rel_w)
@@ -81,55 +79,24 @@ def _backward(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, 
         grad_s = grad_s.to(q.dtype)
         grad_q[heads, rows] = torch.bmm(grad_s, k[heads])
         grad_k[heads] += torch.bmm(grad_s.transpose(1, 2), q[heads, rows])
-    return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_rel_h, grad_rel_w
+    return [grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), grad_rel_h, grad_rel_w]
 
 
-class _Chunked(torch.autograd.Function):
-    """q (scaled), k, v: (heads, Q or K, d); rel_h, rel_w: (heads, Q, H), (heads, Q, W) -> (heads, Q, d)."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-        out = _forward(q, k, v, rel_h, rel_w)
-        ctx.save_for_backward(q, k, v, rel_h, rel_w, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
-        return _backward(grad_out, *ctx.saved_tensors)
+def _formula(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
+    return dense(q, k, v, rel_h, rel_w, 1.0)
 
 
-@torch.library.custom_op(f'{NAMESPACE}::rel_pos_attention_chunked', mutates_args=(),
-                         schema='(Tensor q, Tensor k, Tensor v, Tensor rel_h, Tensor rel_w) -> Tensor')
-def _operator(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Tensor:
-    """:class:`_Chunked` as one operator of a compiled graph; contiguous tensors."""
-    return _forward(q, k, v, rel_h, rel_w)
-
-
-@torch.library.custom_op(
-    f'{NAMESPACE}::rel_pos_attention_chunked_backward', mutates_args=(),
-    schema='(Tensor grad_out, Tensor q, Tensor k, Tensor v, Tensor rel_h, Tensor rel_w, Tensor out) -> Tensor[]')
-def _backward_operator(*tensors: Tensor) -> list[Tensor]:
-    return list(_backward(*tensors))
-
-
-def _register() -> None:
-    """Register shapes for tracing, and the derivative."""
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, ...]:
-        return tuple(_backward_operator(grad_out, *ctx.saved_tensors))
-
-    _operator.register_fake(lambda q, *others: torch.empty_like(q))
-    _backward_operator.register_fake(lambda grad_out, *saved: [torch.empty_like(x) for x in saved[:5]])
-    _operator.register_autograd(backward, setup_context=setup_context)
-
-
-_register()
+_INPUTS = 'Tensor q, Tensor k, Tensor v, Tensor rel_h, Tensor rel_w'
+_operator = Differentiable(
+    'rel_pos_attention_chunked', f'({_INPUTS}) -> Tensor', _forward, lambda q, *others: torch.empty_like(q),
+    Registered('rel_pos_attention_chunked_backward', f'(Tensor grad_out, {_INPUTS}, Tensor out) -> Tensor[]', _backward,
+               lambda grad_out, *saved: [torch.empty_like(x) for x in saved[:5]], compiled_only=True),
+    reference=_formula, saved=(0,), cast=lambda *tensors: tensors, compiled_only=True)
 
 
 def _why_not(case: Case) -> str | None:
+    if case.transformed:
+        return NOT_TRANSFORMED
     if case.named:
         return None
     if case.exporting:

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vitdet_plugin.ops.case import case_of
+from vitdet_plugin.ops.derivatives import derivative, register_derivative
 from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS, why_not
+from vitdet_plugin.ops.rel_pos_attention.reference import dense
 from vitdet_plugin.utils.exporting import is_exporting
 
 #: Instruction set of the kernel and the types that it computes fast on this processor; empty if it is not compiled.
@@ -22,8 +25,8 @@ FEATURES: Sequence[str] = () if STATUS['cpu'] else torch.ops.vitdet_plugin.atten
 
 def attention_cpu(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None,
                   scale: float) -> Tensor:
-    """Compiled kernel, with gradients of the first order. Arguments as
-    :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`; the bias may be None."""
+    """Compiled kernel. Arguments as :func:`vitdet_plugin.ops.rel_pos_attention.rel_pos_attention`; the bias may be
+    None."""
     if scale <= 0:
         q, scale = q * scale, 1.0
     k, v = k.to(q.dtype), v.to(q.dtype)
@@ -88,7 +91,7 @@ def _is_plain(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, 
               is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> bool:
     shapes = q.ndim == 4 and k.shape == v.shape and q.shape[:2] == k.shape[:2] and q.shape[3] == k.shape[3]
     plain = attn_mask is None and not dropout_p and not is_causal and shapes and k.shape[2] > 0
-    return plain and q.dtype == k.dtype == v.dtype and why_not_served(Case(q.device.type, q.dtype)) is None
+    return plain and q.dtype == k.dtype == v.dtype and why_not_served(case_of(q)) is None
 
 
 def _register() -> None:
@@ -106,18 +109,16 @@ def _register() -> None:
         to_bias = (q.new_empty([0] if x is None else x.shape, dtype=torch.float32) for x in (rel_h, rel_w))
         return *to_tokens, *to_bias
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.scale = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *output)
+    def backward(grad: Tensor, *arguments: Any) -> list[Tensor | None]:
+        found = torch.ops.vitdet_plugin.attention_backward(grad, *arguments)
+        return [None if x is None else each.to(x.dtype) for x, each in zip(arguments, found, strict=False)]
 
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
-        if grad is None:
-            return (None,) * 6
-        tensors = ctx.saved_tensors
-        found = torch.ops.vitdet_plugin.attention_backward(grad, *tensors, ctx.scale)
-        return *(None if x is None else each.to(x.dtype) for x, each in zip(tensors, found, strict=False)), None
+    def formula(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor | None, rel_w: Tensor | None, scale: float) -> Tensor:
+        if rel_h is None or rel_w is None:
+            out = ((q * scale) @ k.transpose(-2, -1)).softmax(-1) @ v
+        else:
+            out = dense(q, k, v, rel_h, rel_w, scale)
+        return out.transpose(1, 2)
 
     def like_window_attention(qkv: Tensor, padding: Tensor | None, table_h: Tensor | None, table_w: Tensor | None,
                               heads: int, window: int, shift: int, scale: float) -> Tensor:
@@ -126,7 +127,7 @@ def _register() -> None:
     torch.library.register_fake(f'{NAMESPACE}::attention', like_attention)
     torch.library.register_fake(f'{NAMESPACE}::attention_forward', like_forward)
     torch.library.register_fake(f'{NAMESPACE}::attention_backward', like_backward)
-    torch.library.register_autograd(f'{NAMESPACE}::attention_forward', backward, setup_context=setup_context)
+    register_derivative(f'{NAMESPACE}::attention_forward', *derivative(backward, formula, tensors=5, saved=(0, 1)))
     torch.library.register_fake(f'{NAMESPACE}::window_attention', like_window_attention)
 
 

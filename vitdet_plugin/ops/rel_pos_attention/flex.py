@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Backend, Case
 
 
 @cache
@@ -33,6 +33,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: f
 
 
 def _why_not(case: Case) -> str | None:
+    if case.transformed:
+        return NOT_TRANSFORMED
     if case.device == 'cuda' and case.options.get('head_dim', 16) < 16:
         return 'serves head sizes from 16 on'
     return None if case.named else 'used only by name (form="flex")'

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitdet_plugin.ops.dispatch import Backend, Case
+from vitdet_plugin.ops.dispatch import NOT_TRANSFORMED, Backend, Case
 
 
 def folded(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale: float) -> Tensor:
@@ -28,6 +28,8 @@ def folded(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor, scale:
 
 
 def _why_not(case: Case) -> str | None:
+    if case.transformed:
+        return NOT_TRANSFORMED
     return 'not used for exports' if case.exporting and not case.named else None
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from vitdet_plugin.ops import triton_support, tuning
 from vitdet_plugin.ops.dispatch import Backend, Case
 from vitdet_plugin.ops.registered import Differentiable, Registered
+from vitdet_plugin.ops.rel_pos_attention.reference import dense
 from vitdet_plugin.ops.triton_support import dot_options, next_power_of_2, with_unit_stride
 from vitdet_plugin.ops.tuning import Choice, shape_class
 
@@ -158,7 +159,7 @@ _operator = Differentiable(
     Registered('rel_pos_attention_triton_backward',
                f'(Tensor grad, {_INPUTS}, Tensor out, Tensor lse, float scale) -> Tensor[]', _backward,
                lambda grad, *saved: [x.new_empty(x.shape) for x in saved[:5]]),
-    saved=(0, 1), cast=triton_support.to_widest)
+    reference=dense, saved=(0, 1), cast=triton_support.to_widest)
 
 
 def _why_not(case: Case) -> str | None:

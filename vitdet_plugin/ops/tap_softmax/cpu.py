@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitdet_plugin.ops.derivatives import register_derivative
 from vitdet_plugin.ops.dispatch import Backend
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS, why_not
@@ -31,11 +32,15 @@ def _register() -> None:
         ctx.taps = inputs[1]
 
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return torch.ops.vitdet_plugin.tap_softmax_backward(grad, *ctx.saved_tensors, ctx.taps), None
+        result, = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient may be differentiated itself
+            weighted = (grad * result).unflatten(-1, (-1, ctx.taps))
+            return (weighted - result.unflatten(-1, (-1, ctx.taps)) * weighted.sum(-1, keepdim=True)).flatten(-2), None
+        return torch.ops.vitdet_plugin.tap_softmax_backward(grad, result, ctx.taps), None
 
     torch.library.register_fake(f'{NAMESPACE}::tap_softmax', like_logits)
     torch.library.register_fake(f'{NAMESPACE}::tap_softmax_backward', like_result)
-    torch.library.register_autograd(f'{NAMESPACE}::tap_softmax', backward, setup_context=setup_context)
+    register_derivative(f'{NAMESPACE}::tap_softmax', setup_context, backward)
 
 
 if STATUS['cpu'] is None:

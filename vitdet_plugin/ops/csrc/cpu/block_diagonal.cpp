@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <tuple>
@@ -139,6 +140,12 @@ TORCH_LIBRARY_FRAGMENT(vitdet_plugin, m) {
 TORCH_LIBRARY_IMPL(vitdet_plugin, CPU, m) {
   m.impl("block_diagonal", block_diagonal_cpu);
   m.impl("block_diagonal_backward", block_diagonal_backward_cpu);
+}
+
+// a gradient through these is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("block_diagonal", torch::autograd::autogradNotImplementedFallback());
+  m.impl("block_diagonal_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 } // namespace vitdet_plugin

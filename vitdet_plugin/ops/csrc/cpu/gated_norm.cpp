@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -161,6 +162,12 @@ TORCH_LIBRARY_FRAGMENT(vitdet_plugin, m) {
 TORCH_LIBRARY_IMPL(vitdet_plugin, CPU, m) {
   m.impl("gated_norm", gated_norm_cpu);
   m.impl("gated_norm_backward", gated_norm_backward_cpu);
+}
+
+// a gradient through these is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("gated_norm", torch::autograd::autogradNotImplementedFallback());
+  m.impl("gated_norm_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 } // namespace vitdet_plugin

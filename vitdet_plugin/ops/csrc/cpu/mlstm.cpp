@@ -6,6 +6,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -252,6 +253,14 @@ TORCH_LIBRARY_IMPL(vitdet_plugin, CPU, m) {
   m.impl("mlstm_weigh", mlstm_weigh_cpu);
   m.impl("mlstm_weigh_backward", mlstm_weigh_backward_cpu);
   m.impl("mlstm_memories", mlstm_memories_cpu);
+}
+
+// a gradient through these is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("mlstm_gates", torch::autograd::autogradNotImplementedFallback());
+  m.impl("mlstm_weigh", torch::autograd::autogradNotImplementedFallback());
+  m.impl("mlstm_weigh_backward", torch::autograd::autogradNotImplementedFallback());
+  m.impl("mlstm_memories", torch::autograd::autogradNotImplementedFallback());
 }
 
 } // namespace vitdet_plugin

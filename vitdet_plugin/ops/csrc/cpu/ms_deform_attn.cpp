@@ -9,6 +9,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -237,6 +238,11 @@ TORCH_LIBRARY_IMPL(vitdet_plugin, AutocastCPU, m) {
 
 TORCH_LIBRARY_IMPL(vitdet_plugin, AutocastCUDA, m) {
   m.impl("ms_deform_attn", ms_deform_attn_autocast<c10::DispatchKey::AutocastCUDA>);
+}
+
+// a gradient through it is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("ms_deform_attn_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 } // namespace vitdet_plugin

@@ -10,6 +10,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -354,6 +355,10 @@ TORCH_LIBRARY_IMPL(vitdet_plugin, CPU, m) {
 }
 TORCH_LIBRARY_IMPL(vitdet_plugin, AutocastCPU, m) {
   m.impl("outlook_attention", &autocast);
+}
+// a gradient through it is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("outlook_attention_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 #endif  // __GNUC__

@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
 #include <torch/library.h>
 
 #include <cmath>
@@ -84,6 +85,11 @@ TORCH_LIBRARY_FRAGMENT(vitdet_plugin, m) {
 TORCH_LIBRARY_IMPL(vitdet_plugin, CPU, m) {
   m.impl("tap_softmax", tap_softmax_cpu);
   m.impl("tap_softmax_backward", tap_softmax_backward_cpu);
+}
+
+// a gradient through it is an error, not zero
+TORCH_LIBRARY_IMPL(vitdet_plugin, Autograd, m) {
+  m.impl("tap_softmax_backward", torch::autograd::autogradNotImplementedFallback());
 }
 
 } // namespace vitdet_plugin

@@ -19,7 +19,7 @@ def fingerprint(cfg: Config, dataset: Any) -> dict[str, Any]:
 
     Args:
         cfg: Config of the run.
-        dataset: The data set that was built from ``cfg.train_dataloader``; may have no length.
+        dataset: The data set that was built from ``cfg.train_dataloader``; ``samples`` is None without a length.
 
     Returns:
         ``samples``, a number or None, and ``files``, path -> hash.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitdet_plugin.ops.case import case_of
-from vitdet_plugin.ops.derivatives import derivative
+from vitdet_plugin.ops.derivatives import derivative, recording
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS, why_not
 
@@ -59,8 +59,8 @@ def _formula(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tens
 class _BlockDiagonal(torch.autograd.Function):
     """Arguments and result of :func:`multiply_block_diagonal`."""
 
-    forward = staticmethod(_forward)
-    setup_context, backward = map(staticmethod, derivative(_backward, _formula, tensors=3))
+    _save, _gradients = derivative(_backward, _formula, tensors=3)
+    forward, backward = staticmethod(recording(_forward, _save)), staticmethod(_gradients)
 
 
 def _register() -> None:

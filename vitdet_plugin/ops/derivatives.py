@@ -67,6 +67,20 @@ def derivative(backward: Callable[..., Sequence[Tensor | None]], reference: Call
     return setup_context, run_backward
 
 
+def recording(forward: Callable[..., Any], setup_context: Callable[..., None]) -> Callable[..., Any]:
+    """Return the ``forward`` of a ``torch.autograd.Function`` that takes the context, from its two parts.
+
+    In each call of a function with a separate ``setup_context``, which only ``torch.func`` needs, PyTorch inspects the
+    signature of ``forward``; that takes longer than a small kernel.
+    """
+    def forward_with_context(ctx: Any, *inputs: Any) -> Any:
+        output = forward(*inputs)
+        setup_context(ctx, inputs, output)
+        return output
+
+    return forward_with_context
+
+
 def differentiable_gradients(reference: Callable[..., Tensor], grad: Tensor, tensors: Sequence[Tensor | None],
                              constants: Sequence[Any] = ()) -> list[Tensor | None]:
     """Return the gradients of ``reference(*tensors, *constants)``, as differentiable functions of ``grad`` and tensors.

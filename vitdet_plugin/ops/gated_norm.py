@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitdet_plugin.ops.case import case_of
-from vitdet_plugin.ops.derivatives import derivative
+from vitdet_plugin.ops.derivatives import derivative, recording
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.ops.native import STATUS, why_not
 
@@ -62,8 +62,8 @@ def _formula(h: Tensor, c: Tensor, z: Tensor, weight: Tensor, bias: Tensor | Non
 class _GatedNorm(torch.autograd.Function):
     """Arguments and result of :func:`gated_norm`."""
 
-    forward = staticmethod(_forward)
-    setup_context, backward = map(staticmethod, derivative(_backward, _formula, tensors=6))
+    _save, _gradients = derivative(_backward, _formula, tensors=6)
+    forward, backward = staticmethod(recording(_forward, _save)), staticmethod(_gradients)
 
 
 def _register() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from vitdet_plugin.ops.derivatives import derivative, is_transformed, register_derivative
+from vitdet_plugin.ops.derivatives import derivative, is_transformed, recording, register_derivative
 from vitdet_plugin.ops.library import NAMESPACE
 from vitdet_plugin.utils.precision import no_autocast
 
@@ -69,8 +69,7 @@ class Differentiable(Registered):
                          compiled_only)
 
         class Recorded(torch.autograd.Function):
-            forward = staticmethod(run)
-            setup_context = staticmethod(save)
+            forward = staticmethod(recording(run, save))
             backward = staticmethod(gradients)
 
         self.record = Recorded.apply

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from tests.datasets.formats.reading import read
+from vitdet_plugin.datasets.formats import mask_files
 from vitdet_plugin.datasets.formats.mask_values import read_values
+from vitdet_plugin.datasets.formats.tree import FileTree
 
 
 def _write(folder, index, box=None, blurred=False):
@@ -68,3 +70,16 @@ def test_blurred_edges_are_rounded_and_values_of_objects_are_not(tmp_path):
     objects = np.kron(np.arange(256, dtype=np.uint8).reshape(16, 16), np.ones((3, 3), np.uint8))
     Image.fromarray(objects).save(tmp_path / 'b.png')
     assert (read_values(tmp_path / 'b.png').codes == objects).all()
+
+
+def test_a_file_is_read_once_however_many_folders_have_its_name(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    for index in range(12):
+        (tmp_path / f'class {index}').mkdir()
+        for number in range(4):
+            photo = random.integers(0, 255, (16, 16), dtype=np.uint8)
+            Image.fromarray(photo).save(tmp_path / f'class {index}' / f'{number}.png')
+    opened = []
+    monkeypatch.setattr(mask_files.Image, 'open', lambda path, real=Image.open: opened.append(path) or real(path))
+    assert mask_files.masks_by_content(FileTree(tmp_path)) == []
+    assert len(set(opened)) == 48 and len(opened) == 2 * 48  # by the mode, and for the values

@@ -7,7 +7,9 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -167,6 +169,10 @@ def masks_by_content(tree: FileTree) -> list[PurePosixPath]:
         groups[file.parent, file.suffix.lower()][file.stem.lower()] = file
     if len(groups) > _MOST_GROUPS:
         return []
+    @cache  # a file is compared with those of many folders
+    def content(file: PurePosixPath) -> _Content:
+        return _read_content(tree.path(file))
+
     found: list[PurePosixPath] = []
     empty: list[PurePosixPath] = []
     for masks in groups.values():
@@ -174,9 +180,9 @@ def masks_by_content(tree: FileTree) -> list[PurePosixPath]:
             shared = sorted(masks.keys() & images.keys())
             if masks is images or len(shared) < 0.8 * min(len(masks), len(images)):
                 continue
-            counts = [_count_values(tree.path(masks[stem]), tree.path(images[stem])) for stem in shared[:4]]
-            if all(counts):
-                (found if max(counts) > 1 else empty).extend(masks.values())
+            pairs = [(content(masks[stem]), content(images[stem])) for stem in shared[:4]]
+            if all(mask.values and image.is_photograph and mask.size == image.size for mask, image in pairs):
+                (found if max(mask.values for mask, _ in pairs) > 1 else empty).extend(masks.values())
                 break
     return found + empty if found else []
 
@@ -197,17 +203,30 @@ def classes_of_folders(files: MaskFiles) -> dict[PurePosixPath, str]:
     return found if is_complete and len(words) == len(names) and not words & {'', *SPLIT_OF, *_OF_IMAGES} else {}
 
 
-def _count_values(mask: Path, image: Path) -> int:
-    """Return the number of values of a file of one channel with flat regions, 0 for another one.
+class _Content(NamedTuple):
+    """What an image file looks like.
 
-    It is also 0 if the other file is neither a photograph nor has colors.
+    Attributes:
+        size: (width, height); None if the file cannot be read.
+        values: Number of values of a file of one channel with flat regions, 0 for others.
+        is_photograph: Whether it has colors or no flat regions.
     """
+
+    size: tuple[int, int] | None = None
+    values: int = 0
+    is_photograph: bool = False
+
+
+def _read_content(path: Path) -> _Content:
     try:
-        with Image.open(mask) as first, Image.open(image) as second:
-            if first.mode not in ('1', 'L', 'P', 'I', 'I;16') or first.size != second.size:
-                return 0
-            values = read_values(mask).codes
-            is_image = second.mode in ('RGB', 'RGBA', 'CMYK') or not is_flat(np.asarray(second.convert('L')))
-        return len(np.unique(values)) if is_image and is_flat(values) else 0
+        with Image.open(path) as image:
+            is_photograph = image.mode in ('RGB', 'RGBA', 'CMYK') or not is_flat(np.asarray(image.convert('L')))
+            if image.mode not in ('1', 'L', 'P', 'I', 'I;16'):
+                return _Content(image.size, 0, is_photograph)
+            try:
+                codes = read_values(path).codes
+            except ValueError:  # a JPEG of many values, for example
+                return _Content(image.size, 0, is_photograph)
+            return _Content(image.size, len(np.unique(codes)) if is_flat(codes) else 0, is_photograph)
     except (OSError, ValueError):
-        return 0
+        return _Content()

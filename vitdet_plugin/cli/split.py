@@ -34,6 +34,7 @@ def split_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.datasets import split
     from vitdet_plugin.datasets.any_sets import read_specific
     from vitdet_plugin.datasets.conversion import check_class_names
+    from vitdet_plugin.datasets.formats.tree import SPLITS
     from vitdet_plugin.datasets.image_sets import class_root, read_class_folders, split_folders
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
@@ -67,7 +68,7 @@ def split_command(args: argparse.Namespace) -> None:
     elif args.group_pattern:
         groups = split.groups_by_pattern(images.files, args.group_pattern)
     parts = split.split_indices(images.labels, args.fractions, args.seed, groups, images.classes)
-    named = {name: part for name, part in zip(split.SPLITS, parts) if len(part)}
+    named = {name: part for name, part in zip(SPLITS, parts) if len(part)}
     out = split.write_split(images, named, args.out, args.mode)
     print(split.describe_split(images, named))
     if groups is not None:

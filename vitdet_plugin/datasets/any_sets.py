@@ -9,11 +9,9 @@ from pathlib import Path
 from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.formats import ForeignAnnotations, SeveralFormats, recognize
 from vitdet_plugin.datasets.formats.base import Doubtful, SourceImage, SourceSet
-from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.datasets.formats.tree import SPLITS, FileTree
 from vitdet_plugin.datasets.image_sets import ImageSet, open_image_sets, read_coco_set, read_list_set
 from vitdet_plugin.errors import UserError
-
-_SPLITS = ('train', 'val', 'test', None)  # None: images in no split
 
 
 def open_any_sets(folder: Path, is_trusted: bool = True) -> tuple[list[ImageSet], str]:
@@ -66,8 +64,8 @@ def _as_sets(source: SourceSet, folder: Path) -> list[ImageSet]:
     by_split = defaultdict(list)
     for image in source.images:
         by_split[image.split].append(image)
-    return [_as_set(split or folder.resolve().name, root, source, by_split[split]) for split in _SPLITS
-            if by_split[split]]
+    return [_as_set(split or folder.resolve().name, root, source, by_split[split])
+            for split in (*SPLITS, None) if by_split[split]]  # None: images in no split
 
 
 def _as_set(name: str, root: Path, source: SourceSet, images: list[SourceImage]) -> ImageSet:

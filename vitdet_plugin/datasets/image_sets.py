@@ -17,14 +17,12 @@ from vitdet_plugin.datasets.coco import (
     require_class_names,
     require_index,
 )
-from vitdet_plugin.datasets.formats.tree import split_of
+from vitdet_plugin.datasets.formats.tree import SPLITS, split_of
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text import suggest
 from vitdet_plugin.utils.text_files import read_text
-
-_SPLITS = ('train', 'val', 'test')
 
 
 @dataclass
@@ -98,7 +96,7 @@ def open_image_sets(folder: str | Path, ann_files: Sequence[str | Path] = ()) ->
 
 def split_folders(folder: Path) -> list[Path]:
     """Return the folders ``train``, ``val`` and so on in a folder that hold folders of classes, in this order."""
-    splits = [(_SPLITS.index(split), child) for child in list_folders(folder)
+    splits = [(SPLITS.index(split), child) for child in list_folders(folder)
               if (split := _split_name(child)) and list_folders(child)]
     return [child for _, child in sorted(splits)]
 

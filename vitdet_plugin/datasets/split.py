@@ -18,8 +18,6 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
-SPLITS = ('train', 'val', 'test')
-
 
 def split_indices(labels: Sequence[int], fractions: Sequence[float], seed: int = 0,
                   groups: Sequence[str] | None = None, classes: Sequence[str] = ()) -> list[np.ndarray]:

@@ -34,13 +34,9 @@ def choose_part(labels: Sequence[Counter], groups: Sequence[Hashable], fraction:
     if len(units) < 2:
         return []
     content = [_presence(labels, unit) for unit in units]
-    names = sorted({name for each in content for name in each}, key=lambda name: (name is _NONE, str(name)))
-    column = {name: index for index, name in enumerate(names)}
-    counts = np.zeros((len(units), 1 + len(names)))  # samples of each group, and those with each label
-    counts[:, 0] = [len(unit) for unit in units]
-    for row, each in zip(counts, content):
-        for name, count in each.items():
-            row[1 + column[name]] = count
+    names = sorted(set().union(*content), key=lambda name: (name is _NONE, str(name)))
+    # samples of each group, and those with each label
+    counts = np.array([[len(unit), *(each[name] for name in names)] for unit, each in zip(units, content)], float)
     is_chosen = _assign(counts, fraction, np.random.default_rng(seed).permutation(len(units)))
     _refine(is_chosen, counts, fraction)
     part = np.flatnonzero(is_chosen).tolist()

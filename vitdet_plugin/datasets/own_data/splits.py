@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceSet
+from vitdet_plugin.datasets.formats.tree import SPLITS
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage
 from vitdet_plugin.datasets.own_data.grouping import Grouping, groupings, groups_by_name
 from vitdet_plugin.datasets.set_stats import equal_pixels, probe_all
@@ -46,7 +47,7 @@ class Splits:
 
     def items(self) -> list[tuple[str, list[SourceImage]]]:
         """Return name and images of the splits that are not empty."""
-        return [(name, images) for name in ('train', 'val', 'test') if (images := getattr(self, name))]
+        return [(name, images) for name in SPLITS if (images := getattr(self, name))]
 
 
 def choose_splits(source: SourceSet, fraction: float | None = None, seed: int = 0, pattern: str | None = None

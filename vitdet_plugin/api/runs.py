@@ -84,13 +84,9 @@ def train(config: str | Path | Config, *, work_dir: str | Path | None = None, re
     Raises:
         UserError: Anything that the user can fix, in one line that names file, key or value.
     """
-    options = TrainOptions(
-        work_dir=work_dir, resume=resume, load_from=load_from, weights=weights, amp=amp, compile=compile,
-        seed=seed, deterministic=deterministic, auto_scale_lr=auto_scale_lr, validate=validate, val_loss=val_loss,
-        patience=patience, balance_classes=balance_classes, background=background, eval=_names(eval),
-        cfg_options=cfg_options, launcher=launcher, local_rank=local_rank, skip_preflight=skip_preflight)
+    options = {**locals(), 'eval': _names(eval)}
     with restored_process_state():
-        return _result(run_training(config, options))
+        return _result(run_training(options.pop('config'), TrainOptions(**options)))
 
 
 def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str | Path | None = None,
@@ -128,12 +124,9 @@ def test(config: str | Path | Config, checkpoint: str | Path, *, work_dir: str |
     Raises:
         UserError: Anything that the user can fix, in one line that names file, key or value.
     """
-    options = TestOptions(
-        work_dir=work_dir, eval=_names(eval), out=out, out_item=out_item, format_only=format_only,
-        show_dir=show_dir, show_score_thr=show_score_thr, show_max=show_max, tta=tta, cfg_options=cfg_options,
-        launcher=launcher, local_rank=local_rank, skip_preflight=skip_preflight, half=half, dtype=dtype)
+    options = {**locals(), 'eval': _names(eval)}
     with restored_process_state():
-        return run_test(config, checkpoint, options)
+        return run_test(options.pop('config'), options.pop('checkpoint'), TestOptions(**options))
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # not a pytest test

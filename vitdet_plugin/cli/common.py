@@ -14,7 +14,8 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from dataclasses import fields
+from typing import Any, NoReturn
 
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
 from vitdet_plugin.utils.output import is_first_rank
@@ -154,6 +155,11 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None,
     if getattr(args, 'local_rank', None) is not None:
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+def options_of(args: argparse.Namespace, options: type) -> dict[str, Any]:
+    """Return the values of a command line for the fields of a dataclass of options, by name."""
+    return {field.name: getattr(args, field.name) for field in fields(options)}
 
 
 def local_rank(word: str) -> int:

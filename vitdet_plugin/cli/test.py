@@ -9,6 +9,7 @@ from vitdet_plugin.cli.common import (
     add_dtype_options,
     add_model_arguments,
     freeze_imports,
+    options_of,
     parse,
     run,
 )
@@ -44,8 +45,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def test_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import test
+    from vitdet_plugin.engine.test import TestOptions
     freeze_imports()
-    test(args.config, args.checkpoint, work_dir=args.work_dir, eval=args.eval, out=args.out, out_item=args.out_item,
-         format_only=args.format_only, show_dir=args.show_dir, show_score_thr=args.show_score_thr,
-         show_max=args.show_max, tta=args.tta, cfg_options=args.cfg_options, launcher=args.launcher,
-         local_rank=args.local_rank, skip_preflight=args.skip_preflight, half=args.half, dtype=args.dtype)
+    test(args.config, args.checkpoint, **options_of(args, TestOptions))

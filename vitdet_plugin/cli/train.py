@@ -7,7 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_common_arguments, add_config_argument, freeze_imports, parse, run
+from vitdet_plugin.cli.common import (
+    add_common_arguments,
+    add_config_argument,
+    freeze_imports,
+    options_of,
+    parse,
+    run,
+)
 from vitdet_plugin.utils.stop_signals import stop_signals
 
 
@@ -22,7 +29,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--compile', nargs='?', const='auto', metavar='BACKEND',
                         help='compile blocks of the backbone, neck and RPN with torch.compile (default backend: '
                              'inductor)')
-    parser.add_argument('--resume', '--resume-from', nargs='?', const='auto', metavar='PATH',
+    parser.add_argument('--resume', '--resume-from', nargs='?', const='auto', default=False, metavar='PATH',
                         help='continue from PATH, or from the newest checkpoint in the work directory')
     parser.add_argument('--auto-resume', action='store_const', const='auto', dest='resume', help=argparse.SUPPRESS)
     parser.add_argument('--pretrain', '--pretrained', dest='load_from', metavar='PATH', help=argparse.SUPPRESS)
@@ -46,7 +53,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                              'without a value) in between')
     parser.add_argument('--background', choices=('keep', 'drop'),
                         help='images without objects in the training set of a detector (default: as in the config)')
-    parser.add_argument('--no-validate', action='store_true', help='no evaluation during training')
+    parser.add_argument('--no-validate', action='store_false', dest='validate', help='no evaluation during training')
     return parser
 
 
@@ -107,10 +114,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.api import train
+    from vitdet_plugin.engine.train import TrainOptions
     freeze_imports()
-    train(args.config, work_dir=args.work_dir, resume=args.resume or False, load_from=args.load_from,
-          weights=args.weights, amp=args.amp, compile=args.compile, seed=args.seed, deterministic=args.deterministic,
-          auto_scale_lr=args.auto_scale_lr, validate=not args.no_validate, val_loss=args.val_loss,
-          patience=args.patience, balance_classes=args.balance_classes, background=args.background, eval=args.eval,
-          cfg_options=args.cfg_options, launcher=args.launcher, local_rank=args.local_rank,
-          skip_preflight=args.skip_preflight)
+    train(args.config, **options_of(args, TrainOptions))

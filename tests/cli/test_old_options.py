@@ -12,9 +12,9 @@ def parse(command, line):
 @pytest.mark.parametrize('line, name, value', [
     ('--options a=1 b=2', 'cfg_options', ['a=1', 'b=2']), ('--user_config_params a=1', 'cfg_options', ['a=1']),
     ('--cfg-options a=1 --options b=2', 'cfg_options', ['a=1', 'b=2']), ('', 'cfg_options', []),
-    ('--auto-resume', 'resume', 'auto'), ('--resume_from x.pth', 'resume', 'x.pth'), ('', 'resume', False), ('', 'validate', True),
+    ('--auto-resume', 'resume', 'auto'), ('--resume_from x.pth', 'resume', 'x.pth'), ('', 'resume', False),
     ('--pretrain x.pth', 'load_from', 'x.pth'), ('--load_from x.pth', 'load_from', 'x.pth'), ('', 'load_from', None),
-    ('--autoscale-lr', 'auto_scale_lr', True), ('--no-validate', 'validate', False),
+    ('--autoscale-lr', 'auto_scale_lr', True), ('--no-validate', 'validate', False), ('', 'validate', True),
     ('--local_rank 1', 'local_rank', 1), ('--deterministic', 'deterministic', True)])
 def test_names_that_work(line, name, value, monkeypatch, capsys):
     monkeypatch.setenv('LOCAL_RANK', '0')

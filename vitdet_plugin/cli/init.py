@@ -75,6 +75,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     from vitdet_plugin.datasets.formats.base import LastResort
     from vitdet_plugin.datasets.formats.tree import FileTree
     from vitdet_plugin.datasets.own_data.class_names import name_classes
+    from vitdet_plugin.datasets.own_data.description import describe_plan
     from vitdet_plugin.datasets.own_data.machine import find_machine
     from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
     from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
@@ -98,7 +99,8 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     check_class_names(source.classes, data)
     names = {name: getattr(args, name) for name in Choices.__dataclass_fields__}
     plan = make_plan(source, Choices(**names), find_machine())
-    print(escape(str(plan)))
+    for subject, text in describe_plan(plan):
+        print(escape(f'{subject:<10} {text}'))
     for note in source.notes:
         print(f'note: {escape(note)}')
     if args.dry_run:
@@ -148,11 +150,11 @@ def _check(out: Path, plan: Any) -> int:
 def _print_next(out: Path, plan: Any) -> None:
     out = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     shown = shlex.quote(str(out))
+    tile = f' --tile {plan.choices.tile}' if plan.choices.tile else ''
     commands = [(f'vitdet browse {shown} --out {shlex.quote(str(out / "samples"))}', 'look at augmented images'),
                 (f'vitdet train {shown}', 'train; Ctrl-C keeps what is learned, --resume continues'),
                 (f'vitdet report {shown}', 'what the best checkpoint gets right and wrong'),
-                (f'vitdet predict {shlex.quote(str(out / "run"))} IMAGES' + f' --tile {plan.tile}' * bool(plan.tile),
-                 'use it')]
+                (f'vitdet predict {shlex.quote(str(out / "run"))} IMAGES{tile}', 'use it')]
     width = max(len(command) for command, _ in commands)
     print('\nnext')
     for command, what in commands:

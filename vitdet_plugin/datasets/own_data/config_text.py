@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitdet_plugin.datasets.own_data.plan import Plan, evaluations
+from vitdet_plugin.datasets.own_data.plan import Plan
 
 MOST_LINES = 25
 TEMPLATES = 'vitdet_plugin::_base_/own_data'
@@ -48,11 +48,11 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         f"work_dir = folder + '{RUN}'",
         *parts(plan),
         *_evaluation(plan),
-        f'interval = max(1, {unit} // {evaluations(plan)})  # between evaluations, which also save a checkpoint',
+        f'interval = max(1, {unit} // {plan.evaluations})  # between evaluations, which also save a checkpoint',
         *([_WARM_UP] if unit == 'max_iters' else ()),
         f'train_cfg = dict({unit}={unit}, val_interval=interval)',
         'default_hooks = dict(checkpoint=dict(interval=interval))',
-        f'randomness = dict(seed={plan.seed})',
+        f'randomness = dict(seed={plan.choices.seed})',
     ]
     return '\n'.join(lines) + '\n'
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from vitdet_plugin.datasets.image_files import SYSTEM_FILES
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
@@ -18,7 +19,6 @@ _SUFFIXES = ('.tar.gz', '.tar.bz2', '.tar.xz', '.tgz', '.tar', '.zip')
 _UNREADABLE = ('.7z', '.rar', '.gz', '.bz2', '.xz')
 _MOST_FILES = 5_000_000
 _SPARE_BYTES = 256 << 20  # of the disk, to be left
-_SYSTEM_FILES = ('__MACOSX', '.DS_Store', 'Thumbs.db', 'desktop.ini')
 
 
 class _Member(NamedTuple):
@@ -129,11 +129,15 @@ def _members(path: Path, archive: zipfile.ZipFile | tarfile.TarFile) -> list[_Me
     for each in found:
         if each.path.is_absolute() or '..' in each.path.parts or ':' in each.path.parts[0] or '\0' in str(each.path):
             raise UserError(f'{path} has a file outside of its folder, {each.path}; it is not unpacked')
-    found = [each for each in found if not {*each.path.parts} & {*_SYSTEM_FILES}]
+    found = [each for each in found if not _is_of_a_system(each.path)]
     by_path = {each.path: each for each in found}  # the last one of equal names, as other programs do
     if not by_path or len(by_path) > _MOST_FILES:
         raise UserError(f'{path} has {len(by_path)} files; expected a data set')
     return [*by_path.values()]
+
+
+def _is_of_a_system(path: PurePosixPath) -> bool:
+    return bool({'__MACOSX', '.DS_Store'} & {*path.parts}) or path.name.lower() in SYSTEM_FILES
 
 
 def _name(info: zipfile.ZipInfo) -> str:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp', '.dib', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
-                  '.pbm', '.pnm', '.jp2', '.gif', '.avif')
+from vitdet_plugin.runtime.sources import IMAGE_SUFFIXES
+
 MMPRETRAIN_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')  # read without ``extensions``
-_SYSTEM_FILES = ('thumbs.db', 'desktop.ini')
+SYSTEM_FILES = ('thumbs.db', 'desktop.ini')  # of Windows, in lower case
 
 
 def is_image_file(path: Path) -> bool:
@@ -39,7 +39,7 @@ def list_class_files(folder: Path) -> tuple[list[Path], list[Path]]:
             continue
         if is_image_file(path):
             images.append(path)
-        elif path.name.lower() not in _SYSTEM_FILES:
+        elif path.name.lower() not in SYSTEM_FILES:
             others.append(path)
     return images, others
 
@@ -52,7 +52,7 @@ def walk_files(folder: Path) -> Iterator[tuple[PurePosixPath, bool]]:
         inside = Path(parent).relative_to(folder)
         found += [PurePosixPath((inside / name).as_posix()) for name in names]
     for path in sorted(found):
-        yield path, any(part.startswith('.') for part in path.parts) or path.name.lower() in _SYSTEM_FILES
+        yield path, any(part.startswith('.') for part in path.parts) or path.name.lower() in SYSTEM_FILES
 
 
 def _is_ancestor(link: str, folder: str) -> bool:

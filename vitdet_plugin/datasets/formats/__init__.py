@@ -1,12 +1,14 @@
 """Annotation formats that ``vitdet init`` reads: one module each with a constant ``FORMAT`` or ``FORMATS``.
 
-A new format is a new module here, a line in :func:`known_formats`, and a test with files that the test writes itself.
+A new format is a new module here, its name in ``_MODULES``, and a test with files that the test writes itself.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from vitdet_plugin.datasets.archives import archive_suffix
 from vitdet_plugin.datasets.formats.base import Doubtful, LastResort
 from vitdet_plugin.errors import UserError
 
@@ -14,7 +16,11 @@ if TYPE_CHECKING:
     from vitdet_plugin.datasets.formats.base import Format
     from vitdet_plugin.datasets.formats.tree import FileTree
 
-_ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.7z', '.rar')
+# the formats are tried in this order: those whose content is specific first
+_MODULES = (
+    'coco', 'coco_panoptic', 'yolo', 'voc', 'labelme', 'via', 'cvat', 'label_studio', 'supervisely', 'createml',
+    'vott', 'datumaro', 'ground_truth', 'huggingface', 'kitti', 'dota', 'wider_face', 'csv_files', 'cityscapes',
+    'mask_png', 'class_folders')
 
 
 class SeveralFormats(UserError):
@@ -27,52 +33,8 @@ class ForeignAnnotations(UserError):
 
 def known_formats() -> tuple[Format, ...]:
     """Return all formats, those whose content is specific first."""
-    from vitdet_plugin.datasets.formats import (
-        cityscapes,
-        class_folders,
-        coco,
-        coco_panoptic,
-        createml,
-        csv_files,
-        cvat,
-        datumaro,
-        dota,
-        ground_truth,
-        huggingface,
-        kitti,
-        label_studio,
-        labelme,
-        mask_png,
-        supervisely,
-        via,
-        voc,
-        vott,
-        wider_face,
-        yolo,
-    )
-    return (
-        coco.FORMAT,
-        coco_panoptic.FORMAT,
-        yolo.FORMAT,
-        voc.FORMAT,
-        labelme.FORMAT,
-        via.FORMAT,
-        cvat.FORMAT,
-        label_studio.FORMAT,
-        supervisely.FORMAT,
-        createml.FORMAT,
-        vott.FORMAT,
-        datumaro.FORMAT,
-        ground_truth.FORMAT,
-        huggingface.FORMAT,
-        kitti.FORMAT,
-        dota.FORMAT,
-        wider_face.FORMAT,
-        csv_files.FORMAT,
-        cityscapes.FORMAT,
-        *mask_png.FORMATS,
-        class_folders.FORMAT,
-    )
+    modules = [import_module(f'{__name__}.{name}') for name in _MODULES]
+    return tuple(each for module in modules for each in getattr(module, 'FORMATS', None) or [module.FORMAT])
 
 
 def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
@@ -133,7 +95,7 @@ def recognize(tree: FileTree, name: str | None = None) -> tuple[Format, str]:
 def _describe_broken(tree: FileTree) -> str:
     """Return JSON files that cannot be parsed, and an archive, as the end of a list."""
     broken = ''.join(f'; {file} is not valid JSON ({error})' for file, error in tree.json_errors.items())
-    archives = [file for file in tree.others if file.suffix.lower() in _ARCHIVES]
+    archives = [file for file in tree.others if archive_suffix(file)]
     return broken + (f'; {archives[0]} is an archive: give it in place of the folder, or unpack it first' if archives
                      else '')
 

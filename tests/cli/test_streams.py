@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny_set import ROOT
-from vitdet_plugin.cli import common, predict
+from vitdet_plugin.cli import bench, common, export, predict, report
 from vitdet_plugin.prediction.results import Detections
 
 _PROGRAM = """
@@ -51,3 +51,18 @@ def test_names_cannot_control_the_terminal(capsys):
         raise UserError('class x\x1b[2J\nsecond line')
     assert common.run(SimpleNamespace(), fail) == 2
     assert capsys.readouterr().err == 'error: class x\\x1b[2J\nsecond line\n'
+
+
+@pytest.mark.parametrize('module, words', [(predict, ['run', 'a.jpg']), (report, ['run']), (export, ['run']),
+                                           (bench, ['run'])])
+def test_ctrl_c_while_the_arguments_are_completed(module, words, tmp_path, monkeypatch, capsys):
+    """Finding a model imports torch, which takes seconds."""
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    (tmp_path / 'run').mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ('stands_alone', 'checkpoint_folder'):
+        monkeypatch.setattr(f'vitdet_plugin.prediction.run_folder.{name}', interrupted)
+    assert module.main(words) == 130
+    assert capsys.readouterr().err == 'stopped\n'

@@ -59,6 +59,17 @@ def test_resume_continues_from_the_newest_checkpoint(trained, data, capsys):
     assert [int(value) for value in moments] == [8, 12]  # the optimizer state is resumed
 
 
+def test_a_test_of_a_resumed_training_keeps_its_config(trained, data, capsys):
+    """The config in the work directory stands for the model: options of a test must not reach predictions."""
+    work_dir, _ = trained
+    config = work_dir / CONFIG.name
+    config.write_text(before := config.read_text().replace('resume = False', 'resume = True'))
+    assert 'resume = True' in before
+    assert load_tool('test').main([str(work_dir), '--tta', '--cfg-options', 'model.test_cfg.rcnn.max_per_img=1']) == 0
+    assert 'bbox_mAP' in capsys.readouterr().out
+    assert config.read_text() == before and [*work_dir.glob('*.py')] == [config]
+
+
 def test_evaluation_writes_predictions_and_images(trained, data, tmp_path, capsys):
     work_dir, _ = trained
     status = load_tool('test').main([str(CONFIG), str(work_dir / 'epoch_2.pth'), '--eval', 'bbox', '--work-dir',

@@ -47,6 +47,11 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     args = parse(build_parser(prog), argv, {'--data': lambda word: word.isdecimal() or word == 'all'},
                  is_intermixed=True)
+    return run(args, bench_command, _split_words)
+
+
+def _split_words(args: argparse.Namespace) -> None:
+    """Set ``configs``, ``checkpoint`` and ``more`` by the words after the options."""
     if args.data == 'auto':  # a word that is not a number was left to the positional arguments
         args.data = 'all'
     from vitdet_plugin.checkpoints.work_dirs import holds_weights
@@ -55,7 +60,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     args.checkpoint, args.more = None, args.words
     if args.words and holds_weights(args.words[0]):
         args.checkpoint, *args.more = args.words
-    return run(args, bench_command)
 
 
 def bench_command(args: argparse.Namespace) -> int:

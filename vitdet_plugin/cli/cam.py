@@ -31,7 +31,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     args = parse(build_parser(prog), argv, is_intermixed=True)
-    return run(args, cam_command) if split_model(args) else 2
+    return run(args, cam_command, split_model)
 
 
 def cam_command(args: argparse.Namespace) -> int:

@@ -265,7 +265,8 @@ def _paths(args: argparse.Namespace, name: str) -> list[str]:
     return [str(each) for each in values if each]
 
 
-def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | None]) -> int:
+def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | None],
+        prepare: Callable[[argparse.Namespace], None] | None = None) -> int:
     """Run ``action(args)``; a ``UserError``, or a file that cannot be written, becomes one line and status 2.
 
     With ``VITDET_DEBUG=1`` the traceback is shown instead. If the reader of the output ends early, the status is 141.
@@ -273,9 +274,12 @@ def run(args: argparse.Namespace, action: Callable[[argparse.Namespace], int | N
     Args:
         args: Parsed arguments; input files that they name are checked first.
         action: Returns the exit status, or None for 0.
+        prepare: Completes the arguments before they are checked.
     """
     from vitdet_plugin.errors import UserError
     try:
+        if prepare is not None:
+            prepare(args)
         check_inputs(args)
         status = action(args) or 0
         sys.stdout.flush()

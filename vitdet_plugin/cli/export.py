@@ -53,11 +53,13 @@ the model's own predictions.
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    args = parse(build_parser(prog), argv)
+    return run(parse(build_parser(prog), argv), export_command, _split_model)
+
+
+def _split_model(args: argparse.Namespace) -> None:
     args.model = whole_model(args.config) if args.checkpoint is None else None
     if args.model is not None:
         args.config = None
-    return run(args, export_command)
 
 
 def export_command(args: argparse.Namespace) -> None:

@@ -2,29 +2,27 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 
-def split_model(args: argparse.Namespace) -> bool:
+def split_model(args: argparse.Namespace) -> None:
     """Set ``config`` and ``checkpoint``: the checkpoint is the first input unless the model stands alone.
 
-    Returns:
-        Whether an input remains; if not, an error was printed.
+    Raises:
+        UserError: No input remains.
     """
     from vitdet_plugin.checkpoints.work_dirs import holds_weights
     from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.errors import UserError
     args.config = args.checkpoint = None
     # the work directory of a shipped config has its name: vitdet_demo vitdet_demo IMAGES is a config and a checkpoint
     is_name = args.model in shipped_configs() and len(args.inputs) > 1 and holds_weights(args.inputs[0])
     if not is_name and (path := whole_model(args.model)):
         args.model = path
-        return True
+        return
     if len(args.inputs) < 2:
-        print(f'error: {describe_config(args.model, "a checkpoint and an input")}', file=sys.stderr)
-        return False
+        raise UserError(describe_config(args.model, 'a checkpoint and an input'))
     args.config, args.checkpoint, *args.inputs = args.model, *args.inputs
-    return True
 
 
 def whole_model(word: str) -> str | None:

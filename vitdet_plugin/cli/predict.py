@@ -64,7 +64,7 @@ Detect objects in images, or classify them; write and draw the results.
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = build_parser(prog)
     args = parse(parser, argv, PREDICTION_VALUES, is_intermixed=True)
-    return run(args, predict_command) if split_model(args) else 2
+    return run(args, predict_command, split_model)
 
 
 def predict_command(args: argparse.Namespace) -> int:

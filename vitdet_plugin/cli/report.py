@@ -37,9 +37,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    args = parse(build_parser(prog), argv)
-    args.no_checkpoint = _reason_without_checkpoint(args)
-    return run(args, report_command)
+    return run(parse(build_parser(prog), argv), report_command, _find_checkpoint)
 
 
 def report_command(args: argparse.Namespace) -> None:
@@ -71,20 +69,20 @@ def report_command(args: argparse.Namespace) -> None:
     print(f'\n{page}' if folder is None else f'\n{", ".join([page.name, *written])} in {folder}')
 
 
-def _reason_without_checkpoint(args: argparse.Namespace) -> str:
-    """Return why a run that has curves has no checkpoint to evaluate; '' if it has one, or nothing at all."""
+def _find_checkpoint(args: argparse.Namespace) -> None:
+    """Set ``no_checkpoint`` to why a run that has curves has none to evaluate; '' if it has one, or nothing at all."""
     from vitdet_plugin.errors import UserError
+    args.no_checkpoint = ''
     folder = Path(args.config).expanduser()
     if args.checkpoint is not None or not folder.is_dir():
-        return ''
+        return
     from vitdet_plugin.prediction.run_folder import checkpoint_folder
     try:
         checkpoint_folder(folder)
     except UserError as error:
         if any(any(folder.glob(pattern)) for pattern in _LOGS):
             del args.checkpoint  # it is not required
-            return str(error)
-    return ''
+            args.no_checkpoint = str(error)
 
 
 def _outputs(args: argparse.Namespace) -> tuple[Path | None, Path]:

@@ -55,6 +55,15 @@ class _Resumable:
         MessageHub._instance_dict.pop(self.experiment_name, None)
         return super().build_message_hub(*args, **kwargs)
 
+    def dump_config(self) -> None:
+        """Write the config into the work directory for a training only.
+
+        The work directory with this config stands for the model, and that of a test differs: it has no training, and
+        the options of the test.
+        """
+        if self.cfg.get('train_dataloader') is not None:
+            super().dump_config()
+
     def build_train_loop(self, loop, *args, **kwargs):
         return super().build_train_loop(resumable_loop(loop) if isinstance(loop, dict) else loop, *args, **kwargs)
 

@@ -106,6 +106,7 @@ def apply_test_options(cfg: Config, checkpoint: str | Path, options: TestOptions
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
                 'val_dataloader', 'val_cfg', 'val_evaluator'):
         cfg[key] = None  # the training data need not be available
+    cfg.resume = False  # as the config of a resumed training has it
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if type_name(hook) not in _TRAINING_HOOKS]
     if not isinstance(cfg.get('test_cfg'), dict):
         cfg.test_cfg = dict()

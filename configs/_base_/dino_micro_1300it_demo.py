@@ -9,7 +9,9 @@ max_iters, warmup = 1300, 50  # 1,300 it x 8 images, all ranks together
 boxes_only = dict(type='LoadAnnotations', with_bbox=True)
 train_pipeline = [_base_.load_image, boxes_only, _base_.jitter, _base_.pack_train]
 resize_test = dict(type='Resize', scale_factor=1.4)  # merged, _base_.resize has coco_lsj's scale=(1024, 1024) too
-test_pipeline = [_base_.load_image, resize_test, boxes_only, _base_.pack_test]
+# whole patches, as in training: boxes are relative to the image, and a part of a patch would stretch them
+pad = dict(type='Pad', size_divisor=8, pad_val=dict(img=(124, 116, 104)))
+test_pipeline = [_base_.load_image, resize_test, pad, boxes_only, _base_.pack_test]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

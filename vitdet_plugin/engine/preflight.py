@@ -27,6 +27,8 @@ from vitdet_plugin.datasets.checks.class_folders import (
 from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_slash
 from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
+from vitdet_plugin.datasets.checks.pipelines import check_pipelines
+from vitdet_plugin.engine.check_box_losses import check_box_losses
 from vitdet_plugin.engine.check_class_counts import check_class_counts
 from vitdet_plugin.engine.check_cls_head import check_cls_head
 from vitdet_plugin.engine.check_loaders import check_loaders
@@ -86,12 +88,12 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings = _check_sections(cfg, splits)
     if findings:
         return findings
-    findings = check_loaders(cfg, splits) + (check_schedule(cfg) if 'train' in splits else [])
+    findings = check_loaders(cfg, splits) + check_pipelines(cfg, splits) + (check_schedule(cfg) if 'train' in splits else [])
     data_findings, classes = _check_data(cfg, splits)
     findings += data_findings
     findings += check_class_counts(cfg, classes)
     model, model_findings = _build(cfg)
-    findings += model_findings + check_cls_head(cfg, model) + _check_masks(cfg, model, splits)
+    findings += model_findings + check_cls_head(cfg, model) + check_box_losses(model) + _check_masks(cfg, model, splits)
     findings += _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
         findings += check_disk(cfg, model)

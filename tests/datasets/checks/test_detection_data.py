@@ -37,6 +37,7 @@ def test_a_valid_set_has_no_findings(folder):
     (dict(ann_file='coko.json'), 'coko.json does not exist'),
     (dict(data_root='/no/such/place'), '/ exists and holds'),
     (dict(data_prefix=dict(img='image/')), 'holds coco.json, images'),
+    (dict(data_prefix=dict(img_path='images/')), "'img', not 'img_path'"),
     (dict(data_prefix=dict(img='')), '001.jpg'),
     (dict(metainfo=dict(CLASSES=CLASSES)), "write 'classes'"),
     (dict(metainfo=dict(classes='apple')), "('apple',)"),

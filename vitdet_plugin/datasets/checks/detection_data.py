@@ -204,6 +204,9 @@ def _check_entries(path: str, cfg: dict, summary: CocoSummary, ann_file: str, is
 def _check_image_files(path: str, cfg: dict, summary: CocoSummary, ann_file: str) -> list[Finding]:
     folder = image_folder(cfg)
     where = f'{path}.data_prefix'
+    prefix = cfg.get('data_prefix') or {}
+    if 'img_path' in prefix and 'img' not in prefix:
+        return [Finding('error', f"{where}: mmdet's data sets name the folder of the images 'img', not 'img_path'")]
     if '://' in folder:
         return []
     if folder and not os.path.isdir(folder):

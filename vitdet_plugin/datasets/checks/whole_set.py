@@ -7,6 +7,7 @@ from pathlib import Path
 from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.checks.annotations import MOST_DROPPED, check_annotations, dropped_share, has_masks
 from vitdet_plugin.datasets.checks.images import check_images
+from vitdet_plugin.datasets.checks.pipelines import check_pipelines
 from vitdet_plugin.datasets.coco import image_file_name, image_size, leaves_folder, read_coco
 from vitdet_plugin.datasets.formats import ForeignAnnotations, SeveralFormats, recognize
 from vitdet_plugin.datasets.formats.base import LastResort
@@ -185,7 +186,7 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
     trained = cfg.get('train_dataloader')
     trains_masks = trained is None or any(detection_data.loads_masks(dataset) for _, dataset in
                                           leaf_datasets(trained.dataset, 'train_dataloader.dataset'))
-    rows: list[Row] = []
+    rows: list[Row] = [(level, 'pipeline', text) for level, text in check_pipelines(cfg, [split])]
     for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
         file = joined_path(dataset, dataset.get('ann_file'))
         reader = reader_of_pipeline(dataset.get('pipeline'))

@@ -167,6 +167,19 @@ def test_state_dict_round_trip(cls):
 
 
 @every_backbone
+def test_forward_calls_every_repeated_block(cls):
+    """They are compiled and sharded one by one, by hooks of ``forward``."""
+    model, called = tiny(cls).eval(), []
+    blocks = model.repeated_blocks()
+    assert blocks, (f'{inspect.getsourcefile(cls)}: {cls.__name__} has no repeated_blocks(); name its lists of blocks '
+                    '"blocks", or return the blocks')
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, _: called.append(module))
+    model(image(model))
+    assert {id(block) for block in blocks} == {id(block) for block in called} and len(called) == len(blocks)
+
+
+@every_backbone
 def test_deepcopy_and_saving_the_whole_module(cls):
     model = tiny(cls).eval()
     x = image(model)

@@ -183,6 +183,10 @@ class CBNet(Backbone):
             return self.num_layers + 1
         return self._backbone(int(rest[0])).get_layer_id(rest[1])
 
+    def repeated_blocks(self) -> list[nn.Module]:
+        """Return the blocks of every backbone."""
+        return [block for k in range(len(self.backbones)) for block in self._backbone(k).repeated_blocks()]
+
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the stages that each backbone freezes."""
         return [part for k in range(len(self.backbones)) for part in self._backbone(k).stages_to_freeze()]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS
 from timm.layers.grn import GlobalResponseNorm
-from timm.models._manipulate import checkpoint_seq
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
@@ -165,7 +164,9 @@ class ConvNeXtBackbone(Backbone):
         return tuple(outs)
 
     def _run_blocks(self, stage: ConvNeXtStage, x: Tensor) -> Tensor:
-        return checkpoint_seq(stage.blocks, x) if self.with_cp and torch.is_grad_enabled() else stage.blocks(x)
+        for block in stage.blocks:
+            x = self.checkpointed(block, x)
+        return x
 
     def entries(self) -> list[tuple[int, int]]:
         """Return channels and stride of the first block of each stage."""

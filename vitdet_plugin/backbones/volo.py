@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
@@ -275,11 +274,15 @@ class VOLO(Backbone):
         """Return channels and stride of the outlookers and of the transformer blocks."""
         return self._entries
 
+    def repeated_blocks(self) -> list[nn.Module]:
+        """Return the blocks of all stages."""
+        return [block for part in self.network if not isinstance(part, Downsample) for block in part.children()]
+
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
-        if not (self.with_cp and torch.is_grad_enabled()) or isinstance(part, Downsample):
+        if not self.with_cp or isinstance(part, Downsample):
             return part(x)
         for block in part.children():
-            x = checkpoint(block, x, use_reentrant=False)
+            x = self.checkpointed(block, x)
         return x
 
     def _positions(self, hw: tuple[int, ...]) -> Tensor:

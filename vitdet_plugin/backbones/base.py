@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -41,6 +41,10 @@ class Backbone(BaseModule):
     with_cp: bool = False  # whether :meth:`checkpointed` recomputes blocks in the backward pass
     # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
     optional_weights: tuple[str, ...] = ()
+    # weights that every model has and by which its files are recognized where there is no model to compare with
+    key_weights: tuple[str, ...] = ()
+    # arguments of a model of less than a million weights with every kind of part, for tests and ``vitdet gpu-check``
+    small: Mapping[str, Any] = {}
     # for CBNet: modules of the stem that several backbones can share, and all values of ``out_indices``
     stem_parts: tuple[str, ...] = ()
     all_out_indices: tuple[int, ...] | None = None
@@ -223,6 +227,13 @@ class Backbone(BaseModule):
 def enter_stage(x_bhwc: Tensor, added: Sequence[Tensor] | None, index: int) -> Tensor:
     """Add map ``index`` of ``added``, (B, C, H, W), to the input (B, H, W, C) of a stage."""
     return x_bhwc if added is None else x_bhwc + added[index].permute(0, 2, 3, 1)
+
+
+def registered_backbones() -> list[type[Backbone]]:
+    """Return the classes of backbones in the registry, all of this package included, sorted by name."""
+    import_registering_modules('backbones', skip_incomplete=True)
+    found = {cls for cls in MODELS.module_dict.values() if isinstance(cls, type) and issubclass(cls, Backbone)}
+    return sorted(found, key=lambda cls: cls.__name__)
 
 
 def repeated_blocks(backbone: nn.Module) -> list[nn.Module]:

@@ -70,6 +70,10 @@ class ConvNeXtBackbone(Backbone):
     """
 
     optional_weights = ('norm[0-9]*',)
+    key_weights = ('stem.0.weight', 'stages.0.blocks.0.conv_dw.weight')
+    # gamma, GRN and norms on two of the maps
+    small = dict(arch=dict(depths=(1, 1, 4, 1), dims=(8, 16, 24, 32), use_grn=True), layer_scale_init_value=1.0,
+                 out_indices=(1, 3))
     stem_parts = ('stem',)
     all_out_indices = (0, 1, 2, 3)
 

@@ -170,6 +170,9 @@ class InternImage(Backbone):
     """
 
     optional_weights = ('*.gamma[12]',)
+    key_weights = ('patch_embed.norm1.weight', 'levels.0.blocks.0.dcn.mask.weight')
+    small = dict(arch=dict(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8)), res_post_norm=True,
+                 center_feature_scale=True, dw_kernel_size=5, level2_post_norm_block_ids=(0,), drop_path_rate=0.1)
     stem_parts = ('patch_embed',)
     all_out_indices = (0, 1, 2, 3)
 

@@ -84,6 +84,12 @@ class TimmViTDet(Backbone):
     depth: int  # blocks of the model; those behind the last output are removed
     num_prefix: int  # class and register tokens
     optional_weights = ('*.lora_[ab]', '*.lora_scale')
+    key_weights = ('net.patch_embed.proj.weight', 'net.cls_token')
+    # class and register tokens, absolute and rotary positions, LayerScale, a windowed and a global block
+    small = dict(model=dict(family='Eva', embed_dim=32, depth=2, num_heads=2, num_reg_tokens=2, init_values=1.0,
+                            use_rot_pos_emb=True, rope_type='dinov3', rope_rotate_half=True, swiglu_mlp=True,
+                            global_pool='token'),
+                 img_size=64, patch_size=16, window_size=2, global_block_indexes=[1])
 
     def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
                  patch_size: int | None = None, in_channels: int = 3, window_size: int = 14,

@@ -123,6 +123,8 @@ class VisionLSTM(Backbone):
     """
 
     optional_weights = ('norm.*', 'legacy_norm.*')
+    key_weights = ('pos_embed', 'blocks.0.layer.proj_up.weight')
+    small = dict(arch=dict(dim=32, depth=4), img_size=64)
 
     def __init__(self, arch: str | dict = 'tiny', *, version: int = 2, img_size: int | Sequence[int] = 224,
                  patch_size: int = 16, stride: int | None = None, in_channels: int = 3, num_heads: int = 4,

@@ -92,6 +92,10 @@ class ViTDet(Backbone):
     """
 
     optional_weights = ('*.rel_pos_[hw]', '*.residual.*')
+    key_weights = ('patch_embed.proj.weight', 'blocks.0.attn.qkv.weight')
+    # 6 x 6 tokens, which the windows do not divide; windowed, global, shifted and convolutional blocks
+    small = dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=96, window_size=4, pretrain_img_size=64,
+                 propagation='none', global_block_indexes=[1], shifted_block_indexes=[2], residual_block_indexes=[3])
 
     def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
                  window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,

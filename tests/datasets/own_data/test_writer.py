@@ -139,7 +139,7 @@ def test_tiles_keep_the_resolution_and_every_small_object(tmp_path):
 def test_an_image_is_read_once_for_its_tiles(tmp_path, monkeypatch):
     source, read = drawn_set(tmp_path / 'set', 4), []
     monkeypatch.setattr(tiles, 'decode', lambda path, decode=tiles.decode: read.append(path) or decode(path))
-    cut = cut_images(source.images, 96, '', keep_empty=True)
+    cut = cut_images(source.images, 32, 'train', keep_empty=True)
     tiles.write_tiles(cut, tmp_path / 'out')
     assert len(cut) > 4 and read == [image.path for image in source.images]
     assert sum(file.is_file() for file in (tmp_path / 'out').rglob('*')) == len(cut)

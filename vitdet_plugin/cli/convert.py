@@ -55,7 +55,7 @@ def convert_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.checkpoints.classes import classes_of_file
     from vitdet_plugin.checkpoints.converter import convert_checkpoint
     from vitdet_plugin.compat.safe_load import trusted
-    from vitdet_plugin.engine.load_model import load_model
+    from vitdet_plugin.engine.load_model import load_model, load_model_of_classes
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import working
@@ -64,11 +64,15 @@ def convert_command(args: argparse.Namespace) -> None:
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')
     names = (classes_of_file(args.classes_from), classes_of_file(args.classes_to)) if args.classes_from else None
-    model = load_model(args.config, device='cpu', expects_random=True).model if args.config else None
+    model = rows = None
+    if names and args.config:
+        model, rows = load_model_of_classes(args.config, *map(len, names))
+    elif args.config:
+        model = load_model(args.config, device='cpu', expects_random=True).model
     # the only caller of trusted()
     with trusted() if args.trust else contextlib.nullcontext(), working('converting the weights'):
         report = convert_checkpoint(args.source, args.target, to=args.to, model=model, form=args.form,
                                     allow_unexpected=args.allow, patch_size=args.patch_size or None, classes=names,
-                                    key=args.key, prefix=args.prefix)
+                                    rows=rows, key=args.key, prefix=args.prefix)
     print(report)
     print(f'written: {args.target}')

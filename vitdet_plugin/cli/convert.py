@@ -13,13 +13,12 @@ The format is recognized by the names of the weights: MAE, detectron2's ViTDet, 
 timm, Hugging Face, and those of the other families. Nothing in IN is executed."""
 DATASETS = """Annotations: vitdet convert {to-coco,voc-to-coco,yolo-to-coco,coco-to-yolo,coco-to-voc} --help"""
 
-_SUFFIXES = ('.pth', '.pt', '.bin', '.pkl', '.safetensors')
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=DESCRIPTION, epilog=DATASETS,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('source', metavar='IN', help='.pth, .pt, .bin, .pkl (detectron2) or .safetensors')
+    parser.add_argument('source', metavar='IN', help='.pth, .pt, .th, .pth.tar, .bin, .pkl (detectron2), .safetensors')
     parser.add_argument('target', metavar='OUT', help='file to write')
     parser.add_argument('--to', choices=('mmdet', 'safetensors'),
                         help='mmdet: a .pth that mmengine loads; default: by the suffix of OUT')
@@ -54,12 +53,13 @@ def convert_command(args: argparse.Namespace) -> None:
 
     from vitdet_plugin.checkpoints.classes import classes_of_file
     from vitdet_plugin.checkpoints.converter import convert_checkpoint
+    from vitdet_plugin.compat.file_kinds import WEIGHT_SUFFIXES
     from vitdet_plugin.compat.safe_load import trusted
     from vitdet_plugin.engine.load_model import load_model, load_model_of_classes
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.track import working
-    check_output_path('OUT', args.target, is_folder=False, suffixes=_SUFFIXES)
+    check_output_path('OUT', args.target, is_folder=False, suffixes=WEIGHT_SUFFIXES)
     check_at_least(args, patch_size=0)
     if bool(args.classes_from) != bool(args.classes_to):
         raise UserError('--classes-from and --classes-to belong together: give both or none')

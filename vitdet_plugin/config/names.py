@@ -5,6 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from vitdet_plugin.compat.file_kinds import has_weight_suffix
 from vitdet_plugin.compat.packaged_configs import PREFIX, config_dir, find_packaged_config, shipped_configs
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text import suggest
@@ -36,7 +37,7 @@ def find_config(path: str) -> str:
     if Path(path).expanduser().is_file():
         if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
             raise UserError(f'config {path}: a config is a .py, .json or .yaml file'
-                            + ('. Give the config before the checkpoint' if path.endswith('.pth') else ''))
+                            + ('. Give the config before the checkpoint' if has_weight_suffix(path) else ''))
         return path
     known = shipped_configs()
     if path in known:

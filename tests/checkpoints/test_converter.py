@@ -10,9 +10,11 @@ from safetensors.torch import load_file as load_safetensors
 
 from tests.checkpoints import models, official_names
 from tests.end_to_end.tiny_set import ROOT
-from vitdet_plugin.checkpoints.classes import classes_of_file, match_classes
+from vitdet_plugin.checkpoints.classes import match_classes
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.datasets.coco import classes_of_file
+from vitdet_plugin.datasets.image_sets import read_coco_set
 from vitdet_plugin.errors import UserError
 
 
@@ -125,16 +127,18 @@ def test_classes_are_reordered_by_name(tmp_path):
         match_classes(state, ['a', 'b', 'c', 'd', 'e'], ['a'])
     with pytest.raises(UserError, match='no layer of the checkpoint has outputs for 3 classes'):
         match_classes({'backbone.norm.bias': torch.zeros(3)}, names, targets)
-    (tmp_path / 'lvis.json').write_text(json.dumps(dict(categories=[dict(id=2, name='bee'), dict(id=1, name='ant')])))
-    (tmp_path / 'names.txt').write_text('ant\nbee\n')
-    assert classes_of_file(tmp_path / 'lvis.json') == classes_of_file(tmp_path / 'names.txt') == ['ant', 'bee']
 
 
 @pytest.mark.parametrize(('name', 'text'), [('names.txt', 'ant\r\nbee\r\n'), ('coco.json', json.dumps(
-    dict(categories=[dict(id=2, name='bee'), dict(id=1, name='ant')])))])
+    dict(images=[dict(id=1, file_name='a.jpg')], categories=[dict(id=2, name='ant'), dict(id=1, name='bee')])))])
 def test_class_files_may_have_a_byte_order_mark(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode('utf-8-sig'))
     assert classes_of_file(tmp_path / name) == ['ant', 'bee']
+    if name == 'coco.json':  # one order for weights and data
+        (tmp_path / 'a.jpg').touch()
+        assert read_coco_set(tmp_path, tmp_path / name).classes == ['ant', 'bee']
+        (tmp_path / name).write_text('{"categories": [{"id": 2, "name": "ant"}, {"id": 1, "name": 7}]}')
+        assert classes_of_file(tmp_path / name) == ['ant', '7']
 
 
 @pytest.mark.parametrize(('content', 'says'), [('caf\u00e9'.encode('latin-1'), 'not UTF-8 text'), (b'\n', 'no class')])

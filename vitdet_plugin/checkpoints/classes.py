@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from torch import Tensor
 
 from vitdet_plugin.checkpoints.class_order import ClassRows, find_class_rows_by_name, reorder_classes
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.class_names import read_class_names
-from vitdet_plugin.utils.text_files import read_text
 
 
 def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: Sequence[str],
@@ -51,23 +47,3 @@ def match_classes(state: dict[str, Tensor], names: Sequence[str], target_names: 
     if not done:
         raise UserError(f'no layer of the checkpoint has outputs for {len(names)} classes; check the class names')
     return dict.fromkeys(done, f'classes by name, {len(names)} to {len(target_names)}')
-
-
-def classes_of_file(path: str | Path) -> list[str]:
-    """Read class names from an annotation file (COCO, LVIS; ordered by category id) or a text file, one name per line.
-
-    Raises:
-        UserError: The file does not exist, is neither, or holds no names.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path} does not exist; give a text file of class names or an annotation file')
-    if path.suffix != '.json':
-        return read_class_names(path)
-    try:
-        categories = json.loads(read_text(path))['categories']
-        return [each['name'] for each in sorted(categories, key=lambda each: each['id'])]
-    except json.JSONDecodeError as error:
-        raise UserError(f'{path}: not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}') from error
-    except (KeyError, TypeError) as error:
-        raise UserError(f'{path}: has no list "categories" with id and name') from error

@@ -34,8 +34,9 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
                         help='weights without a conversion rule that may be left out; * matches anything')
     parser.add_argument('--patch-size', type=int, default=16, metavar='PX',
                         help='without --config, resize patch embeddings of plain ViTs to this; 0: leave (default: 16)')
-    parser.add_argument('--classes-from', metavar='FILE', help='class names in the order of the weights: text or COCO')
-    parser.add_argument('--classes-to', metavar='FILE', help='class names in the target order; rows move by name')
+    parser.add_argument('--classes-from', metavar='FILE',
+                        help='class names in the order of the weights: text, or the categories of a COCO file')
+    parser.add_argument('--classes-to', metavar='FILE', help='class names in the target order, likewise')
     parser.add_argument('--trust', action='store_true',
                         help='DANGEROUS: read IN with full pickle, which runs code in it; only for files you wrote')
     return parser
@@ -51,10 +52,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def convert_command(args: argparse.Namespace) -> None:
     import contextlib
 
-    from vitdet_plugin.checkpoints.classes import classes_of_file
     from vitdet_plugin.checkpoints.converter import convert_checkpoint
     from vitdet_plugin.compat.file_kinds import WEIGHT_SUFFIXES
     from vitdet_plugin.compat.safe_load import trusted
+    from vitdet_plugin.datasets.coco import classes_of_file
     from vitdet_plugin.engine.load_model import load_model, load_model_of_classes
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path

@@ -1,13 +1,12 @@
 """Names of configs: those that this package ships, files, and configs of other packages (``mmdet::…``)."""
 
-import os
-import sys
 from functools import cache
 from pathlib import Path
 
 from vitdet_plugin.compat.file_kinds import has_weight_suffix
 from vitdet_plugin.compat.packaged_configs import PREFIX, config_dir, find_packaged_config, shipped_configs
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.text import suggest
 
 OWN_CONFIG = 'config.py'  # in a folder of ``vitdet init``
@@ -84,5 +83,4 @@ def moved_config(path: str) -> str | None:
 
 @cache  # one notice per process and path
 def _print_notice(path: str, new_path: str) -> None:
-    if os.environ.get('RANK', '0') == '0':
-        print(f'config {path} has moved: use {new_path}. The old path works until the next release.', file=sys.stderr)
+    warn(f'config {path} has moved: use {new_path}. The old path works until the next release.')

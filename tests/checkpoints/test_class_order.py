@@ -4,7 +4,19 @@ import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 
-from vitdet_plugin.checkpoints.class_order import find_class_rows, match_order, reorder_classes, stored_classes
+from vitdet_plugin.checkpoints.class_order import (
+    ClassRows,
+    find_class_rows,
+    find_class_rows_by_name,
+    is_last_layer,
+    match_order,
+    reorder_classes,
+    stored_classes,
+)
+from vitdet_plugin.config.loading import load_config
+from vitdet_plugin.config.registry import model_config
+from vitdet_plugin.engine.check_weights import build_without_memory
+from vitdet_plugin.engine.class_order import class_rows
 
 CLASSES, ORDER = 3, [2, 0, 1]  # class i of the reordered head is class ORDER[i] of the first
 ANCHORS = dict(type='AnchorGenerator', ratios=[1.0, 2.0], strides=[8], scales=[4])
@@ -75,6 +87,38 @@ def test_reordered_heads_give_the_same_scores_by_name(name):
     for one, other in zip(before, after):
         torch.testing.assert_close(other, one[..., ORDER])
         assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize('config', [
+    'classification/volo-d1_310e_imagenet-token-labels', 'co_detr/co-dino_internimage-t_4scale_1x_coco',
+    'dino/dino_internimage-t_4scale_1x_coco', 'mask2former/mask2former_internimage-t_lsj-50e_coco',
+    'internimage/mask-rcnn_internimage-t_fpn_1x_coco', 'atss/atss_internimage-t_fpn_1x_coco',
+    'internimage/cascade-mask-rcnn_internimage-l_fpn_1x_coco', 'fcos/fcos_internimage-t_fpn_1x_coco',
+    'rtmdet/rtmdet_convnext-t_300e_coco', 'yolov5/yolov5_convnext-t_pafpn_sgd-300e_coco'])
+def test_names_of_layers_lead_to_the_same_rows_as_a_comparison_of_models(config):
+    cfg = load_config(f'configs/{config}.py')
+    init_default_scope(cfg.default_scope)
+    classes = 1000 if 'classification' in config else 80
+    shapes = {name: value.shape for name, value in build_without_memory(model_config(cfg)).state_dict().items()}
+    rows = find_class_rows_by_name(shapes, classes)
+    assert rows == class_rows(model_config(cfg), classes) and rows
+    assert all(is_last_layer(name) for name in rows)
+
+
+def test_anchors_of_retinanet_are_groups_of_classes():
+    assert find_class_rows_by_name({'bbox_head.retina_cls.bias': (36,)}, 4) == {
+        'bbox_head.retina_cls.bias': ClassRows(0, 9, 0, 1, 0)}
+
+
+@pytest.mark.parametrize('shapes, named', [
+    ({'bbox_head.gfl_cls.bias': (3,)}, 'bbox_head.gfl_cls.bias'),
+    ({'bbox_head.retina_cls.bias': (12,)}, 'bbox_head.retina_cls.bias'),  # 4 anchors, or 3 with a background
+    ({'bbox_head.cls_convs.0.0.bias': (16,)}, 'bbox_head'),
+    ({'bbox_head.fc_cls.bias': (4,), 'mask_head.1.conv.bias': (16,)}, 'mask_head.1'),
+    ({'bbox_head.fc_cls.bias': (4,), 'bbox_head.fc_reg.bias': (8,)}, 'bbox_head.fc_reg.bias')])
+def test_unknown_heads_are_refused(shapes, named):
+    with pytest.raises(ValueError, match=f'^{named}$'):
+        find_class_rows_by_name(shapes, 3)
 
 
 def test_averaged_weights_and_other_shapes():

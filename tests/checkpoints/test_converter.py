@@ -1,16 +1,20 @@
 """The converter: names, bit-equal round trips, unexpected weights, classes by name, and the command line."""
 
+import copy
 import json
 
 import pytest
 import torch
+from mmengine.registry import MODELS, init_default_scope
 from safetensors.torch import load_file as load_safetensors
 
 from tests.checkpoints import models, official_names
 from tests.end_to_end.tiny_set import ROOT
-from vitdet_plugin.checkpoints.classes import classes_of_file, match_classes
+from vitdet_plugin.checkpoints.classes import match_classes
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.datasets.coco import classes_of_file
+from vitdet_plugin.datasets.image_sets import read_coco_set
 from vitdet_plugin.errors import UserError
 
 
@@ -119,18 +123,22 @@ def test_classes_are_reordered_by_name(tmp_path):
     for wrong, message in ((['cow', 'dog'], 'not among those of the checkpoint: dog'), (['cow', 'cow'], 'repeat: cow')):
         with pytest.raises(UserError, match=message):
             match_classes(state, names, wrong)
-    with pytest.raises(UserError, match='no layer of the checkpoint has outputs for 5 classes'):
+    with pytest.raises(UserError, match='fc_cls.bias: the order of its outputs for 5 classes is unknown; check'):
         match_classes(state, ['a', 'b', 'c', 'd', 'e'], ['a'])
-    (tmp_path / 'lvis.json').write_text(json.dumps(dict(categories=[dict(id=2, name='bee'), dict(id=1, name='ant')])))
-    (tmp_path / 'names.txt').write_text('ant\nbee\n')
-    assert classes_of_file(tmp_path / 'lvis.json') == classes_of_file(tmp_path / 'names.txt') == ['ant', 'bee']
+    with pytest.raises(UserError, match='no layer of the checkpoint has outputs for 3 classes'):
+        match_classes({'backbone.norm.bias': torch.zeros(3)}, names, targets)
 
 
 @pytest.mark.parametrize(('name', 'text'), [('names.txt', 'ant\r\nbee\r\n'), ('coco.json', json.dumps(
-    dict(categories=[dict(id=2, name='bee'), dict(id=1, name='ant')])))])
+    dict(images=[dict(id=1, file_name='a.jpg')], categories=[dict(id=2, name='ant'), dict(id=1, name='bee')])))])
 def test_class_files_may_have_a_byte_order_mark(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode('utf-8-sig'))
     assert classes_of_file(tmp_path / name) == ['ant', 'bee']
+    if name == 'coco.json':  # one order for weights and data
+        (tmp_path / 'a.jpg').touch()
+        assert read_coco_set(tmp_path, tmp_path / name).classes == ['ant', 'bee']
+        (tmp_path / name).write_text('{"categories": [{"id": 2, "name": "ant"}, {"id": 1, "name": 7}]}')
+        assert classes_of_file(tmp_path / name) == ['ant', '7']
 
 
 @pytest.mark.parametrize(('content', 'says'), [('caf\u00e9'.encode('latin-1'), 'not UTF-8 text'), (b'\n', 'no class')])
@@ -181,6 +189,37 @@ def test_a_config_fits_the_weights_to_its_model(tool, tmp_path, capsys, monkeypa
     assert tool.main([str(tmp_path / 'in.pth'), str(tmp_path / 'out.pth'), '--config', str(config)]) == 0
     assert 'dropped 1: classification head: the detector has none' in capsys.readouterr().out
     same(torch.load(tmp_path / 'out.pth')['state_dict'], state)
+
+
+@pytest.mark.parametrize('classes', [3, 2])
+def test_a_config_finds_the_layers_of_the_classes(tool, tmp_path, capsys, classes):
+    """A config for the classes before or after the reordering, and a head that is not known by names."""
+    init_default_scope('mmdet')
+    head = dict(type='GFLHead', num_classes=3, in_channels=32, feat_channels=8, stacked_convs=1, norm_cfg=None,
+                anchor_generator=dict(type='AnchorGenerator', ratios=[1.0], strides=[16], scales=[4]),
+                loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True),
+                train_cfg=dict(assigner=dict(type='ATSSAssigner', topk=9)))
+    backbone = dict(type='ViTDet', arch=dict(embed_dim=32, depth=1, num_heads=4), img_size=64)
+    model = dict(type='GFL', backbone=backbone, neck=None, bbox_head=head)
+    state = models.randomize(MODELS.build(copy.deepcopy(model)), 1).state_dict()
+    head['num_classes'] = classes
+    (tmp_path / 'gfl.py').write_text(f"default_scope = 'mmdet'\nmodel = {model}\n")
+    source = save(tmp_path / 'in.pth', state)
+    (tmp_path / 'from.txt').write_text('ant\nbee\ncow\n')
+    (tmp_path / 'to.txt').write_text('cow\nant\n')
+    words = [str(source), str(tmp_path / 'out.pth'), '--classes-from', str(tmp_path / 'from.txt'), '--classes-to',
+             str(tmp_path / 'to.txt')]
+    assert tool.main(words) == 2
+    assert 'bbox_head.gfl_cls.weight: the order of its outputs for 3 classes is unknown' in capsys.readouterr().err
+    assert tool.main([*words, '--config', str(tmp_path / 'gfl.py')]) == 0
+    expected = {name: value[[2, 0]] if 'gfl_cls' in name else value for name, value in state.items()}
+    same(torch.load(tmp_path / 'out.pth')['state_dict'], expected)
+    (tmp_path / 'from.txt').write_text('ant\nbee\ncow\ndog\n')
+    head['num_classes'] = 7
+    (tmp_path / 'gfl.py').write_text(f"default_scope = 'mmdet'\nmodel = {model}\n")
+    assert tool.main([*words, '--config', str(tmp_path / 'gfl.py')]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'gfl.py: classes cannot be reordered: none of its weights depends on num_classes=4' in line
 
 
 def test_patches_of_own_files_are_not_resized(tmp_path):

@@ -1,11 +1,14 @@
 """The table of published weights, and the configs that name them."""
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.registry import MODELS
 
 from vitdet_plugin.checkpoints.published import TABLE, explain_unknown, find_published, is_name
 from vitdet_plugin.compat.packaged_configs import shipped_configs
@@ -34,6 +37,11 @@ def test_an_entry_is_complete(name):
         assert entry.digest[7:] in entry.file_name or len(entry.digest) != len('sha256:01234567')
     if entry.fits.startswith('config '):
         assert entry.fits.removeprefix('config ') in shipped_configs()
+    elif '(' in entry.fits:
+        kind, arguments = entry.fits.rstrip(')').split('(', 1)
+        arguments = dict(each.split('=') for each in arguments.split(', '))
+        with torch.device('meta'):
+            MODELS.build(dict(type=kind, **{key: ast.literal_eval(value) for key, value in arguments.items()}))
 
 
 def test_the_weights_of_all_shipped_configs_are_in_the_table():

@@ -5,6 +5,8 @@ import torch
 
 from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
+from vitdet_plugin.checkpoints.published import TABLE
+from vitdet_plugin.checkpoints.work_dirs import holds_weights
 from vitdet_plugin.engine.check_weights import check_file
 from vitdet_plugin.errors import UserError
 
@@ -42,6 +44,12 @@ def test_a_folder_without_checkpoints(tmp_path):
         small(pretrained=str(tmp_path)).init_weights()
     (finding,) = check_file('model.backbone.init_cfg.checkpoint', str(tmp_path))
     assert finding.level == 'error' and 'is a folder without checkpoints' in finding.text
+
+
+def test_published_files_and_names_are_weights(work_dir, tmp_path):
+    assert all(holds_weights(entry.file_name) and holds_weights(entry.name) for entry in TABLE.values())
+    assert all(map(holds_weights, ('timm:vit_tiny_patch16_224', 'a/pytorch_model.BIN', work_dir)))
+    assert not any(map(holds_weights, ('a.jpg', 'images', 'a.tar', 'path', 'vitdet_demo', tmp_path / 'none')))
 
 
 def test_argument_of_a_backbone():

@@ -81,6 +81,13 @@ def test_a_compiled_model_is_one_row_more_or_a_reason(run_folder, monkeypatch, c
     assert 'not measured: InvalidCxxCompiler: No working C++ compiler found' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('weights', ['vil.th', 'volo.pth.tar', 'model.bin', 'vil2_tiny', 'w.safetensors'])
+def test_weights_of_every_kind_follow_a_config(weights, monkeypatch):
+    monkeypatch.setattr(bench, 'run', lambda args, command: args)
+    args = bench.main(['vitdet_demo', weights, 'a.jpg'])
+    assert (args.configs, args.checkpoint, args.more) == (['vitdet_demo'], weights, ['a.jpg'])
+
+
 def test_an_export_that_fails_is_a_reason(run_folder, monkeypatch, capsys):
     def fails(*args, **kwargs):
         raise UserError('the model cannot be exported')

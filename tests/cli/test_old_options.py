@@ -26,7 +26,7 @@ def test_names_that_work(line, name, value, monkeypatch, capsys):
     ('train', 'c.py --gpus 2'), ('train', 'c.py --gpu_ids 0 1'), ('train', '--gpus 2 c.py'),
     ('train', 'c.py --validate'),
     ('test', 'c.py x.pth --gpu-id 0'), ('test', 'c.py x.pth --gpu-collect'), ('test', '--tmpdir t c.py x.pth'),
-    ('test', 'c.py x.pth --fuse-conv-bn'), ('test', 'c.py x.pth --fp16')])
+    ('test', 'c.py x.pth --fuse-conv-bn')])
 def test_options_without_effect(command, line, capsys):
     assert parse(command, line).config == 'c.py'
     (text,) = capsys.readouterr().err.splitlines()
@@ -36,7 +36,9 @@ def test_options_without_effect(command, line, capsys):
 
 @pytest.mark.parametrize('command, line, says', [
     ('train', 'c.py --diff-seed', 'randomness.diff_rank_seed=True'), ('train', 'c.py --port 1', '--master-port'),
-    ('test', 'c.py x.pth --show', 'use --show-dir DIR'), ('test', 'c.py x.pth --metrics=bbox', 'use --eval METRIC'),
+    ('test', 'c.py x.pth --fp16 --dtype bf16', 'use --dtype fp16'), ('test', 'c.py x.pth --amp', 'use --dtype auto'),
+    ('train', 'c.py --show', 'unrecognized arguments: --show'), ('test', 'c.py x.pth --show', 'use --show-dir DIR'),
+    ('test', 'c.py x.pth --metrics=bbox', 'use --eval METRIC'),
     ('test', 'c.py x.pth --no-pin-memory', 'use --cfg-options SPLIT_dataloader.pin_memory=False'),
     ('train', 'c.py --no-persistent-workers', 'use --cfg-options SPLIT_dataloader.persistent_workers=False'),
     ('test', 'c.py x.pth --out a.json --out-item metric', 'invalid choice'),

@@ -31,7 +31,7 @@ def test_a_moved_config_is_found_with_one_notice(path, capsys):
     assert found.endswith(f'configs/yolov5/{MINI}.py')
     out, err = capsys.readouterr()
     assert out == '' and err.splitlines() == [
-        f'config {path} has moved: use {found}. The old path works until the next release.']
+        f'warning: config {path} has moved: use {found}. The old path works until the next release.']
     assert load_config(path).model.bbox_head.type == 'YOLOv5Head'
 
 
@@ -42,8 +42,9 @@ def test_a_moved_config_is_searched_in_its_own_checkout_first(tmp_path, capsys):
     assert 'has moved' in capsys.readouterr().err
 
 
-def test_only_rank_0_prints_the_notice(monkeypatch, capsys):
-    monkeypatch.setenv('RANK', '1')
+@pytest.mark.parametrize('variable', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_only_rank_0_prints_the_notice(variable, monkeypatch, capsys):
+    monkeypatch.setenv(variable, '1')
     find_config(f'convnext_yolov5/{MINI}.py')
     assert capsys.readouterr().err == ''
 

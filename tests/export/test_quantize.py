@@ -37,10 +37,14 @@ def test_images_of_a_folder_and_of_a_coco_file(tmp_path):
     assert len(files) == 6
     (tmp_path / 'annotations').mkdir()
     (tmp_path / 'annotations/a.json').write_text(json.dumps(dict(images=[
-        dict(file_name=str(files[0].relative_to(root))), dict(file_name='missing.png')])))
+        dict(file_name=str(files[0].relative_to(root))), dict(file_name='missing.png')], categories=[dict(id=1)])))
     assert list_images(str(tmp_path / 'annotations/a.json')) == [files[0]]
+    (tmp_path / 'annotations/lvis.json').write_text(json.dumps(dict(categories=[dict(id=1)], images=[
+        dict(coco_url='http://images.cocodataset.org/' + str(files[1].relative_to(tmp_path / 'set')))])))
+    assert list_images(str(tmp_path / 'annotations/lvis.json')) == [files[1]]
     (tmp_path / 'empty').mkdir()
-    for name, text, says in [('b.json', '{"images": [{"file_name": "x.png"}]}', 'none of its images exists'),
+    nowhere = '{"images": [{"file_name": "x.png"}], "categories": [{"id": 1}]}'
+    for name, text, says in [('b.json', nowhere, 'none of its images exists'),
                              ('c.json', '[]', 'not a COCO file'), ('d.json', None, 'd.json does not exist'),
                              ('empty', None, 'the folder holds no images')]:
         if text is not None:

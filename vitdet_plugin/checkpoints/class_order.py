@@ -12,6 +12,15 @@ from torch import Tensor
 _NAME_KEYS = ('classes', 'class_names')
 _YOLO_OUTPUTS = 5  # box and objectness, before the classes of each anchor
 _MAX_EXTRA = 2  # background or objectness outputs after the classes
+# Last layers of heads, and their outputs for each class; 0: one for each anchor.
+_LAST_LAYERS = {
+    r'fc_cls|cls_embed|cls_branches\.\d+|label_embedding|rtm_cls(?:\.\d+)?|conv_logits|'
+    r'head\.(?:\w+\.)*(?:fc|aux_head)': 1,
+    r'fc_reg': 4,
+    r'(?:retina|atss|conv)_cls|bbox_head\.convs\.\d+': 0}
+_CLASS_AGNOSTIC = re.compile(r'(?:fc_reg|conv_logits)\.\w+$')  # these may have the outputs of a single class
+_HEAD = re.compile(r'^(?:.*\.)?(?:head|(?:aux_)?(?:bbox|mask|panoptic|query)_heads?)(?:\.\d+)?(?=\.)')
+_WITHOUT_CLASSES = re.compile(r'^(?:backbone|neck|data_preprocessor|encoder)\.|rpn_head|semantic_head|reg|anchors$')
 
 
 class ClassRows(NamedTuple):
@@ -31,11 +40,20 @@ class ClassRows(NamedTuple):
     per_class: int
     after: int
 
-    def reordered(self, order: Sequence[int]) -> Tensor:
-        """Return the index of every entry after reordering; class ``i`` of the result is class ``order[i]``."""
-        size = self.before + len(order) * self.per_class + self.after
-        classes = self.before + torch.tensor(list(order))[:, None] * self.per_class + torch.arange(self.per_class)
-        group = torch.cat([torch.arange(self.before), classes.flatten(), torch.arange(size - self.after, size)])
+    def size(self, classes: int) -> int:
+        """Return the size of the dimension."""
+        return self.groups * (self.before + classes * self.per_class + self.after)
+
+    def reordered(self, order: Sequence[int], classes: int) -> Tensor:
+        """Return the index of every entry after reordering; class ``i`` of the result is class ``order[i]``.
+
+        Args:
+            order: Indexes of all or some of the classes.
+            classes: Number of classes before.
+        """
+        size = self.size(classes) // self.groups
+        entries = self.before + torch.tensor(list(order))[:, None] * self.per_class + torch.arange(self.per_class)
+        group = torch.cat([torch.arange(self.before), entries.flatten(), torch.arange(size - self.after, size)])
         return (torch.arange(self.groups)[:, None] * size + group).flatten()
 
 
@@ -97,25 +115,81 @@ def find_class_rows(shapes: Mapping[str, Sequence[int]], one_more: Mapping[str, 
     return rows
 
 
-def reorder_classes(state: Mapping[str, Tensor], rows: Mapping[str, ClassRows],
-                    order: Sequence[int]) -> tuple[dict[str, Tensor], list[str]]:
+def is_last_layer(name: str) -> bool:
+    """Return whether a weight of a known head has outputs for each class, by its name."""
+    return _outputs_per_class(name) is not None
+
+
+def find_class_rows_by_name(shapes: Mapping[str, Sequence[int]], classes: int) -> dict[str, ClassRows]:
+    """Find the weights that have entries for each class by the names of the last layers of known heads.
+
+    Args:
+        shapes: Shape of each weight in a file.
+        classes: Number of classes.
+
+    Returns:
+        The position of the classes in each of those weights.
+
+    Raises:
+        ValueError: A weight that may have entries for each class is not one of them; the message names it.
+    """
+    rows: dict[str, ClassRows] = {}
+    heads: dict[str, bool] = {}
+    for name, shape in shapes.items():
+        is_last, outputs = is_last_layer(name), shape[0] if shape else 0
+        head = _HEAD.match(name)
+        if head and not _WITHOUT_CLASSES.search(head[0]):
+            heads[head[0]] = heads.get(head[0], False) or is_last
+        if is_last and not _is_class_agnostic(name, outputs, classes):
+            rows[name] = _layout_of_last_layer(name, outputs, classes)
+        elif outputs == classes > 1 and not is_last and not _WITHOUT_CLASSES.search(name):
+            raise ValueError(name)
+    if unknown := [head for head, is_known in heads.items() if not is_known]:
+        raise ValueError(unknown[0])
+    return rows
+
+
+def reorder_classes(state: Mapping[str, Tensor], rows: Mapping[str, ClassRows], order: Sequence[int],
+                    classes: int | None = None) -> tuple[dict[str, Tensor], list[str]]:
     """Return the weights with the classes in another order, and the names of those that changed.
 
     Args:
         state: Weights by name; names may begin with ``module.``, as those of averaged weights.
         rows: From :func:`find_class_rows`.
-        order: From :func:`match_order`.
+        order: Indexes of classes, such as those of :func:`match_order`.
+        classes: Number of classes of the weights; default: as many as in ``order``.
     """
+    classes = classes or len(order)
     result, changed = dict(state), []
     for name, value in state.items():
         layout = rows.get(re.sub(r'^(module\.)+', '', name))
         if layout is None or not isinstance(value, Tensor) or value.ndim <= layout.dim:
             continue
-        index = layout.reordered(order)
-        if len(index) == value.shape[layout.dim]:
+        if layout.size(classes) == value.shape[layout.dim]:
+            index = layout.reordered(order, classes)
             result[name] = value.index_select(layout.dim, index.to(value.device))
             changed.append(name)
     return result, changed
+
+
+def _outputs_per_class(name: str) -> int | None:
+    """Return the outputs of a last layer for each class, 0 if that is the number of anchors, None for other weights."""
+    return next((each for pattern, each in _LAST_LAYERS.items()
+                 if re.search(rf'(?:^|\.)(?:{pattern})\.(?:weight|bias)$', name)), None)
+
+
+def _is_class_agnostic(name: str, outputs: int, classes: int) -> bool:
+    return classes > 1 and outputs == _outputs_per_class(name) and bool(_CLASS_AGNOSTIC.search(name))
+
+
+def _layout_of_last_layer(name: str, outputs: int, classes: int) -> ClassRows:
+    before = _YOLO_OUTPUTS if '.convs.' in name else 0
+    anchors = outputs // (classes + before)
+    layout = _layout(name, 0, outputs, outputs + (_outputs_per_class(name) or anchors), classes)
+    is_ambiguous = not before and layout and layout.groups > 1 and outputs % (classes + 1) == 0  # a background each?
+    if layout is None or is_ambiguous:
+        raise ValueError(name)
+    return layout
 
 
 def _layout(name: str, dim: int, here: int, there: int, classes: int) -> ClassRows | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vitdet_plugin.checkpoints.class_order import ClassRows
 from vitdet_plugin.checkpoints.classes import match_classes
 from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.files import read_weights
@@ -24,7 +25,8 @@ TARGETS = ('mmdet', 'safetensors')
 
 def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None = None, model: nn.Module | None = None,
                        form: str | None = None, allow_unexpected: Sequence[str] = (), patch_size: int | None = 16,
-                       classes: tuple[Sequence[str], Sequence[str]] | None = None, key: str | None = None,
+                       classes: tuple[Sequence[str], Sequence[str]] | None = None,
+                       rows: Mapping[str, ClassRows] | None = None, key: str | None = None,
                        prefix: str | None = None) -> LoadReport:
     """Read ``source``, rename its weights to this project's names and write them to ``target``.
 
@@ -38,6 +40,7 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         patch_size: Without a model, resize patch embeddings of plain ViTs in other formats (14 in MAE's ViT-H) to this;
             None: keep the size. Files of this project are not resized.
         classes: Class names in the file and class names of the result, to reorder the rows of the last layers by name.
+        rows: Positions of the classes in the weights; default: by the names of the last layers of known heads.
         key: Where in the file the weights are, such as 'model_ema'; default: the averaged ones, if there are any.
         prefix: Part of the names that selects weights and is removed.
 
@@ -59,11 +62,11 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, to: str | None
         if patch_size and report.recognized_as not in OURS:
             _resize_patches(state, patch_size, report)
     else:
-        report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, other_classes=bool(classes),
-                               key=key, prefix=prefix)
+        report = load_official(model, source, form=form, allow_unexpected=allow_unexpected, key=key,
+                               prefix=prefix)
         state = {name: value for name, value in model.state_dict().items() if name in set(report.matched)}
     if classes:
-        report.resized.update(match_classes(state, *classes))
+        report.resized.update(match_classes(state, *classes, rows))
     write_state_dict(state, target, to, dict(source=source.name, format=report.recognized_as))
     return report
 

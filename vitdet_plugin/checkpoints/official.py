@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.checkpoints.class_order import is_last_layer
 from vitdet_plugin.checkpoints.exchange import leave_out_other_parts
 from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, check_finite, find_depth_mismatch, fit_weight
@@ -25,10 +25,6 @@ from vitdet_plugin.checkpoints.recognition import recognize
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import has_lora, merge_state_dict
 
-# Layers with one output, or one group of outputs, for each class.
-_LAST_LAYER = re.compile(
-    r'(?:fc_cls|fc_reg|conv_logits|cls_branches\.\d+|label_embedding|cls_embed|rtm_cls(?:\.\d+)?|(?:retina|atss|conv)_cls|'
-    r'head\.(?:\w+\.)*(?:fc|aux_head))\.(?:weight|bias)$')
 # Parts of DINO and its relatives, which are one module in mmdet 2: a file with one of them has them all.
 _TRANSFORMER = {'encoder', 'decoder', 'level_embed', 'query_embedding', 'memory_trans_fc', 'memory_trans_norm',
                 'pos_trans_fc', 'pos_trans_norm', 'reference_points_fc', 'dn_query_generator', 'bbox_head',
@@ -194,7 +190,7 @@ def _why_not_taken(name: str, value: Tensor, own: Tensor | None, model: dict, is
     if own is None:
         is_head = name.startswith('head.') and not any(each.startswith('head.') for each in model)
         return 'classification head: the detector has none' if is_head else None
-    if other_classes and _LAST_LAYER.search(name) and value.shape != own.shape and value.shape[1:] == own.shape[1:]:
+    if other_classes and is_last_layer(name) and value.shape != own.shape and value.shape[1:] == own.shape[1:]:
         return f'{len(value)} outputs for other classes, here {len(own)}: re-initialized'
     return None
 

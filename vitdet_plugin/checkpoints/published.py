@@ -185,7 +185,7 @@ def _other_families() -> list[PublishedWeights]:
     for stem in _CONVNEXT:
         entries.append(PublishedWeights(
             f'convnext_{stem}', f'https://dl.fbaipublicfiles.com/convnext/convnext_{stem}.pth', 'MIT',
-            f"ConvNeXt(arch='{stem.split('_')[0]}')", 'https://arxiv.org/abs/2201.03545'))
+            f"ConvNeXtBackbone(arch='{stem.split('_')[0]}')", 'https://arxiv.org/abs/2201.03545'))
     return entries
 
 

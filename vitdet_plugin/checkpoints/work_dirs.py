@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from vitdet_plugin.checkpoints.published import is_name
+from vitdet_plugin.compat.file_kinds import has_weight_suffix
+
 CHECKPOINT_NAMES = 'best_*.pth, iter_*.pth, epoch_*.pth'
-WEIGHT_SUFFIXES = ('.pth', '.pt', '.pkl', '.safetensors')
 
 
 def holds_weights(path: str | Path) -> bool:
-    """Whether a path has the suffix of a checkpoint, or is a folder with checkpoints."""
-    return Path(path).suffix.lower() in WEIGHT_SUFFIXES or any(Path(path).glob('*.pth'))
+    """Whether a path has the suffix of a checkpoint, is a folder with checkpoints or a name of published weights."""
+    return has_weight_suffix(path) or any(Path(path).glob('*.pth')) or is_name(path)
 
 
 def list_checkpoints(work_dir: str | Path) -> list[Path]:

@@ -18,7 +18,7 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from vitdet_plugin.cli.old_options import add_key_values, add_old_options, refuse_replaced, report_old_options
-from vitdet_plugin.utils.output import is_first_rank
+from vitdet_plugin.utils.ranks import LAUNCHERS, is_first_rank
 from vitdet_plugin.utils.scores import check_score
 from vitdet_plugin.utils.text import escape
 
@@ -26,7 +26,6 @@ from vitdet_plugin.utils.text import escape
 _OF_USERS = {getattr(errno, name) for name in ('EACCES', 'EPERM', 'ENOSPC', 'EROFS', 'EDQUOT', 'ENAMETOOLONG', 'EMFILE',
                                               'ENOENT', 'ENOTDIR', 'EISDIR') if hasattr(errno, name)}
 MOST_THREADS = 1024
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 _WEIGHTS = ('checkpoint', 'load_from', 'source', 'weights')  # these may be names of published weights
 # arguments that name existing files -> what to give instead of a missing one
 _INPUT_FILES = {

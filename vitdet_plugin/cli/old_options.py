@@ -6,17 +6,16 @@ from vitdet_plugin.utils.output import warn
 
 _DEVICES = 'CUDA_VISIBLE_DEVICES selects devices and torchrun --nproc-per-node N starts N ranks'
 _COLLECTING = 'the results of all ranks are collected in any case'
-_FLOAT32 = 'models are evaluated in float32'
 # option -> (number of its values, command that has it, why it has no effect)
 _NO_EFFECT: dict[str, tuple[str | int, str, str]] = {
     '--gpus': (1, 'both', _DEVICES), '--gpu-ids': ('+', 'both', _DEVICES), '--gpu-id': (1, 'both', _DEVICES),
     '--gpu-collect': (0, 'test', _COLLECTING), '--tmpdir': (1, 'test', _COLLECTING),
     '--fuse-conv-bn': (0, 'test', 'the layers are evaluated one by one'),
-    '--fp16': (0, 'test', _FLOAT32), '--amp': (0, 'test', _FLOAT32),
     '--validate': (0, 'train', 'a training evaluates by default; --no-validate turns it off'),
 }
 _REPLACED = {
-    '--diff-seed': '--cfg-options randomness.diff_rank_seed=True', '--port': '--master-port of torchrun',
+    '--diff-seed': '--cfg-options randomness.diff_rank_seed=True', '--port': 'torchrun --master-port',
+    '--fp16': '--dtype fp16', '--amp': '--dtype auto',
     '--model-type': 'the name of a config', '--eval-options': '--cfg-options test_evaluator.KEY=VALUE',
     '--show': '--show-dir DIR', '--wait-time': '--show-dir DIR', '--out-items': '--out FILE',
     '--no-pin-memory': '--cfg-options SPLIT_dataloader.pin_memory=False', '--interval': '--show-max N',
@@ -58,8 +57,9 @@ def refuse_replaced(parser: argparse.ArgumentParser, words: list[str]) -> None:
     known = parser._option_string_actions
     for word in words:
         option = word.partition('=')[0]
-        if option in _REPLACED and option not in known:
-            parser.error(f'{option} is an option of other toolboxes; use {_REPLACED[option]}')
+        new = _REPLACED.get(option, '')
+        if new and option not in known and (not new.startswith('--') or new.split()[0] in known):
+            parser.error(f'{option} is an option of other toolboxes; use {new}')
 
 
 def _dest(option: str) -> str:

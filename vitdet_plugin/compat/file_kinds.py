@@ -1,4 +1,4 @@
-"""What a file is that was given as a checkpoint but is not one, from its content."""
+"""Files of weights by their names, and what a file is that was given as one but is not, from its content."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zipfile
 
 from vitdet_plugin.compat.checked_file import is_archive
 
+WEIGHT_SUFFIXES = ('.pth', '.pt', '.bin', '.pkl', '.safetensors', '.th', '.pth.tar')
 _HEAD = 4096
 _AGAIN = 'download it again'
 _IMAGE = 'is an image; give the file of the weights'
@@ -17,6 +18,11 @@ _MAGIC = ((b'\x1f\x8b', 'is compressed with gzip; unpack it first'), (b'BZh', 'i
           'convert it to PyTorch first'), (b'GGUF', "is a GGUF file; give the weights in PyTorch's format"),
           (b'\x89PNG', _IMAGE), (b'\xff\xd8\xff', _IMAGE),
           (b'%PDF', f'is a PDF; {_AGAIN}'), (b'\x93NUMPY', 'is a single NumPy array; give a file of named weights'))
+
+
+def has_weight_suffix(path: str | os.PathLike) -> bool:
+    """Whether a name ends as those of files of weights do."""
+    return os.fspath(path).lower().endswith(WEIGHT_SUFFIXES)
 
 
 def describe_wrong_file(path: str | os.PathLike) -> str | None:

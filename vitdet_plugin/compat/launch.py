@@ -15,8 +15,8 @@ import torch.distributed as dist
 
 from vitdet_plugin.compat.patching import Patch
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.ranks import LAUNCHERS
 
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TIMEOUT_ENV = 'VITDET_DIST_TIMEOUT'
 _DEFAULT_TIMEOUT = 1800.0
 _DEFAULT_PORT = '29500'

@@ -1,12 +1,12 @@
 """Names of configs: those that this package ships, files, and configs of other packages (``mmdet::…``)."""
 
-import os
-import sys
 from functools import cache
 from pathlib import Path
 
+from vitdet_plugin.compat.file_kinds import has_weight_suffix
 from vitdet_plugin.compat.packaged_configs import PREFIX, config_dir, find_packaged_config, shipped_configs
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.text import suggest
 
 OWN_CONFIG = 'config.py'  # in a folder of ``vitdet init``
@@ -36,7 +36,7 @@ def find_config(path: str) -> str:
     if Path(path).expanduser().is_file():
         if Path(path).suffix not in ('.py', '.json', '.yaml', '.yml'):
             raise UserError(f'config {path}: a config is a .py, .json or .yaml file'
-                            + ('. Give the config before the checkpoint' if path.endswith('.pth') else ''))
+                            + ('. Give the config before the checkpoint' if has_weight_suffix(path) else ''))
         return path
     known = shipped_configs()
     if path in known:
@@ -83,5 +83,4 @@ def moved_config(path: str) -> str | None:
 
 @cache  # one notice per process and path
 def _print_notice(path: str, new_path: str) -> None:
-    if os.environ.get('RANK', '0') == '0':
-        print(f'config {path} has moved: use {new_path}. The old path works until the next release.', file=sys.stderr)
+    warn(f'config {path} has moved: use {new_path}. The old path works until the next release.')

@@ -16,12 +16,15 @@ from typing import Any
 
 from vitdet_plugin.coco.content import category_name, parse_flag
 from vitdet_plugin.coco.json_stream import read_list
+from vitdet_plugin.datasets.image_files import list_folders
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text import is_unicode
 from vitdet_plugin.utils.text_files import describe_encoding
 
 # keys of images of LVIS: categories that are known to be absent, and those of which only some objects are annotated
 ABSENT, PARTLY = 'neg_category_ids', 'not_exhaustive_category_ids'
+_EXAMINED = 20  # images that are searched in a folder
 MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
 
 
@@ -43,10 +46,7 @@ def read_coco(path: str | Path, needs_annotations: bool = True, is_partial: bool
     """
     content = (_read_parts(path) if is_partial else None) or _decode(path, _read_text(path))
     for key in ('images', 'categories'):
-        if not isinstance(content.get(key), list) or not all(isinstance(each, dict) for each in content[key]):
-            raise UserError(f'{path}: not a COCO file: it needs a list {key!r} of objects')
-        if not content[key]:
-            raise UserError(f'{path}: the list {key!r} is empty')
+        _check_list(content, key, path)
     if is_partial:
         return content
     if 'annotations' not in content and not needs_annotations:
@@ -54,6 +54,21 @@ def read_coco(path: str | Path, needs_annotations: bool = True, is_partial: bool
     if not isinstance(content.get('annotations'), list):
         raise UserError(f"{path}: not a COCO file: it needs a list 'annotations'")
     return content
+
+
+def classes_of_file(path: str | Path) -> list[str]:
+    """Read class names: the categories of a COCO file, in the order of the file, or a text file, one name per line.
+
+    Raises:
+        UserError: The file does not exist, is neither, or holds no names.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path} does not exist; give a text file of class names or an annotation file')
+    if Path(path).suffix.lower() != '.json':
+        return read_class_names(path)
+    content = _read_parts(path) or _decode(path, _read_text(path))
+    _check_list(content, 'categories', path)
+    return require_class_names(content['categories'], path)
 
 
 def index_by_id(entries: Sequence[dict], what: str) -> tuple[dict[int | str, dict], list[tuple[str, str]]]:
@@ -121,6 +136,21 @@ def image_file_name(image: dict) -> str | None:
     return name if key == 'file_name' else '/'.join(name.split('/')[-2:])
 
 
+def find_image_folder(images: Sequence[dict], path: str | Path) -> Path | None:
+    """Return the folder that holds one of the first images of a COCO file, or None.
+
+    Args:
+        images: Images of the file.
+        path: The file; its folder, the parent of that, and the folders in both are searched.
+    """
+    names = [name.replace('\\', '/') for name in map(image_file_name, images[:_EXAMINED])
+             if name and not leaves_folder(name)]
+    root = Path(path).absolute().parent
+    folders = [root, root / 'images', root.parent / 'images', root.parent, root.parent / Path(path).stem]
+    folders += [child for parent in (root, root.parent) for child in list_folders(parent)]
+    return next((folder for folder in folders if any((folder / name).is_file() for name in names)), None)
+
+
 def leaves_folder(name: str) -> bool:
     """Whether a file name points outside the image folder: an absolute path, or too many ``..``."""
     if os.path.isabs(name) or '\\' in name and ':' in name:
@@ -186,6 +216,13 @@ def is_number(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # integers in JSON have no limit
         return False
+
+
+def _check_list(content: dict, key: str, path: str | Path) -> None:
+    if not isinstance(content.get(key), list) or not all(isinstance(each, dict) for each in content[key]):
+        raise UserError(f'{path}: not a COCO file: it needs a list {key!r} of objects')
+    if not content[key]:
+        raise UserError(f'{path}: the list {key!r} is empty')
 
 
 def _read_parts(path: str | Path) -> dict | None:

@@ -13,6 +13,7 @@ from vitdet_plugin.datasets.coco import (
     annotation_box,
     describe_annotation,
     find_bad_reference,
+    find_image_folder,
     image_file_name,
     image_size,
     is_crowd,
@@ -32,8 +33,8 @@ def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | N
         content: From :func:`vitdet_plugin.datasets.coco.read_coco`.
         path: Its file, for messages and to find the images.
         clip: See :func:`vitdet_plugin.datasets.conversion.check_box`.
-        folder: Folder of the images; by default that of the file, ``images`` in it or next to it, if they hold the
-            first image. Sizes that the file does not state are read from the images, others are compared.
+        folder: Folder of the images; by default :func:`vitdet_plugin.datasets.coco.find_image_folder`. Sizes that the
+            file does not state are read from the images, others are compared.
         notes: List that receives other remarks.
 
     Returns:
@@ -48,7 +49,7 @@ def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | N
     labels = {key: label for label, key in enumerate(categories)}
     all_images = require_index(content['images'], 'image', path)
     problems: list[Problem] = []
-    found = _usable_images(all_images, path, folder or _find_folder(content['images'], path), problems,
+    found = _usable_images(all_images, path, folder or find_image_folder(content['images'], path), problems,
                            [] if notes is None else notes)
     without_image = masks = 0
     for number, annotation in enumerate(content['annotations']):
@@ -69,14 +70,6 @@ def read_objects(content: dict, path: Path, clip: bool = False, folder: Path | N
     if without_image:
         problems.append(Problem(path, None, f'{without_image} annotations: their images cannot be converted'))
     return list(found.values()), require_class_names(content['categories'], path), problems
-
-
-def _find_folder(images: list[dict], path: Path) -> Path | None:
-    """Folder that holds the first image, of those where images usually are."""
-    name = next((name for name in map(image_file_name, images) if name and not leaves_folder(name)), None)
-    root = path.parent
-    candidates = (root, root / 'images', root.parent / 'images', root.parent, root.parent / path.stem)
-    return next((each for each in candidates if name and (each / name.replace('\\', '/')).is_file()), None)
 
 
 def _usable_images(images: dict, path: Path, folder: Path | None, problems: list[Problem], notes: list[str]

@@ -11,7 +11,7 @@ from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 
-_OTHER_CLASSES = ('rpn_head', 'semantic_head', 'train_cfg')  # parts with classes of their own
+OTHER_CLASSES = ('rpn_head', 'semantic_head', 'train_cfg', 'test_cfg')  # parts whose num_classes has another meaning
 _HEADS = ('bbox_head', 'mask_head')
 _PANOPTIC_HEADS = ('panoptic_head', 'panoptic_fusion_head')
 
@@ -43,7 +43,7 @@ def _dicts(path: str, node: Any) -> Iterator[tuple[str, dict]]:
     if isinstance(node, dict):
         yield path, node
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if isinstance(value, (dict, list, tuple)) and key not in _OTHER_CLASSES:
+        if isinstance(value, (dict, list, tuple)) and key not in OTHER_CLASSES:
             yield from _dicts(f'{path}.{key}', value)
 
 

@@ -13,14 +13,21 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
-from vitdet_plugin.checkpoints.class_order import find_class_rows, match_order, reorder_classes, stored_classes
+from vitdet_plugin.checkpoints.class_order import (
+    ClassRows,
+    find_class_rows,
+    match_order,
+    reorder_classes,
+    stored_classes,
+)
 from vitdet_plugin.config.registry import model_config
 from vitdet_plugin.datasets.checks.findings import listed
+from vitdet_plugin.engine.check_class_counts import OTHER_CLASSES
 from vitdet_plugin.engine.check_weights import build_without_memory
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
 
-_OTHER_CLASSES = ('rpn_head', 'semantic_head', 'train_cfg', 'test_cfg')  # keys whose num_classes has another meaning
+_COUNTS = ('num_classes', 'num_things_classes')
 _STATES = ('state_dict', 'ema_state_dict')
 
 
@@ -82,17 +89,12 @@ def reorder_checkpoint(content: dict, order: Sequence[int], targets: Sequence[st
     Raises:
         UserError: The weights of the classes cannot be found.
     """
-    names = stored_classes(content) or ()
     try:
-        rows = find_class_rows(*_shapes_for_one_more(model_cfg, len(order)), len(order))
-        reason = '' if rows else 'none of its weights depends on num_classes of the config'
-    except ValueError as error:
-        reason = f'the order of {error} is unknown'
-    except Exception as error:  # any error of a constructor
-        reason = f'the model cannot be built for another number of classes ({" ".join(str(error).split())})'
-    if reason:
-        raise UserError(f'{source}: its classes are in another order than in the data set, and {reason}; give '
-                        f'metainfo.classes in the order of the checkpoint. {both(names, targets)}')
+        rows = class_rows(model_cfg, len(order))
+    except UserError as error:
+        raise UserError(f'{source}: its classes are in another order than in the data set, and {error}; give '
+                        'metainfo.classes in the order of the checkpoint. '
+                        f'{both(stored_classes(content) or (), targets)}') from error
     count = 0
     for key in _STATES if 'state_dict' in content else ():
         if isinstance(content.get(key), Mapping):
@@ -104,22 +106,44 @@ def reorder_checkpoint(content: dict, order: Sequence[int], targets: Sequence[st
     return count
 
 
+def class_rows(model_cfg: Mapping, classes: int) -> dict[str, ClassRows]:
+    """Return the positions of the classes in the weights of a model, by comparing it with one for one class more.
+
+    Raises:
+        UserError: They cannot be found; the message is a reason without an advice.
+    """
+    try:
+        rows = find_class_rows(*_shapes_for_one_more(model_cfg, classes), classes)
+    except ValueError as error:
+        raise UserError(f'the order of {error} is unknown') from error
+    except Exception as error:  # any error of a constructor
+        reason = ' '.join(str(error).split())
+        raise UserError(f'the model cannot be built for another number of classes ({reason})') from error
+    if not rows:
+        raise UserError(f'none of its weights depends on num_classes={classes} of the config')
+    return rows
+
+
+def set_class_count(model_cfg: Any, classes: int, value: int) -> int:
+    """Set the numbers of classes in a config that are ``classes`` to ``value``, and return how many these are."""
+    count = 0
+    for key, each in model_cfg.items() if isinstance(model_cfg, dict) else enumerate(model_cfg):
+        if key in _COUNTS and each == classes:
+            model_cfg[key] = value
+            count += 1
+        elif isinstance(each, (dict, list)) and key not in OTHER_CLASSES:
+            count += set_class_count(each, classes, value)
+    return count
+
+
 def _shapes_for_one_more(model_cfg: Mapping, classes: int) -> tuple[dict, dict]:
     found = []
     for add in (0, 1):
         cfg = copy.deepcopy(model_cfg)
-        _set_classes(cfg, classes, classes + add)
+        set_class_count(cfg, classes, classes + add)
         with suppress_logs():
             found.append({name: tuple(value.shape) for name, value in build_without_memory(cfg).state_dict().items()})
     return found[0], found[1]
-
-
-def _set_classes(node: Any, classes: int, value: int) -> None:
-    for key, each in node.items() if isinstance(node, dict) else enumerate(node):
-        if key == 'num_classes' and each == classes:
-            node[key] = value
-        elif isinstance(each, (dict, list)) and key not in _OTHER_CLASSES:
-            _set_classes(each, classes, value)
 
 
 @HOOKS.register_module()

@@ -14,13 +14,13 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
-from vitdet_plugin.checkpoints.class_order import stored_classes
+from vitdet_plugin.checkpoints.class_order import ClassRows, stored_classes
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.registry import is_classifier, model_config
-from vitdet_plugin.engine.class_order import both, check_labels, order_of_data
+from vitdet_plugin.engine.class_order import both, check_labels, class_rows, order_of_data, set_class_count
 from vitdet_plugin.engine.inference import check_complete, config_classes, find_checkpoint, fit_classifier
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
@@ -90,6 +90,33 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         classes = config_classes(cfg)
     return LoadedModel(model.to(device).eval(), cfg, list(classes or ()) or None, is_classifier(cfg), path,
                        _meta(content))
+
+
+def load_model_of_classes(config: str | Path, classes: int,
+                          target_classes: int) -> tuple[nn.Module, dict[str, ClassRows]]:
+    """Build a config's model, with random weights, for reading weights whose classes are reordered afterwards.
+
+    Args:
+        config: File or name of a shipped config, for either number of classes.
+        classes: Number of classes of the weights; the model has as many.
+        target_classes: Number of classes after reordering.
+
+    Returns:
+        The model on the CPU, and the positions of the classes in its weights.
+
+    Raises:
+        UserError: Broken config, or the classes cannot be found in its model.
+    """
+    cfg = load_config(config)
+    model_cfg = cfg.get('model') or {}
+    if not set_class_count(model_cfg, classes, classes):
+        set_class_count(model_cfg, target_classes, classes)
+    model = load_model(cfg, device='cpu', expects_random=True).model
+    try:
+        return model, class_rows(model_config(cfg), classes)
+    except UserError as error:
+        raise UserError(f'{config}: classes cannot be reordered: {error}; give a config with the number of classes in '
+                        '--classes-from or in --classes-to') from error
 
 
 def _meta(content: dict[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from vitdet_plugin.config.option_words import split_options
 from vitdet_plugin.config.registry import is_sharding, type_name
 from vitdet_plugin.engine.check_loaders import repair_loaders
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.ranks import RANK_VARIABLES, TORCHRUN_VARIABLES
 
 # Warnings of mmengine and torch about their own code that every rank would repeat.
 _NOISE = ('Setting .*_NUM_THREADS environment', '`broadcast_buffers` is deprecated', 'Grad strides do not match')
-_TORCHRUN_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
-_RANK_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 @dataclass(kw_only=True)
@@ -44,12 +43,12 @@ def resolve_launcher(name: str | None, environ: Mapping[str, str] = os.environ) 
         UserError: The launcher is ``none``, but several ranks were started; they would overwrite each other's files.
     """
     if name is None:
-        return 'pytorch' if all(variable in environ for variable in _TORCHRUN_VARIABLES) else 'none'
+        return 'pytorch' if all(variable in environ for variable in TORCHRUN_VARIABLES) else 'none'
     ranks = environ.get('WORLD_SIZE', '1')
     if name == 'none' and ranks != '1':
         raise UserError(f'--launcher none, but WORLD_SIZE={ranks}: {ranks} runs would write to one work directory; '
                         'leave --launcher out or write --launcher pytorch')
-    if name == 'pytorch' and not any(variable in environ for variable in _RANK_VARIABLES):
+    if name == 'pytorch' and not any(variable in environ for variable in (*RANK_VARIABLES, 'WORLD_SIZE', 'LOCAL_RANK')):
         print('warning: --launcher pytorch, but torchrun did not start this process: it runs alone. '
               'torchrun --nproc-per-node N starts N ranks', file=sys.stderr)
         return 'none'

@@ -13,7 +13,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.registry import HOOKS
 from torch.utils.data import IterableDataset
 
-from vitdet_plugin.checkpoints.work_dirs import WEIGHT_SUFFIXES
+from vitdet_plugin.compat.file_kinds import has_weight_suffix
 from vitdet_plugin.engine.checkpoint_hook import AtomicCheckpointHook
 from vitdet_plugin.engine.guards import any_rank
 from vitdet_plugin.utils.stop_signals import NAMES, StopSignals, stop_signals
@@ -158,7 +158,7 @@ def resume_command(argv: Sequence[str] | None = None) -> str:
         return 'the same command and --resume'
     kept: list[str] = []
     for before, word in zip(['', *words], words):
-        is_path = word == 'auto' or word.lower().endswith(WEIGHT_SUFFIXES) or os.path.isdir(word)
+        is_path = word == 'auto' or has_weight_suffix(word) or os.path.isdir(word)
         if not (is_path and before in _RESUME) and word.partition('=')[0] not in _RESUME:
             kept.append(word)
     return f'{start} {shlex.join([*kept, "--resume"])}'

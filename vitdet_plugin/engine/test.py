@@ -24,6 +24,7 @@ from vitdet_plugin.engine.preflight import preflight
 from vitdet_plugin.engine.process_state import finish
 from vitdet_plugin.engine.runners import build_runner
 from vitdet_plugin.engine.session import SessionOptions, add_hook, load_session_config
+from vitdet_plugin.engine.tta import flip_tta_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
@@ -31,7 +32,7 @@ from vitdet_plugin.utils.text import suggest
 
 _COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
 _TRAINING_HOOKS = ('EarlyStoppingHook', 'PatienceHook', 'ValidationLossHook')  # these require a training loop
-_AFTER_FLIP = ('Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
+_AFTER_FLIP = ('LetterBox', 'Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
 _METRIC_FILES = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
 _CLASS_METRICS = ('accuracy', 'precision', 'recall', 'f1-score', 'support')
 
@@ -236,9 +237,7 @@ def use_flip_tta(cfg: Config) -> None:
     if cfg.get('tta_model') is None and is_classifier(cfg):
         cfg.tta_model = dict(type='mmpretrain.AverageClsScoreTTA')
     elif cfg.get('tta_model') is None:
-        limits = (cfg.model.get('test_cfg') or {}).get('rcnn') or {}
-        cfg.tta_model = dict(type='FlipTTAModel', nms=limits.get('nms', dict(type='nms', iou_threshold=0.5)),
-                             max_per_img=limits.get('max_per_img', 100))
+        cfg.tta_model = flip_tta_config(cfg.model)
     for dataset in datasets:
         dataset.pipeline = cfg.tta_pipeline
     add_hook(cfg, dict(type='PrepareTTAHook', tta_cfg=cfg.tta_model))

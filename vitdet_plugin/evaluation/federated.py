@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vitdet_plugin.datasets.coco import ABSENT, PARTLY
-from vitdet_plugin.utils.text_files import read_text
+from vitdet_plugin.datasets.coco import ABSENT, PARTLY, read_coco
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,15 @@ def annotated_classes(dataset: Any) -> dict[Any, AnnotatedClasses]:
     file, label_of = Path(str(getattr(dataset, 'ann_file', '') or '')), getattr(dataset, 'cat2label', None)
     if label_of is None or file.suffix != '.json' or not file.is_file():
         return {}
-    text = read_text(file)
-    if f'"{ABSENT}"' not in text and f'"{PARTLY}"' not in text:
+    images = read_coco(file, is_partial=True)['images']
+    if not any(ABSENT in image or PARTLY in image for image in images):
         return {}
-    content = json.loads(text)
     present: dict[Any, set[int]] = defaultdict(set)
-    for each in content.get('annotations') or ():
+    for each in read_coco(file, needs_annotations=False)['annotations']:
         present[each.get('image_id')].add(each.get('category_id'))
 
     def labels(ids: Any) -> frozenset[int]:
         return frozenset(label_of[each] for each in ids if each in label_of)
     return {image['id']: AnnotatedClasses(labels({*present[image['id']], *(image.get(ABSENT) or ())}),
                                           labels(image.get(PARTLY) or ()))
-            for image in content.get('images') or ()}
+            for image in images}

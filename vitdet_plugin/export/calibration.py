@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime import Model
-from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
 COUNT = 48  # images, evenly spaced over those that are found
@@ -58,21 +56,17 @@ def list_images(data: str) -> list[Path]:
 
 
 def _of_coco(path: Path) -> list[Path]:
-    if not path.is_file():
-        raise UserError(f'--int8 {path} does not exist; give a folder of images, a config or a COCO file')
+    from vitdet_plugin.datasets.coco import find_image_folder, image_file_name, leaves_folder, read_coco
     try:
-        names = [str(each['file_name']) for each in json.loads(read_text(path))['images']]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(f'--int8 {path}: not a COCO file ({error!r:.80}); give a folder of images, a config or a COCO '
-                        'file') from error
-    roots = [path.parent, path.parent.parent]
-    roots += sorted(each for root in roots for each in root.iterdir() if each.is_dir())
-    root = next((each for each in roots if any((each / name).is_file() for name in names[:20])), None)
-    files = [root / name for name in names if (root / name).is_file()] if root else []
-    if not files:
+        images = read_coco(path, is_partial=True)['images']
+    except UserError as error:
+        raise UserError(f'--int8 {error}') from error
+    root = find_image_folder(images, path)
+    if root is None:
         raise UserError(f'--int8 {path}: none of its images exists in {path.parent}, {path.parent.parent} or a folder '
                         'in them; give the folder of the images')
-    return files
+    names = [name for name in map(image_file_name, images) if name and not leaves_folder(name)]
+    return [root / name for name in names if (root / name).is_file()]
 
 
 def _of_config(data: str) -> list[Path]:

@@ -21,6 +21,7 @@ from vitdet_plugin.heads.yolov5_loss import complete_iou, mean_bce
 
 # of COCO at 640 pixels, finest level first
 COCO_ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
+IOU_THRESHOLD, MAX_PER_IMG = 0.45, 300  # of predictions, unless test_cfg has them
 _BALANCE: dict[int, tuple[float, ...]] = {3: (4.0, 1.0, 0.4)}
 _BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
 
@@ -183,8 +184,9 @@ def _write_last(objectness: Tensor, assigned: Assigned, value: Tensor) -> None:
     objectness.view(-1)[position] = value[last[position]]
 
 
-def select_boxes(decoded: Tensor, score_thr: float = 0.25, iou_threshold: float = 0.45, multi_label: bool = False,
-                 nms_pre: int = 30_000, max_per_img: int = 300, with_nms: bool = True) -> list[InstanceData]:
+def select_boxes(decoded: Tensor, score_thr: float = 0.25, iou_threshold: float = IOU_THRESHOLD,
+                 multi_label: bool = False, nms_pre: int = 30_000, max_per_img: int = MAX_PER_IMG,
+                 with_nms: bool = True) -> list[InstanceData]:
     """Select scores above the threshold, then apply non-maximum suppression within each image and class.
 
     Args:

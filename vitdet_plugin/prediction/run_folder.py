@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitdet_plugin.checkpoints.work_dirs import WEIGHT_SUFFIXES
+from vitdet_plugin.compat.file_kinds import has_weight_suffix
 from vitdet_plugin.datasets.own_data.config_text import RUN
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime.backends import SUFFIXES
@@ -28,7 +28,7 @@ def stands_alone(name: str | Path) -> bool:
     """Whether a name is a whole model: an exported file, a work directory, or a checkpoint in one; not a config."""
     path = Path(name).expanduser()
     return is_exported(name) or path.is_dir() or bool(_advice(path)) or (
-        path.suffix.lower() in WEIGHT_SUFFIXES and path.is_file())
+        has_weight_suffix(path) and path.is_file())
 
 
 def find_run(name: str | Path) -> tuple[Path, Path]:

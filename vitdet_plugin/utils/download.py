@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.output import is_first_rank
+from vitdet_plugin.utils.ranks import is_first_rank
 from vitdet_plugin.utils.text import format_bytes
 from vitdet_plugin.utils.track import Progress
 

@@ -3,10 +3,10 @@
 import contextlib
 import io
 import logging
-import os
 import sys
 from collections.abc import Iterator
 
+from vitdet_plugin.utils.ranks import is_first_rank
 from vitdet_plugin.utils.text import escape
 
 
@@ -24,11 +24,6 @@ def suppress_logs(level: int = logging.INFO) -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the first rank, by the variables of the launchers."""
-    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
 
 
 def warn(line: str) -> None:

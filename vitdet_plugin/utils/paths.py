@@ -30,7 +30,7 @@ def check_output_path(option: str, path: str | Path, is_folder: bool, suffixes: 
     if found == target and not is_folder:
         if found.is_dir():
             raise UserError(f'{option} {path}: is a folder; give the path of a file')
-        if suffixes and target.suffix.lower() not in suffixes:
+        if suffixes and not target.name.lower().endswith(tuple(suffixes)):
             raise UserError(f'{option} {path}: exists and is not a {" or ".join(suffixes)} file, so it is not replaced'
                             '; choose another path')
         if target.suffix.lower() == '.json' and _is_annotation_file(target):

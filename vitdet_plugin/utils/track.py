@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from vitdet_plugin.utils.output import is_first_rank
+from vitdet_plugin.utils.ranks import is_first_rank
 from vitdet_plugin.utils.text import format_bytes
 
 Item = TypeVar('Item')

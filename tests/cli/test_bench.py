@@ -83,7 +83,7 @@ def test_a_compiled_model_is_one_row_more_or_a_reason(run_folder, monkeypatch, c
 
 @pytest.mark.parametrize('weights', ['vil.th', 'volo.pth.tar', 'model.bin', 'vil2_tiny', 'w.safetensors'])
 def test_weights_of_every_kind_follow_a_config(weights, monkeypatch):
-    monkeypatch.setattr(bench, 'run', lambda args, command: args)
+    monkeypatch.setattr(bench, 'run', lambda args, command, prepare: prepare(args) or args)
     args = bench.main(['vitdet_demo', weights, 'a.jpg'])
     assert (args.configs, args.checkpoint, args.more) == (['vitdet_demo'], weights, ['a.jpg'])
 

@@ -29,7 +29,7 @@ def test_underscores_and_dashes_mean_the_same(words):
 
 
 @pytest.mark.parametrize('words, amp, resume', [
-    (['--amp', 'c.py'], 'auto', None),
+    (['--amp', 'c.py'], 'auto', False),
     (['c.py', '--amp', '--resume'], 'auto', 'auto'),
     (['--resume', 'c.py', '--amp', 'bf16'], 'bf16', 'auto'),
     (['c.py', '--resume', 'epoch_1.pth'], None, 'epoch_1.pth'),

@@ -88,7 +88,8 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings = _check_sections(cfg, splits)
     if findings:
         return findings
-    findings = check_loaders(cfg, splits) + check_pipelines(cfg, splits) + (check_schedule(cfg) if 'train' in splits else [])
+    findings = check_loaders(cfg, splits) + check_pipelines(cfg, splits)
+    findings += check_schedule(cfg) if 'train' in splits else []
     data_findings, classes = _check_data(cfg, splits)
     findings += data_findings
     findings += check_class_counts(cfg, classes)

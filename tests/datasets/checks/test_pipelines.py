@@ -39,7 +39,8 @@ def test_evaluated_images_are_not_moved(step):
 
 def test_metrics_that_compare_with_loaded_boxes():
     assert texts('val', LOAD, RESIZE, ANNOTATIONS, PACK, evaluator='VOCMetric') == []
-    assert 'before Resize: VOCMetric compares' in texts('val', LOAD, ANNOTATIONS, RESIZE, PACK, evaluator='VOCMetric')[0]
+    (text,) = texts('val', LOAD, ANNOTATIONS, RESIZE, PACK, evaluator='VOCMetric')
+    assert 'before Resize: VOCMetric compares' in text
     assert "add dict(type='LoadAnnotations'" in texts('test', LOAD, RESIZE, PACK, evaluator='mmdet.OpenImagesMetric')[0]
     assert texts('val', LOAD, ANNOTATIONS, RESIZE, PACK) == []
 

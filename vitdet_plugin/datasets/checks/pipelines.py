@@ -60,11 +60,11 @@ def _first(steps: Sequence[dict], ends: tuple[str, ...]) -> int | None:
 
 
 def _normalized_twice(cfg: Config, steps: Sequence[dict]) -> Iterator[str]:
-    preprocessors = [part for part in (cfg.get('data_preprocessor'), cfg.model.get('data_preprocessor'))
+    preprocessors = [part for part in (cfg.get('data_preprocessor'), (cfg.get('model') or {}).get('data_preprocessor'))
                      if isinstance(part, dict)]
     if _first(steps, ('Normalize',)) is not None and any(part.get('mean') is not None for part in preprocessors):
-        yield ('Normalize, but data_preprocessor has a mean, so that images are normalized twice; remove Normalize from '
-               'the pipeline')
+        yield ('Normalize, but data_preprocessor has a mean, so that images are normalized twice; remove Normalize '
+               'from the pipeline')
 
 
 def _of_training(steps: Sequence[dict]) -> Iterator[str]:
@@ -84,12 +84,17 @@ def _of_evaluation(cfg: Config, split: str, steps: Sequence[dict]) -> Iterator[s
     for name in (type_name(each) for each in evaluators if type_name(each).endswith(_TRUTH_OF_SAMPLES)):
         moved = _first(steps, _MOVING)
         if loaded is None:
-            yield f"{name} compares with the loaded boxes; add dict(type='LoadAnnotations', with_bbox=True) after Resize"
+            yield (f"{name} compares with the loaded boxes; add dict(type='LoadAnnotations', with_bbox=True) after "
+                   'Resize')
         elif moved is not None and loaded < moved:
             yield (f'LoadAnnotations before {type_name(steps[moved])}: {name} compares with boxes in pixels of the '
                    'original image; load them after it')
     packing = next(step for step in steps if type_name(step).endswith('PackDetInputs'))
-    needed = [*_META_KEYS, *(['scale_factor'] if _first(steps, _MAPPED_BACK) is not None else []), *(['img_id'] if any(map(is_coco_metric, evaluators)) else [])]
+    needed = [*_META_KEYS]
+    if _first(steps, _MAPPED_BACK) is not None:
+        needed.append('scale_factor')
+    if any(map(is_coco_metric, evaluators)):
+        needed.append('img_id')
     keys = packing.get('meta_keys')
     if keys is not None and (missing := [key for key in needed if key not in as_list(keys)]):
         yield f'PackDetInputs.meta_keys lacks {", ".join(missing)}; add {"it" if len(missing) == 1 else "them"}'

@@ -3,8 +3,8 @@
 
 import _checkout  # noqa: F401
 
-from vitdet_plugin.cli.common import leave
 from vitdet_plugin.cli.predict import main
+from vitdet_plugin.cli.process import leave
 
 if __name__ == '__main__':
     leave(main())

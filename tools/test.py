@@ -3,7 +3,7 @@
 
 import _checkout  # noqa: F401
 
-from vitdet_plugin.cli.common import leave
+from vitdet_plugin.cli.process import leave
 from vitdet_plugin.cli.test import main
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from tests.end_to_end.tiny_set import ROOT
 
 _PROGRAM = """
 import argparse, os
-from vitdet_plugin.cli.common import parse
+from vitdet_plugin.cli.arguments import parse
 parse(argparse.ArgumentParser(), [])
 import cv2, numpy as np
 content = cv2.imencode('.png', np.zeros((64, 64, 3), np.uint8))[1]

@@ -9,7 +9,7 @@ import pytest
 import vitdet_plugin
 from tests.cli.command_lines import COMMAND_NAMES
 from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, run_tool
-from vitdet_plugin.cli import common, test, train
+from vitdet_plugin.cli import arguments, process, test, train
 from vitdet_plugin.cli.main import COMMANDS, main
 
 
@@ -67,9 +67,9 @@ def test_arguments_of_the_old_launcher_and_of_mmdet_2(monkeypatch, capsys):
 
 def test_metrics_of_the_test():
     parser = test.build_parser()
-    args = common.parse(parser, ['c.py', 'e.pth', '--eval', 'bbox', 'segm', '--out', 'f.json', '--format_only'])
+    args = arguments.parse(parser, ['c.py', 'e.pth', '--eval', 'bbox', 'segm', '--out', 'f.json', '--format_only'])
     assert (args.checkpoint, args.eval, args.out, args.format_only) == ('e.pth', ['bbox', 'segm'], 'f.json', True)
-    assert common.parse(parser, ['c.py', 'e.pth']).eval is None
+    assert arguments.parse(parser, ['c.py', 'e.pth']).eval is None
 
 
 @pytest.mark.parametrize('command', [[], ['train'], ['convert'], ['demo']])
@@ -150,7 +150,7 @@ def test_a_rank_that_is_not_a_number_from_0(value, capsys):
 def test_the_old_launcher_puts_its_argument_first(monkeypatch):
     """``python -m torch.distributed.launch -m vitdet_plugin train`` gives ``--local-rank=0 train``."""
     monkeypatch.setattr(train, 'train_command', lambda args: args.local_rank)
-    monkeypatch.setattr(common, 'check_inputs', lambda args: None)
+    monkeypatch.setattr(process, 'check_inputs', lambda args: None)
     monkeypatch.setenv('LOCAL_RANK', '3')
     assert main(['--local-rank=3', 'train', 'c.py']) == 3
 
@@ -169,15 +169,15 @@ def test_other_ranks_print_errors_only_if_the_first_does_not(monkeypatch, capsys
 
     from vitdet_plugin.errors import UserError
     waited = []
-    monkeypatch.setattr(common.time, 'sleep', waited.append)
+    monkeypatch.setattr(process.time, 'sleep', waited.append)
 
     def fail(args):
         raise UserError('no such GPU')
 
     monkeypatch.setenv('RANK', '0')
-    assert common.run(Namespace(), fail) == 2 and not waited
+    assert process.run(Namespace(), fail) == 2 and not waited
     monkeypatch.setenv('RANK', '3')
-    assert common.run(Namespace(), fail) == 2 and waited  # time for the launcher to end this rank
+    assert process.run(Namespace(), fail) == 2 and waited  # time for the launcher to end this rank
     assert capsys.readouterr().err == 'error: no such GPU\nerror: rank 3: no such GPU\n'
 
 
@@ -210,7 +210,7 @@ def test_slurm_script(tmp_path):
 LEAVING = """
 import atexit, sys, time
 sys.path.insert(0, sys.argv[1])
-from vitdet_plugin.cli.common import leave
+from vitdet_plugin.cli.process import leave
 import torch
 import torch.distributed as dist
 atexit.register(print, 'handlers ran')

@@ -2,11 +2,11 @@
 
 import pytest
 
-from vitdet_plugin.cli import browse, common, test, train
+from vitdet_plugin.cli import arguments, browse, test, train
 
 
 def parse(command, line):
-    return train.parse_args(line.split()) if command == 'train' else common.parse(test.build_parser(), line.split())
+    return train.parse_args(line.split()) if command == 'train' else arguments.parse(test.build_parser(), line.split())
 
 
 @pytest.mark.parametrize('line, name, value', [

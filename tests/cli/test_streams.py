@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.tiny_set import ROOT
-from vitdet_plugin.cli import bench, common, export, predict, report
+from vitdet_plugin.cli import bench, export, predict, process, report
 from vitdet_plugin.prediction.results import Detections
 
 _PROGRAM = """
 import argparse, os, sys
-from vitdet_plugin.cli.common import open_closed_streams, run
+from vitdet_plugin.cli.process import open_closed_streams, run
 open_closed_streams()
 def act(args):
     print('results')
@@ -49,7 +49,7 @@ def test_names_cannot_control_the_terminal(capsys):
 
     def fail(args):
         raise UserError('class x\x1b[2J\nsecond line')
-    assert common.run(SimpleNamespace(), fail) == 2
+    assert process.run(SimpleNamespace(), fail) == 2
     assert capsys.readouterr().err == 'error: class x\\x1b[2J\nsecond line\n'
 
 

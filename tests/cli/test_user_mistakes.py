@@ -9,8 +9,8 @@ import pytest
 from tests.cli.command_lines import COMMAND_NAMES, LINES, TOOLS, discover_tools, write_files, write_invalid
 from tests.end_to_end.tiny_set import load_tool
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
-from vitdet_plugin.cli.common import run
 from vitdet_plugin.cli.main import command_module, main
+from vitdet_plugin.cli.process import run
 
 MISSING = 'no_such_{}'
 BUILD_MODELS = ('bench', 'cam', 'flops', 'report', 'token-labels', 'export', 'predict', 'test', 'train',

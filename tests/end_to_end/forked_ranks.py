@@ -73,7 +73,7 @@ def _rank(function, words: list[str], variables: dict[str, str], folder: str, fi
 
 
 def _train(words: list[str]) -> None:
-    from vitdet_plugin.cli.common import leave
+    from vitdet_plugin.cli.process import leave
     from vitdet_plugin.cli.train import main
     sys.argv = ['vitdet', 'train', *words]
     leave(main(words))

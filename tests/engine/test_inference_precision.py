@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitdet_plugin.cli import common, test
+from vitdet_plugin.cli import arguments, process, test
 from vitdet_plugin.engine import inference_precision
 from vitdet_plugin.engine.inference_precision import asked_dtype, inference_dtype, name_of, predict_in
 from vitdet_plugin.errors import UserError
@@ -57,7 +57,7 @@ def test_a_loop_predicts_in_the_type():
     (['c', 'w'], (None, None)), (['c', 'w', '--half'], ('auto', None)), (['--half', 'c', 'w'], ('auto', None)),
     (['c', 'w', '--half', 'fp16'], ('fp16', None)), (['c', 'w', '--dtype', 'bf16'], (None, 'bf16'))])
 def test_options_of_the_test_command(words, expected, monkeypatch):
-    args = common.parse(test.build_parser(), words, common.PREDICTION_VALUES)
+    args = arguments.parse(test.build_parser(), words, arguments.PREDICTION_VALUES)
     assert (args.config, args.checkpoint) == ('c', 'w') and (args.half, args.dtype) == expected
     given = {}
     monkeypatch.setattr('vitdet_plugin.api.test', lambda *args, **options: given.update(options))
@@ -66,6 +66,6 @@ def test_options_of_the_test_command(words, expected, monkeypatch):
 
 
 def test_the_command_prints_what_is_used(capsys):
-    common.print_precision('bf16', None, 'auto')
-    common.print_precision('fp32', None, None)
+    process.print_precision('bf16', None, 'auto')
+    process.print_precision('fp32', None, None)
     assert capsys.readouterr().err == 'predicting in bf16: the device has instructions for bfloat16\n'

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.rig import EPOCHS, train_here, write_config
-from vitdet_plugin.cli.common import leave
+from vitdet_plugin.cli.process import leave
 from vitdet_plugin.engine import train as train_module
 
 CASE = dict(rest=EPOCHS.format(3), workers=1)

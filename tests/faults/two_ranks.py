@@ -13,7 +13,7 @@ import torch
 
 from tests.faults.one_step import step
 from tests.faults.rig import EPOCHS, SHARDED, STEPS, train_here, write_config
-from vitdet_plugin.cli.common import freeze_imports, leave
+from vitdet_plugin.cli.process import freeze_imports, leave
 from vitdet_plugin.engine import train as train_module
 from vitdet_plugin.errors import UserError
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vitdet_plugin.cli import gpu_check, train
-from vitdet_plugin.cli.common import parse
+from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.config.names import find_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.gpu_check import operators, parts, training

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, parse, run
+from vitdet_plugin.cli.arguments import add_config_options, parse
+from vitdet_plugin.cli.process import run
 
 BACKENDS = ('pytorch', 'onnxruntime', 'openvino')
 DTYPES = ('fp32', 'bf16', 'fp16')

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from vitdet_plugin.cli.common import add_config_argument, add_config_options, parse, run
+from vitdet_plugin.cli.arguments import add_config_argument, add_config_options, parse
+from vitdet_plugin.cli.process import run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

@@ -5,8 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, check_at_least, parse, run
+from vitdet_plugin.cli.arguments import add_config_options, parse
+from vitdet_plugin.cli.checks import check_at_least
 from vitdet_plugin.cli.model_words import split_model
+from vitdet_plugin.cli.process import run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

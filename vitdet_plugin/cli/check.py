@@ -7,7 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import check_at_least, parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.checks import check_at_least
+from vitdet_plugin.cli.process import run
 from vitdet_plugin.utils.text import escape
 
 DESCRIPTION = """Check every annotation and every image of a data set.

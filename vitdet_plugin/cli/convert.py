@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from vitdet_plugin.cli import convert_dataset
-from vitdet_plugin.cli.common import check_at_least, parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.checks import check_at_least
+from vitdet_plugin.cli.process import run
 
 DESCRIPTION = """Convert a checkpoint of any supported format to the names of this project.
 

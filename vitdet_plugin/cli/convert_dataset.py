@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.process import run
 
 CONVERSIONS = ('to-coco', 'voc-to-coco', 'yolo-to-coco', 'coco-to-yolo', 'coco-to-voc')
 DESCRIPTION = """Convert annotations: all formats of "vitdet init" to COCO, and COCO to Pascal VOC and YOLO.

@@ -11,7 +11,9 @@ from importlib import resources
 from pathlib import Path
 
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
-from vitdet_plugin.cli.common import check_at_least, parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.checks import check_at_least
+from vitdet_plugin.cli.process import run
 
 DATA = Path('data/demo')
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, add_model_arguments, parse, run
+from vitdet_plugin.cli.arguments import add_config_options, add_model_arguments, parse
 from vitdet_plugin.cli.model_words import whole_model
+from vitdet_plugin.cli.process import run
 from vitdet_plugin.export.request import (
     DEFAULT_OPSET,
     MASKS,

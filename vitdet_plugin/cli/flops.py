@@ -4,7 +4,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from vitdet_plugin.cli.common import add_config_options, parse, run
+from vitdet_plugin.cli.arguments import add_config_options, parse
+from vitdet_plugin.cli.process import run
 
 _LARGEST_SIDE, _MOST_REPEATS = 2**16, 10_000
 

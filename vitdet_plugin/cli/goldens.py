@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.process import run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.process import run
 
 LIMITS = {False: 480, True: 180}  # seconds, of everything and with --quick
 

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import check_at_least, parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.checks import check_at_least
+from vitdet_plugin.cli.process import run
 from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
 
 DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a config.

@@ -82,7 +82,7 @@ def _command_of(words: Sequence[str]) -> str | None:
 
 def run_and_exit() -> NoReturn:
     """Run ``vitdet`` and end the process with its status: the console script."""
-    from vitdet_plugin.cli.common import leave, open_closed_streams
+    from vitdet_plugin.cli.process import leave, open_closed_streams
     open_closed_streams()
     if '_ARGCOMPLETE' in os.environ:
         complete()

@@ -6,15 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import (
-    PREDICTION_VALUES,
-    add_config_options,
-    add_prediction_options,
-    parse,
-    print_precision,
-    run,
-)
+from vitdet_plugin.cli.arguments import PREDICTION_VALUES, add_config_options, add_prediction_options, parse
 from vitdet_plugin.cli.model_words import split_model
+from vitdet_plugin.cli.process import print_precision, run
 from vitdet_plugin.utils.text import escape
 
 # formats of prediction.writers, which is slow to import -> what they write below the output folder

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.process import run
 
 SIZE = 160
 DESCRIPTION = """Train the demo's backbone weights by dense labeling, on images that the demo itself does not use.

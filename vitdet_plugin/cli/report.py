@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.cli.common import add_config_options, add_model_arguments, check_at_least, parse, run
+from vitdet_plugin.cli.arguments import add_config_options, add_model_arguments, parse
+from vitdet_plugin.cli.checks import check_at_least
+from vitdet_plugin.cli.process import run
 
 PAGE = 'report.html'
 _LOGS = ('*/vis_data/scalars.json', 'run/*/vis_data/scalars.json')

@@ -6,15 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import (
-    PREDICTION_VALUES,
-    add_config_options,
-    add_prediction_options,
-    parse,
-    print_precision,
-    run,
-)
+from vitdet_plugin.cli.arguments import PREDICTION_VALUES, add_config_options, add_prediction_options, parse
 from vitdet_plugin.cli.model_words import describe_config, whole_model
+from vitdet_plugin.cli.process import print_precision, run
 
 _DESCRIPTION = """\
 Start a web page on which images are uploaded and results are shown, and an endpoint that answers in JSON.

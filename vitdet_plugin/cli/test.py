@@ -3,16 +3,15 @@
 import argparse
 from collections.abc import Sequence
 
-from vitdet_plugin.cli.common import (
+from vitdet_plugin.cli.arguments import (
     PREDICTION_VALUES,
     add_common_arguments,
     add_dtype_options,
     add_model_arguments,
-    freeze_imports,
     options_of,
     parse,
-    run,
 )
+from vitdet_plugin.cli.process import freeze_imports, run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import add_config_options, add_model_arguments, check_at_least, parse, run
+from vitdet_plugin.cli.arguments import add_config_options, add_model_arguments, parse
+from vitdet_plugin.cli.checks import check_at_least
+from vitdet_plugin.cli.process import run
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:

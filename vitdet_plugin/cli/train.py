@@ -7,14 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vitdet_plugin.cli.common import (
-    add_common_arguments,
-    add_config_argument,
-    freeze_imports,
-    options_of,
-    parse,
-    run,
-)
+from vitdet_plugin.cli.arguments import add_common_arguments, add_config_argument, options_of, parse
+from vitdet_plugin.cli.process import freeze_imports, run
 from vitdet_plugin.utils.stop_signals import stop_signals
 
 

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from vitdet_plugin.cli.common import parse, run
+from vitdet_plugin.cli.arguments import parse
+from vitdet_plugin.cli.process import run
 
 DESCRIPTION = """List, download and verify published weights.
 

@@ -12,14 +12,13 @@ from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.published import is_name
-from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES, choose_checkpoint
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
 from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.engine.image_arrays import as_loaded, is_cut_jpeg
-from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
 
 
@@ -35,11 +34,10 @@ def find_checkpoint(name: str | Path) -> Path:
     path = None if is_name(name) or is_remote(name) else local_path(name)
     if path is None or not path.is_dir():
         return local_file(name)
-    best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
-    newest = best[-1] if best else find_newest_checkpoint(str(path))
-    if newest is None:
+    chosen = choose_checkpoint(path, takes_sharded=True)
+    if chosen == path:
         raise UserError(f'{path} holds no checkpoint ({CHECKPOINT_NAMES}); train first, or give another folder')
-    return Path(newest)
+    return chosen
 
 
 def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:

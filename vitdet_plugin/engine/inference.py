@@ -21,6 +21,8 @@ from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.engine.image_arrays import as_loaded, is_cut_jpeg
 from vitdet_plugin.errors import UserError
 
+META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'letterbox_offset')  # heads need these
+
 
 def find_checkpoint(name: str | Path) -> Path:
     """Return the local file of a checkpoint, or the best (else the newest) checkpoint of a work directory.
@@ -89,8 +91,7 @@ class TestPipeline:
         if not steps or not type_name(steps[0]).endswith('LoadImageFromFile'):
             raise UserError(f'config {cfg.filename}: the test pipeline must start with LoadImageFromFile')
         if type_name(steps[-1]).endswith('PackDetInputs'):
-            steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                                      'letterbox_offset')
+            steps[-1]['meta_keys'] = META_KEYS
         self.color_type: str = steps[0].get('color_type') or 'color'
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
 

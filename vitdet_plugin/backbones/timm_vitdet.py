@@ -85,7 +85,7 @@ class TimmViTDet(Backbone):
     """
 
     net: Any  # VisionTransformer, Eva or Beit of timm
-    depth: int  # blocks of the model; those behind the last output are removed
+    depth: int  # blocks of the model; those after the last output are removed
     num_prefix: int  # class and register tokens
     optional_weights = ('*.lora_[ab]', '*.lora_scale')
     calls_blocks = False

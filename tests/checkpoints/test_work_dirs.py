@@ -8,6 +8,7 @@ from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.published import TABLE
 from vitdet_plugin.checkpoints.work_dirs import holds_weights
 from vitdet_plugin.engine.check_weights import check_file
+from vitdet_plugin.engine.inference import find_checkpoint
 from vitdet_plugin.errors import UserError
 
 
@@ -37,6 +38,20 @@ def test_best_or_newest(work_dir):
     backbone.init_weights()
     expected = torch.load(work_dir / 'iter_2.pth')['state_dict']['backbone.pos_embed']
     assert torch.equal(backbone.pos_embed, expected) and not torch.equal(weights['backbone.pos_embed'], expected)
+
+
+def test_a_damaged_checkpoint_is_skipped_everywhere(work_dir, capsys):
+    best, newest = work_dir / 'best_bbox_mAP_iter_1.pth', work_dir / 'iter_2.pth'
+    for file, expected in ((best, newest), (newest, work_dir / 'iter_1.pth')):
+        content = file.read_bytes()
+        file.write_bytes(content[:len(content) // 2])
+        for _ in range(2):
+            assert local_file(work_dir) == present_file(str(work_dir)) == find_checkpoint(work_dir) == expected
+        line, = capsys.readouterr().err.splitlines()
+        assert line.startswith(f'warning: {file} is skipped: ')
+    (work_dir / 'iter_1.pth').unlink()
+    with pytest.raises(UserError, match='holds no checkpoint'):
+        find_checkpoint(work_dir)
 
 
 def test_a_folder_without_checkpoints(tmp_path):

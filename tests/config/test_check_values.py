@@ -37,6 +37,7 @@ def test_a_usual_config_and_its_usual_changes_pass():
     ('resume=a.pth', "resume is 'a.pth'; set True or False; name the checkpoint with --resume FILE"),
     ('train_dataloader.dataset.metainfo=[a]', "train_dataloader.dataset.metainfo is ['a']; set a section: dict("),
     ('val_evaluator.metric=foo', "val_evaluator.metric is 'foo'; set one or several of ['bbox', 'segm', "),
+    ('val_evaluator.metric=proposal_fast', "is 'proposal_fast'; set one or several of ['bbox', 'segm', 'proposal']"),
     ('val_evaluator.metric=[]', 'val_evaluator.metric is []; set one or several of '),
     ('val_dataloader.dataset=dict(type=CocoDataset,pipeline=x)', "val_dataloader.dataset.pipeline is 'x'; set a list"),
     ('load_from=', "load_from is ''; set a checkpoint file, or None"),

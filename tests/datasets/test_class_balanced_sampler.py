@@ -68,7 +68,7 @@ def test_ranks_share_one_order(monkeypatch):
 
 
 def test_mistakes():
-    with pytest.raises(UserError, match='list does not tell the classes'):
+    with pytest.raises(UserError, match='list does not state the classes'):
         ClassBalancedSampler([1, 2, 3], seed=0)
     with pytest.raises(UserError, match='power=-1 must be at least 0'):
         ClassBalancedSampler(Images(), power=-1, seed=0)

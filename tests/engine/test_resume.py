@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from vitdet_plugin.engine.resume import apply_resume, find_newest_checkpoint, newest_intact
+from vitdet_plugin.engine.resume import apply_resume, newest_intact
 from vitdet_plugin.errors import UserError
 
 
@@ -97,14 +97,14 @@ def test_a_state_that_is_not_valid_is_one_line(cfg, tmp_path, key, value, says):
 
 
 def test_the_newest_is_found_even_if_the_folder_was_moved(tmp_path):
-    assert find_newest_checkpoint(str(tmp_path)) is None
+    assert newest_intact(str(tmp_path))[0] is None
     for age, name in enumerate(['iter_20.pth', 'iter_10.pth']):
         save(tmp_path / name, age)
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
+    assert newest_intact(str(tmp_path))[0] == str(tmp_path / 'iter_20.pth')
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_10.pth')
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_10.pth')
+    assert newest_intact(str(tmp_path))[0] == str(tmp_path / 'iter_10.pth')
     (tmp_path / 'iter_10.pth').unlink()  # the file that last_checkpoint names is missing
-    assert find_newest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_20.pth')
+    assert newest_intact(str(tmp_path))[0] == str(tmp_path / 'iter_20.pth')
 
 
 def test_damaged_files_are_skipped_by_name(cfg, tmp_path, capsys):

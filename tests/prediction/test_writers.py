@@ -10,8 +10,9 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.format_names import FILES, RESULTS
 from vitdet_plugin.prediction.results import Classification, Detections
-from vitdet_plugin.prediction.writers import ResultFiles, check_formats
+from vitdet_plugin.prediction.writers import FORMATS, ResultFiles, check_formats
 from vitdet_plugin.utils.mask_rle import encode_masks
 
 CLASSES = ('red apple', 'süß', 'plum')
@@ -136,6 +137,16 @@ def test_every_file_is_complete_after_each_result(tmp_path):
         assert len((tmp_path / 'predictions.jsonl').read_text().splitlines()) == count
         assert len((tmp_path / 'predictions.csv').read_text().splitlines()) == 3 * count + 1
     files.close()
+
+
+def test_every_format_has_a_name_and_writes_its_file(tmp_path):
+    assert FORMATS.keys() == FILES.keys()
+    files = ResultFiles(tmp_path, list(FORMATS), CLASSES)
+    files.add(Detections('a.png', np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), [], None,
+                         (4, 5)), 'a')
+    files.close()
+    assert [path.name for path in files.paths] == [FILES[name] for name in FORMATS]
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith('.')} >= {*FILES.values(), *RESULTS}
 
 
 def test_classes_of_images(tmp_path):

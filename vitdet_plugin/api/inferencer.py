@@ -18,12 +18,13 @@ from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.drawing import Drawings
 from vitdet_plugin.prediction.exported_model import ExportedModel
+from vitdet_plugin.prediction.format_names import RESULTS
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.run_folder import find_run, is_exported, stands_alone
 from vitdet_plugin.prediction.stream import AUTO, Predicted, Stream, report_fault
 from vitdet_plugin.prediction.tiles import Tiling
 from vitdet_plugin.prediction.torch_model import TorchModel
-from vitdet_plugin.prediction.writers import RESULTS, ResultFiles, check_formats
+from vitdet_plugin.prediction.writers import ResultFiles, check_formats
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.output_files import LongNameError
 from vitdet_plugin.utils.output_folder import OutputFolder

@@ -81,7 +81,7 @@ class TimmViTDet(Backbone):
     """
 
     net: Any  # VisionTransformer, Eva or Beit of timm
-    depth: int  # blocks of the model; those behind the last output are removed
+    depth: int  # blocks of the model; those after the last output are removed
     num_prefix: int  # class and register tokens
     optional_weights = ('*.lora_[ab]', '*.lora_scale')
     key_weights = ('net.patch_embed.proj.weight', 'net.cls_token')

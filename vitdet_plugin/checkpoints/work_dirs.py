@@ -1,11 +1,14 @@
 """Files of checkpoints, and those in the work directory of a training run."""
 
+from functools import cache
 from pathlib import Path
 
 from vitdet_plugin.checkpoints.published import is_name
 from vitdet_plugin.compat.file_kinds import has_weight_suffix
+from vitdet_plugin.utils.output import warn
 
-CHECKPOINT_NAMES = 'best_*.pth, iter_*.pth, epoch_*.pth'
+STEPS = ('iter_*.pth', 'epoch_*.pth')  # these hold the state of a training
+CHECKPOINT_NAMES = ', '.join(('best_*.pth', *STEPS))
 
 
 def holds_weights(path: str | Path) -> bool:
@@ -23,16 +26,45 @@ def list_checkpoints(work_dir: str | Path) -> list[Path]:
     if note.is_file():
         named = Path(note.read_text(errors='replace').strip())
         checkpoints = [path for path in (folder / named.name, named) if named.name and path.exists()][:1]
-    files = [path for pattern in ('epoch_*.pth', 'iter_*.pth') for path in folder.glob(pattern)]
+    files = [path for pattern in STEPS for path in folder.glob(pattern)]
     return checkpoints + sorted(files, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def choose_checkpoint(path: Path) -> Path:
-    """Return the best checkpoint of a work directory, else the newest; other paths and folders are returned as given.
+def choose_checkpoint(path: Path, takes_sharded: bool = False) -> Path:
+    """Return the best intact checkpoint of a work directory, else the newest; other paths are returned as given.
 
-    The files are not read.
+    Checking a file loads it, so within ``keep_files`` a later load does not read it again.
+
+    Args:
+        path: A work directory, or anything else. A folder without an intact checkpoint is returned as given.
+        takes_sharded: Whether a sharded checkpoint, which is a folder, may be chosen; it is not checked.
     """
     if not path.is_dir():
         return path
     best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime, reverse=True)
-    return next((file for file in [*best, *list_checkpoints(path)] if file.is_file()), path)
+    for file in [*best, *list_checkpoints(path)]:
+        if not file.is_dir() or takes_sharded:
+            reason = find_damage(file)
+            if reason is None:
+                return file
+            _warn_of_damage(file, reason)
+    return path
+
+
+def find_damage(path: str | Path) -> str | None:
+    """Return the reason why a checkpoint is not intact, or None; the checksums of all its data are verified.
+
+    Sharded checkpoints, which are folders, are not read.
+    """
+    from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
+    try:
+        if not Path(path).is_dir():
+            load_checkpoint_file(path, check=True)
+    except DamagedFileError as error:
+        return error.reason
+    return None
+
+
+@cache
+def _warn_of_damage(path: Path, reason: str) -> None:
+    warn(f'{path} is skipped: {reason}')

@@ -9,11 +9,8 @@ from typing import Any
 from vitdet_plugin.cli.arguments import PREDICTION_VALUES, add_config_options, add_prediction_options, parse
 from vitdet_plugin.cli.model_words import split_model
 from vitdet_plugin.cli.process import print_precision, run
+from vitdet_plugin.prediction.format_names import FILES
 from vitdet_plugin.utils.text import escape
-
-# formats of prediction.writers, which is slow to import -> what they write below the output folder
-_FILES = {'coco': 'coco_results.json', 'yolo': 'labels', 'labelme': 'labelme', 'csv': 'predictions.csv',
-          'jsonl': 'predictions.jsonl', 'json': 'predictions.json'}
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -28,7 +25,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--out', '--out-dir', default='predictions', metavar='DIR',
                         help='folder for the files with results and the drawn images and videos (default: predictions)')
     parser.add_argument('--format', dest='formats', action='append', metavar='FORMAT',
-                        help=f'{", ".join(_FILES)}; several separated by commas (default: json, and csv for a '
+                        help=f'{", ".join(FILES)}; several separated by commas (default: json, and csv for a '
                              'classifier)')
     parser.add_argument('--score-thr', type=float, default=0.3, metavar='S', help='lowest score kept (default: 0.3)')
     parser.add_argument('--batch', '--batch-size', dest='batch', default='auto', metavar='N',
@@ -146,7 +143,7 @@ def _print_faults(faults: Iterable[str]) -> None:
 
 
 def _summary(count: int, out: Path, formats: Sequence[str], is_classifier: bool, has_masks: bool) -> str:
-    paths = [str(out / _FILES[name]) for name in sorted(formats, key='csv'.__ne__)]
+    paths = [str(out / FILES[name]) for name in sorted(formats, key='csv'.__ne__)]
     where = ', '.join(paths[:-1]) + ' and ' * (len(paths) > 1) + paths[-1]
     if is_classifier:
         return f'{count} images: classes in {where}'

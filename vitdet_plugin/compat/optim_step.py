@@ -70,6 +70,18 @@ def mark_losses(optim_wrapper: OptimWrapper, mark: Callable[[Tensor], Tensor]) -
     return True
 
 
+def clip_gradients(optim_wrapper: OptimWrapper) -> tuple[str, Any] | None:
+    """Clip the gradients as mmengine does; return the name and value of their norm for the log.
+
+    Returns:
+        None without gradients, and for clipping by value.
+    """
+    parameters = [each for group in optim_wrapper.optimizer.param_groups for each in group['params']
+                  if each.requires_grad and each.grad is not None]
+    norm = optim_wrapper.clip_func(parameters, **optim_wrapper.clip_grad_kwargs) if parameters else None
+    return None if norm is None else (f'train/{optim_wrapper.grad_name}', norm)
+
+
 def clip_with(optim_wrapper: OptimWrapper, clip: Callable[[], None]) -> None:
     """Clip the gradients of ``optim_wrapper`` by calling ``clip``."""
     _CLIP.install(lambda original: clip, optim_wrapper)

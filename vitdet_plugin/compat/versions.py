@@ -8,8 +8,8 @@ import sys
 
 from vitdet_plugin.errors import UserError
 
-_INSTALL = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection',
-            'mmpretrain': 'onedl-mmpretrain'}
+FORKS = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection',
+         'mmpretrain': 'onedl-mmpretrain'}
 
 
 def is_installed(package: str) -> bool:
@@ -46,7 +46,7 @@ def require(module: str) -> None:
         if error.name != package:
             raise UserError(f'{package} needs the package {error.name}, which is not installed: '
                             f'pip install {error.name}') from error
-        raise UserError(f'{package} is not installed: pip install {_INSTALL[package]}') from error
+        raise UserError(f'{package} is not installed: pip install {FORKS[package]}') from error
     except AssertionError as error:
         raise UserError(f'{package} cannot work with the other installed packages: {error} '
                         'pip install "vitdet-plugin[openmmlab]" installs versions that work together') from error

@@ -29,7 +29,7 @@ _TYPED_SECTIONS = ('optim_wrapper.optimizer', *(
     f'{split}_dataloader.{part}' for split in ('train', 'val', 'test') for part in _LOADER_PARTS))
 _DEFAULTS = ('env_cfg', 'randomness', 'log_level')  # mmengine has defaults for them, but fails on None
 _ANCHORS = ('scales', 'ratios', 'strides', 'base_sizes', 'octave_base_scale', 'scales_per_octave')
-_METRICS = ['bbox', 'segm', 'proposal', 'proposal_fast']  # of CocoMetric
+COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
 _LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
 
 
@@ -138,8 +138,9 @@ def _check_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any, str]]:
             continue
         value = each['metric']
         names = [value] if isinstance(value, str) else value
-        if not isinstance(names, (list, tuple)) or not names or any(name not in _METRICS for name in names):
-            yield f'{key}[{index}].metric' if is_list else f'{key}.metric', value, f'one or several of {_METRICS}'
+        if not isinstance(names, (list, tuple)) or not names or any(name not in COCO_METRICS for name in names):
+            where = f'{key}[{index}].metric' if is_list else f'{key}.metric'
+            yield where, value, f'one or several of {[*COCO_METRICS]}'
 
 
 def _is_seed(value: Any) -> bool:

@@ -33,7 +33,7 @@ class ClassBalancedSampler(DefaultSampler):
         round_up: Whether every rank has the same number of draws.
 
     Raises:
-        UserError: The data set does not tell the classes of its images, or ``power`` is negative.
+        UserError: The data set does not state the classes of its images, or ``power`` is negative.
     """
 
     def __init__(self, dataset: Sized, power: float = 0.5, infinite: bool = False, seed: int | None = None,
@@ -69,7 +69,7 @@ def class_balanced_weights(dataset: Any, power: float) -> torch.Tensor:
     try:
         classes = [set(np.atleast_1d(dataset.get_cat_ids(index)).tolist()) for index in range(len(dataset))]
     except (AttributeError, NotImplementedError):
-        raise UserError(f'ClassBalancedSampler: {type(dataset).__name__} does not tell the classes of its images '
+        raise UserError(f'ClassBalancedSampler: {type(dataset).__name__} does not state the classes of its images '
                         '(get_cat_ids); use another sampler, or the data set inside it') from None
     images = Counter(label for labels in classes for label in labels)
     most = max(images.values(), default=1)

@@ -10,7 +10,7 @@ from mmengine.model.averaged_model import BaseAveragedModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 
-from vitdet_plugin.compat.optim_step import clip_with
+from vitdet_plugin.compat.optim_step import clip_gradients, clip_with
 
 _BAR = 10  # steps after which the progress bar shows the losses
 
@@ -72,11 +72,8 @@ class DeferredInfoHook(RuntimeInfoHook):
             self.every_n_train_iters(runner, n) or self.every_n_inner_iters(batch_idx, n) for n in intervals)
 
     def _clip(self, wrapper: OptimWrapper) -> None:
-        parameters = [parameter for group in wrapper.optimizer.param_groups for parameter in group['params']
-                      if parameter.requires_grad and parameter.grad is not None]
-        norm = wrapper.clip_func(parameters, **wrapper.clip_grad_kwargs) if parameters else None
-        if norm is not None:  # clipping by value returns None
-            self._pending.append((f'train/{wrapper.grad_name}', _without_graph(norm)))
+        if found := clip_gradients(wrapper):
+            self._pending.append((found[0], _without_graph(found[1])))
 
     def _flush(self, runner) -> None:
         pending, self._pending = self._pending, []

@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from vitdet_plugin.backbones.base import repeated_blocks
 from vitdet_plugin.checkpoints.sharded import load_sharded, save_sharded
-from vitdet_plugin.compat.optim_step import clip_with
+from vitdet_plugin.compat.optim_step import clip_gradients, clip_with
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
@@ -239,14 +239,9 @@ def like(value: Any, reference: Any) -> Any:
 
 
 def _clip(wrapper: Any) -> None:
-    parameters = [each for group in wrapper.optimizer.param_groups for each in group['params']
-                  if each.requires_grad and each.grad is not None]
-    if not parameters:
-        return
-    norm = wrapper.clip_func(parameters, **wrapper.clip_grad_kwargs)
-    if norm is not None:
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        wrapper.message_hub.update_scalar(f'train/{wrapper.grad_name}', float(norm))
+    if found := clip_gradients(wrapper):
+        name, norm = found
+        wrapper.message_hub.update_scalar(name, float(norm.full_tensor() if isinstance(norm, DTensor) else norm))
 
 
 def _dtype(name: str, value: str | None) -> torch.dtype | None:

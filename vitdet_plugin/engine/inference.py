@@ -12,15 +12,16 @@ from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.published import is_name
-from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES, choose_checkpoint
 from vitdet_plugin.compat.remote_files import is_remote, local_path
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
 from vitdet_plugin.datasets.unusual_images import describe_unreadable
 from vitdet_plugin.engine.image_arrays import as_loaded, is_cut_jpeg
-from vitdet_plugin.engine.resume import find_newest_checkpoint
 from vitdet_plugin.errors import UserError
+
+META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'letterbox_offset')  # heads need these
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -35,11 +36,10 @@ def find_checkpoint(name: str | Path) -> Path:
     path = None if is_name(name) or is_remote(name) else local_path(name)
     if path is None or not path.is_dir():
         return local_file(name)
-    best = sorted(path.glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
-    newest = best[-1] if best else find_newest_checkpoint(str(path))
-    if newest is None:
+    chosen = choose_checkpoint(path, takes_sharded=True)
+    if chosen == path:
         raise UserError(f'{path} holds no checkpoint ({CHECKPOINT_NAMES}); train first, or give another folder')
-    return Path(newest)
+    return chosen
 
 
 def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:
@@ -91,8 +91,7 @@ class TestPipeline:
         if not steps or not type_name(steps[0]).endswith('LoadImageFromFile'):
             raise UserError(f'config {cfg.filename}: the test pipeline must start with LoadImageFromFile')
         if type_name(steps[-1]).endswith('PackDetInputs'):
-            steps[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
-                                      'letterbox_offset')
+            steps[-1]['meta_keys'] = META_KEYS
         self.color_type: str = steps[0].get('color_type') or 'color'
         self._load, self._rest = Compose(steps[:1]), Compose(steps[1:])
 

@@ -67,7 +67,7 @@ def load_official_weights(runner: Any, model: nn.Module, filename: str) -> dict:
     """Load a file in an official format in place of ``runner.load_checkpoint``.
 
     Args:
-        runner: The runner, whose hooks see the loaded state.
+        runner: The runner, whose hooks receive the loaded state.
         model: Its model, not wrapped.
         filename: The file.
 

@@ -10,10 +10,10 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import MessageHub
 
 from vitdet_plugin.checkpoints.sharded import is_sharded
-from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
+from vitdet_plugin.checkpoints.work_dirs import STEPS, find_damage, list_checkpoints
 from vitdet_plugin.compat.atomic_save import save_atomically
 from vitdet_plugin.compat.remote_files import is_remote, local_path
-from vitdet_plugin.compat.safe_load import DamagedFileError, load_checkpoint_file
+from vitdet_plugin.compat.safe_load import load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
 
@@ -57,11 +57,6 @@ def apply_resume(cfg: Config, resume: str | None, environ: Mapping[str, str] = o
     return path
 
 
-def find_newest_checkpoint(work_dir: str) -> str | None:
-    """Return the path of the checkpoint that a resume in ``work_dir`` takes, or None; see :func:`newest_intact`."""
-    return newest_intact(work_dir)[0]
-
-
 def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, list[str]]:
     """Find the first of :func:`list_checkpoints` that is intact.
 
@@ -79,20 +74,11 @@ def newest_intact(work_dir: str, newer_than: float = 0.) -> tuple[str | None, li
     for path in list_checkpoints(work_dir):
         if path.stat().st_mtime < newer_than or str(path) in damaged:
             continue
-        reason = None if path.is_dir() else _find_damage(path)  # sharded checkpoints are folders
+        reason = find_damage(path)
         if reason is None:
             return str(path), list(damaged.values())
         damaged[str(path)] = f'{path} is skipped: {reason}'
     return None, list(damaged.values())
-
-
-def _find_damage(path: str | Path) -> str | None:
-    """Return the reason why a checkpoint is not intact, or None."""
-    try:
-        load_checkpoint_file(path, check=True)
-    except DamagedFileError as error:
-        return error.reason
-    return None
 
 
 def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | None] | None:
@@ -122,7 +108,7 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
         if not os.path.exists(path):
             raise UserError(f'--resume: checkpoint {os.path.abspath(path)} does not exist; give another one, '
                         'or --resume without a file')
-        reason = _find_damage(path)
+        reason = find_damage(path)
         if reason:
             raise UserError(f'--resume: {path} cannot be used: {reason}; give another one, or --resume without a '
                             'file for the newest intact one of the work directory')
@@ -135,7 +121,7 @@ def _newest_of(folder: str) -> str:
     for line in damaged:
         print(f'warning: {line}', flush=True)
     if path is None:
-        raise UserError(f'--resume: {folder} holds no intact checkpoint (iter_*.pth, epoch_*.pth); give a file or a '
+        raise UserError(f'--resume: {folder} holds no intact checkpoint ({" and ".join(STEPS)}); give a file or a '
                         'work directory, or --resume without a path for the work directory of this run')
     print(f'resuming from {path}', flush=True)
     return path

@@ -13,11 +13,12 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import dump
 
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
+from vitdet_plugin.config.check_values import COCO_METRICS
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import as_list, is_classifier, is_coco_metric, type_name
 from vitdet_plugin.engine.data_workers import ended_data_workers
-from vitdet_plugin.engine.inference import find_checkpoint
+from vitdet_plugin.engine.inference import META_KEYS, find_checkpoint
 from vitdet_plugin.engine.inference_precision import asked_dtype, inference_dtype, name_of, predict_in
 from vitdet_plugin.engine.precision import training_device
 from vitdet_plugin.engine.preflight import preflight
@@ -30,7 +31,6 @@ from vitdet_plugin.utils.kept_files import keep_files
 from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
-_COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
 _TRAINING_HOOKS = ('EarlyStoppingHook', 'PatienceHook', 'ValidationLossHook')  # these require a training loop
 _AFTER_FLIP = ('LetterBox', 'Pad', 'LoadAnnotations', 'PackDetInputs', 'PackInputs')
 _METRIC_FILES = ('.json', '.yaml', '.yml', '.pkl', '.pickle')
@@ -177,8 +177,8 @@ def set_metrics(cfg: Config, metrics: Sequence[str]) -> None:
         return
     evaluators = _coco_evaluators(cfg)
     for metric in metrics if evaluators else ():
-        if metric not in _COCO_METRICS:
-            raise UserError(f'--eval {metric}: choose from {", ".join(_COCO_METRICS)}{suggest(metric, _COCO_METRICS)}')
+        if metric not in COCO_METRICS:
+            raise UserError(f'--eval {metric}: choose from {", ".join(COCO_METRICS)}{suggest(metric, COCO_METRICS)}')
     for evaluator in evaluators or as_list(cfg.test_evaluator):
         evaluator.metric = list(metrics) if evaluators else metrics[0]
 
@@ -229,8 +229,7 @@ def use_flip_tta(cfg: Config) -> None:
                             'config')
         after = steps[flip_at:]
         if type_name(after[-1]).endswith('PackDetInputs'):
-            after[-1]['meta_keys'] = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip',
-                                      'flip_direction', 'letterbox_offset')
+            after[-1]['meta_keys'] = (*META_KEYS, 'flip', 'flip_direction')
         flips = [dict(type='RandomFlip', prob=probability) for probability in (0.0, 1.0)]
         cfg.tta_pipeline = steps[:flip_at] + [
             dict(type='TestTimeAug', transforms=[flips, *[[step] for step in after]])]

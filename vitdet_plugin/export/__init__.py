@@ -1,1 +1,1 @@
-"""Export of models to ONNX."""
+"""Export of models to ONNX, OpenVINO and programs of torch."""

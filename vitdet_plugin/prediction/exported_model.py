@@ -16,8 +16,8 @@ from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.runtime_errors import model_errors
 
-_PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
-_LARGEST_BATCH = 32
+CPU_PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
+LARGEST_BATCH = 32
 
 
 class ExportedModel:
@@ -111,7 +111,7 @@ class ExportedModel:
     def batch_size(self, key: Hashable) -> int:
         """Return a number of images for which a batch is fast: 1 if the file takes single images."""
         height, width = key  # type: ignore[misc]
-        return self.model.batch or max(1, min(_PIXELS // max(height * width, 1), _LARGEST_BATCH))
+        return self.model.batch or max(1, min(CPU_PIXELS // max(height * width, 1), LARGEST_BATCH))
 
     def predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> list[Found] | list[np.ndarray]:
         """Return the objects, or the probabilities (K,), of each input."""

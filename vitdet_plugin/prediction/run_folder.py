@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
 from vitdet_plugin.compat.file_kinds import has_weight_suffix
 from vitdet_plugin.datasets.own_data.config_text import RUN
 from vitdet_plugin.errors import UserError
@@ -71,7 +72,7 @@ def checkpoint_folder(name: str | Path) -> Path:
     for folder in (path, path / RUN):
         if any(folder.glob('*.pth')) or (folder / 'last_checkpoint').is_file():
             return folder
-    raise UserError(f'{path} holds no checkpoint (best_*.pth, iter_*.pth, epoch_*.pth); train first (vitdet train '
+    raise UserError(f'{path} holds no checkpoint ({CHECKPOINT_NAMES}); train first (vitdet train '
                     f'{path}), or give another folder')
 
 

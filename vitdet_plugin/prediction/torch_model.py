@@ -16,13 +16,12 @@ from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.inference_precision import autocast_to, inference_dtype, name_of
 from vitdet_plugin.prediction.compact_masks import compact_masks
+from vitdet_plugin.prediction.exported_model import CPU_PIXELS, LARGEST_BATCH
 from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.utils.mask_rle import encode_masks
 from vitdet_plugin.utils.output import warn
 
-_CPU_PIXELS = 4 * 224 * 224  # of a batch, beyond which larger batches are no faster on a CPU
 _GPU_PIXELS = 8 * 1024 * 1024
-_LARGEST_BATCH = 32
 
 
 class TorchModel:
@@ -89,8 +88,8 @@ class TorchModel:
     def batch_size(self, key: Hashable) -> int:
         """Return a number of images of a shape for which a batch is fast and fits into memory."""
         _, height, width = key  # type: ignore[misc]
-        budget = _CPU_PIXELS if self.device.type == 'cpu' else _GPU_PIXELS
-        return max(1, min(budget // max(height * width, 1), _LARGEST_BATCH, self._limit or _LARGEST_BATCH))
+        budget = CPU_PIXELS if self.device.type == 'cpu' else _GPU_PIXELS
+        return max(1, min(budget // max(height * width, 1), LARGEST_BATCH, self._limit or LARGEST_BATCH))
 
     def predict(self, packs: Sequence[dict[str, Any]], score_thr: float) -> list[Found] | list[np.ndarray]:
         """Return the objects, or the probabilities (K,), of each input.

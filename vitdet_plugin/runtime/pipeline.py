@@ -36,7 +36,7 @@ def output_size(pipeline: Sequence[Mapping[str, Any]], size: tuple[int, int] | N
     """Return the height and width of images after a pipeline, or the largest ones if it keeps their ratio.
 
     Args:
-        pipeline: The config of the pipeline. Steps that :func:`translate` does not know count as keeping the size.
+        pipeline: The config of the pipeline. Steps that :func:`translate` does not support count as keeping the size.
         size: Height and width before the pipeline, if known.
 
     Returns:

@@ -1,6 +1,6 @@
 """Non-maximum suppression, Triton kernels.
 
-Boxes are sorted by descending score. Bit j of word w of row i tells that box i removes box 64 w + j, so that the
+Boxes are sorted by descending score. Bit j of word w of row i is 1 if box i removes box 64 w + j, so that the
 sequence of decisions takes one step for 64 boxes, in registers, rather than one for each box.
 
 Shapes: boxes (B, 4, N), areas (B, N), masks (B, N, words) int64 with words = ceil(N / 64), keep (B, N) bool.

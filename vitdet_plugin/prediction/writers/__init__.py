@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.prediction.format_names import FORMATS_OF_CLASSES, RESULTS
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.coco import CocoWriter
@@ -17,11 +18,8 @@ from vitdet_plugin.utils.output_folder import OutputFolder
 FORMATS: dict[str, type[Writer]] = {
     'coco': CocoWriter, 'yolo': YoloWriter, 'labelme': LabelMeWriter, 'csv': CsvWriter, 'jsonl': JsonLinesWriter,
     'json': JsonWriter}
-#: files of one run for all images
-RESULTS = ('coco_images.json', 'coco_results.json', 'predictions.csv', 'predictions.json', 'predictions.jsonl')
-FORMATS_OF_CLASSES = ('csv', 'jsonl', 'json')
 
-__all__ = ['FORMATS', 'FORMATS_OF_CLASSES', 'RESULTS', 'ResultFiles', 'Writer', 'check_formats']
+__all__ = ['FORMATS', 'ResultFiles', 'Writer', 'check_formats']
 
 
 def check_formats(formats: Sequence[str], is_classifier: bool | None = None) -> list[str]:

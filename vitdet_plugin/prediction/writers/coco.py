@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from vitdet_plugin.prediction.format_names import COCO_IMAGES, FILES
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.files import JsonArrayFile
@@ -19,8 +20,8 @@ class CocoWriter(Writer):
 
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
-        self.path = output.claim(self.folder / 'coco_results.json')
-        images = output.claim(self.folder / 'coco_images.json')
+        self.path = output.claim(self.folder / FILES['coco'])
+        images = output.claim(self.folder / COCO_IMAGES)
         categories = [dict(id=index + 1, name=name) for index, name in enumerate(self.classes)]
         names = json.dumps(categories, ensure_ascii=False)
         head = f'{{"info": {{}}, "categories": {names}, "annotations": [], "images": '

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from vitdet_plugin.prediction.format_names import FILES
 from vitdet_plugin.prediction.polygons import simple_polygons
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
@@ -22,7 +23,7 @@ class LabelMeWriter(Writer):
 
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
-        self.path = self.folder / 'labelme'
+        self.path = self.folder / FILES['labelme']
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Write the objects of an image."""

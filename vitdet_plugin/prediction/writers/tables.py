@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from vitdet_plugin.prediction.format_names import FILES
 from vitdet_plugin.prediction.results import Classification, Detections, name_of
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.files import CsvFile, JsonArrayFile, LinesFile
@@ -19,7 +20,7 @@ class JsonWriter(Writer):
 
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
-        self.path = output.claim(self.folder / 'predictions.json')
+        self.path = output.claim(self.folder / FILES['json'])
         self._file = JsonArrayFile(self.path)
 
     def add(self, result: Detections | Classification, name: str) -> None:
@@ -32,7 +33,7 @@ class JsonLinesWriter(Writer):
 
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
-        self.path = output.claim(self.folder / 'predictions.jsonl')
+        self.path = output.claim(self.folder / FILES['jsonl'])
         self._file = LinesFile(self.path)
 
     def add(self, result: Detections | Classification, name: str) -> None:
@@ -47,7 +48,7 @@ class CsvWriter(Writer):
 
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
-        self.path = output.claim(self.folder / 'predictions.csv')
+        self.path = output.claim(self.folder / FILES['csv'])
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Append the rows of an image."""

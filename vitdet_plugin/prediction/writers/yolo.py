@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitdet_plugin.prediction.format_names import FILES
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.utils.output_files import write_text
@@ -15,7 +16,7 @@ class YoloWriter(Writer):
 
     def __init__(self, output: OutputFolder, **options: Any) -> None:
         super().__init__(output, **options)
-        self.path = self.folder / 'labels'
+        self.path = self.folder / FILES['yolo']
         write_text(output.claim(self.folder / 'classes.txt'), ''.join(f'{name}\n' for name in self.classes))
 
     def add(self, result: Detections | Classification, name: str) -> None:

@@ -14,12 +14,11 @@ from xml.etree.ElementTree import Element
 import torch
 
 from vitdet_plugin import __version__
+from vitdet_plugin.compat.versions import FORKS
 from vitdet_plugin.visualization.html_report.elements import facts, section, tag
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'numpy',
              'opencv-python', 'pycocotools')
-_FORKS = {'mmengine': 'onedl-mmengine', 'mmcv': 'onedl-mmcv', 'mmdet': 'onedl-mmdetection',
-          'mmpretrain': 'onedl-mmpretrain'}
 _STAMP = re.compile(r'(\d{4}/\d\d/\d\d \d\d:\d\d:\d\d) - mmengine - ')
 _COMMAND = re.compile(r' - INFO - Command: (.*)')
 # names in the log file of mmengine -> names in the table
@@ -59,7 +58,7 @@ def environment_section(work_dir: Path | None, meta: dict[str, Any], device: str
 
 def version(package: str) -> str | None:
     """Return the version of an installed package, or None."""
-    for name in (package, _FORKS.get(package, package)):
+    for name in (package, FORKS.get(package, package)):
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:

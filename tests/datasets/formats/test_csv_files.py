@@ -42,7 +42,14 @@ def table(header, row, separator=',', empty=None) -> str:
                                                                '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
     ('img_name|x|y|width|height|category', '{n}|{x1}|{y1}|{w}|{h}|{c}'),
     ('image_path|bbox_x|bbox_y|bbox_width|bbox_height|image_width|image_height|class_name',
-     'images\\{n}|{x1}|{y1}|{w}|{h}|100|80|{c}'), ('file|x_center|y_center|w|h|cls', '{n}|{cx}|{cy}|{w}|{h}|{c}')])
+     'images\\{n}|{x1}|{y1}|{w}|{h}|100|80|{c}'), ('file|x_center|y_center|w|h|cls', '{n}|{cx}|{cy}|{w}|{h}|{c}'),
+    ('filename|top_left_x|top_left_y|bottom_right_x|bottom_right_y|label', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('filename|left_x|top_y|right_x|bottom_y|label', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('Filename|Width|Height|Roi.X1|Roi.Y1|Roi.X2|Roi.Y2|ClassId', '{n}|100|80|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('Filename|Annotation tag|Upper left corner X|Upper left corner Y|Lower right corner X|Lower right corner Y|Frame',
+     '{n}|{c}|{x1}|{y1}|{x2}|{y2}|7'), ('path|l|t|r|b|class', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('image|bb_left|bb_top|bb_width|bb_height|class', '{n}|{x1}|{y1}|{w}|{h}|{c}'),
+    ('', '{n}|{x1}|{y1}|{x2}|{y2}|{c}|100|80')])
 @pytest.mark.parametrize('separator', [',', ';', '\t'])
 def test_headers_and_separators(tmp_path, header, row, separator):
     write_image(tmp_path / 'images/a.jpg')
@@ -174,6 +181,17 @@ def test_labels_of_images(tmp_path, header, rows):
     assert found.is_classification and found.classes == ['cat', 'dog'] and len(found.problems) == 2
     assert 'has the label cat in another row, dog in this one' in str(found.problems[0])
     assert '1 rows repeat an earlier one and count once' in found.notes
+
+
+def test_columns_of_numbers_that_are_not_read_are_named(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', 'image,p,q,r0,s,label,note\na.jpg,10,20,40,60,cat,x\n')
+    found = read(tmp_path, 'csv')
+    assert found.is_classification and found.notes == [
+        'a.csv: the columns of numbers p, q, r0, s are not read, and each image has one class; if they are boxes, name '
+        'four of them xmin, ymin, xmax, ymax']
+    write(tmp_path / 'a.csv', 'image,age,left,score,label\na.jpg,10,20,40,cat\n')
+    assert read(tmp_path, 'csv').notes == []
 
 
 def test_labels_of_names_that_occur_in_each_folder(tmp_path):

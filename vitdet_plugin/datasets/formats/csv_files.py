@@ -128,6 +128,10 @@ class _Reader:
     def read_labels(self, table: Table) -> None:
         """Add the images and labels of a table."""
         where = self.tree.path(table.file)
+        if len(table.other_numbers) >= 4:
+            self.found.notes.append(f'{table.file}: the columns of numbers {", ".join(table.other_numbers)} are not '
+                                    'read, and each image has one class; if they are boxes, name four of them xmin, '
+                                    'ymin, xmax, ymax')
         for line, row in self._complete_rows(table):
             labels, path = table.labels(row), self._find(table, row)
             label = labels[0] if labels else ''

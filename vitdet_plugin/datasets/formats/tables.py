@@ -20,13 +20,17 @@ _NAMES = {meaning: names.split() for meaning, names in {
     'image': 'filename imagefilename imagefile imgfile imagepath imgpath filepath path imagename imgname imageid imgid '
              'image img images file files filenames frame photo id',
     'class': 'classname labelname categoryname objectclass class label category labels classes cls name object species '
-             'breed tag type target classid labelid categoryid',
-    'x1': 'xmin x1 xtl minx left bboxxmin boxxmin bboxx1 xtopleft startx bboxx boxx x',
-    'y1': 'ymin y1 ytl miny top bboxymin boxymin bboxy1 ytopleft starty bboxy boxy y',
-    'x2': 'xmax x2 xbr maxx right bboxxmax boxxmax bboxx2 xbottomright endx',
-    'y2': 'ymax y2 ybr maxy bottom bboxymax boxymax bboxy2 ybottomright endy',
+             'breed tag annotationtag type target classid labelid categoryid',
+    'x1': 'xmin x1 xtl minx left bboxxmin boxxmin bboxx1 roix1 xtopleft topleftx xupperleft upperleftx '
+          'upperleftcornerx lefttopx leftx xleft bboxleft boxleft bbleft startx xstart bboxx boxx x l',
+    'y1': 'ymin y1 ytl miny top bboxymin boxymin bboxy1 roiy1 ytopleft toplefty yupperleft upperlefty '
+          'upperleftcornery lefttopy topy ytop bboxtop boxtop bbtop starty ystart bboxy boxy y t',
+    'x2': 'xmax x2 xbr maxx right bboxxmax boxxmax bboxx2 roix2 xbottomright bottomrightx xlowerright lowerrightx '
+          'lowerrightcornerx rightbottomx rightx xright bboxright boxright endx xend r',
+    'y2': 'ymax y2 ybr maxy bottom bboxymax boxymax bboxy2 roiy2 ybottomright bottomrighty ylowerright lowerrighty '
+          'lowerrightcornery rightbottomy bottomy ybottom bboxbottom boxbottom endy yend b',
     'center x': 'xcenter centerx cx xc', 'center y': 'ycenter centery cy yc',
-    'box width': 'bboxwidth boxwidth bboxw boxw w', 'box height': 'bboxheight boxheight bboxh boxh h',
+    'box width': 'bboxwidth boxwidth bbwidth bboxw boxw w', 'box height': 'bboxheight boxheight bbheight bboxh boxh h',
     'width': 'imagewidth imgwidth imgw width', 'height': 'imageheight imgheight imgh height',
     'boxes': 'bbox boundingbox box bboxes boxes boxesstring coordinates',
     'split': 'split subset set dataset partition phase', 'crowd': 'isgroupof iscrowd'}.items()}
@@ -49,6 +53,7 @@ class Table(NamedTuple):
         width: Number of columns.
         separator: Character between cells.
         one_hot: Column of each class, with 1 in the rows of its images, as Roboflow writes them.
+        other_numbers: Names of the columns of numbers that have no meaning here.
     """
 
     file: PurePosixPath
@@ -58,6 +63,7 @@ class Table(NamedTuple):
     width: int
     separator: str
     one_hot: dict[str, int] = {}
+    other_numbers: tuple[str, ...] = ()
 
     def cell(self, row: Sequence[str], meaning: str) -> str:
         """Return a cell of a row, empty if there is no such column."""
@@ -86,11 +92,14 @@ def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
             return Table(file, {'image': 0}, (), body, len(rows[0][1]), separator, one_hot)
         if columns is not None and 'class' not in columns and (index := _class_column(rows, columns)) is not None:
             columns['class'] = index
+        others: tuple[str, ...] = ()
         if columns is None:
             columns, body = _columns_of_content(rows), rows
+        else:
+            others = _other_numbers(rows, columns)
         if columns is not None:
             box = next((each for each in (_CORNERS, _SIZED, _CENTERED, ('boxes',)) if columns.keys() >= set(each)), ())
-            return Table(file, columns, box, body, len(rows[0][1]), separator)
+            return Table(file, columns, box, body, len(rows[0][1]), separator, other_numbers=others)
     return None
 
 
@@ -151,10 +160,19 @@ def _class_column(rows: list[tuple[int, list[str]]], columns: dict[str, int]) ->
     return found[0] if len(found) == 1 and len(rows) > 1 else None
 
 
+def _other_numbers(rows: list[tuple[int, list[str]]], columns: dict[str, int]) -> tuple[str, ...]:
+    """Return the names of the columns that are in no box and consist of numbers."""
+    understood = {columns.get(meaning) for meaning in ('image', 'class', 'width', 'height', 'split', 'crowd')}
+    return tuple(name.strip() for index, name in enumerate(rows[0][1])
+                 if index not in understood and len(rows) > 1 and all(
+                     index < len(row) and parse_number(row[index]) is not None for _, row in rows[1:]))
+
+
 def _columns_of_content(rows: list[tuple[int, list[str]]]) -> dict[str, int] | None:
     """Recognize a table without a header by its first rows."""
     layouts: tuple[tuple[str, ...], ...] = (
         ('image', *_CORNERS, 'class'), ('image', 'width', 'height', 'class', *_CORNERS),
+        ('image', *_CORNERS, 'class', 'width', 'height'),  # of SKU-110K
         ('class', 'x1', 'y1', 'box width', 'box height', 'image', 'width', 'height'), ('image', 'class'),
         # of Google's Vertex AI: two of the four corners may be empty
         ('split', 'image', 'class', 'x1', 'y1', 'other x', 'other y', 'x2', 'y2', 'last x', 'last y'),

@@ -140,6 +140,42 @@ def test_a_column_whose_name_contains_a_word_for_classes(tmp_path, header, cell,
     assert_objects(read(tmp_path, 'csv'), tmp_path, {'a.jpg': [(cell if is_class else 'object', CAT[1])]})
 
 
+@pytest.mark.parametrize(('header', 'rows', 'boxes', 'note'), [
+    ('boxes', ['10, 20, 45, 50'], [(10, 20, 45, 50)], 'x1, y1, x2, y2 (all 1 are within their images as both'),
+    ('boxes', ['50, 20, 45, 50'], [(50, 20, 95, 70)], 'x, y, width, height (1 of 1 are within their images so, 0 as'),
+    ('bbox', ['10, 20, 45, 50'], [(10, 20, 55, 70)], 'x, y, width, height (all 1 are within their images as both'),
+    ('bbox', ['10, 20, 45, 50', '60, 50, 95, 75'], [(10, 20, 45, 50), (60, 50, 95, 75)],
+     'x1, y1, x2, y2 (2 of 2 are within their images so, 1 as x, y, width, height)'),
+    # one wrong row does not decide about all
+    ('bbox', ['10, 20, 45, 50', '60, 50, 95, 75', '60, 50, 98, 75', '40, 30, 20, 50'],
+     [(10, 20, 45, 50), (60, 50, 95, 75), (60, 50, 98, 75)], 'x1, y1, x2, y2 (3 of 4')])
+def test_form_of_the_boxes_of_one_column(tmp_path, header, rows, boxes, note):
+    write_image(tmp_path / 'a.jpg')
+    for index, row in enumerate(rows):  # all tables are of one form
+        write(tmp_path / f'{index}.csv', f'image,{header},labels\na.jpg,"[{row}]",cat\n')
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'a.jpg': [('cat', box) for box in boxes]})
+    assert any(f'the numbers of a box are read as {note}' in each for each in found.notes)
+
+
+@pytest.mark.parametrize(('labels', 'names'), [
+    ("['cat', 'dog']", ['cat', 'dog']), ('[""cat"", ""hot dog""]', ['cat', 'hot dog']),
+    ("['cat' 'dog']", ['cat', 'dog']), ('[1, 2]', ['1', '2']), ('[1 2]', ['1', '2']), ("['cat']", ['cat', 'cat']), ('cat', ['cat', 'cat'])])
+def test_lists_of_classes(tmp_path, labels, names):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', f'image,boxes,labels\na.jpg,"[[10, 20, 40, 60], [50, 30, 90, 70]]","{labels}"\n')
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'a.jpg': [(names[0], (10, 20, 40, 60)), (names[1], (50, 30, 90, 70))]})
+
+
+def test_another_number_of_classes_than_boxes_is_a_problem(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', 'image,boxes,labels\na.jpg,"[[10, 20, 40, 60]]","[1, 2]"\na.jpg,"[10, 20, 40, 60]",1\n')
+    found = read(tmp_path, 'csv')
+    assert [str(each).endswith('a.csv:2: 1 boxes and 2 classes') for each in found.problems] == [True]
+    assert_objects(found, tmp_path, {'a.jpg': [('1', (10, 20, 40, 60))]})
+
+
 def test_boxes_without_classes(tmp_path):
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / 'train.csv', 'image_id,width,height,bbox,source\na,100,80,"[10.0, 20, 30, 40]",x\n')

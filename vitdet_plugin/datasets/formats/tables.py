@@ -34,6 +34,7 @@ _NAMES = {meaning: names.split() for meaning, names in {
     'width': 'imagewidth imgwidth imgw width', 'height': 'imageheight imgheight imgh height',
     'boxes': 'bbox boundingbox box bboxes boxes boxesstring coordinates',
     'split': 'split subset set dataset partition phase', 'crowd': 'isgroupof iscrowd'}.items()}
+_CORNERS_BY_NAME = ('boxes', 'boxesstring')  # of torchvision and of Global Wheat
 _FOREIGN = ('regionshapeattributes', 'regioncount', 'encodedpixels')  # other formats with similar columns
 _CORNERS, _SIZED = ('x1', 'y1', 'x2', 'y2'), ('x1', 'y1', 'box width', 'box height')
 _CENTERED = ('center x', 'center y', 'box width', 'box height')
@@ -53,6 +54,8 @@ class Table(NamedTuple):
         width: Number of columns.
         separator: Character between cells.
         one_hot: Column of each class, with 1 in the rows of its images, as Roboflow writes them.
+        is_corners: Whether the one column of boxes has a name that usually means corners, such as torchvision's
+            ``boxes``.
         other_numbers: Names of the columns of numbers that have no meaning here.
     """
 
@@ -63,6 +66,7 @@ class Table(NamedTuple):
     width: int
     separator: str
     one_hot: dict[str, int] = {}
+    is_corners: bool = False
     other_numbers: tuple[str, ...] = ()
 
     def cell(self, row: Sequence[str], meaning: str) -> str:
@@ -72,11 +76,12 @@ class Table(NamedTuple):
 
 
     def labels(self, row: Sequence[str]) -> list[str]:
-        """Return the labels of the image of a row."""
+        """Return the labels of a row: of its image, or of its boxes in their order; of a list, its members."""
         if self.one_hot:
             return [name for name, index in self.one_hot.items() if index < len(row) and row[index].strip() == '1']
         label = self.cell(row, 'class')
-        return [label] if label else []
+        members = _members(label[1:-1]) if re.fullmatch(r'\[.*\]|\(.*\)', label, re.DOTALL) else [label]
+        return [each for each in members if each]
 
 
 def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
@@ -99,8 +104,16 @@ def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
             others = _other_numbers(rows, columns)
         if columns is not None:
             box = next((each for each in (_CORNERS, _SIZED, _CENTERED, ('boxes',)) if columns.keys() >= set(each)), ())
-            return Table(file, columns, box, body, len(rows[0][1]), separator, other_numbers=others)
+            is_corners = box == ('boxes',) and _plain(rows[0][1][columns['boxes']]) in _CORNERS_BY_NAME
+            return Table(file, columns, box, body, len(rows[0][1]), separator, {}, is_corners, others)
     return None
+
+
+def _members(text: str) -> list[str]:
+    """Return the members of a list as Python, JSON or NumPy write it, without its brackets."""
+    if quoted := re.findall(r"'([^']*)'|\"([^\"]*)\"", text):
+        return [(single or double).strip() for single, double in quoted]
+    return [each.strip() for each in re.split(r',|(?<=\d)\s+(?=\d)', text)]
 
 
 def read_pairs(tree: FileTree, file: PurePosixPath) -> dict[str, str]:

@@ -160,7 +160,8 @@ def test_form_of_the_boxes_of_one_column(tmp_path, header, rows, boxes, note):
 
 @pytest.mark.parametrize(('labels', 'names'), [
     ("['cat', 'dog']", ['cat', 'dog']), ('[""cat"", ""hot dog""]', ['cat', 'hot dog']),
-    ("['cat' 'dog']", ['cat', 'dog']), ('[1, 2]', ['1', '2']), ('[1 2]', ['1', '2']), ("['cat']", ['cat', 'cat']), ('cat', ['cat', 'cat'])])
+    ("['cat' 'dog']", ['cat', 'dog']), ('[1, 2]', ['1', '2']), ('[1 2]', ['1', '2']),
+    ("['cat']", ['cat', 'cat']), ('cat', ['cat', 'cat'])])
 def test_lists_of_classes(tmp_path, labels, names):
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / 'a.csv', f'image,boxes,labels\na.jpg,"[[10, 20, 40, 60], [50, 30, 90, 70]]","{labels}"\n')

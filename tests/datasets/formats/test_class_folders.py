@@ -87,6 +87,14 @@ def test_lists_with_names_and_faults(tmp_path):
     assert [str(each).partition('train.txt')[2][:2] for each in found.problems] == [':4', ':3']
 
 
+def test_the_encoding_of_lists_is_noted(tmp_path):
+    for name in '12':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'list.txt', '1.jpg 奥迪\n2.jpg 丰田\n', 'gbk')
+    found = read(tmp_path, 'class-folders')
+    assert found.classes == ['丰田', '奥迪'] and found.notes == ['1 files are read as GBK: list.txt']
+
+
 def test_labels_without_names_are_numbered(tmp_path):
     for name in '12':
         write_image(tmp_path / f'{name}.jpg')

@@ -55,6 +55,7 @@ def read_class_folders(tree: FileTree) -> SourceSet:
         _read_lists(tree, found, lists)
     else:
         _read_folders(tree, found, masks)
+    found.notes += tree.note_encodings()
     found.note_unused(tree, 'have no class and are left out', masks)
     return found
 

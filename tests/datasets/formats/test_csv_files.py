@@ -62,7 +62,7 @@ def test_headers_and_separators(tmp_path, header, row, separator):
 
 
 @pytest.mark.parametrize(('codec', 'name'), [
-    ('utf-8-sig', '猫'), ('utf-16', '猫'), ('gbk', '猫狗'), ('latin-1', 'pêche')])
+    ('utf-8-sig', '猫'), ('utf-16', '猫'), ('utf-32', '猫'), ('gbk', '猫狗'), ('latin-1', 'pêche')])
 def test_encodings(tmp_path, codec, name):
     write_image(tmp_path / f'{name}.jpg')
     write(tmp_path / 'a.csv', f'filename,class,xmin,ymin,xmax,ymax\r\n{name}.jpg,{name},10,20,40,60\r\n', codec)
@@ -175,6 +175,18 @@ def test_another_number_of_classes_than_boxes_is_a_problem(tmp_path):
     found = read(tmp_path, 'csv')
     assert [str(each).endswith('a.csv:2: 1 boxes and 2 classes') for each in found.problems] == [True]
     assert_objects(found, tmp_path, {'a.jpg': [('1', (10, 20, 40, 60))]})
+
+
+@pytest.mark.parametrize('cell', ['nan', 'NaN', 'None', 'null', ''])
+def test_cells_that_stand_for_no_class(tmp_path, cell):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'a.csv', f'image,xmin,ymin,xmax,ymax,class\na.jpg,10,20,40,60,cat\nb.jpg,10,20,40,60,{cell}\n')
+    found = read(tmp_path, 'csv')
+    assert found.classes == ['cat'] and [each.line for each in found.problems] == [3]
+    write(tmp_path / 'a.csv', f'image,class\na.jpg,cat\nb.jpg,{cell}\n')
+    found = read(tmp_path, 'csv')
+    assert found.classes == ['cat'] and 'an image without a label' in str(found.problems[0])
 
 
 def test_boxes_without_classes(tmp_path):

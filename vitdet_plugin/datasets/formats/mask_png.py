@@ -132,9 +132,9 @@ class _Reader:
             kind = MaskKind('semantic', f'{self.names.file} names the values', kind.ignored)
         inverted = sum(has_object_border(mask) for mask in loaded)
         if not given and kind.name == 'binary' and inverted > max(1, _MOST_INVERTED * len(loaded)):
-            raise UserError(f'{self.tree.root}: most of the border of {inverted} of {len(loaded)} masks looked at is not '
-                            f'0, as in {masks[0]}, so the masks seem to be inverted (0 at the objects). Invert them; if '
-                            'the objects do cover the borders, give --format mask-png-semantic')
+            raise UserError(f'{self.tree.root}: most of the border of {inverted} of {len(loaded)} masks looked at is '
+                            'not 0, so the masks seem to be inverted (0 at the objects). Invert them; if the objects '
+                            'do cover the borders, give --format mask-png-semantic')
         if given:
             kind = MaskKind(given, 'as stated', kind.ignored)
         meaning = dict(binary='a connected region is an object', instance='a value is an object',

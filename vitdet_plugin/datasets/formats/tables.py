@@ -35,6 +35,7 @@ _NAMES = {meaning: names.split() for meaning, names in {
     'boxes': 'bbox boundingbox box bboxes boxes boxesstring coordinates',
     'split': 'split subset set dataset partition phase', 'crowd': 'isgroupof iscrowd'}.items()}
 _CORNERS_BY_NAME = ('boxes', 'boxesstring')  # of torchvision and of Global Wheat
+_MISSING = ('', 'nan', 'NaN', 'None', 'NULL', 'null', '<NA>')  # as pandas and databases write an empty cell
 _FOREIGN = ('regionshapeattributes', 'regioncount', 'encodedpixels')  # other formats with similar columns
 _CORNERS, _SIZED = ('x1', 'y1', 'x2', 'y2'), ('x1', 'y1', 'box width', 'box height')
 _CENTERED = ('center x', 'center y', 'box width', 'box height')
@@ -81,7 +82,7 @@ class Table(NamedTuple):
             return [name for name, index in self.one_hot.items() if index < len(row) and row[index].strip() == '1']
         label = self.cell(row, 'class')
         members = _members(label[1:-1]) if re.fullmatch(r'\[.*\]|\(.*\)', label, re.DOTALL) else [label]
-        return [each for each in members if each]
+        return [each for each in members if each not in _MISSING]
 
 
 def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:

@@ -13,6 +13,7 @@ from tests.devices import device  # noqa: F401
 
 # no test downloads from the internet: port 9 of loopback refuses connections
 os.environ['VITDET_MIRROR'] = 'http://127.0.0.1:9'
+os.environ.pop('VITDET_WEIGHTS', None)
 # the same examples in every run: no test fails because the machine is slow, or for one run in hundreds
 settings.register_profile('vitdet', deadline=None, derandomize=True)
 settings.load_profile('vitdet')

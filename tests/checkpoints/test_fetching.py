@@ -73,13 +73,20 @@ def test_a_local_file_of_that_name_takes_precedence(server, tmp_path):
     assert local_file(NAME) == Path(NAME) and load_file(NAME) and server.requests == []
 
 
-@pytest.mark.parametrize('where', ['cache', 'torch/hub/checkpoints', 'shared folder'])
-def test_files_that_are_there_need_no_network(where, weights, tmp_path, monkeypatch):
-    if where == 'shared folder':
-        monkeypatch.setenv('VITDET_MIRROR', str(tmp_path / where))
+@pytest.mark.parametrize(('where', 'variable'), [
+    ('cache', ''), ('torch/hub/checkpoints', ''), ('shared folder', 'VITDET_MIRROR'), ('weights', 'VITDET_WEIGHTS')])
+def test_files_that_are_there_need_no_network(where, variable, weights, tmp_path, monkeypatch):
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / where))
     (tmp_path / where).mkdir(parents=True)
     (tmp_path / where / FILE).write_bytes(weights)
     assert local_file(NAME) == tmp_path / where / FILE
+
+
+def test_a_mirror_by_the_variable_of_weights_comes_first(server, monkeypatch, cache):
+    monkeypatch.setenv('VITDET_MIRROR', 'http://127.0.0.1:9')
+    monkeypatch.setenv('VITDET_WEIGHTS', server.url)
+    assert local_file(NAME) == cache / FILE and len(server.requests) == 1
 
 
 def test_without_network(monkeypatch, cache):

@@ -87,3 +87,11 @@ def test_hints():
 def test_the_table_is_light():
     code = 'import sys, vitdet_plugin.checkpoints.published; assert not {"torch", "timm"} & set(sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize('size', 'sblg')
+def test_dinov2_without_its_patch_size(size, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_published(f'dinov2_{size}') is TABLE[f'dinov2_{size}14'] and is_name(f'dinov2_{size}')
+    (tmp_path / f'dinov2_{size}').write_text('')
+    assert find_published(f'dinov2_{size}') is None and not is_name(f'dinov2_{size}')

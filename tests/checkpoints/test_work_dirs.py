@@ -73,4 +73,4 @@ def test_argument_of_a_backbone():
     with pytest.raises(UserError, match='both say what the backbone starts from'):
         small(pretrained='mae_b', init_cfg=dict(type='Pretrained', checkpoint='x.pth'))
     with pytest.raises(UserError, match=r'no published weights have this name \(did you mean dinov2_s14'):
-        small(pretrained='dinov2_s').init_weights()
+        small(pretrained='dinov2_s15').init_weights()

@@ -41,7 +41,7 @@ def test_with_weights(training, tmp_path, monkeypatch):
 
 
 def test_an_unknown_name_is_refused_before_anything_is_written(tmp_path, capsys):
-    assert demo.main(['--out', str(tmp_path / 'out'), '--weights', 'dinov2_s']) != 0
+    assert demo.main(['--out', str(tmp_path / 'out'), '--weights', 'dinov2_s15']) != 0
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith('error: dinov2_s does not exist') and 'did you mean dinov2_s14' in line
+    assert line.startswith('error: dinov2_s15 does not exist') and 'did you mean dinov2_s14' in line
     assert not (tmp_path / 'out').exists()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.utils.file_server import ignore_proxies
 from vitdet_plugin.api import Inferencer
@@ -226,6 +227,18 @@ def test_files_of_16_bits_are_named_once(detector, tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and 'a.png has more than 8 bits' in lines[0] and 'b.png has more than 8 bits' in lines[1]
     assert 'are read as 0 to 15, nearly black; scale the values to 8 bits' in lines[1]
+
+
+@pytest.mark.parametrize('suffix', ['tif', 'gif', 'webp'])
+def test_a_file_of_several_frames_is_named_once(detector, tmp_path, capsys, suffix):
+    random = np.random.default_rng(0)
+    frames = [Image.fromarray(random.integers(0, 255, (40, 60, 3), np.uint8)) for _ in range(3)]
+    for name in 'bc':
+        frames[0].save(tmp_path / f'{name}.{suffix}', save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / f'a.{suffix}')
+    assert len(detector.predict(tmp_path)) == 3
+    line, = capsys.readouterr().err.splitlines()
+    assert f'b.{suffix} has several pages or frames, of which the first is predicted' in line
 
 
 def test_the_reason_of_an_unreadable_file(detector, tmp_path):

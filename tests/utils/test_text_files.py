@@ -22,7 +22,8 @@ def test_other_files_are_named(tmp_path, content, reason):
 
 @pytest.mark.parametrize(('text', 'codec', 'encoding'), [
     ('cat,dog\r\n', 'utf-8', 'UTF-8'), ('猫', 'utf-8-sig', 'UTF-8'), ('猫', 'utf-16', 'UTF-16'),
-    ('cat,dog', 'utf-16-le', 'UTF-16LE'), ('cat,dog', 'utf-16-be', 'UTF-16BE'), ('图片,类别\n猫.jpg,狗', 'gbk', 'GBK'),
+    ('猫', 'utf-32', 'UTF-32'), ('cat,dog', 'utf-16-le', 'UTF-16LE'), ('cat,dog', 'utf-16-be', 'UTF-16BE'),
+    ('图片,类别\n猫.jpg,狗', 'gbk', 'GBK'),
     ('pêche\ncréée,à', 'latin-1', 'Latin-1'), ('café', 'latin-1', 'Latin-1'), ('Größe €', 'cp1252', 'Latin-1'),
     ('año,niño', 'latin-1', 'Latin-1')])
 def test_encoding_is_recognized(text, codec, encoding):

@@ -51,9 +51,9 @@ def present_file(name: str | os.PathLike) -> Path | None:
 
 
 def find_cached(entry: PublishedWeights) -> Path | None:
-    """Return the file if it is in ``$VITDET_CACHE``, in the folder ``$VITDET_MIRROR``, or cached by torch or timm."""
+    """Return the file if it is in ``$VITDET_CACHE``, in the folder ``$VITDET_WEIGHTS``, or cached by torch or timm."""
     folders = [cache_folder(), hub_folder()]
-    mirror = os.environ.get('VITDET_MIRROR', '')
+    mirror = _mirror()
     if mirror and '://' not in mirror:
         folders.insert(1, Path(mirror).expanduser())
     for folder in folders:
@@ -136,9 +136,14 @@ def _record(path: Path) -> Path:
     return path.with_name(path.name + _RECORD)
 
 
+def _mirror() -> str:
+    """Return the URL or folder of a mirror; empty without one."""
+    return os.environ.get('VITDET_WEIGHTS') or os.environ.get('VITDET_MIRROR', '')
+
+
 def download_url(entry: PublishedWeights) -> str:
-    """Return the URL of published weights, that of the mirror if ``VITDET_MIRROR`` is one."""
-    mirror = os.environ.get('VITDET_MIRROR', '')
+    """Return the URL of published weights, that of the mirror if ``VITDET_WEIGHTS`` is one."""
+    mirror = _mirror()
     if '://' in mirror:
         return f'{mirror.rstrip("/")}/{urllib.parse.quote(entry.file_name)}'
     return entry.url

@@ -57,7 +57,8 @@ def find_published(name: str | os.PathLike) -> PublishedWeights | None:
     """Return the entry of a name, or None for anything else; a local file of that name takes precedence.
 
     Args:
-        name: Name of the table, or ``timm:MODEL`` for the weights that timm has for one of its models.
+        name: Name of the table or of :data:`ALIASES`, or ``timm:MODEL`` for the weights that timm has for one of its
+            models.
 
     Raises:
         UserError: ``timm:`` without such a model.
@@ -67,13 +68,13 @@ def find_published(name: str | os.PathLike) -> PublishedWeights | None:
         return None
     if text.startswith(_TIMM):
         return _timm_weights(text)
-    return TABLE.get(text)
+    return TABLE.get(ALIASES.get(text, text))
 
 
 def is_name(name: str | os.PathLike) -> bool:
     """Whether this is a name of :func:`find_published`, not a path or URL; it need not be known for ``timm:``."""
     text = os.fspath(name)
-    return not os.path.exists(text) and (text.startswith(_TIMM) or text in TABLE)
+    return not os.path.exists(text) and (text.startswith(_TIMM) or text in TABLE or text in ALIASES)
 
 
 def explain_unknown(name: str | os.PathLike) -> str:
@@ -264,3 +265,4 @@ _CONVNEXT = (
     'large_22k_1k_224', 'large_22k_1k_384', 'xlarge_22k_1k_224_ema', 'xlarge_22k_1k_384_ema',
 )
 TABLE = {entry.name: entry for entry in (*_plain_vits(), *_vitdet_detectors(), *_other_families())}
+ALIASES = {f'dinov2_{letter}': f'dinov2_{letter}14' for letter in 'sblg'}

@@ -13,8 +13,8 @@ DESCRIPTION = """List, download and verify published weights.
   vitdet weights verify [NAME ...]  check the downloaded files (by default all)
 
 A NAME can be given wherever a checkpoint is: in init_cfg, load_from, --weights and as CHECKPOINT. timm:MODEL gives the
-weights that timm has for one of its models. VITDET_CACHE is the folder of the files, VITDET_MIRROR a URL or folder that
-holds them under their file names."""
+weights that timm has for one of its models. VITDET_CACHE is the folder of the files, VITDET_WEIGHTS a URL or folder
+that holds them under their file names."""
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -100,10 +100,10 @@ def _verify(names: Sequence[str]) -> int:
 
 
 def _find(name: str):
-    from vitdet_plugin.checkpoints.published import TABLE, find_published
+    from vitdet_plugin.checkpoints.published import ALIASES, TABLE, find_published
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.text import suggest
-    entry = TABLE.get(name) or find_published(name)
+    entry = TABLE.get(ALIASES.get(name, name)) or find_published(name)
     if entry is None:
         raise UserError(f'{name}: no published weights have this name{suggest(name, TABLE)}; '
                         '"vitdet weights list" lists them')

@@ -15,6 +15,7 @@ from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, dec
 DARK = 64  # of 255: an image that is below this everywhere looks black
 _PNG = b'\x89PNG\r\n\x1a\n'
 _PNG_DEPTH = 24  # offset of the byte with the bits per channel
+_OF_FRAMES = ('.tif', '.tiff', '.gif', '.webp')
 _EIGHT_BITS = (b'\xff\xd8\xff', b'BM', b'GIF8', b'RIFF')  # JPEG, BMP, GIF, WebP
 
 
@@ -68,3 +69,14 @@ def stored_bits(path: str | os.PathLike) -> int:
         return 8 if stored is None else 8 * stored.dtype.itemsize
     except Exception:  # decoders raise almost anything on damaged data
         return 8
+
+
+def has_several_frames(path: str | os.PathLike) -> bool:
+    """Whether a TIFF, GIF or WebP file has several pages or frames, of which the first is read."""
+    if Path(path).suffix.lower() not in _OF_FRAMES:
+        return False
+    try:
+        with decoder_limits(), Image.open(Path(path)) as image:
+            return bool(getattr(image, 'is_animated', False))
+    except Exception:  # decoders raise almost anything on damaged data
+        return False

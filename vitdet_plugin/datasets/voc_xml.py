@@ -19,13 +19,17 @@ SIDES = ('xmin', 'ymin', 'xmax', 'ymax')
 
 @dataclass
 class Node:
-    """An XML element with its line number; tags are in lower case and without the prefix of a namespace."""
+    """An XML element with its line number; tags are in lower case and without the prefix of a namespace.
+
+    The root also has the encoding as which its file was read.
+    """
 
     tag: str
     line: int
     text: str = ''
     children: list[Node] = field(default_factory=list)
     attributes: dict[str, str] = field(default_factory=dict)
+    encoding: str = 'UTF-8'
 
     def find(self, tag: str) -> Node | None:
         """Return the first child with this tag."""
@@ -61,6 +65,8 @@ class _TreeBuilder(ContentHandler):
 def read_xml(path: Path, guess_encoding: bool = False) -> Node:
     """Return the root of an XML file; entities and external references are refused.
 
+    Valid UTF-8 is read as such, whatever the file declares.
+
     Args:
         path: The file.
         guess_encoding: Read a file that is not in the encoding it declares as UTF-16, GBK or Latin-1.
@@ -75,12 +81,12 @@ def read_xml(path: Path, guess_encoding: bool = False) -> Node:
         raise ValueError(None, 'the file is empty')
     # expat has no multi-byte encodings such as GBK: decode here and drop the declaration, but not its lines
     try:
-        text = _decode(content)
+        text, encoding = _decode(content)
     except ValueError:
         if not guess_encoding:
             raise
         try:
-            text, _ = decode_any(content)
+            text, encoding = decode_any(content)
         except UnicodeDecodeError:
             raise ValueError(None, 'not a text file') from None
     text = _DECLARATION.sub(lambda found: '\n' * found[0].count('\n'), text, count=1)
@@ -93,6 +99,7 @@ def read_xml(path: Path, guess_encoding: bool = False) -> Node:
         raise ValueError(None, f'refused: the XML defines or fetches entities ({type(error).__name__})') from None
     if builder.root is None:
         raise ValueError(None, 'not valid XML: no element found')
+    builder.root.encoding = encoding
     return builder.root
 
 
@@ -140,8 +147,8 @@ def stated_size(root: Node) -> tuple[float, float] | None:
     return None if size == (0, 0) else size  # labeling tools write 0 for an unknown size
 
 
-def _decode(content: bytes) -> str:
-    """Decode by the byte order mark, else by the declared encoding, else as UTF-8."""
+def _decode(content: bytes) -> tuple[str, str]:
+    """Decode by the byte order mark, else by the declared encoding, else as UTF-8; also return the encoding."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = 'utf-16'
     elif content.startswith(b'<\0'):
@@ -152,13 +159,34 @@ def _decode(content: bytes) -> str:
         encoding = declared[1].decode('ascii')
     else:
         encoding = 'utf-8'
+    # `utf-16` declared in a file of single bytes was written by a program that converted the text afterwards
+    if encoding.lower().replace('-', '') in ('utf8', 'usascii') or \
+            encoding.lower().startswith('utf-16') and b'\0' not in content:
+        encoding = 'utf-8'
     try:
-        # `utf-16` declared in a file of single bytes was written by a program that converted the text afterwards
-        return content.decode('utf-8-sig' if encoding.lower().replace('-', '') in ('utf8', 'usascii') or
-                              encoding.lower().startswith('utf-16') and b'\0' not in content else encoding)
+        if encoding != 'utf-8' and _is_utf8(content, encoding):
+            encoding = 'utf-8'
+        return content.decode('utf-8-sig' if encoding == 'utf-8' else encoding), encoding.upper()
     except LookupError:
         raise ValueError(1, f'the declared encoding {encoding!r} is unknown; save the file as UTF-8') from None
     except UnicodeDecodeError as error:
         raise ValueError(content.count(b'\n', 0, error.start) + 1,
                          f'not valid {encoding} text at byte {error.start}; declare the right encoding or save the '
                          'file as UTF-8') from None
+
+
+def _is_utf8(content: bytes, declared: str) -> bool:
+    """Whether text is UTF-8 in spite of the encoding that it declares.
+
+    Characters of three bytes are hardly ever valid by chance. Those of two, such as an accented letter, can be one
+    character of a declared encoding with two bytes, but hardly two of one with single bytes.
+
+    Raises:
+        LookupError: The declared encoding is unknown.
+    """
+    has_single_bytes = len(content.decode(declared, 'replace')) == len(content)
+    try:
+        text = content.decode('utf-8')
+    except UnicodeDecodeError:
+        return False
+    return b'\0' not in content and (has_single_bytes or max(text) > '\u07ff')

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, stored_bits
+from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, has_several_frames, stored_bits
 from vitdet_plugin.engine.image_sources import ImageSource, OutputNames
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.results import Classification, Detections
@@ -139,6 +139,7 @@ class Stream:
                 image = loaded['img']
                 if isinstance(content, Path):
                     self._note_depth(content, image)
+                    self._note_frames(content)
                 shape = int(image.shape[0]), int(image.shape[1])
                 shown = _shown(image) if self._keeps_images else None
                 windows = self._tiling.windows(shape) if self._tiling else []
@@ -162,6 +163,13 @@ class Stream:
         if kind not in self._noted and (bits := stored_bits(path)) > 8:
             self._noted.add(kind)
             warn(f'{path} has more than 8 bits per channel ({describe_depth(path, bits)}); more of them are not named')
+
+    def _note_frames(self, path: Path) -> None:
+        """Print a line about the first file with several pages or frames."""
+        if 'frames' not in self._noted and has_several_frames(path):
+            self._noted.add('frames')
+            warn(f'{path} has several pages or frames, of which the first is predicted; save the others as '
+                 'separate files. More such files are not named')
 
     def _key(self, piece: _Piece) -> Hashable | None:
         if piece.fault is not None:

@@ -44,7 +44,7 @@ def decode_text(content: bytes) -> str:
 
 
 def decode_any(content: bytes) -> tuple[str, str]:
-    """Decode text of an unknown encoding: UTF-8 and UTF-16 where they are valid, otherwise GBK or Latin-1.
+    """Decode text of an unknown encoding: UTF-8, UTF-16 and UTF-32 where valid, otherwise GBK or Latin-1.
 
     GBK and Latin-1 are distinguished by frequency: most double bytes of Chinese text are among the
     3755 common characters, those of accented letters are not.
@@ -55,7 +55,9 @@ def decode_any(content: bytes) -> tuple[str, str]:
     Raises:
         UnicodeDecodeError: The content is binary.
     """
-    if content.startswith(_UTF16):
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the former begins as UTF-16 does
+        text, encoding = content.decode('utf-32'), 'UTF-32'
+    elif content.startswith(_UTF16):
         text, encoding = content.decode('utf-16'), 'UTF-16'
     elif b'\0' in content[:4096]:
         encoding = 'UTF-16LE' if content[1:2] == b'\0' else 'UTF-16BE'

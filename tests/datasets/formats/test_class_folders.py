@@ -87,6 +87,24 @@ def test_lists_with_names_and_faults(tmp_path):
     assert [str(each).partition('train.txt')[2][:2] for each in found.problems] == [':4', ':3']
 
 
+def test_the_encoding_of_lists_is_noted(tmp_path):
+    for name in '12':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'list.txt', '1.jpg 奥迪\n2.jpg 丰田\n', 'gbk')
+    found = read(tmp_path, 'class-folders')
+    assert found.classes == ['丰田', '奥迪'] and found.notes == ['1 files are read as GBK: list.txt']
+
+
+def test_names_are_those_of_the_folders_of_train_if_val_is_flat(tmp_path):
+    for path in ('train/n01440764/x.JPEG', 'train/n01443537/y.JPEG', 'val/a.JPEG', 'val/b.JPEG'):
+        write_image(tmp_path / path)
+    write(tmp_path / 'meta/train.txt', 'n01440764/x.JPEG 0\nn01443537/y.JPEG 1\n')
+    write(tmp_path / 'meta/val.txt', 'a.JPEG 1\nb.JPEG 0\n')
+    found = read(tmp_path, 'class-folders')
+    assert found.classes == ['n01440764', 'n01443537'] and not found.problems
+    assert labels(found, tmp_path)['val/a.JPEG'] == 'n01443537'
+
+
 def test_labels_without_names_are_numbered(tmp_path):
     for name in '12':
         write_image(tmp_path / f'{name}.jpg')

@@ -42,7 +42,14 @@ def table(header, row, separator=',', empty=None) -> str:
                                                                '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
     ('img_name|x|y|width|height|category', '{n}|{x1}|{y1}|{w}|{h}|{c}'),
     ('image_path|bbox_x|bbox_y|bbox_width|bbox_height|image_width|image_height|class_name',
-     'images\\{n}|{x1}|{y1}|{w}|{h}|100|80|{c}'), ('file|x_center|y_center|w|h|cls', '{n}|{cx}|{cy}|{w}|{h}|{c}')])
+     'images\\{n}|{x1}|{y1}|{w}|{h}|100|80|{c}'), ('file|x_center|y_center|w|h|cls', '{n}|{cx}|{cy}|{w}|{h}|{c}'),
+    ('filename|top_left_x|top_left_y|bottom_right_x|bottom_right_y|label', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('filename|left_x|top_y|right_x|bottom_y|label', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('Filename|Width|Height|Roi.X1|Roi.Y1|Roi.X2|Roi.Y2|ClassId', '{n}|100|80|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('Filename|Annotation tag|Upper left corner X|Upper left corner Y|Lower right corner X|Lower right corner Y|Frame',
+     '{n}|{c}|{x1}|{y1}|{x2}|{y2}|7'), ('path|l|t|r|b|class', '{n}|{x1}|{y1}|{x2}|{y2}|{c}'),
+    ('image|bb_left|bb_top|bb_width|bb_height|class', '{n}|{x1}|{y1}|{w}|{h}|{c}'),
+    ('', '{n}|{x1}|{y1}|{x2}|{y2}|{c}|100|80')])
 @pytest.mark.parametrize('separator', [',', ';', '\t'])
 def test_headers_and_separators(tmp_path, header, row, separator):
     write_image(tmp_path / 'images/a.jpg')
@@ -55,7 +62,7 @@ def test_headers_and_separators(tmp_path, header, row, separator):
 
 
 @pytest.mark.parametrize(('codec', 'name'), [
-    ('utf-8-sig', '猫'), ('utf-16', '猫'), ('gbk', '猫狗'), ('latin-1', 'pêche')])
+    ('utf-8-sig', '猫'), ('utf-16', '猫'), ('utf-32', '猫'), ('gbk', '猫狗'), ('latin-1', 'pêche')])
 def test_encodings(tmp_path, codec, name):
     write_image(tmp_path / f'{name}.jpg')
     write(tmp_path / 'a.csv', f'filename,class,xmin,ymin,xmax,ymax\r\n{name}.jpg,{name},10,20,40,60\r\n', codec)
@@ -133,6 +140,55 @@ def test_a_column_whose_name_contains_a_word_for_classes(tmp_path, header, cell,
     assert_objects(read(tmp_path, 'csv'), tmp_path, {'a.jpg': [(cell if is_class else 'object', CAT[1])]})
 
 
+@pytest.mark.parametrize(('header', 'rows', 'boxes', 'note'), [
+    ('boxes', ['10, 20, 45, 50'], [(10, 20, 45, 50)], 'x1, y1, x2, y2 (all 1 are within their images as both'),
+    ('boxes', ['50, 20, 45, 50'], [(50, 20, 95, 70)], 'x, y, width, height (1 of 1 are within their images so, 0 as'),
+    ('bbox', ['10, 20, 45, 50'], [(10, 20, 55, 70)], 'x, y, width, height (all 1 are within their images as both'),
+    ('bbox', ['10, 20, 45, 50', '60, 50, 95, 75'], [(10, 20, 45, 50), (60, 50, 95, 75)],
+     'x1, y1, x2, y2 (2 of 2 are within their images so, 1 as x, y, width, height)'),
+    # one wrong row does not decide about all
+    ('bbox', ['10, 20, 45, 50', '60, 50, 95, 75', '60, 50, 98, 75', '40, 30, 20, 50'],
+     [(10, 20, 45, 50), (60, 50, 95, 75), (60, 50, 98, 75)], 'x1, y1, x2, y2 (3 of 4')])
+def test_form_of_the_boxes_of_one_column(tmp_path, header, rows, boxes, note):
+    write_image(tmp_path / 'a.jpg')
+    for index, row in enumerate(rows):  # all tables are of one form
+        write(tmp_path / f'{index}.csv', f'image,{header},labels\na.jpg,"[{row}]",cat\n')
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'a.jpg': [('cat', box) for box in boxes]})
+    assert any(f'the numbers of a box are read as {note}' in each for each in found.notes)
+
+
+@pytest.mark.parametrize(('labels', 'names'), [
+    ("['cat', 'dog']", ['cat', 'dog']), ('[""cat"", ""hot dog""]', ['cat', 'hot dog']),
+    ("['cat' 'dog']", ['cat', 'dog']), ('[1, 2]', ['1', '2']), ('[1 2]', ['1', '2']),
+    ("['cat']", ['cat', 'cat']), ('cat', ['cat', 'cat'])])
+def test_lists_of_classes(tmp_path, labels, names):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', f'image,boxes,labels\na.jpg,"[[10, 20, 40, 60], [50, 30, 90, 70]]","{labels}"\n')
+    found = read(tmp_path, 'csv')
+    assert_objects(found, tmp_path, {'a.jpg': [(names[0], (10, 20, 40, 60)), (names[1], (50, 30, 90, 70))]})
+
+
+def test_another_number_of_classes_than_boxes_is_a_problem(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', 'image,boxes,labels\na.jpg,"[[10, 20, 40, 60]]","[1, 2]"\na.jpg,"[10, 20, 40, 60]",1\n')
+    found = read(tmp_path, 'csv')
+    assert [str(each).endswith('a.csv:2: 1 boxes and 2 classes') for each in found.problems] == [True]
+    assert_objects(found, tmp_path, {'a.jpg': [('1', (10, 20, 40, 60))]})
+
+
+@pytest.mark.parametrize('cell', ['nan', 'NaN', 'None', 'null', ''])
+def test_cells_that_stand_for_no_class(tmp_path, cell):
+    for name in 'ab':
+        write_image(tmp_path / f'{name}.jpg')
+    write(tmp_path / 'a.csv', f'image,xmin,ymin,xmax,ymax,class\na.jpg,10,20,40,60,cat\nb.jpg,10,20,40,60,{cell}\n')
+    found = read(tmp_path, 'csv')
+    assert found.classes == ['cat'] and [each.line for each in found.problems] == [3]
+    write(tmp_path / 'a.csv', f'image,class\na.jpg,cat\nb.jpg,{cell}\n')
+    found = read(tmp_path, 'csv')
+    assert found.classes == ['cat'] and 'an image without a label' in str(found.problems[0])
+
+
 def test_boxes_without_classes(tmp_path):
     write_image(tmp_path / 'a.jpg')
     write(tmp_path / 'train.csv', 'image_id,width,height,bbox,source\na,100,80,"[10.0, 20, 30, 40]",x\n')
@@ -174,6 +230,17 @@ def test_labels_of_images(tmp_path, header, rows):
     assert found.is_classification and found.classes == ['cat', 'dog'] and len(found.problems) == 2
     assert 'has the label cat in another row, dog in this one' in str(found.problems[0])
     assert '1 rows repeat an earlier one and count once' in found.notes
+
+
+def test_columns_of_numbers_that_are_not_read_are_named(tmp_path):
+    write_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.csv', 'image,p,q,r0,s,label,note\na.jpg,10,20,40,60,cat,x\n')
+    found = read(tmp_path, 'csv')
+    assert found.is_classification and found.notes == [
+        'a.csv: the columns of numbers p, q, r0, s are not read, and each image has one class; if they are boxes, name '
+        'four of them xmin, ymin, xmax, ymax']
+    write(tmp_path / 'a.csv', 'image,age,left,score,label\na.jpg,10,20,40,cat\n')
+    assert read(tmp_path, 'csv').notes == []
 
 
 def test_labels_of_names_that_occur_in_each_folder(tmp_path):

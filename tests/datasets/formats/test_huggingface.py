@@ -53,7 +53,9 @@ def test_lists_of_each_key(tmp_path, category):
                                      'test/d.jpg': []})
     assert splits(found, tmp_path) == {'train/a.jpg': 'train', 'train/b.jpg': 'train', 'validation/c.jpg': 'val',
                                        'test/d.jpg': 'test'}
-    assert found.classes == ['cat', 'dog'] and not found.problems and not found.notes
+    assert found.classes == ['cat', 'dog'] and not found.problems
+    assert found.notes == ['the numbers of a box are read as x, y, width, height (3 of 3 are within their images so, 1 '
+                           'as x1, y1, x2, y2)']
 
 
 @pytest.mark.parametrize('card', [CARD, CARD.replace('\n', '\r\n'), ''])
@@ -84,7 +86,7 @@ def test_columns_of_the_table_and_boxes_as_corners(tmp_path):
              dict(file_name='b.jpg', **columns(DOG, box=list)))
     found = read(tmp_path, 'huggingface')
     assert_objects(found, tmp_path, {'a.jpg': [CAT], 'b.jpg': [DOG]})
-    assert 'the numbers of a box are two corners' in found.notes[0]
+    assert 'the numbers of a box are read as x1, y1, x2, y2 (2 of 2' in found.notes[0]
 
 
 def test_classes_of_images(tmp_path):

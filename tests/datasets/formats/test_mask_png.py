@@ -17,6 +17,7 @@ from tests.datasets.formats.known_pixels import (
 )
 from vitdet_plugin.datasets.formats import recognize
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.errors import UserError
 
 SQUARE = np.zeros((HEIGHT, WIDTH), bool)
 SQUARE[110:150, 150:190] = True
@@ -92,6 +93,21 @@ def test_binary_masks_by_connected_regions(tmp_path, names, values):
     assert equal(masks_of(found), [DONUT, SQUARE]) and found.classes == ['object']
     assert found.images[0].split == ('train' if 'train' in names[0] else None)
     assert any('a connected region is an object' in note for note in found.notes)
+
+
+@pytest.mark.parametrize('value', [1, 255])
+def test_inverted_masks_are_an_error_unless_the_user_states_their_meaning(tmp_path, value):
+    for name in 'abcd':
+        write_image(tmp_path / f'images/{name}.jpg')
+        write_mask(tmp_path / f'masks/{name}.png', (~(DONUT | SQUARE)).astype(np.uint8) * value)
+    with pytest.raises(UserError, match='border of 4 of 4 masks .* seem to be inverted .* mask-png-semantic'):
+        read(tmp_path, 'mask-png')
+    tree = FileTree(tmp_path)
+    found = recognize(tree, 'mask-png-semantic')[0].read(tree)
+    assert len(found.images) == 4 and found.images[0].objects[0].box == (0, 0, WIDTH, HEIGHT)
+    for name in 'bcd':  # one object at the border of one image is not unusual
+        write_mask(tmp_path / f'masks/{name}.png', SQUARE.astype(np.uint8) * value)
+    assert len(read(tmp_path, 'mask-png').images) == 4
 
 
 @pytest.mark.parametrize('channels', [1, 3])

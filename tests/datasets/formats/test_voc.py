@@ -48,10 +48,19 @@ def test_encodings(tmp_path, declared, codec):
     assert_objects(read(tmp_path, 'voc'), tmp_path, {'猫狗.jpg': [('猫狗', CAT[1])]})
 
 
-def test_latin_1(tmp_path):
+@pytest.mark.parametrize(('name', 'declared', 'codec', 'note'), [
+    ('pêche', None, 'latin-1', 'Latin-1'), ('pêche', 'iso-8859-1', 'latin-1', 'ISO-8859-1'),
+    ('pêche', 'iso-8859-1', 'utf-8', None), ('奥迪', 'GBK', 'utf-8', None), ('奥迪', 'GBK', 'gbk', 'GBK'),
+    ('猫', 'GBK', 'gbk', 'GBK'),  # whose bytes are those of è in UTF-8
+    ('奥迪', 'utf-8', 'gbk', 'GBK'), ('cat', 'GBK', 'gbk', None)])
+def test_encoding_is_noted_and_valid_utf_8_wins(tmp_path, name, declared, codec, note):
     write_image(tmp_path / 'a.jpg')
-    write(tmp_path / 'a.xml', xml(entry('pêche', CAT[1])), 'latin-1')
-    assert read(tmp_path, 'voc').classes == ['pêche']
+    head = f'<?xml version="1.0" encoding="{declared}"?>' if declared else ''
+    write(tmp_path / 'a.xml', xml(entry(name, CAT[1]), head=head), codec)
+    found = read(tmp_path, 'voc')
+    assert found.classes == [name]
+    assert [each for each in found.notes if 'read as' in each] == ([f'1 files are read as {note}: a.xml'] if note else
+                                                                   [])
 
 
 def test_files_of_the_challenge_count_from_one(tmp_path):

@@ -51,6 +51,10 @@ def test_small_sets_have_images_on_both_sides(count):
     ([f'dog{index // 3}_jpg.rf.{index:032x}.jpg' for index in range(9)], 3),  # Roboflow: three copies of each
     ([f'clip{index // 5}_frame_{index % 5:04}.png' for index in range(50)], 10),
     ([f'clip{index // 5}_frame_{index % 5}_jpg.rf.{index:032x}.jpg' for index in range(50)], 10),
+    ([f'vid{index // 6}_frame{index % 6:05}.png' for index in range(30)], 5),
+    ([f'vid{index // 20}_frame{index % 20:05}.png' for index in range(30)], 2),
+    ([f'video{index // 6}/{index % 6:05}.jpg' for index in range(30)], 5),
+    ([f'plant{index // 4}-{index % 4}.png' for index in range(20)], 20),  # five groups may be something else
     ([f'plant{index // 4}-{index % 4}.png' for index in range(40)], 10),
     ([f'video{index // 6}/{index % 6:05}.jpg' for index in range(60)], 10),
     ([f'BloodImage_{index:05}.jpg' for index in range(60)], 60),  # one series, no groups
@@ -185,6 +189,34 @@ def test_groups_by_name_that_leave_one_class_out_are_kept(tmp_path):
     splits = choose_splits(source)
     videos = [{image.path.name.split('_')[0] for image in images} for images in (splits.train, splits.val)]
     assert len(videos[1]) == 2 and videos[0].isdisjoint(videos[1])
+
+
+def _videos(folder, names, classes=('a', 'b')):
+    source = SourceSet('x')
+    for index, name in enumerate(names):
+        draw_image(folder / name, index)
+        image = source.add_image(folder / name)
+        source.add_object(image, classes[index % len(classes)], folder / name, box=(2, 2, 9, 9))
+    return source
+
+
+@pytest.mark.parametrize('name', ['vid{}_frame{:05}.png', 'vid{}/{:05}.png'])
+@pytest.mark.parametrize('seed', range(3))
+def test_a_fifth_of_five_videos_is_one_video(tmp_path, name, seed):
+    source = _videos(tmp_path, [name.format(index // 6, index % 6) for index in range(30)])
+    splits = choose_splits(source, seed=seed)
+    videos = [{str(image.path.relative_to(tmp_path))[:4] for image in images} for images in (splits.train, splits.val)]
+    assert len(splits.val) == 6 and len(videos[1]) == 1 and videos[0].isdisjoint(videos[1])
+    assert any('5 groups: kept in one split' in note for note in splits.notes)
+
+
+@pytest.mark.parametrize(('name', 'says'), [
+    ('vid0_frame{1:05}.png', '1 groups: not kept in one split'),
+    ('vid{0}_frame{1:05}.png', '2 groups: not kept in one split'),
+    ('day{0}_{1:05}.png', 'up to the last number, 2 groups: not kept in one split, since so few')])
+def test_videos_that_are_not_kept_together_are_stated(tmp_path, name, says):
+    splits = choose_splits(_videos(tmp_path, [name.format(index // 15, index) for index in range(30)]))
+    assert len(splits.val) == 6 and any(says in note for note in splits.notes)
 
 
 def test_the_splits_of_the_source_that_divide_videos_are_noted(tmp_path):

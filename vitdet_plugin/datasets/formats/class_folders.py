@@ -55,6 +55,7 @@ def read_class_folders(tree: FileTree) -> SourceSet:
         _read_lists(tree, found, lists)
     else:
         _read_folders(tree, found, masks)
+    found.notes += tree.note_encodings()
     found.note_unused(tree, 'have no class and are left out', masks)
     return found
 
@@ -147,6 +148,9 @@ def _read_lists(tree: FileTree, found: SourceSet, lists: list[PurePosixPath]) ->
         folders: dict[str, set[str]] = defaultdict(set)
         for _, _, path, label in rows:
             folders[label].add(path.parent.name)
+        # a flat folder of a split, such as ImageNet's val, is not that of a class
+        folders = {label: {name for name in each if not split_of(PurePosixPath(name, '_'))} or each
+                   for label, each in folders.items()}
         by_folder = {label: next(iter(each)) for label, each in folders.items() if len(each) == 1}
         if len(set(by_folder.values())) == len(folders) and not names:  # one folder for each label
             names = {label: names.get(folder, folder) for label, folder in by_folder.items()}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Doubtful, Format, LastResort, SourceImage, SourceSet
-from vitdet_plugin.datasets.formats.shapes import are_corners
+from vitdet_plugin.datasets.formats.shapes import choose_corners
 from vitdet_plugin.datasets.formats.tables import Table, parse_number, read_pairs, read_table
 from vitdet_plugin.datasets.formats.tree import SPLIT_OF, FileTree, split_of
 from vitdet_plugin.errors import UserError
@@ -43,8 +45,11 @@ def read_csv(tree: FileTree) -> SourceSet:
     found = SourceSet('csv')
     tables = _tables(tree)
     reader = _Reader(tree, found)
-    for table in tables:
-        (reader.read_boxes if table.box else reader.read_labels)(table)
+    if tables and tables[0].box:
+        reader.read_boxes(tables)
+    else:
+        for table in tables:
+            reader.read_labels(table)
     found.sort_classes()
     reader.add_notes()
     used = {table.file for table in tables}
@@ -81,6 +86,15 @@ def _find(tree: FileTree, table: Table, row: list[str]) -> Path | str:
     return path
 
 
+class _Box(NamedTuple):
+    table: Table
+    line: int
+    row: list[str]
+    image: SourceImage
+    numbers: list[float | None]
+    name: str
+
+
 class _Reader:
     """Names and counts over all tables."""
 
@@ -98,36 +112,58 @@ class _Reader:
                 self.names |= pairs
                 self.name_files.add(file)
 
-    def read_boxes(self, table: Table) -> None:
-        """Add the images and boxes of a table."""
+    def read_boxes(self, tables: Sequence[Table]) -> None:
+        """Add the images and boxes of all tables."""
+        found = [each for table in tables for each in self._boxes_of_table(table)]
+        is_corners = {}
+        for is_usual in (True, False):
+            boxes = [(each.numbers, (each.image.width, each.image.height)) for each in found
+                     if each.table.box == ('boxes',) and each.table.is_corners == is_usual and
+                     len(each.numbers) == 4 and None not in each.numbers]
+            if boxes:
+                is_corners[is_usual], note = choose_corners(boxes, is_usual)  # type: ignore[arg-type]
+                self.found.notes.append(note)
+        for each in found:
+            box, table = each.numbers, each.table
+            if table.box[-1] == 'box height' or table.box == ('boxes',) and not is_corners.get(table.is_corners):
+                box = _from_size(box, table.box[0] == 'center x')
+            self._object(each, box)
+
+    def _boxes_of_table(self, table: Table) -> list[_Box]:
+        """Add the images of a table and return its boxes."""
         rows = self._complete_rows(table)
         numbers = {line: _numbers(table, row) for line, row in rows}
         values = [value for found in numbers.values() for value in found or () if value is not None]
         is_relative = bool(values) and all(-_BEYOND <= value <= 1 + _BEYOND for value in values)
+        if is_relative:
+            self.found.notes.append(f'{table.file}: coordinates are relative to the size of the image, since none is '
+                                    'above 1')
         rows_of: dict[Path | str, list[tuple[int, list[str]]]] = defaultdict(list)
         for line, row in rows:
             rows_of[self._find(table, row)].append((line, row))
         entries = track(rows_of.items(), len(rows_of), f'images of {table.file.name}')
         images = {path: image for path, rows in entries if (image := self._image(table, path, rows))}
-        boxes = [(line, row, image, box) for path, image in images.items() for line, row in rows_of[path]
-                 for box in self._boxes(table, row, numbers[line], image, is_relative)]
-        is_corners = table.box == ('boxes',) and are_corners([
-            (box, (image.width, image.height)) for _, _, image, box in boxes  # type: ignore[misc]
-            if len(box) == 4 and None not in box])
-        for line, row, image, box in boxes:
-            if table.box[-1] == 'box height' or table.box == ('boxes',) and not is_corners:
-                box = _from_size(box, table.box[0] == 'center x')
-            self._object(table, line, row, image, box)
-        if is_corners:
-            self.found.notes.append(f'{table.file}: the numbers of a box are two corners, since as x, y, width and '
-                                    'height some reach beyond the images')
-        if is_relative:
-            self.found.notes.append(f'{table.file}: coordinates are relative to the size of the image, since none is '
-                                    'above 1')
+        found = []
+        for path, image in images.items():
+            for line, row in rows_of[path]:
+                boxes, labels = self._boxes(numbers[line], image, is_relative), table.labels(row)
+                if len(labels) == 1:
+                    labels *= len(boxes)
+                if labels and boxes and len(labels) != len(boxes):
+                    self.found.refuse_object(image, Problem(self.tree.path(table.file), line,
+                                                            f'{len(boxes)} boxes and {len(labels)} classes'))
+                    continue
+                names = labels or [''] * len(boxes)
+                found += [_Box(table, line, row, image, box, name) for box, name in zip(boxes, names)]
+        return found
 
     def read_labels(self, table: Table) -> None:
         """Add the images and labels of a table."""
         where = self.tree.path(table.file)
+        if len(table.other_numbers) >= 4:
+            self.found.notes.append(f'{table.file}: the columns of numbers {", ".join(table.other_numbers)} are not '
+                                    'read, and each image has one class; if they are boxes, name four of them xmin, '
+                                    'ymin, xmax, ymax')
         for line, row in self._complete_rows(table):
             labels, path = table.labels(row), self._find(table, row)
             label = labels[0] if labels else ''
@@ -203,8 +239,8 @@ class _Reader:
             self.table_of[path] = table.file
         return image
 
-    def _boxes(self, table: Table, row: list[str], numbers: list[float | None] | None, image: SourceImage,
-               is_relative: bool) -> list[list[float | None]]:
+    def _boxes(self, numbers: list[float | None] | None, image: SourceImage, is_relative: bool
+               ) -> list[list[float | None]]:
         """Return the boxes of a row, four numbers each, in pixels; none for a row without a box."""
         if numbers is None:
             self.counts['empty'] += 1
@@ -213,8 +249,8 @@ class _Reader:
         scaled = [None if value is None else value * sides[i % 2] for i, value in enumerate(numbers)]
         return [scaled[i:i + 4] for i in range(0, len(scaled), 4)]
 
-    def _object(self, table: Table, line: int, row: list[str], image: SourceImage, box: list[float | None]) -> None:
-        name = table.cell(row, 'class')
+    def _object(self, each: _Box, box: list[float | None]) -> None:
+        table, line, row, image, _, name = each
         if 'class' not in table.columns:
             name = 'object'
             self.counts['unnamed'] += 1

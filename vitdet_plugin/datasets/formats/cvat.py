@@ -50,6 +50,7 @@ def _read(tree: FileTree) -> SourceSet:
             continue
         try:
             root = read_xml(tree.path(file), guess_encoding=True)
+            tree.note_encoding(file, root.encoding)
         except ValueError as error:
             collector.found.problems.append(Problem(tree.path(file), *error.args))
             continue

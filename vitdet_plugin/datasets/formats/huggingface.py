@@ -120,10 +120,10 @@ def _read(tree: FileTree) -> SourceSet:
                 found.append((to, entry))
             elif to is not None:
                 labels.append((to, entry.line, _names(entry.label)))
-    are_corners = _are_corners(found)
-    if are_corners:
-        collector.found.notes.append('the numbers of a box are two corners, since as x, y, width and height some reach '
-                                     'beyond the images')
+    are_corners = False
+    if boxes := _boxes(found):
+        are_corners, note = shapes.choose_corners(boxes, are_usual=False)
+        collector.found.notes.append(note)
     for to, entry in found:
         for index, each in enumerate(entry.objects or (), 1):
             try:
@@ -161,13 +161,14 @@ def _box(content: Any) -> list[float]:
     return [to_number(value) for value in box]
 
 
-def _are_corners(found: Sequence[tuple[AnnotatedImage, _Entry]]) -> bool:
+def _boxes(found: Sequence[tuple[AnnotatedImage, _Entry]]) -> list[tuple[list[float], tuple[float, float]]]:
+    """Return all boxes, with the sizes of their images."""
     boxes = []
     for to, entry in found:
         for each in entry.objects or ():
             with suppress(ValueError):
                 boxes.append((_box(each), (to.image.width, to.image.height)))
-    return shapes.are_corners(boxes)
+    return boxes
 
 
 def _stated_names(tree: FileTree) -> dict[str, str]:

@@ -22,15 +22,18 @@ from vitdet_plugin.datasets.formats.mask_values import (
     MaskKind,
     MaskValues,
     decide_kind,
+    has_object_border,
     is_flat,
     read_values,
 )
 from vitdet_plugin.datasets.formats.tree import FileTree
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
 _LOOKED_AT = 40  # masks that decide what the values mean
 _FEW = 6  # masks that are enough to recognize them, unless all are empty
 _SPECK = 10  # pixels
+_MOST_INVERTED = 0.9  # share of the masks with objects at most of the border
 _OF_CLASSES, _OF_OBJECTS = {'class', 'classes', 'semantic'}, {'object', 'objects', 'instance', 'instances'}
 
 
@@ -127,6 +130,11 @@ class _Reader:
         values = {int(value) for mask in loaded for value in np.unique(mask.codes)} - {0, kind.ignored}
         if kind.is_by_values and len(values) > 1 and self.names.covers(values, loaded[0].is_color):
             kind = MaskKind('semantic', f'{self.names.file} names the values', kind.ignored)
+        inverted = sum(has_object_border(mask) for mask in loaded)
+        if not given and kind.name == 'binary' and inverted > max(1, _MOST_INVERTED * len(loaded)):
+            raise UserError(f'{self.tree.root}: most of the border of {inverted} of {len(loaded)} masks looked at is '
+                            'not 0, so the masks seem to be inverted (0 at the objects). Invert them; if the objects '
+                            'do cover the borders, give --format mask-png-semantic')
         if given:
             kind = MaskKind(given, 'as stated', kind.ignored)
         meaning = dict(binary='a connected region is an object', instance='a value is an object',

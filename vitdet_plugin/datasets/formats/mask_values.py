@@ -104,6 +104,13 @@ def is_flat(codes: np.ndarray) -> bool:
     return codes.shape[1] > 1 and float((codes[:, 1:] == codes[:, :-1]).mean()) > 0.85
 
 
+def has_object_border(mask: MaskValues) -> bool:
+    """Whether most pixels at the border of a mask are not 0, as in one whose background is not 0."""
+    codes = mask.codes
+    border = np.concatenate([codes[0], codes[-1], codes[:, 0], codes[:, -1]])
+    return bool((border != 0).mean() > 0.5)
+
+
 def decide_kind(masks: Sequence[MaskValues], words: set[str]) -> MaskKind:
     """Decide whether the values of masks count objects or classes.
 

@@ -81,8 +81,8 @@ def rectangle(x1: float, y1: float, x2: float, y2: float, degrees: float = 0,
     return Shape(polygons=[_rotate(corners, degrees, pivot or ((x1 + x2) / 2, (y1 + y2) / 2))])
 
 
-def are_corners(boxes: Sequence[tuple[Sequence[float], tuple[float, float]]]) -> bool:
-    """Whether boxes are two corners: all fit as such, and as a corner, width and height some reach beyond their image.
+def count_fitting(boxes: Sequence[tuple[Sequence[float], tuple[float, float]]]) -> tuple[int, int]:
+    """Return how many boxes lie within their image as two corners, and as a corner, width and height.
 
     Args:
         boxes: Four numbers, and (width, height) of the image in pixels, for each box.
@@ -91,8 +91,25 @@ def are_corners(boxes: Sequence[tuple[Sequence[float], tuple[float, float]]]) ->
         x1, y1, x2, y2 = corners
         return x1 < x2 <= size[0] + 1 and y1 < y2 <= size[1] + 1
 
-    return bool(boxes) and all(fits(box, size) for box, size in boxes) and not all(
-        fits((x, y, x + width, y + height), size) for (x, y, width, height), size in boxes)
+    return (sum(fits(box, size) for box, size in boxes),
+            sum(fits((x, y, x + width, y + height), size) for (x, y, width, height), size in boxes))
+
+
+def choose_corners(boxes: Sequence[tuple[Sequence[float], tuple[float, float]]], are_usual: bool) -> tuple[bool, str]:
+    """Decide whether boxes are two corners, or a corner, width and height; return it with a remark for the user.
+
+    Args:
+        boxes: As for :func:`count_fitting`, all boxes of a data set.
+        are_usual: Whether they are corners if the numbers allow for both.
+    """
+    corners, sizes = count_fitting(boxes)
+    are_corners = corners > sizes or corners == sizes and are_usual
+    forms = ['x, y, width, height', 'x1, y1, x2, y2']
+    reason = f'all {len(boxes)} are within their images as both, and this is what the name usually means' \
+        if corners == sizes == len(boxes) else \
+        f'{max(corners, sizes)} of {len(boxes)} are within their images so, {min(corners, sizes)} as ' \
+        f'{forms[not are_corners]}'
+    return are_corners, f'the numbers of a box are read as {forms[are_corners]} ({reason})'
 
 
 def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0) -> Shape:

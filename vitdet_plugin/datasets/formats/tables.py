@@ -20,16 +20,22 @@ _NAMES = {meaning: names.split() for meaning, names in {
     'image': 'filename imagefilename imagefile imgfile imagepath imgpath filepath path imagename imgname imageid imgid '
              'image img images file files filenames frame photo id',
     'class': 'classname labelname categoryname objectclass class label category labels classes cls name object species '
-             'breed tag type target classid labelid categoryid',
-    'x1': 'xmin x1 xtl minx left bboxxmin boxxmin bboxx1 xtopleft startx bboxx boxx x',
-    'y1': 'ymin y1 ytl miny top bboxymin boxymin bboxy1 ytopleft starty bboxy boxy y',
-    'x2': 'xmax x2 xbr maxx right bboxxmax boxxmax bboxx2 xbottomright endx',
-    'y2': 'ymax y2 ybr maxy bottom bboxymax boxymax bboxy2 ybottomright endy',
+             'breed tag annotationtag type target classid labelid categoryid',
+    'x1': 'xmin x1 xtl minx left bboxxmin boxxmin bboxx1 roix1 xtopleft topleftx xupperleft upperleftx '
+          'upperleftcornerx lefttopx leftx xleft bboxleft boxleft bbleft startx xstart bboxx boxx x l',
+    'y1': 'ymin y1 ytl miny top bboxymin boxymin bboxy1 roiy1 ytopleft toplefty yupperleft upperlefty '
+          'upperleftcornery lefttopy topy ytop bboxtop boxtop bbtop starty ystart bboxy boxy y t',
+    'x2': 'xmax x2 xbr maxx right bboxxmax boxxmax bboxx2 roix2 xbottomright bottomrightx xlowerright lowerrightx '
+          'lowerrightcornerx rightbottomx rightx xright bboxright boxright endx xend r',
+    'y2': 'ymax y2 ybr maxy bottom bboxymax boxymax bboxy2 roiy2 ybottomright bottomrighty ylowerright lowerrighty '
+          'lowerrightcornery rightbottomy bottomy ybottom bboxbottom boxbottom endy yend b',
     'center x': 'xcenter centerx cx xc', 'center y': 'ycenter centery cy yc',
-    'box width': 'bboxwidth boxwidth bboxw boxw w', 'box height': 'bboxheight boxheight bboxh boxh h',
+    'box width': 'bboxwidth boxwidth bbwidth bboxw boxw w', 'box height': 'bboxheight boxheight bbheight bboxh boxh h',
     'width': 'imagewidth imgwidth imgw width', 'height': 'imageheight imgheight imgh height',
     'boxes': 'bbox boundingbox box bboxes boxes boxesstring coordinates',
     'split': 'split subset set dataset partition phase', 'crowd': 'isgroupof iscrowd'}.items()}
+_CORNERS_BY_NAME = ('boxes', 'boxesstring')  # of torchvision and of Global Wheat
+_MISSING = ('', 'nan', 'NaN', 'None', 'NULL', 'null', '<NA>')  # as pandas and databases write an empty cell
 _FOREIGN = ('regionshapeattributes', 'regioncount', 'encodedpixels')  # other formats with similar columns
 _CORNERS, _SIZED = ('x1', 'y1', 'x2', 'y2'), ('x1', 'y1', 'box width', 'box height')
 _CENTERED = ('center x', 'center y', 'box width', 'box height')
@@ -49,6 +55,9 @@ class Table(NamedTuple):
         width: Number of columns.
         separator: Character between cells.
         one_hot: Column of each class, with 1 in the rows of its images, as Roboflow writes them.
+        is_corners: Whether the one column of boxes has a name that usually means corners, such as torchvision's
+            ``boxes``.
+        other_numbers: Names of the columns of numbers that have no meaning here.
     """
 
     file: PurePosixPath
@@ -58,6 +67,8 @@ class Table(NamedTuple):
     width: int
     separator: str
     one_hot: dict[str, int] = {}
+    is_corners: bool = False
+    other_numbers: tuple[str, ...] = ()
 
     def cell(self, row: Sequence[str], meaning: str) -> str:
         """Return a cell of a row, empty if there is no such column."""
@@ -66,11 +77,12 @@ class Table(NamedTuple):
 
 
     def labels(self, row: Sequence[str]) -> list[str]:
-        """Return the labels of the image of a row."""
+        """Return the labels of a row: of its image, or of its boxes in their order; of a list, its members."""
         if self.one_hot:
             return [name for name, index in self.one_hot.items() if index < len(row) and row[index].strip() == '1']
         label = self.cell(row, 'class')
-        return [label] if label else []
+        members = _members(label[1:-1]) if re.fullmatch(r'\[.*\]|\(.*\)', label, re.DOTALL) else [label]
+        return [each for each in members if each not in _MISSING]
 
 
 def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
@@ -86,12 +98,23 @@ def read_table(tree: FileTree, file: PurePosixPath) -> Table | None:
             return Table(file, {'image': 0}, (), body, len(rows[0][1]), separator, one_hot)
         if columns is not None and 'class' not in columns and (index := _class_column(rows, columns)) is not None:
             columns['class'] = index
+        others: tuple[str, ...] = ()
         if columns is None:
             columns, body = _columns_of_content(rows), rows
+        else:
+            others = _other_numbers(rows, columns)
         if columns is not None:
             box = next((each for each in (_CORNERS, _SIZED, _CENTERED, ('boxes',)) if columns.keys() >= set(each)), ())
-            return Table(file, columns, box, body, len(rows[0][1]), separator)
+            is_corners = box == ('boxes',) and _plain(rows[0][1][columns['boxes']]) in _CORNERS_BY_NAME
+            return Table(file, columns, box, body, len(rows[0][1]), separator, {}, is_corners, others)
     return None
+
+
+def _members(text: str) -> list[str]:
+    """Return the members of a list as Python, JSON or NumPy write it, without its brackets."""
+    if quoted := re.findall(r"'([^']*)'|\"([^\"]*)\"", text):
+        return [(single or double).strip() for single, double in quoted]
+    return [each.strip() for each in re.split(r',|(?<=\d)\s+(?=\d)', text)]
 
 
 def read_pairs(tree: FileTree, file: PurePosixPath) -> dict[str, str]:
@@ -151,10 +174,19 @@ def _class_column(rows: list[tuple[int, list[str]]], columns: dict[str, int]) ->
     return found[0] if len(found) == 1 and len(rows) > 1 else None
 
 
+def _other_numbers(rows: list[tuple[int, list[str]]], columns: dict[str, int]) -> tuple[str, ...]:
+    """Return the names of the columns that are in no box and consist of numbers."""
+    understood = {columns.get(meaning) for meaning in ('image', 'class', 'width', 'height', 'split', 'crowd')}
+    return tuple(name.strip() for index, name in enumerate(rows[0][1])
+                 if index not in understood and len(rows) > 1 and all(
+                     index < len(row) and parse_number(row[index]) is not None for _, row in rows[1:]))
+
+
 def _columns_of_content(rows: list[tuple[int, list[str]]]) -> dict[str, int] | None:
     """Recognize a table without a header by its first rows."""
     layouts: tuple[tuple[str, ...], ...] = (
         ('image', *_CORNERS, 'class'), ('image', 'width', 'height', 'class', *_CORNERS),
+        ('image', *_CORNERS, 'class', 'width', 'height'),  # of SKU-110K
         ('class', 'x1', 'y1', 'box width', 'box height', 'image', 'width', 'height'), ('image', 'class'),
         # of Google's Vertex AI: two of the four corners may be empty
         ('split', 'image', 'class', 'x1', 'y1', 'other x', 'other y', 'x2', 'y2', 'last x', 'last y'),

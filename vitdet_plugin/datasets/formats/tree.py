@@ -41,7 +41,7 @@ class FileTree:
         others: Paths of all other files relative to ``root``, sorted; only those of ``chosen`` if there is one.
         others_of_images: Paths of the other files below ``image_root``, sorted.
         hidden: Number of hidden image files, such as the ``._a.png`` of macOS.
-        encodings: Encoding of each file that :meth:`read_text` read and that is not UTF-8.
+        encodings: Encoding of each file that was read and is not UTF-8.
         json_errors: Message for each file that :meth:`read_json` could not parse.
 
     Raises:
@@ -122,9 +122,14 @@ class FileTree:
             text, encoding = decode_any(self.path(file).read_bytes())
         except (UnicodeDecodeError, OSError):
             return None
+        self.note_encoding(file, encoding)
+        return text
+
+    def note_encoding(self, file: PurePosixPath, encoding: str) -> None:
+        """Record as which encoding a file was read, for :meth:`note_encodings`."""
+        self.encodings.pop(file, None)
         if encoding != 'UTF-8':
             self.encodings[file] = encoding
-        return text
 
     def read_json(self, file: PurePosixPath) -> Any:
         """Return the content of a JSON file; None if it is not JSON. The last files are kept for other readers."""

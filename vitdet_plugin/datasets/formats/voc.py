@@ -92,6 +92,7 @@ class VocReader:
         where = self.tree.path(file)
         try:
             root = read_xml(where, self._guess_encoding)
+            self.tree.note_encoding(file, root.encoding)
             if root.tag != 'annotation':
                 raise ValueError(root.line, f'the root is <{root.tag}>, expected <annotation>')
             size = stated_size(root)
@@ -191,6 +192,7 @@ class VocReader:
         if self._splits and (without := len(self.found.images) - sum(image.split is not None
                                                                     for image in self.found.images)):
             notes.append(f'{without} annotated images are in no list of a split')
+        notes += self.tree.note_encodings()
 
 
 def _polygons(each: Node) -> list[list[float]] | None:

@@ -143,6 +143,9 @@ def _choose_val(images: list[SourceImage], ways: Iterable[Grouping], fraction: f
     if strictest is not None and (others := {strictest.reason, *strictest.notes} - {*remarks, ''}):
         splits.notes.append(f'{"; ".join(sorted(others))}: not kept in one split, since that would leave classes or '
                             'too many images out of the other; --group-pattern sets the groups')
+    if strictest is not None and strictest.doubtful:
+        splits.notes.append(f'{strictest.doubtful}: not kept in one split, since so few or large groups may be '
+                            'something else than videos; --group-pattern sets the groups')
     return chosen
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.end_to_end.tiny_set import write_tiny_set
-from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
+from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks, measured_kinds
 
 
 @pytest.fixture(scope='module')
@@ -23,10 +23,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def check(folder, name, metric=('bbox', 'segm'), selecting=(), data='coco.json', kind='FastCocoMetric'):
+def check(folder, name, metric=('bbox', 'segm'), data='coco.json', kind='FastCocoMetric'):
     dataset = dict(type='CocoDataset', data_root=str(folder), ann_file=data)
     evaluator = dict(type=kind, ann_file=str(folder / name), metric=list(metric))
-    findings = check_evaluators('val', [evaluator], [('val_dataloader.dataset', dataset)], selecting)
+    findings = check_evaluators('val', [evaluator], [('val_dataloader.dataset', dataset)])
     assert all(finding.level == 'error' and '\n' not in finding.text for finding in findings)
     return [finding.text for finding in findings]
 
@@ -54,11 +54,8 @@ def test_other_objects_are_a_warning(folder):
 
 def test_masks_that_the_file_does_not_have(folder):
     assert 'has no masks, so segm cannot be evaluated' in check(folder, 'boxes.json', ['segm'])[0]
-    key = 'default_hooks.checkpoint.save_best'
-    for name, metric, kinds in (('boxes.json', ['bbox', 'segm'], 'bbox'), ('coco.json', ['bbox'], 'bbox')):
-        text, = check(folder, name, metric, [(key, 'coco/segm_mAP')])
-        assert text.startswith(f'{key}=coco/segm_mAP, but segm is not evaluated') and text.endswith(kinds)
-        assert check(folder, name, metric, [(key, 'coco/bbox_mAP'), (key, 'auto')]) == []
+    assert measured_kinds(dict(ann_file=str(folder / 'boxes.json'), metric=['bbox', 'segm'])) == ['bbox']
+    assert measured_kinds(dict(ann_file=str(folder / 'coco.json'), metric=['bbox', 'segm'])) == ['bbox', 'segm']
 
 
 def test_evaluates_masks():
@@ -93,14 +90,6 @@ def test_values_with_which_an_evaluation_fails_or_measures_nothing(folder, optio
     assert check_evaluators('val', own, [('val_dataloader.dataset', dataset)]) == []
     finding, = check_evaluators('val', dict(own, **options), [('val_dataloader.dataset', dataset)])
     assert finding.level == 'error' and says in finding.text
-
-
-def test_the_name_of_the_metric_that_selects_checkpoints(folder):
-    key = 'default_hooks.checkpoint.save_best'
-    for name in ('coco/bbox_mAP_50', 'auto', 'coco/cat_precision'):
-        assert check(folder, 'coco.json', ['bbox'], [(key, name)]) == []
-    text, = check(folder, 'coco.json', ['bbox'], [(key, 'coco/bbox_mAP_5O')])
-    assert text.startswith(f'{key}=coco/bbox_mAP_5O is not a metric of val_evaluator (did you mean coco/bbox_mAP')
 
 
 def test_an_evaluator_for_each_part_of_the_data(folder):

@@ -25,7 +25,7 @@ from vitdet_plugin.datasets.checks.class_folders import (
     is_folder_dataset,
 )
 from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_slash
-from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
+from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, check_repeated_images, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.engine.check_class_counts import check_class_counts
 from vitdet_plugin.engine.check_cls_head import check_cls_head
@@ -145,6 +145,8 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
         evaluators = cfg.get(f'{split}_evaluator') or []
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
         findings += check_evaluators(split, evaluators, leaves)
+        if split != 'train':
+            findings += check_repeated_images(split, evaluators, loader.get('dataset'))
         for each in as_list(evaluators):
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):

@@ -5,7 +5,12 @@ import json
 import pytest
 
 from tests.end_to_end.tiny_set import write_tiny_set
-from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks, measured_kinds
+from vitdet_plugin.datasets.checks.evaluated_file import (
+    check_evaluators,
+    check_repeated_images,
+    evaluates_masks,
+    measured_kinds,
+)
 
 
 @pytest.fixture(scope='module')
@@ -102,3 +107,21 @@ def test_an_evaluator_for_each_part_of_the_data(folder):
     assert check_evaluators('val', evaluator, datasets) == []
     finding, = check_evaluators('val', dict(evaluator, metrics=parts[::-1]), datasets[:1])
     assert 'has other images or image ids' in finding.text
+
+
+def test_an_image_that_is_evaluated_twice(folder):
+    def check(*names, times=None, evaluator='FastCocoMetric'):
+        sets = [dict(type='CocoDataset', data_root=str(folder), ann_file=name) for name in names]
+        dataset = dict(type='RepeatDataset', times=times, dataset=sets[0]) if times else dict(
+            type='ConcatDataset', datasets=sets)
+        findings = check_repeated_images('val', [dict(type=evaluator)], dataset)
+        return [finding.text for finding in findings if finding.level == 'error']
+
+    key = 'val_dataloader.dataset'
+    text, = check('coco.json', 'more.json')
+    assert text.startswith(f'{key}: image id 1 (001.jpg) is in {key}.datasets.0 and in {key}.datasets.1;')
+    text, = check('coco.json', times=2)
+    assert text.startswith(f'{key}: RepeatDataset(times=2) evaluates each image 2 times')
+    assert check('coco.json') == check('coco.json', times=1) == []
+    assert check('coco.json', 'coco.json', evaluator='VOCMetric') == []
+    assert check('coco.json', 'other.json') == []  # other images under the same ids, which check_evaluators reports

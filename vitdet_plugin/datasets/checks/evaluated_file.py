@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.coco.content import category_name
 from vitdet_plugin.compat.coco_api import has_mask
-from vitdet_plugin.config.dataset_config import joined_path
+from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
 from vitdet_plugin.datasets.checks.findings import Finding
@@ -64,6 +64,47 @@ def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, 
             findings.append(Finding('error', f'{split}_evaluator: {path} has no masks, so segm cannot be evaluated; '
                                              'evaluate bbox or add masks'))
     return findings
+
+
+def check_repeated_images(split: str, evaluators: Any, dataset: Any) -> list[Finding]:
+    """Report images that COCO evaluators would get twice: they match each time with all objects of the image.
+
+    Args:
+        split: ``'val'`` or ``'test'``.
+        evaluators: ``*_evaluator`` of the config.
+        dataset: ``*_dataloader.dataset`` of the config.
+    """
+    path = f'{split}_dataloader.dataset'
+    names: dict[Any, tuple[str, str]] = {}  # id -> file name, key of the data set
+    if not any(_coco_evaluators(evaluators)):
+        return []
+    for key, leaf in leaf_datasets(dataset, path):
+        own = joined_path(leaf, leaf.get('ann_file'))
+        if not own.endswith('.json') or not os.path.isfile(own) or leaf.get('indices') is not None:
+            continue
+        try:
+            images = _read(os.path.abspath(own), os.path.getmtime(own)).images
+        except UserError:
+            continue  # reported with the data set
+        for number, name in images.items():
+            if names.setdefault(number, (name, key))[0] == name and names[number][1] != key:
+                return [Finding('error', f'{path}: image id {number} ({name}) is in {names[number][1]} and in {key}; '
+                                         'detections of both would be compared with one annotation: leave one out')]
+    return [Finding('error', f'{key}: RepeatDataset(times={times}) evaluates each image {times} times, and compares '
+                             'all detections with one annotation; use the data set in it')
+            for key, times in _repeats(dataset, path)]
+
+
+def _repeats(dataset: Any, path: str) -> Iterator[tuple[str, int]]:
+    """Yield (key in the config, number of repetitions) of each ``RepeatDataset``."""
+    if isinstance(dataset, (list, tuple)):
+        for index, each in enumerate(dataset):
+            yield from _repeats(each, f'{path}.{index}')
+    elif isinstance(dataset, dict):
+        if type_name(dataset) == 'RepeatDataset' and dataset.get('times') != 1:
+            yield path, dataset.get('times')
+        for key in ('dataset', 'datasets'):
+            yield from _repeats(dataset.get(key), f'{path}.{key}')
 
 
 def measured_kinds(evaluator: dict) -> list[str]:

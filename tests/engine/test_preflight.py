@@ -144,3 +144,19 @@ def test_masks_of_a_model_without_masks_and_the_metric_of_the_best_checkpoint(ti
     tiny_config.test_evaluator.metric = ['bbox', 'segm']
     text, = texts(inspect_config(tiny_config, ['test']))
     assert text.startswith('test_evaluator: the model predicts no masks, so segm cannot be evaluated; use --eval bbox')
+
+
+@pytest.mark.parametrize('constructor', ['DefaultOptimWrapperConstructor', 'LayerWiseDecayConstructor'])
+def test_custom_keys_that_match_no_parameter(tiny_config, constructor):
+    def warnings(**keys):
+        tiny_config.optim_wrapper.constructor = constructor
+        tiny_config.optim_wrapper.paramwise_cfg = dict(custom_keys={name.replace('_', '.'): dict(lr_mult=0.0)
+                                                                    for name in keys})
+        return texts(inspect_config(tiny_config, ['train']), 'warning')
+
+    key = 'optim_wrapper.paramwise_cfg.custom_keys: no parameter has'
+    assert warnings(backbone=1, norm=1) == []
+    text, = warnings(neck=1, bakcbone=1)
+    assert text == f"{key} 'bakcbone' in its name (did you mean backbone?); the key has no effect"
+    text, = warnings(backbone_blcoks=1)
+    assert text.startswith(f"{key} 'backbone.blcoks' in its name (did you mean backbone.blocks")

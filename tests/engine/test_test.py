@@ -52,3 +52,12 @@ def test_flip_goes_before_padding_and_packing(tiny_config):
     assert [flip['prob'] for flip in flips] == [0.0, 1.0]
     assert pad[0]['type'] == 'Pad' and 'flip_direction' in pack[0]['meta_keys']
     assert tiny_config.tta_model.nms.iou_threshold == 0.7 and tiny_config.tta_model.max_per_img == 10
+
+
+def test_flips_with_a_model_of_mmdet_that_merges_no_masks(tiny_config):
+    tiny_config.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5)))
+    with pytest.raises(UserError, match='tta_model=DetTTAModel of mmdet does not support masks'):
+        use_flip_tta(tiny_config)
+    tiny_config.model.roi_head.mask_head = tiny_config.model.roi_head.mask_roi_extractor = None
+    use_flip_tta(tiny_config)
+    assert tiny_config.tta_model.type == 'DetTTAModel'

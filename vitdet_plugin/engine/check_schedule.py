@@ -4,6 +4,7 @@ import numbers
 from typing import Any
 
 from mmengine.config import Config
+from torch import nn
 
 from vitdet_plugin.config.registry import all_registries, as_list, type_name
 from vitdet_plugin.config.train_length import train_length
@@ -48,6 +49,25 @@ def check_schedule(cfg: Config) -> list[Finding]:
             key = f'param_scheduler.{index}' if isinstance(schedulers, (list, tuple)) else 'param_scheduler'
             findings += _check_scheduler(key, each, length, by_epoch)
     return findings + _check_hooks(cfg.get('default_hooks') or {}, length, by_epoch)
+
+
+def check_custom_keys(cfg: Config, model: nn.Module | None) -> list[Finding]:
+    """Return a warning for each of ``paramwise_cfg.custom_keys`` that no parameter of the model has in its name."""
+    wrapper = cfg.get('optim_wrapper')
+    paramwise = wrapper.get('paramwise_cfg') if isinstance(wrapper, dict) else None
+    keys = paramwise.get('custom_keys') if isinstance(paramwise, dict) else None
+    if model is None or not isinstance(keys, dict):
+        return []
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    parts = {part for name in names for part in name.split('.')}
+    findings = []
+    for key in keys:
+        if not any(key in name for name in names):
+            begins = {'.'.join(name.split('.')[:key.count('.') + 1]) for name in names}
+            findings.append(Finding('warning', f'optim_wrapper.paramwise_cfg.custom_keys: no parameter has {key!r} in '
+                                               f'its name{suggest(key, begins) or suggest(key, parts)}; the key has no '
+                                               'effect'))
+    return findings
 
 
 def _check_loop(train_cfg: dict, has_val: bool) -> list[Finding]:

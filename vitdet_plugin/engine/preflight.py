@@ -25,14 +25,15 @@ from vitdet_plugin.datasets.checks.class_folders import (
     is_folder_dataset,
 )
 from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_slash
-from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
+from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, check_repeated_images, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.datasets.checks.pipelines import check_pipelines
 from vitdet_plugin.engine.check_box_losses import check_box_losses
 from vitdet_plugin.engine.check_class_counts import check_class_counts
 from vitdet_plugin.engine.check_cls_head import check_cls_head
 from vitdet_plugin.engine.check_loaders import check_loaders
-from vitdet_plugin.engine.check_schedule import check_schedule
+from vitdet_plugin.engine.check_monitored import check_monitored
+from vitdet_plugin.engine.check_schedule import check_custom_keys, check_schedule
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
     check_file,
@@ -93,11 +94,13 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     data_findings, classes = _check_data(cfg, splits)
     findings += data_findings
     findings += check_class_counts(cfg, classes)
+    if 'train' in splits and 'val' in splits:
+        findings += check_monitored(cfg)
     model, model_findings = _build(cfg)
     findings += model_findings + check_cls_head(cfg, model) + check_box_losses(model) + _check_masks(cfg, model, splits)
     findings += _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
-        findings += check_disk(cfg, model)
+        findings += check_custom_keys(cfg, model) + check_disk(cfg, model)
     return list(dict.fromkeys(findings))
 
 
@@ -144,7 +147,9 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
                                                  f'{listed(own)}; first: {listed(classes)}'))
         evaluators = cfg.get(f'{split}_evaluator') or []
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
-        findings += check_evaluators(split, evaluators, leaves, _selecting(cfg) if split == 'val' else ())
+        findings += check_evaluators(split, evaluators, leaves)
+        if split != 'train':
+            findings += check_repeated_images(split, evaluators, loader.get('dataset'))
         for each in as_list(evaluators):
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):
@@ -156,15 +161,6 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
                                                  f'{"is a folder" if os.path.isdir(ann_file) else "does not exist"}; '
                                                  f'{hint}'))
     return findings + check_across_splits(cfg, splits), classes
-
-
-def _selecting(cfg: Config) -> list[tuple[str, str]]:
-    """Return (key in the config, metric) of the hooks that read a metric."""
-    best = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best') or ()
-    found = [('default_hooks.checkpoint.save_best', each) for each in ([best] if isinstance(best, str) else best)]
-    found += [(f'custom_hooks[{index}].monitor', hook['monitor']) for index, hook in
-              enumerate(cfg.get('custom_hooks') or ()) if isinstance(hook, dict) and hook.get('monitor')]
-    return [(key, each) for key, each in found if isinstance(each, str)]
 
 
 def _check_masks(cfg: Config, model: nn.Module | None, splits: Sequence[str]) -> list[Finding]:

@@ -219,7 +219,13 @@ def use_flip_tta(cfg: Config) -> None:
     """Wrap the model and the test pipeline for test-time augmentation by horizontal flip.
 
     ``tta_model`` and ``tta_pipeline`` of the config take precedence.
+
+    Raises:
+        UserError: The test pipeline packs nothing, or ``tta_model`` does not support the masks of the model.
     """
+    if type_name(cfg.get('tta_model')) == 'DetTTAModel' and _has_mask_part(cfg.model):
+        raise UserError('--tta: tta_model=DetTTAModel of mmdet does not support masks, which the model predicts; leave '
+                        "out tta_model, or set its type to 'FlipTTAModel' with nms and max_per_img")
     datasets = [dataset for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, '')]
     if cfg.get('tta_pipeline') is None:
         steps = copy.deepcopy(list(datasets[0].pipeline))
@@ -240,6 +246,11 @@ def use_flip_tta(cfg: Config) -> None:
     for dataset in datasets:
         dataset.pipeline = cfg.tta_pipeline
     add_hook(cfg, dict(type='PrepareTTAHook', tta_cfg=cfg.tta_model))
+
+
+def _has_mask_part(section: dict) -> bool:
+    """Return whether a config of a model has a head or a loss of masks."""
+    return any('mask' in key or _has_mask_part(value) for key, value in section.items() if isinstance(value, dict))
 
 
 def _coco_evaluators(cfg: Config) -> list[ConfigDict]:

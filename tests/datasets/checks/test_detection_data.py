@@ -41,6 +41,10 @@ def test_a_valid_set_has_no_findings(folder):
     (dict(data_prefix=dict(img='')), '001.jpg'),
     (dict(metainfo=dict(CLASSES=CLASSES)), "write 'classes'"),
     (dict(metainfo=dict(classes='apple')), "('apple',)"),
+    (dict(classes=CLASSES), 'train_dataloader.dataset.classes is a key of mmdet 2; write metainfo=dict(classes=…)'),
+    (dict(img_prefix='images'), 'train_dataloader.dataset.img_prefix is a key of mmdet 2; write data_prefix='),
+    (dict(ann_file=['coco.json', 'coco.json']), "ann_file is a list, but a data set reads one file; set "
+     "train_dataloader.dataset to dict(type='ConcatDataset'"),
     (dict(metainfo=dict(classes=('apple', 'lime', 'pear'))), "no category ['pear']"),
 ])
 def test_invalid_configs_are_reported(folder, changes, message):

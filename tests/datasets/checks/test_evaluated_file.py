@@ -5,7 +5,12 @@ import json
 import pytest
 
 from tests.end_to_end.tiny_set import write_tiny_set
-from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, evaluates_masks
+from vitdet_plugin.datasets.checks.evaluated_file import (
+    check_evaluators,
+    check_repeated_images,
+    evaluates_masks,
+    measured_kinds,
+)
 
 
 @pytest.fixture(scope='module')
@@ -23,10 +28,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def check(folder, name, metric=('bbox', 'segm'), selecting=(), data='coco.json', kind='FastCocoMetric'):
+def check(folder, name, metric=('bbox', 'segm'), data='coco.json', kind='FastCocoMetric'):
     dataset = dict(type='CocoDataset', data_root=str(folder), ann_file=data)
     evaluator = dict(type=kind, ann_file=str(folder / name), metric=list(metric))
-    findings = check_evaluators('val', [evaluator], [('val_dataloader.dataset', dataset)], selecting)
+    findings = check_evaluators('val', [evaluator], [('val_dataloader.dataset', dataset)])
     assert all(finding.level == 'error' and '\n' not in finding.text for finding in findings)
     return [finding.text for finding in findings]
 
@@ -54,11 +59,8 @@ def test_other_objects_are_a_warning(folder):
 
 def test_masks_that_the_file_does_not_have(folder):
     assert 'has no masks, so segm cannot be evaluated' in check(folder, 'boxes.json', ['segm'])[0]
-    key = 'default_hooks.checkpoint.save_best'
-    for name, metric, kinds in (('boxes.json', ['bbox', 'segm'], 'bbox'), ('coco.json', ['bbox'], 'bbox')):
-        text, = check(folder, name, metric, [(key, 'coco/segm_mAP')])
-        assert text.startswith(f'{key}=coco/segm_mAP, but segm is not evaluated') and text.endswith(kinds)
-        assert check(folder, name, metric, [(key, 'coco/bbox_mAP'), (key, 'auto')]) == []
+    assert measured_kinds(dict(ann_file=str(folder / 'boxes.json'), metric=['bbox', 'segm'])) == ['bbox']
+    assert measured_kinds(dict(ann_file=str(folder / 'coco.json'), metric=['bbox', 'segm'])) == ['bbox', 'segm']
 
 
 def test_evaluates_masks():
@@ -95,14 +97,6 @@ def test_values_with_which_an_evaluation_fails_or_measures_nothing(folder, optio
     assert finding.level == 'error' and says in finding.text
 
 
-def test_the_name_of_the_metric_that_selects_checkpoints(folder):
-    key = 'default_hooks.checkpoint.save_best'
-    for name in ('coco/bbox_mAP_50', 'auto', 'coco/cat_precision'):
-        assert check(folder, 'coco.json', ['bbox'], [(key, name)]) == []
-    text, = check(folder, 'coco.json', ['bbox'], [(key, 'coco/bbox_mAP_5O')])
-    assert text.startswith(f'{key}=coco/bbox_mAP_5O is not a metric of val_evaluator (did you mean coco/bbox_mAP')
-
-
 def test_an_evaluator_for_each_part_of_the_data(folder):
     datasets = [(f'val_dataloader.dataset.datasets.{index}', dict(type='CocoDataset', data_root=str(folder),
                                                                   ann_file=name))
@@ -113,3 +107,21 @@ def test_an_evaluator_for_each_part_of_the_data(folder):
     assert check_evaluators('val', evaluator, datasets) == []
     finding, = check_evaluators('val', dict(evaluator, metrics=parts[::-1]), datasets[:1])
     assert 'has other images or image ids' in finding.text
+
+
+def test_an_image_that_is_evaluated_twice(folder):
+    def check(*names, times=None, evaluator='FastCocoMetric'):
+        sets = [dict(type='CocoDataset', data_root=str(folder), ann_file=name) for name in names]
+        dataset = dict(type='RepeatDataset', times=times, dataset=sets[0]) if times else dict(
+            type='ConcatDataset', datasets=sets)
+        findings = check_repeated_images('val', [dict(type=evaluator)], dataset)
+        return [finding.text for finding in findings if finding.level == 'error']
+
+    key = 'val_dataloader.dataset'
+    text, = check('coco.json', 'more.json')
+    assert text.startswith(f'{key}: image id 1 (001.jpg) is in {key}.datasets.0 and in {key}.datasets.1;')
+    text, = check('coco.json', times=2)
+    assert text.startswith(f'{key}: RepeatDataset(times=2) evaluates each image 2 times')
+    assert check('coco.json') == check('coco.json', times=1) == []
+    assert check('coco.json', 'coco.json', evaluator='VOCMetric') == []
+    assert check('coco.json', 'other.json') == []  # other images under the same ids, which check_evaluators reports

@@ -1,6 +1,7 @@
 """Checks of detection data before a run: annotation files, class names, image folders. No data set is built."""
 
 import functools
+import inspect
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,6 +24,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.paths import nearest_folder
 
 FULL_PARSE_BYTES = 64 * 2**20  # of larger files only categories and images are decoded; mmdet decodes the rest later
+_FORMER_KEYS = {'classes': 'metainfo=dict(classes=…)', 'img_prefix': 'data_prefix=dict(img=…)'}
 
 
 class CocoSummary(NamedTuple):
@@ -57,7 +59,11 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
     """
     if cfg.get('backend_args') or not isinstance(cfg.get('type'), str):
         return []  # remote storage, or a class: errors come from the data set itself
-    findings = check_metainfo(path, cfg)
+    findings = _check_former_keys(path, cfg) or check_metainfo(path, cfg)
+    if isinstance(cfg.get('ann_file'), (list, tuple)):
+        return [*findings, Finding('error', f"{path}.ann_file is a list, but a data set reads one file; set {path} to "
+                                            "dict(type='ConcatDataset', datasets=[dict(…), dict(…)]) with a data set "
+                                            'for each file')]
     ann_file = joined_path(cfg, cfg.get('ann_file'))
     if not ann_file and reads_coco(cfg):
         findings.append(Finding('error', f'{path}: there is no ann_file; set it to a COCO annotation file (.json)'))
@@ -82,6 +88,14 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
         findings.append(Finding('error', f'{where}: {ann_file} has no annotations; give an annotated split'))
     findings += _check_entries(path, cfg, summary, ann_file, is_training)
     return findings + _check_image_files(path, cfg, summary, ann_file)
+
+
+def _check_former_keys(path: str, cfg: dict) -> list[Finding]:
+    """Report keys of mmdet 2 that the data set does not take."""
+    classes = getattr(find_type(cfg), '__mro__', ())
+    taken = {key for each in classes for key in inspect.signature(each.__init__).parameters}
+    return [Finding('error', f'{path}.{key} is a key of mmdet 2; write {now}')
+            for key, now in _FORMER_KEYS.items() if key in cfg and classes and key not in taken]
 
 
 def reads_coco(cfg: dict) -> bool:

@@ -1,8 +1,9 @@
-"""Checks of evaluators before a run: the file they read, the masks in it, and the metric that selects checkpoints."""
+"""Checks of evaluators before a run: the file they read, the masks in it, and the names of their metrics."""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.coco.content import category_name
 from vitdet_plugin.compat.coco_api import has_mask
-from vitdet_plugin.config.dataset_config import joined_path
+from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
 from vitdet_plugin.datasets.checks.findings import Finding
@@ -21,7 +22,8 @@ from vitdet_plugin.utils.text import suggest
 
 _KINDS = ('bbox', 'segm')
 _AP = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
-_ITEMS = (*_AP, 'AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')  # names of mmdet
+_AR = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+_ITEMS = (*_AP, *_AR)  # names of mmdet
 _LIMITS = 3  # numbers of detections for which recall is computed
 _AT = 100  # detections of an image, for which COCO defines its average precision
 _REQUIRE_FILE = ('CocoMetric', 'FastCocoMetric')
@@ -35,52 +37,99 @@ class _EvaluatedFile(NamedTuple):
     has_masks: bool | None
 
 
-def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict]],
-                     selecting: Sequence[tuple[str, str]] = ()) -> list[Finding]:
+def check_evaluators(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict]]) -> list[Finding]:
     """Check the COCO evaluators of a split against its data sets.
 
     Args:
         split: ``'val'`` or ``'test'``.
         evaluators: ``*_evaluator`` of the config.
         datasets: (key in the config, config) of its data sets.
-        selecting: (key in the config, metric) of hooks that read a metric, such as ``save_best``.
     """
     if isinstance(evaluators, dict) and type_name(evaluators) == 'MultiDatasetsEvaluator':  # a part for each data set
         parts = as_list(evaluators.get('metrics') or ())
         return [finding for index, part in enumerate(parts) for finding in
                 check_evaluators(split, [part], datasets[index:index + 1])]
-    findings, kinds = _check_forms(split, evaluators, datasets), set()
-    is_known = all(type_name(each) in _REQUIRE_FILE for each in as_list(evaluators) if isinstance(each, dict))
-    evaluators = list(_coco_evaluators(evaluators))
-    names: set[str] = set()
-    for evaluator in evaluators:
-        measured = set(_metrics(evaluator))
-        path = evaluator.get('ann_file')
-        if isinstance(path, str) and '://' not in path and os.path.isfile(path) and not evaluator.get('format_only'):
-            try:
-                content = _read(os.path.abspath(path), os.path.getmtime(path))
-            except UserError as error:
-                findings.append(Finding('error', f'{split}_evaluator.ann_file: {error}'))
-                continue
-            findings += _compare(split, path, content, datasets)
-            if 'segm' in measured and content.has_masks is False:
-                measured.discard('segm')
-                if not measured:
-                    findings.append(Finding('error', f'{split}_evaluator: {path} has no masks, so segm cannot be '
-                                                     'evaluated; evaluate bbox or add masks'))
-        kinds |= measured
-        names |= {f'{evaluator.get("prefix") or "coco"}/{kind}_{item}' for kind in measured
-                  for item in evaluator.get('metric_items') or _AP}
-    for key, metric in selecting if evaluators else ():
-        kind = next((each for each in _KINDS if f'/{each}_' in f'/{metric}'), None)
-        if kind is not None and kind not in kinds:
-            findings.append(Finding('error', f'{key}={metric}, but {kind} is not evaluated: it is not in '
-                                             f'{split}_evaluator.metric, or the annotations have no masks; set it to '
-                                             f'a metric of {", ".join(sorted(kinds)) or "the evaluator"}'))
-        elif kind is not None and is_known and metric not in names and not metric.endswith('_precision'):
-            findings.append(Finding('error', f'{key}={metric} is not a metric of {split}_evaluator'
-                                             f'{suggest(metric, names)}; set it to one of {", ".join(sorted(names))}'))
+    findings = _check_forms(split, evaluators, datasets)
+    for evaluator in _coco_evaluators(evaluators):
+        path = _file(evaluator)
+        if path is None or evaluator.get('format_only'):
+            continue
+        try:
+            content = _read(os.path.abspath(path), os.path.getmtime(path))
+        except UserError as error:
+            findings.append(Finding('error', f'{split}_evaluator.ann_file: {error}'))
+            continue
+        findings += _compare(split, path, content, datasets)
+        if not measured_kinds(evaluator):
+            findings.append(Finding('error', f'{split}_evaluator: {path} has no masks, so segm cannot be evaluated; '
+                                             'evaluate bbox or add masks'))
     return findings
+
+
+def check_repeated_images(split: str, evaluators: Any, dataset: Any) -> list[Finding]:
+    """Report images that COCO evaluators would get twice: they match each time with all objects of the image.
+
+    Args:
+        split: ``'val'`` or ``'test'``.
+        evaluators: ``*_evaluator`` of the config.
+        dataset: ``*_dataloader.dataset`` of the config.
+    """
+    path = f'{split}_dataloader.dataset'
+    names: dict[Any, tuple[str, str]] = {}  # id -> file name, key of the data set
+    if not any(_coco_evaluators(evaluators)):
+        return []
+    for key, leaf in leaf_datasets(dataset, path):
+        own = joined_path(leaf, leaf.get('ann_file'))
+        if not own.endswith('.json') or not os.path.isfile(own) or leaf.get('indices') is not None:
+            continue
+        try:
+            images = _read(os.path.abspath(own), os.path.getmtime(own)).images
+        except UserError:
+            continue  # reported with the data set
+        for number, name in images.items():
+            if names.setdefault(number, (name, key))[0] == name and names[number][1] != key:
+                return [Finding('error', f'{path}: image id {number} ({name}) is in {names[number][1]} and in {key}; '
+                                         'detections of both would be compared with one annotation: leave one out')]
+    return [Finding('error', f'{key}: RepeatDataset(times={times}) evaluates each image {times} times, and compares '
+                             'all detections with one annotation; use the data set in it')
+            for key, times in _repeats(dataset, path)]
+
+
+def _repeats(dataset: Any, path: str) -> Iterator[tuple[str, int]]:
+    """Yield (key in the config, number of repetitions) of each ``RepeatDataset``."""
+    if isinstance(dataset, (list, tuple)):
+        for index, each in enumerate(dataset):
+            yield from _repeats(each, f'{path}.{index}')
+    elif isinstance(dataset, dict):
+        if type_name(dataset) == 'RepeatDataset' and dataset.get('times') != 1:
+            yield path, dataset.get('times')
+        for key in ('dataset', 'datasets'):
+            yield from _repeats(dataset.get(key), f'{path}.{key}')
+
+
+def measured_kinds(evaluator: dict) -> list[str]:
+    """Return what a COCO evaluator measures: the kinds in ``metric``, without masks if its file has none."""
+    path, kinds = _file(evaluator), _metrics(evaluator)
+    if 'segm' in kinds and path is not None:
+        with contextlib.suppress(UserError):  # reported by check_evaluators
+            if _read(os.path.abspath(path), os.path.getmtime(path)).has_masks is False:
+                return [kind for kind in kinds if kind != 'segm']
+    return kinds
+
+
+def coco_metric_names(evaluator: dict) -> list[str]:
+    """Return the names of a COCO evaluator's metrics without prefix; ``*`` stands for names that are not listed."""
+    if type_name(evaluator) not in _REQUIRE_FILE:
+        kinds = [kind for kind in measured_kinds(evaluator) if kind in _KINDS]
+        return [f'{kind}_*' for kind in kinds] if kinds and 'LVIS' in type_name(evaluator) else ['*']
+    items = evaluator.get('metric_items')
+    return [item if kind == 'proposal' else f'{kind}_{item}' for kind in measured_kinds(evaluator)
+            for item in as_list(items or (_AR if kind == 'proposal' else _AP))]
+
+
+def _file(evaluator: dict) -> str | None:
+    path = evaluator.get('ann_file')
+    return path if isinstance(path, str) and '://' not in path and os.path.isfile(path) else None
 
 
 def _check_forms(split: str, evaluators: Any, datasets: Sequence[tuple[str, dict]]) -> list[Finding]:

@@ -1,16 +1,14 @@
 """All backbones of this project in the registry; new ones are tested without an entry in a list."""
 
 import torch
-from mmengine.registry import MODELS
 from torch import nn
 
 import vitdet_plugin
 from tests.backbones.small_configs import small_cfg
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, registered_backbones
 
 vitdet_plugin.register_all()
-BACKBONES = sorted({cls for cls in MODELS.module_dict.values() if isinstance(cls, type) and issubclass(cls, Backbone)},
-                   key=lambda cls: cls.__name__)
+BACKBONES = registered_backbones()
 
 
 def tiny(cls, seed: int = 0, **overrides) -> Backbone:

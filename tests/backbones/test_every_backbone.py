@@ -3,6 +3,7 @@
 import copy
 import inspect
 import io
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,15 +13,55 @@ from torch import nn
 
 from tests.backbones.registered import BACKBONES, image, tiny
 from tests.backbones.small_configs import small_cfg
+from vitdet_plugin.checkpoints.fit import find_depth_mismatch
+from vitdet_plugin.checkpoints.recognition import OURS, recognize
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.layer_decay import parameter_groups
 from vitdet_plugin.errors import UserError
 
+MOST_WEIGHTS = 1_000_000
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
+
+
+def file_of(cls) -> str:
+    """File and class, for messages that say what to edit."""
+    return f'{Path(inspect.getsourcefile(cls)).relative_to(Path(__file__).parents[2])}: {cls.__name__}'
 
 
 def test_discovery_finds_the_backbones():
     assert 'ViTDet' in [cls.__name__ for cls in BACKBONES]
+
+
+@every_backbone
+def test_the_small_model_is_small(cls):
+    assert cls.small, f'{file_of(cls)}.small is empty; give the arguments of a small model with every kind of part'
+    count = sum(p.numel() for p in cls(**small_cfg(cls)).parameters())
+    assert count <= MOST_WEIGHTS, f'{file_of(cls)}.small: {count} parameters, more than {MOST_WEIGHTS}; reduce them'
+
+
+@every_backbone
+def test_a_file_is_recognized_by_its_key_weights(cls):
+    """``vitdet convert`` reads the weights of a backbone alone without a model to compare them with."""
+    state = tiny(cls).state_dict()
+    assert cls.key_weights, f'{file_of(cls)}.key_weights is empty; name weights that every model of the class has'
+    assert not set(cls.key_weights) - state.keys(), f'{file_of(cls)}.key_weights: not in the state dict'
+    shared = [other.__name__ for other in BACKBONES if set(other.key_weights) <= state.keys() and other is not cls]
+    assert not shared, f'{file_of(cls)}: the key_weights of {shared[0]} are weights of it, too; add one that it lacks'
+    found = recognize(state, set(), 'x.pth')
+    assert found.name == OURS[1], f'{file_of(cls)}: its own names are those of the published format {found.name}'
+    assert found.conversion.state.keys() == {f'backbone.{name}' for name in state}
+    detector = {**found.conversion.state, 'bbox_head.rtm_cls.0.weight': torch.zeros(1)}
+    assert recognize(detector, set(), 'x.pth').name == OURS[0]  # not mmdet's, whose backbone can be exchanged
+
+
+@every_backbone
+def test_a_file_of_another_depth_is_described(cls):
+    model = tiny(cls)
+    last = next(name for name, module in model.named_modules() if module is model.repeated_blocks()[-1])
+    names = [f'backbone.{name}' for name in model.state_dict()]
+    rest = [name for name in names if not name.startswith(f'backbone.{last}.')]
+    assert find_depth_mismatch(rest, names), (
+        f'{file_of(cls)}: name the list of {last} "blocks", or add its name to _CONTAINER in checkpoints/fit.py')
 
 
 @every_backbone
@@ -164,6 +205,18 @@ def test_state_dict_round_trip(cls):
         assert not torch.equal(other(x)[-1], model(x)[-1])
         other.load_state_dict(model.state_dict(), strict=True)
         assert all(torch.equal(a, b) for a, b in zip(other(x), model(x)))
+
+
+@every_backbone
+def test_forward_calls_every_repeated_block(cls):
+    """They are compiled and sharded one by one, by hooks of ``forward``."""
+    model, called = tiny(cls).eval(), []
+    blocks = model.repeated_blocks()
+    assert blocks, f'{file_of(cls)}: name the lists of blocks "blocks", or return the blocks in repeated_blocks()'
+    for block in blocks:
+        block.register_forward_pre_hook(lambda module, _: called.append(module))
+    model(image(model))
+    assert {id(block) for block in blocks} == {id(block) for block in called} and len(called) == len(blocks)
 
 
 @every_backbone

@@ -10,6 +10,7 @@ from timm.models import beit
 from tests.backbones.registered import disturb
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.timm_blocks import beit_attention
 from vitdet_plugin.layers.timm_positions import block_ropes, resize_positions
 from vitdet_plugin.ops.rel_pos_attention import cpu
 
@@ -59,6 +60,14 @@ def build(model, **options):
     return disturb(TimmViTDet(model, model_args=MODELS[model], **options)).eval()
 
 
+def of_timm(net):
+    """The model of timm with the weights of ``net`` and the forward passes of timm."""
+    model = copy.deepcopy(net.net)
+    for block in model.blocks:
+        del block.forward
+    return model
+
+
 def images(net, rows=5, columns=7):
     patch = net.patch_size
     return torch.randn(2, 3, rows * patch, columns * patch, generator=torch.Generator().manual_seed(1))
@@ -67,9 +76,8 @@ def images(net, rows=5, columns=7):
 @every_model
 def test_global_blocks_equal_timm_on_a_grid_that_is_not_square(model):
     net = build(model, window_size=0, positions='antialias', out_indices=(0, 1))
-    x, reference = images(net), net.net
+    x, reference = images(net), of_timm(net)
     if isinstance(reference, beit.Beit):  # has one grid, and a rule of its own for larger ones
-        reference = copy.deepcopy(reference)
         reference.set_input_size(tuple(x.shape[2:]))
     with torch.no_grad():
         expected = reference.forward_intermediates(x, intermediates_only=True)
@@ -100,7 +108,7 @@ def test_windows_equal_a_loop_over_windows(model, prefix):
                     part = F.pad(part, (0, 0, 0, 3 - columns, 0, 3 - rows))
                     window = torch.cat([prefix_tokens, part.flatten(1, 2)], 1)
                     if is_beit:
-                        found = net._attention(block, (3, 3), None)(window)
+                        found = beit_attention(block.attn, window, (3, 3), number)
                     elif rope is None:
                         found = block.attn(window)
                     else:
@@ -154,7 +162,7 @@ def test_vectors_for_classifiers(out_type, channels):
     net = build('vit_small_patch16_dinov3_qkvb', window_size=0, out_type=out_type)
     x = images(net)
     with torch.no_grad():
-        tokens = net.net.forward_features(x)
+        tokens = of_timm(net).forward_features(x)
         parts = dict(cls_token=tokens[:, 0], avg_featmap=tokens[:, 5:].mean(1))
         parts['cls_avg'] = torch.cat([parts['cls_token'], parts['avg_featmap']], 1)
         out, = net(x)

@@ -7,9 +7,10 @@ from timm.layers import DropPath
 
 from tests.backbones.registered import disturb, image, tiny
 from tests.backbones.small_configs import small_cfg
-from vitdet_plugin.backbones.vision_lstm import VisionLSTM, unpadded_sizes
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.vil_cls_head import VisionLSTMClsHead
+from vitdet_plugin.layers.padding import filled_sizes
 from vitdet_plugin.visualization.cam_layers import cam_layer
 
 PUBLISHED = {'tiny': (192, 6_391_528), 'small': (384, 23_398_696), 'base': (768, 89_263_528)}
@@ -138,7 +139,8 @@ def test_masked_padding_has_no_gradient():
 
 
 def test_sizes_without_padding_are_found():
-    assert unpadded_sizes(batch_of_two([(80, 100), (1, 33), (0, 0)])) == [(80, 100), (1, 33), (0, 0)]
+    sizes = [[80, 100], [1, 33], [0, 0]]
+    assert filled_sizes(batch_of_two(sizes)).tolist() == sizes
     model = vil(mask_padding=True).eval()
     assert model(torch.zeros(1, 3, 32, 32))[0].isfinite().all()
 

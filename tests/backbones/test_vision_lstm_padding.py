@@ -3,7 +3,8 @@
 import torch
 
 from tests.backbones.registered import tiny
-from vitdet_plugin.backbones.vision_lstm import VisionLSTM, unpadded_sizes
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
+from vitdet_plugin.layers.padding import filled_sizes
 
 
 def test_sizes_of_a_real_batch_are_found():
@@ -18,7 +19,8 @@ def test_sizes_of_a_real_batch_are_found():
     samples = [DetDataSample(metainfo=dict(img_shape=size)) for size in sizes]
     batch = preprocessor(dict(inputs=images, data_samples=samples))
     assert batch['inputs'].shape == (3, 3, 64, 96)
-    assert unpadded_sizes(batch['inputs']) == [sample.img_shape for sample in batch['data_samples']] == sizes
+    assert [sample.img_shape for sample in batch['data_samples']] == sizes
+    assert filled_sizes(batch['inputs']).tolist() == [list(size) for size in sizes]
 
     model = tiny(VisionLSTM, mask_padding=True).eval()
     with torch.no_grad():

@@ -9,10 +9,10 @@ from tests.checkpoints import models, official_names
 from tests.checkpoints.test_convnext import MMPRETRAIN, OFFICIAL, OPENMMLAB, renamed
 from tests.checkpoints.test_convnext import classifier as convnext
 from tests.checkpoints.test_round_trips import CASES
-from vitdet_plugin.checkpoints import official
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.formats import Format, find_format
-from vitdet_plugin.checkpoints.official import known_formats, load_official
+from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.checkpoints.recognition import OURS, known_formats
 from vitdet_plugin.errors import UserError
 
 
@@ -114,4 +114,4 @@ def test_the_reason_is_in_the_report(tmp_path):
 def test_every_format_has_keys_or_is_selected_by_name():
     assert [form.name for form in known_formats() if not form.keys] == ['EasyCV ViTDet, scaled rel_pos']
     assert len({form.name for form in known_formats()}) == len(known_formats())
-    assert official.OURS[0] not in {form.name for form in known_formats()}
+    assert OURS[0] not in {form.name for form in known_formats()}

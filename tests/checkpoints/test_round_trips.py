@@ -20,7 +20,8 @@ from tests.checkpoints.test_vision_lstm import classifier as vision_lstm
 from tests.checkpoints.test_volo import Classifier as volo
 from tests.checkpoints.vision_lstm_names import in_training, published
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
-from vitdet_plugin.checkpoints.official import known_formats, load_official
+from vitdet_plugin.checkpoints.official import load_official
+from vitdet_plugin.checkpoints.recognition import known_formats
 
 
 def build_volo(seed: int) -> nn.Module:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
+from tests.backbones.small_configs import small_cfg
 from tests.configs.loading import CONFIGS, NAMES, load
 from tests.end_to_end.tiny_set import CLASSES, write_tiny_set
 from vitdet_plugin.config.loading import load_config
@@ -13,26 +14,20 @@ from vitdet_plugin.config.loading import load_config
 FAMILY = [name for name in NAMES if name.startswith('yolov5/')]
 COCO = [name for name in FAMILY if name.endswith('coco.py')]
 SIDE = 64
-SMALL = {  # constructor arguments of the backbones, and the channels of their maps
-    'ConvNeXtBackbone': (dict(arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))), [16, 24, 32]),
-    'InternImage': (dict(arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8))), [32, 64, 128]),
-    'ViTDet': (dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=SIDE, window_size=2), None),
-    'VisionLSTM': (dict(arch=dict(dim=32, depth=3), img_size=SIDE), None),
-    'VOLO': (dict(arch=dict(layers=(1, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 4, 4, 4),
-                            mlp_ratios=(2, 2, 2, 2), stem_hidden_dim=8), img_size=SIDE), [16, 32, 32]),
-}
 
 
 def shrunk(name, data_root):
     """Return a config for images of 64 pixels with a model that trains in milliseconds."""
     cfg = load_config(str(CONFIGS / name))
     init_default_scope(cfg.default_scope)
-    arguments, widths = SMALL[cfg.model.backbone.type]
-    cfg.model.backbone.update(**arguments, init_cfg=None)
-    if widths:
+    small = small_cfg(MODELS.get(cfg.model.backbone.type))
+    small.pop('out_indices', None)
+    cfg.model.backbone.update(**small, init_cfg=None)
+    widths = list(MODELS.build(cfg.model.backbone).out_channels)
+    if len(widths) == 3:
         cfg.model.neck.update(in_channels=widths, out_channels=[16] * 3)
     else:
-        cfg.model.neck[0].update(in_channels=32, out_channels=16)
+        cfg.model.neck[0].update(in_channels=widths[0], out_channels=16)
         cfg.model.neck[1].update(in_channels=[16] * 3, out_channels=[16] * 3)
     cfg.model.bbox_head.update(in_channels=[16] * 3, num_classes=len(CLASSES), img_size=SIDE)
     for split in ('train', 'val'):
@@ -55,10 +50,10 @@ def _shrink_data(data, data_root):
 @pytest.mark.parametrize('name', FAMILY)
 def test_one_step_and_one_prediction(tmp_path, name):
     cfg = shrunk(name, write_tiny_set(tmp_path / 'set', images=6))
-    from mmdet.registry import MODELS
+    from mmdet.registry import MODELS as DETECTORS
     torch.manual_seed(0)
     np.random.seed(0)
-    model = MODELS.build(cfg.model)
+    model = DETECTORS.build(cfg.model)
     model.init_weights()
     data = DATASETS.build(cfg.train_dataloader.dataset)
     batch = model.data_preprocessor(pseudo_collate([data[i] for i in range(4)]), training=True)

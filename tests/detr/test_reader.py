@@ -6,9 +6,12 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from tests.backbones.small_configs import SMALL
+from tests.backbones.small_configs import small_cfg
 from tests.detr.mmdet2_names import dino_head_names, mmdet2
 from tests.detr.small import INTERNIMAGE, build, deformable_detr, dino, dino_cfg, host
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
+from vitdet_plugin.backbones.vitdet import ViTDet
 from vitdet_plugin.checkpoints.classes import match_classes
 from vitdet_plugin.checkpoints.official import load_official
 from vitdet_plugin.config.loading import load_config
@@ -140,10 +143,10 @@ def test_mmdets_own_files_with_the_backbone_exchanged(tmp_path, kind, name, fits
     assert_same(twin.state_dict(), source.state_dict())
 
 
-@pytest.mark.parametrize('backbone', ['ViTDet', 'TimmViTDet', 'VisionLSTM'])
+@pytest.mark.parametrize('backbone', [ViTDet, TimmViTDet, VisionLSTM])
 def test_a_swin_file_for_a_plain_backbone(tmp_path, backbone):
     source = build(dino_cfg(SWIN, in_channels=(32, 64, 128)), 0)
-    cfg = dino_cfg(dict(type=backbone, **SMALL[backbone]))
+    cfg = dino_cfg(dict(type=backbone.__name__, **small_cfg(backbone)))
     cfg.neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=32, scale_factors=(2.0, 1.0, 0.5),
                     num_outs=4)
     target = build(cfg, 1)

@@ -6,6 +6,8 @@ from mmengine.registry import init_default_scope
 
 from tests.backbones.registered import BACKBONES
 from tests.backbones.small_configs import small_cfg
+from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
+from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.check_cls_head import check_cls_head
 from vitdet_plugin.engine.check_weights import build_without_memory
@@ -17,7 +19,7 @@ POOLING = dict(type='GlobalAveragePooling')
 def findings(head, out_type=None, neck=None, width=WIDTH, backbone=None):
     import_scope('mmpretrain')
     init_default_scope('mmpretrain')
-    backbone = backbone or dict(small_cfg(type('TimmViTDet', (), {})), type='TimmViTDet', out_type=out_type)
+    backbone = backbone or dict(small_cfg(TimmViTDet), type='TimmViTDet', out_type=out_type)
     cfg = Config(dict(model=dict(type='ImageClassifier', backbone=backbone, neck=neck,
                                  head=dict(type=head, num_classes=3, in_channels=width))))
     return [finding.text for finding in check_cls_head(cfg, build_without_memory(cfg.to_dict()['model']))]
@@ -63,7 +65,7 @@ def test_every_backbone(cls):
 
 
 def test_a_backbone_that_pools():
-    backbone = dict(small_cfg(type('VisionLSTM', (), {})), type='VisionLSTM', pooling='bilateral_flatten')
+    backbone = dict(small_cfg(VisionLSTM), type='VisionLSTM', pooling='bilateral_flatten')
     assert not findings('VisionLSTMClsHead', backbone=backbone, width=2 * WIDTH)
     assert findings('VisionLSTMClsHead', backbone=backbone) == [
         'model.head.in_channels=32, but the backbone VisionLSTM returns 64 channels; set it to 64']

@@ -76,8 +76,11 @@ def test_samplers_that_never_end(tiny_config):
     tiny_config.train_dataloader.sampler = tiny_config.val_dataloader.sampler = ConfigDict(endless)
     first, second = texts(tiny_config)
     assert 'the evaluation would never end' in first and 'the first epoch would not end' in second
-    tiny_config.train_cfg = dict(by_epoch=False, max_iters=2)
-    assert len(texts(tiny_config)) == 1
+    for train_cfg, number in ((dict(max_epochs=3), 2), (dict(type='ResumableEpochLoop', max_epochs=3), 2),
+                              (dict(by_epoch=False, max_iters=2), 1), (dict(max_iters=2), 1),
+                              (dict(type='LoopOfAnotherPackage'), 1)):
+        tiny_config.train_cfg = train_cfg
+        assert len(texts(tiny_config)) == number, train_cfg
 
 
 def test_missing_parts(tiny_config):

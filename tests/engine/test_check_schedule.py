@@ -47,6 +47,8 @@ def test_correct_lengths(train_cfg):
 def test_the_type_of_the_loop_follows_from_its_length():
     assert resumable_loop(dict(max_iters=5))['type'].__name__ == 'ResumableIterLoop'
     assert resumable_loop(dict(max_epochs=5))['type'].__name__ == 'ResumableEpochLoop'
+    other = dict(type='LoopOfAnotherPackage', max_epochs=5)
+    assert resumable_loop(other) == other
 
 
 @pytest.mark.parametrize('optimizer, wrapper, says', [

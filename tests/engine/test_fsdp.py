@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.end_to_end.forked_ranks import train_ranks
+from tests.backbones.registered import BACKBONES, tiny
+from tests.end_to_end.forked_ranks import run_forks, train_ranks
 from tests.end_to_end.tiny_set import CONFIG
-from vitdet_plugin.engine.fsdp import FullyShardStrategy, map_tensors, shard
+from vitdet_plugin.engine.fsdp import FullyShardStrategy, gather, map_tensors, shard
 from vitdet_plugin.errors import UserError
 
 RULES = ("optim_wrapper = dict(constructor='LayerWiseDecayConstructor', optimizer=dict(weight_decay=0.1), "
@@ -89,6 +90,42 @@ def tensors_of(state):
     found = []
     map_tensors(state, found.append)
     return found
+
+
+def shard_and_compare(words):
+    """Print the number of units of each backbone; outputs and gradients are those without sharding."""
+    import copy
+
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule
+
+    from tests.backbones.registered import image
+    torch.distributed.init_process_group('gloo')
+    mesh = init_device_mesh('cpu', (1,))
+    for cls in BACKBONES:
+        plain = tiny(cls, drop_path_rate=0.0).train()
+        model = shard(copy.deepcopy(plain), mesh)
+        x, results = image(plain), []
+        for each in (plain, model):
+            outs = each(x)
+            sum(out.square().mean() for out in outs).backward()
+            results.append([*outs, *(gather(p.grad) for p in each.parameters())])
+        torch.testing.assert_close(results[1], results[0], atol=1e-4, rtol=1e-4)
+        print(cls.__name__, sum(isinstance(module, FSDPModule) for module in model.modules()) - 1)
+
+
+def test_every_backbone_is_sharded_by_its_blocks():
+    done = run_forks(shard_and_compare, [], ranks=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    units = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert units == {cls.__name__: str(len(tiny(cls).repeated_blocks())) for cls in BACKBONES}
+
+
+def test_a_model_without_units_is_refused():
+    with pytest.raises(UserError, match='strategy: Linear has no lists named blocks to shard one by one; set strategy'):
+        shard(nn.Linear(2, 2), None)
+    with pytest.raises(UserError, match='strategy: Linear has no modules of class Block or Bottleneck to shard'):
+        shard(nn.Linear(2, 2), None, ('Block', 'Bottleneck'))
 
 
 def test_parameters_without_dimensions_are_refused():

@@ -4,9 +4,8 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS
 
-from tests.backbones.small_configs import SMALL, small_cfg
+from tests.backbones.small_configs import small_cfg
 
 
 def import_backbones() -> None:
@@ -23,8 +22,9 @@ def check(folder: str) -> None:
         folder: For checkpoints.
     """
     import_backbones()
-    for name in sorted(SMALL):
-        cls = MODELS.get(name)
+    from vitdet_plugin.backbones.base import registered_backbones
+    for cls in registered_backbones():
+        name = cls.__name__
         cfg = small_cfg(cls)
         model, path = cls(**cfg).eval(), Path(folder) / f'{name}.pth'
         side = 2 * model.out_strides[-1]

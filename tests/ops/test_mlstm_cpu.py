@@ -34,7 +34,7 @@ def test_what_depends_on_the_gates_alone(closed):
     i_gate[2] = 1.0  # equal maxima
     log_f[2] = 0
     for chunk in (48, 16):
-        found, expected = (f(i_gate, log_f, chunk, torch.float32) for f in (chunkwise._gates, chunkwise._chunk_gates))
+        found, expected = (f(i_gate, log_f, chunk, torch.float32) for f in (chunkwise._gates, chunkwise.chunk_gates))
         for a, b in zip(found, expected, strict=True):
             assert a.dtype == b.dtype
             torch.testing.assert_close(a, b)

@@ -20,6 +20,11 @@ def drop_path_rates(last: float, depth: int, first: float = 0.0) -> list[float]:
     return [first + (last - first) * i / max(depth - 1, 1) for i in range(depth)]
 
 
+def ends_of_quarters(depth: int) -> list[int]:
+    """Return the index of the last block of each quarter of the depth: the blocks with global attention in ViTDet."""
+    return [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
+
+
 def choose_arch(arch: Any, archs: Mapping[str, Mapping[str, Any]], required: Collection[str],
                 optional: Collection[str] = ()) -> dict[str, Any]:
     """Return the sizes that an argument ``arch`` stands for.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from mmengine.registry import WEIGHT_INITIALIZERS
+from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.compat.inductor_layouts import install_for_compilation
 from vitdet_plugin.errors import UserError
@@ -37,9 +38,13 @@ class Backbone(BaseModule):
     out_channels: tuple[int, ...]  # channels of the maps that forward returns
     out_strides: tuple[int, ...]  # strides of these maps in pixels, ascending
     frozen_stages: int = -1
-    calls_blocks: bool = True  # whether forward calls the modules of its lists named ``blocks``
+    with_cp: bool = False  # whether :meth:`checkpointed` recomputes blocks in the backward pass
     # patterns of weights that a checkpoint of this architecture may lack; they keep their initial values
     optional_weights: tuple[str, ...] = ()
+    # weights that every model has and by which its files are recognized where there is no model to compare with
+    key_weights: tuple[str, ...] = ()
+    # arguments of a model of less than a million weights with every kind of part, for tests and ``vitdet gpu-check``
+    small: Mapping[str, Any] = {}
     # for CBNet: modules of the stem that several backbones can share, and all values of ``out_indices``
     stem_parts: tuple[str, ...] = ()
     all_out_indices: tuple[int, ...] | None = None
@@ -144,6 +149,19 @@ class Backbone(BaseModule):
         """Return the layer id of a parameter from its name in this backbone: 0 (stem) to ``num_layers + 1``."""
         raise self._not_written('get_layer_id')
 
+    def repeated_blocks(self) -> list[nn.Module]:
+        """Return the modules that are compiled and sharded one by one; ``forward`` has to call each as a module.
+
+        By default these are the members of the lists named ``blocks``.
+        """
+        return _members_of_blocks(self)
+
+    def checkpointed(self, block: Callable, *args: Any) -> Any:
+        """Return ``block(*args)``; with ``with_cp`` the block is recomputed in the backward pass."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the layer id of a parameter of a model and the number of ids, for mmpretrain's layer-wise rates.
 
@@ -209,3 +227,22 @@ class Backbone(BaseModule):
 def enter_stage(x_bhwc: Tensor, added: Sequence[Tensor] | None, index: int) -> Tensor:
     """Add map ``index`` of ``added``, (B, C, H, W), to the input (B, H, W, C) of a stage."""
     return x_bhwc if added is None else x_bhwc + added[index].permute(0, 2, 3, 1)
+
+
+def registered_backbones() -> list[type[Backbone]]:
+    """Return the classes of backbones in the registry, all of this package included, sorted by name."""
+    import_registering_modules('backbones', skip_incomplete=True)
+    found = {cls for cls in MODELS.module_dict.values() if isinstance(cls, type) and issubclass(cls, Backbone)}
+    return sorted(found, key=lambda cls: cls.__name__)
+
+
+def repeated_blocks(backbone: nn.Module) -> list[nn.Module]:
+    """Return the blocks of any backbone: of another package's the members of its lists named ``blocks``."""
+    return backbone.repeated_blocks() if isinstance(backbone, Backbone) else _members_of_blocks(backbone)
+
+
+def _members_of_blocks(module: nn.Module) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for name, child in module.named_children():
+        found += list(child.children()) if name == 'blocks' else _members_of_blocks(child)
+    return found

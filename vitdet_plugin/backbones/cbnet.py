@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.base import Backbone
+from vitdet_plugin.backbones.base import Backbone, registered_backbones
 from vitdet_plugin.errors import UserError
 
 
@@ -84,6 +84,11 @@ class CBNet(Backbone):
     Input and output are those of one backbone. Images of another number of channels: ``in_channels`` in ``backbone``.
     """
 
+    key_weights = ('connections.0.scales.0',)
+    # two levels with maps, all of them in the assistant; added maps from the start
+    small = dict(backbone=dict(type='InternImage', arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8)),
+                               out_indices=(1, 3)), init_scale=0.1)
+
     def __init__(self, backbone: dict, *, num_backbones: int = 2, share_stem: bool | None = None,
                  init_scale: float = 0.0, frozen_stages: int | None = None, with_cp: bool | None = None,
                  drop_path_rate: float | None = None, init_cfg: dict | list[dict] | None = None,
@@ -95,8 +100,9 @@ class CBNet(Backbone):
         cfg = {**copy.deepcopy(dict(backbone)), **{key: value for key, value in given.items() if value is not None}}
         lead = MODELS.build(copy.deepcopy(cfg))
         if not isinstance(lead, Backbone) or isinstance(lead, CBNet):
+            known = ', '.join(cls.__name__ for cls in registered_backbones() if cls is not CBNet)
             raise UserError(f'CBNet: backbone.type={backbone.get("type")!r} is not a single backbone of vitdet_plugin; '
-                            'give one of ViTDet, TimmViTDet, InternImage, VisionLSTM, VOLO, ConvNeXtBackbone')
+                            f'give one of {known}')
         if share_stem and not lead.stem_parts:
             raise UserError(f'share_stem=True: {type(lead).__name__} has no stem that can be shared; set it to False')
         self.share_stem = bool(lead.stem_parts) if share_stem is None else share_stem
@@ -182,6 +188,10 @@ class CBNet(Backbone):
         if part != 'backbones':
             return self.num_layers + 1
         return self._backbone(int(rest[0])).get_layer_id(rest[1])
+
+    def repeated_blocks(self) -> list[nn.Module]:
+        """Return the blocks of every backbone."""
+        return [block for k in range(len(self.backbones)) for block in self._backbone(k).repeated_blocks()]
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return the stages that each backbone freezes."""

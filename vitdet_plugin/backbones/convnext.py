@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS
 from timm.layers.grn import GlobalResponseNorm
-from timm.models._manipulate import checkpoint_seq
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
@@ -71,6 +70,10 @@ class ConvNeXtBackbone(Backbone):
     """
 
     optional_weights = ('norm[0-9]*',)
+    key_weights = ('stem.0.weight', 'stages.0.blocks.0.conv_dw.weight')
+    # gamma, GRN and norms on two of the maps
+    small = dict(arch=dict(depths=(1, 1, 4, 1), dims=(8, 16, 24, 32), use_grn=True), layer_scale_init_value=1.0,
+                 out_indices=(1, 3))
     stem_parts = ('stem',)
     all_out_indices = (0, 1, 2, 3)
 
@@ -165,7 +168,9 @@ class ConvNeXtBackbone(Backbone):
         return tuple(outs)
 
     def _run_blocks(self, stage: ConvNeXtStage, x: Tensor) -> Tensor:
-        return checkpoint_seq(stage.blocks, x) if self.with_cp and torch.is_grad_enabled() else stage.blocks(x)
+        for block in stage.blocks:
+            x = self.checkpointed(block, x)
+        return x
 
     def entries(self) -> list[tuple[int, int]]:
         """Return channels and stride of the first block of each stage."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from mmengine.registry import MODELS
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ops_dcnv3.module import DCNv3
 from vitdet_plugin.backbones.arguments import (
@@ -120,7 +119,10 @@ class Block(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one resolution, (B, H, W, channels) in and out; ``downsample`` leads to the next level."""
+    """The blocks of one resolution, (B, H, W, channels) in and out; ``downsample`` leads to the next level.
+
+    ``forward`` calls each block by ``call(block, x)``.
+    """
 
     def __init__(self, channels: int, group: int, variant: dict, drop_paths: Sequence[float], *, norm: str,
                  post_norm_ids: Sequence[int], downsample: bool, **options: Any) -> None:
@@ -133,9 +135,9 @@ class Level(nn.Module):
         self.norm = build_nhwc_norm(norm, channels) if has_norm else None
         self.downsample = Downsample(channels, norm) if downsample else None
 
-    def forward(self, x: Tensor, with_cp: bool = False) -> Tensor:
+    def forward(self, x: Tensor, call: Callable[..., Tensor]) -> Tensor:
         for i, block in enumerate(self.blocks):
-            x = checkpoint(block, x, use_reentrant=False) if with_cp and torch.is_grad_enabled() else block(x)
+            x = call(block, x)
             if i in self.post_norm_ids:
                 x = self.post_norms[self.post_norm_ids.index(i)](x)
         return x if self.norm is None else self.norm(x)
@@ -168,6 +170,9 @@ class InternImage(Backbone):
     """
 
     optional_weights = ('*.gamma[12]',)
+    key_weights = ('patch_embed.norm1.weight', 'levels.0.blocks.0.dcn.mask.weight')
+    small = dict(arch=dict(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8)), res_post_norm=True,
+                 center_feature_scale=True, dw_kernel_size=5, level2_post_norm_block_ids=(0,), drop_path_rate=0.1)
     stem_parts = ('patch_embed',)
     all_out_indices = (0, 1, 2, 3)
 
@@ -237,7 +242,7 @@ class InternImage(Backbone):
         x, maps = embedded, {}
         for i in range(max(self.out_indices) + 1):
             level = self._level(i)
-            x = maps[i] = level(enter_stage(x, added, i), self.with_cp)
+            x = maps[i] = level(enter_stage(x, added, i), self.checkpointed)
             if i < max(self.out_indices) and level.downsample is not None:
                 x = level.downsample(x)
         return tuple(maps[i].permute(0, 3, 1, 2) for i in self.out_indices)

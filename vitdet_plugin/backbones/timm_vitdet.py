@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 from mmengine.registry import MODELS
 from timm.layers import resample_patch_embed
-from timm.models import beit
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin import __version__
-from vitdet_plugin.backbones.arguments import check_choice, check_drop_path_rate, check_frozen_stages
+from vitdet_plugin.backbones.arguments import check_choice, check_drop_path_rate, check_frozen_stages, ends_of_quarters
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import LoRALinear, add_lora, merge_lora
-from vitdet_plugin.layers.timm_blocks import attend_in_windows, beit_attention, check_block, run_block
+from vitdet_plugin.layers.timm_blocks import set_windowed_forward
 from vitdet_plugin.layers.timm_models import (
     PREFIX_TOKENS,
     build_plain_vit,
@@ -29,7 +26,6 @@ from vitdet_plugin.layers.timm_models import (
     remove_unused,
 )
 from vitdet_plugin.layers.timm_positions import block_ropes, default_positions, is_dinov3_rope, resize_positions
-from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 from vitdet_plugin.utils.exporting import is_exporting
 from vitdet_plugin.utils.module_hooks import has_hooks
 
@@ -88,7 +84,12 @@ class TimmViTDet(Backbone):
     depth: int  # blocks of the model; those behind the last output are removed
     num_prefix: int  # class and register tokens
     optional_weights = ('*.lora_[ab]', '*.lora_scale')
-    calls_blocks = False
+    key_weights = ('net.patch_embed.proj.weight', 'net.cls_token')
+    # class and register tokens, absolute and rotary positions, LayerScale, a windowed and a global block
+    small = dict(model=dict(family='Eva', embed_dim=32, depth=2, num_heads=2, num_reg_tokens=2, init_values=1.0,
+                            use_rot_pos_emb=True, rope_type='dinov3', rope_rotate_half=True, swiglu_mlp=True,
+                            global_pool='token'),
+                 img_size=64, patch_size=16, window_size=2, global_block_indexes=[1])
 
     def __init__(self, model: str | dict, *, model_args: dict | None = None, img_size: int | None = None,
                  patch_size: int | None = None, in_channels: int = 3, window_size: int = 14,
@@ -112,10 +113,10 @@ class TimmViTDet(Backbone):
         self.net = build_plain_vit(model, {**own, **(model_args or {})})
         self.depth = depth = len(self.net.blocks)
         for block in self.net.blocks:
-            check_block(block)
+            set_windowed_forward(block)
         check_frozen_stages(frozen_stages, depth, 'blocks')
         if global_block_indexes is None:
-            global_block_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
+            global_block_indexes = ends_of_quarters(depth)
         self.global_blocks = frozenset(range(depth) if not window_size else
                                        _indexes('global_block_indexes', global_block_indexes, depth))
         self.out_indices = tuple(_indexes('out_indices', out_indices, depth))
@@ -223,12 +224,8 @@ class TimmViTDet(Backbone):
         ropes = block_ropes(self.net, hw, x.shape[0], is_global, self.window_size,
                             restart=self.rope_in_windows == 'restart')
         outs = []
-        for i, rope in enumerate(ropes):
-            args = (x, i, hw, rope)
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(self._run_block, *args, use_reentrant=False)
-            else:
-                x = self._run_block(*args)
+        for i, (block, rope) in enumerate(zip(self.net.blocks, ropes, strict=True)):
+            x = self.checkpointed(block, x, hw, rope, 0 if is_global[i] else self.window_size, self.num_prefix)
             if i in self.out_indices:
                 outs.append(x)
         return outs, hw
@@ -246,21 +243,6 @@ class TimmViTDet(Backbone):
                 prefix = [torch.cat(prefix, 1) + net.pos_embed[:, :slots]]
         x = net.pos_drop(torch.cat([*prefix, x], 1) if prefix else x)
         return net.norm_pre(x) if hasattr(net, 'norm_pre') else x
-
-    def _run_block(self, x: Tensor, index: int, hw: tuple[int, int], rope: Tensor | None) -> Tensor:
-        block, window = self.net.blocks[index], self.window_size
-        if index in self.global_blocks:
-            attend = self._attention(block, hw, rope)
-        else:
-            in_window = self._attention(block, (window, window), rope)
-            attend = partial(attend_in_windows, in_window, hw=hw, window=window, num_prefix=self.num_prefix)
-        with compiled_attention(x):
-            return run_block(block, x, attend)
-
-    def _attention(self, block: Any, hw: tuple[int, int], rope: Tensor | None) -> Callable[[Tensor], Tensor]:
-        if isinstance(block, beit.Block):
-            return partial(beit_attention, block.attn, hw=hw, num_prefix=self.num_prefix)
-        return block.attn if rope is None else partial(block.attn, rope=rope)
 
     def _output(self, x: Tensor, hw: tuple[int, int]) -> Tensor:
         patches = x[:, self.num_prefix:]

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
@@ -25,7 +23,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.norm import LayerNorm2d
 from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 from vitdet_plugin.layers.padding import filled_sizes, inside, resize_to_each
-from vitdet_plugin.layers.pos_embed import resize_grid
+from vitdet_plugin.layers.pos_embed import resize_grid, resize_kernel
 from vitdet_plugin.layers.vil import ViLLayer
 from vitdet_plugin.utils.exporting import is_exporting
 
@@ -125,6 +123,8 @@ class VisionLSTM(Backbone):
     """
 
     optional_weights = ('norm.*', 'legacy_norm.*')
+    key_weights = ('pos_embed', 'blocks.0.layer.proj_up.weight')
+    small = dict(arch=dict(dim=32, depth=4), img_size=64)
 
     def __init__(self, arch: str | dict = 'tiny', *, version: int = 2, img_size: int | Sequence[int] = 224,
                  patch_size: int = 16, stride: int | None = None, in_channels: int = 3, num_heads: int = 4,
@@ -204,10 +204,7 @@ class VisionLSTM(Backbone):
             x, valid, order = self._mask(x, extents)
         maps = []
         for i, block in enumerate(self.blocks):
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, hw, valid, use_reentrant=False)
-            else:
-                x = block(x, hw, valid)
+            x = self.checkpointed(block, x, hw, valid)
             if i in self.out_indices and self.pooling is None:
                 maps.append(self._to_map(self._normalize(i, x), hw, order))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
@@ -301,17 +298,12 @@ class VisionLSTM(Backbone):
         if name == 'pos_embed' and value.ndim == 4 and value.shape[-1] == own.shape[-1]:
             return resize_grid(value.float(), tuple(own.shape[1:3]))
         if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
-            return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
+            return resize_kernel(value, own.shape[2:])
         return None
 
     def stages_to_freeze(self) -> list[nn.Module | nn.Parameter]:
         """Return stem, position embedding and the first ``frozen_stages`` blocks."""
         return [self.patch_embed, self.pos_embed, *self.blocks[:self.frozen_stages]]
-
-
-def unpadded_sizes(x: Tensor) -> list[tuple[int, int]]:
-    """Return height and width of each image of (B, C, H, W) as :func:`vitdet_plugin.layers.padding.filled_sizes`."""
-    return [tuple(size) for size in filled_sizes(x).tolist()]
 
 
 def _check(version: int, stem: str, alternation: str, pooling: str | None, legacy_norm: bool,

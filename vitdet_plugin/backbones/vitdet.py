@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
@@ -17,13 +16,14 @@ from vitdet_plugin.backbones.arguments import (
     check_frozen_stages,
     choose_arch,
     drop_path_rates,
+    ends_of_quarters,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
 from vitdet_plugin.layers.mlp import Mlp
-from vitdet_plugin.layers.pos_embed import ResizedPosEmbed, fit_stored_pos_embed
+from vitdet_plugin.layers.pos_embed import ResizedPosEmbed, fit_stored_pos_embed, resize_kernel
 
 # Table 1 of the paper's appendix; any other size is given as a dict with the same keys.
 ARCHS = {
@@ -92,6 +92,10 @@ class ViTDet(Backbone):
     """
 
     optional_weights = ('*.rel_pos_[hw]', '*.residual.*')
+    key_weights = ('patch_embed.proj.weight', 'blocks.0.attn.qkv.weight')
+    # 6 x 6 tokens, which the windows do not divide; windowed, global, shifted and convolutional blocks
+    small = dict(arch=dict(embed_dim=32, depth=4, num_heads=2), img_size=96, window_size=4, pretrain_img_size=64,
+                 propagation='none', global_block_indexes=[1], shifted_block_indexes=[2], residual_block_indexes=[3])
 
     def __init__(self, arch: str | dict = 'base', *, img_size: int = 1024, patch_size: int = 16, in_channels: int = 3,
                  window_size: int = 14, propagation: str = 'global', propagation_indexes: Sequence[int] | None = None,
@@ -108,7 +112,7 @@ class ViTDet(Backbone):
         check_drop_path_rate(drop_path_rate)
         check_frozen_stages(frozen_stages, depth, 'blocks')
         if propagation_indexes is None:
-            propagation_indexes = [max(0, depth * quarter // 4 - 1) for quarter in (1, 2, 3, 4)]
+            propagation_indexes = ends_of_quarters(depth)
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
                  'conv': set(residual_block_indexes)}
         if propagation != 'none':
@@ -171,10 +175,7 @@ class ViTDet(Backbone):
         """See :meth:`Backbone.run`; the only stage is that of the first block."""
         x = enter_stage(embedded, added, 0)
         for block in self.blocks:
-            if self.with_cp and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
+            x = self.checkpointed(block, x)
         return (x.permute(0, 3, 1, 2),)
 
     def entries(self) -> list[tuple[int, int]]:
@@ -199,7 +200,7 @@ class ViTDet(Backbone):
         if name == 'pos_embed':
             return fit_stored_pos_embed(value, own)
         if name == 'patch_embed.proj.weight' and value.shape[:2] == own.shape[:2]:
-            return F.interpolate(value.float(), size=own.shape[2:], mode='bicubic', align_corners=False)
+            return resize_kernel(value, own.shape[2:])
         if name.endswith(('rel_pos_h', 'rel_pos_w')) and value.shape[1] == own.shape[1]:
             return F.interpolate(value.float().T[None], size=len(own), mode='linear')[0].T
         return None

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
@@ -18,6 +17,7 @@ from vitdet_plugin.backbones.arguments import (
     check_frozen_stages,
     check_out_indices,
     choose_arch,
+    drop_path_rates,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
@@ -162,6 +162,11 @@ class VOLO(Backbone):
     """
 
     optional_weights = ('out_norms.*',)
+    key_weights = ('patch_embed.conv.0.weight', 'network.0.0.norm1.weight')
+    # both kinds of blocks, a norm on every map, 3 x 5 positions
+    small = dict(arch=dict(layers=(2, 1, 2, 1), embed_dims=(32, 48, 48, 48), num_heads=(2, 4, 4, 4),
+                           mlp_ratios=(3, 3, 3, 2), stem_hidden_dim=4),
+                 img_size=(48, 80), out_indices=(0, 1, 2), extra_level='conv')
     stem_parts = ('patch_embed',)
     all_out_indices = (0, 1, 2)
 
@@ -183,7 +188,7 @@ class VOLO(Backbone):
         self.layers, self.frozen_stages, self.with_cp = tuple(layers), frozen_stages, with_cp
         self.in_channels, self.norm_eval = in_channels, norm_eval
         self.patch_embed = PatchEmbed(in_channels, sizes['stem_hidden_dim'], dims[0], patch_size)
-        total, done = sum(layers), 0
+        rates, done = drop_path_rates(drop_path_rate, sum(layers)), 0
         self.network = nn.ModuleList()  # official numbering: a stage, its downsampling if any, the next stage ...
         self._stage_ends: list[int] = []  # for each stage, number of parts up to its end
         for stage, depth in enumerate(layers):
@@ -195,7 +200,7 @@ class VOLO(Backbone):
                     attn = OutlookAttention(dims[stage], sizes['num_heads'][stage], **common, **outlook or {})
                 else:
                     attn = Attention(dims[stage], sizes['num_heads'][stage], **common)
-                rate = 0.0 if outlook_attention[stage] else drop_path_rate * i / max(total - 1, 1)
+                rate = 0.0 if outlook_attention[stage] else rates[i]
                 blocks.append(Block(dims[stage], attn, mlp_ratio=sizes['mlp_ratios'][stage], drop_path=rate))
             done += depth
             self.network.append(blocks)
@@ -275,11 +280,15 @@ class VOLO(Backbone):
         """Return channels and stride of the outlookers and of the transformer blocks."""
         return self._entries
 
+    def repeated_blocks(self) -> list[nn.Module]:
+        """Return the blocks of all stages."""
+        return [block for part in self.network if not isinstance(part, Downsample) for block in part.children()]
+
     def _run(self, part: nn.Module, x: Tensor) -> Tensor:
-        if not (self.with_cp and torch.is_grad_enabled()) or isinstance(part, Downsample):
+        if not self.with_cp or isinstance(part, Downsample):
             return part(x)
         for block in part.children():
-            x = checkpoint(block, x, use_reentrant=False)
+            x = self.checkpointed(block, x)
         return x
 
     def _positions(self, hw: tuple[int, ...]) -> Tensor:

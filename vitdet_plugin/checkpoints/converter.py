@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitdet_plugin.checkpoints.classes import match_classes
@@ -17,6 +16,7 @@ from vitdet_plugin.checkpoints.official import LoadReport, convert, load_officia
 from vitdet_plugin.checkpoints.recognition import OURS
 from vitdet_plugin.compat.atomic_save import find_damage
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed, resize_kernel
 from vitdet_plugin.utils.output_files import write_atomically
 
 TARGETS = ('mmdet', 'safetensors')
@@ -93,7 +93,6 @@ def _rename(source: Path, form: str | None, allow_unexpected: Sequence[str], key
 
 def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> None:
     """Resize kernels to ``size`` x ``size`` pixels, and the position embedding's grid for the same image size."""
-    from vitdet_plugin.layers.pos_embed import fit_stored_pos_embed
     kernel, pos = (state.get(f'backbone.{name}') for name in ('patch_embed.proj.weight', 'pos_embed'))
     is_plain = 'backbone.blocks.0.attn.qkv.weight' in state  # VOLO and Vision-LSTM have a kernel of this name, too
     if not is_plain or kernel is None or kernel.ndim != 4 or kernel.shape[-1] == size or pos is None:
@@ -106,8 +105,7 @@ def _resize_patches(state: dict[str, Tensor], size: int, report: LoadReport) -> 
     if resized_pos is None:
         raise UserError(f'{report.source}: pos_embed of shape {tuple(pos.shape)} is not a square grid and cannot be '
                         'resized; keep the patches at their size with --patch-size 0')
-    new = {'backbone.patch_embed.proj.weight': F.interpolate(kernel.float(), (size, size), mode='bicubic',
-                                                             align_corners=False).to(kernel.dtype),
+    new = {'backbone.patch_embed.proj.weight': resize_kernel(kernel, (size, size)).to(kernel.dtype),
            'backbone.pos_embed': resized_pos.to(pos.dtype)}
     for name, value in new.items():
         report.resized[name] = f'{tuple(state[name].shape)} to {tuple(value.shape)}'

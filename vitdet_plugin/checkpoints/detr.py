@@ -45,10 +45,9 @@ _SAMPLING = 'encoder.layers.0.{}.sampling_offsets.weight'
 _OLD_SAMPLING = 'bbox_head.transformer.' + _SAMPLING.format('attentions.0')
 _NEW_SAMPLING = _SAMPLING.format('self_attn')
 _OLD_LABELS, _NEW_LABELS = 'bbox_head.label_embedding.weight', 'dn_query_generator.label_embedding.weight'
-# names of this project's backbones, and of files of them in other naming schemes
+# this project's backbones in other naming schemes
 _READ_ELSEWHERE = (
-    'backbone.*dcn.mask.weight', 'backbone.blocks.0.attn.*', 'backbone.blocks.0.layer.*', 'backbone.net.*',
-    'backbone.network.*', 'backbone.backbones.*', 'backbone.cb_modules.*', 'backbone.stages.0.blocks.0.conv_dw.weight',
+    'backbone.*dcn.mask.weight', 'backbone.blocks.0.attn.*', 'backbone.net.*', 'backbone.cb_modules.*',
     'backbone.stages.0.0.depthwise_conv*', 'backbone.stages.0.0.dwconv.weight')
 
 

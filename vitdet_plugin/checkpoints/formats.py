@@ -10,6 +10,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from vitdet_plugin.backbones.base import registered_backbones
 from vitdet_plugin.errors import UserError
 
 
@@ -55,7 +56,7 @@ class Format:
             initial values; None: all. The others are an error.
         adapt: Function of the new name and the tensor that returns the converted tensor; None if only names differ.
         exchangeable: Whether the model may have another backbone than the file, see
-            :mod:`vitdet_plugin.checkpoints.exchange`.
+            :mod:`vitdet_plugin.checkpoints.exchange`; the file has no backbone of this project.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Format:
             if name is None:
                 return []
             found.append(name)
-        return found
+        return [] if self.exchangeable and is_own_backbone(names, 'backbone.') else found
 
     def is_narrower_than(self, other: Format) -> bool:
         """Whether every file of this format also matches ``other``, but not vice versa."""
@@ -133,6 +134,13 @@ def find_format(formats: Iterable[Format], names: Sequence[str], source: str) ->
         raise UserError(f'{source}: the names of the weights fit several formats: {candidates}. Choose '
                         "by form=NAME (Python, init_cfg=dict(type='OfficialCheckpoint', …)) or --as NAME (converter)")
     return best[0] if best else None
+
+
+def is_own_backbone(names: Iterable[str], prefix: str = '') -> bool:
+    """Return whether weights have the names of a backbone of this project, after ``prefix``."""
+    present = set(names)
+    return any(cls.key_weights and present.issuperset(f'{prefix}{key}' for key in cls.key_weights)
+               for cls in registered_backbones())
 
 
 def show_names(names: Sequence[str], most: int = 4) -> str:

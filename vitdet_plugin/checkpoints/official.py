@@ -21,7 +21,7 @@ from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, check_finite, find_depth_mismatch, fit_weight
 from vitdet_plugin.checkpoints.formats import Conversion
 from vitdet_plugin.checkpoints.plain_vit import recognize_plain_vit
-from vitdet_plugin.checkpoints.recognition import OURS, known_formats, recognize  # noqa: F401  used by other modules
+from vitdet_plugin.checkpoints.recognition import recognize
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import has_lora, merge_state_dict
 

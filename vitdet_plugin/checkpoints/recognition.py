@@ -10,23 +10,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vitdet_plugin import checkpoints
-from vitdet_plugin.checkpoints.formats import Conversion, Format, find_format, show_names
+from vitdet_plugin.checkpoints.formats import Conversion, Format, find_format, is_own_backbone, show_names
 from vitdet_plugin.checkpoints.hugging_face import to_official_names
 from vitdet_plugin.checkpoints.prefixes import strip_wrappers, without_prefixes
 from vitdet_plugin.errors import UserError
 
 HUGGING_FACE = ", in Hugging Face's names"
 OURS = ('this project', 'a backbone of this project')  # names of the formats of this project's files
-# Weights that identify a backbone of this project by its own names, each in one published format at most.
-_OWN_BACKBONES = (
-    {'patch_embed.proj.weight', 'blocks.0.attn.qkv.weight'},  # ViTDet
-    {'net.patch_embed.proj.weight', 'net.cls_token'},  # TimmViTDet
-    {'patch_embed.proj.weight', 'blocks.0.layer.proj_up.weight'}, {'blocks.0.layer.proj_up.weight', 'pos_embed'},
-    {'patch_embed.norm1.weight', 'levels.0.blocks.0.dcn.mask.weight'},
-    {'patch_embed.conv.0.weight', 'network.0.0.norm1.weight'},
-    {'stem.0.weight', 'stages.0.blocks.0.conv_dw.weight'},
-    {'connections.0.scales.0'},  # CBNet
-)
 _BY_NAME = 'the format was given'
 _PREFIX = 'backbone.'
 
@@ -129,14 +119,14 @@ def _recognize(state: dict[str, Tensor], names_here: Set[str], formats: list[For
                 conversion.dropped = {each.removeprefix(prefix): why for each, why in conversion.dropped.items()}
                 conversion.origins = {new: old.removeprefix(prefix) for new, old in conversion.origins.items()}
             return Recognized(form.name, show_names(keys), conversion)
-        if any(each.startswith(_PREFIX) for each in state) or _is_own_backbone(state):
+        if any(each.startswith(_PREFIX) for each in state) or is_own_backbone(state):
             break
     for name, prefix in zip(OURS, ('', _PREFIX)):
         if any(f'{prefix}{each}' in names_here for each in state):
             return _own(name, prefix, state, names_here)
     if not names_here and any(each.startswith(_PREFIX) for each in state):
         return _own(OURS[0], '', state, names_here)
-    if _is_own_backbone(state):
+    if is_own_backbone(state):
         return _own(OURS[1], _PREFIX, state, names_here)
     return None
 
@@ -146,10 +136,6 @@ def _own(name: str, prefix: str, state: dict[str, Tensor], names_here: Set[str])
     return Recognized(name, show_names(common or [f'{prefix}{each}' for each in state], 1),
                       Conversion({f'{prefix}{each}': value for each, value in state.items()},
                                  {f'{prefix}{each}': each for each in state}))
-
-
-def _is_own_backbone(state: dict[str, Tensor]) -> bool:
-    return any(names <= state.keys() for names in _OWN_BACKBONES)
 
 
 def _best(found: list[Recognized], names_here: Set[str], source: str) -> Recognized:

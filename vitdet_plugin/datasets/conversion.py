@@ -14,6 +14,8 @@ from vitdet_plugin.utils.class_names import read_class_names
 from vitdet_plugin.utils.text import escape, is_unicode
 from vitdet_plugin.utils.text_files import read_text
 
+_SLACK = 1e-3  # rounding error of coordinates to accept, in pixels
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -45,15 +47,13 @@ def list_some(names: Sequence[str], shown: int = 3) -> str:
     return ', '.join(names[:shown]) + (', …' if len(names) > shown else '')
 
 
-def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = False,
-              slack: float = 1e-3) -> tuple[list[float], str | None]:
+def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = False) -> tuple[list[float], str | None]:
     """Check a box against the size of its image.
 
     Args:
         box: Corners (x1, y1, x2, y2) in pixels.
         size: (width, height) of the image in pixels.
         clip: Move corners outside the image to its edge instead of reporting them.
-        slack: Rounding error to accept, in pixels.
 
     Returns:
         The box within the image, and its fault or None.
@@ -62,7 +62,7 @@ def check_box(box: Sequence[float], size: tuple[float, float], clip: bool = Fals
     if not all(math.isfinite(value) for value in box):
         return list(box), f'box {_format_numbers(box)} is not finite'
     x1, y1, x2, y2 = box
-    outside = x1 < -slack or y1 < -slack or x2 > width + slack or y2 > height + slack
+    outside = x1 < -_SLACK or y1 < -_SLACK or x2 > width + _SLACK or y2 > height + _SLACK
     if outside and not clip:
         return list(box), f'box {_format_numbers(box)} reaches beyond the image of {width} x {height} (--clip cuts it)'
     x1, x2 = (min(max(value, 0.0), float(width)) for value in (x1, x2))

@@ -18,6 +18,7 @@ from vitdet_plugin.utils.track import track
 
 MAX_UNREADABLE = 0.01  # share of the images; above this the result would describe another data set
 _CHUNK_PIXELS = 2**23  # OpenCV counts in float32: exact below 2**24
+_PENDING = 64  # images that are read ahead
 
 
 @dataclass
@@ -85,12 +86,12 @@ def pixel_stats(paths: Sequence[Path], workers: int | None = None) -> PixelStats
     return PixelStats(mean, std, pixels, len(paths) - len(unreadable), unreadable)
 
 
-def _bounded_map(pool: ThreadPoolExecutor, paths: Sequence[Path], ahead: int = 64):
-    """Yield histograms in order, with at most ``ahead`` pending futures, whatever the size of the data set."""
+def _bounded_map(pool: ThreadPoolExecutor, paths: Sequence[Path]):
+    """Yield histograms in order, with at most 64 pending futures, whatever the size of the data set."""
     pending = []
     for path in paths:
         pending.append(pool.submit(channel_histograms, path))
-        if len(pending) >= ahead:
+        if len(pending) >= _PENDING:
             yield pending.pop(0).result()
     for future in pending:
         yield future.result()

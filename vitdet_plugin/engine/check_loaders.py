@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.config.registry import type_name
+from vitdet_plugin.config.train_length import counts_epochs
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
@@ -54,7 +55,7 @@ def check_loaders(cfg: Config, splits: Sequence[str]) -> list[Finding]:
             findings.append(Finding('error', f'the config has {" and ".join(present)}, but no '
                                              f'{" and no ".join(missing)}; add it, or set the others to None'))
     if 'train' in splits and isinstance(cfg.get('train_dataloader'), dict) and 'InfiniteSampler' in type_name(
-            cfg.train_dataloader.get('sampler')) and _counts_epochs(cfg.get('train_cfg')):
+            cfg.train_dataloader.get('sampler')) and counts_epochs(cfg.get('train_cfg') or {}):
         findings.append(Finding('error', 'train_dataloader.sampler.type=InfiniteSampler never ends, so that the first '
                                          'epoch would not end; use DefaultSampler, or an IterBasedTrainLoop'))
     return findings
@@ -134,7 +135,3 @@ def no_batches(name: str, images: int, batch_size: int | None, drop_last: bool) 
     why = ('drop_last=True leaves out incomplete batches: set batch_size to at most the number of images per rank, or '
            'drop_last to False') if drop_last else 'check the data set, filter_cfg and the sampler'
     return UserError(f'{name}: no batch of {batch_size} from {images} images; {why}')
-
-
-def _counts_epochs(train_cfg: Any) -> bool:
-    return 'Epoch' in type_name(train_cfg) or bool((train_cfg or {}).get('by_epoch'))

@@ -6,13 +6,12 @@ from typing import Any
 from mmengine.config import Config
 
 from vitdet_plugin.config.registry import all_registries, as_list, type_name
+from vitdet_plugin.config.train_length import train_length
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.engine.check_loaders import check_whole_number
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.text import suggest
 
-_LENGTHS = {'EpochBasedTrainLoop': 'max_epochs', 'IterBasedTrainLoop': 'max_iters'}
-_OURS = {'ResumableEpochLoop': 'EpochBasedTrainLoop', 'ResumableIterLoop': 'IterBasedTrainLoop'}
 _LONGEST = 2**31 - 1  # mmengine cannot write the remaining time of much longer ones
 _WARM_UPS = ('LinearLR', 'ConstantLR', 'WarmupLR', 'LinearParamScheduler', 'ConstantParamScheduler')
 
@@ -22,7 +21,7 @@ def drop_idle_schedulers(cfg: Config) -> None:
 
     A run that is shortened for a trial (``max_iters=20``) otherwise needs another schedule, too.
     """
-    length, by_epoch = _length(cfg.get('train_cfg') or {})
+    length, by_epoch = train_length(cfg.get('train_cfg') or {})
     schedulers = cfg.get('param_scheduler')
     if not isinstance(schedulers, (list, tuple)) or not isinstance(length, int):
         return
@@ -39,7 +38,7 @@ def drop_idle_schedulers(cfg: Config) -> None:
 def check_schedule(cfg: Config) -> list[Finding]:
     """Return findings about ``train_cfg``, ``optim_wrapper``, ``param_scheduler`` and the intervals of hooks."""
     findings = _check_loop(cfg.train_cfg, has_val=cfg.get('val_cfg') is not None)
-    length, by_epoch = _length(cfg.train_cfg)
+    length, by_epoch = train_length(cfg.train_cfg)
     findings += _check_optimizer(cfg.optim_wrapper, length if by_epoch is False else None)
     if not isinstance(length, int) or isinstance(length, bool):
         return findings
@@ -51,20 +50,8 @@ def check_schedule(cfg: Config) -> list[Finding]:
     return findings + _check_hooks(cfg.get('default_hooks') or {}, length, by_epoch)
 
 
-def _length(train_cfg: dict) -> tuple[Any, bool | None]:
-    """Return the length of training, and whether it is in epochs; (None, None) for a custom loop."""
-    name = type_name(train_cfg)
-    loop = _OURS.get(name, name)
-    if not name:
-        by_epoch = train_cfg.get('by_epoch', 'max_epochs' in train_cfg)
-        loop = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
-    if loop not in _LENGTHS:
-        return None, None
-    return train_cfg.get(_LENGTHS[loop]), loop == 'EpochBasedTrainLoop'
-
-
 def _check_loop(train_cfg: dict, has_val: bool) -> list[Finding]:
-    length, by_epoch = _length(train_cfg)
+    length, by_epoch = train_length(train_cfg)
     if by_epoch is None:
         return []
     key, other = ('max_epochs', 'max_iters') if by_epoch else ('max_iters', 'max_epochs')

@@ -15,6 +15,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vitdet_plugin.backbones.base import repeated_blocks
 from vitdet_plugin.errors import UserError
 
 RECOMPILES = 64  # of one region; torch's limit of 8 is below the number of blocks that can differ
@@ -70,7 +71,7 @@ def compile_regions(model: nn.Module, **options: Any) -> list[str]:
                         f'{", ".join(torch._dynamo.list_backends())}')
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, RECOMPILES)
     backbone: Any = model.backbone
-    blocks = repeated_blocks(backbone) if getattr(backbone, 'calls_blocks', True) else []
+    blocks = repeated_blocks(backbone)
     others = [part for name in ('neck', 'rpn_head') if isinstance(part := getattr(model, name, None), nn.Module)
               and any(True for _ in part.parameters())]
     for region in [*(blocks or [backbone]), *others]:
@@ -79,14 +80,6 @@ def compile_regions(model: nn.Module, **options: Any) -> list[str]:
         region._compiled_call_impl = partial(_call, region, region._compiled_call_impl)
     first = f'{len(blocks)} blocks of {type(backbone).__name__}' if blocks else type(backbone).__name__
     return [first, *(type(part).__name__ for part in others)]
-
-
-def repeated_blocks(backbone: nn.Module) -> list[nn.Module]:
-    """Return the blocks of a backbone: the members of its lists named ``blocks``, without nested ones."""
-    found: list[nn.Module] = []
-    for name, module in backbone.named_children():
-        found += list(module.children()) if name == 'blocks' else repeated_blocks(module)
-    return found
 
 
 def apply_compile(cfg: Config, backend: str | bool | None) -> None:

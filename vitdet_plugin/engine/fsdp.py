@@ -19,12 +19,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from vitdet_plugin.backbones.base import repeated_blocks
 from vitdet_plugin.checkpoints.sharded import load_sharded, save_sharded
 from vitdet_plugin.compat.optim_step import clip_with
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
 
-BLOCKS = ('Block', 'EvaBlock', 'ConvNeXtBlock')  # classes of the blocks of all backbones
 _FORMATS = {'full': False, 'sharded': True, 'local': True}  # local: mmengine's name
 _DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
 _OF_FSDP1 = ('model_wrapper', 'skip_init_weights', 'activation_checkpointing')
@@ -46,7 +46,8 @@ class FullyShardStrategy(DDPStrategy):
     ``vitdet train`` uses this class for ``strategy=dict(type='FSDPStrategy')``.
 
     Args:
-        units: Class names of the modules that are units.
+        units: Class names of the modules of the backbone that are units; None: its blocks, see
+            :meth:`~vitdet_plugin.backbones.base.Backbone.repeated_blocks`.
         reshard_after_forward: Whether the weights of a block are freed between its forward and backward passes; False
             needs more memory and communicates less.
         param_dtype: 'bf16' or 'fp16' to gather and use weights in that precision; None (default) uses float32, and
@@ -63,7 +64,7 @@ class FullyShardStrategy(DDPStrategy):
 
     load_before_sharding: Callable[[nn.Module], None] | None = None  # set by the runner
 
-    def __init__(self, *, units: Sequence[str] = BLOCKS, reshard_after_forward: bool = True,
+    def __init__(self, *, units: Sequence[str] | None = None, reshard_after_forward: bool = True,
                  param_dtype: str | None = None, reduce_dtype: str | None = None, cpu_offload: bool = False,
                  state_dict_cfg: str = 'full', sync_bn: str | None = None, **kwargs: Any) -> None:
         for name in _OF_FSDP1:
@@ -74,7 +75,7 @@ class FullyShardStrategy(DDPStrategy):
         if not isinstance(state_dict_cfg, str) or state_dict_cfg not in _FORMATS:
             raise UserError(f'strategy.state_dict_cfg={state_dict_cfg!r}: choose full or sharded')
         super().__init__(sync_bn=sync_bn, **kwargs)
-        self.units = (units,) if isinstance(units, str) else tuple(units)
+        self.units = (units,) if isinstance(units, str) else units
         self.writes_folders = _FORMATS[state_dict_cfg]
         self._options: dict[str, Any] = dict(
             reshard_after_forward=reshard_after_forward,
@@ -174,23 +175,29 @@ class FullyShardStrategy(DDPStrategy):
         self.optim_wrapper.load_state_dict({**state_dict, 'state': state})
 
 
-def shard(model: nn.Module, mesh: DeviceMesh, units: Sequence[str] = BLOCKS, **options: Any) -> nn.Module:
+def shard(model: nn.Module, mesh: DeviceMesh, units: Sequence[str] | None = None, **options: Any) -> nn.Module:
     """Shard the blocks of a model's backbone, and then the rest of the model; returns the model, changed in place.
 
     Args:
         model: Model with equal weights on all ranks.
         mesh: The ranks.
-        units: Class names of the blocks.
+        units: Class names of the modules that are units; None: the blocks of the backbone.
         **options: Arguments of ``torch.distributed.fsdp.fully_shard``.
 
     Raises:
-        UserError: The model has parameters without dimensions, which cannot be divided.
+        UserError: The model has parameters without dimensions, which cannot be divided, or no units.
     """
     scalars = [name for name, parameter in model.named_parameters() if not parameter.ndim]
     if scalars:
         raise UserError(f'strategy: FSDP cannot shard {scalars[0]}, a parameter without dimensions; train this model '
                         'without strategy')
-    blocks = [module for module in getattr(model, 'backbone', model).modules() if type(module).__name__ in units]
+    backbone = getattr(model, 'backbone', model)
+    blocks = repeated_blocks(backbone) if units is None else [
+        module for module in backbone.modules() if type(module).__name__ in units]
+    if not blocks:
+        what = 'lists named blocks' if units is None else f'modules of class {" or ".join(units)}'
+        raise UserError(f'strategy: {type(backbone).__name__} has no {what} to shard one by one; set strategy.units '
+                        'to class names of its blocks')
     for block in blocks:
         fully_shard(block, mesh=mesh, **options)
     fully_shard(model, mesh=mesh, **options)

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from vitdet_plugin.config.registry import type_name
+from vitdet_plugin.config.train_length import counts_epochs
 from vitdet_plugin.engine.check_loaders import no_batches
 from vitdet_plugin.engine.data_order import CountedBatches, make_resumable, seed_step
 from vitdet_plugin.errors import UserError
@@ -142,16 +142,10 @@ class _EndlessBatches:
 
 def resumable_loop(cfg: dict) -> dict:
     """Return ``train_cfg`` with mmengine's loop type replaced by the resumable one; other types are kept."""
-    cfg = dict(cfg)
-    by_epoch = cfg.pop('by_epoch', None)
-    if by_epoch is None and 'type' not in cfg and ('max_epochs' in cfg) != ('max_iters' in cfg):
-        by_epoch = 'max_epochs' in cfg
+    cfg, by_epoch = dict(cfg), counts_epochs(cfg)
+    cfg.pop('by_epoch', None)
     if by_epoch is not None:
-        cfg.setdefault('type', 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop')
-    kind = cfg.get('type')
-    ours = {'EpochBasedTrainLoop': ResumableEpochLoop, 'IterBasedTrainLoop': ResumableIterLoop}
-    if kind in (EpochBasedTrainLoop, IterBasedTrainLoop) or isinstance(kind, str):
-        cfg['type'] = ours.get(type_name(cfg), kind)
+        cfg['type'] = ResumableEpochLoop if by_epoch else ResumableIterLoop
     return cfg
 
 

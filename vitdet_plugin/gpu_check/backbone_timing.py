@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from vitdet_plugin.gpu_check.backbones import SMALL
 from vitdet_plugin.gpu_check.measuring import describe, measure
 from vitdet_plugin.gpu_check.results import LEFT_OUT, OK, Result, Settings, attempt
 
@@ -17,13 +16,13 @@ FORMS = ('auto', 'folded')
 def run(settings: Settings) -> Iterator[Result]:
     """Yield images per second and memory of inference and training, for the chosen attention and the one before it."""
     try:
-        import vitdet_plugin.backbones.vitdet  # noqa: F401
+        from vitdet_plugin.backbones.vitdet import ViTDet
     except ModuleNotFoundError as error:
         yield Result('ViTDet', LEFT_OUT, f'{error.name} is not installed')
         return
     for arch in ('tiny',) if settings.tiny else ('base',) if settings.quick else ('base', 'large', 'huge'):
         for form in FORMS:
-            arguments = SMALL['ViTDet'][2] if arch == 'tiny' else dict(arch=arch, drop_path_rate=0.0)
+            arguments = dict(ViTDet.small) if arch == 'tiny' else dict(arch=arch, drop_path_rate=0.0)
             for training in (False, True):
                 label = f'ViTDet {arch}, {"training" if training else "inference"}, attention={form}'
                 yield attempt(label, timed, label, dict(arguments, attention=form), training, settings)
@@ -33,7 +32,7 @@ def timed(label: str, arguments: dict[str, Any], training: bool, settings: Setti
     """Time a backbone; training is forward and backward pass without an optimizer."""
     from vitdet_plugin.backbones.vitdet import ViTDet
     model = ViTDet(**arguments).to(settings.device).train(training)
-    side = SMALL['ViTDet'][1] if settings.tiny else 1024
+    side = 96 if settings.tiny else 1024
     batch = 1 if settings.tiny else 4 if training else 8
     image = torch.randn(batch, 3, side, side, device=settings.device)
 

@@ -5,51 +5,44 @@ from __future__ import annotations
 import copy
 import importlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
 
+from vitdet_plugin.backbones.base import Backbone, registered_backbones
 from vitdet_plugin.gpu_check.operators import exact_float32, relative_error
 from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, OK, Result, Settings, attempt
+from vitdet_plugin.utils.registering import registering_modules
 
-#: class -> module, side of the input, arguments
-SMALL: dict[str, tuple[str, int, dict[str, Any]]] = {
-    'ViTDet': ('vitdet', 96, dict(arch=dict(embed_dim=64, depth=2, num_heads=2), img_size=96, window_size=4,
-                                  pretrain_img_size=64, global_block_indexes=[1], propagation='none',
-                                  drop_path_rate=0.0)),
-    'InternImage': ('internimage', 64, dict(arch=dict(channels=16, depths=(1, 1, 1, 1), groups=(1, 2, 4, 8)))),
-    'VisionLSTM': ('vision_lstm', 160, dict(arch=dict(dim=32, depth=2), img_size=160)),
-    'VOLO': ('volo', 64, dict(arch=dict(layers=(1, 1, 1, 1), embed_dims=(32, 48, 48, 48), num_heads=(2, 4, 4, 4),
-                                        mlp_ratios=(3, 3, 3, 2), stem_hidden_dim=4), img_size=(64, 64))),
-    'ConvNeXtBackbone': ('convnext', 64, dict(arch=dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32)))),
-}
+SIDE = 160  # of the images; 100 tokens of 16 pixels, more than one chunk of the mLSTM
 #: Relative error in norm; of 16-bit types through several layers.
 TOLERANCES = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.03}
 
 
 def run(settings: Settings) -> Iterator[Result]:
     """Yield one result for each backbone and dtype; 16-bit types under autocast."""
-    for name, (module, side, arguments) in SMALL.items():
+    for name in registering_modules('backbones'):
         try:
-            cls = getattr(importlib.import_module(f'vitdet_plugin.backbones.{module}'), name)
+            module = importlib.import_module(name)
         except ModuleNotFoundError as error:
-            yield Result(name, LEFT_OUT, f'{error.name} is not installed')
+            yield Result(name.rpartition('.')[2], LEFT_OUT, f'{error.name} is not installed')
             continue
-        yield from check(name, cls, side, arguments, settings)
+        for cls in registered_backbones():
+            if cls.__module__ == module.__name__:
+                yield from check(cls, settings)
 
 
-def check(name: str, cls: Any, side: int, arguments: dict[str, Any], settings: Settings) -> Iterator[Result]:
-    """Compare output and gradients of one backbone."""
+def check(cls: type[Backbone], settings: Settings) -> Iterator[Result]:
+    """Compare output and gradients of a small model of one class."""
     torch.manual_seed(settings.seed)
-    model = cls(**arguments).double().eval()  # the same function in every type: no dropout
+    model = cls(**copy.deepcopy(dict(cls.small))).double().eval()  # the same function in every type: no dropout
     for key, parameter in model.named_parameters():
         if key.endswith('offset.bias'):  # zero at first: pixels' centers, where the derivative is discontinuous
             nn.init.uniform_(parameter, 0.2, 0.8)
-    image = torch.randn(1, 3, side, side, dtype=torch.float64)
+    image = torch.randn(1, 3, SIDE, SIDE, dtype=torch.float64)
     expected: dict[str, torch.Tensor] = {}
     for dtype in TOLERANCES:
-        label = f'{name}, {str(dtype).removeprefix("torch.")}'
+        label = f'{cls.__name__}, {str(dtype).removeprefix("torch.")}'
         yield attempt(label, compare, label, model, image, expected, dtype, settings.device)
 
 

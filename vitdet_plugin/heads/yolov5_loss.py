@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-7
+_FOCAL_ALPHA = 0.25  # weight of positives in the focal factor
 
 
 def complete_iou(boxes: Tensor, targets: Tensor) -> Tensor:
@@ -32,8 +33,7 @@ def complete_iou(boxes: Tensor, targets: Tensor) -> Tensor:
     return iou - distance - alpha * v
 
 
-def mean_bce(logits: Tensor, targets: Tensor, pos_weight: float = 1.0, focal_gamma: float = 0.0,
-             focal_alpha: float = 0.25) -> Tensor:
+def mean_bce(logits: Tensor, targets: Tensor, pos_weight: float = 1.0, focal_gamma: float = 0.0) -> Tensor:
     """Mean binary cross-entropy, optionally with the focal factor (arXiv 1708.02002, equation 5) for soft targets."""
     weight = None if pos_weight == 1.0 else logits.new_tensor([pos_weight])
     if not focal_gamma:
@@ -41,5 +41,5 @@ def mean_bce(logits: Tensor, targets: Tensor, pos_weight: float = 1.0, focal_gam
     losses = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction='none')
     probability = logits.sigmoid()
     right = targets * probability + (1 - targets) * (1 - probability)
-    alpha = targets * focal_alpha + (1 - targets) * (1 - focal_alpha)
+    alpha = targets * _FOCAL_ALPHA + (1 - targets) * (1 - _FOCAL_ALPHA)
     return (losses * alpha * (1 - right) ** focal_gamma).mean()

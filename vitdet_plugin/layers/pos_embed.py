@@ -88,6 +88,11 @@ def resize_grid(grid: Tensor, hw: tuple[int, ...]) -> Tensor:
     return resized.permute(0, 2, 3, 1)
 
 
+def resize_kernel(kernel: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize the kernel of a patch embedding: (out, in, h', w') -> (out, in, *size) in float32, bicubic."""
+    return F.interpolate(kernel.float(), size=tuple(size), mode='bicubic', align_corners=False)
+
+
 def fit_stored_pos_embed(value: Tensor, own: Tensor) -> Tensor | None:
     """Resize a checkpoint's position embedding to the size of the model's.
 

@@ -13,19 +13,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.models import beit, eva, vision_transformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.window import crop, pad_with, padded_size, window_partition, window_unpartition
 from vitdet_plugin.ops.linear import is_plain
+from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
 from vitdet_plugin.utils.exporting import is_exporting, may_vary
 
 _PRE_NORM = (vision_transformer.Block, eva.EvaBlock, beit.Block)
 _POST_NORM = (vision_transformer.ResPostBlock, eva.EvaBlockPostNorm)
 
 
-def check_block(block: nn.Module) -> None:
-    """Raise an error for a kind of block that :func:`run_block` does not run.
+def set_windowed_forward(block: Any) -> None:
+    """Replace ``forward`` of a block of timm by :func:`run_block`; hooks, FSDP and ``torch.compile`` apply to it.
 
     Raises:
         UserError: The class of the block is not supported.
@@ -33,24 +34,38 @@ def check_block(block: nn.Module) -> None:
     if not isinstance(block, _PRE_NORM + _POST_NORM):
         known = ', '.join(sorted(cls.__name__ for cls in {*_PRE_NORM, *_POST_NORM}))
         raise UserError(f'blocks of type {type(block).__name__} cannot be run in windows; supported are {known}')
+    block.forward = functools.partial(run_block, block)
 
 
-def run_block(block: Any, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
-    """Run a block of timm with another function in place of its attention.
+def run_block(block: Any, x: Tensor, hw: tuple[int, int], rope: Tensor | None, window: int, num_prefix: int) -> Tensor:
+    """Run a block of timm whose attention may be restricted to windows.
 
     Args:
-        block: Module of a class that :func:`check_block` accepts.
-        x: (B, N, C).
-        attend: Maps (B, N, C) to (B, N, C); it calls ``block.attn``, on windows of the tokens for example.
+        block: Module of a class that :func:`set_windowed_forward` accepts.
+        x: (B, num_prefix + H * W, C).
+        hw: H and W.
+        rope: Rotary embeddings of the tokens of the attention, or None.
+        window: Side of a window in tokens; 0: global attention.
+        num_prefix: Number of prefix tokens.
 
     Returns:
-        (B, N, C).
+        (B, num_prefix + H * W, C).
     """
-    if isinstance(block, _POST_NORM):
-        x = x + block.drop_path1(block.norm1(attend(x)))
-        return x + block.drop_path2(block.norm2(block.mlp(x)))
-    x = x + block.drop_path1(_layer_scale(block, 1, attend(block.norm1(x))))
-    return x + block.drop_path2(_layer_scale(block, 2, block.mlp(block.norm2(x))))
+    attend = _attention(block, (window, window) if window else hw, rope, num_prefix)
+    if window:
+        attend = functools.partial(attend_in_windows, attend, hw=hw, window=window, num_prefix=num_prefix)
+    with compiled_attention(x):
+        if isinstance(block, _POST_NORM):
+            x = x + block.drop_path1(block.norm1(attend(x)))
+            return x + block.drop_path2(block.norm2(block.mlp(x)))
+        x = x + block.drop_path1(_layer_scale(block, 1, attend(block.norm1(x))))
+        return x + block.drop_path2(_layer_scale(block, 2, block.mlp(block.norm2(x))))
+
+
+def _attention(block: Any, hw: tuple[int, int], rope: Tensor | None, num_prefix: int) -> Callable[[Tensor], Tensor]:
+    if isinstance(block, beit.Block):
+        return functools.partial(beit_attention, block.attn, hw=hw, num_prefix=num_prefix)
+    return block.attn if rope is None else functools.partial(block.attn, rope=rope)
 
 
 def _layer_scale(block: Any, branch: int, x: Tensor) -> Tensor:

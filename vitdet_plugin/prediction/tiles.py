@@ -14,6 +14,7 @@ from vitdet_plugin.utils.mask_rle import move_rle
 Window = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels of the image
 _EDGE = 1.5  # pixels from an inner edge of a tile within which a box counts as cut by it
 _PART = 0.6  # of the smaller of two boxes inside the other, from which a cut box is a part of the other
+_SAME = 0.5  # IoU of two boxes of a class from different tiles, above which the one of lower score is removed
 
 
 def check_overlap(overlap: float) -> None:
@@ -34,7 +35,6 @@ class Tiling:
         size: Height and width of a tile in pixels of the image.
         overlap: Part of a tile that it shares at least with the next one, at least 0 and below 1. Objects up to this
             size are complete in a tile.
-        iou_threshold: IoU of two boxes of a class from different tiles above which the one of lower score is removed.
 
     Raises:
         UserError: A value outside of these ranges.
@@ -42,7 +42,6 @@ class Tiling:
 
     size: int
     overlap: float = 0.2
-    iou_threshold: float = 0.5
 
     def __post_init__(self) -> None:
         if self.size < 16:
@@ -100,7 +99,7 @@ def merge_tiles(parts: Sequence[Found], windows: Sequence[Window], shape: tuple[
     sides = np.maximum(all_boxes[:, 2] - all_boxes[:, 0], all_boxes[:, 3] - all_boxes[:, 1])
     usable = (all_tiles != len(windows) - 1) | (sides > shared)
     order = np.lexsort((-all_scores, all_cut))
-    kept = _suppress(all_boxes, all_labels, all_tiles, all_cut, order[usable[order]], tiling.iou_threshold)
+    kept = _suppress(all_boxes, all_labels, all_tiles, all_cut, order[usable[order]])
     kept = kept[np.argsort(-all_scores[kept], kind='stable')]
     rles = None
     if parts[0].rles is not None:
@@ -120,8 +119,8 @@ def _is_cut(boxes: np.ndarray, window: Window, shape: tuple[int, int]) -> np.nda
     return ((np.abs(boxes - np.array(window)) <= _EDGE) & inner).any(1)
 
 
-def _suppress(boxes: np.ndarray, labels: np.ndarray, tiles: np.ndarray, cut: np.ndarray, order: np.ndarray,
-              iou_threshold: float) -> np.ndarray:
+def _suppress(boxes: np.ndarray, labels: np.ndarray, tiles: np.ndarray, cut: np.ndarray, order: np.ndarray
+              ) -> np.ndarray:
     """Return the indices that remain when each box removes later ones of its class from other tiles."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     kept = []
@@ -133,6 +132,6 @@ def _suppress(boxes: np.ndarray, labels: np.ndarray, tiles: np.ndarray, cut: np.
         common = np.prod((high - low).clip(0), axis=1)
         iou = common / np.maximum(areas[best] + areas[order] - common, 1e-9)
         part = common / np.maximum(np.minimum(areas[best], areas[order]), 1e-9)
-        is_same = (iou > iou_threshold) | (cut[order] & (part > _PART))
+        is_same = (iou > _SAME) | (cut[order] & (part > _PART))
         order = order[~(is_same & (labels[order] == labels[best]) & (tiles[order] != tiles[best]))]
     return np.array(kept, np.int64)

@@ -67,11 +67,11 @@ def decode_upload(content: bytes, max_pixels: int, color_type: str) -> Decoded:
                            'the complete file') from error
 
 
-def encode_jpeg(image: np.ndarray, longest: int = _PREVIEW_SIDE) -> bytes:
-    """Return an image (H, W, 3) uint8 in BGR order as JPEG, reduced to a longer side of at most ``longest`` pixels."""
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Return an image (H, W, 3) uint8 in BGR order as JPEG, reduced to a longer side of at most 2400 pixels."""
     height, width = image.shape[:2]
-    if max(height, width) > longest:
-        scale = longest / max(height, width)
+    if max(height, width) > _PREVIEW_SIDE:
+        scale = _PREVIEW_SIDE / max(height, width)
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return cv2.imencode('.jpg', image)[1].tobytes()

@@ -15,6 +15,7 @@ from vitdet_plugin.visualization.figures import new_figure, plain, save, style_a
 from vitdet_plugin.visualization.sheet import contact_sheet
 
 _MAX_CLASSES = 40  # with more classes, counts in the cells would be unreadable
+_MOST_CURVES = 12  # classes with a precision-recall curve
 _COLORS = ('#2e86f0', '#3abe60', '#fa9e20')
 
 
@@ -65,7 +66,7 @@ def draw_class_scores(report: ClassifierReport, out_png: Path) -> Path:
     return save(figure, out_png)
 
 
-def draw_pr_curves(report: DetectorReport, out_png: Path, max_classes: int = 12) -> Path:
+def draw_pr_curves(report: DetectorReport, out_png: Path) -> Path:
     """Draw precision-recall curves: the mean at IoU 0.50 and 0.75, and the most frequent classes at IoU 0.50."""
     figure, axes = _figure(8, 5.5)
     present = np.flatnonzero(np.isfinite(report.ap[:, 0]))
@@ -73,10 +74,10 @@ def draw_pr_curves(report: DetectorReport, out_png: Path, max_classes: int = 12)
         mean = np.nanmean(report.curves[present, index], 0) if len(present) else np.zeros(len(RECALLS))
         axes.plot(RECALLS, mean, color='black', linewidth=2.2, linestyle='-' if index == 0 else '--',
                   label=f'mean, IoU {iou:.2f} ({report.mean_ap()[1 + index]:.3f})')
-    for label in present[np.argsort(-report.objects[present], kind='stable')][:max_classes]:
+    for label in present[np.argsort(-report.objects[present], kind='stable')][:_MOST_CURVES]:
         axes.plot(RECALLS, report.curves[label, 0], linewidth=1.2,
                   label=plain(f'{report.classes[label]} ({report.ap[label, 1]:.3f})'))
-    note = f', {max_classes} most frequent of {len(present)} classes' if len(present) > max_classes else ''
+    note = f', {_MOST_CURVES} most frequent of {len(present)} classes' if len(present) > _MOST_CURVES else ''
     axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02),
              title=f'precision and recall at IoU 0.50{note}; AP in parentheses')
     figure.legend(*axes.get_legend_handles_labels(), loc='outside right upper', fontsize=8, frameon=False)

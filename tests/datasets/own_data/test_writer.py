@@ -8,6 +8,7 @@ import pytest
 from tests.datasets.own_data.drawn_sets import CLASSES, CPU, class_set, drawn_set, tree_hash
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.datasets.checks.whole_set import check_config
+from vitdet_plugin.datasets.own_data import tiles
 from vitdet_plugin.datasets.own_data.config_text import MOST_LINES
 from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
@@ -133,6 +134,15 @@ def test_tiles_keep_the_resolution_and_every_small_object(tmp_path):
     assert len(content['images']) == 4 * 3  # one image
     whole = [each for each in content['annotations'] if each['bbox'][2:] == [16.0, 16.0]]
     assert len({each['category_id'] for each in whole}) in (1, 2)
+
+
+def test_an_image_is_read_once_for_its_tiles(tmp_path, monkeypatch):
+    source, read = drawn_set(tmp_path / 'set', 4), []
+    monkeypatch.setattr(tiles, 'decode', lambda path, decode=tiles.decode: read.append(path) or decode(path))
+    cut = cut_images(source.images, 32, 'train', keep_empty=True)
+    tiles.write_tiles(cut, tmp_path / 'out')
+    assert len(cut) > 4 and read == [image.path for image in source.images]
+    assert sum(file.is_file() for file in (tmp_path / 'out').rglob('*')) == len(cut)
 
 
 def test_masks_are_cut_with_their_tile(tmp_path):

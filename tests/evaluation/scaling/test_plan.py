@@ -6,9 +6,9 @@ from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.end_to_end.tiny_set import CONFIG
+from vitdet_plugin.backbones.base import repeated_blocks
 from vitdet_plugin.cli.flops import main
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.engine.compiling import repeated_blocks
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.scaling.plan import KNOWN, names_of

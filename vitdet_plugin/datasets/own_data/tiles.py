@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -78,14 +79,22 @@ def starts(length: int, side: int) -> list[int]:
     return [round(index * (length - side) / (count - 1)) for index in range(count)]
 
 
-def write_tile(tile: Tile, folder: Path) -> None:
-    """Write the pixels of a tile, as training reads the image.
+def write_tiles(tiles: Iterable[Tile], folder: Path) -> None:
+    """Write the pixels of tiles, as training reads the images; an image is read once for tiles that follow one another.
 
     Raises:
-        UserError: The image cannot be read.
+        UserError: An image cannot be read.
     """
+    for path, parts in groupby(tiles, lambda tile: tile.path):
+        pixels = decode(path)
+        if pixels is None:
+            raise UserError(f'{path} cannot be read as an image; remove it or leave out --tile')
+        for tile in parts:
+            _write(tile, pixels, folder)
+
+
+def _write(tile: Tile, pixels: np.ndarray, folder: Path) -> None:
     import cv2
-    pixels = _read(tile.path)
     x, y = tile.corner
     target = folder / PurePosixPath(tile.file_name)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,19 +103,6 @@ def write_tile(tile: Tile, folder: Path) -> None:
     if not is_ok:
         raise UserError(f'{tile.path}: the tile at {tile.corner} cannot be encoded as {target.suffix}')
     target.write_bytes(content.tobytes())
-
-
-_last: tuple[Path, np.ndarray] | None = None  # the tiles of an image follow one another
-
-
-def _read(path: Path) -> np.ndarray:
-    global _last
-    if _last is None or _last[0] != path:
-        pixels = decode(path)
-        if pixels is None:
-            raise UserError(f'{path} cannot be read as an image; remove it or leave out --tile')
-        _last = path, pixels
-    return _last[1]
 
 
 def _part(found: SourceObject, tile: Tile) -> SourceObject | None:

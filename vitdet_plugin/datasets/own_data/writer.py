@@ -13,7 +13,7 @@ from vitdet_plugin.datasets.formats.base import SourceImage
 from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.own_data.config_text import config_text
 from vitdet_plugin.datasets.own_data.plan import Plan
-from vitdet_plugin.datasets.own_data.tiles import Tile, write_tile
+from vitdet_plugin.datasets.own_data.tiles import Tile, write_tiles
 from vitdet_plugin.datasets.to_coco import coco_content
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
@@ -68,8 +68,7 @@ def write_plan(plan: Plan, out: Path, about: str) -> list[str]:
         partial.chmod(0o777 & ~_umask())
         (partial / ANNOTATIONS).mkdir()
         tiles = [image for _, images in plan.splits.items() for image in images if isinstance(image, Tile)]
-        for tile in track(tiles, len(tiles), 'tiles'):
-            write_tile(tile, partial / TILES)
+        write_tiles(track(tiles, len(tiles), 'tiles'), partial / TILES)
         folder = common_folder(plan) if not tiles else out.absolute() / TILES
         write = _write_lists if plan.task == 'classify' else _write_coco
         for name, images in plan.splits.items():

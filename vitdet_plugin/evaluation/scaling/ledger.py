@@ -26,9 +26,6 @@ def _conv_backward_flops(grad: Tensor, x: Tensor, weight: Tensor, *args: Any, ou
     return flops * sum(output_mask[:2])
 
 
-flops.register()
-_COUNTS = {**flop_registry, torch.ops.aten.convolution_backward: _conv_backward_flops}
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -138,6 +135,8 @@ class _Recorder(TorchDispatchMode):
         self.ledger = ledger
         self._constants = {_address(tensor) for tensor in constants}
         self._alive: dict[int, tuple[int, Any]] = {}
+        flops.register()
+        self._counts = {**flop_registry, torch.ops.aten.convolution_backward: _conv_backward_flops}
         self._bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -147,7 +146,7 @@ class _Recorder(TorchDispatchMode):
         for tensor in outputs:
             self._allocate(tensor)
         inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        count = _COUNTS.get(func._overloadpacket)
+        count = self._counts.get(func._overloadpacket)
         moved = _moved_tensors(func, inputs, outputs)
         if moved or count:
             self.ledger.record(count(*args, **kwargs, out_val=out) if count else 0, moved)

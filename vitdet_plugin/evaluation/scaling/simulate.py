@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from vitdet_plugin.backbones.base import repeated_blocks
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import is_classifier
-from vitdet_plugin.engine.compiling import repeated_blocks
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.scaling.ledger import Ledger, count_step

@@ -43,7 +43,7 @@ def chunk_length(length: int, dim: int) -> int:
     return aim
 
 
-def _chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+def chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Compute all that depends on the gates alone, in float64, as the sums run over the whole sequence.
 
     Returns:
@@ -62,9 +62,9 @@ def _chunk_gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) 
 
 
 def _gates(i_gate: Tensor, log_f: Tensor, chunk: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """Compute :func:`_chunk_gates`, by the compiled kernel where it can serve."""
+    """Compute :func:`chunk_gates`, by the compiled kernel where it can serve."""
     if not cpu.can_serve(i_gate):
-        return _chunk_gates(i_gate, log_f, chunk, dtype)
+        return chunk_gates(i_gate, log_f, chunk, dtype)
     key, query, before, floor, index = cpu.chunk_gates(i_gate, log_f, chunk)
     return key, query, before, floor.to(dtype), index
 
@@ -76,7 +76,7 @@ def _parts(chunk: int) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(ends, ends[1:])]
 
 
-def _split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def split_in_two(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return ``x`` (G, N, L) rounded to ``dtype`` and the rest, each (G * N, L)."""
     rounded = x.flatten(0, 1).to(dtype)
     return rounded, (x.flatten(0, 1) - rounded).to(dtype)
@@ -87,7 +87,7 @@ def _within(key: Tensor, query: Tensor, rows: slice, dtype: torch.dtype) -> Tens
 
     The larger a term, the coarser its rounding, which would remain in the difference of two nearly equal ones.
     """
-    keys, queries = _split(key[..., :rows.stop], dtype), _split(query[..., rows], dtype)
+    keys, queries = split_in_two(key[..., :rows.stop], dtype), split_in_two(query[..., rows], dtype)
     exponents = keys[0][:, None, :] - queries[0][:, :, None]
     if exponents.dtype != torch.float64:
         exponents.add_(keys[1][:, None, :]).sub_(queries[1][:, :, None])
@@ -110,7 +110,7 @@ def _weigh_backward(scores: Tensor, grads: Tensor, grad_total: Tensor, key: Tens
         scores: products of queries and keys.
         grads: products of the numerator's gradient and the values.
         grad_total: gradient of the sum of A, (G * N, rows).
-        key, query: see :func:`_chunk_gates`.
+        key, query: see :func:`chunk_gates`.
         rows: the rows among those of a chunk.
         scale: factor of the scores.
 
@@ -189,8 +189,8 @@ def forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chun
     return out, total
 
 
-def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
-              grad_out: Tensor, chunk: int) -> tuple[Tensor, ...]:
+def backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
+             grad_out: Tensor, chunk: int) -> tuple[Tensor, ...]:
     """Return the gradients of q, k, v and the gates; symbols in comments are those of the package's docstring.
 
     With E_tj the gradient of the exponent of A_tj, i~_j has the gradient sum_t E_tj, and log f_s the sum of E_tj over
@@ -212,7 +212,7 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ou
 
     qc, kc, vc = (x.reshape(-1, chunk, dim) for x in (q, k, v))
     grad_q, grad_k, grad_v, rows, columns = _gradients_within(qc, kc, vc, key, query, grad_n, grad_total)
-    grad_log_f = _suffix_sums(rows - columns)
+    grad_log_f = suffix_sums(rows - columns)
     if length > chunk:
         keep = before.exp().to(wide)
         entered = key.exp().flatten(0, 1)[..., None].to(k.dtype)
@@ -221,7 +221,7 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ou
         part_q = torch.bmm(grad_n, memory.to(q.dtype).transpose(1, 2))
         part_q.add_(grad_total[..., None].to(q.dtype) * normalizer.to(q.dtype)[:, None, :]).mul_(reached)
         grad_q += part_q
-        grad_log_f += _suffix_sums((qc * part_q).sum(-1, dtype=wide).double())
+        grad_log_f += suffix_sums((qc * part_q).sum(-1, dtype=wide).double())
         del part_q
         grad_memory, grad_normalizer = _memory_gradients(qc * reached, grad_n, grad_total, keep)
         passing = memory.mul_(grad_memory).sum((1, 2)) + normalizer.mul_(grad_normalizer).sum(1)
@@ -238,11 +238,11 @@ def _backward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, ou
     grad_m = grad_m.double()
     grad_largest = torch.zeros_like(grad_m).scatter_add_(1, index, grad_m)
     grad_i = columns.view(groups, length) + grad_largest
-    grad_log_f = grad_log_f.view(groups, length) + _suffix_sums(grad_m - grad_largest)
+    grad_log_f = grad_log_f.view(groups, length) + suffix_sums(grad_m - grad_largest)
     return grad_q, grad_k, grad_v, grad_i.to(i_gate.dtype), grad_log_f.to(log_f.dtype)
 
 
-def _suffix_sums(x: Tensor) -> Tensor:
+def suffix_sums(x: Tensor) -> Tensor:
     """Return the sum of each element and all after it in the last dimension."""
     return x.flip(-1).cumsum(-1).flip(-1)
 

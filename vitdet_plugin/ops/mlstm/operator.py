@@ -52,7 +52,7 @@ def _backward(grad_out: Tensor, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor,
         if missing:
             out, grad_out = (F.pad(x, (0, 0, 0, missing)) for x in (out, grad_out))
             total = F.pad(total, (0, missing))
-        gradients = chunkwise._backward(*padded, out, total, grad_out, chunk)
+        gradients = chunkwise.backward(*padded, out, total, grad_out, chunk)
     return [x[:, :q.shape[1]].contiguous() for x in gradients]
 
 

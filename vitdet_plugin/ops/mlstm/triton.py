@@ -63,9 +63,10 @@ def _gates(q: Tensor, i_gate: Tensor, log_f: Tensor, chunk: int | None) -> _Gate
     chunk = _chunk_length(dim, chunk)
     if missing := -tokens % chunk:
         i_gate, log_f = F.pad(i_gate, (0, missing), value=CLOSED_GATE), F.pad(log_f, (0, missing))
-    key, query, before, floor, index = chunkwise._chunk_gates(i_gate, log_f, chunk, torch.float32)
+    key, query, before, floor, index = chunkwise.chunk_gates(i_gate, log_f, chunk, torch.float32)
     shape = i_gate.shape
-    key_parts, query_parts = ([part.view(shape) for part in chunkwise._split(x, torch.float32)] for x in (key, query))
+    key_parts, query_parts = ([part.view(shape) for part in chunkwise.split_in_two(x, torch.float32)]
+                              for x in (key, query))
     reached = (before[..., None] - query).exp().float().view(shape)
     return _Gates(key_parts[0], key_parts[1], query_parts[0], query_parts[1], key.exp().float().view(shape), reached,
                   before.exp().float(), floor.contiguous(), index)
@@ -120,7 +121,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, chu
 
 def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log_f: Tensor, out: Tensor, total: Tensor,
               *others: Any) -> list[Tensor]:
-    """Return the gradients of q, k, v and the gates; the comments of ``chunkwise._backward`` explain them.
+    """Return the gradients of q, k, v and the gates; the comments of ``chunkwise.backward`` explain them.
 
     ``others`` are the tensors of :class:`_Gates`, and the argument ``chunk``.
     """
@@ -153,7 +154,7 @@ def _backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, i_gate: Tensor, log
     grad_m = ((-EPS) * along / bound).double()
     grad_largest = torch.zeros_like(grad_m).scatter_add_(1, gates.largest[:, :tokens], grad_m)
     grad_i = grad_i[:, :tokens] + grad_largest
-    grad_log_f = grad_log_f[:, :tokens] + chunkwise._suffix_sums(grad_m - grad_largest)
+    grad_log_f = grad_log_f[:, :tokens] + chunkwise.suffix_sums(grad_m - grad_largest)
     return [grad_q, grad_k, grad_v, grad_i.to(i_gate.dtype), grad_log_f.to(log_f.dtype)]
 
 
@@ -167,7 +168,7 @@ def _gate_gradients(parts: Tensor, passing: Tensor, gates: _Gates) -> tuple[Tens
         gates: sizes.
     """
     rows, reached, columns, entered = parts.unflatten(2, (gates.chunks, gates.chunk))
-    grad_log_f = chunkwise._suffix_sums(rows - columns + reached) + passing.double()[..., None]
+    grad_log_f = chunkwise.suffix_sums(rows - columns + reached) + passing.double()[..., None]
     grad_log_f[..., 1:] += entered.cumsum(-1)[..., :-1]
     return (columns + entered).flatten(1), grad_log_f.flatten(1)
 

@@ -47,7 +47,7 @@ class AttentionPool(nn.Module):
     def __init__(self, dim: int, out_dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.norm_q, self.norm_k, self.norm_v = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm_q, self.norm_k, self.norm_v = (nn.LayerNorm(dim, eps=1e-6) for _ in range(3))
         self.q, self.k, self.v = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, out_dim)
 

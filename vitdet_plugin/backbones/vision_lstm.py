@@ -199,14 +199,14 @@ class VisionLSTM(Backbone):
         h, w = x.shape[1:3]
         hw = h, w
         if extents is None:
-            x, valid, order = (x + self._positions(hw)).flatten(1, 2), None, None
+            x, valid, position = (x + self._positions(hw)).flatten(1, 2), None, None
         else:
-            x, valid, order = self._mask(x, extents)
+            x, valid, position = self._mask(x, extents)
         maps = []
         for i, block in enumerate(self.blocks):
             x = self.checkpointed(block, x, hw, valid)
             if i in self.out_indices and self.pooling is None:
-                maps.append(self._to_map(self._normalize(i, x), hw, order))
+                maps.append(self._to_map(self._normalize(i, x), hw, position))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
 
     def entries(self) -> list[tuple[int, int]]:
@@ -247,8 +247,8 @@ class VisionLSTM(Backbone):
             extents: Height and width in tokens of each image without its padding, (B, 2).
 
         Returns:
-            Tokens (B, H * W, dim), whether each is valid (B, H * W), and the original position of each token
-            (B, H * W), or None if the tokens are in their original order.
+            Tokens (B, H * W, dim), whether each is valid (B, H * W), and the position to which each token of the image
+            was moved (B, H * W), or None if the tokens are in their original order.
         """
         if self.pooling is not None:
             raise UserError('images of different sizes in a batch can be masked for maps only; pooling requires '
@@ -258,18 +258,21 @@ class VisionLSTM(Backbone):
         valid = inside(extents, (h, w)).flatten(1)
         if self.conv_kind == '2d':
             return x, valid, None
-        order = valid.int().argsort(stable=True, dim=1, descending=True)
-        return x.gather(1, order[..., None].expand_as(x)), valid.gather(1, order), order
+        # counts instead of a stable sort, which ONNX does not have
+        ahead, count = valid.long().cumsum(1), valid.sum(1, keepdim=True)
+        index = torch.arange(h * w, device=x.device)
+        position = torch.where(valid, ahead - 1, count + index - ahead)
+        return torch.zeros_like(x).scatter(1, position[..., None].expand_as(x), x), index < count, position
 
     def _normalize(self, block: int, x: Tensor) -> Tensor:
         if block != self.out_indices[-1]:
             return self.tap_norms[str(block)](x)
         return self.norm(x if self.legacy_norm is None else self.legacy_norm(x))
 
-    def _to_map(self, x: Tensor, hw: tuple[int, int], order: Tensor | None = None) -> Tensor:
+    def _to_map(self, x: Tensor, hw: tuple[int, int], position: Tensor | None = None) -> Tensor:
         """(B, H * W, dim) -> (B, dim, H, W)."""
-        if order is not None:
-            x = torch.zeros_like(x).scatter(1, order[..., None].expand_as(x), x)
+        if position is not None:
+            x = x.gather(1, position[..., None].expand_as(x))
         return x.unflatten(1, hw).permute(0, 3, 1, 2)
 
     def _pool(self, x: Tensor) -> Tensor:

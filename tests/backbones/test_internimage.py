@@ -160,6 +160,23 @@ def test_resize_weight_drops_the_center_of_a_full_kernel():
     assert model.resize_weight('levels.1.norm.weight', mask, own['levels.1.norm.weight']) is None
 
 
+@pytest.mark.parametrize('compiled', [False, True])
+def test_recomputed_blocks_count_a_batch_once(compiled):
+    x, results = torch.randn(2, 3, 64, 64) + 1, []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = small(norm_layer='BN', with_cp=with_cp).train()
+        run = torch.compile(model, backend='aot_eager', fullgraph=True) if compiled and with_cp else model
+        loss = sum(out.square().sum() for out in run(x))
+        loss.backward(retain_graph=not compiled)
+        if not compiled:
+            loss.backward()  # recomputes once more
+        state = model.state_dict()
+        assert all(value == 1 for name, value in state.items() if 'num_batches' in name)
+        results.append({**state, **{f'{name}.grad': p.grad for name, p in model.named_parameters()}})
+    torch.testing.assert_close(results[1], results[0])
+
+
 @pytest.mark.parametrize(('options', 'word'), [
     (dict(arch='medium'), 'medium'), (dict(arch=dict(channels=16)), 'depths'), (dict(out_indices=(4,)), 'out_indices'),
     (dict(out_indices=(3, 1)), 'must be ascending'), (dict(out_indices=(1, 1)), 'must be ascending'),

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
-    check_drop_path_rate,
     check_frozen_stages,
     check_out_indices,
+    check_range,
+    check_whole,
     choose_arch,
     drop_path_rates,
+    image_sides,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
@@ -137,9 +139,12 @@ class VisionLSTM(Backbone):
         super().__init__(init_cfg, pretrained)
         sizes = choose_arch(arch, ARCHS, ('dim', 'depth'))
         dim, depth = sizes['dim'], sizes['depth']
-        stride, img_size = stride or patch_size, (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        stride = stride or patch_size
+        check_whole(1, dim=dim, depth=depth, patch_size=patch_size, stride=stride, in_channels=in_channels,
+                    num_heads=num_heads, conv_kernel_size=1 if conv_kernel_size is None else conv_kernel_size)
+        sides = image_sides(img_size, stride)
         out_indices = (depth - 1,) if out_indices is None else check_out_indices(out_indices, depth)
-        check_drop_path_rate(drop_path_rate)
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         _check(version, stem, alternation, pooling, legacy_norm, out_indices, depth, frozen_stages)
         given = dict(conv_kind=conv_kind, conv_kernel_size=conv_kernel_size, proj_bias=proj_bias, norm_bias=norm_bias)
         kind = VERSIONS[version] | {name: value for name, value in given.items() if value is not None}
@@ -153,7 +158,7 @@ class VisionLSTM(Backbone):
         self.out_strides = (stride,) * len(self.out_channels)
         self.patch_embed = (PatchEmbed(in_channels, dim, patch_size, stride) if stem == 'patch'
                             else ConvStem(in_channels, dim, stride))
-        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // stride for side in img_size), dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // stride for side in sides), dim))
         rates = drop_path_rates(drop_path_rate, depth, 0.0 if drop_path_decay else drop_path_rate)
         self.blocks = nn.ModuleList(
             Block(dim, drop_path=rates[i], heads=num_heads, reverse=alternation == 'bidirectional' and i % 2 == 1,

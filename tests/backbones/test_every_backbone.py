@@ -28,6 +28,12 @@ def file_of(cls) -> str:
     return f'{Path(inspect.getsourcefile(cls)).relative_to(Path(__file__).parents[2])}: {cls.__name__}'
 
 
+def blocks_of(model) -> list[nn.Module]:
+    blocks = model.repeated_blocks()
+    assert blocks, f'{file_of(type(model))}: name its lists of blocks "blocks", or return them in repeated_blocks()'
+    return blocks
+
+
 def test_discovery_finds_the_backbones():
     assert 'ViTDet' in [cls.__name__ for cls in BACKBONES]
 
@@ -45,8 +51,9 @@ def test_a_file_is_recognized_by_its_key_weights(cls):
     state = tiny(cls).state_dict()
     assert cls.key_weights, f'{file_of(cls)}.key_weights is empty; name weights that every model of the class has'
     assert not set(cls.key_weights) - state.keys(), f'{file_of(cls)}.key_weights: not in the state dict'
-    shared = [other.__name__ for other in BACKBONES if set(other.key_weights) <= state.keys() and other is not cls]
-    assert not shared, f'{file_of(cls)}: the key_weights of {shared[0]} are weights of it, too; add one that it lacks'
+    shared = [other.__name__ for other in BACKBONES
+              if other is not cls and set(cls.key_weights) <= tiny(other).state_dict().keys()]
+    assert not shared, f'{file_of(cls)}.key_weights are weights of {shared[0]}, too; add one that it lacks'
     found = recognize(state, set(), 'x.pth')
     assert found.name == OURS[1], f'{file_of(cls)}: its own names are those of the published format {found.name}'
     assert found.conversion.state.keys() == {f'backbone.{name}' for name in state}
@@ -57,7 +64,7 @@ def test_a_file_is_recognized_by_its_key_weights(cls):
 @every_backbone
 def test_a_file_of_another_depth_is_described(cls):
     model = tiny(cls)
-    last = next(name for name, module in model.named_modules() if module is model.repeated_blocks()[-1])
+    last = next(name for name, module in model.named_modules() if module is blocks_of(model)[-1])
     names = [f'backbone.{name}' for name in model.state_dict()]
     rest = [name for name in names if not name.startswith(f'backbone.{last}.')]
     assert find_depth_mismatch(rest, names), (
@@ -211,8 +218,7 @@ def test_state_dict_round_trip(cls):
 def test_forward_calls_every_repeated_block(cls):
     """They are compiled and sharded one by one, by hooks of ``forward``."""
     model, called = tiny(cls).eval(), []
-    blocks = model.repeated_blocks()
-    assert blocks, f'{file_of(cls)}: name the lists of blocks "blocks", or return the blocks in repeated_blocks()'
+    blocks = blocks_of(model)
     for block in blocks:
         block.register_forward_pre_hook(lambda module, _: called.append(module))
     model(image(model))
@@ -296,11 +302,19 @@ def test_rates_of_drop_path_are_probabilities(cls, rate):
 
 
 @every_backbone
+@pytest.mark.parametrize('value', [-2, 1000, 'a'])
+def test_frozen_stages_exist(cls, value):
+    with pytest.raises(UserError, match=f'frozen_stages={value!r} must be from -1 to '):
+        tiny(cls, frozen_stages=value)
+
+
+@every_backbone
 def test_frozen_stages_get_no_gradient_from_construction_on(cls):
     """Optimizers and DDP read ``requires_grad`` before the first call of ``train()``."""
     model = tiny(cls, frozen_stages=1)
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    assert all(name in frozen for name, _ in model.named_parameters() if model.get_layer_id(name) == 0)
+    stem = [name for name, _ in model.named_parameters() if model.get_layer_id(name) == 0]
+    assert set(stem) <= frozen, f'{file_of(cls)}: {stem[0]} is not frozen; end the constructor with self.train()'
     assert len(frozen) < len(list(model.parameters()))
     model.eval()
     model.train()
@@ -336,4 +350,5 @@ def test_activation_checkpointing_saves_memory(cls):
             model(image(model, 6, 6))
         return sum(sizes)
 
-    assert kept(tiny(cls, with_cp=True)) < 0.5 * kept(tiny(cls))
+    share = kept(tiny(cls, with_cp=True)) / kept(tiny(cls))
+    assert share < 0.5, f'{file_of(cls)}: {share:.0%} are kept with with_cp=True; call its blocks by self.checkpointed'

@@ -249,7 +249,9 @@ def test_initial_weights():
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='huge'), "arch='huge' is unknown; choose one of tiny, small, base"),
     (dict(arch=dict(dim=32)), 'arch requires the keys dim, depth; it has dim'),
-    (dict(arch=dict(dim=20, depth=2)), 'dim=20: twice that must be a multiple of 4 x 4 heads'),
+    (dict(arch=dict(dim=20, depth=2)), 'dim=20 and num_heads=4: twice dim must be a multiple of 4 x'),
+    (dict(num_heads=0), 'num_heads=0 must be'), (dict(img_size=(64,)), r'img_size=\(64,\) must be a whole number'),
+    (dict(img_size=8), 'img_size=8 must be'), (dict(conv_kernel_size=0), 'conv_kernel_size=0 must be'),
     (dict(version=3), 'version=3 is unknown; choose one of 1, 2'),
     (dict(stem='convs'), "stem='convs' is unknown"),
     (dict(stem='conv', stride=12), 'stride=12: a convolutional stem requires a power of two'),

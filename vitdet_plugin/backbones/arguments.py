@@ -57,17 +57,25 @@ def check_frozen_stages(value: Any, count: int, what: str) -> None:
         raise UserError(f'frozen_stages={value!r} must be from -1 to {count}, the number of {what}')
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_whole(least: int, **values: Any) -> None:
     """Raise ``UserError`` if one of the arguments is not a whole number of at least ``least``."""
     for name, value in values.items():
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        if not _is_whole(value) or value < least:
             raise UserError(f'{name}={value!r} must be a whole number of at least {least}')
 
 
 def check_range(least: float, most: float, **values: Any) -> None:
     """Raise ``UserError`` if one of the arguments is not a number from ``least`` to ``most``."""
     for name, value in values.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:
+        if not _is_number(value) or not least <= value <= most:
             limits = f'of at least {least}' if most == inf else f'from {least} to {most}'
             raise UserError(f'{name}={value!r} must be a number {limits}')
 
@@ -80,11 +88,11 @@ def check_lengths(length: int, **values: Any) -> None:
 
 
 def check_indexes(count: int, **values: Any) -> None:
-    """Raise ``UserError`` if one of the arguments is not a list of distinct numbers from 0 to ``count`` - 1."""
+    """Raise ``UserError`` if one of the arguments is not a list of numbers from 0 to ``count`` - 1."""
     for name, value in values.items():
-        if not isinstance(value, (list, tuple, range, set)) or len(set(value)) < len(value) \
-                or not all(isinstance(i, Integral) and 0 <= i < count for i in value):
-            raise UserError(f'{name}={value!r} must be a list of distinct numbers from 0 to {count - 1}')
+        if not isinstance(value, (list, tuple, range, set)) \
+                or not all(_is_whole(i) and 0 <= i < count for i in value):
+            raise UserError(f'{name}={value!r} must be a list of numbers from 0 to {count - 1}')
 
 
 def check_heads(num_heads: Any, **widths: Any) -> None:
@@ -102,7 +110,7 @@ def image_sides(img_size: Any, least: int) -> tuple[int, int]:
         UserError: It is something else, or a side is less than ``least`` pixels.
     """
     sides = tuple(img_size) if isinstance(img_size, (list, tuple)) else (img_size, img_size)
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side >= least for side in sides):
+    if len(sides) != 2 or not all(_is_whole(side) and side >= least for side in sides):
         raise UserError(f'img_size={img_size!r} must be a whole number of at least {least}, or (height, width)')
     return sides
 

@@ -329,5 +329,7 @@ def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], v
         raise UserError(f'{wrong[0][0]} channels cannot be split into {wrong[0][1]} groups; change channels or groups')
     check_frozen_stages(model.frozen_stages, 4, 'levels')
     check_indexes(depths[2], level2_post_norm_block_ids=variant['level2_post_norm_block_ids'])
+    if len(set(variant['level2_post_norm_block_ids'])) < len(variant['level2_post_norm_block_ids']):
+        raise UserError(f"level2_post_norm_block_ids={variant['level2_post_norm_block_ids']!r} has a block twice")
     check_choice('act_layer', act, _ACTIVATIONS)
     check_choice('drop_path_type', drop_path_type, ('linear', 'uniform'))

@@ -89,8 +89,10 @@ class YOLOv5Head(BaseDenseHead):
         self.balance = tuple(balance or _BALANCE.get(levels) or _BALANCE_OTHERWISE)[:levels]
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         self._anchors = [[tuple(map(float, anchor)) for anchor in level] for level in anchors]
-        if any(len(anchor) != 2 or min(anchor) <= 0 for level in self._anchors for anchor in level):
-            raise UserError(f'YOLOv5Head: anchors={anchors!r} must be a positive width and height for each anchor')
+        if len({len(level) for level in self._anchors}) > 1 or any(
+                len(anchor) != 2 or min(anchor) <= 0 for level in self._anchors for anchor in level):
+            raise UserError(f'YOLOv5Head: anchors={anchors!r} must be (width, height), positive, equally many for '
+                            'each level')
         self.register_buffer('anchors', torch.tensor(self._anchors))  # (levels, A, 2)
         self.num_anchors = self.anchors.shape[1]
         outputs = self.num_anchors * (5 + num_classes)

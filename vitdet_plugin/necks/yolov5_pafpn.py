@@ -40,7 +40,8 @@ class YOLOv5PAFPN(YOLOXPAFPN):
                  init_cfg: dict | list[dict] | None = None) -> None:
         BaseModule.__init__(self, init_cfg)  # the parent's constructor adds YOLOX's output convolutions
         if not isinstance(in_channels, (list, tuple)) or len(in_channels) < 2:
-            raise UserError(f'YOLOv5PAFPN: in_channels={in_channels!r} must be a list of the channels of two maps or more')
+            raise UserError(f'YOLOv5PAFPN: in_channels={in_channels!r} must be a list of the channels of '
+                            'two maps or more')
         check_whole(0, num_csp_blocks=num_csp_blocks)
         out_channels = list(in_channels if out_channels is None else out_channels)
         if len(out_channels) != len(in_channels):

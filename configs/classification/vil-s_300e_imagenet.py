@@ -1,4 +1,4 @@
-"""ViL-S (version 2) on ImageNet-1k from scratch."""
+"""ViL-S (version 2) on ImageNet-1k from scratch; bfloat16, as in the paper, with --amp bf16."""
 
 _base_ = 'vil-t_300e_imagenet.py'
 

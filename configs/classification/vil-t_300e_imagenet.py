@@ -1,6 +1,7 @@
-"""ViL-T (version 2) on ImageNet-1k from scratch (arXiv 2406.04303, appendix): 3-Augment, mixup and cutmix, bf16.
+"""ViL-T (version 2) on ImageNet-1k from scratch (arXiv 2406.04303, appendix): 3-Augment, mixup and cutmix.
 
-All settings are the authors' except for the number of epochs.
+All settings are the authors' except for the number of epochs and the precision: they train in bfloat16, here with
+--amp bf16.
 """
 
 _base_ = ['../_base_/datasets/imagenet_3aug_224.py', '../_base_/schedules/adamw_cosine_300e.py',

@@ -160,13 +160,35 @@ def test_resize_weight_drops_the_center_of_a_full_kernel():
     assert model.resize_weight('levels.1.norm.weight', mask, own['levels.1.norm.weight']) is None
 
 
+@pytest.mark.parametrize('compiled', [False, True])
+def test_recomputed_blocks_count_a_batch_once(compiled):
+    x, results = torch.randn(2, 3, 64, 64) + 1, []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = small(norm_layer='BN', with_cp=with_cp).train()
+        run = torch.compile(model, backend='aot_eager', fullgraph=True) if compiled and with_cp else model
+        loss = sum(out.square().sum() for out in run(x))
+        loss.backward(retain_graph=not compiled)
+        if not compiled:
+            loss.backward()  # recomputes once more
+        state = model.state_dict()
+        assert all(value == 1 for name, value in state.items() if 'num_batches' in name)
+        results.append({**state, **{f'{name}.grad': p.grad for name, p in model.named_parameters()}})
+    torch.testing.assert_close(results[1], results[0])
+
+
 @pytest.mark.parametrize(('options', 'word'), [
     (dict(arch='medium'), 'medium'), (dict(arch=dict(channels=16)), 'depths'), (dict(out_indices=(4,)), 'out_indices'),
     (dict(out_indices=(3, 1)), 'must be ascending'), (dict(out_indices=(1, 1)), 'must be ascending'),
     (dict(out_indices=()), 'out_indices'), (dict(frozen_stages=5), 'frozen_stages'), (dict(norm_layer='GN'), 'GN'),
     (dict(level2_post_norm_block_ids=(2,)), 'level2'), (dict(act_layer='Tanh'), 'Tanh'),
     (dict(drop_path_type='cosine'), 'cosine'), (dict(arch={**SMALL, 'groups': (3, 2, 4, 8)}), 'groups'),
-    (dict(arch={**SMALL, 'depth': 1}), 'depth'), (dict(arch={**SMALL, 'depths': (1, 1, 1)}), 'four')])
+    (dict(arch={**SMALL, 'depth': 1}), 'depth'),
+    (dict(arch={**SMALL, 'depths': (1, 1, 1)}), r'arch.depths=\(1, 1, 1\) must be a list of length 4'),
+    (dict(dw_kernel_size=2), 'dw_kernel_size=2 must be an odd number'), (dict(drop_rate=2), 'drop_rate=2 must be'),
+    (dict(level2_post_norm_block_ids=3), 'level2_post_norm_block_ids=3 must be a list of numbers'),
+    (dict(level2_post_norm_block_ids=[0, 0]), 'has a block twice'),
+    (dict(arch={**SMALL, 'groups': (0, 2, 4, 8)}), 'arch.groups=0 must be')])
 def test_invalid_arguments_are_reported(options, word):
     with pytest.raises(UserError, match=word):
         small(**options)

@@ -130,6 +130,34 @@ def test_padding_of_a_batch_changes_nothing(version, how):
     assert (unmasked - together[-1])[1, :, :4, :3].abs().max() > 1e-3  # padding does matter where it is not masked
 
 
+@torch.no_grad()
+def test_tokens_of_images_come_first_in_their_order():
+    model = vil(version=1).double()
+    x = torch.randn(3, 4, 5, 32, dtype=torch.float64)
+    moved, valid, position = model._mask(x, torch.tensor([[4, 5], [2, 3], [1, 1]]))
+    assert valid.sum(1).tolist() == [20, 6, 1] and not valid.diff(dim=1).logical_and(valid[:, 1:]).any()
+    restored = moved.gather(1, position[..., None].expand_as(moved)).unflatten(1, (4, 5))
+    torch.testing.assert_close(moved[1, :6].unflatten(0, (2, 3)), restored[1, :2, :3], rtol=0, atol=0)
+    torch.testing.assert_close(moved[1, 6:10], torch.cat([restored[1, 0, 3:], restored[1, 1, 3:]]), rtol=0, atol=0)
+    inside = torch.ones(3, 20, dtype=torch.bool)
+    inside[1], inside[2] = (torch.arange(20) % 5 < 3) & (torch.arange(20) < 10), torch.arange(20) == 0
+    expected = inside.int().argsort(dim=1, descending=True, stable=True).argsort(1)
+    assert torch.equal(position, expected)
+
+
+def test_gradients_of_an_image_do_not_depend_on_its_padding():
+    model = vil(version=1, mask_padding=True).double()
+    x = batch_of_two([(64, 64), (48, 33)], canvas=(64, 64)).requires_grad_()
+    model(x)[0][1, :, :3, :3].square().sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if name != 'pos_embed'}
+    model.zero_grad()
+    alone = x.detach()[1:, :, :48, :48].requires_grad_()
+    model(alone, sizes=[(48, 33)])[0].square().sum().backward()
+    torch.testing.assert_close(x.grad[1:, :, :48, :33], alone.grad[..., :33])
+    assert not x.grad[0].any()
+    torch.testing.assert_close(found, {name: model.get_parameter(name).grad for name in found})
+
+
 def test_masked_padding_has_no_gradient():
     model = vil(mask_padding=True)
     x = batch_of_two([(64, 64), (48, 40)], canvas=(64, 64), dtype=torch.float32).requires_grad_()
@@ -221,7 +249,9 @@ def test_initial_weights():
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='huge'), "arch='huge' is unknown; choose one of tiny, small, base"),
     (dict(arch=dict(dim=32)), 'arch requires the keys dim, depth; it has dim'),
-    (dict(arch=dict(dim=20, depth=2)), 'dim=20: twice that must be a multiple of 4 x 4 heads'),
+    (dict(arch=dict(dim=20, depth=2)), 'dim=20 and num_heads=4: twice dim must be a multiple of 4 x'),
+    (dict(num_heads=0), 'num_heads=0 must be'), (dict(img_size=(64,)), r'img_size=\(64,\) must be a whole number'),
+    (dict(img_size=8), 'img_size=8 must be'), (dict(conv_kernel_size=0), 'conv_kernel_size=0 must be'),
     (dict(version=3), 'version=3 is unknown; choose one of 1, 2'),
     (dict(stem='convs'), "stem='convs' is unknown"),
     (dict(stem='conv', stride=12), 'stride=12: a convolutional stem requires a power of two'),

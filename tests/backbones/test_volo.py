@@ -170,6 +170,9 @@ def test_pasting_twice_restores_the_tokens():
     (dict(arch=dict(layers=(1,))), 'arch requires the keys layers'),
     (dict(out_indices=(0,)), 'neither 1 nor 2'), (dict(out_indices=(2, 1)), 'ascending'),
     (dict(extra_level='max'), 'choose one of pool, conv'), (dict(frozen_stages=5), 'must be from -1 to 4'),
+    (dict(downsamples=(True,)), r'downsamples=\(True,\) must be a list of length 4'),
+    (dict(downsamples=(False,) * 4), 'must be True for the first stage'), (dict(img_size=8), 'img_size=8 must be'),
+    (dict(outlook_attention=(True,)), 'outlook_attention=.* must be a list of length 4'),
     (dict(patch_size=7), 'must be even'), (dict(mix_token=True), 'MixTokenDataPreprocessor')])
 def test_invalid_arguments_are_an_error(arguments, message):
     with pytest.raises(UserError, match=message):

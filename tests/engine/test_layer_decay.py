@@ -8,6 +8,7 @@ from torch import nn
 
 import vitdet_plugin  # noqa: F401  registers
 from vitdet_plugin.engine.layer_decay import parameter_groups
+from vitdet_plugin.engine.parameter_kinds import kind_groups
 from vitdet_plugin.errors import UserError
 
 LR, DECAY, RATE, DEPTH = 1e-4, 0.1, 0.5, 3
@@ -95,6 +96,20 @@ def test_custom_keys_multiply_rates_and_decay():
                      'backbone.blocks.1.mlp.fc2.weight': (RATE ** 2, 1.0)}
     with pytest.raises(UserError, match=r'custom_keys has head=0.1. Give dict\(lr_mult=NUMBER'):
         parameter_groups(detector(), lr=LR, weight_decay=DECAY, rate=1.0, rule='d2', custom_keys={'head': 0.1})
+
+
+@pytest.mark.parametrize('cfg', [
+    dict(type='TimmViTDet', model=dict(family='Beit', embed_dim=32, depth=1, num_heads=2, use_rel_pos_bias=True),
+         img_size=64, patch_size=16, window_size=2),
+    dict(type='VOLOClsHead', num_classes=3, in_channels=16, num_heads=2)])
+def test_plain_is_the_rule_of_the_constructor_by_kinds(cfg):
+    model = MODELS.build(cfg)
+    plain = by_name(parameter_groups(model, lr=LR, weight_decay=DECAY, rate=1.0, rule='plain'))
+    kinds = by_name(kind_groups(model, LR, DECAY))
+    decays = {name: group['weight_decay'] for name, group in plain.items()}
+    assert decays == {name: group['weight_decay'] for name, group in kinds.items()}
+    exempt = [name for name in decays if any(part in name for part in ('cls_token', 'pos_embed', 'relative_position'))]
+    assert exempt and not any(decays[name] for name in exempt)  # as no_weight_decay() of timm's models
 
 
 def test_rule_none_decays_everything():

@@ -65,12 +65,14 @@ def test_prefix_tokens_in_windows(tmp_path):
     assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True, dynamic=('batch', 'size')) < 1e-4
 
 
-def test_padding_of_vision_lstm_is_found_in_the_graph(tmp_path):
+@pytest.mark.parametrize('kind', ['2d', 'causal1d'])
+def test_padding_of_vision_lstm_is_found_in_the_graph(tmp_path, kind):
     """Images that the caller pads to the size of a file, with the value that the file states."""
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = load(backbone=dict(type='VisionLSTM', **small_cfg(VisionLSTM), mask_padding=True), bbox_head=dict(
-        type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=None),
-        test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
+    loaded = load(backbone=dict(type='VisionLSTM', **small_cfg(VisionLSTM), mask_padding=True, conv_kind=kind),
+                  bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
+                                 norm_cfg=None),
+                  test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
     export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True)
     session = runtime.InferenceSession(str(tmp_path / 'd.onnx'), providers=['CPUExecutionProvider'])
     value = json.loads(session.get_modelmeta().custom_metadata_map['padding'])

@@ -23,17 +23,18 @@ def test_cls_head_is_conv_norm_gelu_mean_linear():
 
 def test_clip_head_attends_from_the_mean():
     torch.manual_seed(0)
-    head = disturb(InternImageClipHead(5, (4, 8), embed_dim=6, clip_dim=3, num_heads=2)).eval()
-    x3, x4 = torch.randn(2, 4, 4, 6), torch.randn(2, 8, 2, 3)
+    head = disturb(InternImageClipHead(5, (4, 8), embed_dim=6, clip_dim=3, num_heads=2)).double().eval()
+    x3, x4 = torch.randn(2, 4, 4, 6).double(), torch.randn(2, 8, 2, 3).double()
     with torch.no_grad():
         tokens = (head.x3_proj(x3) + F.pixel_shuffle(head.x4_proj(x4), 2)).flatten(2).transpose(1, 2)
         pool = head.pool
-        q = pool.q(pool.norm_q(tokens.mean(1, keepdim=True)))
-        k, v = pool.k(pool.norm_k(tokens)), pool.v(pool.norm_v(tokens))
+        mean = tokens.mean(1, keepdim=True)
+        q, k, v = (project(F.layer_norm(x, (6,), norm.weight, norm.bias, eps=1e-6)) for project, norm, x in (
+            (pool.q, pool.norm_q, mean), (pool.k, pool.norm_k, tokens), (pool.v, pool.norm_v, tokens)))
         parts = [(q[..., s] @ k[..., s].transpose(1, 2) / 3 ** 0.5).softmax(-1) @ v[..., s]
                  for s in (slice(0, 3), slice(3, 6))]
         expected = head.fc(head.norm(pool.proj(torch.cat(parts, 2)[:, 0])))
-        torch.testing.assert_close(head((x3, x4)), expected)
+        torch.testing.assert_close(head((x3, x4)), expected, rtol=1e-9, atol=1e-9)
 
 
 def test_clip_head_of_an_odd_map():

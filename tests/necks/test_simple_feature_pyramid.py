@@ -92,6 +92,8 @@ def test_built_by_name_in_every_dtype():
     (dict(scale_factors=(3,)), 'contains 3, which is not a power of two'),
     (dict(scale_factors=(0.75,)), 'contains 0.75, which is not a power of two'),
     (dict(scale_factors=(0,)), 'contains 0, which is not a power of two'),
+    (dict(out_channels=0), 'out_channels=0 must be'), (dict(scale_factors=3), 'scale_factors=3 must be a list'),
+    (dict(scale_factors=()), r'scale_factors=\(\) must be a list'),
     (dict(in_channels=[8, 8]), 'has 2 entries for 4 scale factors'),
 ])
 def test_invalid_arguments_are_an_error(kwargs, message):

@@ -10,6 +10,7 @@ from mmdet.datasets.transforms import Mosaic
 from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.registry import TRANSFORMS
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.transforms.hsv import MultiplicativeHSV
 from vitdet_plugin.transforms.mixup import MosaicMixUp
 from vitdet_plugin.transforms.mosaic import MosaicAffine
@@ -152,3 +153,12 @@ def test_former_names_in_configs_still_work():
     affine = TRANSFORMS.build(dict(type='CentredRandomAffine', scale=0.1))
     assert type(affine) is type(TRANSFORMS.build(dict(type='CenteredRandomAffine'))) is CenteredRandomAffine
     assert MosaicAffine(centre=(1.0, 1.0)).center == MosaicAffine(center=(1.0, 1.0)).center  # language: ok
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('MultiplicativeHSV', dict(hue=-1)), ('MosaicAffine', dict(img_size=0)), ('CenteredRandomAffine', dict(scale=1.5)),
+    ('LetterBox', dict(fill=300)), ('MosaicMixUp', dict(prob=2))])
+def test_invalid_arguments_are_an_error(name, value):
+    (key, given), = value.items()
+    with pytest.raises(UserError, match=f'^{key}={given} must be'):
+        TRANSFORMS.build(dict(type=name, **value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -157,10 +158,15 @@ class Backbone(BaseModule):
         return _members_of_blocks(self)
 
     def checkpointed(self, block: Callable, *args: Any) -> Any:
-        """Return ``block(*args)``; with ``with_cp`` the block is recomputed in the backward pass."""
-        if self.with_cp and torch.is_grad_enabled():
+        """Return ``block(*args)``; with ``with_cp`` the block is recomputed in the backward pass.
+
+        The statistics of BatchNorm are updated in the forward pass only.
+        """
+        if not self.with_cp or not torch.is_grad_enabled():
+            return block(*args)
+        if torch.compiler.is_compiling() or not isinstance(block, nn.Module):  # a compiled graph updates them once
             return checkpoint(block, *args, use_reentrant=False)
-        return block(*args)
+        return checkpoint(block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _KeptStatistics(block)))
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Return the layer id of a parameter of a model and the number of ids, for mmpretrain's layer-wise rates.
@@ -222,6 +228,25 @@ class Backbone(BaseModule):
                     part.eval()
                 part.requires_grad_(False)
         return self
+
+
+class _KeptStatistics:
+    """Context in which the norms of a block update copies of their running statistics."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self._block = block
+        self._kept: list[tuple[nn.Module, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [(module, name, buffer) for module in self._block.modules()
+                      if isinstance(module, nn.modules.batchnorm._NormBase) and module.training
+                      for name, buffer in module.named_buffers(recurse=False)]
+        for module, name, buffer in self._kept:
+            setattr(module, name, buffer.clone())
+
+    def __exit__(self, *exception: object) -> None:
+        for module, name, buffer in self._kept:
+            setattr(module, name, buffer)
 
 
 def enter_stage(x_bhwc: Tensor, added: Sequence[Tensor] | None, index: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.arguments import check_whole
 from vitdet_plugin.backbones.base import Backbone, registered_backbones
 from vitdet_plugin.errors import UserError
 
@@ -94,8 +95,9 @@ class CBNet(Backbone):
                  drop_path_rate: float | None = None, init_cfg: dict | list[dict] | None = None,
                  pretrained: str | bool | None = None) -> None:
         super().__init__(init_cfg, pretrained)
-        if num_backbones < 2:
-            raise UserError(f'num_backbones={num_backbones}: a composite has two backbones or more')
+        check_whole(2, num_backbones=num_backbones)
+        if not isinstance(backbone, Mapping) or 'type' not in backbone:
+            raise UserError(f"backbone={backbone!r} must be the config of a backbone: dict(type='InternImage', ...)")
         given = dict(frozen_stages=frozen_stages, with_cp=with_cp, drop_path_rate=drop_path_rate)
         cfg = {**copy.deepcopy(dict(backbone)), **{key: value for key, value in given.items() if value is not None}}
         lead = MODELS.build(copy.deepcopy(cfg))

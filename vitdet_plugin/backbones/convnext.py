@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
+from math import inf
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
 from vitdet_plugin.backbones.arguments import (
-    check_drop_path_rate,
     check_frozen_stages,
     check_out_indices,
+    check_range,
+    check_whole,
     choose_arch,
     drop_path_rates,
 )
@@ -85,7 +87,9 @@ class ConvNeXtBackbone(Backbone):
         depths, dims, use_grn = _sizes(arch)
         out_indices = check_out_indices(out_indices, 4)
         stages = out_indices[-1] + 1
-        check_drop_path_rate(drop_path_rate)
+        check_whole(1, in_channels=in_channels)
+        check_range(0, inf, norm_eps=norm_eps)
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         check_frozen_stages(frozen_stages, stages, 'stages')
         if layer_scale_init_value is None:
             layer_scale_init_value = 0.0 if use_grn else 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, cast
 
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 from ops_dcnv3.module import DCNv3
 from vitdet_plugin.backbones.arguments import (
     check_choice,
-    check_drop_path_rate,
     check_frozen_stages,
+    check_indexes,
+    check_lengths,
     check_out_indices,
+    check_range,
+    check_whole,
     choose_arch,
     drop_path_rates,
 )
@@ -190,10 +194,14 @@ class InternImage(Backbone):
             layer_scale=layer_scale, offset_scale=offset_scale, post_norm=post_norm, res_post_norm=res_post_norm,
             center_feature_scale=center_feature_scale, remove_center=remove_center, dw_kernel_size=dw_kernel_size,
             level2_post_norm_block_ids=level2_post_norm_block_ids))
+        check_whole(1, in_channels=in_channels, **{'arch.channels': sizes['channels']})
+        check_range(0, 1, drop_rate=drop_rate)
+        check_range(0, inf, mlp_ratio=mlp_ratio)
+        check_lengths(4, **{f'arch.{name}': sizes[name] for name in ('depths', 'groups')})
         self.in_channels, self.depths = in_channels, tuple(sizes['depths'])
         self.out_indices, self.frozen_stages, self.with_cp = check_out_indices(out_indices, 4), frozen_stages, with_cp
         channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]
-        check_drop_path_rate(drop_path_rate)
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         _check(self, channels, sizes['groups'], variant, act_layer, drop_path_type)
         self.out_channels = tuple(channels[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2 ** i for i in self.out_indices)
@@ -312,12 +320,16 @@ def _as_value(layer_scale: float | bool | None) -> float:
 def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], variant: dict, act: str,
            drop_path_type: str) -> None:
     depths = model.depths
-    if len(depths) != 4 or len(groups) != 4:
-        raise UserError(f'depths and groups require four numbers each; they are {depths} and {tuple(groups)}')
+    for group in groups:
+        check_whole(1, **{'arch.groups': group})
+    kernel = variant['dw_kernel_size']
+    if kernel is not None and (not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0):
+        raise UserError(f'dw_kernel_size={kernel!r} must be an odd number of at least 1')
     if wrong := [(c, g) for c, g in zip(channels, groups) if c % g]:
         raise UserError(f'{wrong[0][0]} channels cannot be split into {wrong[0][1]} groups; change channels or groups')
     check_frozen_stages(model.frozen_stages, 4, 'levels')
-    if wrong := [i for i in variant['level2_post_norm_block_ids'] if not 0 <= i < depths[2]]:
-        raise UserError(f'level2_post_norm_block_ids {wrong} are outside level 2; choose from 0 to {depths[2] - 1}')
+    check_indexes(depths[2], level2_post_norm_block_ids=variant['level2_post_norm_block_ids'])
+    if len(set(variant['level2_post_norm_block_ids'])) < len(variant['level2_post_norm_block_ids']):
+        raise UserError(f"level2_post_norm_block_ids={variant['level2_post_norm_block_ids']!r} has a block twice")
     check_choice('act_layer', act, _ACTIVATIONS)
     check_choice('drop_path_type', drop_path_type, ('linear', 'uniform'))

@@ -12,7 +12,7 @@ from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
 from vitdet_plugin import __version__
-from vitdet_plugin.backbones.arguments import check_choice, check_drop_path_rate, check_frozen_stages, ends_of_quarters
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_range, ends_of_quarters
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
@@ -104,7 +104,7 @@ class TimmViTDet(Backbone):
                                      ('rope_in_windows', rope_in_windows, ('global', 'restart')),
                                      ('positions', positions, POSITIONS), ('out_type', out_type, OUTPUTS)):
             check_choice(name, value, choices)
-        check_drop_path_rate(drop_path_rate)
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         own = dict(in_chans=in_channels, drop_path_rate=drop_path_rate, img_size=img_size, patch_size=patch_size)
         own = {key: value for key, value in own.items() if value is not None}
         if repeated := own.keys() & (model_args or {}).keys():

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
-    check_drop_path_rate,
     check_frozen_stages,
     check_out_indices,
+    check_range,
+    check_whole,
     choose_arch,
     drop_path_rates,
+    image_sides,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
@@ -137,9 +139,12 @@ class VisionLSTM(Backbone):
         super().__init__(init_cfg, pretrained)
         sizes = choose_arch(arch, ARCHS, ('dim', 'depth'))
         dim, depth = sizes['dim'], sizes['depth']
-        stride, img_size = stride or patch_size, (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        stride = stride or patch_size
+        check_whole(1, dim=dim, depth=depth, patch_size=patch_size, stride=stride, in_channels=in_channels,
+                    num_heads=num_heads, conv_kernel_size=1 if conv_kernel_size is None else conv_kernel_size)
+        sides = image_sides(img_size, stride)
         out_indices = (depth - 1,) if out_indices is None else check_out_indices(out_indices, depth)
-        check_drop_path_rate(drop_path_rate)
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         _check(version, stem, alternation, pooling, legacy_norm, out_indices, depth, frozen_stages)
         given = dict(conv_kind=conv_kind, conv_kernel_size=conv_kernel_size, proj_bias=proj_bias, norm_bias=norm_bias)
         kind = VERSIONS[version] | {name: value for name, value in given.items() if value is not None}
@@ -153,7 +158,7 @@ class VisionLSTM(Backbone):
         self.out_strides = (stride,) * len(self.out_channels)
         self.patch_embed = (PatchEmbed(in_channels, dim, patch_size, stride) if stem == 'patch'
                             else ConvStem(in_channels, dim, stride))
-        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // stride for side in img_size), dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // stride for side in sides), dim))
         rates = drop_path_rates(drop_path_rate, depth, 0.0 if drop_path_decay else drop_path_rate)
         self.blocks = nn.ModuleList(
             Block(dim, drop_path=rates[i], heads=num_heads, reverse=alternation == 'bidirectional' and i % 2 == 1,
@@ -199,14 +204,14 @@ class VisionLSTM(Backbone):
         h, w = x.shape[1:3]
         hw = h, w
         if extents is None:
-            x, valid, order = (x + self._positions(hw)).flatten(1, 2), None, None
+            x, valid, position = (x + self._positions(hw)).flatten(1, 2), None, None
         else:
-            x, valid, order = self._mask(x, extents)
+            x, valid, position = self._mask(x, extents)
         maps = []
         for i, block in enumerate(self.blocks):
             x = self.checkpointed(block, x, hw, valid)
             if i in self.out_indices and self.pooling is None:
-                maps.append(self._to_map(self._normalize(i, x), hw, order))
+                maps.append(self._to_map(self._normalize(i, x), hw, position))
         return tuple(maps) if self.pooling is None else (self._pool(x)[..., None, None],)
 
     def entries(self) -> list[tuple[int, int]]:
@@ -247,8 +252,8 @@ class VisionLSTM(Backbone):
             extents: Height and width in tokens of each image without its padding, (B, 2).
 
         Returns:
-            Tokens (B, H * W, dim), whether each is valid (B, H * W), and the original position of each token
-            (B, H * W), or None if the tokens are in their original order.
+            Tokens (B, H * W, dim), whether each is valid (B, H * W), and the position to which each token of the image
+            was moved (B, H * W), or None if the tokens are in their original order.
         """
         if self.pooling is not None:
             raise UserError('images of different sizes in a batch can be masked for maps only; pooling requires '
@@ -258,18 +263,21 @@ class VisionLSTM(Backbone):
         valid = inside(extents, (h, w)).flatten(1)
         if self.conv_kind == '2d':
             return x, valid, None
-        order = valid.int().argsort(stable=True, dim=1, descending=True)
-        return x.gather(1, order[..., None].expand_as(x)), valid.gather(1, order), order
+        # counts instead of a stable sort, which ONNX does not have
+        ahead, count = valid.long().cumsum(1), valid.sum(1, keepdim=True)
+        index = torch.arange(h * w, device=x.device)
+        position = torch.where(valid, ahead - 1, count + index - ahead)
+        return torch.zeros_like(x).scatter(1, position[..., None].expand_as(x), x), index < count, position
 
     def _normalize(self, block: int, x: Tensor) -> Tensor:
         if block != self.out_indices[-1]:
             return self.tap_norms[str(block)](x)
         return self.norm(x if self.legacy_norm is None else self.legacy_norm(x))
 
-    def _to_map(self, x: Tensor, hw: tuple[int, int], order: Tensor | None = None) -> Tensor:
+    def _to_map(self, x: Tensor, hw: tuple[int, int], position: Tensor | None = None) -> Tensor:
         """(B, H * W, dim) -> (B, dim, H, W)."""
-        if order is not None:
-            x = torch.zeros_like(x).scatter(1, order[..., None].expand_as(x), x)
+        if position is not None:
+            x = x.gather(1, position[..., None].expand_as(x))
         return x.unflatten(1, hw).permute(0, 3, 1, 2)
 
     def _pool(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
-    check_drop_path_rate,
     check_frozen_stages,
+    check_heads,
+    check_indexes,
+    check_range,
+    check_whole,
     choose_arch,
     drop_path_rates,
     ends_of_quarters,
@@ -32,7 +36,8 @@ ARCHS = {
     'huge': dict(embed_dim=1280, depth=32, num_heads=16),
 }
 # Kinds of blocks that exchange information between windows; by default the last block of each quarter of the depth.
-PROPAGATIONS = ('none', 'global', 'shifted', 'conv_naive', 'conv_basic', 'conv_bottleneck')
+CONV_KINDS = ('naive', 'basic', 'bottleneck')
+PROPAGATIONS = ('none', 'global', 'shifted', *(f'conv_{kind}' for kind in CONV_KINDS))
 
 
 class PatchEmbed(nn.Module):
@@ -108,18 +113,27 @@ class ViTDet(Backbone):
         super().__init__(init_cfg, pretrained)
         sizes = choose_arch(arch, ARCHS, ('embed_dim', 'depth', 'num_heads'))
         dim, depth, num_heads = sizes['embed_dim'], sizes['depth'], sizes['num_heads']
+        check_heads(num_heads, embed_dim=dim)
+        check_whole(1, depth=depth, patch_size=patch_size, in_channels=in_channels)
+        check_whole(patch_size, img_size=img_size, pretrain_img_size=pretrain_img_size)
+        check_whole(0, window_size=window_size)
+        check_range(0, inf, mlp_ratio=mlp_ratio, norm_eps=norm_eps)
+        check_choice('residual_block', residual_block, CONV_KINDS)
         check_choice('propagation', propagation, PROPAGATIONS)
-        check_drop_path_rate(drop_path_rate)
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         check_frozen_stages(frozen_stages, depth, 'blocks')
         if propagation_indexes is None:
             propagation_indexes = ends_of_quarters(depth)
+        check_indexes(depth, propagation_indexes=propagation_indexes, global_block_indexes=global_block_indexes,
+                      shifted_block_indexes=shifted_block_indexes, residual_block_indexes=residual_block_indexes)
         kinds = {'global': set(global_block_indexes), 'shifted': set(shifted_block_indexes),
                  'conv': set(residual_block_indexes)}
         if propagation != 'none':
             kind, _, block = propagation.partition('_')
             kinds[kind] |= set(propagation_indexes)
             residual_block = block or residual_block
-        _check_indexes(kinds, depth)
+        if both := sorted(kinds['global'] & kinds['shifted']):
+            raise UserError(f'blocks {both} are both global and shifted (shifted_block_indexes); choose one')
 
         self.embed_dim, self.patch_size, self.frozen_stages, self.with_cp = dim, patch_size, frozen_stages, with_cp
         self.out_channels, self.out_strides = (dim,), (patch_size,)
@@ -209,11 +223,3 @@ class ViTDet(Backbone):
         """Return the embeddings and the first ``frozen_stages`` blocks."""
         embeddings = [self.patch_embed] + ([self.pos_embed] if self.pos_embed is not None else [])
         return [*embeddings, *self.blocks[:self.frozen_stages]]
-
-
-def _check_indexes(kinds: dict[str, set[int]], depth: int) -> None:
-    for kind, indexes in kinds.items():
-        if wrong := [i for i in sorted(indexes) if not 0 <= i < depth]:
-            raise UserError(f'{kind} block indexes {wrong} are outside a backbone of {depth} blocks')
-    if both := sorted(kinds['global'] & kinds['shifted']):
-        raise UserError(f'blocks {both} are both global and shifted; choose one')

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.arguments import (
     check_choice,
-    check_drop_path_rate,
     check_frozen_stages,
+    check_lengths,
     check_out_indices,
+    check_range,
+    check_whole,
     choose_arch,
     drop_path_rates,
+    image_sides,
 )
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
@@ -180,7 +183,12 @@ class VOLO(Backbone):
         super().__init__(init_cfg, pretrained)
         sizes = choose_arch(arch, ARCHS, ARCHS['d1'])
         layers, dims = sizes['layers'], sizes['embed_dims']
-        check_drop_path_rate(drop_path_rate)
+        check_whole(1, patch_size=patch_size, in_channels=in_channels)
+        check_lengths(len(layers), downsamples=downsamples, outlook_attention=outlook_attention,
+                      **{f'arch.{name}': sizes[name] for name in ('embed_dims', 'num_heads', 'mlp_ratios')})
+        if not downsamples[0] or downsamples[-1]:
+            raise UserError(f'downsamples={downsamples!r} must be True for the first stage and False for the last')
+        check_range(0, 1, drop_path_rate=drop_path_rate)
         _check(layers, out_indices, extra_level, frozen_stages, patch_size)
         if mix_token:
             raise UserError("mix_token=True: tokens are mixed by the data preprocessor now; remove it and set "
@@ -210,8 +218,8 @@ class VOLO(Backbone):
         # added before part 2: after the outlookers and their downsampling
         strides = (patch_size, patch_size * 2 ** sum(downsamples), patch_size * 2 ** (sum(downsamples) + 1))
         pos_stride = patch_size * 2 ** sum(isinstance(part, Downsample) for part in self.network[:2])
-        img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
-        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // pos_stride for side in img_size), dims[-1]))
+        sides = image_sides(img_size, pos_stride)
+        self.pos_embed = nn.Parameter(torch.zeros(1, *(side // pos_stride for side in sides), dims[-1]))
         self.out_indices, self.divisor, self._ratio = tuple(out_indices), strides[1], strides[1] // strides[0]
         channels = (dims[0], dims[-1], dims[-1])
         self._entries = list(zip(channels, strides))[:2]

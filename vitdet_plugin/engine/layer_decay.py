@@ -9,6 +9,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from vitdet_plugin.engine.parameter_groups import GroupConstructor, add_to_group, trainable_parameters
+from vitdet_plugin.engine.parameter_kinds import parameter_kind
 from vitdet_plugin.errors import UserError
 
 _TORCH_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase, nn.LocalResponseNorm)
@@ -20,8 +21,8 @@ def _d2_exempt(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
 
 
 def _plain_exempt(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-    """Exempt one-dimensional parameters (norms, biases, layer scales) and all position tables."""
-    return parameter.ndim <= 1 or name.endswith('.bias') or 'pos_embed' in name or 'rel_pos' in name
+    """Exempt all but weights, as :class:`ParameterKindConstructor`."""
+    return parameter_kind(name, parameter, module) != 'weight'
 
 
 def _never_exempt(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:

@@ -12,7 +12,7 @@ _TABLES = ('pos_embed', 'rel_pos', 'relative_position', 'cls_token')
 
 
 def parameter_kind(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
-    """Return the kind of a parameter: 'bias', 'scale' (norms, layer scales, position tables) or 'weight'.
+    """Return the kind of a parameter: 'bias', 'scale' (norms, layer scales, position tables, class tokens), 'weight'.
 
     The kind depends on the name and shape instead of a list of norm classes, so that ``gamma``, global response norms
     and norms of other packages are recognized. The weight of a convolution or linear layer is always a 'weight'.

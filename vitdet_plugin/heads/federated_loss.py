@@ -13,6 +13,7 @@ from mmdet.models.losses import FocalLoss
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.arguments import check_whole
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import read_text
 
@@ -96,6 +97,7 @@ class _ClassSampler:
     """
 
     def __init__(self, frequencies: Sequence[float] | str, num_sampled: int, power: float, loss: str) -> None:
+        check_whole(0, num_sampled=num_sampled)
         self.frequencies, self.num_sampled, self.power, self.loss = frequencies, num_sampled, power, loss
         self._class_weights: Tensor | None = None
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.arguments import check_heads, check_lengths
 from vitdet_plugin.heads.cls_head import ClassifierHead
 
 
@@ -47,7 +48,7 @@ class AttentionPool(nn.Module):
     def __init__(self, dim: int, out_dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.norm_q, self.norm_k, self.norm_v = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm_q, self.norm_k, self.norm_v = (nn.LayerNorm(dim, eps=1e-6) for _ in range(3))
         self.q, self.k, self.v = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, out_dim)
 
@@ -76,6 +77,8 @@ class InternImageClipHead(ClassifierHead):
     def __init__(self, num_classes: int, in_channels: Sequence[int], embed_dim: int = 1024, clip_dim: int = 768,
                  num_heads: int = 16, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
+        check_lengths(2, in_channels=in_channels)
+        check_heads(num_heads, embed_dim=embed_dim)
         self.x3_proj = nn.Conv2d(in_channels[0], embed_dim, 1)
         self.x4_proj = nn.Conv2d(in_channels[1], 4 * embed_dim, 1)
         self.pool = AttentionPool(embed_dim, clip_dim, num_heads)

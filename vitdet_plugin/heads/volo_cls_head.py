@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from timm.layers import Mlp
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.arguments import check_heads, check_range, check_whole
 from vitdet_plugin.backbones.volo import MIX_BOX, NORM_EPS, paste_reversed
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.cls_head import ClassifierHead, targets_of
@@ -86,6 +88,10 @@ class VOLOClsHead(ClassifierHead):
         super().__init__(num_classes, loss, init_cfg)
         if pooling not in ('token', 'avg'):
             raise UserError(f"pooling={pooling!r} is unknown; choose 'token' or 'avg'")
+        check_heads(num_heads, in_channels=in_channels)
+        check_whole(0, depth=depth)
+        check_range(0, inf, mlp_ratio=mlp_ratio)
+        check_range(0, 1, token_smoothing=token_smoothing)
         self.pooling, self.aux_weight, self.token_smoothing = pooling, aux_weight, token_smoothing
         self.cls_token = nn.Parameter(torch.zeros(1, 1, in_channels)) if depth else None
         self.post_network = nn.ModuleList(

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from vitdet_plugin.backbones.arguments import check_lengths, check_range, check_whole
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.yolov5_assigner import Assigned, assign_level
 from vitdet_plugin.heads.yolov5_coder import decode_map, decode_relative
@@ -66,6 +67,16 @@ class YOLOv5Head(BaseDenseHead):
         if not len(anchors) == len(in_channels) == levels:
             raise UserError(f'YOLOv5Head: {len(anchors)} levels of anchors, {len(in_channels)} of in_channels and '
                             f'{levels} strides; give the same number')
+        check_whole(1, num_classes=num_classes, img_size=img_size)
+        if nominal_batch is not None:
+            check_whole(1, nominal_batch=nominal_batch)
+        for stride in strides:
+            check_whole(1, strides=stride)
+        check_range(1, math.inf, max_ratio=max_ratio)
+        check_range(0, math.inf, focal_gamma=focal_gamma)
+        check_range(0, 1, label_smoothing=label_smoothing)
+        if balance is not None:
+            check_lengths(levels, balance=balance)
         self.num_classes, self.strides, self.img_size = num_classes, tuple(strides), img_size
         self.max_ratio, self.label_smoothing, self.focal_gamma = max_ratio, label_smoothing, focal_gamma
         self.cls_pos_weight, self.obj_pos_weight, self.nominal_batch = cls_pos_weight, obj_pos_weight, nominal_batch
@@ -79,6 +90,10 @@ class YOLOv5Head(BaseDenseHead):
         self.balance = tuple(balance or _BALANCE.get(levels) or _BALANCE_OTHERWISE)[:levels]
         self.train_cfg, self.test_cfg = train_cfg, test_cfg or {}
         self._anchors = [[tuple(map(float, anchor)) for anchor in level] for level in anchors]
+        if len({len(level) for level in self._anchors}) > 1 or any(
+                len(anchor) != 2 or min(anchor) <= 0 for level in self._anchors for anchor in level):
+            raise UserError(f'YOLOv5Head: anchors={anchors!r} must be (width, height), positive, equally many for '
+                            'each level')
         self.register_buffer('anchors', torch.tensor(self._anchors))  # (levels, A, 2)
         self.num_anchors = self.anchors.shape[1]
         outputs = self.num_anchors * (5 + num_classes)

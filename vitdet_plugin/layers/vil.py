@@ -109,7 +109,7 @@ class ViLLayer(nn.Module):
         super().__init__()
         inner = 2 * dim
         if inner % (4 * heads):
-            raise UserError(f'dim={dim}: twice that must be a multiple of 4 x {heads} heads')
+            raise UserError(f'dim={dim} and num_heads={heads}: twice dim must be a multiple of 4 x num_heads')
         if conv_kind not in CONV_KINDS:
             raise UserError(f'conv_kind={conv_kind!r} is unknown; choose one of {", ".join(CONV_KINDS)}')
         if conv_kind == '2d' and conv_kernel_size % 2 == 0:

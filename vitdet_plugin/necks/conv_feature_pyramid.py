@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.layers.norm import LayerNorm2d
-from vitdet_plugin.necks.checks import check_channels, doublings
+from vitdet_plugin.necks.checks import check_channels, check_widths, doublings
 
 
 @MODELS.register_module()
@@ -30,6 +30,7 @@ class ConvFeaturePyramid(BaseModule):
     def __init__(self, in_channels: int, out_channels: int = 256,
                  scale_factors: Sequence[float] = (4.0, 2.0, 1.0, 0.5, 0.25), init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg or dict(type='Xavier', layer='Conv2d', distribution='uniform'))
+        check_widths(in_channels, out_channels, scale_factors)
         self.in_channels = in_channels
         self.levels = nn.ModuleList(_level(in_channels, out_channels, scale) for scale in scale_factors)
 

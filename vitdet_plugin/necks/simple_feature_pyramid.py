@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.necks.checks import check_channels, doublings
+from vitdet_plugin.necks.checks import check_channels, check_widths, doublings
 
 
 @MODELS.register_module()
@@ -33,6 +33,7 @@ class SimpleFeaturePyramid(BaseModule):
                  scale_factors: Sequence[float] = (4.0, 2.0, 1.0, 0.5), num_outs: int | None = None,
                  norm_cfg: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        check_widths(in_channels, out_channels, scale_factors)
         norm_cfg = norm_cfg or dict(type='LayerNorm2d', eps=1e-6)
         self.num_outs = num_outs or len(scale_factors) + 1
         if self.num_outs < len(scale_factors):

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
 
+from vitdet_plugin.backbones.arguments import check_whole
 from vitdet_plugin.errors import UserError
 
 
@@ -38,6 +39,10 @@ class YOLOv5PAFPN(YOLOXPAFPN):
                  norm_cfg: dict | None = None, act_cfg: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         BaseModule.__init__(self, init_cfg)  # the parent's constructor adds YOLOX's output convolutions
+        if not isinstance(in_channels, (list, tuple)) or len(in_channels) < 2:
+            raise UserError(f'YOLOv5PAFPN: in_channels={in_channels!r} must be a list of the channels of '
+                            'two maps or more')
+        check_whole(0, num_csp_blocks=num_csp_blocks)
         out_channels = list(in_channels if out_channels is None else out_channels)
         if len(out_channels) != len(in_channels):
             raise UserError(f'YOLOv5PAFPN: out_channels={out_channels} and in_channels={list(in_channels)} differ in '

@@ -9,6 +9,8 @@ from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
+from vitdet_plugin.backbones.arguments import check_range
+
 
 @TRANSFORMS.register_module()
 class MultiplicativeHSV(BaseTransform):
@@ -25,6 +27,7 @@ class MultiplicativeHSV(BaseTransform):
     """
 
     def __init__(self, hue: float = 0.015, saturation: float = 0.7, value: float = 0.4) -> None:
+        check_range(0, 1, hue=hue, saturation=saturation, value=value)
         self.gains = np.array([hue, saturation, value])
 
     @cache_randomness

@@ -7,6 +7,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
+from vitdet_plugin.backbones.arguments import check_range, check_whole
+
 
 @TRANSFORMS.register_module()
 class LetterBox(BaseTransform):
@@ -26,6 +28,8 @@ class LetterBox(BaseTransform):
     """
 
     def __init__(self, img_size: int = 640, upscale: bool = False, fill: int = 114) -> None:
+        check_whole(1, img_size=img_size)
+        check_range(0, 255, fill=fill)
         self.img_size, self.upscale, self.fill = img_size, upscale, fill
 
     def transform(self, results: dict) -> dict:

@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
+from vitdet_plugin.backbones.arguments import check_range
 from vitdet_plugin.transforms.random_affine import put_annotations
 
 
@@ -27,6 +28,7 @@ class MosaicMixUp(BaseTransform):
     """
 
     def __init__(self, prob: float = 0.1, beta: float = 32.0) -> None:
+        check_range(0, 1, prob=prob)
         self.prob, self.beta = prob, beta
 
     def get_indexes(self, dataset) -> list[int]:

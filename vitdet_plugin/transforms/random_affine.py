@@ -13,6 +13,8 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
+from vitdet_plugin.backbones.arguments import check_range
+
 
 def draw_matrix(in_size: tuple[int, int], out_size: tuple[int, int], degrees: float, translate: float, scale: float,
                 shear: float) -> tuple[np.ndarray, float]:
@@ -105,6 +107,8 @@ class CenteredRandomAffine(BaseTransform):
     def __init__(self, degrees: float = 0.0, translate: float = 0.1, scale: float = 0.5, shear: float = 0.0,
                  border: tuple[int, int] = (0, 0), min_side: float = 2, max_aspect: float = 100, min_area: float = 0.1,
                  fill: int = 114) -> None:
+        check_range(0, 1, scale=scale)
+        check_range(0, 255, fill=fill)
         self.geometry = dict(degrees=degrees, translate=translate, scale=scale, shear=shear)
         self.filter = dict(min_side=min_side, max_aspect=max_aspect, min_area=min_area)
         self.border, self.fill = border, fill

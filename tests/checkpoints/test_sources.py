@@ -178,12 +178,12 @@ def test_files_that_are_not_checkpoints(tmp_path, kind, suffix):
 
 
 def test_resume_and_pre_flight_say_the_same(tmp_path):
+    from vitdet_plugin.checkpoints.work_dirs import find_damage
     from vitdet_plugin.compat.safe_load import load_torch_file
     from vitdet_plugin.engine.check_weights import check_file
-    from vitdet_plugin.engine.resume import _find_damage
     path = tmp_path / 'epoch_1.pth'
     path.write_text('<html>')
-    assert 'it is a web page' in _find_damage(path)
+    assert 'it is a web page' in find_damage(path)
     assert 'is a web page' in check_file('load_from', f'file://{path}')[0].text
     with pytest.raises(UserError, match='it is a web page'):
         load_torch_file(path)

@@ -28,7 +28,7 @@ from vitdet_plugin.datasets.checks.detection_data import check_dataset, suggest_
 from vitdet_plugin.datasets.checks.evaluated_file import check_evaluators, check_repeated_images, evaluates_masks
 from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.engine.check_class_counts import check_class_counts
-from vitdet_plugin.engine.check_cls_head import check_cls_head
+from vitdet_plugin.engine.check_cls_head import check_cls_head, check_cls_loss
 from vitdet_plugin.engine.check_loaders import check_loaders
 from vitdet_plugin.engine.check_monitored import check_monitored
 from vitdet_plugin.engine.check_schedule import check_custom_keys, check_schedule
@@ -97,7 +97,7 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings += model_findings + check_cls_head(cfg, model) + _check_masks(cfg, model, splits)
     findings += _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
-        findings += check_custom_keys(cfg, model) + check_disk(cfg, model)
+        findings += check_cls_loss(model) + check_custom_keys(cfg, model) + check_disk(cfg, model)
     return list(dict.fromkeys(findings))
 
 

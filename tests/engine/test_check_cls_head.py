@@ -9,7 +9,7 @@ from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.config.registry import import_scope
-from vitdet_plugin.engine.check_cls_head import check_cls_head
+from vitdet_plugin.engine.check_cls_head import check_cls_head, check_cls_loss
 from vitdet_plugin.engine.check_weights import build_without_memory
 
 WIDTH = 32
@@ -69,3 +69,23 @@ def test_a_backbone_that_pools():
     assert not findings('VisionLSTMClsHead', backbone=backbone, width=2 * WIDTH)
     assert findings('VisionLSTMClsHead', backbone=backbone) == [
         'model.head.in_channels=32, but the backbone VisionLSTM returns 64 channels; set it to 64']
+
+
+@pytest.mark.parametrize('head', ['LinearClsHead', 'VectorClsHead'])
+@pytest.mark.parametrize('option', ['use_sigmoid', 'use_soft'])
+def test_a_loss_of_scores_with_one_label_an_image(head, option):
+    import_scope('mmpretrain')
+    init_default_scope('mmpretrain')
+
+    def check(head=head, preprocessor=(), augments=None, **loss):
+        model = dict(type='ImageClassifier', backbone=dict(small_cfg(type('TimmViTDet', (), {})), type='TimmViTDet'),
+                     head=dict(type=head, num_classes=3, in_channels=WIDTH, loss=dict(type='CrossEntropyLoss', **loss)),
+                     data_preprocessor=dict(preprocessor, num_classes=3),
+                     train_cfg=dict(augments=augments) if augments else None)
+        return [finding.text for finding in check_cls_loss(build_without_memory(model))]
+
+    text, = check(**{option: True})
+    assert text.startswith(f'model.head.loss: CrossEntropyLoss({option}=True) requires a score for each class')
+    assert check() == check(**{option: False}) == check(preprocessor=dict(to_onehot=True), **{option: True}) == []
+    assert check(augments=dict(type='Mixup', alpha=0.8), **{option: True}) == []
+    assert check('MultiLabelLinearClsHead', **{option: True}) == [] and check_cls_loss(None) == []

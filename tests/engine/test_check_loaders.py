@@ -63,6 +63,24 @@ def test_mixed_images_have_no_masks(tiny_config, kind):
     assert texts(tiny_config) == []
 
 
+@pytest.mark.parametrize('kind', ['Mosaic', 'MixUp', 'CopyPaste', 'MosaicAffine'])
+def test_transforms_that_require_further_images(tiny_config, kind):
+    dataset = tiny_config.train_dataloader.dataset
+    for step in dataset.pipeline:
+        step.pop('with_mask', None)
+    mixing = ConfigDict(type='MultiImageMixDataset', dataset=dataset, pipeline=[dict(type=kind)])
+    tiny_config.train_dataloader.dataset = mixing
+    assert texts(tiny_config) == []
+    dataset.pipeline.insert(2, dict(type='CachedMosaic'))
+    assert texts(tiny_config) == []
+    dataset.pipeline.insert(2, dict(type=kind))
+    text, = texts(tiny_config)
+    assert text.startswith(f'train_dataloader.dataset.dataset.pipeline: {kind} combines several images, which Multi')
+    tiny_config.train_dataloader.dataset = dataset
+    text, = texts(tiny_config)
+    assert text.endswith(f"to dict(type='MultiImageMixDataset', dataset=…, pipeline=[{kind}, …])")
+
+
 def test_warnings(tiny_config):
     tiny_config.train_dataloader.num_workers = 1000
     tiny_config.val_dataloader.drop_last = True

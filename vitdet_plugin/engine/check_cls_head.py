@@ -1,4 +1,4 @@
-"""Check that the head of a classifier reads what its backbone returns: maps or vectors, of the same width."""
+"""Check that the head of a classifier fits what its backbone returns (maps or vectors, width), its loss the data."""
 
 from typing import Any
 
@@ -42,6 +42,22 @@ def check_cls_head(cfg: Config, model: nn.Module | None) -> list[Finding]:
     other = "set model.backbone.out_type to 'cls_token' or 'avg_featmap', or " if hasattr(backbone, 'out_type') else ''
     return [Finding('error', f'model.head: {name} reads vectors, but {own} returns maps; {other}set '
                              "model.neck=dict(type='GlobalAveragePooling')")]
+
+
+def check_cls_loss(model: nn.Module | None) -> list[Finding]:
+    """Report a loss of a classifier that compares scores of all classes if the targets are one label an image."""
+    head = getattr(model, 'head', None)
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    preprocessor = getattr(preprocessor, 'images', preprocessor)  # that of MixTokenDataPreprocessor
+    loss = getattr(head, 'loss_module', None)
+    owner = next((each.__name__ for each in type(head).__mro__ if 'loss' in vars(each)), '')  # other heads have targets
+    if owner not in ('ClsHead', 'ClassifierHead') or type(loss).__name__ != 'CrossEntropyLoss' \
+            or getattr(preprocessor, 'to_onehot', True):
+        return []
+    option = next((name for name in ('use_sigmoid', 'use_soft') if getattr(loss, name, False)), None)
+    return [Finding('error', f'model.head.loss: CrossEntropyLoss({option}=True) requires a score for each class, but '
+                             f'the data has one label an image; remove {option}, or set data_preprocessor.to_onehot='
+                             'True')] if option else []
 
 
 @torch.no_grad()

@@ -8,8 +8,12 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
+<<<<<<< HEAD
 from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.config.train_length import counts_epochs
+=======
+from vitdet_plugin.config.registry import find_type, type_name
+>>>>>>> fixe
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
@@ -80,6 +84,10 @@ def _check_loader(name: str, loader: dict, split: str) -> list[Finding]:
         if not outer and isinstance(each.get('pipeline'), (list, tuple)) and not each['pipeline']:
             findings.append(Finding('error', f'{path}.pipeline is empty: it has to load and pack the images; give its '
                                              'transforms'))
+        findings += [Finding('error', f'{path}.pipeline: {type_name(step)} combines several images, which '
+                                      f"MultiImageMixDataset gives it; set {name}.dataset to dict(type='Multi"
+                                      f"ImageMixDataset', dataset=…, pipeline=[{type_name(step)}, …])")
+                     for step in each.get('pipeline') or () if _requires_images(step)]
     batch_size = loader.get('batch_size', 1)
     if loader.get('batch_sampler') is not None and 'batch_size' not in loader:
         findings.append(Finding('error', f'{name} has a batch_sampler, but no batch_size; add it'))
@@ -100,6 +108,11 @@ def _check_loader(name: str, loader: dict, split: str) -> list[Finding]:
         findings.append(Finding('warning', f'{name}.drop_last=True: the images of the last incomplete batch are not '
                                            'evaluated; set it to False'))
     return findings
+
+
+def _requires_images(step: Any) -> bool:
+    """Whether a transform receives further images from MultiImageMixDataset; mmdet's cached ones keep their own."""
+    return isinstance(step, dict) and 'get_indexes' in dir(find_type(step)) and 'Cached' not in type_name(step)
 
 
 def check_whole_number(key: str, value: Any, lowest: int) -> list[Finding]:

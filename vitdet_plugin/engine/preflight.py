@@ -30,7 +30,7 @@ from vitdet_plugin.datasets.checks.findings import Finding, listed
 from vitdet_plugin.datasets.checks.pipelines import check_pipelines
 from vitdet_plugin.engine.check_box_losses import check_box_losses
 from vitdet_plugin.engine.check_class_counts import check_class_counts
-from vitdet_plugin.engine.check_cls_head import check_cls_head
+from vitdet_plugin.engine.check_cls_head import check_cls_head, check_cls_loss
 from vitdet_plugin.engine.check_loaders import check_loaders
 from vitdet_plugin.engine.check_monitored import check_monitored
 from vitdet_plugin.engine.check_schedule import check_custom_keys, check_schedule
@@ -100,7 +100,7 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
     findings += model_findings + check_cls_head(cfg, model) + check_box_losses(model) + _check_masks(cfg, model, splits)
     findings += _check_weights(cfg, model, splits, resume)
     if 'train' in splits:
-        findings += check_custom_keys(cfg, model) + check_disk(cfg, model)
+        findings += check_cls_loss(model) + check_custom_keys(cfg, model) + check_disk(cfg, model)
     return list(dict.fromkeys(findings))
 
 

@@ -8,12 +8,8 @@ from mmengine.config import Config
 from torch.utils.data import DataLoader
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
-<<<<<<< HEAD
-from vitdet_plugin.config.registry import type_name
-from vitdet_plugin.config.train_length import counts_epochs
-=======
 from vitdet_plugin.config.registry import find_type, type_name
->>>>>>> fixe
+from vitdet_plugin.config.train_length import counts_epochs
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn

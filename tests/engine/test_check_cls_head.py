@@ -78,7 +78,7 @@ def test_a_loss_of_scores_with_one_label_an_image(head, option):
     init_default_scope('mmpretrain')
 
     def check(head=head, preprocessor=(), augments=None, **loss):
-        model = dict(type='ImageClassifier', backbone=dict(small_cfg(type('TimmViTDet', (), {})), type='TimmViTDet'),
+        model = dict(type='ImageClassifier', backbone=dict(small_cfg(TimmViTDet), type='TimmViTDet'),
                      head=dict(type=head, num_classes=3, in_channels=WIDTH, loss=dict(type='CrossEntropyLoss', **loss)),
                      data_preprocessor=dict(preprocessor, num_classes=3),
                      train_cfg=dict(augments=augments) if augments else None)

@@ -24,6 +24,7 @@ from vitdet_plugin.utils.text_files import describe_encoding
 
 # keys of images of LVIS: categories that are known to be absent, and those of which only some objects are annotated
 ABSENT, PARTLY = 'neg_category_ids', 'not_exhaustive_category_ids'
+_ANNOTATION_FOLDERS = ('ann', 'label', 'json')  # begins of their names
 _EXAMINED = 20  # images that are searched in a folder
 MAX_PIXELS = 1e6  # largest plausible coordinate or side of an image
 
@@ -141,13 +142,15 @@ def find_image_folder(images: Sequence[dict], path: str | Path) -> Path | None:
 
     Args:
         images: Images of the file.
-        path: The file; its folder, the parent of that, and the folders in both are searched.
+        path: The file; its folder, the folders in it, and those next to it are searched. Of the latter all if its
+            folder is one of annotations, otherwise only ``images`` and that of the file's name.
     """
     names = [name.replace('\\', '/') for name in map(image_file_name, images[:_EXAMINED])
              if name and not leaves_folder(name)]
     root = Path(path).absolute().parent
     folders = [root, root / 'images', root.parent / 'images', root.parent, root.parent / Path(path).stem]
-    folders += [child for parent in (root, root.parent) for child in list_folders(parent)]
+    parents = (root, root.parent) if root.name.lower().startswith(_ANNOTATION_FOLDERS) else (root,)
+    folders += [child for parent in parents for child in list_folders(parent)]
     return next((folder for folder in folders if any((folder / name).is_file() for name in names)), None)
 
 

@@ -22,7 +22,7 @@ def parameter_kind(name: str, parameter: nn.Parameter, owner: nn.Module) -> str:
         return 'bias'
     if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) and leaf == 'weight':
         return 'weight'
-    is_vector = parameter.squeeze().ndim <= 1
+    is_vector = sum(side != 1 for side in parameter.shape) <= 1  # by the shape, which sharded parameters keep
     return 'scale' if is_vector or any(table in name for table in _TABLES) else 'weight'
 
 

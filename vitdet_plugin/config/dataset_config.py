@@ -7,20 +7,36 @@ from typing import Any
 from vitdet_plugin.config.registry import find_type
 from vitdet_plugin.utils.class_names import class_names
 
+PIPELINES = ('pipeline', 'transforms')  # keys of lists of transforms
+_INNER = ('dataset', 'datasets')  # keys of the data sets inside another one
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
 
 
 def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
     """Yield (config path, config) of the data sets inside RepeatDataset, ClassBalancedDataset, ConcatDataset, …"""
+    return ((key, each) for key, each in nested_datasets(dataset, path) if not any(inner in each for inner in _INNER))
+
+
+def nested_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Yield (config path, config) of a data set, or of those in a list, and of all data sets inside."""
     if isinstance(dataset, (list, tuple)):
         for index, each in enumerate(dataset):
-            yield from leaf_datasets(each, f'{path}.{index}')
+            yield from nested_datasets(each, f'{path}.{index}')
     elif isinstance(dataset, dict):
-        inner = [key for key in ('dataset', 'datasets') if key in dataset]
-        for key in inner:
-            yield from leaf_datasets(dataset[key], f'{path}.{key}')
-        if not inner:
-            yield path, dataset
+        yield path, dataset
+        for key in _INNER:
+            yield from nested_datasets(dataset.get(key), f'{path}.{key}')
+
+
+def pipeline_steps(pipeline: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Yield (config path, config) of the transforms of a pipeline in order, those within others included."""
+    for index, step in enumerate(pipeline if isinstance(pipeline, (list, tuple)) else ()):
+        if isinstance(step, dict):
+            yield f'{path}[{index}]', step
+            for name in PIPELINES:
+                yield from pipeline_steps(step.get(name), f'{path}[{index}].{name}')
+        else:
+            yield from pipeline_steps(step, f'{path}[{index}]')
 
 
 def data_files(cfg: Mapping, split: str) -> list[str]:

@@ -7,11 +7,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vitdet_plugin.config.dataset_config import PIPELINES, pipeline_steps
 from vitdet_plugin.errors import UserError
 
 _SIZES = ('size', 'crop_size', 'img_size', 'image_size', 'img_scale', 'pad_size', 'size_divisor', 'scale_factor')
 _OF_RESIZE = ('scale', 'scales', 'ratio_range')  # 0 means something else in other transforms, such as a mosaic
-_LISTS = ('pipeline', 'transforms')
 
 
 def check_pipeline_sizes(cfg: Config) -> None:
@@ -23,7 +23,7 @@ def check_pipeline_sizes(cfg: Config) -> None:
     content: Any = cfg._cfg_dict
     pipelines = [(key, content[key]) for key in content if key.endswith('pipeline')]
     for key, value in pipelines:
-        _check(_transforms(value, key), cfg)
+        _check(pipeline_steps(value, key), cfg)
     for split in ('train', 'val', 'test'):
         loader = content.get(f'{split}_dataloader')
         if isinstance(loader, dict):
@@ -56,15 +56,4 @@ def _inside(node: Any, key: str) -> Iterator[tuple[str, dict]]:
             yield from _inside(each, f'{key}[{index}]')
     elif isinstance(node, dict):
         for name, value in node.items():
-            yield from (_transforms if name in _LISTS else _inside)(value, f'{key}.{name}')
-
-
-def _transforms(node: Any, key: str) -> Iterator[tuple[str, dict]]:
-    """Yield the transforms of a pipeline, those within others included."""
-    for index, each in enumerate(node if isinstance(node, (list, tuple)) else ()):
-        if isinstance(each, dict):
-            yield f'{key}[{index}]', each
-            for name in _LISTS:
-                yield from _transforms(each.get(name), f'{key}[{index}].{name}')
-        else:
-            yield from _transforms(each, f'{key}[{index}]')
+            yield from (pipeline_steps if name in PIPELINES else _inside)(value, f'{key}.{name}')

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vitdet_plugin.coco.content import category_name
 from vitdet_plugin.compat.coco_api import has_mask
-from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets, nested_datasets
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
 from vitdet_plugin.datasets.checks.findings import Finding
@@ -92,19 +92,8 @@ def check_repeated_images(split: str, evaluators: Any, dataset: Any) -> list[Fin
                                          'detections of both would be compared with one annotation: leave one out')]
     return [Finding('error', f'{key}: RepeatDataset(times={times}) evaluates each image {times} times, and compares '
                              'all detections with one annotation; use the data set in it')
-            for key, times in _repeats(dataset, path)]
-
-
-def _repeats(dataset: Any, path: str) -> Iterator[tuple[str, int]]:
-    """Yield (key in the config, number of repetitions) of each ``RepeatDataset``."""
-    if isinstance(dataset, (list, tuple)):
-        for index, each in enumerate(dataset):
-            yield from _repeats(each, f'{path}.{index}')
-    elif isinstance(dataset, dict):
-        if type_name(dataset) == 'RepeatDataset' and dataset.get('times') != 1:
-            yield path, dataset.get('times')
-        for key in ('dataset', 'datasets'):
-            yield from _repeats(dataset.get(key), f'{path}.{key}')
+            for key, each in nested_datasets(dataset, path)
+            if type_name(each) == 'RepeatDataset' and (times := each.get('times')) != 1]
 
 
 def measured_kinds(evaluator: dict) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import leaf_datasets, pipeline_steps
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 
@@ -41,13 +41,12 @@ def check_pipelines(cfg: Config, splits: Sequence[str]) -> list[Finding]:
 
 def _steps(pipeline: Any) -> Iterator[dict]:
     """Yield the transforms in order, with those inside others, except views of test-time augmentation."""
-    for step in pipeline if isinstance(pipeline, (list, tuple)) else ():
-        if isinstance(step, (list, tuple)):
-            yield from _steps(step)
-        elif isinstance(step, dict):
+    views: tuple[str, ...] = ()
+    for path, step in pipeline_steps(pipeline, ''):
+        if not path.startswith(views):
             yield step
-            if not type_name(step).endswith(('TestTimeAug', 'FlipAug')):
-                yield from _steps(step.get('transforms'))
+        if type_name(step).endswith(('TestTimeAug', 'FlipAug')):
+            views += (f'{path}.',)
 
 
 def _first(steps: Sequence[dict], ends: tuple[str, ...]) -> int | None:

@@ -26,7 +26,6 @@ def _conv_backward_flops(grad: Tensor, x: Tensor, weight: Tensor, *args: Any, ou
     return flops * sum(output_mask[:2])
 
 
-
 @dataclass(frozen=True)
 class Operation:
     """One operator call.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from math import inf
-from numbers import Integral, Real
 from typing import Any
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import is_whole
 
 
 def check_choice(name: str, value: Any, known: Iterable[Any]) -> None:
@@ -57,52 +56,6 @@ def check_frozen_stages(value: Any, count: int, what: str) -> None:
         raise UserError(f'frozen_stages={value!r} must be from -1 to {count}, the number of {what}')
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check_whole(least: int, **values: Any) -> None:
-    """Raise ``UserError`` if one of the arguments is not a whole number of at least ``least``."""
-    for name, value in values.items():
-        if not _is_whole(value) or value < least:
-            raise UserError(f'{name}={value!r} must be a whole number of at least {least}')
-
-
-def check_range(least: float, most: float, **values: Any) -> None:
-    """Raise ``UserError`` if one of the arguments is not a number from ``least`` to ``most``."""
-    for name, value in values.items():
-        if not _is_number(value) or not least <= value <= most:
-            limits = f'of at least {least}' if most == inf else f'from {least} to {most}'
-            raise UserError(f'{name}={value!r} must be a number {limits}')
-
-
-def check_lengths(length: int, **values: Any) -> None:
-    """Raise ``UserError`` if one of the arguments is not a list or tuple of ``length`` values."""
-    for name, value in values.items():
-        if not isinstance(value, (list, tuple)) or len(value) != length:
-            raise UserError(f'{name}={value!r} must be a list of length {length}')
-
-
-def check_indexes(count: int, **values: Any) -> None:
-    """Raise ``UserError`` if one of the arguments is not a list of numbers from 0 to ``count`` - 1."""
-    for name, value in values.items():
-        if not isinstance(value, (list, tuple, range, set)) \
-                or not all(_is_whole(i) and 0 <= i < count for i in value):
-            raise UserError(f'{name}={value!r} must be a list of numbers from 0 to {count - 1}')
-
-
-def check_heads(num_heads: Any, **widths: Any) -> None:
-    """Raise ``UserError`` if a width, or ``num_heads``, is not positive, or the heads do not divide the width."""
-    check_whole(1, num_heads=num_heads, **widths)
-    for name, width in widths.items():
-        if width % num_heads:
-            raise UserError(f'{name}={width} is not a multiple of num_heads={num_heads}')
-
-
 def image_sides(img_size: Any, least: int) -> tuple[int, int]:
     """Return height and width of an argument ``img_size``: a side, or both.
 
@@ -110,7 +63,7 @@ def image_sides(img_size: Any, least: int) -> tuple[int, int]:
         UserError: It is something else, or a side is less than ``least`` pixels.
     """
     sides = tuple(img_size) if isinstance(img_size, (list, tuple)) else (img_size, img_size)
-    if len(sides) != 2 or not all(_is_whole(side) and side >= least for side in sides):
+    if len(sides) != 2 or not all(is_whole(side) and side >= least for side in sides):
         raise UserError(f'img_size={img_size!r} must be a whole number of at least {least}, or (height, width)')
     return sides
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_whole
 from vitdet_plugin.backbones.base import Backbone, registered_backbones
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import check_whole
 
 
 class Connections(nn.Module):

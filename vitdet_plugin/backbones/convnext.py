@@ -13,18 +13,12 @@ from timm.layers.grn import GlobalResponseNorm
 from timm.models.convnext import ConvNeXtBlock, ConvNeXtStage
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import (
-    check_frozen_stages,
-    check_out_indices,
-    check_range,
-    check_whole,
-    choose_arch,
-    drop_path_rates,
-)
+from vitdet_plugin.backbones.arguments import check_frozen_stages, check_out_indices, choose_arch, drop_path_rates
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.norm import LayerNorm2d
+from vitdet_plugin.utils.arguments import check_range, check_whole
 
 
 def _v2(depths: tuple[int, ...], width: int) -> dict:

@@ -15,11 +15,7 @@ from ops_dcnv3.module import DCNv3
 from vitdet_plugin.backbones.arguments import (
     check_choice,
     check_frozen_stages,
-    check_indexes,
-    check_lengths,
     check_out_indices,
-    check_range,
-    check_whole,
     choose_arch,
     drop_path_rates,
 )
@@ -27,6 +23,7 @@ from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.nhwc_norm import build_nhwc_norm
+from vitdet_plugin.utils.arguments import check_indexes, check_lengths, check_range, check_whole
 
 _LARGEST = dict(dw_kernel_size=5, center_feature_scale=True)
 _EVERY_SIXTH = (5, 11, 17, 23, 29, 35, 41, 47)

@@ -12,7 +12,7 @@ from timm.layers import resample_patch_embed
 from torch import Tensor, nn
 
 from vitdet_plugin import __version__
-from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, check_range, ends_of_quarters
+from vitdet_plugin.backbones.arguments import check_choice, check_frozen_stages, ends_of_quarters
 from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.backbones.feature_cache import FeatureCache
 from vitdet_plugin.errors import UserError
@@ -26,6 +26,7 @@ from vitdet_plugin.layers.timm_models import (
     remove_unused,
 )
 from vitdet_plugin.layers.timm_positions import block_ropes, default_positions, is_dinov3_rope, resize_positions
+from vitdet_plugin.utils.arguments import check_range
 from vitdet_plugin.utils.exporting import is_exporting
 from vitdet_plugin.utils.module_hooks import has_hooks
 

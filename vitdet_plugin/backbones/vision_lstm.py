@@ -14,8 +14,6 @@ from vitdet_plugin.backbones.arguments import (
     check_choice,
     check_frozen_stages,
     check_out_indices,
-    check_range,
-    check_whole,
     choose_arch,
     drop_path_rates,
     image_sides,
@@ -27,6 +25,7 @@ from vitdet_plugin.layers.offset_norm import OffsetLayerNorm
 from vitdet_plugin.layers.padding import filled_sizes, inside, resize_to_each
 from vitdet_plugin.layers.pos_embed import resize_grid, resize_kernel
 from vitdet_plugin.layers.vil import ViLLayer
+from vitdet_plugin.utils.arguments import check_range, check_whole
 from vitdet_plugin.utils.exporting import is_exporting
 
 # Table 1 of the paper; depth counts blocks of one direction. Any other size is given as a dict with the same keys.

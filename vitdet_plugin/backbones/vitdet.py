@@ -14,10 +14,6 @@ from torch import Tensor, nn
 from vitdet_plugin.backbones.arguments import (
     check_choice,
     check_frozen_stages,
-    check_heads,
-    check_indexes,
-    check_range,
-    check_whole,
     choose_arch,
     drop_path_rates,
     ends_of_quarters,
@@ -28,6 +24,7 @@ from vitdet_plugin.layers.attention import WindowAttention
 from vitdet_plugin.layers.conv_block import ResidualConvBlock
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.pos_embed import ResizedPosEmbed, fit_stored_pos_embed, resize_kernel
+from vitdet_plugin.utils.arguments import check_heads, check_indexes, check_range, check_whole
 
 # Table 1 of the paper's appendix; any other size is given as a dict with the same keys.
 ARCHS = {

@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from vitdet_plugin.backbones.arguments import (
     check_choice,
     check_frozen_stages,
-    check_lengths,
     check_out_indices,
-    check_range,
-    check_whole,
     choose_arch,
     drop_path_rates,
     image_sides,
@@ -29,6 +26,7 @@ from vitdet_plugin.layers.outlook import OutlookAttention
 from vitdet_plugin.layers.pos_embed import resize_grid
 from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
+from vitdet_plugin.utils.arguments import check_lengths, check_range, check_whole
 from vitdet_plugin.utils.exporting import is_exporting
 from vitdet_plugin.utils.module_hooks import has_hooks
 

@@ -13,8 +13,8 @@ from mmdet.models.losses import FocalLoss
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_whole
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import check_whole
 from vitdet_plugin.utils.text_files import read_text
 
 

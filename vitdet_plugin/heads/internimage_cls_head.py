@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_heads, check_lengths
 from vitdet_plugin.heads.cls_head import ClassifierHead
+from vitdet_plugin.utils.arguments import check_heads, check_lengths
 
 
 @MODELS.register_module()

@@ -12,10 +12,10 @@ from mmengine.registry import MODELS, WEIGHT_INITIALIZERS
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_heads, check_range, check_whole
 from vitdet_plugin.backbones.volo import MIX_BOX, NORM_EPS, paste_reversed
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.cls_head import ClassifierHead, targets_of
+from vitdet_plugin.utils.arguments import check_heads, check_range, check_whole
 
 TOKEN_TARGET = 'gt_token_score'  # field of data samples: soft labels (num_classes, h, w)
 LOADED = TOKEN_CLASSES, TOKEN_LOGITS, CLS_LOGITS = 'gt_token_classes', 'gt_token_logits', 'gt_cls_logits'  # from files

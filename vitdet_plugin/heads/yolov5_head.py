@@ -14,11 +14,11 @@ from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from vitdet_plugin.backbones.arguments import check_lengths, check_range, check_whole
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.yolov5_assigner import Assigned, assign_level
 from vitdet_plugin.heads.yolov5_coder import decode_map, decode_relative
 from vitdet_plugin.heads.yolov5_loss import complete_iou, mean_bce
+from vitdet_plugin.utils.arguments import check_lengths, check_range, check_whole
 
 # of COCO at 640 pixels, finest level first
 COCO_ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vitdet_plugin.backbones.arguments import check_range, check_whole
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import check_range, check_whole
 
 
 def check_widths(in_channels: Any, out_channels: Any, scale_factors: Any) -> None:

@@ -11,8 +11,8 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
 
-from vitdet_plugin.backbones.arguments import check_whole
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import check_whole
 
 
 @MODELS.register_module()

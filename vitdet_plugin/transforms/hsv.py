@@ -9,7 +9,7 @@ from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
-from vitdet_plugin.backbones.arguments import check_range
+from vitdet_plugin.utils.arguments import check_range
 
 
 @TRANSFORMS.register_module()

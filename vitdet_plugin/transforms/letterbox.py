@@ -7,7 +7,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from vitdet_plugin.backbones.arguments import check_range, check_whole
+from vitdet_plugin.utils.arguments import check_range, check_whole
 
 
 @TRANSFORMS.register_module()

@@ -8,8 +8,8 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
-from vitdet_plugin.backbones.arguments import check_range
 from vitdet_plugin.transforms.random_affine import put_annotations
+from vitdet_plugin.utils.arguments import check_range
 
 
 @TRANSFORMS.register_module()

@@ -9,8 +9,8 @@ from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
-from vitdet_plugin.backbones.arguments import check_lengths, check_range, check_whole
 from vitdet_plugin.transforms.random_affine import draw_matrix, put_annotations, transform_boxes
+from vitdet_plugin.utils.arguments import check_lengths, check_range, check_whole
 
 
 def tile_positions(center: tuple[int, int], sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
-from vitdet_plugin.backbones.arguments import check_range
+from vitdet_plugin.utils.arguments import check_range
 
 
 def draw_matrix(in_size: tuple[int, int], out_size: tuple[int, int], degrees: float, translate: float, scale: float,

@@ -65,7 +65,7 @@ def evaluating(fast: bool, kind: str, images: int, per_image: int):
 
 
 def rows(quick: bool):
-    images = 60 if quick else 500
+    images = 60 if quick else 300
     for kind, per_image in (('bbox', 100),) if quick else (('bbox', 100), ('segm', 100)):
         yield compare(f'COCO {kind}, {images} images x {per_image} detections', 'pycocotools',
                       partial(evaluating, True, kind, images, per_image),

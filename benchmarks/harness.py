@@ -12,7 +12,7 @@ of them come from ``compare``::
                       partial(reference, size), tolerance=1e-4, time_goal=2.7, memory_goal=15)
 
 The builders must be module-level functions or ``functools.partial`` of them, because the memory of each side is
-measured in its own process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
+measured in another process. Ratios are reference / ours: 2.7 means 2.7 times as fast, or 1/2.7 of the extra memory.
 
 Both wall time and CPU time of the process, summed over its threads, are measured; goals apply to the clock chosen by
 ``use_clock``. A row is noisy if the middle half of its ratios spreads over more than 15 % of their median.
@@ -175,7 +175,7 @@ def compare(path: str, reference_form: str, ours: Builder, reference: Builder, *
     remarks = [str(timing)]
     memory_ratio = None
     if memory:
-        our_bytes, reference_bytes = peak_extra_memory(ours), peak_extra_memory(reference)
+        our_bytes, reference_bytes = peak_extra_memory(ours, reference)
         memory_ratio = reference_bytes / max(our_bytes, 1)
         remarks.append(f'+{our_bytes / 2**20:.0f} against +{reference_bytes / 2**20:.0f} MiB')
     if note:
@@ -269,36 +269,42 @@ def _as_array(value: Any) -> np.ndarray:
     return np.asarray(value, dtype=np.float64)
 
 
-def peak_extra_memory(builder: Builder) -> int:
-    """Return the bytes by which one step raises the peak of resident memory.
+def peak_extra_memory(*builders: Builder) -> list[int]:
+    """Return the bytes by which one step of each builder raises the peak of resident memory.
 
-    Runs in a spawned process, so that memory freed by other steps is not reused. Building is not counted. A forked
-    process would be faster to start, but counts pages of libraries that its parent has read.
+    They run one after the other in a spawned process of their own, so that memory freed by the timed steps is not
+    reused; what a step leaves is returned to the system first. Building is not counted. A forked process would be
+    faster to start, but counts pages of libraries that its parent has read.
 
     Raises:
         RuntimeError: the process died (often: out of memory).
     """
     context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(builder, sender))
+    child = context.Process(target=_measure, args=(builders, sender))
     child.start()
     sender.close()
     try:
-        return receiver.recv()
+        return [receiver.recv() for _ in builders]
     except EOFError:
         child.join()
-        raise RuntimeError(f'the process that measures {builder} ended with exit code {child.exitcode}') from None
+        raise RuntimeError(f'the process that measures {builders} ended with exit code {child.exitcode}') from None
     finally:
         child.join()
 
 
-def _measure(builder: Builder, sender: Any) -> None:
+def _measure(builders: Sequence[Builder], sender: Any) -> None:
+    for builder in builders:
+        sender.send(_extra_memory(builder))
+
+
+def _extra_memory(builder: Builder) -> int:
     step = builder()
     gc.collect()
     _trim_memory()
     before = _reset_peak()
     step()
-    sender.send(max(0, _peak() - before))
+    return max(0, _peak() - before)
 
 
 def _trim_memory() -> None:

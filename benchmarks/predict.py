@@ -31,7 +31,7 @@ _SIZE = (160, 120)  # pixels of the demo's images
 
 def rows(quick: bool) -> Iterable[Row | None]:
     vitdet_plugin.register_all()
-    count, repeats = (6, 1) if quick else (24, 5)
+    count, repeats = (6, 1) if quick else (12, 5)
     with one_thread(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, count)

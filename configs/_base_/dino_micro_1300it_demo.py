@@ -37,7 +37,7 @@ model = dict(
     dn_cfg=dict(group_cfg=dict(num_dn_queries=40)),
     # six queries learn each object, and NMS removes the duplicates: the training has few steps
     train_cfg=dict(assigner=dict(type='RepeatedHungarianAssigner', copies=6)),
-    test_cfg=dict(max_per_img=60, nms=dict(type='nms', iou_threshold=0.5)))
+    test_cfg=dict(max_per_img=100, nms=dict(type='nms', iou_threshold=0.5)))
 
 optim_wrapper = dict(optimizer=dict(lr=8e-4, weight_decay=1e-4), clip_grad=dict(max_norm=0.1))
 param_scheduler = [

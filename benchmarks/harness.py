@@ -24,7 +24,10 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -272,39 +275,38 @@ def _as_array(value: Any) -> np.ndarray:
 def peak_extra_memory(*builders: Builder) -> list[int]:
     """Return the bytes by which one step of each builder raises the peak of resident memory.
 
-    They run one after the other in a spawned process of their own, so that memory freed by the timed steps is not
-    reused; what a step leaves is returned to the system first. Building is not counted. A forked process would be
-    faster to start, but counts pages of libraries that its parent has read.
+    The steps run one after the other in another process, so that memory freed by the timed steps is not reused; what
+    a step frees is returned to the system before the next one. The first builder's step runs once before it is
+    measured: code that is loaded and compiled at first use is not counted. Building is not counted either.
 
     Raises:
         RuntimeError: the process died (often: out of memory).
     """
-    context = multiprocessing.get_context('spawn')
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_measure, args=(builders, sender))
-    child.start()
-    sender.close()
     try:
-        return [receiver.recv() for _ in builders]
-    except EOFError:
-        child.join()
-        raise RuntimeError(f'the process that measures {builders} ended with exit code {child.exitcode}') from None
-    finally:
-        child.join()
+        return _other_process().submit(_extra_memory, builders).result()
+    except BrokenProcessPool:
+        _other_process.cache_clear()
+        raise RuntimeError(f'the process that measures the memory of {builders} died; often, memory is full') from None
 
 
-def _measure(builders: Sequence[Builder], sender: Any) -> None:
+@cache
+def _other_process() -> ProcessPoolExecutor:
+    """One process for all rows, as starting and importing take longer than most steps; spawned, without our pages."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context('spawn'))
+
+
+def _extra_memory(builders: Sequence[Builder]) -> list[int]:
+    builders[0]()()
+    found = []
     for builder in builders:
-        sender.send(_extra_memory(builder))
-
-
-def _extra_memory(builder: Builder) -> int:
-    step = builder()
-    gc.collect()
-    _trim_memory()
-    before = _reset_peak()
-    step()
-    return max(0, _peak() - before)
+        step = builder()
+        gc.collect()
+        _trim_memory()
+        before = _reset_peak()
+        step()
+        found.append(max(0, _peak() - before))
+        del step
+    return found
 
 
 def _trim_memory() -> None:

@@ -30,9 +30,10 @@ def test_memory_of_building_is_not_counted():
     assert peak_extra_memory(build)[0] < 48 * 2**20
 
 
-def test_a_process_that_exits_is_reported_with_its_exit_code():
-    with pytest.raises(RuntimeError, match='exit code 3'):
+def test_a_process_that_died_is_reported_and_the_next_row_has_a_new_one():
+    with pytest.raises(RuntimeError, match='died'):
         peak_extra_memory(functools.partial(os._exit, 3))
+    assert len(peak_extra_memory(functools.partial(functools.partial, float))) == 1
 
 
 def test_interleave_alternates_which_side_goes_first():

@@ -5,7 +5,7 @@ The code blocks and the `commands within sentences` are checked. A word is
 - a placeholder, if it is written in capitals: CONFIG, CHECKPOINT, DIR;
 - a part of the checkout, if it begins with one of its folders: it must exist;
 - otherwise a file of the reader (data, checkpoints, results), which cannot be checked here. Files that the page itself
-  writes (`cat > "FILE" <<'END'`) exist. Folders below `runs/` stand for those of `vitdet init`, `work_dirs/NAME` for
+  writes (`cat > "FILE" <<'END'`) exist. Folders below `runs/` and `data/` stand for those of `vitdet init`, `work_dirs/NAME` for
   the work directory of a shipped config.
 """
 
@@ -127,7 +127,7 @@ def check_words(name: str, words: list[str], root: Path = ROOT) -> None:
     configs = getattr(args, 'configs', None) or [getattr(args, 'config', None)]
     for config in map(str, filter(None, configs)):
         if not config.isupper():
-            if config.startswith('runs/'):  # written by vitdet init, on a template
+            if config.startswith(('runs/', 'data/')):  # written by vitdet init, on a template
                 config = OWN_TEMPLATE
             elif config.startswith('work_dirs/'):
                 config = Path(config).parts[1]

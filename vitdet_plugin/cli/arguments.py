@@ -56,10 +56,11 @@ def add_common_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     add_old_options(parser, command)
 
 
-def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the positional config."""
+def add_config_argument(parser: argparse.ArgumentParser, others: str = '') -> None:
+    """Add the positional config; ``others`` is what may be given in its place."""
     parser.add_argument('config', help='config file, folder of vitdet init, name of a shipped config (vitdet_demo), or '
-                                       'PACKAGE::CONFIG (mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py)')
+                                       'PACKAGE::CONFIG (mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py)'
+                                       + (others and f'; or {others}'))
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:

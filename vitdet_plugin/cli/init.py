@@ -2,16 +2,22 @@
 
 import argparse
 import os
+import re
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.checks import check_at_least
 from vitdet_plugin.cli.process import run
 from vitdet_plugin.datasets.own_data.offers import MODELS, TASKS
+
+if TYPE_CHECKING:
+    from vitdet_plugin.datasets.own_data.plan import Plan
 
 DESCRIPTION = """Recognize the format of a data set by its content, convert, split and check it, and write a config.
 
@@ -53,6 +59,71 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def init_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.errors import UserError
+    if (written := _read_and_write(args)) is None:
+        return
+    _print_next(written.out, written.plan)
+    if written.errors:
+        raise UserError(f'{_found(written.errors)}: correct the data, and start vitdet init again')
+
+
+def is_data(path: str) -> bool:
+    """Whether what is given as a config can only be data: a folder without configs, an archive, a CSV file, or YOLO's
+    data.yaml."""
+    from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.datasets.archives import archive_suffix
+    given = Path(path).expanduser()
+    if given.is_dir():
+        return path not in shipped_configs() and not any(given.glob('*.py'))
+    if not given.is_file():
+        return False
+    if given.suffix in ('.yaml', '.yml'):
+        keys = re.findall(r'^(\w+)\s*:', given.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
+        return 'names' in keys and 'model' not in keys
+    return given.suffix.lower() == '.csv' or archive_suffix(given) is not None
+
+
+def init_for_training(data: Path, weights: str | None, seed: int | None) -> Path:
+    """Return the folder that ``vitdet init DATA`` writes with its defaults; one that it has written is used again.
+
+    Raises:
+        UserError: The data set cannot be used, or the checks have found errors; nothing remains written then.
+    """
+    from vitdet_plugin.datasets.archives import folder_of_archive
+    from vitdet_plugin.datasets.own_data.writer import default_out, is_written_for
+    from vitdet_plugin.errors import UserError
+    out = default_out(folder_of_archive(data), Path.cwd())
+    if is_written_for(out, data):
+        print(f'{shown_folder(out)} was written for this data set before; remove it to read the data again', flush=True)
+        return out
+    if out.exists():
+        raise UserError(f'{shown_folder(out)} exists and was not written for {data}; remove it, or run "vitdet init" '
+                        'with another --out and train on that')
+    args = build_parser().parse_args([str(data)])
+    args.weights, args.seed = weights, seed or 0
+    written = _read_and_write(args)
+    assert written is not None
+    if written.errors:
+        shutil.rmtree(out)
+        raise UserError(f'{_found(written.errors)}: correct the data, and start again')
+    return out
+
+
+def _found(errors: int) -> str:
+    return f'the checks above found {errors} error{"s" * (errors > 1)}'
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What was written: the folder, the plan, and the number of errors that its checks have found."""
+
+    out: Path
+    plan: 'Plan'
+    errors: int
+
+
+def _read_and_write(args: argparse.Namespace) -> _Written | None:
+    """Read a data set and write a folder to train from; None for a dry run."""
     from vitdet_plugin.datasets.archives import unpacked
     from vitdet_plugin.errors import UserError
     data = Path(args.data).expanduser()
@@ -61,11 +132,11 @@ def init_command(args: argparse.Namespace) -> None:
                         'archive')
     _check_numbers(args)
     with unpacked(data, is_temporary=args.dry_run) as folder:
-        _init(args, data, folder)
+        return _init(args, data, folder)
 
 
-def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
-    """Read a data set and write a folder to train from.
+def _init(args: argparse.Namespace, given: Path, data: Path) -> _Written | None:
+    """See :func:`_read_and_write`.
 
     Args:
         args: Options.
@@ -80,7 +151,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     from vitdet_plugin.datasets.own_data.description import describe_plan
     from vitdet_plugin.datasets.own_data.machine import find_machine
     from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
-    from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan
+    from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan, written_for
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.text import escape
@@ -108,17 +179,13 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> None:
     if args.dry_run:
         _print_problems(plan.problems, None)
         print(f'nothing was written (--dry-run); the folder would be {out}')
-        return
+        return None
     sizes = ', '.join(f'{len(images)} {name}' for name, images in plan.splits.items())
-    written = write_plan(plan, out, f'Written by vitdet init for {given.absolute()} ({found.name}): {sizes} images, '
+    written = write_plan(plan, out, f'{written_for(given)} ({found.name}): {sizes} images, '
                                     f'{len(plan.classes)} classes.')
     print(f'\n{out}: {", ".join(written)}')
     _print_problems(plan.problems, out)
-    errors = _check(out, plan)
-    _print_next(out, plan)
-    if errors:
-        raise UserError(f'the checks above found {errors} error{"s" * (errors > 1)}: correct the data, and start '
-                        'vitdet init again')
+    return _Written(out, plan, _check(out, plan))
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -139,7 +206,7 @@ def _print_problems(problems: Sequence[Any], out: Path | None) -> None:
         print(f'  … and {len(problems) - _SHOWN} more')
 
 
-def _check(out: Path, plan: Any) -> int:
+def _check(out: Path, plan: 'Plan') -> int:
     """Check what was written, print what was found and return the number of errors."""
     from vitdet_plugin.cli.check import print_findings
     from vitdet_plugin.datasets.checks.whole_set import check_config
@@ -149,19 +216,32 @@ def _check(out: Path, plan: Any) -> int:
     return print_findings(rows, 3)
 
 
-def _print_next(out: Path, plan: Any) -> None:
-    out = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
-    shown = shlex.quote(str(out))
+def _print_next(out: Path, plan: 'Plan') -> None:
     tile = f' --tile {plan.choices.tile}' if plan.choices.tile else ''
-    commands = [(f'vitdet browse {shown} --out {shlex.quote(str(out / "samples"))}', 'look at augmented images'),
-                (f'vitdet train {shown}', 'train; Ctrl-C keeps what is learned, --resume continues'),
-                (f'vitdet report {shown}', 'what the best checkpoint gets right and wrong'),
-                (f'vitdet predict {shlex.quote(str(out / "run"))} IMAGES{tile}', 'use it')]
+    shown, samples = shown_folder(out), shown_folder(out / 'samples')
+    print_commands((f'vitdet browse {shown} --out {samples}', 'look at augmented images'),
+                   (f'vitdet train {shown}', 'train; Ctrl-C keeps what is learned, --resume continues'),
+                   *commands_after_training(out, tile))
+
+
+def commands_after_training(out: Path, options: str = '') -> tuple[tuple[str, str], ...]:
+    """Return commands for a folder of ``vitdet init``, each with what it is for."""
+    return ((f'vitdet report {shown_folder(out)}', 'what the best checkpoint gets right and wrong'),
+            (f'vitdet predict {shown_folder(out / "run")} IMAGES{options}', 'use it'))
+
+
+def print_commands(*commands: tuple[str, str]) -> None:
+    """Print what the user can do next."""
     width = max(len(command) for command, _ in commands)
     print('\nnext')
     for command, what in commands:
         print(f'  {command:<{width}}  # {what}')
     sys.stdout.flush()
+
+
+def shown_folder(path: Path) -> str:
+    """Return a folder as a shell takes it, relative to the current folder if it is below it."""
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _models() -> str:

@@ -1,8 +1,9 @@
-"""``vitdet train CONFIG``: train a detector or classifier."""
+"""``vitdet train CONFIG|DATA``: train a detector or classifier."""
 
 import argparse
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from vitdet_plugin.utils.stop_signals import stop_signals
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description='Train a detector or classifier from a config file.')
-    add_config_argument(parser)
+    parser = argparse.ArgumentParser(
+        prog=prog, description='Train a detector or classifier from a config file, or on a data set as downloaded, for '
+                               'which "vitdet init" first writes a config with its defaults.')
+    add_config_argument(parser, 'a data set (folder, archive or data.yaml)')
     add_common_arguments(parser, 'train')
     parser.add_argument('--amp', nargs='?', const='auto', choices=('auto', 'fp16', 'bf16'),
                         help='mixed precision; without a value fp16 on a GPU; on a CPU bf16 if the processor has '
@@ -103,7 +106,27 @@ def _is_checkpoint(word: str) -> bool:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     with stop_signals() as signals:  # from here on, as the imports take seconds
         signals.situation = ' before the first iteration; nothing was saved'
-        return run(parse_args(argv, prog), train_command)
+        return run(parse_args(argv, prog), train_command, init_data)
+
+
+def init_data(args: argparse.Namespace) -> None:
+    """Replace a data set in place of a config by the folder that ``vitdet init`` writes for it.
+
+    Raises:
+        UserError: It is not a data set of a known format, it has errors, or several processes train on it.
+    """
+    from vitdet_plugin.cli.init import init_for_training, is_data, shown_folder
+    from vitdet_plugin.errors import UserError
+    args.data = args.config if is_data(args.config) else None
+    if args.data is None:
+        return
+    if args.launcher not in (None, 'none') or 'RANK' in os.environ:
+        raise UserError(f'{args.config} holds no config; for several processes, run "vitdet init" first and give the '
+                        'folder that it writes')
+    out = init_for_training(Path(args.data).expanduser(), args.weights, args.seed)
+    print(f'\ntraining on {shown_folder(out)}; for another model, size or length, run "vitdet init" or change '
+          'config.py in it', flush=True)
+    args.config = str(out)
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -111,3 +134,6 @@ def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.train import TrainOptions
     freeze_imports()
     train(args.config, **options_of(args, TrainOptions))
+    if args.data is not None and args.work_dir is None:
+        from vitdet_plugin.cli.init import commands_after_training, print_commands
+        print_commands(*commands_after_training(Path(args.config)))

@@ -48,7 +48,7 @@ def unpacked(path: Path, is_temporary: bool = False) -> Iterator[Path]:
         return
     if suffix in _UNREADABLE:
         raise UserError(f'{path} is an archive of a kind that is not read; unpack it, and give the folder')
-    folder = path.resolve().parent / path.name[:-len(suffix)]
+    folder = folder_of_archive(path)
     if is_temporary and not folder.exists():
         with tempfile.TemporaryDirectory() as parent, _open(path) as archive:
             folder = Path(parent) / folder.name
@@ -66,6 +66,12 @@ def unpacked(path: Path, is_temporary: bool = False) -> Iterator[Path]:
             _unpack_next_to(path, archive, folder)
             print(f'{path}: unpacked to {folder}', flush=True)
     yield folder
+
+
+def folder_of_archive(path: Path) -> Path:
+    """Return the folder into which :func:`unpacked` writes an archive; other paths are returned as they are."""
+    suffix = archive_suffix(path)
+    return path if suffix is None or path.is_dir() else path.resolve().parent / path.name[:-len(suffix)]
 
 
 def archive_suffix(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Text files of YOLO in every usual layout, with and without data.yaml."""
 
+import re
+
 import pytest
 
 from tests.datasets.formats.reading import (
@@ -15,6 +17,7 @@ from tests.datasets.formats.reading import (
     write,
     write_image,
 )
+from vitdet_plugin.errors import UserError
 
 NAMES = 'names: [cat, dog]\n'
 
@@ -110,6 +113,16 @@ def test_yaml_next_to_the_folder_of_the_data(tmp_path):
     write(tmp_path / 'configs/cats.yaml', f'path: ../data/cats\ntrain: images\n{NAMES}')
     found = read(tmp_path / 'configs/cats.yaml', 'yolo')
     assert [image.split for image in found.images] == ['train', 'train'] and found.classes == ['cat', 'dog']
+
+
+@pytest.mark.parametrize('lines, named', [
+    ('path: ../data\ntrain: images/train\nval: images/val\n', 'path: ../data, images/train, images/val'),
+    ('', 'no train and no val')])
+def test_a_yaml_whose_images_are_not_there_does_not_take_others(tmp_path, lines, named):
+    yolo(tmp_path, ['else/images'], ['else/labels'])
+    write(tmp_path / 'configs/cats.yaml', lines + NAMES)
+    with pytest.raises(UserError, match=re.escape(f'cats.yaml names no images that exist ({named})')):
+        read(tmp_path / 'configs/cats.yaml', 'yolo')
 
 
 @pytest.mark.parametrize(('text', 'classes', 'note'), [

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 from vitdet_plugin.datasets.conversion import Problem, list_some
 from vitdet_plugin.datasets.formats.base import Format, SourceImage, SourceSet
 from vitdet_plugin.datasets.formats.tree import FileTree, fold, split_of
-from vitdet_plugin.datasets.formats.yolo_description import Description, find_description, split_images
+from vitdet_plugin.datasets.formats.yolo_description import Description, find_description, find_images, split_images
 from vitdet_plugin.datasets.yolo_rows import YoloRow, parse_row
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
 _LAYOUT_FOLDERS = ('images', 'image', 'imgs', 'img', 'jpegimages', 'labels', 'label', 'annotations', 'txt')
@@ -34,9 +35,21 @@ def recognize_yolo(tree: FileTree) -> str | None:
 
 
 def read_yolo(tree: FileTree) -> SourceSet:
-    """Read the data set, see :class:`Format`."""
-    tree, chosen = whole_tree(tree)
-    return read_labels(tree, find_description(tree, chosen))
+    """Read the data set, see :class:`Format`.
+
+    Raises:
+        UserError: The user named the yaml, and it names no images that exist.
+    """
+    whole, chosen = whole_tree(tree)
+    description = find_description(whole, chosen)
+    if chosen is not None and tree.chosen is not None and whole.root == tree.chosen.resolve().parent.parent:
+        # there are no images next to the yaml: those next to its folder may belong to something else
+        entries = [entry for each in description.entries.values() for entry in each]
+        if not any(find_images(whole, description, entry) for entry in entries):
+            named = ([f'path: {description.base}'] if description.base else []) + entries
+            raise UserError(f'{tree.chosen} names no images that exist ({", ".join(named) or "no train and no val"}); '
+                            'correct it, or give the folder of the data set')
+    return read_labels(whole, description)
 
 
 def read_labels(tree: FileTree, description: Description) -> SourceSet:

@@ -80,7 +80,7 @@ def split_images(tree: FileTree, found: Description) -> dict[PurePosixPath, str 
     splits: dict[PurePosixPath, set[str]] = defaultdict(set)
     for split, entries in found.entries.items():
         for entry in entries:
-            images = _resolve(tree, found, entry)
+            images = find_images(tree, found, entry)
             if images is None:
                 found.notes.append(f'{split}: {entry} of {found.source.split(" with ")[0]} does not exist')
             for image in images or ():
@@ -162,7 +162,7 @@ def _read_names(tree: FileTree, file: PurePosixPath) -> list[str]:
     return [line.strip() for line in (tree.read_text(file) or '').splitlines() if line.strip()]
 
 
-def _resolve(tree: FileTree, found: Description, entry: str) -> list[PurePosixPath] | None:
+def find_images(tree: FileTree, found: Description, entry: str) -> list[PurePosixPath] | None:
     """Return the images of a folder or list file that an entry names, or None if nothing of that name exists."""
     inside: dict[str, list[PurePosixPath]] = defaultdict(list)
     for image in tree.images:

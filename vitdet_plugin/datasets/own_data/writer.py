@@ -45,6 +45,20 @@ def check_out(out: Path, source: Path, option: str) -> None:
         raise UserError(f'{out} exists; choose another --out, or remove it')
 
 
+def written_for(source: Path) -> str:
+    """Return the start of the first line, without a comment sign, of configs that ``vitdet init`` writes."""
+    return f'Written by vitdet init for {" ".join(str(source.absolute()).split())}'
+
+
+def is_written_for(out: Path, source: Path) -> bool:
+    """Whether a folder was written by ``vitdet init`` for this data set."""
+    try:
+        with open(out / CONFIG, encoding='utf-8') as config:
+            return config.readline().startswith(f'# {written_for(source)} (')
+    except OSError:
+        return False
+
+
 def write_plan(plan: Plan, out: Path, about: str) -> list[str]:
     """Write a plan to a new folder; an interruption leaves nothing.
 

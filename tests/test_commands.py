@@ -5,8 +5,8 @@ The code blocks and the `commands within sentences` are checked. A word is
 - a placeholder, if it is written in capitals: CONFIG, CHECKPOINT, DIR;
 - a part of the checkout, if it begins with one of its folders: it must exist;
 - otherwise a file of the reader (data, checkpoints, results), which cannot be checked here. Files that the page itself
-  writes (`cat > "FILE" <<'END'`) exist. Folders below `runs/` and `data/` stand for those of `vitdet init`, `work_dirs/NAME` for
-  the work directory of a shipped config.
+  writes (`cat > "FILE" <<'END'`) exist. Folders below `runs/` and `data/` stand for those of `vitdet init`,
+  `work_dirs/NAME` for the work directory of a shipped config.
 """
 
 import ast

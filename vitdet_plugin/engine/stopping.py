@@ -36,8 +36,8 @@ class Stopped(Exception):
 class StopHook(Hook):
     """Finish the current step on SIGTERM, SIGHUP or Ctrl-C, save, and raise :class:`Stopped`.
 
-    SIGTERM comes from SLURM before preemption, from ``kill`` and from torchrun, SIGHUP when a terminal is closed. A signal to one rank stops all ranks.
-    With gradient accumulation the hook waits for the next optimizer step. During a validation it waits for the current
+    SIGTERM comes from SLURM before preemption, from ``kill`` and from torchrun, SIGHUP when a terminal is closed. A
+    signal to one rank stops all ranks. With gradient accumulation the hook waits for the next optimizer step. During a validation it waits for the current
     batch only. A second signal ends the process immediately, as does the first one before the first step.
 
     Args:

@@ -61,7 +61,8 @@ def _train_at_own_rate(words):
 
 
 def test_other_settings_on_a_rank_are_an_error(config, tmp_path):
-    result = run_forks(_train_at_own_rate, [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options'], ranks=2)
+    words = [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options']
+    result = run_forks(_train_at_own_rate, words, ranks=2)
     assert result.returncode == 2
     assert 'error: optim_wrapper.optimizer.lr=0.01 on rank 0 and 0.11 on rank 1: start all' in result.stderr
     assert not (tmp_path / 'work').exists()

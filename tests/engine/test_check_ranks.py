@@ -12,10 +12,10 @@ def compare(monkeypatch):
     def check(*configs):
         collected, results = [], []
         monkeypatch.setattr(check_ranks, 'is_distributed', lambda: True)
-        monkeypatch.setattr(check_ranks, 'all_gather_object', lambda settings: [collected.append(settings), settings][1:])
+        monkeypatch.setattr(check_ranks, 'all_gather_object', lambda own: [collected.append(own), own][1:])
         for each in configs:
             check_same_settings(Config(each))
-        monkeypatch.setattr(check_ranks, 'all_gather_object', lambda settings: collected)
+        monkeypatch.setattr(check_ranks, 'all_gather_object', lambda own: collected)
         for each in configs:
             try:
                 check_same_settings(Config(each))
@@ -43,8 +43,9 @@ def test_equal_settings_of_other_nodes(compare):
 @pytest.mark.parametrize('other, expected', [
     (settings(lr=0.2), 'optim_wrapper.optimizer.lr=0.1 on rank 0 and 0.2 on rank 2: start all ranks with the same'),
     (settings(seed=1), 'randomness.seed=0 on rank 0 and 1 on rank 2'),
-    (settings(seed=1, model=dict(a=1, b=2, c=3)), 'model.a=None on rank 0 and 1 on rank 2; model.b=None on rank 0 and 2 '
-                                                 'on rank 2; model.c=None on rank 0 and 3 on rank 2 and 1 more'),
+    (settings(seed=1, model=dict(a=1, b=2, c=3)),
+     'model.a=None on rank 0 and 1 on rank 2; model.b=None on rank 0 and 2 on rank 2; model.c=None on rank 0 and 3 on '
+     'rank 2 and 1 more'),
     (settings(train_cfg=dict(max_iters=5)), 'train_cfg.max_iters=None on rank 0 and 5 on rank 2')])
 def test_differences_are_named_on_every_rank(compare, other, expected):
     assert compare(settings(), settings(), other).startswith(expected)

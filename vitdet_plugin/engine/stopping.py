@@ -37,8 +37,9 @@ class StopHook(Hook):
     """Finish the current step on SIGTERM, SIGHUP or Ctrl-C, save, and raise :class:`Stopped`.
 
     SIGTERM comes from SLURM before preemption, from ``kill`` and from torchrun, SIGHUP when a terminal is closed. A
-    signal to one rank stops all ranks. With gradient accumulation the hook waits for the next optimizer step. During a validation it waits for the current
-    batch only. A second signal ends the process immediately, as does the first one before the first step.
+    signal to one rank stops all ranks. With gradient accumulation the hook waits for the next optimizer step. During a
+    validation it waits for the current batch only. A second signal, except SIGHUP, ends the process immediately, as
+    does the first one before the first step.
 
     Args:
         interval: Number of steps after which several ranks ask each other for signals; by default 10 on GPUs, which

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -47,6 +48,14 @@ def test_the_layer_wise_rates_of_mmpretrain_in_a_detector(tiny_config):
         build_optim_wrapper(torch.nn.Linear(1, 1), dict(
             constructor='mmpretrain.LearningRateDecayOptimWrapperConstructor',
             optimizer=dict(type='AdamW', lr=1.0), paramwise_cfg=dict(layer_decay_rate=0.7)))
+
+
+@pytest.mark.parametrize('allocate', [lambda: torch.empty(1 << 60, dtype=torch.uint8),
+                                      lambda: np.empty(1 << 60, np.uint8)])
+def test_used_up_memory(tiny_config, allocate):
+    with pytest.raises(UserError, match='is used up. Set a smaller train_dataloader.batch_size'), \
+            user_errors(tiny_config):
+        allocate()
 
 
 def test_unknown_and_missing_arguments(tiny_config):

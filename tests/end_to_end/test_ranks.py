@@ -1,13 +1,14 @@
 """Two ranks with gloo: torchrun, two agents with one rank each, torch.distributed.launch, FSDP."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from tests.end_to_end.forked_ranks import train_ranks
+from tests.end_to_end.forked_ranks import _train, run_forks, train_ranks
 from tests.end_to_end.tiny_set import CONFIG, ROOT, environment, free_port, load_tool, run_ranks
 from vitdet_plugin.checkpoints.sharded import load_sharded
 
@@ -53,6 +54,18 @@ def test_ranks_end_with_equal_parameters_and_one_prints(two_ranks):
     assert output.count('train 2/2') == 1
     initial = torch.load(work_dir / 'rank0.pth')['backbone.blocks.0.attn.rel_pos_h']
     assert initial.abs().max() > 0  # zero before the first step
+
+
+def _train_at_own_rate(words):
+    _train([*words, f'optim_wrapper.optimizer.lr=0.{os.environ["RANK"]}1'])
+
+
+def test_other_settings_on_a_rank_are_an_error(config, tmp_path):
+    words = [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options']
+    result = run_forks(_train_at_own_rate, words, ranks=2)
+    assert result.returncode == 2
+    assert 'error: optim_wrapper.optimizer.lr=0.01 on rank 0 and 0.11 on rank 1: start all' in result.stderr
+    assert not (tmp_path / 'work').exists()
 
 
 def test_two_agents_of_one_rank_train_the_same_model(config, two_ranks, tmp_path):

@@ -1,16 +1,20 @@
 """``load_from`` reads the same files as ``init_cfg``: wrappers, keys, kinds of files, depth."""
 
+import os
+
 import pytest
 import torch
 from mmengine.registry import init_default_scope
 from safetensors.torch import save_file
 
 from tests.checkpoints.models import randomize
+from tests.faults.rig import STEPS, train_here, write_config
 from vitdet_plugin.engine.check_weights import WeightFile, check_keys, is_official
 from vitdet_plugin.engine.initial_weights import drop_replaced_weights
 from vitdet_plugin.engine.load_model import build_model
 from vitdet_plugin.engine.preflight import _check_weights
 from vitdet_plugin.engine.runners import build_runner
+from vitdet_plugin.errors import UserError
 
 
 @pytest.fixture
@@ -110,3 +114,18 @@ def test_weights_that_load_from_replaces_are_not_downloaded(source, tiny_config,
     assert drop_replaced_weights(tiny_config) is None
     tiny_config.model.backbone.type = 'NoBackbone'
     assert drop_replaced_weights(tiny_config) is None
+
+
+def test_a_resumed_training_does_not_need_the_weights_it_started_from(tiny_set, tmp_path, write_mae):
+    path, _ = write_mae()
+    config = write_config(tmp_path / 'c.py', tiny_set, STEPS.format(3)
+                          + f"model.update(backbone=dict(drop_path_rate=0.3, init_cfg=dict(type='Pretrained', "
+                            f"checkpoint={path!r})))\n")
+    train_here(config, tmp_path / 'work')
+    os.remove(path)
+    runner = train_here(config, tmp_path / 'work', resume='auto', skip_preflight=False,
+                        cfg_options=['train_cfg.max_iters=4'])
+    assert runner.iter == 4
+    assert runner.cfg.model.backbone.init_cfg.checkpoint == path
+    with pytest.raises(UserError, match='does not exist'):
+        train_here(config, tmp_path / 'other')

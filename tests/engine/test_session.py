@@ -48,6 +48,20 @@ def test_work_dir_comes_from_the_command_the_config_or_its_name(given, in_config
     assert load(work_dir=given, cfg_options=options).work_dir == used
 
 
+def test_a_copied_work_directory_is_that_of_its_own_run(tmp_path, monkeypatch):
+    first, copy = tmp_path / 'first', tmp_path / 'copy'
+    copy.mkdir()
+    (copy / 'tiny_vitdet.py').write_text(f'_base_ = {str(CONFIG)!r}\nwork_dir = {str(first)!r}\n')
+    assert load(copy).work_dir == str(first)  # a folder with a config only
+    (copy / 'iter_3.pth').touch()
+    assert load(copy).work_dir == str(copy)
+    assert load(copy / 'tiny_vitdet.py').work_dir == str(first)
+    assert load(copy, work_dir='other').work_dir == 'other'
+    assert load(copy, cfg_options=['work_dir=other']).work_dir == 'other'
+    monkeypatch.chdir(tmp_path)
+    assert load('copy').work_dir == 'copy'
+
+
 def test_the_default_logger_becomes_the_progress_line_with_its_settings():
     cfg = load(cfg_options=['default_hooks.logger.interval=7'])
     assert cfg.default_hooks.logger == dict(type='ProgressHook', interval=7)

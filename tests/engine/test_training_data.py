@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from tests.faults.rig import STEPS, train_here, write_config
 from vitdet_plugin.engine import training_data as module
-from vitdet_plugin.engine.training_data import describe_change, fingerprint
+from vitdet_plugin.engine.training_data import describe_batch_change, describe_change, fingerprint
 
 
 def move_box(content):
@@ -37,6 +37,28 @@ def test_a_warning_names_the_file(tiny_set, tmp_path, capfd, change):
     assert len(lines) == (change is not None)
     assert all(f'since the checkpoint: {data}/coco.json; it continues' in line for line in lines)
     assert train(9, resume='auto') == []  # the next checkpoint has the new data
+
+
+def test_another_number_of_images_in_a_step_is_a_warning(tiny_set, tmp_path, capfd):
+    def train(length, **options):
+        train_here(write_config(tmp_path / 'c.py', tiny_set, STEPS.format(length)), tmp_path / 'work', **options)
+        return [line for line in capfd.readouterr().out.splitlines() if 'images in an optimizer step' in line]
+
+    assert train(3) == train(6, resume='auto') == []
+    (line,) = train(9, resume='auto', cfg_options=['train_dataloader.batch_size=1'])
+    assert '--resume: 2 images in an optimizer step then (batch 2, ranks 1), 1 images in an optimizer step now' in line
+    assert train(12, resume='auto', cfg_options=['train_dataloader.batch_size=1']) == []
+
+
+@pytest.mark.parametrize('then, now, expected', [
+    ([2, 2, 1], [2, 1, 1], '4 images in an optimizer step then (batch 2, ranks 2), 2 images in an optimizer step now '
+                           '(batch 2, ranks 1)'),
+    ([2, 1, 1], [2, 1, 4], '2 images in an optimizer step then (batch 2, ranks 1), 8 images in an optimizer step now '
+                           '(batch 2, ranks 1, accumulated 4)'),
+    ([2, 2, 1], [2, 1, 2], ''), (None, [2, 1, 1], ''), ([2, 1, 1], None, '')])
+def test_ranks_and_accumulated_steps_count(then, now, expected):
+    assert describe_batch_change(dict(batch=then), dict(batch=now)) == expected
+    assert describe_batch_change({}, dict(batch=now)) == ''  # a checkpoint of an earlier version
 
 
 def config(*paths):

@@ -1,6 +1,7 @@
 """Files of every format: loaded without this package, equal to the model, and never left half written."""
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,18 @@ def test_a_refused_file_does_not_stay_and_an_earlier_one_is_kept(tmp_path, monke
             export_model(load(), ExportRequest('torch-export', out, SIZE, features=True))
         assert [path.name for path in tmp_path.iterdir()] == before
         out.write_text('an earlier file')
+
+
+@pytest.mark.parametrize('kind, name', [('torch-export', 'f.pt2'), ('torchscript', 'f.torchscript'),
+                                        ('onnx', 'f.onnx')])
+def test_a_full_disk_is_one_line_and_leaves_nothing(classifier, tmp_path, kind, name):
+    """Files of more than 10 kB cannot be written."""
+    out = tmp_path / 'folder' / name
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=f'{name} could not be saved: File too large; .* Free some space'):
+            export_model(classifier[1], ExportRequest(kind, out, (32, 48)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(out.parent.iterdir())

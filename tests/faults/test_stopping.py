@@ -1,11 +1,15 @@
 """SIGTERM and Ctrl-C: the state is saved, also during a validation, and the resumed run equals an uninterrupted one."""
 
+import fcntl
 import multiprocessing
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -104,6 +108,35 @@ def test_a_second_ctrl_c_ends_at_once():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(60)
     assert not isinstance(caught.value, Interrupted)
+
+
+def test_a_second_hangup_is_ignored():
+    """The kernel sends one to the job in the foreground, and the shell to all of its jobs."""
+    with stop_signals() as signals:
+        signals.is_deferred = True
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received == signal.SIGHUP
+
+
+def test_a_closed_terminal_saves_the_state(tiny_set, tmp_path):
+    rest = EPOCHS.format(500) + 'train_cfg = dict(val_interval=500)\n'
+    config, work_dir = write_config(tmp_path / 'c.py', tiny_set, rest), tmp_path / 'w'
+    terminal, stream = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, '-m', 'vitdet_plugin', 'train', str(config), '--work-dir', str(work_dir), '--skip-preflight'],
+        stdin=stream, stdout=stream, stderr=stream, env=environment(), start_new_session=True, cwd=ROOT,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(stream)
+    try:
+        while not (work_dir / 'watch_rank0.jsonl').exists():
+            assert select.select([terminal], [], [], 300)[0] and os.read(terminal, 10000)
+        os.close(terminal)
+        assert run.wait(timeout=300) == 0
+    finally:
+        run.kill()
+    steps = max(steps_of(work_dir))
+    assert (work_dir / f'iter_{steps + 1}.pth').is_file()
 
 
 def test_ignored_ctrl_c_stays_ignored():

@@ -140,6 +140,8 @@ def _explain_refusal(error: BaseException, cfg: Config, match: re.Match) -> str 
 # errors, a pattern in their text, and the explanation: a format string, or a function whose line follows the name of
 # the config; it returns None for errors of other causes. The first explanation is used, so special ones come first.
 _Function = Callable[[BaseException, Config, re.Match], str | None]
+_MEMORY = ('the memory of this machine, or of this job, is used up. Set a smaller train_dataloader.batch_size or '
+           'num_workers; --resume continues a training from its last checkpoint')
 _EXPLANATIONS: tuple[tuple[type | tuple[type, ...], str, str | _Function], ...] = (
     (Exception, r'(?P<name>[\w.]+) is not in the (?P<scope>\w+)::(?P<registry>[\w ]+) registry', _explain_unregistered),
     (TypeError, r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'", _explain_unexpected),
@@ -170,6 +172,8 @@ _EXPLANATIONS: tuple[tuple[type | tuple[type, ...], str, str | _Function], ...] 
     (Exception, r'mean has \d+ values, the input tensor should', _explain_channels),
     (OSError, r'^\[Errno 28\]',
      'no space left on the disk of {work_dir}. Free some space or choose another --work-dir'),
+    (MemoryError, '', _MEMORY),
+    (RuntimeError, "can't allocate memory|not enough memory", _MEMORY),  # of torch's allocator for CPUs
     ((ValueError, TypeError, AssertionError), '.+', _explain_refusal),
     (RuntimeError, 'out of memory',  # torch.OutOfMemoryError is one
      'out of GPU memory. Try --amp, a smaller train_dataloader.batch_size with --auto-scale-lr, activation '

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from vitdet_plugin.compat.atomic_save import remove_unfinished, save_atomically
 from vitdet_plugin.engine.fsdp import gather, like
 from vitdet_plugin.engine.progress import restart_timer
-from vitdet_plugin.engine.training_data import describe_change, fingerprint
+from vitdet_plugin.engine.training_data import describe_batch_change, describe_change, fingerprint
 from vitdet_plugin.errors import UserError
 
 _INTERRUPTED = 'interrupted_ckpt'
@@ -241,6 +241,9 @@ class ResumeStateHook(Hook):
             if change := describe_change(before, self._data):
                 runner.logger.warning(f'--resume: the training data changed since the checkpoint: {change}; it '
                                       'continues, but not as without the interruption')
+            if change := describe_batch_change(before, self._data):
+                runner.logger.warning(f'--resume: {change}; the learning rate is that of the config, which '
+                                      '--auto-scale-lr adapts')
 
     def before_train(self, runner) -> None:
         if self._data is None and is_main_process():

@@ -37,6 +37,14 @@ def official_init(model: nn.Module, logger: logging.Logger) -> Iterator[None]:
     logger.info(str(load_official(model, init['checkpoint'], other_classes=True, **options)))
 
 
+def drop_absent_weights(model: nn.Module) -> None:
+    """Remove ``init_cfg`` of modules whose file is not on this machine, for a model that a checkpoint replaces."""
+    for module in model.modules():
+        init = getattr(module, 'init_cfg', None)
+        if type_name(init) == 'Pretrained' and present_file(init['checkpoint']) is None:
+            module.init_cfg = None
+
+
 def drop_replaced_weights(cfg: Config) -> str | None:
     """Remove the ``init_cfg`` of a backbone that would be downloaded although ``load_from`` has all of its weights.
 

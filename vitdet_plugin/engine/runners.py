@@ -25,7 +25,7 @@ from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.engine.data_faults import NamedItems
 from vitdet_plugin.engine.data_workers import RecordedLoaders
 from vitdet_plugin.engine.fsdp import FullyShardStrategy
-from vitdet_plugin.engine.initial_weights import load_official_weights, official_init
+from vitdet_plugin.engine.initial_weights import drop_absent_weights, load_official_weights, official_init
 from vitdet_plugin.engine.loops import resumable_loop
 from vitdet_plugin.engine.objects_left import require_objects
 from vitdet_plugin.engine.resumed_settings import ConfiguredSettings
@@ -132,6 +132,8 @@ class QuietRunner(_Resumable, _SuppressOutput, RecordedLoaders, Runner):
     def _init_model_weights(self) -> None:
         """Initialize the model as mmengine does; a file that its ``init_cfg`` names is read like ``load_from``."""
         model = self.model.module if is_model_wrapper(self.model) else self.model
+        if self._resume and self._load_from:
+            drop_absent_weights(model)
         with official_init(model, self.logger):
             super()._init_model_weights()
 

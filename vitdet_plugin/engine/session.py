@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 
+from vitdet_plugin.checkpoints.work_dirs import list_checkpoints
 from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.option_words import split_options
@@ -68,14 +69,15 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
     for message in _NOISE:
         warnings.filterwarnings('ignore', message=message)
     launcher = resolve_launcher(options.launcher)
-    if 'launcher' in (options.cfg_options if isinstance(options.cfg_options, Mapping)
-                      else split_options(options.cfg_options)):
+    changes = options.cfg_options if isinstance(options.cfg_options, Mapping) else split_options(options.cfg_options)
+    if 'launcher' in changes:
         raise UserError('--cfg-options launcher: use --launcher, which is not part of a config')
     cfg = load_config(config, options.cfg_options)
     check_values(cfg)
     repair_loaders(cfg)
     cfg.launcher = launcher
-    cfg.work_dir = str(options.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', config_name(cfg)))
+    run = None if isinstance(config, Config) or 'work_dir' in changes else _folder_of_run(config)
+    cfg.work_dir = str(options.work_dir or run or cfg.get('work_dir') or os.path.join('work_dirs', config_name(cfg)))
     if not isinstance(cfg.get('default_hooks'), dict):
         cfg.default_hooks = {}
     logger = dict(cfg.default_hooks.get('logger') or dict(type='LoggerHook'))
@@ -90,6 +92,12 @@ def load_session_config(config: str | Path | Config, options: SessionOptions) ->
         if cfg.get('strategy') is None and cfg.get('model_wrapper_cfg') is None:
             cfg.model_wrapper_cfg = model_wrapper_cfg(cfg)
     return cfg
+
+
+def _folder_of_run(config: str | Path) -> Path | None:
+    """Return the work directory of a training that was given as the config; after a copy its config names another."""
+    folder = Path(config).expanduser()
+    return folder if folder.is_dir() and list_checkpoints(folder) else None
 
 
 def config_name(cfg: Config) -> str:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.compat.torchrun_agents import release_agents
 from vitdet_plugin.config.explain import user_errors
+from vitdet_plugin.engine.check_ranks import check_same_settings
 from vitdet_plugin.engine.check_schedule import drop_idle_schedulers
 from vitdet_plugin.engine.compiling import apply_compile
 from vitdet_plugin.engine.data_workers import ended_data_workers
@@ -73,6 +74,7 @@ def _train(config: str | Path | Config, options: TrainOptions) -> Runner:
     check_output_path('--work-dir', cfg.work_dir, is_folder=True)
     resumed = apply_train_options(cfg, options)
     with user_errors(cfg):
+        check_same_settings(cfg)
         if not options.skip_preflight:
             splits = [split for split in ('train', 'val') if cfg.get(f'{split}_dataloader') is not None or
                       split == 'train']

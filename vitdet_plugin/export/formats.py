@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ from vitdet_plugin.export.onnx_file import read_opset
 from vitdet_plugin.export.references import Reference, build_module, capture, compare
 from vitdet_plugin.export.request import ExportRequest
 from vitdet_plugin.export.rows import all_rows
+from vitdet_plugin.utils.output_files import ADVICE
 from vitdet_plugin.utils.track import working
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HALF_TOLERANCE = 2e-2  # maximum difference of float16 files
 
 
@@ -33,14 +36,20 @@ def export_model(loaded: LoadedModel, request: ExportRequest) -> Exported:
         request: What to write.
 
     Raises:
-        UserError: The model cannot be exported in this format, or the file differs from the model. An earlier file is
-            kept.
+        UserError: The model cannot be exported in this format, the file differs from the model, or the disk is full. An
+            earlier file is kept.
     """
     request.out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=request.out.parent, prefix='.export-') as folder:
-        if request.format in ('torch-export', 'torchscript'):
-            return _export_torch(loaded, request, Path(folder))
-        return _export_onnx_family(loaded, request, Path(folder))
+    try:
+        with tempfile.TemporaryDirectory(dir=request.out.parent, prefix='.export-') as folder:
+            if request.format in ('torch-export', 'torchscript'):
+                return _export_torch(loaded, request, Path(folder))
+            return _export_onnx_family(loaded, request, Path(folder))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(f'{request.out} could not be saved: {error.strerror}; an existing file was not changed. '
+                        f'{ADVICE}') from error
 
 
 def describe(loaded: LoadedModel, request: ExportRequest, exported: Exported) -> str:
@@ -75,7 +84,7 @@ def _export_torch(loaded: LoadedModel, request: ExportRequest, folder: Path) -> 
             else:
                 torch_program.write_program(program, draft, about)
                 run = torch_program.open_program(draft)
-        except UserError:
+        except (UserError, OSError):
             raise
         except Exception as error:  # the exporters can raise any exception
             what = f' and a dynamic {" and ".join(request.dynamic)}' if request.dynamic else ''

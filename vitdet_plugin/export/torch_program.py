@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -37,7 +38,9 @@ def write_program(program: Any, target: Path, metadata: dict[str, str]) -> None:
         target: The ``.pt2`` file to write.
         metadata: Written as JSON into the extra file :data:`METADATA`.
     """
-    torch.export.save(program, str(target), extra_files={METADATA: json.dumps(metadata)})
+    buffer = io.BytesIO()  # with a path, a full disk aborts the process
+    torch.export.save(program, buffer, extra_files={METADATA: json.dumps(metadata)})
+    target.write_bytes(buffer.getbuffer())
 
 
 def open_program(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -60,7 +63,9 @@ def write_torchscript(program: Any, example: Tensor, target: Path, metadata: dic
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of values that become constants: the comparison judges the result
         traced = torch.jit.trace(program.module(), (example,), check_trace=False, strict=False)
-    torch.jit.save(traced, str(target), _extra_files={METADATA: json.dumps(metadata)})
+    buffer = io.BytesIO()  # as in write_program
+    torch.jit.save(traced, buffer, _extra_files={METADATA: json.dumps(metadata)})
+    target.write_bytes(buffer.getbuffer())
 
 
 def open_torchscript(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:

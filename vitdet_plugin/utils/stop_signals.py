@@ -1,6 +1,7 @@
-"""Signals that ask a program to stop: SIGTERM, and SIGINT, which Ctrl-C sends."""
+"""Signals that ask a program to stop: SIGTERM, SIGINT, which Ctrl-C sends, and SIGHUP when its terminal is closed."""
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,14 +10,15 @@ from typing import Any
 
 from vitdet_plugin.errors import Interrupted
 
-NAMES = {signal.SIGTERM: 'SIGTERM', signal.SIGINT: 'Ctrl-C'}
+NAMES = {signal.SIGTERM: 'SIGTERM', signal.SIGINT: 'Ctrl-C', signal.SIGHUP: 'SIGHUP'}
 
 
 class StopSignals:
     """The stop signal that this process received, and how to respond to it.
 
     The first signal raises :class:`Interrupted`, or with ``is_deferred`` only sets ``received``, so that the program
-    can stop where its state can be saved. A second one has its usual effect: it ends the process at once.
+    can stop where its state can be saved. A second one has its usual effect: it ends the process at once, except for
+    SIGHUP, which kernel and shell both send.
 
     Attributes:
         received: Number of the signal, or None.
@@ -52,7 +54,11 @@ class StopSignals:
         if os.getpid() != self._pid:
             self._on_signal_in_child(number)
             return
+        if number == signal.SIGHUP:
+            _discard_output_to_closed_terminal()
         if self.received is not None:
+            if number == signal.SIGHUP:
+                return
             self.restore()
             signal.raise_signal(number)
             return
@@ -70,6 +76,15 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+
+
+def _discard_output_to_closed_terminal() -> None:
+    """Open the null device in place of standard streams to a closed terminal, to which writing would be an error."""
+    for stream in (1, 2):
+        poll = select.poll()
+        poll.register(stream, 0)
+        if any(event & (select.POLLHUP | select.POLLERR) for _, event in poll.poll(0)):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def _is_data_worker() -> bool:

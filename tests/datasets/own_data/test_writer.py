@@ -1,6 +1,7 @@
 """Files that vitdet init writes: annotation files, tiles, config."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -49,6 +50,9 @@ def test_the_config_of_every_model_is_short_loads_and_passes_the_checks(tmp_path
     assert text.count('\nmax_iters = ') + text.count('\nmax_epochs = ') == 1
     cfg = load_config(out / 'config.py', {'batch': 3, 'image_size': 96})
     assert cfg.train_dataloader.batch_size == 3 and "'LargeScaleJitter', 'image_size': 448" not in str(cfg)
+    moved = load_config(out / 'config.py', {'image_root': '/moved/'})  # no _base_ has this variable
+    for split in ('train', 'val', 'test'):
+        assert re.findall("'data_root': '(.*?)'", str(moved[f'{split}_dataloader'])) == ['/moved/']
     if model.task != 'classify':  # in a short trial the warm-up is short too
         warm_up, cosine = load_config(out / 'config.py', {'max_iters': 12}).param_scheduler
         assert (warm_up['end'], cosine['begin'], cosine.get('end')) == (2, 2, None)

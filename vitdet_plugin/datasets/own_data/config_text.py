@@ -43,7 +43,7 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         f'{unit} = {length}  # {words}',
         f'batch = {plan.batch}  # images in a step',
         '',
-        f'folder, images = {folder}, {files!r}',
+        f'folder, image_root = {folder}, {files!r}',
         f'classes = {tuple(plan.classes)!r}',
         f"work_dir = folder + '{RUN}'",
         *parts(plan),
@@ -109,7 +109,7 @@ def _classifier(plan: Plan) -> list[str]:
 
 
 def _common() -> list[str]:
-    return ['common = dict(data_root=images, metainfo=dict(classes=classes))']
+    return ['common = dict(data_root=image_root, metainfo=dict(classes=classes))']
 
 
 def _weights(plan: Plan) -> str:

@@ -82,6 +82,9 @@ def _names_images(tree: FileTree, file: PurePosixPath, text: str) -> bool:
     """Whether a file has the name of an image, or names one."""
     if tree.with_stem(file.stem) or tree.with_stem(PurePosixPath(file.stem).stem):
         return True
+    if re.search(r'\d', file.stem) and any(re.match(re.escape(file.stem) + '[-_. ]', image.name) for image in
+                                           tree.images):  # 0001.txt of 0001_test.jpg
+        return True
     names = re.findall(r'([^\s"\'/\\<>=,;|]+\.(?:' + '|'.join(each[1:] for each in IMAGE_SUFFIXES) + r'))\b', text,
                        re.IGNORECASE)
     # also paths without a suffix in a line of their own

@@ -40,6 +40,23 @@ def test_they_are_named_with_what_to_do(tmp_path, capsys, path, text, words):
         assert words in capsys.readouterr().err
 
 
+def test_a_table_with_a_row_for_each_image_of_a_folder(tmp_path):
+    """The layout of a set of CT images, whose table has numbers in place of names, in a repository with figures."""
+    for i in range(12):
+        write_image(tmp_path / f'repo/Dataset/ct/{i:03}.png')
+    rows = ''.join(f'{i},{i % 2}\n' for i in range(12))
+    table = write(tmp_path / 'repo/Dataset/labels.csv', f'id, hemorrhage\n{rows}')
+    message = r'labels.csv has about as many rows as its folder has images \(12\), .* columns image \(the file name\)'
+    with pytest.raises(ForeignAnnotations, match=f'not a data set of a known format .*{message}'):
+        recognize(FileTree(tmp_path / 'repo/Dataset'))
+    write_image(tmp_path / 'repo/figures/a.png')
+    with pytest.raises(ForeignAnnotations, match=f'repo: Dataset/{message}.*; --format class-folders takes'):
+        recognize(FileTree(tmp_path / 'repo'))
+    table.rename(tmp_path / 'repo/metadata.csv')  # of all images
+    write_image(tmp_path / 'repo/figures/b.png')
+    assert recognize(FileTree(tmp_path / 'repo'))[0].name == 'class-folders'
+
+
 def test_rows_of_an_image_whose_name_continues(tmp_path):
     """The layout of DeepPCB."""
     for name in ('PCB/g1/0001_test.jpg', 'PCB/g1/0001_temp.jpg', 'figures/a.jpg'):

@@ -20,7 +20,7 @@ def write_form(path):
 
 
 def write_annotations(root, kind):
-    for i, name in enumerate(NAMES):
+    for name in NAMES:
         if kind == 'yolo':
             write(root / f'labels/{name}.txt', '0 0.5 0.5 0.2 0.2')
         elif kind == 'voc':

@@ -138,9 +138,9 @@ class _Reader:
         if not given and kind.is_by_values and len(values) == 2 and all(each.codes.all() for each in loaded):
             first, second = (f'color {code >> 16}, {code >> 8 & 255}, {code & 255}' if loaded[0].is_color else code
                              for code in sorted(values))
-            raise UserError(f'{self.tree.root}: the masks have two values, {first} and {second}, none of which is 0, so '
-                            'the background is not known. Set it to 0; if both are classes of objects, give --format '
-                            'mask-png-semantic')
+            raise UserError(f'{self.tree.root}: the masks have two values, {first} and {second}, none of which is 0, '
+                            'so the background is not known. Set it to 0; if both are classes of objects, give '
+                            '--format mask-png-semantic')
         if given:
             kind = MaskKind(given, 'as stated', kind.ignored)
         meaning = dict(binary='a connected region is an object', instance='a value is an object',

@@ -40,7 +40,7 @@ BAD_XML = {
     'not finite': (xml(('cat', 10, 'inf', 30, 60)), 6, 'needs four finite numbers'),
     'no name': (xml(('', 10, 20, 30, 60)), 6, 'an object without a class name'),
     'no box': ('<annotation>\n<object><name>cat</name></object></annotation>', 2, 'a box needs four numbers'),
-    'other size': (xml(size=(80, 100)), 3, 'a.jpg is 100 x 80, annotated 80.0 x 100.0'),
+    'other size': (xml(size=(80, 100)), 3, 'a.jpg is 100 x 80, annotated 80 x 100'),
     'broken': ('<annotation>\n<object>\n</annotation>', 3, 'not valid XML'),
     'bomb': ('<!DOCTYPE x [<!ENTITY a "b">]>\n<annotation>&a;</annotation>', None, 'refused'),
 }

@@ -71,7 +71,7 @@ def test_the_displayed_frame_is_accepted_and_the_stored_one_refused(tmp_path, co
         write_rotated(root / f'JPEGImages/a.{suffix}')
         code, _, err = convert('voc-to-coco', root)
         assert code == (name == 'stored')
-        assert not err if code == 0 else f'a.{suffix} is 8 x 12, annotated 12.0 x 8.0; the file has an EXIF' in err[0]
+        assert not err if code == 0 else f'a.{suffix} is 8 x 12, annotated 12 x 8; the file has an EXIF' in err[0]
     assert read(tmp_path / 'shown/annotations/all.json') == {f'a.{suffix}': [('cat', [1, 2, 7, 6])]}
 
 

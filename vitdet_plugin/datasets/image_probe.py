@@ -90,7 +90,7 @@ class ImageProbe:
         read = self.size_as_read
         if tuple(annotated) == read:
             return ''
-        return f'{read[0]} x {read[1]}, annotated {annotated[0]} x {annotated[1]}{self.explain_size(annotated)}'
+        return f'{read[0]} x {read[1]}, annotated {annotated[0]:g} x {annotated[1]:g}{self.explain_size(annotated)}'
 
     def explain_size(self, annotated: tuple[float, float]) -> str:
         """Return what to do if the annotated size is that before the orientation, otherwise an empty text."""

@@ -39,7 +39,7 @@ def test_invalid_file_names_are_reported_and_not_opened(tmp_path):
     assert errors == [
         ('images without a file_name', 'image 1'),
         ('file names that point outside the image folder', 'image 2: ../images/002.jpg'),
-        ('image has another size than annotated', f'{tmp_path}/images/003.jpg 64 x 64, annotated 65.0 x 64')]
+        ('image has another size than annotated', f'{tmp_path}/images/003.jpg 64 x 64, annotated 65 x 64')]
 
 
 def test_an_image_that_is_listed_twice(tmp_path):

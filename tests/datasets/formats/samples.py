@@ -68,11 +68,12 @@ SAMPLES = {
     'kitti': ('kitti', ['training/image_2/a.png'], {'training/label_2/a.txt': _KITTI}),
     'dota': ('dota', ['train/images/a.png'], {
         'train/labelTxt/a.txt': 'imagesource:GoogleEarth\ngsd:0.1\n10 20 40 20 40 60 10 60 cat 0\n'}),
-    'lists': ('class-folders', ['val/a.jpg'], {'val.txt': 'val/a.jpg 0\n', 'classes.txt': 'cat\n'}),
+    'lists': ('class-folders', ['val/a.jpg', 'val/b.jpg'], {
+        'val.txt': 'val/a.jpg 0\nval/b.jpg 1\n', 'classes.txt': 'cat\ndog\n'}),
 }
 # found if nothing else is
 DOUBTFUL_SAMPLES = {
-    'labels': ('csv', ['train/a.jpg'], {'labels.csv': 'id,label\na,cat\n'}),
+    'labels': ('csv', ['train/a.jpg', 'train/b.jpg'], {'labels.csv': 'id,label\na,cat\nb,dog\n'}),
     'folders': ('class-folders', ['train/cat/a.jpg', 'train/dog/b.jpg'], {}),
 }
 

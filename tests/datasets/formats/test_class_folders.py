@@ -122,7 +122,8 @@ def test_synset_folders_are_named(tmp_path):
 
 @pytest.mark.parametrize('paths', [
     ['1.jpg', '2.jpg'], ['images/1.jpg', 'masks/1.png'], ['train/images/1.jpg', 'val/images/1.jpg'],
-    ['JPEGImages/1.jpg', 'SegmentationClass/1.png'], ['train/1.jpg', 'val/2.jpg']])
+    ['JPEGImages/1.jpg', 'SegmentationClass/1.png'], ['train/1.jpg', 'val/2.jpg'],
+    ['cells/img/t1.jpg', 'cells/gt/seg1.png', 'nuclei/img/t1.jpg', 'nuclei/gt/seg1.png']])
 def test_other_folders_are_not_recognized(tmp_path, paths):
     for path in paths:
         write_image(tmp_path / path)

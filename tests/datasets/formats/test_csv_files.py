@@ -292,3 +292,13 @@ def test_classes_that_occur_with_others_only_are_an_error(tmp_path):
     found = read(tmp_path, 'csv')
     assert [image.label for image in found.images] == ['cat', 'dog']
     assert len(found.problems) == 1 and not found.notes  # b.jpg is a problem, not an image in no table
+
+
+def test_images_in_no_table_in_folders_of_classes(tmp_path):
+    for name in ('train/cat/a.jpg', 'train/dog/b.jpg', 'val/cat/c.jpg', 'figures/d.jpg'):
+        write_image(tmp_path / name)
+    write(tmp_path / 'train.csv', 'filename,class\na.jpg,cat\nb.jpg,dog\n')
+    found = read(tmp_path, 'csv')
+    assert any('2 images are in no table and are left out (1 of them in folders of class names: --format class-folders '
+               'reads' in note for note in found.notes)
+    assert len(read(tmp_path, 'class-folders', 'class-folders').images) == 3

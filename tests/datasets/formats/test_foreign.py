@@ -19,6 +19,8 @@ LABELBOX = [{'External ID': 'a.jpg', 'Label': {'objects': [{'value': 'cat', 'bbo
     ('labelbox.json', json.dumps(LABELBOX), 'labelbox.json has annotations'),
     ('cats/a.json', '{"file": "x", "rects": [[1, 2, 3, 4]]}', 'cats/a.json has annotations'),
     ('cats/a.xml', '<page><box x="1"/></page>', 'cats/a.xml has annotations'),
+    ('all.xml', '<?xml version="1.0"?><!-- of <annotation> --><paintings><painting><filename>cats/a.jpg</filename>'
+     '<annotation x="1" left="True"/></painting></paintings>', 'all.xml has annotations'),
     ('boxes.txt', 'cats/a.jpg 10 20 30 40\ncats/b.jpg 1 2 3 4\n', 'boxes.txt has annotations'),
     ('labels/a.txt', '10;20;30;40\n', 'labels/a.txt has annotations'),
     ('folds/1.txt', 'cats/a\n1\n41.9 25.1 1.2 20.5 30.7 1\n', 'folds/1.txt has annotations'),
@@ -36,6 +38,32 @@ def test_they_are_named_with_what_to_do(tmp_path, capsys, path, text, words):
     for command in ('init', 'check'):
         assert main([command, str(tmp_path)]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_table_with_a_row_for_each_image_of_a_folder(tmp_path):
+    """The layout of a set of CT images, whose table has numbers in place of names, in a repository with figures."""
+    for i in range(12):
+        write_image(tmp_path / f'repo/Dataset/ct/{i:03}.png')
+    rows = ''.join(f'{i},{i % 2}\n' for i in range(12))
+    table = write(tmp_path / 'repo/Dataset/labels.csv', f'id, hemorrhage\n{rows}')
+    message = r'labels.csv has about as many rows as its folder has images \(12\), .* columns image \(the file name\)'
+    with pytest.raises(ForeignAnnotations, match=f'not a data set of a known format .*{message}'):
+        recognize(FileTree(tmp_path / 'repo/Dataset'))
+    write_image(tmp_path / 'repo/figures/a.png')
+    with pytest.raises(ForeignAnnotations, match=f'repo: Dataset/{message}.*; --format class-folders takes'):
+        recognize(FileTree(tmp_path / 'repo'))
+    table.rename(tmp_path / 'repo/metadata.csv')  # of all images
+    write_image(tmp_path / 'repo/figures/b.png')
+    assert recognize(FileTree(tmp_path / 'repo'))[0].name == 'class-folders'
+
+
+def test_rows_of_an_image_whose_name_continues(tmp_path):
+    """The layout of DeepPCB."""
+    for name in ('PCB/g1/0001_test.jpg', 'PCB/g1/0001_temp.jpg', 'figures/a.jpg'):
+        write_image(tmp_path / name)
+    write(tmp_path / 'PCB/g1_not/0001.txt', '10 20 30 40 2\n')
+    with pytest.raises(ForeignAnnotations, match='g1_not/0001.txt has annotations of a form that is not known'):
+        recognize(FileTree(tmp_path))
 
 
 @pytest.mark.parametrize(('path', 'text'), [

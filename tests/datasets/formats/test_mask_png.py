@@ -95,6 +95,22 @@ def test_binary_masks_by_connected_regions(tmp_path, names, values):
     assert any('a connected region is an object' in note for note in found.notes)
 
 
+@pytest.mark.parametrize(('colors', 'words'), [
+    (((68, 1, 84), (253, 231, 36)), 'color 68, 1, 84 and color 253, 231, 36, none'), ((1, 2), '1 and 2, none')])
+def test_two_values_without_0_are_an_error_unless_the_user_states_their_meaning(tmp_path, colors, words):
+    """Masks that matplotlib saved in a color map."""
+    for name, objects in (('a', DONUT), ('b', SQUARE), ('c', DONUT | SQUARE)):
+        write_image(tmp_path / f'images/{name}.jpg')
+        write_mask(tmp_path / f'masks/{name}.png', np.array(colors, np.uint8)[objects.astype(int)])
+    with pytest.raises(UserError, match=f'two values, {words} of which is 0, .* mask-png-semantic'):
+        read(tmp_path, 'mask-png')
+    tree = FileTree(tmp_path)
+    assert len(recognize(tree, 'mask-png-semantic')[0].read(tree).classes) == 2
+    write_mask(tmp_path / 'masks/c.png', np.array([(0, 0, 0), (253, 231, 36)], np.uint8)[DONUT.astype(int)]
+               if colors[0] != 1 else DONUT.astype(np.uint8) * 2)
+    assert len(read(tmp_path, 'mask-png').images) == 3
+
+
 @pytest.mark.parametrize('value', [1, 255])
 def test_inverted_masks_are_an_error_unless_the_user_states_their_meaning(tmp_path, value):
     for name in 'abcd':

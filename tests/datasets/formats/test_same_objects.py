@@ -77,3 +77,23 @@ def test_a_broken_second_format_is_no_reason_to_choose(root):
     write_coco(root)
     write(root / 'all.json', json.dumps(dict(images=[])))
     assert recognize(FileTree(root))[0].name == 'coco'
+
+
+def test_neither_has_an_image_that_can_be_used(root):
+    """One format is chosen, whose problems say why."""
+    for name in 'ab':
+        (root / f'images/{name}.jpg').write_bytes(b'broken')
+    write_coco(root)
+    write_voc(root)
+    assert recognize(FileTree(root))[0].name == 'coco'
+
+
+def test_three_formats(root):
+    write_coco(root, file='all.json')
+    write_voc(root)
+    for name, (x1, y1, x2, y2) in BOXES.items():
+        box = (x1 + x2) / 200, (y1 + y2) / 160, (x2 - x1) / 100, (y2 - y1) / 80
+        write(root / f'labels/{name}.txt', ' '.join(map(str, (0, *box))))
+    write(root / 'classes.txt', 'cat')
+    assert recognize(FileTree(root))[1].endswith(
+        '; yolo and voc describe the same objects and are not read: 2 objects in each')

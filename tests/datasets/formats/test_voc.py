@@ -135,8 +135,8 @@ def test_each_fault_is_a_problem(tmp_path):
                  "a.xml:18: cat: a box needs four numbers, found xmin '1'", 'a.xml:20: dog: no bndbox',
                  'a.xml:22: cat: box (150, 0, 160, 10) has no area within', 'b.xml:2: not valid XML',
                  'c.xml:1: the root is <html>', 'gone.xml:2: neither gone.jpg nor gone.* is one image',
-                 '; its 1 objects are left out', 'wide.jpg is 200 x 80, annotated 100.0 x 80.0',
-                 'rotated.jpg is 80 x 100, annotated 100.0 x 80.0; the file has an EXIF orientation'):
+                 '; its 1 objects are left out', 'wide.jpg is 200 x 80, annotated 100 x 80',
+                 'rotated.jpg is 80 x 100, annotated 100 x 80; the file has an EXIF orientation'):
         assert any(part in text for text in texts), (part, texts)
     assert len(texts) == 10 and found.clipped == 1
 

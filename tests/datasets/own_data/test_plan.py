@@ -56,6 +56,14 @@ def test_a_set_of_classes_has_no_boxes_or_tiles(tmp_path):
             make_plan(found, choices, CPU)
 
 
+def test_images_of_one_class_are_refused(tmp_path):
+    found = class_set(tmp_path)
+    for image in found.images:
+        image.label = 'cat'
+    with pytest.raises(UserError, match='images have the class cat; a classifier needs images of two or more classes'):
+        make_plan(found, TINY, CPU)
+
+
 def test_a_set_without_images_or_objects_is_refused(tmp_path):
     with pytest.raises(UserError, match='no image of the data set can be used'):
         make_plan(SourceSet('drawn'), TINY, CPU)

@@ -17,6 +17,7 @@ from vitdet_plugin.utils.track import track
 _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'photos', 'jpegimages', 'images_raw', 'rgb'}
 _OTHER_FOLDERS = {'labels', 'label', 'masks', 'mask', 'annotations', 'ann', 'segmentationclass', 'segmentationobject',
                   'gt', 'groundtruth', 'ground_truth', 'train', 'val', 'test'}
+_MASK_FOLDERS = {'masks', 'mask', 'gt', 'groundtruth', 'ground_truth'}
 _ANNOTATIONS = ('.json', '.xml', '.csv', '.tsv', '.txt', '.yaml', '.yml')
 _SYNSET = re.compile(r'n\d{8}')
 _SEVERAL_NUMBERS = re.compile(r'[-+.\d]+(\s+[-+.\d]+)+')  # a box, or several labels
@@ -33,6 +34,9 @@ def recognize_class_folders(tree: FileTree) -> str | None:
     base, splits, classes = _layout(tree)
     names = {split_of(PurePosixPath(name, '_')) or name.lower() for name in classes}
     if len(classes) < 2 or names & _IMAGE_FOLDERS or names <= _OTHER_FOLDERS:
+        return None
+    inner = {part.lower() for image in tree.images for part in image.parts[len(base.parts) + 1 + bool(splits):-1]}
+    if inner & _IMAGE_FOLDERS and inner & _MASK_FOLDERS:  # folders of images and masks for each place or experiment
         return None
     where = f' in {base}' if base.parts else ''
     return LastResort(f'{len(classes)} folders of images{where} ({list_some(classes)})' +

@@ -63,7 +63,8 @@ class Collector:
     def with_stem(self, file: PurePosixPath) -> list[PurePosixPath]:
         """Return the image with the name of an annotation file in its folder, or anywhere if it occurs once."""
         found = self._by_stem.get(fold(file.stem), [])
-        return [each for each in found if each.parent == file.parent] or (found if len(found) == 1 else [])
+        return [each for each in found if each.parent == file.parent] or (
+            found if len(found) == 1 and not self.tree.is_other_form(found[0]) else [])
 
     def add_image(self, names: Sequence[str], file: PurePosixPath, number: int | None = None, *,
                   stated: tuple[float, float] | None = None, split: str | None = None, objects: int = 0

@@ -57,7 +57,11 @@ def read_csv(tree: FileTree) -> SourceSet:
                   if file not in used and file not in reader.name_files]:
         found.notes.append(f'{len(others)} CSV files are ignored: {list_some(others)}')
     found.notes += [note for note in tree.note_encodings() if any(str(file) in note for file in used)]
-    found.note_unused(tree, 'are in no table and are left out')
+    in_folders = sum(file.parent.name in found.classes and found.image_at(tree.path(file)) is None
+                     for file in tree.images) if found.is_classification else 0
+    found.note_unused(tree, 'are in no table and are left out' + (
+        f' ({in_folders} of them in folders of class names: --format class-folders reads the folders in place of the '
+        'tables)' if in_folders else ''))
     return found
 
 

@@ -19,6 +19,7 @@ _WORDS = (r'bbox\w*|box(es|2d)?|bnd_?box|bounding_?(box|poly)\w*|rects?|rectangl
           r'segmentations?|geometr(y|ies)|keypoints|landmarks|coordinates?|x_?min|left|xtl|x1')
 _GEOMETRY = re.compile(rf"""["'<\s]_?({_WORDS})["'>=\s]""", re.IGNORECASE)
 _NUMBERS_IN_ROW = 4
+_FEW_IMAGES = 10
 _OF_VIDEOS = ('gt.txt', 'det.txt')
 
 
@@ -71,7 +72,21 @@ def describe_foreign(tree: FileTree, is_class_folders: bool) -> str:
             if has_annotations(tree, file):
                 return (f'{file} has annotations of a form that is not known: {_AS_COCO} from the tool that wrote it, '
                         f'or {_AS_TABLE}')
+    for file in sample(tree.with_suffix('.csv', '.tsv')):
+        below = sum(image.is_relative_to(file.parent) for image in tree.images)
+        # next to folders of all images it may be any table of them
+        if (not is_class_folders or below < len(tree.images)) and _has_row_for_each(tree, file, below):
+            return (f'{file} has about as many rows as its folder has images ({below}), but no columns that are known: '
+                    'write a table with the columns image (the file name) and label (the class)')
     return ''
+
+
+def _has_row_for_each(tree: FileTree, file: PurePosixPath, images: int) -> bool:
+    if images < _FEW_IMAGES:
+        return False
+    with tree.path(file).open('rb') as stream:
+        rows = sum(bool(line.strip()) for line in stream)
+    return abs(rows - images) <= max(1, images // 100)  # a header, and a figure among the images
 
 
 def _first(files: list[PurePosixPath]) -> str:
@@ -81,6 +96,9 @@ def _first(files: list[PurePosixPath]) -> str:
 def _names_images(tree: FileTree, file: PurePosixPath, text: str) -> bool:
     """Whether a file has the name of an image, or names one."""
     if tree.with_stem(file.stem) or tree.with_stem(PurePosixPath(file.stem).stem):
+        return True
+    if re.search(r'\d', file.stem) and any(re.match(re.escape(file.stem) + '[-_. ]', image.name) for image in
+                                           tree.images):  # 0001.txt of 0001_test.jpg
         return True
     names = re.findall(r'([^\s"\'/\\<>=,;|]+\.(?:' + '|'.join(each[1:] for each in IMAGE_SUFFIXES) + r'))\b', text,
                        re.IGNORECASE)

@@ -135,6 +135,12 @@ class _Reader:
             raise UserError(f'{self.tree.root}: most of the border of {inverted} of {len(loaded)} masks looked at is '
                             'not 0, so the masks seem to be inverted (0 at the objects). Invert them; if the objects '
                             'do cover the borders, give --format mask-png-semantic')
+        if not given and kind.is_by_values and len(values) == 2 and all(each.codes.all() for each in loaded):
+            first, second = (f'color {code >> 16}, {code >> 8 & 255}, {code & 255}' if loaded[0].is_color else code
+                             for code in sorted(values))
+            raise UserError(f'{self.tree.root}: the masks have two values, {first} and {second}, none of which is 0, '
+                            'so the background is not known. Set it to 0; if both are classes of objects, give '
+                            '--format mask-png-semantic')
         if given:
             kind = MaskKind(given, 'as stated', kind.ignored)
         meaning = dict(binary='a connected region is an object', instance='a value is an object',

@@ -25,6 +25,8 @@ def choose_equal(found: Sequence[tuple[Format, str]], tree: FileTree) -> tuple[F
         The format and its evidence with the reason; or in what two of them differ.
     """
     sets = [form.read(tree) for form, _ in found]
+    if not any(each.images for each in sets):  # the first problems of one say why
+        return found[0]
     by_path = _by_key(sets)
     most = max(map(len, by_path))
     order = sorted(range(len(found)), key=lambda i: (len(by_path[i]) < most, not _has_masks(sets[i]),
@@ -35,12 +37,14 @@ def choose_equal(found: Sequence[tuple[Format, str]], tree: FileTree) -> tuple[F
         if reason := _difference(by_path[first], by_path[other], name, found[other][0].name):
             return reason
     others = ' and '.join(found[i][0].name for i in order[1:])
+    verbs, all_of_them = ('describes the same objects and is', 'both') if len(order) == 2 else (
+        'describe the same objects and are', 'each')
     count = sum(len(image.objects) for image in sets[first].images)
-    return found[first][0], f'{found[first][1]}; {others} describes the same objects and is not read: ' + (
+    return found[first][0], f'{found[first][1]}; {others} {verbs} not read: ' + (
         f'{name} has more images' if any(len(by_path[i]) < most for i in order[1:]) else
         f'{name} has masks' if _has_masks(sets[first]) and not all(_has_masks(sets[i]) for i in order) else
         f'{name} states splits' if any(image.split for image in sets[first].images) and not all(
-            any(image.split for image in sets[i].images) for i in order) else f'{count} objects in both')
+            any(image.split for image in sets[i].images) for i in order) else f'{count} objects in {all_of_them}')
 
 
 def _by_key(sets: Sequence[SourceSet]) -> list[dict[Hashable, SourceImage]]:

@@ -22,6 +22,7 @@ SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
 _HEAD_BYTES = 64 << 10
 _IMAGE_FOLDERS = ('images', 'jpegimages', 'imgs', 'img')
+_COMPARED = 20  # images of a folder
 _KEPT_BYTES = 256 << 20  # of parsed JSON files; one larger file is kept too
 
 
@@ -62,6 +63,8 @@ class FileTree:
         self.json_errors: dict[PurePosixPath, str] = {}
         self._by_name: dict[str, list[PurePosixPath]] = {}
         self._by_stem: dict[str, list[PurePosixPath]] = {}
+        self._by_folder: dict[PurePosixPath, list[PurePosixPath]] = {}
+        self._other_forms: dict[tuple[PurePosixPath, str], bool] = {}
         self._json: OrderedDict[PurePosixPath, tuple[int, Any]] = OrderedDict()
         self._json_size = 0
         self._list()
@@ -89,10 +92,12 @@ class FileTree:
 
     def _index(self, images: list[PurePosixPath]) -> None:
         self.images = images
-        self._by_name, self._by_stem = defaultdict(list), defaultdict(list)
+        self._by_name, self._by_stem, self._by_folder = defaultdict(list), defaultdict(list), defaultdict(list)
+        self._other_forms = {}
         for file in images:
             self._by_name[fold(file.name)].append(file)
             self._by_stem[fold(file.stem)].append(file)
+            self._by_folder[file.parent].append(file)
 
     def without_folders(self, *names: str) -> FileTree:
         """Return the tree without the images in folders of these names (lower case) at any depth."""
@@ -107,6 +112,26 @@ class FileTree:
     def with_stem(self, stem: str) -> list[PurePosixPath]:
         """Return the images with this name without suffix, in upper or lower case."""
         return self._by_stem.get(fold(stem), [])
+
+    def is_other_form(self, file: PurePosixPath, suffix: str = '') -> bool:
+        """Whether an image is a mask, a drawing or another form of the images in a folder such as ``images``.
+
+        It is if most images of its folder have the names of images there, and are not copies of them.
+
+        Args:
+            file: The image, relative to ``image_root``.
+            suffix: Suffix that the images have whose forms they may be; by default any.
+        """
+        key = file.parent, suffix.lower()
+        if key not in self._other_forms:
+            rank, files = _rank(file.parent), self._by_folder[file.parent]
+            pairs = [(each, twins[0]) for each in files if (twins := [
+                twin for twin in self.with_stem(each.stem)
+                if _rank(twin.parent) > rank and key[1] in ('', twin.suffix.lower())])]
+            compared = pairs[::max(len(pairs) // _COMPARED, 1)][:_COMPARED]
+            self._other_forms[key] = 2 * len(pairs) > len(files) and 2 * sum(
+                _file_size(self.path(a)) != _file_size(self.path(b)) for a, b in compared) > len(compared)
+        return self._other_forms[key]
 
     def path(self, file: PurePosixPath) -> Path:
         """Return the path of a file in ``images`` or ``others``."""
@@ -177,7 +202,8 @@ class FileTree:
         Tried in this order: the name relative to the folder of the annotation file, relative to the root, each
         without leading parts; then the file name alone anywhere, in upper or lower case; then the name without suffix
         likewise. Of several, those count that agree with the most folders of the name, are of the split, are nearest
-        to the annotation file, and are in a folder of images.
+        to the annotation file, and are in a folder of images. A mask or drawing of that name does not replace an image
+        that is missing, see :meth:`is_other_form`.
 
         Args:
             name: Name or path as written by the labeling tool; ``\\`` counts as ``/``, ``%20`` as a blank, and query
@@ -219,9 +245,9 @@ class FileTree:
             found = _best(found, lambda file: _count_equal(file.parts[:-1], near.parts[:-1]))
             found = _best(found, lambda file: file.name == last.name)
             found = _best(found, lambda file: bool({*map(str.lower, file.parts[:-1])} & {*_IMAGE_FOLDERS}))
-            if len(found) == 1:
+            if len(found) == 1 and not self.is_other_form(found[0], last.suffix if is_image_file(Path(last)) else ''):
                 return self.image_root / found[0]
-            if found:
+            if len(found) > 1:
                 return f'{name} is the name of {len(found)} images ({found[0]}, {found[1]})'
         return f'the image {name} is not below {self.image_root}'
 
@@ -236,6 +262,19 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name that is too long for the file system
         return False
+
+
+def _rank(folder: PurePosixPath) -> int:
+    """Return how likely a folder holds the images themselves, by its name."""
+    parts = [part.lower() for part in folder.parts]
+    return 0 if any('mask' in part for part in parts) else 2 if {*parts} & {*_IMAGE_FOLDERS} else 1
+
+
+def _file_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _best(files: list[PurePosixPath], score: Callable[[PurePosixPath], int]) -> list[PurePosixPath]:

@@ -15,7 +15,8 @@ from vitdet_plugin.datasets.voc_xml import Node, object_box, read_xml, stated_si
 from vitdet_plugin.utils.track import track
 
 _TRIED_FILES = 20
-_ROOT = re.compile(r'<annotation[\s>]')
+# after a declaration and comments
+_ROOT = re.compile(r'[\s\ufeff]*((<\?[^>]*>|<!--((?!-->).)*-->|<![^>]*>)\s*)*<annotation[\s>]', re.DOTALL)
 _ENTRY = re.compile(r'<(object|size|filename)[\s>/]')
 _OF_CHALLENGE = re.compile(r'\bVOC\s?20\d\d\b')  # <database>The VOC2007 Database, <annotation>PASCAL VOC2012
 _MASK_FOLDERS = ('segmentationclass', 'segmentationobject', 'segmentationclassaug', 'segmentationclassraw')
@@ -27,7 +28,7 @@ def recognize_voc(tree: FileTree) -> str | None:
     files = tree.with_suffix('.xml')
     tried = files[:_TRIED_FILES]
     texts = [tree.read_text(file) or '' for file in tried]
-    fitting = [file for file, text in zip(tried, texts) if _ROOT.search(text[:4096].lower()) and
+    fitting = [file for file, text in zip(tried, texts) if _ROOT.match(text[:4096].lower()) and
                _ENTRY.search(text.lower())]
     if not fitting or 2 * len(fitting) < len(tried):
         return None

@@ -136,7 +136,7 @@ class LabelFiles:
         for image in tree.images:
             found = by_key.get(_key(image), [])
             stem = fold(image.stem)
-            if not found and len(images_of[stem]) == 1 and len(by_stem[stem]) == 1:
+            if not found and len(images_of[stem]) == 1 and len(by_stem[stem]) == 1 and not tree.is_other_form(image):
                 found = by_stem[stem]
             if not found:
                 continue

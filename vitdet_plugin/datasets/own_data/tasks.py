@@ -24,6 +24,10 @@ def choose_task(source: SourceSet, given: str | None = None, model: str | None =
         if given in ('detect', 'segment'):
             raise UserError(f'--task {given}: the data set has one class for each image and no objects; use --task '
                             'classify')
+        names = {image.label for image in source.images}
+        if len(names) == 1:
+            raise UserError(f'all {len(source.images)} images have the class {names.pop()}; a classifier needs images '
+                            'of two or more classes')
         return 'classify', 'one class for each image'
     objects = [each for image in source.images for each in image.objects]
     masks = sum(each.mask is not None for each in objects)

@@ -49,6 +49,15 @@ def test_the_layer_wise_rates_of_mmpretrain_in_a_detector(tiny_config):
             optimizer=dict(type='AdamW', lr=1.0), paramwise_cfg=dict(layer_decay_rate=0.7)))
 
 
+def test_names_of_the_reference_code(tiny_config):
+    for name in ('LayerDecayOptimizerConstructor', 'CustomLayerDecayOptimizerConstructor'):
+        with pytest.raises(UserError, match='did you mean LayerWiseDecayConstructor, with'), user_errors(tiny_config):
+            build_optim_wrapper(torch.nn.Linear(1, 1), dict(constructor=name, optimizer=dict(type='AdamW', lr=1.0)))
+    with pytest.raises(UserError, match=r"InternImage does not take 'channels'; sizes are one argument, arch=dict\("), \
+            user_errors(tiny_config):
+        MODELS.build(dict(type='InternImage', channels=64))
+
+
 def test_unknown_and_missing_arguments(tiny_config):
     with pytest.raises(UserError, match=r"SimpleFeaturePyramid does not take 'out_channel' \(did you mean out_ch"), \
             user_errors(tiny_config):

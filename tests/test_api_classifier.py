@@ -35,6 +35,20 @@ def build():
     return MODELS.build(cfg.model)
 
 
+def test_models_of_other_results_are_one_line(files):
+    cfg = load_config(str(CONFIG))
+    several = cfg.copy()
+    several.model = dict(cfg.model, head=dict(type='MultiTaskHead', task_heads=dict(kind=cfg.model.head)))
+    with pytest.raises(UserError, match='^MultiTaskHead predicts several tasks, and only one'):
+        Inferencer.load(several, device='cpu')
+    retriever = cfg.copy()
+    retriever.model = dict(type='ImageToImageRetriever', prototype=torch.ones(2, 32),
+                           image_encoder=[cfg.model.backbone, dict(type='GlobalAveragePooling')])
+    image = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match='^ImageToImageRetriever predicts neither objects nor one set of classes'):
+        Inferencer.load(retriever, device='cpu').predict(image)
+
+
 @pytest.fixture(scope='module')
 def classifier(files):
     return Inferencer.load(CONFIG, files / 'named.pth', 'cpu')

@@ -81,6 +81,16 @@ def test_mmdet_imported_first_gets_the_operators():
     assert done.returncode == 0, done.stderr
 
 
+def test_mmpretrain_imported_first():
+    """It tries to import mmdet, and goes on after the failure."""
+    code = ('import mmpretrain.models, vitdet_plugin, mmdet.models.necks.nas_fpn as necks; '
+            'from mmcv.ops.merge_cells import SumCell; assert necks.SumCell is SumCell; '
+            'from mmcv.ops import sigmoid_focal_loss; from mmdet.models.losses import focal_loss; '
+            'assert focal_loss._sigmoid_focal_loss is sigmoid_focal_loss')
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_import_is_silent():
     code = 'import vitdet_plugin, mmdet.models, mmdet.engine, mmcv.ops, mmpretrain.models'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

@@ -158,6 +158,22 @@ def test_plain_data_is_loaded(tmp_path):
     assert loaded['history'].statistics('min') == 1.0
 
 
+class OwnState:
+    count = 0
+
+
+def test_classes_of_users_can_be_allowed(tmp_path):
+    own = OwnState()
+    own.count = 3
+    torch.save(dict(mine=own, names=frozenset('ab'), steps=range(2)), tmp_path / 'own.pth')
+    with pytest.raises(UserError, match=r'OwnState, which is not .* by torch.*add_safe_globals') as caught:
+        safe_load.load_torch_file(tmp_path / 'own.pth')
+    assert '\n' not in str(caught.value)
+    with torch.serialization.safe_globals([OwnState]):
+        found = safe_load.load_torch_file(tmp_path / 'own.pth')
+    assert (found['mine'].count, found['names'], found['steps']) == (3, {'a', 'b'}, range(2))
+
+
 def test_a_defaultdict_becomes_a_dict(tmp_path):
     torch.save(defaultdict(list, a=[1]), tmp_path / 'plain.pth')
     assert safe_load.load_torch_file(tmp_path / 'plain.pth') == {'a': [1]}

@@ -56,6 +56,13 @@ def test_used_up_memory(tiny_config, allocate):
     with pytest.raises(UserError, match='is used up. Set a smaller train_dataloader.batch_size'), \
             user_errors(tiny_config):
         allocate()
+def test_names_of_the_reference_code(tiny_config):
+    for name in ('LayerDecayOptimizerConstructor', 'CustomLayerDecayOptimizerConstructor'):
+        with pytest.raises(UserError, match='did you mean LayerWiseDecayConstructor, with'), user_errors(tiny_config):
+            build_optim_wrapper(torch.nn.Linear(1, 1), dict(constructor=name, optimizer=dict(type='AdamW', lr=1.0)))
+    with pytest.raises(UserError, match=r"InternImage does not take 'channels'; sizes are one argument, arch=dict\("), \
+            user_errors(tiny_config):
+        MODELS.build(dict(type='InternImage', channels=64))
 
 
 def test_unknown_and_missing_arguments(tiny_config):

@@ -28,6 +28,25 @@ def test_types_may_be_names_or_classes(as_class):
     assert is_folder_dataset(dict(type=types['images'])) and not is_folder_dataset(dict(type=types['coco']))
 
 
+def test_data_sets_that_read_their_files_themselves():
+    from mmdet.datasets import CocoDataset
+    from mmpretrain.datasets import CustomDataset
+
+    class OwnCoco(CocoDataset):
+        def load_data_list(self):
+            return []
+
+    class OwnTable(CustomDataset):
+        def load_data_list(self):
+            return []
+
+    class Named(CustomDataset):
+        METAINFO = dict(classes=('a', 'b'))
+
+    assert not reads_coco(dict(type=OwnCoco)) and not is_folder_dataset(dict(type=OwnTable))
+    assert is_folder_dataset(dict(type=Named))
+
+
 @pytest.mark.parametrize('as_class', [False, True], ids=['names', 'classes'])
 def test_hooks_of_mmengine_are_replaced_whether_a_name_or_a_class(as_class):
     kind = CheckpointHook if as_class else 'mmengine.CheckpointHook'

@@ -5,9 +5,10 @@ from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.check_box_losses import check_box_losses
 
 
-@pytest.mark.parametrize('kind, is_fault', [('RetinaHead', True), ('ATSSHead', False), ('GFLHead', False)])
+@pytest.mark.parametrize('kind, is_fault', [('RetinaHead', True), ('ATSSHead', False), ('GFLHead', False),
+                                            ('DDODHead', False)])
 def test_overlap_losses_of_one_stage_heads(kind, is_fault):
-    """ATSS and GFL decode the boxes by themselves, whatever ``reg_decoded_bbox`` is."""
+    """ATSS, GFL and DDOD decode the boxes by themselves, whatever ``reg_decoded_bbox`` is."""
     import_scope('mmdet')
     init_default_scope('mmdet')
     head = dict(type=f'mmdet.{kind}', num_classes=2, in_channels=8, feat_channels=32, stacked_convs=1,

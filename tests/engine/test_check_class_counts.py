@@ -31,6 +31,12 @@ def test_heads_of_boxes_masks_and_images():
     assert texts(dict(head=dict(num_classes=3), backbone=dict(num_classes=21843))) == []
 
 
+def test_numbers_of_another_meaning():
+    teacher = dict(model=dict(bbox_head=dict(num_classes=80)))
+    assert texts(dict(bbox_head=dict(num_classes=3), teacher=teacher, teacher_config=teacher)) == []
+    assert texts(dict(bbox_head=dict(num_classes=256, contrastive_cfg=dict(max_text_len=256)))) == []
+
+
 @pytest.mark.parametrize(('model', 'path'), [
     (dict(fusion=(80, 0)), 'model.panoptic_fusion_head: num_things_classes=80'),
     (dict(things=80), 'model.panoptic_head: num_things_classes=80'),

@@ -56,6 +56,12 @@ def test_early_stopping_in_both_lists_of_hooks(kind):
     assert check('auto', custom_hooks=[patience, dict(type='OwnHook', monitor='memory')]) == []
 
 
+@pytest.mark.parametrize('loop', ['TeacherStudentValLoop', 'OwnValLoop'])
+def test_metrics_that_other_loops_name(loop):
+    assert check('teacher/coco/bbox_mAP', val_cfg=dict(type=loop)) == []
+    assert len(check('teacher/coco/bbox_mAP', val_cfg=dict(type='ValLoop'))) == 1
+
+
 def test_schedulers_that_read_a_metric():
     warm_up, plateau = dict(type='LinearLR'), dict(type='ReduceOnPlateauLR', rule='greater', monitor='coco/bbox_mAP')
     assert check('auto', param_scheduler=[warm_up, plateau]) == check('auto', param_scheduler=plateau) == []

@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.registry import MODELS
 from torch import nn
 
 from vitdet_plugin.engine.check_weights import (
@@ -95,6 +96,17 @@ def test_a_model_is_built_without_memory(tiny_config):
     init_default_scope('mmdet')
     model = build_without_memory(tiny_config.model)
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_model_that_loads_its_teacher_is_built_without_warnings(monkeypatch):
+    class Student(nn.Linear):
+        def __init__(self):
+            super().__init__(2, 2)
+            self.load_state_dict(dict(weight=torch.ones(2, 2, device='cpu'), bias=torch.ones(2, device='cpu')))
+
+    monkeypatch.setitem(MODELS.module_dict, 'Student', Student)
+    assert build_without_memory(dict(type='Student')).weight.is_meta
 
 
 def test_long_lists_are_grouped():

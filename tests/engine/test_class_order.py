@@ -151,7 +151,16 @@ def test_a_file_with_hardly_any_weight_of_the_model_is_refused(weights):
 
 
 def test_labels_that_would_be_mixed_up():
-    coco = SimpleNamespace(cat_ids=[1, 3], metainfo=dict(classes=('a', 'b', 'c')), ann_file='x.json')
+    from mmdet.datasets import CocoDataset
+
+    class MergedDataset(CocoDataset):
+        def load_data_list(self):
+            return []
+
+    coco, merged = (kind.__new__(kind) for kind in (CocoDataset, MergedDataset))
+    for each in (coco, merged):
+        each.cat_ids, each._metainfo, each.ann_file = [1, 3], dict(classes=('a', 'b', 'c')), 'x.json'
+    check_labels(merged)  # its own reader makes the labels
     with pytest.raises(UserError, match='x.json has 2 categories .* 3 classes'):
         check_labels(SimpleNamespace(datasets=[SimpleNamespace(dataset=coco)]))
     folders = SimpleNamespace(folder_to_idx=dict(a=0, b=1), metainfo=dict(classes=('b', 'a')), img_prefix='set')

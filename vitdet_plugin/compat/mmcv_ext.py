@@ -8,6 +8,7 @@ lacks raises an error of one line when it is called, not when ``mmcv.ops`` is im
 import importlib
 import importlib.abc
 import importlib.machinery
+import pkgutil
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -118,7 +119,16 @@ def _complete_early_imports() -> None:
         if module_name.startswith('mmdet.'):
             for name, value in list(vars(module).items()):
                 if getattr(value, '__module__', None) == module_name and _only_raises(value):
-                    setattr(module, name, getattr(importlib.import_module('mmcv.ops'), name))
+                    setattr(module, name, _operator(name))
+
+
+def _operator(name: str) -> object:
+    """Return an operator by its name in a module of mmdet, which may begin with ``_``."""
+    ops, name = importlib.import_module('mmcv.ops'), name.lstrip('_')
+    if hasattr(ops, name):
+        return getattr(ops, name)
+    modules = (importlib.import_module(f'mmcv.ops.{each.name}') for each in pkgutil.iter_modules(ops.__path__))
+    return next(getattr(module, name) for module in modules if hasattr(module, name))
 
 
 def _only_raises(value: object) -> bool:

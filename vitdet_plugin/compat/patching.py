@@ -81,14 +81,15 @@ class Patch:
         owner = import_module(path)
         for name in rest:
             path = f'{path}.{name}'
-            if not hasattr(owner, name):
-                try:
-                    import_module(path)
-                except ModuleNotFoundError as error:
-                    if error.name == path:
-                        raise self.moved() from None
-                    raise  # the module needs a package that is not installed
-            owner = getattr(owner, name)
+            if hasattr(owner, name):
+                owner = getattr(owner, name)
+                continue
+            try:
+                owner = import_module(path)  # not an attribute of a package whose first import failed
+            except ModuleNotFoundError as error:
+                if error.name == path:
+                    raise self.moved() from None
+                raise  # the module needs a package that is not installed
         return owner
 
 

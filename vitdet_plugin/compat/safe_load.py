@@ -243,8 +243,8 @@ def _allowed() -> list:
     dtypes = {type(np.dtype(code)) for code in np.typecodes['All']}
     return [HistoryBuffer, ConfigDict, (_history_method, 'builtins.getattr'), (_history_method, '__builtin__.getattr'),
             *rebuild, np.ndarray, np.dtype, *dtypes, datetime.datetime, datetime.date, datetime.timedelta,
-            (_plain_dict, 'collections.defaultdict'), dict, list, tuple, slice, pathlib.PosixPath,
-            pathlib.PurePosixPath, argparse.Namespace]
+            (_plain_dict, 'collections.defaultdict'), dict, list, tuple, frozenset, slice, range,
+            pathlib.PosixPath, pathlib.PurePosixPath, argparse.Namespace]
 
 
 def _explain(name: str, message: str) -> str:
@@ -253,7 +253,8 @@ def _explain(name: str, message: str) -> str:
         return f'{name}: cannot be read as a checkpoint ({message.splitlines()[-1].strip()}); use another one'
     what = next(group for group in refused.groups() if group)
     return (f'{name}: refused, because it refers to {what}, which is not plain data; nothing of it was executed. '
-            'Keep only its tensors (or convert it to safetensors) on an isolated machine')
+            'Keep only its tensors (or convert it to safetensors) on an isolated machine; if it is your own class, '
+            'allow it in your code by torch.serialization.add_safe_globals([CLASS])')
 
 
 def _check_archive(file, name: str) -> bool:

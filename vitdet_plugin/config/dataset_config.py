@@ -1,5 +1,6 @@
 """Read the configs of data sets: nested data sets, class names, paths."""
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +10,8 @@ from vitdet_plugin.utils.class_names import class_names
 
 PIPELINES = ('pipeline', 'transforms')  # keys of lists of transforms
 _INNER = ('dataset', 'datasets')  # keys of the data sets inside another one
+_READERS = ('load_data_list', 'parse_data_info')  # methods that read annotations
+_KNOWN = ('mmengine', 'mmdet', 'mmpretrain', 'vitdet_plugin')
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
 
 
@@ -63,6 +66,12 @@ def dataset_classes(cfg: dict) -> list[str] | None:
     if classes is None:
         classes = getattr(find_type(cfg), 'METAINFO', {}).get('classes')
     return class_names(classes)
+
+
+def has_own_reader(kind: Any) -> bool:
+    """Whether a class of data sets reads its annotations by code of the user, so that any file may be valid."""
+    return inspect.isclass(kind) and any(
+        getattr(kind, name, kind).__module__.partition('.')[0] not in _KNOWN for name in _READERS)
 
 
 def joined_path(cfg: dict, name: Any) -> str:

@@ -22,6 +22,9 @@ _NOT_INSTALLED = re.compile(r'not installed|pip install|No module named')
 _UNEXPECTED = re.compile(r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'")
 _MISSING = re.compile(r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)')
 
+# constructors of the code of BEiT, ViTDet and InternImage
+_LAYER_DECAY = ('LayerDecayOptimizerConstructor', 'CustomLayerDecayOptimizerConstructor')
+_SIZES = ('channels', 'depths', 'groups', 'dims', 'embed_dim', 'embed_dims', 'depth', 'num_heads')  # keys of arch
 _BUILT_FROM_CONFIGS = ('mmengine', 'mmdet', 'mmpretrain', 'mmcv', 'torch')
 
 
@@ -77,6 +80,8 @@ def _explain_unregistered(error: BaseException, cfg: Config, match: re.Match) ->
                 f'is the right one and that default_scope={cfg.get("default_scope")!r} is correct')
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     hint = suggest(bare, known)
+    if bare in _LAYER_DECAY:
+        hint = ' (did you mean LayerWiseDecayConstructor, with paramwise_cfg=dict(layer_decay_rate=…)?)'
     if 'vitdet_plugin' in imports:
         return f'type {bare!r} is not registered as a {registry}{hint}'
     return (f'type {bare!r} is not registered as a {registry}{hint}. Import the module that registers it: '
@@ -88,7 +93,9 @@ def _explain_unexpected(error: BaseException, cfg: Config, match: re.Match) -> s
     owner = _owner(match)
     target = find_registered(owner) if owner != '__init__' else None
     known = inspect.signature(target).parameters if target is not None else ()
-    return f'{owner} does not take {match["key"]!r}{suggest(match["key"], known)}'
+    is_size = 'arch' in known and match['key'] in _SIZES
+    hint = '; sizes are one argument, arch=dict(…)' if is_size else suggest(match['key'], known)
+    return f'{owner} does not take {match["key"]!r}{hint}'
 
 
 def _explain_missing(error: BaseException, cfg: Config, match: re.Match) -> str:

@@ -19,7 +19,8 @@ def check_box_losses(model: nn.Module | None) -> list[Finding]:
     for name, head in model.named_modules() if model is not None else ():
         loss = type(getattr(head, 'loss_bbox', None)).__name__
         is_encoded = getattr(head, 'reg_decoded_bbox', True) is False and (
-            getattr(type(head), 'loss_by_feat_single', None) is AnchorHead.loss_by_feat_single
+            all(getattr(type(head), method, None) is getattr(AnchorHead, method)
+                for method in ('loss_by_feat', 'loss_by_feat_single'))
             or getattr(type(head), 'loss', None) is BBoxHead.loss)
         if loss.endswith('IoULoss') and is_encoded:
             findings.append(Finding('error', f'model.{name}: {loss} compares boxes, but the head gives it their '

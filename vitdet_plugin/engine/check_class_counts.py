@@ -43,7 +43,7 @@ def _dicts(path: str, node: Any) -> Iterator[tuple[str, dict]]:
     if isinstance(node, dict):
         yield path, node
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if isinstance(value, (dict, list, tuple)) and key not in OTHER_CLASSES:
+        if isinstance(value, (dict, list, tuple)) and key not in OTHER_CLASSES and 'teacher' not in str(key):
             yield from _dicts(f'{path}.{key}', value)
 
 
@@ -51,7 +51,8 @@ def _check_head(parts: list[str], node: dict, number: int, has_stuff: bool) -> I
     path = '.'.join(parts)
     is_classifier = parts[:2] == ['model', 'head']
     is_panoptic = parts[-1] in _PANOPTIC_HEADS
-    if 'num_classes' in node and node['num_classes'] != number and parts[-1] != 'data_preprocessor' and (
+    counts_classes = parts[-1] != 'data_preprocessor' and 'contrastive_cfg' not in node  # that counts words of a text
+    if counts_classes and 'num_classes' in node and node['num_classes'] != number and (
             parts == ['model', 'head'] or any(part in _HEADS for part in parts)):
         yield Finding('error', f'{path}.num_classes={node["num_classes"]}, but the data set has {number} classes; set '
                                f'it to {number}')

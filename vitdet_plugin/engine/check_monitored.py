@@ -18,6 +18,8 @@ def check_monitored(cfg: Config) -> list[Finding]:
 
     Of evaluators whose metrics are not listed here, only the prefix is compared; of those without one, nothing.
     """
+    if type_name(cfg.get('val_cfg')) not in ('', 'ValLoop'):
+        return []  # other loops rename metrics: TeacherStudentValLoop has teacher/coco/bbox_mAP
     evaluators = as_list(cfg.get('val_evaluator') or [])
     prefixes = [_prefix(each) for each in evaluators]
     if not all(prefixes):

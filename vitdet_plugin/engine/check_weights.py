@@ -5,6 +5,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -30,8 +31,16 @@ def build_without_memory(model_cfg: dict) -> nn.Module:
         Exception: Whatever the model's constructors raise; some models cannot be built on this device.
     """
     from mmengine.registry import MODELS
-    with torch.device('meta'):
+    with torch.device('meta'), _suppress_meta_warnings():
         return MODELS.build(model_cfg)
+
+
+@contextmanager
+def _suppress_meta_warnings() -> Iterator[None]:
+    """Suppress torch's warnings that weights are not copied to the meta device, one for each; no values are needed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')
+        yield
 
 
 class WeightFile(NamedTuple):
@@ -133,8 +142,7 @@ def check_official(key: str, file: str, module: nn.Module, must_fit: bool = Fals
     """Try to load an official checkpoint into a model on the meta device; ``must_fit`` as for :func:`check_keys`."""
     from vitdet_plugin.checkpoints.official import load_official
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', message='.*copying from a non-meta parameter')  # no values are needed
+        with _suppress_meta_warnings():
             load_official(module, file, other_classes=not must_fit, **(options or {}))
     except UserError as error:
         return [Finding('error', f'{key}: {error}')]

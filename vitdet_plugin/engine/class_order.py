@@ -20,6 +20,7 @@ from vitdet_plugin.checkpoints.class_order import (
     reorder_classes,
     stored_classes,
 )
+from vitdet_plugin.config.dataset_config import has_own_reader
 from vitdet_plugin.config.registry import model_config
 from vitdet_plugin.datasets.checks.findings import listed
 from vitdet_plugin.engine.check_class_counts import OTHER_CLASSES
@@ -56,7 +57,8 @@ def check_labels(dataset: Any) -> None:
             check_labels(each)
     ids = getattr(dataset, 'cat_ids', None)
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if isinstance(ids, list) and isinstance(classes, (list, tuple)) and len(ids) != len(classes):
+    if isinstance(ids, list) and isinstance(classes, (list, tuple)) and len(ids) != len(classes) \
+            and not has_own_reader(type(dataset)):
         raise UserError(f'{getattr(dataset, "ann_file", "the data set")} has {len(ids)} categories with the names of '
                         f'the {len(classes)} classes {listed(classes)}, so labels would be mixed up; make '
                         'metainfo.classes equal to the names in the file')

@@ -15,6 +15,7 @@ from torch import nn
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.inference import TestPipeline
 from vitdet_plugin.engine.inference_precision import autocast_to, inference_dtype, name_of
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.compact_masks import compact_masks
 from vitdet_plugin.prediction.exported_model import CPU_PIXELS, LARGEST_BATCH
 from vitdet_plugin.runtime.model import Found
@@ -33,10 +34,16 @@ class TorchModel:
 
     Attributes:
         is_classifier: Whether it predicts classes of images, not objects.
+
+    Raises:
+        UserError: The model predicts several tasks; from :meth:`predict`, if it predicts no objects.
     """
 
     def __init__(self, model: nn.Module, cfg: Config) -> None:
         self.model, self.is_classifier = model, is_classifier(cfg)
+        if hasattr(getattr(model, 'head', None), 'task_heads'):
+            raise UserError(f'{type(model.head).__name__} predicts several tasks, and only one set of classes can be '
+                            'predicted here; a test evaluates all of them')
         self._pipeline = TestPipeline(cfg)
         self._dtype: torch.dtype | None = None
         self._limit: int | None = None  # images of a batch that fit into the memory of the GPU
@@ -119,6 +126,9 @@ class TorchModel:
             samples = self.model.test_step(data)
         if self.is_classifier:
             return [sample.pred_score.float().cpu().numpy() for sample in samples]
+        if not all(hasattr(sample, 'pred_instances') for sample in samples):
+            raise UserError(f'{type(self.model).__name__} predicts neither objects nor one set of classes, as '
+                            'predictions require; a test evaluates it')
         return [_found(sample, score_thr) for sample in samples]
 
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.registry import DATASETS
 
 from vitdet_plugin.config.dataset_config import leaf_datasets
 from vitdet_plugin.datasets.checks import detection_data
@@ -51,6 +52,49 @@ def test_invalid_configs_are_reported(folder, changes, message):
     texts = [finding.text for finding in check_dataset('train_dataloader.dataset', config(folder, **changes), True)
              if finding.level == 'error']
     assert message in texts[0] and texts[0].startswith('train_dataloader.dataset')
+
+
+def test_files_of_data_sets_with_their_own_reader(folder, monkeypatch):
+    """Only the class of the user can read them."""
+    from mmdet.datasets import CocoDataset
+
+    class OwnSet(CocoDataset):
+        def load_data_list(self):
+            return []
+
+    class MergedSet(CocoDataset):
+        def parse_data_info(self, raw_data_info):
+            return raw_data_info
+
+    class LongerSet(CocoDataset):
+        METAINFO = dict(classes=CLASSES)
+
+    (folder / 'own.json').write_text('[]')
+    for kind, changes, count in ((OwnSet, dict(ann_file='own.json'), 0), (OwnSet, dict(ann_file='part 1'), 0),
+                                 (OwnSet, dict(ann_file=['own.json', 'other.csv']), 0),
+                                 (OwnSet, dict(metainfo=dict(classes='apple')), 1),
+                                 (MergedSet, dict(metainfo=dict(classes=('fruit',))), 0),
+                                 (LongerSet, dict(ann_file='own.json'), 1)):
+        monkeypatch.setitem(DATASETS.module_dict, kind.__name__, kind)
+        found = check_dataset('train', config(folder, **dict(changes, type=kind.__name__)), True)
+        assert len(found) == count, found
+
+
+@pytest.mark.parametrize('kind', ['BaseDetDataset', 'MultiLabelDataset', 'MultiTaskDataset'])
+def test_files_in_the_format_of_mmengine(folder, kind):
+    (folder / 'mm.json').write_text('{"metainfo": {"classes": ["apple"]}, "data_list": []}')
+    assert check_dataset('train', config(folder, type=kind, ann_file='mm.json'), True) == []
+    assert 'mn.json does not exist' in only(check_dataset('train', config(folder, type=kind, ann_file='mn.json'), True))
+
+
+def test_images_without_annotations_of_semi_supervised_training(folder):
+    content = json.loads((folder / 'coco.json').read_text())
+    (folder / 'unlabeled.json').write_text(json.dumps(dict(content, annotations=[])))
+    unlabeled = config(folder, ann_file='unlabeled.json', pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadEmptyAnnotations'), dict(type='PackDetInputs')])
+    assert check_dataset('train', unlabeled, True) == []
+    unlabeled['pipeline'][1]['type'] = 'LoadAnnotations'
+    assert 'unlabeled.json has no annotations' in only(check_dataset('train', unlabeled, True))
 
 
 def test_both_class_lists_are_printed(folder):

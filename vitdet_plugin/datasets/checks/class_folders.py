@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitdet_plugin.config.dataset_config import IMAGE_SAMPLE, dataset_classes, joined_path
+from vitdet_plugin.config.dataset_config import IMAGE_SAMPLE, dataset_classes, has_own_reader, joined_path
 from vitdet_plugin.config.registry import as_list, find_type
 from vitdet_plugin.datasets.checks.findings import Finding, check_metainfo, listed
 from vitdet_plugin.datasets.checks.image_sample import find_deep_images
@@ -19,9 +19,9 @@ from vitdet_plugin.utils.text_files import read_text, starts_with_mark
 
 
 def is_folder_dataset(cfg: dict) -> bool:
-    """Whether the type in a data set config is mmpretrain's ``CustomDataset`` or derived from it, like ``ImageNet``."""
+    """Whether a data set is mmpretrain's ``CustomDataset``, or derived from it and reads as it does (``ImageNet``)."""
     found = find_type(cfg)
-    return inspect.isclass(found) and any(
+    return inspect.isclass(found) and not has_own_reader(found) and any(
         base.__name__ == 'CustomDataset' and base.__module__.startswith('mmpretrain') for base in found.__mro__)
 
 

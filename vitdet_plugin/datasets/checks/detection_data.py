@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vitdet_plugin.coco.content import category_name, prepare_coco
-from vitdet_plugin.config.dataset_config import dataset_classes, joined_path
-from vitdet_plugin.config.registry import find_type
+from vitdet_plugin.config.dataset_config import dataset_classes, has_own_reader, joined_path, pipeline_steps
+from vitdet_plugin.config.registry import find_type, type_name
 from vitdet_plugin.datasets.checks.annotations import (
     MOST_DROPPED,
     AnnotationFault,
@@ -54,12 +54,15 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
 
     Args:
         path: Key of the data set in the config, for the findings.
-        cfg: Its config; ``ann_file``, ``data_root``, ``data_prefix`` and ``metainfo`` are checked.
-        is_training: Whether a file without annotations is an error.
+        cfg: Its config; ``ann_file``, ``data_root``, ``data_prefix`` and ``metainfo`` are checked. If its class reads
+            annotations by itself, only ``metainfo``.
+        is_training: Whether a file without annotations is an error, unless the pipeline does not load them.
     """
     if cfg.get('backend_args') or not isinstance(cfg.get('type'), str):
         return []  # remote storage, or a class: errors come from the data set itself
     findings = _check_former_keys(path, cfg) or check_metainfo(path, cfg)
+    if has_own_reader(find_type(cfg)):
+        return findings
     if isinstance(cfg.get('ann_file'), (list, tuple)):
         return [*findings, Finding('error', f"{path}.ann_file is a list, but a data set reads one file; set {path} to "
                                             "dict(type='ConcatDataset', datasets=[dict(…), dict(…)]) with a data set "
@@ -74,7 +77,7 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
         hint = suggest_slash(ann_file, [cfg]) or nearest_folder(ann_file)
         return findings + [Finding('error', f'{where}: {os.path.abspath(ann_file)} does not exist; set data_root / '
                                             f'ann_file, or VITDET_DATA for the data of shipped configs ({hint})')]
-    if not reads_coco(cfg) and not ann_file.endswith('.json'):
+    if not reads_coco(cfg):
         return findings
     try:
         summary = summarize_coco(ann_file)
@@ -84,6 +87,8 @@ def check_dataset(path: str, cfg: dict, is_training: bool) -> list[Finding]:
     if required is not None:
         findings += [Finding(level, f'{path}: {text} ({ann_file})')
                      for level, text in compare_classes(required, summary.classes, summary.unused)]
+    if is_training and _is_unlabeled(cfg):
+        return findings + _check_image_files(path, cfg, summary, ann_file)
     if is_training and summary.annotations == 0:
         findings.append(Finding('error', f'{where}: {ann_file} has no annotations; give an annotated split'))
     findings += _check_entries(path, cfg, summary, ann_file, is_training)
@@ -99,8 +104,9 @@ def _check_former_keys(path: str, cfg: dict) -> list[Finding]:
 
 
 def reads_coco(cfg: dict) -> bool:
-    """Whether a data set reads a COCO file: its type is ``CocoDataset`` or derived from it."""
-    return any(base.__name__ == 'CocoDataset' for base in getattr(find_type(cfg), '__mro__', ()))
+    """Whether a data set reads a COCO file: its type is ``CocoDataset``, or derived from it and reads as it does."""
+    kind = find_type(cfg)
+    return any(base.__name__ == 'CocoDataset' for base in getattr(kind, '__mro__', ())) and not has_own_reader(kind)
 
 
 def suggest_slash(path: str, datasets: Sequence[dict]) -> str:
@@ -192,6 +198,11 @@ def image_folder(cfg: dict) -> str:
 def loads_masks(cfg: dict) -> bool:
     """Whether the pipeline of a data set loads masks."""
     return any(isinstance(step, dict) and step.get('with_mask') for step in cfg.get('pipeline') or ())
+
+
+def _is_unlabeled(cfg: dict) -> bool:
+    """Whether the pipeline of a data set, such as the second one of semi-supervised training, ignores annotations."""
+    return any(type_name(step) == 'LoadEmptyAnnotations' for _, step in pipeline_steps(cfg.get('pipeline'), ''))
 
 
 def _check_entries(path: str, cfg: dict, summary: CocoSummary, ann_file: str, is_training: bool) -> list[Finding]:

@@ -14,7 +14,7 @@ from vitdet_plugin.coco.content import category_name
 from vitdet_plugin.compat.coco_api import has_mask
 from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets, nested_datasets
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
-from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES
+from vitdet_plugin.datasets.checks.detection_data import FULL_PARSE_BYTES, reads_coco
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.datasets.coco import image_file_name, is_id, read_coco
 from vitdet_plugin.errors import UserError
@@ -80,7 +80,7 @@ def check_repeated_images(split: str, evaluators: Any, dataset: Any) -> list[Fin
         return []
     for key, leaf in leaf_datasets(dataset, path):
         own = joined_path(leaf, leaf.get('ann_file'))
-        if not own.endswith('.json') or not os.path.isfile(own) or leaf.get('indices') is not None:
+        if not reads_coco(leaf) or not os.path.isfile(own) or leaf.get('indices') is not None:
             continue
         try:
             images = _read(os.path.abspath(own), os.path.getmtime(own)).images
@@ -180,7 +180,7 @@ def _compare(split: str, path: str, content: _EvaluatedFile, datasets: Sequence[
     images, findings = content.images, []
     for key, dataset in datasets:
         own = joined_path(dataset, dataset.get('ann_file'))
-        if not own.endswith('.json') or not os.path.isfile(own) or os.path.samefile(own, path):
+        if not reads_coco(dataset) or not os.path.isfile(own) or os.path.samefile(own, path):
             continue
         try:
             its = _read(os.path.abspath(own), os.path.getmtime(own))

@@ -196,7 +196,7 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
                      check_class_folders(folder, jobs, reader))
         elif dataset.get('backend_args') or '://' in file:
             rows.append(('skipped', f'{path} ({dataset.get("type")})', 'in remote storage'))
-        elif file and (file.endswith('.json') or detection_data.reads_coco(dataset)):
+        elif file and detection_data.reads_coco(dataset):
             rows += check_coco_set(file, detection_data.image_folder(dataset), jobs,
                                    detection_data.loads_masks(dataset) if split == 'train' else
                                    None if trains_masks else False,

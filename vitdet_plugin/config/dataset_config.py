@@ -7,6 +7,7 @@ from typing import Any
 from vitdet_plugin.config.registry import find_type
 from vitdet_plugin.utils.class_names import class_names
 
+SPLITS = ('train', 'val', 'test')
 PIPELINES = ('pipeline', 'transforms')  # keys of lists of transforms
 _INNER = ('dataset', 'datasets')  # keys of the data sets inside another one
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
@@ -51,7 +52,7 @@ def data_files(cfg: Mapping, split: str) -> list[str]:
 def distinct_splits(cfg: Mapping) -> list[list[str]]:
     """Return the splits of a config, of train, val and test; those with the same data are one entry."""
     same: dict[tuple[str, ...], list[str]] = {}
-    for split in ('train', 'val', 'test'):
+    for split in SPLITS:
         if files := data_files(cfg, split):
             same.setdefault(tuple(files), []).append(split)
     return [*same.values()]

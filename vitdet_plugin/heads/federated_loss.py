@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.arguments import check_whole
+from vitdet_plugin.utils.arguments import check_range, check_whole
 from vitdet_plugin.utils.text_files import read_text
 
 
@@ -98,6 +99,7 @@ class _ClassSampler:
 
     def __init__(self, frequencies: Sequence[float] | str, num_sampled: int, power: float, loss: str) -> None:
         check_whole(0, num_sampled=num_sampled)
+        check_range(-inf, inf, power=power)
         self.frequencies, self.num_sampled, self.power, self.loss = frequencies, num_sampled, power, loss
         self._class_weights: Tensor | None = None
 

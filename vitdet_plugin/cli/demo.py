@@ -3,17 +3,16 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.checks import check_at_least
 from vitdet_plugin.cli.process import run
+from vitdet_plugin.utils.running_command import run_vitdet
 
 DATA = Path('data/demo')
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
@@ -126,10 +125,5 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
 
 def vitdet(*words: object, cwd: Path, ranks: int = 1) -> None:
     """Run a subcommand in a new process. If it fails, exit with its status; it has printed the error."""
-    launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}'] if ranks > 1 else []
-    package = Path(str(resources.files('vitdet_plugin'))).parent  # a checkout need not be on PYTHONPATH
-    paths = os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))
-    status = subprocess.run([sys.executable, *launcher, '-m', 'vitdet_plugin', *map(str, words)], cwd=cwd,
-                            env={**os.environ, 'PYTHONPATH': paths}).returncode
-    if status:
+    if status := run_vitdet(*words, cwd=cwd, ranks=ranks).returncode:
         sys.exit(status)

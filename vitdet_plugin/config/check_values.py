@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 
 from vitdet_plugin.compat.versions import is_installed
 from vitdet_plugin.config.check_arguments import wrong_arguments
-from vitdet_plugin.config.dataset_config import SPLITS, leaf_datasets
+from vitdet_plugin.config.dataset_config import SPLITS, split_datasets
 from vitdet_plugin.config.registry import all_registries, as_list, is_coco_metric
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.arguments import is_whole
@@ -48,7 +48,7 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
     for key, fits, expected in _VALUES:
         yield from _check(cfg, key, fits, expected)
     for split in SPLITS:
-        for path, dataset in leaf_datasets(_value(cfg, f'{split}_dataloader.dataset'), f'{split}_dataloader.dataset'):
+        for path, dataset in split_datasets(cfg, split):
             steps = dataset.get('pipeline')
             if steps is not None and not isinstance(steps, (list, tuple)):
                 yield f'{path}.pipeline', steps, 'a list of transforms'

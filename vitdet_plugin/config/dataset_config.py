@@ -13,6 +13,12 @@ _INNER = ('dataset', 'datasets')  # keys of the data sets inside another one
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
 
 
+def split_datasets(cfg: Mapping, split: str) -> Iterator[tuple[str, dict]]:
+    """Yield (config path, config) of the data sets that a split of a config reads, see :func:`leaf_datasets`."""
+    loader = cfg.get(f'{split}_dataloader') or {}
+    return leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset')
+
+
 def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
     """Yield (config path, config) of the data sets inside RepeatDataset, ClassBalancedDataset, ConcatDataset, …"""
     return ((key, each) for key, each in nested_datasets(dataset, path) if not any(inner in each for inner in _INNER))
@@ -43,7 +49,7 @@ def pipeline_steps(pipeline: Any, path: str) -> Iterator[tuple[str, dict]]:
 def data_files(cfg: Mapping, split: str) -> list[str]:
     """Return the annotation files, or else the folders, of a split as the config names them."""
     found = []
-    for _, leaf in leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''):
+    for _, leaf in split_datasets(cfg, split):
         name = leaf.get('ann_file') or (leaf.get('data_prefix') if isinstance(leaf.get('data_prefix'), str) else '')
         found.append(joined_path(leaf, name) if name else str(leaf.get('data_root') or leaf.get('type')))
     return found

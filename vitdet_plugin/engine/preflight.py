@@ -14,7 +14,7 @@ from torch import nn
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.published import is_name
-from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.config.dataset_config import dataset_classes, split_datasets
 from vitdet_plugin.config.explain import explain
 from vitdet_plugin.config.registry import as_list, is_sharding, model_config, type_name
 from vitdet_plugin.datasets.checks.across_splits import check_across_splits
@@ -135,8 +135,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
     findings: list[Finding] = []
     classes: list[str] = []
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader') or {}
-        leaves = list(leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset'))
+        leaves = list(split_datasets(cfg, split))
         for path, dataset in leaves:
             check = check_folder_dataset if is_folder_dataset(dataset) else check_dataset
             findings += check(path, dataset, is_training=split == 'train')
@@ -149,7 +148,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
         findings += check_evaluators(split, evaluators, leaves)
         if split != 'train':
-            findings += check_repeated_images(split, evaluators, loader.get('dataset'))
+            findings += check_repeated_images(split, evaluators, (cfg.get(f'{split}_dataloader') or {}).get('dataset'))
         for each in as_list(evaluators):
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):

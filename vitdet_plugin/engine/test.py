@@ -14,7 +14,7 @@ from mmengine.fileio import dump
 
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.check_values import COCO_METRICS
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import as_list, is_classifier, is_coco_metric, type_name
 from vitdet_plugin.engine.data_workers import ended_data_workers
@@ -226,7 +226,7 @@ def use_flip_tta(cfg: Config) -> None:
     if type_name(cfg.get('tta_model')) == 'DetTTAModel' and _has_mask_part(cfg.model):
         raise UserError('--tta: tta_model=DetTTAModel of mmdet does not support masks, which the model predicts; leave '
                         "out tta_model, or set its type to 'FlipTTAModel' with nms and max_per_img")
-    datasets = [dataset for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, '')]
+    datasets = [dataset for _, dataset in split_datasets(cfg, 'test')]
     if cfg.get('tta_pipeline') is None:
         steps = copy.deepcopy(list(datasets[0].pipeline))
         flip_at = next((index for index, step in enumerate(steps) if type_name(step) in _AFTER_FLIP), None)

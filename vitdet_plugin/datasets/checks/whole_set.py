@@ -176,18 +176,16 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
     Raises:
         UserError: The config has no such split, or a file or folder does not exist.
     """
-    from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+    from vitdet_plugin.config.dataset_config import joined_path, split_datasets
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.datasets.checks import class_folders, detection_data
     cfg = load_config(config)
-    loader = cfg.get(f'{split}_dataloader')
-    if loader is None:
+    if cfg.get(f'{split}_dataloader') is None:
         raise UserError(f'{config} has no {split}_dataloader; choose another --split')
-    trained = cfg.get('train_dataloader')
-    trains_masks = trained is None or any(detection_data.loads_masks(dataset) for _, dataset in
-                                          leaf_datasets(trained.dataset, 'train_dataloader.dataset'))
+    trains_masks = cfg.get('train_dataloader') is None or any(
+        detection_data.loads_masks(dataset) for _, dataset in split_datasets(cfg, 'train'))
     rows: list[Row] = [(level, 'pipeline', text) for level, text in check_pipelines(cfg, [split])]
-    for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
+    for path, dataset in split_datasets(cfg, split):
         file = joined_path(dataset, dataset.get('ann_file'))
         reader = reader_of_pipeline(dataset.get('pipeline'))
         if class_folders.is_folder_dataset(dataset):

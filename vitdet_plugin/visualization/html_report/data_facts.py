@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, leaf_datasets
+from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, split_datasets
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER
 from vitdet_plugin.datasets.set_stats import box_areas
 from vitdet_plugin.engine.load_model import build_dataset
@@ -91,7 +91,7 @@ def data_section(cfg: Config, classes: Sequence[str], is_classifier: bool, probl
 def missing_files(cfg: Config, split: str) -> list[str]:
     """Return the annotation files and folders of a split that do not exist; files on other machines are not checked."""
     missing = []
-    for _, leaf in leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''):
+    for _, leaf in split_datasets(cfg, split):
         prefix = leaf.get('data_prefix')
         names = [leaf.get('ann_file'), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
         paths = [joined_path(leaf, name) for name in names if isinstance(name, str) and name]

@@ -15,6 +15,7 @@ from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_r
 from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.download import DownloadError, cache_folder, download_file, hash_file, matches_digest
+from vitdet_plugin.utils.output_files import write_text
 
 _AGAIN = 'delete it and get it again'
 _RECORD = '.sha256'  # what a download was, for files whose publisher gives no checksum
@@ -85,7 +86,7 @@ def fetch(entry: PublishedWeights) -> Path:
     try:
         path = download_file(url, target, digest=entry.digest, size=entry.size, check=describe_wrong_file)
         if entry.digest is None and not _record(path).is_file():
-            _record(path).write_text(f'{hash_file(path)}  {path.name}\n')
+            write_text(_record(path), f'{hash_file(path)}  {path.name}\n')
     except DownloadError as error:
         raise UserError(f'{entry.name}: {url} cannot be downloaded: {error}; download it by other means and put it at '
                         f'{target}') from error

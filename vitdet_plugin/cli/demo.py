@@ -87,6 +87,7 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
     from vitdet_plugin.compat.cpu_features import has_fast_bf16
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.visualization.curves import plot_curves
     cfg = load_config(config)
     if 'batch_size' not in (cfg.get('train_dataloader') or {}):
@@ -113,7 +114,7 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
     vitdet('test', config, checkpoint, '--show-dir', images, '--work-dir', work / 'test', cwd=out)
     newest = max((out / work / 'test').glob('*/*.json'), key=lambda path: path.stat().st_mtime)
     metrics = json.loads(newest.read_text().splitlines()[-1])
-    (out / work / 'metrics.json').write_text(json.dumps(metrics, indent=1))
+    write_text(out / work / 'metrics.json', json.dumps(metrics, indent=1))
     scalars = max((out / work).glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime)
     plot_curves(scalars, out / curves, f'{work.name} on the demo set')
     print(f'trained in {(trained - written) / 60:.1f} minutes, {(time.monotonic() - start) / 60:.1f} minutes in total')

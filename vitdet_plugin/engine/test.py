@@ -28,6 +28,7 @@ from vitdet_plugin.engine.session import SessionOptions, add_hook, load_session_
 from vitdet_plugin.engine.tta import flip_tta_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
+from vitdet_plugin.utils.output_files import write_atomically
 from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
@@ -263,7 +264,8 @@ def _report_files(cfg: Config, options: TestOptions) -> None:
         written = [f'{result_prefix(cfg, options)}.{kind}.json' for kind in ('bbox', 'segm')]
         written = [path for path in written if os.path.isfile(path)]
         if out and written:  # the last one is complete: box, score, class and, if predicted, mask
-            shutil.copyfile(written[-1], out)
+            with open(written[-1], 'rb') as source:
+                write_atomically(out, lambda file: shutil.copyfileobj(source, file))
             written.append(out)
         print('results: ' + ', '.join(written), flush=True)
     elif out:

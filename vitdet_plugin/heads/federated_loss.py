@@ -166,8 +166,9 @@ def _read_frequencies(source: Sequence[float] | str, loss: str) -> list[float]:
         raise UserError(f'{loss}: {source} is not valid JSON ({error}); download it again') from None
     if not isinstance(content, dict) or not content.get('categories'):
         raise UserError(f'{loss}: {source} has no categories; give an LVIS annotation file')
-    categories = sorted(content['categories'], key=lambda category: category['id'])
-    if not all('image_count' in category for category in categories):
+    try:
+        counts = {category['id']: float(category['image_count']) for category in content['categories']}
+    except (KeyError, TypeError, ValueError):
         raise UserError(f'{loss}: the categories of {source} have no image_count; '
-                        'give an LVIS annotation file')
-    return [float(category['image_count']) for category in categories]
+                        'give an LVIS annotation file') from None
+    return [counts[key] for key in sorted(counts)]

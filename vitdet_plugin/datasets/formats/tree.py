@@ -96,6 +96,8 @@ class FileTree:
 
     def without_folders(self, *names: str) -> FileTree:
         """Return the tree without the images in folders of these names (lower case) at any depth."""
+        if not names:
+            return self
         found = copy.copy(self)
         found._index([file for file in self.images if not set(map(str.lower, file.parts[:-1])) & set(names)])
         return found

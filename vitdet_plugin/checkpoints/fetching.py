@@ -11,7 +11,7 @@ from torch import nn
 from vitdet_plugin.checkpoints.published import PublishedWeights, find_published, is_name
 from vitdet_plugin.checkpoints.work_dirs import choose_checkpoint
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
-from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_remote, local_path
+from vitdet_plugin.compat.remote_files import fetch_checkpoint, find_download, hub_folder, is_remote, local_path
 from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.download import DownloadError, cache_folder, download_file, hash_file, matches_digest
@@ -40,13 +40,13 @@ def present_file(name: str | os.PathLike) -> Path | None:
     """Return the local file of a checkpoint if it is on this machine; nothing is downloaded.
 
     Raises:
-        UserError: A path with an environment variable that is not set, or an unknown ``timm:`` model.
+        UserError: A path with an environment variable that is not set, an unknown ``timm:`` model or scheme.
     """
     entry = find_published(name)
     if entry is not None:
         return find_cached(entry)
     if is_remote(name):
-        return None
+        return find_download(name)
     path = choose_checkpoint(local_path(name))
     return path if path.is_file() else None
 

@@ -14,6 +14,7 @@ from torch import nn
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.published import is_name
+from vitdet_plugin.compat.remote_files import is_remote
 from vitdet_plugin.config.dataset_config import dataset_classes, split_datasets
 from vitdet_plugin.config.explain import explain
 from vitdet_plugin.config.registry import as_list, is_sharding, model_config, type_name
@@ -105,12 +106,12 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
 
 
 def _wait_for_names(cfg: Config) -> None:
-    """Wait until rank 0 has downloaded weights that are given by name, which may exceed the timeout of a broadcast.
+    """Wait until rank 0 has downloaded weights given by name or URL, which may exceed the timeout of a broadcast.
 
     On another machine, download them. Errors are reported by rank 0.
     """
     for entry in weight_files(cfg) if isinstance(cfg.get('model'), dict) else ():
-        if is_name(entry.file):
+        if is_name(entry.file) or is_remote(entry.file):
             with contextlib.suppress(UserError):
                 local_file(entry.file)
 

@@ -17,6 +17,7 @@ from vitdet_plugin.datasets.image_reader import DEFAULT_READER
 from vitdet_plugin.datasets.set_stats import box_areas
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.visualization.html_report.elements import folded, note, section, table, tag
 
 _MOST_PROBLEMS, _MOST_HEADERS = 200, 400  # lines of problems.txt; image files of a classifier that are opened
@@ -160,5 +161,5 @@ def _problems(file: Path | None) -> Element | None:
         return None
     lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
     more = f'\n… and {len(lines) - _MOST_PROBLEMS} more in {file}' if len(lines) > _MOST_PROBLEMS else ''
-    return folded(f'{len(lines)} problems that vitdet init found ({file.name})',
+    return folded(f'{counted(len(lines), "problem")} that vitdet init found ({file.name})',
                   tag('pre', '\n'.join(lines[:_MOST_PROBLEMS]) + more))

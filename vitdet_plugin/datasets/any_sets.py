@@ -6,10 +6,11 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+from vitdet_plugin.config.dataset_config import SPLITS
 from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.formats import ForeignAnnotations, SeveralFormats, recognize
 from vitdet_plugin.datasets.formats.base import Doubtful, SourceImage, SourceSet
-from vitdet_plugin.datasets.formats.tree import SPLITS, FileTree
+from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_sets import ImageSet, open_image_sets, read_coco_set, read_list_set
 from vitdet_plugin.errors import UserError
 

@@ -17,7 +17,6 @@ from vitdet_plugin.datasets.image_files import is_image_file, walk_files
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import decode_any, describe_encoding
 
-SPLITS = ('train', 'val', 'test')
 SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
 _HEAD_BYTES = 64 << 10

@@ -112,7 +112,7 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
         if reason:
             raise UserError(f'--resume: {path} cannot be used: {reason}; give another one, or --resume without a '
                             'file for the newest intact one of the work directory')
-    seed = _seed_of(cfg, path)
+    seed = None if os.path.isdir(path) else _seed_of(cfg, path)
     return resume if resume is not None and is_remote(resume) else path, seed  # other machines download it as well
 
 

@@ -106,7 +106,9 @@ def test_drop_path_rises_over_all_stages():
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
     (dict(arch='nano'), "arch='nano' is unknown; choose one of tiny"),
-    (dict(arch=dict(depths=(1, 1, 1), dims=(8, 8, 8))), 'requires four depths and four dims'),
+    (dict(arch=dict(depths=(1, 1, 1), dims=(8, 8, 8))), r'arch.depths=\(1, 1, 1\) must be a list of 4 whole numbers'),
+    (dict(arch=dict(depths=(1, 1, 1, 1), dims=(8, 0, 8, 8))), r'arch.dims=\(8, 0, 8, 8\) must be a list of 4 whole'),
+    (dict(layer_scale_init_value='a'), "layer_scale_init_value='a' must be a number of at least 0"),
     (dict(out_indices=(2, 1)), r'out_indices=\(2, 1\) must be ascending'),
     (dict(out_indices=(1, 4)), 'must be ascending numbers from 0 to 3'),
     (dict(out_indices=3), 'out_indices=3 must be ascending numbers'),

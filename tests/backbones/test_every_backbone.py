@@ -3,7 +3,6 @@
 import copy
 import inspect
 import io
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,21 +10,15 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
-from tests.backbones.registered import BACKBONES, image, tiny
+from tests.backbones.registered import BACKBONES, file_of, image, refusal, tiny
 from tests.backbones.small_configs import small_cfg
 from vitdet_plugin.checkpoints.fit import find_depth_mismatch
 from vitdet_plugin.checkpoints.recognition import OURS, recognize
 from vitdet_plugin.config.registry import import_scope
 from vitdet_plugin.engine.layer_decay import parameter_groups
-from vitdet_plugin.errors import UserError
 
 MOST_WEIGHTS = 1_000_000
 every_backbone = pytest.mark.parametrize('cls', BACKBONES, ids=lambda cls: cls.__name__)
-
-
-def file_of(cls) -> str:
-    """File and class, for messages that say what to edit."""
-    return f'{Path(inspect.getsourcefile(cls)).relative_to(Path(__file__).parents[2])}: {cls.__name__}'
 
 
 def blocks_of(model) -> list[nn.Module]:
@@ -43,6 +36,16 @@ def test_the_small_model_is_small(cls):
     assert cls.small, f'{file_of(cls)}.small is empty; give the arguments of a small model with every kind of part'
     count = sum(p.numel() for p in cls(**small_cfg(cls)).parameters())
     assert count <= MOST_WEIGHTS, f'{file_of(cls)}.small: {count} parameters, more than {MOST_WEIGHTS}; reduce them'
+
+
+@every_backbone
+@pytest.mark.parametrize('name', ['in_channels', 'out_channels', 'out_strides', 'frozen_stages', 'with_cp'])
+def test_the_constructor_sets_the_attributes(cls, name):
+    is_argument = name in inspect.signature(cls).parameters  # not those of the backbone inside
+    given = {name: dict(in_channels=4, frozen_stages=1, with_cp=True)[name]} if is_argument else {}
+    found = getattr(cls(**{**small_cfg(cls), **given}), name, None)
+    is_set = found is not None and found == given.get(name, found)
+    assert is_set, f'{file_of(cls)}: set self.{name} in the constructor; backbones/base.py says what it is'
 
 
 @every_backbone
@@ -297,15 +300,17 @@ def test_the_layer_wise_rates_of_mmpretrain_are_those_of_the_project(cls):
 @every_backbone
 @pytest.mark.parametrize('rate', [2, -1, float('nan'), 'a'])
 def test_rates_of_drop_path_are_probabilities(cls, rate):
-    with pytest.raises(UserError, match=f'drop_path_rate={rate!r} must be a number from 0 to 1'):
-        tiny(cls, drop_path_rate=rate)
+    line = refusal(cls, lambda: tiny(cls, drop_path_rate=rate), 'call check_range(0, 1, drop_path_rate=drop_path_rate) '
+                   'of utils/arguments.py first in the constructor')
+    assert f'drop_path_rate={rate!r} must be a number from 0 to 1' in line
 
 
 @every_backbone
 @pytest.mark.parametrize('value', [-2, 1000, 'a'])
 def test_frozen_stages_exist(cls, value):
-    with pytest.raises(UserError, match=f'frozen_stages={value!r} must be from -1 to '):
-        tiny(cls, frozen_stages=value)
+    line = refusal(cls, lambda: tiny(cls, frozen_stages=value), 'call check_frozen_stages(frozen_stages, …) of '
+                   'backbones/arguments.py in the constructor')
+    assert f'frozen_stages={value!r} must be from -1 to ' in line
 
 
 @every_backbone

@@ -184,11 +184,13 @@ def test_recomputed_blocks_count_a_batch_once(compiled):
     (dict(level2_post_norm_block_ids=(2,)), 'level2'), (dict(act_layer='Tanh'), 'Tanh'),
     (dict(drop_path_type='cosine'), 'cosine'), (dict(arch={**SMALL, 'groups': (3, 2, 4, 8)}), 'groups'),
     (dict(arch={**SMALL, 'depth': 1}), 'depth'),
-    (dict(arch={**SMALL, 'depths': (1, 1, 1)}), r'arch.depths=\(1, 1, 1\) must be a list of length 4'),
+    (dict(arch={**SMALL, 'depths': (1, 1, 1)}), r'arch.depths=\(1, 1, 1\) must be a list of 4 whole numbers'),
     (dict(dw_kernel_size=2), 'dw_kernel_size=2 must be an odd number'), (dict(drop_rate=2), 'drop_rate=2 must be'),
     (dict(level2_post_norm_block_ids=3), 'level2_post_norm_block_ids=3 must be a list of numbers'),
     (dict(level2_post_norm_block_ids=[0, 0]), 'has a block twice'),
-    (dict(arch={**SMALL, 'groups': (0, 2, 4, 8)}), 'arch.groups=0 must be')])
+    (dict(arch={**SMALL, 'groups': (0, 2, 4, 8)}), r'arch.groups=\(0, 2, 4, 8\) must be'),
+    (dict(layer_scale='a'), "layer_scale='a' must be a number of at least 0"),
+    (dict(offset_scale=0), 'offset_scale=0 must be a number above 0')])
 def test_invalid_arguments_are_reported(options, word):
     with pytest.raises(UserError, match=word):
         small(**options)

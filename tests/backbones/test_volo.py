@@ -173,6 +173,11 @@ def test_pasting_twice_restores_the_tokens():
     (dict(downsamples=(True,)), r'downsamples=\(True,\) must be a list of length 4'),
     (dict(downsamples=(False,) * 4), 'must be True for the first stage'), (dict(img_size=8), 'img_size=8 must be'),
     (dict(outlook_attention=(True,)), 'outlook_attention=.* must be a list of length 4'),
+    (dict(outlook_attention=(1, 0, 0, 0)), 'outlook_attention=.* must be a list of True and False'),
+    (dict(outlook=dict(kernel=3)), "outlook={'kernel': 3} must be a dict; it takes form, kernel_size, stride,"),
+    (dict(outlook=dict(kernel_size=0)), 'kernel_size=0 must be a whole number of at least 1'),
+    (dict(arch={**ARCH, 'embed_dims': (32, 48, 48, 64)}), 'arch.embed_dims=.* must be equal from the second stage on'),
+    (dict(arch={**ARCH, 'num_heads': (2, 4, 4, 0)}), 'arch.num_heads=.* must be a list of 4 whole numbers'),
     (dict(patch_size=7), 'must be even'), (dict(mix_token=True), 'MixTokenDataPreprocessor')])
 def test_invalid_arguments_are_an_error(arguments, message):
     with pytest.raises(UserError, match=message):

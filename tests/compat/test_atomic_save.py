@@ -38,6 +38,18 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('name', ['metrics.json', 'predictions.pkl', 'metrics.yaml'])
+def test_results_that_mmengine_dumps_are_complete_or_the_old_ones(tmp_path, monkeypatch, name):
+    from mmengine.fileio import dump, load
+    path = tmp_path / 'deep' / name
+    dump(dict(a=1, b='ä'), str(path))
+    assert load(str(path)) == dict(a=1, b='ä') and list(path.parent.iterdir()) == [path]
+    monkeypatch.setattr(output_files, 'open', lambda name, mode: FullDisk(name, mode), raising=False)
+    with pytest.raises(UserError, match=f'{name} could not be saved: No space left on device'):
+        dump(dict(a='x' * 10000), str(path))
+    assert load(str(path)) == dict(a=1, b='ä') and list(path.parent.iterdir()) == [path]
+
+
 def test_a_file_that_fails_verification_does_not_replace_the_target(tmp_path, monkeypatch):
     path = tmp_path / 'a.pth'
     path.write_bytes(b'old')

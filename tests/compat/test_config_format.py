@@ -7,7 +7,7 @@ from vitdet_plugin import register_all
 
 
 @pytest.mark.parametrize('path', ['/tmp/' + 'a long folder/' * 12, "/tmp/it's " + 'é' * 60, '/tmp/\\"' + 'q' * 40,
-                                  '<0>'])
+                                  '<0>', '/a/{{ fileDirname }}/{{_base_.x}}/{{$HOME:1}}/{{{{'])
 def test_long_strings_come_back(path):
     register_all()
     cfg = Config(dict(a=dict(b=[dict(path=path, more=dict(path=path + '2', x='<1>' if path == '<0>' else 1))])))

@@ -1,5 +1,8 @@
 """Values of the keys that a runner reads: one line with the key, the value and what to set, in place of a traceback."""
 
+import copy
+import inspect
+
 import pytest
 from mmengine.config import Config
 
@@ -60,6 +63,47 @@ def test_faults(option, line):
         apply_options(cfg, parse_options([option]))
         check_values(cfg)
     assert line in str(raised.value) and '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize(('key', 'section', 'line'), [
+    ('model.backbone', dict(type='InternImage', layer_scale='a'), "layer_scale is 'a'; set a number, True or False or"),
+    ('model.backbone', dict(type='VOLO', outlook=3), 'outlook is 3; set a section with keys or None'),
+    ('model.backbone', dict(type='VOLO', outlook_attention=(1.5,)), 'is (1.5,); set a list of True or False'),
+    ('model.neck', dict(type='SimpleFeaturePyramid', num_outs='a'), "num_outs is 'a'; set a whole number or None"),
+    ('model.bbox_head', dict(type='YOLOv5Head', in_channels=8), 'in_channels is 8; set a list of whole numbers'),
+    ('custom_hooks', [dict(type='PatienceHook', patience='3')], "custom_hooks.0.patience is '3'; set a whole number"),
+    ('val_evaluator', dict(type='ClassMeans', items=0), 'val_evaluator.items is 0; set a list of strings'),
+    ('train_pipeline', [dict(type='LargeScaleJitter', scale=(1,))], 'is (1,); set a list of 2 numbers'),
+    ('train_pipeline', [dict(type='MosaicAffine', center=None)], 'is None; set a list of 2 numbers'),
+    ('strategy', dict(type='BlockFSDPStrategy', cpu_offload='yes'), "cpu_offload is 'yes'; set True or False")])
+def test_arguments_of_the_classes_of_this_package(key, section, line):
+    cfg = config()
+    cfg.merge_from_dict({key: section}, allow_list_keys=False)
+    with pytest.raises(UserError) as raised:
+        check_values(cfg)
+    assert line in str(raised.value) and f'config: {key}.' in str(raised.value) and '\n' not in str(raised.value)
+
+
+def test_objects_and_other_packages_are_not_checked():
+    cfg = config()
+    cfg.model.backbone = dict(type='ResNet', depth='fifty', frozen_stages=object())
+    cfg.model.neck = dict(type=object, in_channels=object())
+    check_values(cfg)
+
+
+def test_annotations_can_be_read_and_fit_their_defaults():
+    import vitdet_plugin
+    from vitdet_plugin.config.check_arguments import _annotations, wrong_arguments
+    from vitdet_plugin.config.registry import all_registries
+    vitdet_plugin.register_all()
+    kinds = {kind for registry in all_registries() for kind in registry.module_dict.values()}
+    count = 0
+    for kind in kinds:
+        defaults = {name: copy.copy(default) for name, (_, default) in _annotations(kind).items()
+                    if default is not inspect.Parameter.empty and default is not None}
+        assert not [*wrong_arguments(dict(type=kind, **defaults))], kind
+        count += bool(defaults)
+    assert count > 40
 
 
 @pytest.mark.parametrize('kind', ['CocoMetric', 'FastCocoMetric', 'FastLVISMetric'])

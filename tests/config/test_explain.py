@@ -56,6 +56,8 @@ def test_used_up_memory(tiny_config, allocate):
     with pytest.raises(UserError, match='is used up. Set a smaller train_dataloader.batch_size'), \
             user_errors(tiny_config):
         allocate()
+
+
 def test_names_of_the_reference_code(tiny_config):
     for name in ('LayerDecayOptimizerConstructor', 'CustomLayerDecayOptimizerConstructor'):
         with pytest.raises(UserError, match='did you mean LayerWiseDecayConstructor, with'), user_errors(tiny_config):

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, TRANSFORMS
 
 from tests.configs.loading import CONFIGS, NAMES, VARIABLES, built, groups_of, heads_of, load
+from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.config.registry import is_classifier
@@ -54,6 +55,11 @@ def test_schedule_ends_with_the_training(name):
         assert last.get('T_max', last.end - last.begin) == last.end - last.begin
     assert cfg.default_hooks.checkpoint.interval <= length(cfg)
     assert cfg.train_cfg.val_interval <= length(cfg)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_values_are_of_the_kinds_that_constructors_take(name):
+    check_values(load(name))
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if any(

@@ -53,7 +53,7 @@ def test_bad_xml_is_reported_with_its_line(tmp_path, convert, case):
     code, _, err = convert('voc-to-coco', root, '--classes', 'cat')
     location = f'{root}/Annotations/a.xml' + (f':{line}' if line else '')
     assert code == 1 and len(err) == 2 and err[0].startswith(location + ': ') and reason in err[0]
-    assert '1 problems, nothing written' in err[1] and not (root / 'annotations').exists()
+    assert '1 problem, nothing written' in err[1] and not (root / 'annotations').exists()
     code, out, err = convert('voc-to-coco', root, '--classes', 'cat', '--skip-bad')
     assert code == 0 and len(err) == 1 and '1 rows or files left out' in out
     assert read(root / 'annotations/all.json')['b.jpg'] == [('cat', [1, 2, 2, 2])]

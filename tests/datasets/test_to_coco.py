@@ -34,7 +34,7 @@ def test_any_format(tmp_path, convert, write):
     write_images(root, 'a.jpg')
     write(root)
     code, out, err = convert('to-coco', root)
-    assert code == 0 and not err and 'all: 1 images, 1 objects of 1 classes (cat)' in out
+    assert code == 0 and not err and 'all: 1 image, 1 object of 1 class (cat)' in out
     assert f'file names are relative to {root}' in out and read(root / 'annotations/all.json') == {'a.jpg': [BOX]}
     assert convert('to-coco', root, '--out', tmp_path / 'again', '--format', 'voc')[0] == 2
 

@@ -67,6 +67,7 @@ def test_one_checkpoint_starts_all_backbones(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
+    (dict(init_scale='a'), "init_scale='a' must be a number$"),
     (dict(num_backbones=1), 'num_backbones=1 must be a whole number of at least 2'),
     (dict(backbone=dict(type='CBNet', backbone=INTERNIMAGE)), "backbone.type='CBNet' is not a single backbone"),
     (dict(backbone=dict(type='ViTDet', arch=dict(embed_dim=16, depth=1, num_heads=2)), share_stem=True),

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from torch import nn
 
+from tests.utils.file_server import FileServer, use_own_caches
 from vitdet_plugin.engine.check_weights import (
     build_without_memory,
     check_file,
@@ -79,7 +82,17 @@ def test_missing_and_empty_files(tmp_path):
     (tmp_path / 'epoch_12.pth').write_bytes(b'')
     assert 'has epoch_12.pth' in check_file('load_from', str(tmp_path / 'epoch_1.pth'))[0].text
     assert 'is empty' in check_file('load_from', str(tmp_path / 'epoch_12.pth'))[0].text
-    assert check_file('load_from', 'https://example.org/weights.pth') == []
+    assert 'checkpoints of ftp: are not read' in check_file('load_from', 'ftp://example.org/weights.pth')[0].text
+
+
+def test_urls_are_downloaded_and_checked(module, tmp_path, monkeypatch):
+    use_own_caches(monkeypatch, tmp_path)
+    other = Path(save(tmp_path, {'a.b': torch.zeros(1)})).read_bytes()
+    with FileServer({'other.pth': other, 'page.pth': b'<html>'}) as server:
+        assert 'web page' in check_file('load_from', f'{server.url}/page.pth')[0].text
+        assert check_file('load_from', f'{server.url}/other.pth') == []
+    (found,) = check_keys('load_from', f'{server.url}/other.pth', module, '', must_fit=False)
+    assert found.level == 'error' and '0 of 4' in found.text
 
 
 def test_every_file_that_a_config_loads_is_found():

@@ -65,7 +65,7 @@ def test_the_count_continues_after_a_resume():
 def test_mistakes():
     with pytest.raises(UserError, match="monitor='mAP' is not one of the metrics: coco/bbox_mAP, val_loss"):
         stopped_after(PatienceHook(monitor='mAP'), [0.1])
-    with pytest.raises(UserError, match='must be at least 1'):
+    with pytest.raises(UserError, match='patience=0 must be a whole number of at least 1'):
         PatienceHook(0)
     runner = runner_with()
     runner.val_loop = None

@@ -3,6 +3,7 @@ import os
 import pytest
 import torch
 
+from tests.utils.file_server import FileServer, use_own_caches
 from vitdet_plugin.engine.resume import apply_resume, newest_intact
 from vitdet_plugin.errors import UserError
 
@@ -47,6 +48,20 @@ def test_from_a_file_with_its_seed(cfg, tmp_path, capsys):
     assert 'seed of the checkpoint, 4, not 0' in capsys.readouterr().out
     with pytest.raises(UserError, match='b.pth does not exist'):
         apply_resume(cfg, str(tmp_path / 'b.pth'))
+
+
+def test_from_a_url(cfg, tmp_path, monkeypatch):
+    use_own_caches(monkeypatch, tmp_path)
+    whole, weights = tmp_path / 'a.pth', tmp_path / 'weights.pth'
+    save(whole)
+    torch.save(dict(state_dict={}), weights)
+    files = {'a.pth': whole.read_bytes(), 'weights.pth': weights.read_bytes(), 'page.pth': b'<html>'}
+    with FileServer(files) as server:
+        assert apply_resume(cfg, f'{server.url}/a.pth') == cfg.load_from == f'{server.url}/a.pth'
+        assert cfg.randomness['seed'] == 4
+        for name, message in (('weights', 'holds no training state'), ('page', 'page.pth.* is a web page')):
+            with pytest.raises(UserError, match=message):
+                apply_resume(cfg, f'{server.url}/{name}.pth')
 
 
 def test_from_a_work_directory(cfg, tmp_path):

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 
 from tests.end_to_end.tiny_set import CONFIG, load_tool, write_tiny_set
 from vitdet_plugin.evaluation.box_errors import Boxes, iou, match_boxes
-from vitdet_plugin.evaluation.detector_report import build_report
+from vitdet_plugin.evaluation.detector_report import build_report, mean_of_classes
 from vitdet_plugin.visualization.figures import plain
 from vitdet_plugin.visualization.report_figures import draw_detector_report
 
@@ -67,15 +67,16 @@ def random_boxes(random, count, scored):
     return Boxes(found, random.integers(0, 3, count), random.random(count) if scored else None)
 
 
-def test_average_precision_equals_that_of_cocometric():
+@pytest.mark.parametrize(('images', 'objects'), [(8, 6), (1, 450)])  # more than 100 detections of a class
+def test_average_precision_equals_that_of_cocometric(images, objects):
     from mmdet.evaluation import CocoMetric
     random = np.random.default_rng(0)
-    truth = [random_boxes(random, 6, False) for _ in range(8)]
+    truth = [random_boxes(random, objects, False) for _ in range(images)]
     found = []
     for true in truth:  # slightly displaced objects and random boxes
         extra = random_boxes(random, 3, True)
         displaced = Boxes(true.boxes + random.normal(0, 1.5, true.boxes.shape),
-                          np.where(random.random(6) < 0.8, true.labels, 1), random.random(6))
+                          np.where(random.random(objects) < 0.8, true.labels, 1), random.random(objects))
         found.append(Boxes(*(np.concatenate([getattr(displaced, name), getattr(extra, name)])
                              for name in ('boxes', 'labels', 'scores'))))
     report = build_report(truth, found, ['a', 'b', 'c', 'never'], score_thr=0.0)
@@ -92,9 +93,12 @@ def test_average_precision_equals_that_of_cocometric():
     mean = report.mean_ap()
     for name, value in zip(('mAP', 'mAP_50', 'mAP_75'), mean):
         assert theirs[f'coco/bbox_{name}'] == pytest.approx(value, abs=6e-4)
-    assert 0.1 < mean[0] < 0.9 and np.isnan(report.ap[3]).all() and report.objects.sum() == 48
+    for name, value in zip('sm', mean_of_classes(report.boxes.by_size)):
+        assert theirs[f'coco/bbox_mAP_{name}'] == pytest.approx(value, abs=6e-4)
+    assert 0.1 < mean[0] < 0.9 and np.isnan(report.ap[3]).all() and report.objects.sum() == images * objects
     assert (np.diff(report.curves[0, 0]) <= 1e-9).all()
-    assert report.confusion[:3].sum() == 48 and report.confusion[:, :3].sum() == 72
+    assert report.confusion[:3].sum() == images * objects
+    assert report.confusion[:, :3].sum() == images * (objects + 3)
 
 
 def test_names_with_signs_of_matplotlib_are_drawn_as_they_are(tmp_path):

@@ -103,6 +103,7 @@ def test_frequencies_from_an_lvis_file_are_ordered_by_category_id(tmp_path):
 
 @pytest.mark.parametrize(('content', 'message'), [
     (dict(categories=[dict(id=1, name='a')]), 'have no image_count; give an LVIS annotation file'),
+    (dict(categories=[dict(image_count=1)]), 'have no image_count'), (dict(categories=[1]), 'have no image_count'),
     (dict(images=[]), 'no categories'),
     ([1, 2], 'no categories'),
     ('{"categories": [', 'not valid JSON'),

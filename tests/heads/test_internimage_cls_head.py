@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 from tests.backbones.registered import disturb
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.internimage_cls_head import InternImageClipHead, InternImageClsHead
 
 
@@ -52,3 +53,13 @@ def test_every_parameter_learns(cfg, feats):
     assert not head.fc.bias.any() and head.fc.weight.std().item() == pytest.approx(0.02, rel=0.5)
     F.cross_entropy(disturb(head)([torch.randn(shape) for shape in feats]), torch.tensor([1, 3])).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in head.parameters())
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(num_classes=0), 'num_classes=0 must be a whole number of at least 1'),
+    (dict(in_channels='a'), "in_channels='a' must be a whole number"),
+    (dict(cls_scale=None), 'cls_scale=None must be a number of at least 0.125'),
+    (dict(cls_scale=0), 'cls_scale=0 must')])
+def test_invalid_arguments(options, message):
+    with pytest.raises(UserError, match=message):
+        InternImageClsHead(**{**dict(num_classes=5, in_channels=8), **options})

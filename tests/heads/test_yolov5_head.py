@@ -195,12 +195,14 @@ def test_boxes_are_rescaled_to_the_original_image():
 
 
 @pytest.mark.parametrize(('kwargs', 'message'), [
-    (dict(strides=(8, 16)), '3 levels of anchors, 3 of in_channels and 2 strides'),
-    (dict(gains=dict(bbox=1)), 'gains has no bbox; it takes box, cls and obj'),
+    (dict(strides=(8, 16)), 'in_channels=.* must be a list of 2 whole numbers'),
+    (dict(gains=dict(bbox=1)), "gains={'bbox': 1} must be a dict; it takes box, cls, obj"),
+    (dict(gains=[1]), r'gains=\[1\] must be a dict'), (dict(gains=dict(obj='a')), "gains.obj='a' must be a number"),
+    (dict(anchors=3), 'anchors=3 must be a list of length 3'), (dict(cls_pos_weight=0), 'must be a number above 0'),
     (dict(max_ratio=0), 'max_ratio=0 must be'), (dict(balance=[1]), r'balance=\[1\] must be a list of length 3'),
     (dict(img_size=(640, 640)), r'img_size=\(640, 640\) must be'), (dict(nominal_batch=-1), 'nominal_batch=-1 must be'),
     (dict(anchors=[[(0, 0)]] * 3), 'must be .width, height., positive'),
-    (dict(strides=(0, 16, 32)), 'strides=0 must be'),
+    (dict(strides=(0, 16, 32)), r'strides=\(0, 16, 32\) must be'),
     (dict(label_smoothing=2), 'label_smoothing=2 must be'), (dict(focal_gamma=-1), 'focal_gamma=-1 must be')])
 def test_invalid_arguments_are_an_error(kwargs, message):
     with pytest.raises(UserError, match=message):

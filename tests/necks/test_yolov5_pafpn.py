@@ -43,5 +43,5 @@ def test_equal_widths_for_other_pyramids():
 
 
 def test_lengths_must_agree():
-    with pytest.raises(UserError, match='differ in length'):
+    with pytest.raises(UserError, match='out_channels=.* must be a list of 3 whole numbers'):
         YOLOv5PAFPN([4, 8, 12], [4, 8])

@@ -4,14 +4,17 @@ import resource
 
 import pytest
 import torch
+from mmengine.runner import load_checkpoint
 
 from tests.checkpoints import models
 from tests.end_to_end.tiny_set import CONFIG, ROOT, load_tool, write_tiny_set
 from tests.security.hostile import write_all
+from tests.utils.file_server import FileServer, use_own_caches
 from vitdet_plugin.checkpoints.converter import convert_checkpoint
 from vitdet_plugin.checkpoints.files import load_file
 from vitdet_plugin.checkpoints.official import OfficialCheckpoint
 from vitdet_plugin.compat.safe_load import load_torch_file
+from vitdet_plugin.engine.check_weights import check_file, check_keys
 from vitdet_plugin.engine.resume import apply_resume
 from vitdet_plugin.errors import UserError
 
@@ -70,9 +73,23 @@ def test_converter_and_init_cfg(name, hostile, tmp_path):
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name.endswith('.pth')])
 def test_resume_and_mmengine(name, hostile, tiny_config):
-    from mmengine.runner import load_checkpoint
     assert_rejected(name, hostile, lambda path: apply_resume(tiny_config, path))
     assert_rejected(name, hostile, lambda path: load_checkpoint(models.backbone(1), path))
+
+
+@pytest.mark.parametrize('name', ['weights.pth', 'ema.pth'])
+def test_downloads(name, hostile, tiny_config, tmp_path, monkeypatch):
+    use_own_caches(monkeypatch, tmp_path)
+    with FileServer({name: hostile[1][name].read_bytes()}) as server:
+        url = f'{server.url}/{name}'
+        for load in (lambda: apply_resume(tiny_config, url), lambda: load_checkpoint(models.backbone(1), url)):
+            with pytest.raises(UserError, match='refused'):
+                load()
+        model = torch.nn.Linear(1, 1)
+        assert check_file('load_from', url) == []  # its pickle is not read here
+        with pytest.raises(UserError, match='refused'):
+            check_keys('load_from', url, model, '', must_fit=False)
+    assert not hostile[0].exists()
 
 
 @pytest.fixture

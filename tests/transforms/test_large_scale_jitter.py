@@ -217,7 +217,9 @@ def test_image_without_instances_is_background_or_skipped():
 
 @pytest.mark.parametrize(('arguments', 'name'), [
     ({'resize_backend': 'turbojpeg'}, 'resize_backend'), ({'image_size': 0}, 'image_size'),
-    ({'scale': (2.0, 0.1)}, 'scale'), ({'flip_prob': 1.5}, 'flip_prob'),
+    ({'scale': (2.0, 0.1)}, r'scale\[1\]=0.1 must be a number of at least 2.0'), ({'flip_prob': 1.5}, 'flip_prob'),
+    ({'scale': 3}, 'scale=3'), ({'scale': ('a', 1)}, 'scale'), ({'scale': (0, 1)}, 'scale=0'),
+    ({'flip_prob': None}, 'flip_prob'), ({'min_box_size': -1}, 'min_box_size=-1'),
 ])
 def test_invalid_arguments_are_reported(arguments, name):
     with pytest.raises(UserError, match=name):

@@ -157,8 +157,12 @@ def test_former_names_in_configs_still_work():
 
 @pytest.mark.parametrize(('name', 'value'), [
     ('MultiplicativeHSV', dict(hue=-1)), ('MosaicAffine', dict(img_size=0)), ('CenteredRandomAffine', dict(scale=1.5)),
-    ('LetterBox', dict(fill=300)), ('MosaicMixUp', dict(prob=2))])
+    ('LetterBox', dict(fill=300)), ('MosaicMixUp', dict(prob=2)),
+    ('MosaicMixUp', dict(beta=0)), ('MosaicAffine', dict(degrees='a')), ('MosaicAffine', dict(shear=-1)),
+    ('MosaicAffine', dict(translate=2)), ('MosaicAffine', dict(min_area=None)),
+    ('CenteredRandomAffine', dict(border=0)), ('CenteredRandomAffine', dict(max_aspect=0)),
+    ('LoadResizedImage', dict(cache_mb=-1))])
 def test_invalid_arguments_are_an_error(name, value):
     (key, given), = value.items()
-    with pytest.raises(UserError, match=f'^{key}={given} must be'):
+    with pytest.raises(UserError, match=f'^{key}={given!r} must be'):
         TRANSFORMS.build(dict(type=name, **value))

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from tests.utils.file_server import FileServer, ignore_proxies
-from vitdet_plugin.utils.download import DownloadError, download_file, locked, matches_digest
+from vitdet_plugin.utils.download import DownloadError, download_file, matches_digest
+from vitdet_plugin.utils.file_lock import locked
 
 ROOT = Path(__file__).parents[2]
 BODY = bytes(range(256)) * 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.base import Backbone, registered_backbones
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.arguments import check_whole
+from vitdet_plugin.utils.arguments import check_range, check_whole
 
 
 class Connections(nn.Module):
@@ -96,6 +97,7 @@ class CBNet(Backbone):
                  pretrained: str | bool | None = None) -> None:
         super().__init__(init_cfg, pretrained)
         check_whole(2, num_backbones=num_backbones)
+        check_range(-inf, inf, init_scale=init_scale)
         if not isinstance(backbone, Mapping) or 'type' not in backbone:
             raise UserError(f"backbone={backbone!r} must be the config of a backbone: dict(type='InternImage', ...)")
         given = dict(frozen_stages=frozen_stages, with_cp=with_cp, drop_path_rate=drop_path_rate)

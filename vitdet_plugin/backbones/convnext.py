@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.arguments import check_frozen_stages, check_out_indices, choose_arch, drop_path_rates
 from vitdet_plugin.backbones.base import Backbone
-from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.norm import LayerNorm2d
-from vitdet_plugin.utils.arguments import check_range, check_whole
+from vitdet_plugin.utils.arguments import check_range, check_sizes, check_whole
 
 
 def _v2(depths: tuple[int, ...], width: int) -> dict:
@@ -82,11 +81,11 @@ class ConvNeXtBackbone(Backbone):
         out_indices = check_out_indices(out_indices, 4)
         stages = out_indices[-1] + 1
         check_whole(1, in_channels=in_channels)
-        check_range(0, inf, norm_eps=norm_eps)
         check_range(0, 1, drop_path_rate=drop_path_rate)
         check_frozen_stages(frozen_stages, stages, 'stages')
         if layer_scale_init_value is None:
             layer_scale_init_value = 0.0 if use_grn else 1e-6
+        check_range(0, inf, norm_eps=norm_eps, layer_scale_init_value=layer_scale_init_value)
         self.depths, self.dims, self.out_indices = depths[:stages], dims[:stages], out_indices
         self.out_channels = tuple(dims[i] for i in out_indices)
         self.out_strides = tuple(4 * 2 ** i for i in out_indices)
@@ -207,6 +206,5 @@ class ConvNeXtBackbone(Backbone):
 
 def _sizes(arch: str | dict) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     sizes = choose_arch(arch, ARCHS, ('depths', 'dims'), ('use_grn',))
-    if len(sizes['depths']) != 4 or len(sizes['dims']) != 4:
-        raise UserError(f'arch={arch!r} requires four depths and four dims')
+    check_sizes(4, **{f'arch.{name}': sizes[name] for name in ('depths', 'dims')})
     return tuple(sizes['depths']), tuple(sizes['dims']), sizes.get('use_grn', False)

@@ -23,7 +23,7 @@ from vitdet_plugin.backbones.base import Backbone, enter_stage
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.mlp import Mlp
 from vitdet_plugin.layers.nhwc_norm import build_nhwc_norm
-from vitdet_plugin.utils.arguments import check_indexes, check_lengths, check_range, check_whole
+from vitdet_plugin.utils.arguments import check_indexes, check_positive, check_range, check_sizes, check_whole
 
 _LARGEST = dict(dw_kernel_size=5, center_feature_scale=True)
 _EVERY_SIXTH = (5, 11, 17, 23, 29, 35, 41, 47)
@@ -194,7 +194,7 @@ class InternImage(Backbone):
         check_whole(1, in_channels=in_channels, **{'arch.channels': sizes['channels']})
         check_range(0, 1, drop_rate=drop_rate)
         check_range(0, inf, mlp_ratio=mlp_ratio)
-        check_lengths(4, **{f'arch.{name}': sizes[name] for name in ('depths', 'groups')})
+        check_sizes(4, **{f'arch.{name}': sizes[name] for name in ('depths', 'groups')})
         self.in_channels, self.depths = in_channels, tuple(sizes['depths'])
         self.out_indices, self.frozen_stages, self.with_cp = check_out_indices(out_indices, 4), frozen_stages, with_cp
         channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]
@@ -305,20 +305,16 @@ def _read_arch(arch: str | dict, given: dict) -> tuple[dict, dict]:
     arch = choose_arch(arch, ARCHS, _SIZES, _VARIANT)
     variant = {**_VARIANT, **{key: value for key, value in arch.items() if key in _VARIANT}}
     variant.update({key: value for key, value in given.items() if value is not None})
-    variant['layer_scale'] = _as_value(variant['layer_scale'])
+    if isinstance(variant['layer_scale'], bool):
+        variant['layer_scale'] = float(variant['layer_scale'])
     return {key: arch[key] for key in _SIZES}, variant
-
-
-def _as_value(layer_scale: float | bool | None) -> float:
-    """Return 0 for none and 1.0 for True."""
-    return float(layer_scale or 0.0)
 
 
 def _check(model: InternImage, channels: Sequence[int], groups: Sequence[int], variant: dict, act: str,
            drop_path_type: str) -> None:
     depths = model.depths
-    for group in groups:
-        check_whole(1, **{'arch.groups': group})
+    check_range(0, inf, layer_scale=variant['layer_scale'])
+    check_positive(offset_scale=variant['offset_scale'])
     kernel = variant['dw_kernel_size']
     if kernel is not None and (not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0):
         raise UserError(f'dw_kernel_size={kernel!r} must be an odd number of at least 1')

@@ -26,7 +26,7 @@ from vitdet_plugin.layers.timm_models import (
     remove_unused,
 )
 from vitdet_plugin.layers.timm_positions import block_ropes, default_positions, is_dinov3_rope, resize_positions
-from vitdet_plugin.utils.arguments import check_range
+from vitdet_plugin.utils.arguments import check_range, check_whole
 from vitdet_plugin.utils.exporting import is_exporting
 from vitdet_plugin.utils.module_hooks import has_hooks
 
@@ -106,8 +106,11 @@ class TimmViTDet(Backbone):
                                      ('positions', positions, POSITIONS), ('out_type', out_type, OUTPUTS)):
             check_choice(name, value, choices)
         check_range(0, 1, drop_path_rate=drop_path_rate)
-        own = dict(in_chans=in_channels, drop_path_rate=drop_path_rate, img_size=img_size, patch_size=patch_size)
-        own = {key: value for key, value in own.items() if value is not None}
+        sides = dict(img_size=img_size, patch_size=patch_size)
+        sides = {key: value for key, value in sides.items() if value is not None}
+        check_whole(1, in_channels=in_channels, **sides)
+        check_whole(0, window_size=window_size)
+        own = dict(in_chans=in_channels, drop_path_rate=drop_path_rate, **sides)
         if repeated := own.keys() & (model_args or {}).keys():
             raise UserError(f'model_args: {", ".join(sorted(repeated))} is an argument of TimmViTDet itself (in_chans '
                             'is in_channels); give it there')

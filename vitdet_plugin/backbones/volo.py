@@ -26,7 +26,14 @@ from vitdet_plugin.layers.outlook import OutlookAttention
 from vitdet_plugin.layers.pos_embed import resize_grid
 from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.rel_pos_attention.cpu import compiled_attention
-from vitdet_plugin.utils.arguments import check_lengths, check_range, check_whole
+from vitdet_plugin.utils.arguments import (
+    check_keys,
+    check_lengths,
+    check_positive,
+    check_range,
+    check_sizes,
+    check_whole,
+)
 from vitdet_plugin.utils.exporting import is_exporting
 from vitdet_plugin.utils.module_hooks import has_hooks
 
@@ -182,8 +189,8 @@ class VOLO(Backbone):
         sizes = choose_arch(arch, ARCHS, ARCHS['d1'])
         layers, dims = sizes['layers'], sizes['embed_dims']
         check_whole(1, patch_size=patch_size, in_channels=in_channels)
-        check_lengths(len(layers), downsamples=downsamples, outlook_attention=outlook_attention,
-                      **{f'arch.{name}': sizes[name] for name in ('embed_dims', 'num_heads', 'mlp_ratios')})
+        _check_sizes(sizes, downsamples=downsamples, outlook_attention=outlook_attention)
+        check_keys(('form', 'kernel_size', 'stride', 'padding', 'dropout'), outlook=outlook)
         if not downsamples[0] or downsamples[-1]:
             raise UserError(f'downsamples={downsamples!r} must be True for the first stage and False for the last')
         check_range(0, 1, drop_path_rate=drop_path_rate)
@@ -359,6 +366,21 @@ def _missing(size: int, divisor: int) -> int:
     if torch.compiler.is_dynamo_compiling():  # products of these sizes have one term, so that inductor is faster
         return (size + divisor - 1) // divisor * divisor - size
     return ((size - 1) // divisor + 1) * divisor - size  # positive for torch.export, too
+
+
+def _check_sizes(sizes: dict, **flags: Any) -> None:
+    check_sizes(None, **{'arch.layers': sizes['layers']})
+    stages = len(sizes['layers'])
+    check_sizes(stages, **{f'arch.{name}': sizes[name] for name in ('embed_dims', 'num_heads')})
+    check_whole(1, **{'arch.stem_hidden_dim': sizes['stem_hidden_dim']})
+    check_lengths(stages, **{'arch.mlp_ratios': sizes['mlp_ratios']}, **flags)
+    for ratio in sizes['mlp_ratios']:
+        check_positive(**{'arch.mlp_ratios': ratio})
+    if len(set(sizes['embed_dims'][1:])) > 1:
+        raise UserError(f'arch.embed_dims={sizes["embed_dims"]!r} must be equal from the second stage on')
+    for name, value in flags.items():
+        if not all(isinstance(each, bool) for each in value):
+            raise UserError(f'{name}={value!r} must be a list of True and False')
 
 
 def _check(layers: Sequence[int], out_indices: Sequence[int], extra_level: str, frozen_stages: int,

@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 
 from vitdet_plugin.bench.runners import Runner
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.engine.image_sources import ImageStream
 from vitdet_plugin.engine.load_model import build_dataset
@@ -74,7 +74,7 @@ def resized(cfg: Config, shape: tuple[int, int]) -> Config:
         UserError: The pipeline has no step that determines the size.
     """
     cfg, is_changed = copy.deepcopy(cfg), False
-    for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, ''):
+    for _, dataset in split_datasets(cfg, 'test'):
         for step in dataset.get('pipeline') or ():
             is_changed = _resize_step(step, shape) or is_changed
     if not is_changed:

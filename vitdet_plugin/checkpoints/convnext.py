@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from vitdet_plugin.checkpoints.detr import TRANSFORMER
 from vitdet_plugin.checkpoints.formats import Drop, Format
 
 _LEAF = r'(weight|bias)'
@@ -20,9 +21,7 @@ def _shape(name: str, value: Tensor) -> Tensor:
 
 
 _HEADS = (r'((?:neck|rpn_head|roi_head|bbox_head|mask_head|panoptic_head)\..*)', r'\1')
-# of DINO and its relatives
-_TRANSFORMER = (r'((?:encoder|decoder|dn_query_generator|query_embedding|(?:memory|pos)_trans_(?:fc|norm)|'
-                r'reference_points_fc)\..*|level_embed)', r'\1')
+_TRANSFORMER = (rf'((?:{"|".join(TRANSFORMER)})(?:\..*)?)', r'\1')  # of DINO and its relatives
 
 OFFICIAL = Format(
     'ConvNeXt',

@@ -11,6 +11,9 @@ from vitdet_plugin.checkpoints import internimage
 from vitdet_plugin.checkpoints.formats import Drop, Format
 
 _LEAF = r'(weight|bias)'
+# modules of mmdet 3 that are one module, the transformer of the head, in mmdet 2
+TRANSFORMER = ('encoder', 'decoder', 'level_embed', 'query_embedding', 'memory_trans_fc', 'memory_trans_norm',
+               'pos_trans_fc', 'pos_trans_norm', 'reference_points_fc', 'dn_query_generator')
 
 
 def mmdet2_rules(head: str = r'bbox_head') -> list[tuple[str, str | Drop]]:

@@ -11,10 +11,11 @@ from torch import nn
 from vitdet_plugin.checkpoints.published import PublishedWeights, find_published, is_name
 from vitdet_plugin.checkpoints.work_dirs import choose_checkpoint
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
-from vitdet_plugin.compat.remote_files import fetch_checkpoint, hub_folder, is_remote, local_path
+from vitdet_plugin.compat.remote_files import fetch_checkpoint, find_download, hub_folder, is_remote, local_path
 from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.download import DownloadError, cache_folder, download_file, hash_file, matches_digest
+from vitdet_plugin.utils.output_files import write_text
 
 _AGAIN = 'delete it and get it again'
 _RECORD = '.sha256'  # what a download was, for files whose publisher gives no checksum
@@ -39,13 +40,13 @@ def present_file(name: str | os.PathLike) -> Path | None:
     """Return the local file of a checkpoint if it is on this machine; nothing is downloaded.
 
     Raises:
-        UserError: A path with an environment variable that is not set, or an unknown ``timm:`` model.
+        UserError: A path with an environment variable that is not set, an unknown ``timm:`` model or scheme.
     """
     entry = find_published(name)
     if entry is not None:
         return find_cached(entry)
     if is_remote(name):
-        return None
+        return find_download(name)
     path = choose_checkpoint(local_path(name))
     return path if path.is_file() else None
 
@@ -85,7 +86,7 @@ def fetch(entry: PublishedWeights) -> Path:
     try:
         path = download_file(url, target, digest=entry.digest, size=entry.size, check=describe_wrong_file)
         if entry.digest is None and not _record(path).is_file():
-            _record(path).write_text(f'{hash_file(path)}  {path.name}\n')
+            write_text(_record(path), f'{hash_file(path)}  {path.name}\n')
     except DownloadError as error:
         raise UserError(f'{entry.name}: {url} cannot be downloaded: {error}; download it by other means and put it at '
                         f'{target}') from error

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.checkpoints.class_order import is_last_layer
+from vitdet_plugin.checkpoints.detr import TRANSFORMER
 from vitdet_plugin.checkpoints.exchange import leave_out_other_parts
 from vitdet_plugin.checkpoints.files import read_weights
 from vitdet_plugin.checkpoints.fit import CHECK, check_backbone, check_finite, find_depth_mismatch, fit_weight
@@ -25,10 +26,9 @@ from vitdet_plugin.checkpoints.recognition import recognize
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.layers.lora import has_lora, merge_state_dict
 
-# Parts of DINO and its relatives, which are one module in mmdet 2: a file with one of them has them all.
-_TRANSFORMER = {'encoder', 'decoder', 'level_embed', 'query_embedding', 'memory_trans_fc', 'memory_trans_norm',
-                'pos_trans_fc', 'pos_trans_norm', 'reference_points_fc', 'dn_query_generator', 'bbox_head',
-                'aux_rpn_head', 'aux_roi_heads', 'aux_bbox_heads', 'customized_queries', 'downsample'}
+# parts of Co-DETR and of the other relatives of DINO: a file with one of them has them all
+_TRANSFORMER = {*TRANSFORMER, 'bbox_head', 'aux_rpn_head', 'aux_roi_heads', 'aux_bbox_heads', 'customized_queries',
+                'downsample'}
 _SHOWN = 4  # names listed in full in a report; the rest is counted
 
 

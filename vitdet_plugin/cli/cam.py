@@ -9,6 +9,7 @@ from vitdet_plugin.cli.arguments import add_config_options, parse
 from vitdet_plugin.cli.checks import check_at_least
 from vitdet_plugin.cli.model_words import split_model
 from vitdet_plugin.cli.process import run
+from vitdet_plugin.utils.text import counted
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -75,7 +76,7 @@ def cam_command(args: argparse.Namespace) -> int:
         title = source.name if source.path is None else f'{source.path.parent.name}/{source.path.name}'
         drawn = draw_heat_maps(image, heat_maps, loaded.classes, title)
         write_figure(target, drawn)
-    print(f'{len(sources) - len(faults)} images in {out}')
+    print(f'{counted(len(sources) - len(faults), "image")} in {out}')
     return 1 if faults else 0
 
 

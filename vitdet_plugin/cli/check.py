@@ -10,7 +10,7 @@ from pathlib import Path
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.checks import check_at_least
 from vitdet_plugin.cli.process import run
-from vitdet_plugin.utils.text import escape
+from vitdet_plugin.utils.text import counted, escape
 
 DESCRIPTION = """Check every annotation and every image of a data set.
 
@@ -109,5 +109,5 @@ def print_findings(findings: list[tuple[str, str, str]], examples: int) -> int:
     errors = sum(level == 'error' for level, _, _ in findings)
     levels = {level for level, _, _ in findings}
     none = 'no errors' + ' in what was read' * ('skipped' in levels) if 'read' in levels else 'nothing was checked'
-    print(f'{errors} errors' if errors > 1 else '1 error' if errors else none)
+    print(counted(errors, 'error') if errors else none)
     return errors

@@ -9,6 +9,7 @@ from typing import Any
 
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.process import run
+from vitdet_plugin.utils.text import counted
 
 CONVERSIONS = ('to-coco', 'voc-to-coco', 'yolo-to-coco', 'coco-to-yolo', 'coco-to-voc')
 DESCRIPTION = """Convert annotations: all formats of "vitdet init" to COCO, and COCO to Pascal VOC and YOLO.
@@ -88,12 +89,13 @@ def convert_dataset_command(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems and not args.skip_bad:
-        print(f'error: {len(problems)} problems, nothing written; fix them, or leave them out with --skip-bad',
-              file=sys.stderr)
+        print(f'error: {counted(len(problems), "problem")}, nothing written; fix them, or leave them out with '
+              '--skip-bad', file=sys.stderr)
         return 1
     write_new(files)
     notes.append(f'{len(problems)} rows or files left out' if problems else 'nothing left out')
-    print('\n'.join([*notes, f'written: {len(files)} files, {next(iter(files))}{" ..." if len(files) > 1 else ""}']))
+    print('\n'.join([*notes, f'written: {counted(len(files), "file")}, {next(iter(files))}'
+                     + ' ...' * (len(files) > 1)]))
     return 0
 
 
@@ -107,7 +109,8 @@ def _from_coco(args: argparse.Namespace) -> tuple[dict[Path, str], list[Any], li
     remarks: list[str] = []
     images, classes, problems = read_objects(read_coco(args.json), args.json, args.clip, args.images, remarks)
     files = WRITERS[args.command.rpartition('-')[2]](images, classes, args.out, args.split)
-    return files, problems, [f'{len(images)} images, {sum(len(objects) for _, objects in images)} objects', *remarks]
+    objects = sum(len(found) for _, found in images)
+    return files, problems, [f'{counted(len(images), "image")}, {counted(objects, "object")}', *remarks]
 
 
 def _to_coco(args: argparse.Namespace) -> tuple[dict[Path, str], list[Any], list[str]]:
@@ -125,8 +128,8 @@ def _to_coco(args: argparse.Namespace) -> tuple[dict[Path, str], list[Any], list
         content = coco_content(images, classes, lambda image, folder=read.folder: relative_name(image, folder),
                                frequencies=read.found.frequencies)
         files[out / f'{name}.json'] = json.dumps(content)
-        notes.append(f'{name}: {len(images)} images, {len(content["annotations"])} objects of {len(classes)} classes '
-                     f'({", ".join(classes[:8])}{", ..." if len(classes) > 8 else ""})')
+        notes.append(f'{name}: {counted(len(images), "image")}, {counted(len(content["annotations"]), "object")} of '
+                     f'{counted(len(classes), "class")} ({", ".join(classes[:8])}{", ..." * (len(classes) > 8)})')
     problems = [problem for read in sets for problem in read.found.problems]
     return files, problems, notes + [note for read in sets for note in read.found.notes]
 

@@ -3,17 +3,16 @@
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from vitdet_plugin.cli import make_demo_set, pretrain_demo
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.checks import check_at_least
 from vitdet_plugin.cli.process import run
+from vitdet_plugin.utils.running_command import run_vitdet
 
 DATA = Path('data/demo')
 METRICS = {'box': 'coco/bbox_mAP_50', 'mask': 'coco/segm_mAP_50'}
@@ -88,6 +87,7 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
     from vitdet_plugin.compat.cpu_features import has_fast_bf16
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.output_files import write_text
     from vitdet_plugin.visualization.curves import plot_curves
     cfg = load_config(config)
     if 'batch_size' not in (cfg.get('train_dataloader') or {}):
@@ -114,7 +114,7 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
     vitdet('test', config, checkpoint, '--show-dir', images, '--work-dir', work / 'test', cwd=out)
     newest = max((out / work / 'test').glob('*/*.json'), key=lambda path: path.stat().st_mtime)
     metrics = json.loads(newest.read_text().splitlines()[-1])
-    (out / work / 'metrics.json').write_text(json.dumps(metrics, indent=1))
+    write_text(out / work / 'metrics.json', json.dumps(metrics, indent=1))
     scalars = max((out / work).glob('*/vis_data/scalars.json'), key=lambda path: path.stat().st_mtime)
     plot_curves(scalars, out / curves, f'{work.name} on the demo set')
     print(f'trained in {(trained - written) / 60:.1f} minutes, {(time.monotonic() - start) / 60:.1f} minutes in total')
@@ -126,10 +126,5 @@ def train_and_test(config: str, ranks: int, out: Path, weights: Path | None = No
 
 def vitdet(*words: object, cwd: Path, ranks: int = 1) -> None:
     """Run a subcommand in a new process. If it fails, exit with its status; it has printed the error."""
-    launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={ranks}'] if ranks > 1 else []
-    package = Path(str(resources.files('vitdet_plugin'))).parent  # a checkout need not be on PYTHONPATH
-    paths = os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))
-    status = subprocess.run([sys.executable, *launcher, '-m', 'vitdet_plugin', *map(str, words)], cwd=cwd,
-                            env={**os.environ, 'PYTHONPATH': paths}).returncode
-    if status:
+    if status := run_vitdet(*words, cwd=cwd, ranks=ranks).returncode:
         sys.exit(status)

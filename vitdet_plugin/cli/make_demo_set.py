@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.process import run
+from vitdet_plugin.utils.text import counted
 
 
 def build_parser(prog: str | None = None, root: Path = Path()) -> argparse.ArgumentParser:
@@ -34,4 +35,4 @@ def make_demo_set_command(args: argparse.Namespace) -> None:
     check_output_path('--out', args.out, is_folder=True)
     written = write_demo_set(args.out, args.train, args.val, args.pretrain, args.size, args.seed)
     for split, path in written.items():
-        print(f'{split}: {getattr(args, split)} images in {args.out / split}, annotations in {path}')
+        print(f'{split}: {counted(getattr(args, split), "image")} in {args.out / split}, annotations in {path}')

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vitdet_plugin.cli.arguments import parse
 from vitdet_plugin.cli.process import run
+from vitdet_plugin.utils.text import counted
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -36,7 +37,7 @@ def mean_std_command(args: argparse.Namespace) -> None:
     found = pixel_stats([images.path(index) for index in range(len(images))], args.workers)
     for path in found.unreadable:
         print(f'warning: {path} cannot be read and is left out', file=sys.stderr)
-    print(f'{found.images} images of {args.ann or images.root}, {found.pixels:,} pixels; red, green, blue')
+    print(f'{counted(found.images, "image")} of {args.ann or images.root}, {found.pixels:,} pixels; red, green, blue')
     for name, values in (('mean', found.mean), ('std', found.std)):
         print(f'{name:<4}  0-255: ' + '  '.join(f'{value:7.3f}' for value in values)
               + '    0-1: ' + '  '.join(f'{value / 255:.5f}' for value in values))

@@ -10,7 +10,7 @@ from vitdet_plugin.cli.arguments import PREDICTION_VALUES, add_config_options, a
 from vitdet_plugin.cli.model_words import split_model
 from vitdet_plugin.cli.process import print_precision, run
 from vitdet_plugin.prediction.format_names import FILES
-from vitdet_plugin.utils.text import escape
+from vitdet_plugin.utils.text import counted, escape
 
 
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -117,7 +117,7 @@ def _stop_if_asked(signals: Any, count: int, out: str) -> None:
     from vitdet_plugin.errors import Interrupted
     from vitdet_plugin.utils.stop_signals import NAMES
     if signals.received is not None:
-        kept = f'the results of {count} images are in {out}' if count else 'nothing was written'
+        kept = f'the results of {counted(count, "image")} are in {out}' if count else 'nothing was written'
         raise Interrupted(f'stopped by {NAMES[signals.received]}; {kept}', 128 + signals.received)
 
 
@@ -133,7 +133,7 @@ def _print_results(results: Iterable[Any], done: list[int]) -> tuple[int, bool]:
         objects += len(found)
         has_masks = has_masks or found.rles is not None
         best = ''.join(f', {name} {score:.2f}' for name, score in zip(found.names[:5], found.scores))
-        print(escape(f'{name_of(found)}: {len(found)} objects{best}'), flush=True)
+        print(escape(f'{name_of(found)}: {counted(len(found), "object")}{best}'), flush=True)
     return objects, has_masks
 
 
@@ -146,5 +146,5 @@ def _summary(count: int, out: Path, formats: Sequence[str], is_classifier: bool,
     paths = [str(out / FILES[name]) for name in sorted(formats, key='csv'.__ne__)]
     where = ', '.join(paths[:-1]) + ' and ' * (len(paths) > 1) + paths[-1]
     if is_classifier:
-        return f'{count} images: classes in {where}'
-    return f'{count} images in {out}, boxes{" and masks" if has_masks else ""} in {where}'
+        return f'{counted(count, "image")}: classes in {where}'
+    return f'{counted(count, "image")} in {out}, boxes{" and masks" if has_masks else ""} in {where}'

@@ -39,13 +39,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None, root: Path 
 def pretrain_demo_command(args: argparse.Namespace) -> None:
     import torch
     from mmengine.registry import MODELS
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from vitdet_plugin.config.explain import user_errors
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.demo.demo_set import write_demo_set
     from vitdet_plugin.demo.dense_pretraining import DenseSet, pretrain
     from vitdet_plugin.errors import UserError
+    from vitdet_plugin.utils.output_files import write_atomically
     from vitdet_plugin.utils.paths import check_output_path
 
     cfg = load_config(args.config)
@@ -63,6 +64,6 @@ def pretrain_demo_command(args: argparse.Namespace) -> None:
     data = DenseSet.read(annotations, args.data / 'pretrain', SIZE)
     pretrain(backbone, data, steps=args.steps, batch=args.batch, crop=128, lr=args.lr, seed=args.seed, bf16=args.bf16,
              report=lambda line: print(line, flush=True))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in backbone.state_dict().items()}, args.out)
+    content = save({name: value.half().contiguous() for name, value in backbone.state_dict().items()})
+    write_atomically(args.out, lambda file: file.write(content))
     print(f'wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)')

@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def split_command(args: argparse.Namespace) -> None:
+    from vitdet_plugin.config.dataset_config import SPLITS
     from vitdet_plugin.datasets import split
     from vitdet_plugin.datasets.any_sets import read_specific
     from vitdet_plugin.datasets.conversion import check_class_names
-    from vitdet_plugin.datasets.formats.tree import SPLITS
     from vitdet_plugin.datasets.image_sets import class_root, read_class_folders, split_folders
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path

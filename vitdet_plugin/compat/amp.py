@@ -8,8 +8,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-
-_DTYPES = {'bf16': torch.bfloat16, 'bfloat16': torch.bfloat16, 'fp16': torch.float16, 'float16': torch.float16}
+from vitdet_plugin.utils.precision import DTYPES, short_name
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -79,8 +78,8 @@ def _scaler_arguments(loss_scale: str | float | dict) -> dict:
 
 
 def _checked(dtype: str | torch.dtype, device_type: str) -> torch.dtype:
-    cast = _DTYPES.get(str(dtype).removeprefix('torch.'))
-    if cast is None:
+    cast = DTYPES.get(short_name(dtype), torch.float32)
+    if cast == torch.float32:
         raise UserError(f'mixed precision in {dtype!r}: choose bf16 or fp16')
     if cast == torch.bfloat16 and device_type == 'cuda' and not torch.cuda.is_bf16_supported():
         raise UserError(f'{torch.cuda.get_device_name()} cannot compute in bf16: use fp16')

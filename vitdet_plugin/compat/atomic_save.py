@@ -1,4 +1,4 @@
-"""Save checkpoints so that a crash, a full disk or a kill leaves the old file or the new one, never an incomplete one.
+"""Save files so that a crash, a full disk or a kill leaves the old file or the new one, never an incomplete one.
 
 mmengine opens the final path and writes into it. Here a temporary file in the same folder is written, flushed to the
 disk, verified against its checksums (the CRC-32 of every record of torch's archive) and then renamed.
@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 
@@ -75,6 +75,17 @@ def save_checkpoint(checkpoint: dict, filename: str, file_client_args=None, back
     save_atomically(filename, lambda stream: torch.save(checkpoint, stream), check=True)
 
 
+def _put(backend: Any, obj: bytes, filepath: str | Path) -> None:
+    write_atomically(filepath, lambda stream: stream.write(obj))
+
+
+def _put_text(backend: Any, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+    _put(backend, obj.encode(encoding), filepath)
+
+
+_DUMPS = [(Patch('mmengine.fileio.backends.local_backend.LocalBackend', function.__name__[1:], upstream='mmengine 0.10',
+                 why='writes predictions, metrics and other results into the final file'), function)
+          for function in (_put, _put_text)]
 _PATCHES = [Patch(owner, 'save_checkpoint', upstream='mmengine 0.10',
                   why='writes into the final file, so that a crash while saving destroys the old checkpoint')
             for owner in ('mmengine.runner.checkpoint', 'mmengine.runner.runner', 'mmengine.runner')]
@@ -82,9 +93,11 @@ _mmengine_save: Callable
 
 
 def install() -> None:
-    """Replace mmengine's function by `save_checkpoint`, under every name by which its runners call it."""
+    """Replace mmengine's functions: `save_checkpoint` under every name by which its runners call it, and `dump`."""
     for patch in _PATCHES:
         patch.install(_replace)
+    for patch, function in _DUMPS:
+        patch.install(lambda _, function=function: function)
 
 
 def _replace(original: Callable) -> Callable:

@@ -25,7 +25,7 @@ from vitdet_plugin import __version__
 from vitdet_plugin.coco.packing import CocoPacker, images_by_category
 from vitdet_plugin.coco.sample_file import PackedSamples, is_own, read_sample_file, write_sample_file
 from vitdet_plugin.compat.patching import Patch
-from vitdet_plugin.utils.download import locked
+from vitdet_plugin.utils.file_lock import locked
 from vitdet_plugin.utils.output import suppress_output, warn
 
 SHARED_BYTES = 32 * 2**20  # smaller files are loaded in about 3 seconds

@@ -1,7 +1,8 @@
 """The text of a config is formatted once, without the time that long strings cost.
 
 mmengine formats the whole config with yapf for the log and for every checkpoint. For nested calls with strings that do
-not fit into a line, such as absolute paths, yapf searches line breaks for seconds and more.
+not fit into a line, such as absolute paths, yapf searches line breaks for seconds and more. Names of files and classes
+with ``{{`` are written so that they are read back.
 """
 
 import functools
@@ -45,8 +46,14 @@ def _with_short_strings(original: property) -> property:
     return _MarkedProperty(pretty_text, doc=original.__doc__)
 
 
+def literal_braces(code: str) -> str:
+    r"""Return code whose strings keep ``{{ name }}``, which mmengine replaces in a config, as ``{\x7b name }}``."""
+    return code.replace('{{', r'{\x7b')
+
+
 @functools.lru_cache(maxsize=8)
 def _format(text: str) -> str:
+    text = literal_braces(text)
     format_code = importlib.import_module('yapf.yapflib.yapf_api').FormatCode  # a dependency of mmengine
     if _PLACEHOLDER.search(text):  # a config with such strings is formatted as it is
         return format_code(text, style_config=_STYLE)[0]

@@ -69,15 +69,24 @@ def fetch_checkpoint(name: str | os.PathLike) -> Path:
     Raises:
         UserError: An unknown scheme or name, or a failed download.
     """
-    scheme = scheme_of(name)
-    if scheme in ('', 'file'):
-        return local_path(name)
-    text = os.fspath(name)
-    text = re.sub(r'^([A-Za-z-]+):/+', r'\1://', text)  # pathlib joins slashes
+    return download(_url_of(name)) if is_remote(name) else local_path(name)
+
+
+def find_download(name: str | os.PathLike) -> Path | None:
+    """Return the local file of a URL or of a name of a model zoo if it has been downloaded, else None.
+
+    Raises:
+        UserError: An unknown scheme or name.
+    """
+    return None if scheme_of(name) in STORES else _find(_url_of(name))[1]
+
+
+def _url_of(name: str | os.PathLike) -> str:
+    scheme, text = scheme_of(name), re.sub(r'^([A-Za-z-]+):/+', r'\1://', os.fspath(name))  # pathlib joins slashes
     if scheme in _ZOOS:
-        return download(_zoo_url(scheme, text.split('://', 1)[-1], text))
+        return _zoo_url(scheme, text.split('://', 1)[-1], text)
     if scheme in ('http', 'https'):
-        return download(text)
+        return text
     raise UserError(f'{text}: checkpoints of {scheme}: are not read; download the file and give its path (known: a '
                     'path, file://, http://, https://, torchvision://, open-mmlab://, mmcls://)')
 
@@ -96,6 +105,18 @@ def download(url: str, folder: str | None = None) -> Path:
         UserError: The URL is not valid, or the download fails. What has arrived is kept next to the file, as ``.part``,
             and continued later.
     """
+    target, found = _find(url, folder)
+    if found is not None:
+        return found
+    try:
+        return download_file(url, target, check=describe_wrong_file)
+    except (DownloadError, OSError) as error:
+        raise UserError(f'{url}: cannot be downloaded ({error}); download it by other means and give its path, or put '
+                        f'it at {target}') from error
+
+
+def _find(url: str, folder: str | None = None) -> tuple[Path, Path | None]:
+    """Return the path that a URL is downloaded to, and the file if it is there or where torch or mmengine keep it."""
     try:
         name = os.path.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
     except ValueError as error:
@@ -103,15 +124,9 @@ def download(url: str, folder: str | None = None) -> Path:
     if name in ('', '.', '..'):
         raise UserError(f'{url} names no file; give the URL of a checkpoint')
     target = Path(folder or cache_folder()) / _name_of(url, name)
-    if target.is_file():
-        return target
-    if folder is None and _is_of_url(url, plain := hub_folder() / name):
-        return plain
-    try:
-        return download_file(url, target, check=describe_wrong_file)
-    except (DownloadError, OSError) as error:
-        raise UserError(f'{url}: cannot be downloaded ({error}); download it by other means and give its path, or put '
-                        f'it at {target}') from error
+    plain = hub_folder() / name
+    found = target if target.is_file() else plain if folder is None and _is_of_url(url, plain) else None
+    return target, found
 
 
 def _name_of(url: str, name: str) -> str:

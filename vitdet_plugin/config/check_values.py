@@ -14,23 +14,19 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from vitdet_plugin.compat.versions import is_installed
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.check_arguments import wrong_arguments
+from vitdet_plugin.config.dataset_config import SPLITS, split_datasets
 from vitdet_plugin.config.registry import all_registries, as_list, is_coco_metric
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import is_whole
 from vitdet_plugin.utils.text import suggest
 
-_SECTION = 'a section with keys'
-_TYPED = 'a section with a type'
-_SECTIONS = ('model', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
-             'optim_wrapper', 'default_hooks', 'env_cfg', 'visualizer', 'log_processor', 'randomness', 'auto_scale_lr',
-             'model_wrapper_cfg', 'data_preprocessor', 'env_cfg.mp_cfg', 'env_cfg.dist_cfg')
-_LOADER_PARTS = ('dataset', 'sampler', 'batch_sampler', 'collate_fn')
-_TYPED_SECTIONS = ('optim_wrapper.optimizer', *(
-    f'{split}_dataloader.{part}' for split in ('train', 'val', 'test') for part in _LOADER_PARTS))
+_SECTION, _TYPED, _SWITCH = 'a section with keys', 'a section with a type', 'True or False'
+_LOADER_PARTS = [f'{split}_dataloader.{part}' for split in SPLITS
+                 for part in ('dataset', 'sampler', 'batch_sampler', 'collate_fn')]
 _DEFAULTS = ('env_cfg', 'randomness', 'log_level')  # mmengine has defaults for them, but fails on None
 _ANCHORS = ('scales', 'ratios', 'strides', 'base_sizes', 'octave_base_scale', 'scales_per_octave')
 COCO_METRICS = ('bbox', 'segm', 'proposal')  # mmdet's proposal_fast does not work with NumPy 2
-_LISTS = ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator')
 
 
 def check_values(cfg: Config) -> None:
@@ -49,22 +45,17 @@ def check_values(cfg: Config) -> None:
 
 
 def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
-    for key in _SECTIONS:
-        yield from _check(cfg, key, _is_section, _SECTION)
-    for key in _TYPED_SECTIONS:
-        yield from _check(cfg, key, _is_section, _TYPED)
-    for key in ('model', *(key for key in _TYPED_SECTIONS if 'optim' not in key)):  # a constructor has other keys
-        yield from _check(cfg, key, _has_type, _TYPED)
-    for split in ('train', 'val', 'test'):
-        for path, dataset in leaf_datasets(_value(cfg, f'{split}_dataloader.dataset'), f'{split}_dataloader.dataset'):
+    for key, fits, expected in _VALUES:
+        yield from _check(cfg, key, fits, expected)
+    for split in SPLITS:
+        for path, dataset in split_datasets(cfg, split):
             steps = dataset.get('pipeline')
             if steps is not None and not isinstance(steps, (list, tuple)):
                 yield f'{path}.pipeline', steps, 'a list of transforms'
-    hooks = cfg.get('default_hooks')
-    for name in hooks if isinstance(hooks, dict) else ():
+    for name in cfg.get('default_hooks') or ():
         yield from _check(cfg, f'default_hooks.{name}', _is_section, f'{_TYPED}, or None')
         yield from _check(cfg, f'default_hooks.{name}.type', _is_hook, 'the name of a hook')
-    for key in _LISTS:
+    for key in ('custom_hooks', 'param_scheduler', 'val_evaluator', 'test_evaluator'):
         value = cfg.get(key)
         is_list = isinstance(value, (list, tuple))
         for index, each in enumerate(value if is_list else ()):
@@ -74,36 +65,21 @@ def _faults(cfg: Config) -> Iterator[tuple[str, Any, str]]:
                 yield f'{key}[{index}].type', each['type'], 'the name of a hook'
         if not is_list and (not _is_section(value) or key == 'custom_hooks' and isinstance(value, dict)):
             yield key, value, f'a list of sections ([dict(type=…)]){"" if key == "custom_hooks" else ", or one"}'
-    levels: list[str] = [name for name in logging.getLevelNamesMapping() if name not in ('NOTSET', 'WARN')]
-    yield from _check(cfg, 'log_level', lambda value: value in levels or isinstance(value, int), _one_of(levels))
-    methods = multiprocessing.get_all_start_methods()
-    yield from _check(cfg, 'env_cfg.mp_cfg.mp_start_method', lambda value: value in methods, _one_of(methods))
-    yield from _check(cfg, 'env_cfg.mp_cfg.opencv_num_threads', lambda value: isinstance(value, int), 'a whole number')
-    yield from _check(cfg, 'default_scope', _is_scope, 'mmdet or mmpretrain')
-    yield from _check(cfg, 'sync_bn', lambda value: value in ('torch', 'mmcv'), _one_of(['torch', 'mmcv']))
-    yield from _check(cfg, 'randomness.seed', _is_seed, f'a whole number from 0 to {2**32 - 1}')
-    yield from _check(cfg, 'load_from', lambda value: value != '', 'a checkpoint file, or None')
-    yield from _check(cfg, 'resume', lambda value: isinstance(value, (bool, int)), 'True or False; name the checkpoint '
-                      'with --resume FILE, or as load_from next to resume=True')
-    for split in ('train', 'val', 'test'):
-        yield from _check(cfg, f'{split}_dataloader.dataset.metainfo', _is_section,
-                          "a section: dict(classes=('a', 'b'))")
     for key in ('val_evaluator', 'test_evaluator'):
         yield from _check_metrics(cfg, key)
-    for key in ('randomness.deterministic', 'find_unused_parameters', 'env_cfg.cudnn_benchmark'):
-        yield from _check(cfg, key, lambda value: isinstance(value, (bool, int)), 'True or False')
-    yield from _check(cfg, 'compile', lambda value: isinstance(value, (bool, dict)), 'True, False or a section')
-    yield from _check_numbers(cfg._cfg_dict, '')
+    yield from _check_arguments(cfg._cfg_dict, '')
 
 
-def _check_numbers(node: Any, path: str) -> Iterator[tuple[str, Any, str]]:
-    """Yield values that are not a number, and sizes of anchors that are not above 0."""
+def _check_arguments(node: Any, path: str) -> Iterator[tuple[str, Any, str]]:
+    """Yield arguments of another kind than their class takes, floats that are not a number, and sizes up to 0."""
+    for key, value, expected in wrong_arguments(node) if isinstance(node, dict) else ():
+        yield f'{path}.{key}', value, expected
     for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         where = f'{path}.{key}' if path else str(key)
         if isinstance(value, float) and math.isnan(value):
             yield where, value, 'a number'
         if isinstance(value, (dict, list, tuple)):
-            yield from _check_numbers(value, where)
+            yield from _check_arguments(value, where)
         if key in _ANCHORS and path.rpartition('.')[2] == 'anchor_generator' and value is not None:
             numbers = list(_flat(value))
             if not numbers or any(isinstance(each, (int, float)) and each <= 0 for each in numbers):
@@ -143,10 +119,6 @@ def _check_metrics(cfg: Config, key: str) -> Iterator[tuple[str, Any, str]]:
             yield where, value, f'one or several of {[*COCO_METRICS]}'
 
 
-def _is_seed(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value < 2**32
-
-
 def _is_section(value: Any) -> bool:
     """Whether a value is a section, not set, or an object that was built already."""
     return value is None or not isinstance(value, (str, int, float, list, tuple))
@@ -171,5 +143,33 @@ def _is_hook(kind: Any) -> bool:
     return kind is None or isinstance(kind, str) or inspect.isclass(kind) and issubclass(kind, Hook)
 
 
-def _one_of(names: list[str]) -> str:
-    return f'{", ".join(names[:-1])} or {names[-1]}'
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, (bool, int))
+
+
+def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return names.__contains__, f'{", ".join(names[:-1])} or {names[-1]}'
+
+
+_LEVELS = _one_of(*(name for name in logging.getLevelNamesMapping() if name not in ('NOTSET', 'WARN')))
+# keys, whether a value fits, and what to set instead; None passes
+_VALUES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    *((key, _is_section, _SECTION) for key in (
+        'model', *(f'{split}_{part}' for part in ('dataloader', 'cfg') for split in SPLITS), 'optim_wrapper',
+        'default_hooks', 'env_cfg', 'visualizer', 'log_processor', 'randomness', 'auto_scale_lr', 'model_wrapper_cfg',
+        'data_preprocessor', 'env_cfg.mp_cfg', 'env_cfg.dist_cfg')),
+    *((key, _is_section, _TYPED) for key in ('optim_wrapper.optimizer', *_LOADER_PARTS)),
+    *((key, _has_type, _TYPED) for key in ('model', *_LOADER_PARTS)),  # constructors of optimizers have other keys
+    ('log_level', lambda value: _LEVELS[0](value) or isinstance(value, int), _LEVELS[1]),
+    ('env_cfg.mp_cfg.mp_start_method', *_one_of(*multiprocessing.get_all_start_methods())),
+    ('env_cfg.mp_cfg.opencv_num_threads', is_whole, 'a whole number'),
+    ('default_scope', _is_scope, 'mmdet or mmpretrain'),
+    ('sync_bn', *_one_of('torch', 'mmcv')),
+    ('randomness.seed', lambda value: isinstance(value, int) and 0 <= value < 2**32,
+     f'a whole number from 0 to {2**32 - 1}'),
+    ('load_from', lambda value: value != '', 'a checkpoint file, or None'),
+    ('resume', _is_switch, f'{_SWITCH}; name the checkpoint with --resume FILE, or as load_from next to resume=True'),
+    *((f'{split}_dataloader.dataset.metainfo', _is_section, "a section: dict(classes=('a', 'b'))") for split in SPLITS),
+    *((key, _is_switch, _SWITCH) for key in (
+        'randomness.deterministic', 'find_unused_parameters', 'env_cfg.cudnn_benchmark')),
+    ('compile', lambda value: isinstance(value, (bool, dict)), 'True, False or a section'))

@@ -8,11 +8,18 @@ from typing import Any
 from vitdet_plugin.config.registry import find_type
 from vitdet_plugin.utils.class_names import class_names
 
+SPLITS = ('train', 'val', 'test')
 PIPELINES = ('pipeline', 'transforms')  # keys of lists of transforms
 _INNER = ('dataset', 'datasets')  # keys of the data sets inside another one
 _READERS = ('load_data_list', 'parse_data_info')  # methods that read annotations
 _KNOWN = ('mmengine', 'mmdet', 'mmpretrain', 'vitdet_plugin')
 IMAGE_SAMPLE = 24  # images per data set that are checked before training
+
+
+def split_datasets(cfg: Mapping, split: str) -> Iterator[tuple[str, dict]]:
+    """Yield (config path, config) of the data sets that a split of a config reads, see :func:`leaf_datasets`."""
+    loader = cfg.get(f'{split}_dataloader') or {}
+    return leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset')
 
 
 def leaf_datasets(dataset: Any, path: str) -> Iterator[tuple[str, dict]]:
@@ -45,7 +52,7 @@ def pipeline_steps(pipeline: Any, path: str) -> Iterator[tuple[str, dict]]:
 def data_files(cfg: Mapping, split: str) -> list[str]:
     """Return the annotation files, or else the folders, of a split as the config names them."""
     found = []
-    for _, leaf in leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''):
+    for _, leaf in split_datasets(cfg, split):
         name = leaf.get('ann_file') or (leaf.get('data_prefix') if isinstance(leaf.get('data_prefix'), str) else '')
         found.append(joined_path(leaf, name) if name else str(leaf.get('data_root') or leaf.get('type')))
     return found
@@ -54,7 +61,7 @@ def data_files(cfg: Mapping, split: str) -> list[str]:
 def distinct_splits(cfg: Mapping) -> list[list[str]]:
     """Return the splits of a config, of train, val and test; those with the same data are one entry."""
     same: dict[tuple[str, ...], list[str]] = {}
-    for split in ('train', 'val', 'test'):
+    for split in SPLITS:
         if files := data_files(cfg, split):
             same.setdefault(tuple(files), []).append(split)
     return [*same.values()]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.runtime.pipeline import output_size
 
@@ -21,8 +19,7 @@ def input_shape(cfg: Config, or_backbone_size: bool = False) -> tuple[int, int]:
     Raises:
         UserError: The pipeline does not resize to a fixed size.
     """
-    loader: Any = cfg.get('test_dataloader')
-    _, dataset = next(leaf_datasets(loader.dataset if loader else {}, ''))
+    _, dataset = next(split_datasets(cfg, 'test'), ('', {}))
     size = output_size(dataset.get('pipeline') or ())
     if size is None and or_backbone_size:
         side = (cfg.model.get('backbone') or {}).get('img_size')

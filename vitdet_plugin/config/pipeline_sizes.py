@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import PIPELINES, pipeline_steps
+from vitdet_plugin.config.dataset_config import PIPELINES, SPLITS, pipeline_steps
 from vitdet_plugin.errors import UserError
 
 _SIZES = ('size', 'crop_size', 'img_size', 'image_size', 'img_scale', 'pad_size', 'size_divisor', 'scale_factor')
@@ -24,7 +24,7 @@ def check_pipeline_sizes(cfg: Config) -> None:
     pipelines = [(key, content[key]) for key in content if key.endswith('pipeline')]
     for key, value in pipelines:
         _check(pipeline_steps(value, key), cfg)
-    for split in ('train', 'val', 'test'):
+    for split in SPLITS:
         loader = content.get(f'{split}_dataloader')
         if isinstance(loader, dict):
             _check(_inside(loader.get('dataset'), f'{split}_dataloader.dataset'), cfg)

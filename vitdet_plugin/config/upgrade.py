@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from vitdet_plugin.config.dataset_config import SPLITS
 from vitdet_plugin.config.pretrained import read_pretrained
 
 _NUMBER = re.compile(r'[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?')
@@ -36,7 +37,7 @@ def _read_numbers(cfg: Config) -> None:
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'auto_scale_lr'):
         if isinstance(cfg.get(key), (dict, list)):
             cfg[key] = _with_numbers(cfg[key])
-    for split in ('train', 'val', 'test'):
+    for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader')
         for key in ('batch_size', 'num_workers', 'prefetch_factor') if isinstance(loader, dict) else ():
             if key in loader:

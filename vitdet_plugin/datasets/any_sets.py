@@ -6,10 +6,11 @@ import os
 from collections import defaultdict
 from pathlib import Path
 
+from vitdet_plugin.config.dataset_config import SPLITS
 from vitdet_plugin.config.names import OWN_CONFIG
 from vitdet_plugin.datasets.formats import ForeignAnnotations, SeveralFormats, recognize
 from vitdet_plugin.datasets.formats.base import Doubtful, SourceImage, SourceSet
-from vitdet_plugin.datasets.formats.tree import SPLITS, FileTree
+from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.datasets.image_sets import ImageSet, open_image_sets, read_coco_set, read_list_set
 from vitdet_plugin.errors import UserError
 
@@ -86,13 +87,13 @@ def _sized(box: tuple[float, float, float, float]) -> list[float]:
 
 def _own_sets(config: Path) -> list[ImageSet]:
     """Return the splits of a folder of ``vitdet init``; a test split that repeats that of validation counts once."""
-    from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, leaf_datasets
+    from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, split_datasets
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.datasets.checks import class_folders, detection_data
     cfg = load_config(str(config))
     found: list[ImageSet] = []
     for split, *_ in distinct_splits(cfg):
-        for _, dataset in leaf_datasets(cfg[f'{split}_dataloader'].dataset, f'{split}_dataloader.dataset'):
+        for _, dataset in split_datasets(cfg, split):
             file = joined_path(dataset, dataset.get('ann_file'))
             if not file:
                 continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from vitdet_plugin.coco.content import prepare_coco
+from vitdet_plugin.config.dataset_config import SPLITS
 from vitdet_plugin.datasets.coco import (
     describe_annotation,
     find_bad_reference,
@@ -17,7 +18,7 @@ from vitdet_plugin.datasets.coco import (
     require_class_names,
     require_index,
 )
-from vitdet_plugin.datasets.formats.tree import SPLITS, split_of
+from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, list_class_files, list_folders
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import read_class_names

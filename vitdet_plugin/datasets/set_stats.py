@@ -16,7 +16,7 @@ import numpy as np
 from vitdet_plugin.datasets.coco import annotation_box, is_crowd
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage, decoder_limits, probe_image
 from vitdet_plugin.datasets.image_sets import ImageSet
-from vitdet_plugin.utils.text import escape
+from vitdet_plugin.utils.text import counted, escape
 from vitdet_plugin.utils.track import track
 
 Probe = ImageProbe | UnreadableImage
@@ -247,14 +247,14 @@ def _class_table(stats: SetStats) -> str:
 
 
 def _describe(split: SplitStats) -> list[str]:
-    lines = [f'{split.name}: {split.images} images']
+    lines = [f'{split.name}: {counted(split.images, "image")}']
     if len(split.sizes):
         low, middle, high = split.sizes.min(0), np.median(split.sizes, 0), split.sizes.max(0)
         lines[0] += (f', width {low[0]} to {high[0]} (median {middle[0]:g}), height {low[1]} to {high[1]} (median '
                      f'{middle[1]:g}); ' + ', '.join(f'{count} {mode}' for mode, count in split.modes.items()))
     if split.box_sizes is not None:
         areas = ', '.join(f'{count} {name}' for name, count in box_areas(split.box_sizes).items())
-        lines.append(f'  boxes: {areas}; {split.objects_in_image.count(0)} images without objects')
+        lines.append(f'  boxes: {areas}; {counted(split.objects_in_image.count(0), "image")} without objects')
     for label, names in (('broken', [f'{name} ({why})' for name, why in split.broken.items()]),
                          ('boxes without area or beyond the image', split.odd_boxes),
                          ('size differs from the annotation file', split.wrong_sizes),
@@ -273,7 +273,7 @@ def _describe(split: SplitStats) -> list[str]:
 def _describe_groups(what: str, groups: list[list[FileOfSplit]]) -> list[str]:
     if not groups:
         return []
-    lines = [f'{what}: {len(groups)} groups, {sum(map(len, groups))} images']
+    lines = [f'{what}: {counted(len(groups), "group")}, {counted(sum(map(len, groups)), "image")}']
     leaks = [group for group in groups if len({split for split, _, _ in group}) > 1]
     mixed = [group for group in groups if len({name for _, _, name in group}) > 1]
     for note, chosen in ((' in several splits, so validation results are too good', leaks),

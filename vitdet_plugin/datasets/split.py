@@ -15,6 +15,7 @@ import numpy as np
 from vitdet_plugin.datasets.image_sets import ImageSet
 from vitdet_plugin.datasets.stratify import choose_part
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.output_files import write_text
 from vitdet_plugin.utils.text_files import read_text
 from vitdet_plugin.utils.track import track
 
@@ -165,11 +166,11 @@ def write_split(images: ImageSet, parts: Mapping[str, Sequence[int]], out: str |
     if out.resolve().is_relative_to(root):
         raise UserError(f'{out} is in {images.root}, where it would be read as a class; choose another --out')
     out.mkdir(parents=True, exist_ok=True)
-    (out / 'classes.txt').write_text('\n'.join(images.classes) + '\n', encoding='utf-8')
+    write_text(out / 'classes.txt', '\n'.join(images.classes) + '\n')
     for split, indices in parts.items():
         if mode == 'list':
             lines = [f'{images.files[index]} {images.labels[index]}\n' for index in indices]
-            (out / f'{split}.txt').write_text(''.join(lines), encoding='utf-8')
+            write_text(out / f'{split}.txt', ''.join(lines))
             continue
         for name in images.classes:  # a class without images in a split keeps its number
             (out / split / name).mkdir(parents=True)

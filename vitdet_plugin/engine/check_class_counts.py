@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import SPLITS, split_datasets
 from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 
@@ -32,8 +32,8 @@ def check_class_counts(cfg: Config, classes: Sequence[str]) -> list[Finding]:
         findings.append(Finding('error', 'model.data_preprocessor.num_classes='
                                          f'{preprocessor.get("num_classes")}, but train_cfg.augments mix the labels of '
                                          f'{number} classes; set it to {number}'))
-    has_stuff = any('Panoptic' in type_name(dataset) for split in ('train', 'val', 'test') for _, dataset in
-                    leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''))
+    has_stuff = any('Panoptic' in type_name(dataset) for split in SPLITS
+                    for _, dataset in split_datasets(cfg, split))
     for path, node in _dicts('model', cfg.model):
         findings += _check_head(path.split('.'), node, number, has_stuff)
     return findings

@@ -7,14 +7,13 @@ from typing import Any
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import SPLITS, leaf_datasets
 from vitdet_plugin.config.registry import find_type, type_name
 from vitdet_plugin.config.train_length import counts_epochs
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
 
-_SPLITS = ('train', 'val', 'test')
 _MIXES_NO_MASKS = {'Mosaic': 'CachedMosaic', 'MixUp': 'CachedMixUp'}  # mmdet's; those that do, in the inner pipeline
 _NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 _MOST_WORKERS = 1024
@@ -23,7 +22,7 @@ _MOST_WORKERS = 1024
 def repair_loaders(cfg: Config) -> None:
     """Remove options of data workers from loaders without workers, in place; one line names them."""
     removed = []
-    for split in _SPLITS:
+    for split in SPLITS:
         loader = cfg.get(f'{split}_dataloader')
         if not isinstance(loader, dict) or loader.get('num_workers', 0) not in (0, None):
             continue

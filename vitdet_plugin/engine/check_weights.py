@@ -13,11 +13,11 @@ from torch import nn
 
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.fit import check_finite, find_depth_mismatch
-from vitdet_plugin.checkpoints.published import explain_unknown, is_name
+from vitdet_plugin.checkpoints.published import explain_unknown
 from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES
 from vitdet_plugin.compat.file_kinds import describe_wrong_file
-from vitdet_plugin.compat.remote_files import is_remote
+from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.registry import as_list, type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 from vitdet_plugin.errors import UserError
@@ -83,9 +83,9 @@ def weight_files(cfg: Mapping) -> Iterator[WeightFile]:
 def check_file(key: str, file: str) -> list[Finding]:
     """Return an error if a local checkpoint file is missing (with similar names in its folder) or empty.
 
-    Published weights that are given by name are downloaded here, before the run starts.
+    Published weights that are given by name, and URLs, are downloaded here, before the run starts.
     """
-    if is_remote(file) and not is_name(file):
+    if scheme_of(file) in STORES:
         return []
     unknown = explain_unknown(file)
     try:

@@ -27,6 +27,7 @@ from vitdet_plugin.engine.check_class_counts import OTHER_CLASSES
 from vitdet_plugin.engine.check_weights import build_without_memory
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import suppress_logs
+from vitdet_plugin.utils.text import counted
 
 _COUNTS = ('num_classes', 'num_things_classes')
 _STATES = ('state_dict', 'ema_state_dict')
@@ -60,7 +61,7 @@ def check_labels(dataset: Any) -> None:
     if isinstance(ids, list) and isinstance(classes, (list, tuple)) and len(ids) != len(classes) \
             and not has_own_reader(type(dataset)):
         raise UserError(f'{getattr(dataset, "ann_file", "the data set")} has {len(ids)} categories with the names of '
-                        f'the {len(classes)} classes {listed(classes)}, so labels would be mixed up; make '
+                        f'the {counted(len(classes), "class")} {listed(classes)}, so labels would be mixed up; make '
                         'metainfo.classes equal to the names in the file')
     folders = getattr(dataset, 'folder_to_idx', None)
     if folders and classes and sorted(folders) == sorted(classes) and list(folders) != list(classes):

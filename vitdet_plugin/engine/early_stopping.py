@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import check_whole
 
 _STATE = 'early_stopping'
 
@@ -31,8 +32,7 @@ class PatienceHook(EarlyStoppingHook):
 
     def __init__(self, patience: int = 10, monitor: str = 'auto', min_delta: float = 0.0, rule: str | None = None,
                  check_finite: bool = True) -> None:
-        if patience < 1:
-            raise UserError(f'PatienceHook: patience={patience} must be at least 1')
+        check_whole(1, patience=patience)
         super().__init__(monitor, rule or ('greater' if monitor == 'auto' else None), min_delta,
                          check_finite=check_finite, patience=patience)
         self.min_delta, self._given_rule = min_delta, rule

@@ -24,9 +24,9 @@ from vitdet_plugin.checkpoints.sharded import load_sharded, save_sharded
 from vitdet_plugin.compat.optim_step import clip_gradients, clip_with
 from vitdet_plugin.engine.console import quieten
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.precision import DTYPES
 
 _FORMATS = {'full': False, 'sharded': True, 'local': True}  # local: mmengine's name
-_DTYPES = {None: None, 'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
 _OF_FSDP1 = ('model_wrapper', 'skip_init_weights', 'activation_checkpointing')
 
 
@@ -245,6 +245,6 @@ def _clip(wrapper: Any) -> None:
 
 
 def _dtype(name: str, value: str | None) -> torch.dtype | None:
-    if value not in _DTYPES:
+    if value is not None and value not in DTYPES:
         raise UserError(f'strategy.{name}={value!r}: choose bf16, fp16 or fp32')
-    return _DTYPES[value]
+    return DTYPES[value] if value else None

@@ -18,6 +18,7 @@ from vitdet_plugin.compat.atomic_save import save_atomically
 from vitdet_plugin.compat.optim_step import guard_steps, mark_losses, watch_losses
 from vitdet_plugin.engine.device_guard import DeviceGuard, why_not
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.arguments import check_whole
 
 DEFERRED = 10  # steps between two checks of the host on a GPU, about 5 seconds of a detector
 
@@ -60,8 +61,9 @@ class NonFiniteLossHook(Hook):
     def __init__(self, action: str = 'stop', max_skips: int = 100, interval: int | None = None):
         if action not in ('stop', 'skip'):
             raise UserError(f'NonFiniteLossHook: unknown action={action!r}. Use stop or skip.')
-        if interval is not None and (not isinstance(interval, int) or interval < 1):
-            raise UserError(f'NonFiniteLossHook: interval={interval!r} must be a whole number from 1')
+        check_whole(0, max_skips=max_skips)
+        if interval is not None:
+            check_whole(1, interval=interval)
         self.action, self.max_skips, self.interval = action, max_skips, interval
         self.skipped = 0
         self._guard: DeviceGuard | None = None

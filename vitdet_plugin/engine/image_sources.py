@@ -21,6 +21,7 @@ from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_t
 from vitdet_plugin.engine.image_urls import download_image, is_web_address, path_of_url
 from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.distinct_names import OutputNames
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.text import escape, is_unicode
 from vitdet_plugin.utils.text_files import read_text
@@ -168,22 +169,6 @@ def find_images(images: Any, channels: str = 'bgr', color_type: str = 'color') -
             raise UserError('cameras and streams have no list of images; give files, folders or videos')
         sources += map(_by_frame, entry.sources()) if isinstance(entry, _Later) else [entry]
     return [_numbered(number, source) for number, source in enumerate(sources)]
-
-
-class OutputNames:
-    """Names of output files, of which no two are equal, also where upper and lower case are the same."""
-
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
-
-    def new(self, output: PurePath) -> str:
-        """Return ``output``, or if an earlier one was the same, ``output`` with a number."""
-        for count in itertools.count(1):
-            name = f'{output}_{count}' if count > 1 else str(output)
-            if name.casefold() not in self._taken:
-                break
-        self._taken.add(name.casefold())
-        return name
 
 
 def out_paths(sources: Sequence[ImageSource], out_dir: Path) -> list[Path]:

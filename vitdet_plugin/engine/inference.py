@@ -14,7 +14,7 @@ from vitdet_plugin.checkpoints.fetching import local_file
 from vitdet_plugin.checkpoints.published import is_name
 from vitdet_plugin.checkpoints.work_dirs import CHECKPOINT_NAMES, choose_checkpoint
 from vitdet_plugin.compat.remote_files import is_remote, local_path
-from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.config.dataset_config import dataset_classes, split_datasets
 from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.datasets.checks.class_folders import folder_classes, is_folder_dataset
 from vitdet_plugin.datasets.unusual_images import describe_unreadable
@@ -56,7 +56,7 @@ def check_complete(model: nn.Module, matched: list[str], path: Path) -> None:
 
 def config_classes(cfg: Config) -> Sequence[str]:
     """Class names of the test split, from its config or else from its folders."""
-    for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, ''):
+    for _, dataset in split_datasets(cfg, 'test'):
         return dataset_classes(dataset) or (folder_classes(dataset) if is_folder_dataset(dataset) else ())
     return ()
 
@@ -86,7 +86,7 @@ class TestPipeline:
 
     def __init__(self, cfg: Config) -> None:
         from mmengine.dataset import Compose
-        _, dataset = next(leaf_datasets(cfg.test_dataloader.dataset, 'test_dataloader.dataset'))
+        _, dataset = next(split_datasets(cfg, 'test'))
         steps = [copy.deepcopy(step) for step in dataset['pipeline'] if 'LoadAnnotations' not in type_name(step)]
         if not steps or not type_name(steps[0]).endswith('LoadImageFromFile'):
             raise UserError(f'config {cfg.filename}: the test pipeline must start with LoadImageFromFile')

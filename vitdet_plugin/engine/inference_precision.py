@@ -12,10 +12,10 @@ from vitdet_plugin.compat.cpu_features import has_fast_bf16
 from vitdet_plugin.compat.gpu_features import has_gpu_bf16
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.precision import short_name
 
 HALVES = ('auto', 'fp16', 'bf16')  #: values of ``half``
 DTYPES = (*HALVES, 'fp32')  #: values of ``dtype``
-_TYPES = {'fp16': torch.float16, 'bf16': torch.bfloat16, 'fp32': None}
 
 
 def asked_dtype(dtype: str | None, half: str | bool | None) -> tuple[str, str]:
@@ -61,12 +61,12 @@ def inference_dtype(asked: str, device: str, option: str = '--half') -> torch.dt
         if asked == 'bf16':
             warn(f'{option}: this GPU has no bfloat16 instructions: predicting in float16')
         return torch.float16
-    return _TYPES['bf16' if asked == 'auto' else asked]
+    return torch.float16 if asked == 'fp16' else torch.bfloat16
 
 
 def name_of(dtype: torch.dtype | None) -> str:
     """Return the short name of a type of :func:`inference_dtype`."""
-    return next(name for name, each in _TYPES.items() if each == dtype)
+    return short_name(dtype or torch.float32)
 
 
 def autocast_to(dtype: torch.dtype | None, device: str) -> contextlib.AbstractContextManager[Any]:

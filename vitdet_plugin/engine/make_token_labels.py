@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.internimage_cls_head import InternImageClipHead
 from vitdet_plugin.heads.volo_cls_head import VOLOClsHead
+from vitdet_plugin.utils.output_files import write_atomically
 
 _EXACT_HALF = 2048  # integers up to this value are exact in half precision
 
@@ -82,10 +84,7 @@ def make_token_labels(loaded: LoadedModel, images: Sequence[Path], out: Path, sh
         values, classes = logits.topk(min(top, logits.shape[1]), dim=1)
         labels = torch.stack([values, classes.float()], 1)
         for (_, target), each in zip(batch_files, labels if logits.shape[1] > _EXACT_HALF else labels.half()):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_suffix('.part')
-            torch.save(each.clone(), unfinished)
-            unfinished.replace(target)
+            write_atomically(target, partial(torch.save, each.clone()))
             yield target
 
 

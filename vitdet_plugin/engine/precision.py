@@ -10,8 +10,8 @@ from vitdet_plugin.compat.gpu_features import has_gpu_bf16
 from vitdet_plugin.config.registry import type_name
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.output import warn
+from vitdet_plugin.utils.precision import short_name
 
-_SHORT = {'bf16': 'bf16', 'bfloat16': 'bf16', 'fp16': 'fp16', 'float16': 'fp16', 'None': 'fp16', 'auto': 'auto'}
 _WRAPPERS = ('OptimWrapper', 'AmpOptimWrapper', 'AutocastOptimWrapper')
 
 
@@ -66,16 +66,16 @@ def apply_precision(cfg: Config, amp: str | None) -> None:
         source, asked = f'fp16={_plain(old_key)}', 'fp16'
         wrapper.loss_scale = _loss_scale(old_key)
     elif name in _WRAPPERS[1:]:
-        asked = wrapper.get('dtype', 'bf16' if name == 'AutocastOptimWrapper' else None)
-        source, asked = f'optim_wrapper.type={name}', str(asked).removeprefix('torch.')
+        dtype = wrapper.get('dtype', 'bf16' if name == 'AutocastOptimWrapper' else None)
+        source, asked = f'optim_wrapper.type={name}', 'fp16' if dtype is None else short_name(dtype)
     else:
         return
-    if asked not in _SHORT:
-        raise UserError(f'{source if amp else f"optim_wrapper.dtype={asked}"}: choose from auto, fp16, bf16')
+    if asked not in ('auto', 'fp16', 'bf16'):
+        raise UserError(f'{source if amp else f"optim_wrapper.dtype={dtype}"}: choose from auto, fp16, bf16')
     if name not in _WRAPPERS:
         raise UserError(f'{source}: optim_wrapper.type={name} cannot be replaced; configure mixed precision in it')
     device = training_device()
-    dtype, reason = choose_dtype(_SHORT[asked], device, cfg.get('strategy') is not None)
+    dtype, reason = choose_dtype(asked, device, cfg.get('strategy') is not None)
     if reason:
         warn(f'{source}: {reason}')
     if amp or old_key or device == 'cpu' or asked == 'auto':  # mmengine's wrappers do not accept auto

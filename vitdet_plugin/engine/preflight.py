@@ -14,7 +14,8 @@ from torch import nn
 from vitdet_plugin.backbones.base import Backbone
 from vitdet_plugin.checkpoints.fetching import local_file, present_file
 from vitdet_plugin.checkpoints.published import is_name
-from vitdet_plugin.config.dataset_config import dataset_classes, leaf_datasets
+from vitdet_plugin.compat.remote_files import is_remote
+from vitdet_plugin.config.dataset_config import dataset_classes, split_datasets
 from vitdet_plugin.config.explain import explain
 from vitdet_plugin.config.registry import as_list, is_sharding, model_config, type_name
 from vitdet_plugin.datasets.checks.across_splits import check_across_splits
@@ -105,12 +106,12 @@ def inspect_config(cfg: Config, splits: Sequence[str], resume: str | None = None
 
 
 def _wait_for_names(cfg: Config) -> None:
-    """Wait until rank 0 has downloaded weights that are given by name, which may exceed the timeout of a broadcast.
+    """Wait until rank 0 has downloaded weights given by name or URL, which may exceed the timeout of a broadcast.
 
     On another machine, download them. Errors are reported by rank 0.
     """
     for entry in weight_files(cfg) if isinstance(cfg.get('model'), dict) else ():
-        if is_name(entry.file):
+        if is_name(entry.file) or is_remote(entry.file):
             with contextlib.suppress(UserError):
                 local_file(entry.file)
 
@@ -135,8 +136,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
     findings: list[Finding] = []
     classes: list[str] = []
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader') or {}
-        leaves = list(leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset'))
+        leaves = list(split_datasets(cfg, split))
         for path, dataset in leaves:
             check = check_folder_dataset if is_folder_dataset(dataset) else check_dataset
             findings += check(path, dataset, is_training=split == 'train')
@@ -149,7 +149,7 @@ def _check_data(cfg: Config, splits: Sequence[str]) -> tuple[list[Finding], list
         findings += check_topk(f'{split}_evaluator', evaluators, classes)
         findings += check_evaluators(split, evaluators, leaves)
         if split != 'train':
-            findings += check_repeated_images(split, evaluators, loader.get('dataset'))
+            findings += check_repeated_images(split, evaluators, (cfg.get(f'{split}_dataloader') or {}).get('dataset'))
         for each in as_list(evaluators):
             ann_file = each.get('ann_file') if isinstance(each, dict) else None
             if not ann_file or '://' in ann_file or os.path.isfile(ann_file):

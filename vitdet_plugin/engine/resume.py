@@ -12,7 +12,7 @@ from mmengine.logging import MessageHub
 from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.checkpoints.work_dirs import STEPS, find_damage, list_checkpoints
 from vitdet_plugin.compat.atomic_save import save_atomically
-from vitdet_plugin.compat.remote_files import is_remote, local_path
+from vitdet_plugin.compat.remote_files import STORES, fetch_checkpoint, is_remote, scheme_of
 from vitdet_plugin.compat.safe_load import load_checkpoint_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
@@ -98,9 +98,9 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
             return None
         print(f'resuming from {path}', flush=True)
     else:
-        if is_remote(resume):
+        if scheme_of(resume) in STORES:
             return resume, None
-        path = str(local_path(resume))
+        path = str(fetch_checkpoint(resume))
         if os.path.isdir(path) and not is_sharded(path):
             path = _newest_of(path)
         if os.path.isdir(path):
@@ -112,7 +112,8 @@ def _choose(cfg: Config, resume: str | None, restarts: int) -> tuple[str, int | 
         if reason:
             raise UserError(f'--resume: {path} cannot be used: {reason}; give another one, or --resume without a '
                             'file for the newest intact one of the work directory')
-    return path, None if os.path.isdir(path) else _seed_of(cfg, path)
+    seed = None if os.path.isdir(path) else _seed_of(cfg, path)
+    return resume if resume is not None and is_remote(resume) else path, seed  # other machines download it as well
 
 
 def _newest_of(folder: str) -> str:

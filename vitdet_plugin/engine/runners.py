@@ -17,6 +17,7 @@ from vitdet_plugin.checkpoints.sharded import is_sharded
 from vitdet_plugin.compat.anchor_cache import cache_anchors
 from vitdet_plugin.compat.data_loading import fetch_batches_with
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
+from vitdet_plugin.config.dataset_config import SPLITS
 from vitdet_plugin.config.registry import is_classifier
 from vitdet_plugin.engine.check_loaders import check_batches
 from vitdet_plugin.engine.check_weights import is_official
@@ -47,7 +48,7 @@ class _Resumable:
         return loader
 
     def _loader_name(self, dataloader, *args, **kwargs) -> str:
-        names = [name for name in ('train', 'val', 'test') if getattr(self, f'_{name}_dataloader', None) is dataloader]
+        names = [name for name in SPLITS if getattr(self, f'_{name}_dataloader', None) is dataloader]
         return f'{names[0]}_dataloader' if names else 'dataloader'
 
     def build_message_hub(self, *args, **kwargs):

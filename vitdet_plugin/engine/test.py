@@ -14,7 +14,7 @@ from mmengine.fileio import dump
 
 from vitdet_plugin.compat.remote_files import STORES, scheme_of
 from vitdet_plugin.config.check_values import COCO_METRICS
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.config.explain import user_errors
 from vitdet_plugin.config.registry import as_list, is_classifier, is_coco_metric, type_name
 from vitdet_plugin.engine.data_workers import ended_data_workers
@@ -28,6 +28,7 @@ from vitdet_plugin.engine.session import SessionOptions, add_hook, load_session_
 from vitdet_plugin.engine.tta import flip_tta_config
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.kept_files import keep_files
+from vitdet_plugin.utils.output_files import write_atomically
 from vitdet_plugin.utils.paths import check_output_path
 from vitdet_plugin.utils.text import suggest
 
@@ -226,7 +227,7 @@ def use_flip_tta(cfg: Config) -> None:
     if type_name(cfg.get('tta_model')) == 'DetTTAModel' and _has_mask_part(cfg.model):
         raise UserError('--tta: tta_model=DetTTAModel of mmdet does not support masks, which the model predicts; leave '
                         "out tta_model, or set its type to 'FlipTTAModel' with nms and max_per_img")
-    datasets = [dataset for _, dataset in leaf_datasets(cfg.test_dataloader.dataset, '')]
+    datasets = [dataset for _, dataset in split_datasets(cfg, 'test')]
     if cfg.get('tta_pipeline') is None:
         steps = copy.deepcopy(list(datasets[0].pipeline))
         flip_at = next((index for index, step in enumerate(steps) if type_name(step) in _AFTER_FLIP), None)
@@ -263,7 +264,8 @@ def _report_files(cfg: Config, options: TestOptions) -> None:
         written = [f'{result_prefix(cfg, options)}.{kind}.json' for kind in ('bbox', 'segm')]
         written = [path for path in written if os.path.isfile(path)]
         if out and written:  # the last one is complete: box, score, class and, if predicted, mask
-            shutil.copyfile(written[-1], out)
+            with open(written[-1], 'rb') as source:
+                write_atomically(out, lambda file: shutil.copyfileobj(source, file))
             written.append(out)
         print('results: ' + ', '.join(written), flush=True)
     elif out:

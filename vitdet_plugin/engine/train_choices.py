@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.config.registry import is_classifier, type_name
 from vitdet_plugin.errors import UserError
 
@@ -47,7 +47,7 @@ def select_images(cfg: Config, balance_classes: float | None, background: str | 
     if background is not None:
         if background not in ('keep', 'drop'):
             raise UserError(f'--background {background}: must be keep or drop')
-        leaves = [dataset for _, dataset in leaf_datasets(loader.dataset, 'train_dataloader.dataset')]
+        leaves = [dataset for _, dataset in split_datasets(cfg, 'train')]
         if is_classifier(cfg) or not all(dataset.get('ann_file') for dataset in leaves):
             raise UserError('--background: the training set has no annotations of objects')
         for dataset in leaves:

@@ -16,7 +16,8 @@ from vitdet_plugin.utils.output import suppress_output
 
 RECALLS = np.linspace(0, 1, 101)  # recall values at which COCO evaluates the precision
 SIZES = tuple(name for name, _, _ in COCO_AREAS)
-_MOST_DETECTIONS = -1  # index of the largest number of detections in an image
+# numbers of detections of a class in an image: mmdet's CocoMetric has the first for mAP, the last for the other values
+_DETECTIONS = [100, 300, 1000]
 _LVIS_DETECTIONS = 300  # in an image
 
 
@@ -41,7 +42,10 @@ class AveragePrecision:
 
 def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: int,
                       with_masks: bool = False) -> AveragePrecision:
-    """Compute the average precision of boxes or masks as COCO defines it.
+    """Compute the average precision of boxes or masks as mmdet's ``CocoMetric`` does.
+
+    The average over IoU 0.50 to 0.95 counts the 100 detections of highest score of each class in an image, as COCO
+    defines it; those at one IoU and of objects of one size count up to 1000.
 
     If annotations state the annotated classes of their image, it is that of LVIS (arXiv:1908.03195, section 3): of the
     300 detections of highest score in an image, those of other classes are left out, and unmatched ones of classes that
@@ -77,18 +81,17 @@ def average_precision(truth: Sequence[Boxes], found: Sequence[Boxes], classes: i
                             categories=[dict(id=label + 1) for label in range(classes)])
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), 'segm' if with_masks else 'bbox')
-        if is_federated:
-            evaluation.params.maxDets = [1, 10, _LVIS_DETECTIONS]
+        evaluation.params.maxDets = [_LVIS_DETECTIONS] if is_federated else _DETECTIONS
         evaluation.evaluate()
         _excuse_unmatched(evaluation, truth)
         evaluation.accumulate()
-    precision = evaluation.eval['precision'][..., _MOST_DETECTIONS]  # (IoU, recall, class, area)
+    precision = evaluation.eval['precision']  # (IoU, recall, class, area, detections)
     precision = np.where(precision < 0, np.nan, precision)
-    overall = precision[..., 0]
+    overall, best = precision[..., 0, -1], precision[..., 0, 0]
     at = [int(np.flatnonzero(np.isclose(evaluation.params.iouThrs, iou))[0]) for iou in (0.5, 0.75)]
-    ap = np.stack([overall.mean((0, 1)), *(overall[index].mean(0) for index in at)], 1)
+    ap = np.stack([best.mean((0, 1)), *(overall[index].mean(0) for index in at)], 1)
     scores, is_correct = _correct_detections(evaluation, at[0], classes)
-    return AveragePrecision(ap, precision[..., 1:].mean((0, 1)), overall[at].transpose(2, 0, 1), scores, is_correct)
+    return AveragePrecision(ap, precision[..., 1:, -1].mean((0, 1)), overall[at].transpose(2, 0, 1), scores, is_correct)
 
 
 def _judged(annotated: AnnotatedClasses, found: Boxes) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.config import Config
 
 from vitdet_plugin.coco.masks import mask_area, usable_mask
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.engine.load_model import LoadedModel, build_dataset, labels_by_name, predict_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.evaluation.box_errors import Boxes
@@ -116,8 +116,8 @@ def _open(cfg: Config, split: str) -> Any:
     """Build the data set of a split with the test pipeline."""
     cfg = cfg.copy()
     if split != 'test' and cfg.get('test_dataloader') is not None and cfg.get(f'{split}_dataloader') is not None:
-        _, tested = next(leaf_datasets(cfg.test_dataloader.dataset, ''))
-        for _, each in leaf_datasets(cfg[f'{split}_dataloader'].dataset, ''):
+        _, tested = next(split_datasets(cfg, 'test'))
+        for _, each in split_datasets(cfg, split):
             each.pipeline, each.test_mode = tested.pipeline, True
     return build_dataset(cfg, split)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,18 @@ def annotated_classes(dataset: Any) -> dict[Any, AnnotatedClasses]:
     file, label_of = Path(str(getattr(dataset, 'ann_file', '') or '')), getattr(dataset, 'cat2label', None)
     if label_of is None or file.suffix != '.json' or not file.is_file():
         return {}
-    images = read_coco(file, is_partial=True)['images']
-    if not any(ABSENT in image or PARTLY in image for image in images):
+    with file.open('rb') as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as text:
+        if all(text.find(f'"{key}"'.encode()) < 0 for key in (ABSENT, PARTLY)):
+            return {}
+    content = read_coco(file, needs_annotations=False)
+    if not any(ABSENT in image or PARTLY in image for image in content['images']):
         return {}
     present: dict[Any, set[int]] = defaultdict(set)
-    for each in read_coco(file, needs_annotations=False)['annotations']:
+    for each in content['annotations']:
         present[each.get('image_id')].add(each.get('category_id'))
 
     def labels(ids: Any) -> frozenset[int]:
         return frozenset(label_of[each] for each in ids if each in label_of)
     return {image['id']: AnnotatedClasses(labels({*present[image['id']], *(image.get(ABSENT) or ())}),
                                           labels(image.get(PARTLY) or ()))
-            for image in images}
+            for image in content['images']}

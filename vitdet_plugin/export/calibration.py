@@ -70,9 +70,10 @@ def _of_coco(path: Path) -> list[Path]:
 
 
 def _of_config(data: str) -> list[Path]:
+    from vitdet_plugin.config.dataset_config import SPLITS
     from vitdet_plugin.config.loading import load_config
     cfg = load_config(data)
-    split = next((name for name in ('train', 'val', 'test') if cfg.get(f'{name}_dataloader')), None)
+    split = next((name for name in SPLITS if cfg.get(f'{name}_dataloader')), None)
     if split is None:
         raise UserError(f'--int8 {data}: the config has no data set; give a folder of images')
     dataset = build_dataset(cfg, split)

@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.datasets.image_files import is_image_file
 from vitdet_plugin.evaluation.complexity import detection_sample
 from vitdet_plugin.runtime.masks import paste_region
@@ -42,8 +42,8 @@ def real_images(cfg: Config, shape: tuple[int, int], channels: int) -> list[Tens
     Returns:
         Images of shape (1, channels, H, W), RGB or the channels of the file, with values from 0 to 255.
     """
-    loader, images = cfg.get('test_dataloader'), []
-    for _, dataset in leaf_datasets(loader.dataset, '') if loader else ():
+    images: list[Tensor] = []
+    for _, dataset in split_datasets(cfg, 'test'):
         prefix = dataset.get('data_prefix') or {}
         parts = [prefix] if isinstance(prefix, str) else [str(each) for each in prefix.values()][:1]
         folder = os.path.join(dataset.get('data_root') or '', *parts)

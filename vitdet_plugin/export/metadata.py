@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import leaf_datasets
+from vitdet_plugin.config.dataset_config import split_datasets
 from vitdet_plugin.engine.load_model import LoadedModel
 from vitdet_plugin.export.modules import Preprocess, describe_channels
 from vitdet_plugin.runtime.model import fallback_steps
@@ -49,8 +49,7 @@ def file_metadata(loaded: LoadedModel, shape: tuple[int, int], preprocess: Prepr
 
 def test_pipeline(cfg: Config) -> list[dict[str, Any]]:
     """Return the test pipeline of a config; empty if it has none."""
-    loader = cfg.get('test_dataloader')
-    for _, dataset in leaf_datasets(loader.dataset, '') if loader else ():
+    for _, dataset in split_datasets(cfg, 'test'):
         return [dict(step) for step in dataset.get('pipeline') or ()]
     return []
 

@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from vitdet_plugin.gpu_check.results import FAILED, LEFT_OUT, Result, Settings, first_lines
 from vitdet_plugin.ops.dispatch import MODULES
+from vitdet_plugin.utils.running_command import package_environment
 
 _HERE = 'vitdet_plugin.gpu_check'
 
@@ -73,16 +73,13 @@ def run_parts(names: list[str], settings: Settings, limit: float) -> Iterator[Re
 
 def run_part(name: str, settings: Settings, seconds: float) -> Iterator[Result]:
     """Run one part in a new process and yield its results as they come; a crash or the end of its time is a failure."""
-    package = Path(str(resources.files('vitdet_plugin'))).parent
     with tempfile.TemporaryDirectory() as folder:
         output, errors = Path(folder) / 'results.jsonl', Path(folder) / 'stderr.txt'
         settings = replace(settings, folder=Path(folder))
-        environment = {**os.environ, **PARTS[name].environment,
-                       'PYTHONPATH': os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))}
         command = [sys.executable, '-m', _HERE, name, settings.dumps(), str(output)]
         with errors.open('w', encoding='utf-8') as stream:
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stream, env=environment,
-                                       start_new_session=True)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stream, start_new_session=True,
+                                       env={**package_environment(), **PARTS[name].environment})
         count = 0
         try:
             for _ in _waits(process, seconds):

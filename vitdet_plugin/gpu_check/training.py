@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 
 from vitdet_plugin.gpu_check.results import (
@@ -20,6 +16,7 @@ from vitdet_plugin.gpu_check.results import (
     first_lines,
     missing_packages,
 )
+from vitdet_plugin.utils.running_command import run_vitdet
 
 CONFIG = 'vitdet_demo'
 ITERATIONS = 50
@@ -100,11 +97,8 @@ def vitdet(folder: Path, *words: str) -> None:
     Raises:
         RuntimeError: It failed; with the last line that it printed.
     """
-    package = Path(str(resources.files('vitdet_plugin'))).parent
-    paths = os.pathsep.join(filter(None, (str(package), os.environ.get('PYTHONPATH'))))
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([sys.executable, '-m', 'vitdet_plugin', *words], cwd=folder, capture_output=True, text=True,
-                          env={**os.environ, 'PYTHONPATH': paths})
+    done = run_vitdet(*words, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise RuntimeError(f'vitdet {words[0]} ended with {done.returncode}: {first_lines(lines[-1] if lines else "")}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+
+from vitdet_plugin.utils.arguments import check_range, check_whole
 
 
 class ClassifierHead(BaseModule):
@@ -26,6 +29,7 @@ class ClassifierHead(BaseModule):
 
     def __init__(self, num_classes: int, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
+        check_whole(1, num_classes=num_classes)
         self.num_classes = num_classes
         self.loss_module = MODELS.build(loss) if loss else None
 
@@ -72,6 +76,8 @@ class LayerNormClsHead(ClassifierHead):
     def __init__(self, num_classes: int, in_channels: int, norm_eps: float = 1e-6, init_std: float = 0.02,
                  init_scale: float = 1.0, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
+        check_whole(1, in_channels=in_channels)
+        check_range(0, inf, norm_eps=norm_eps, init_std=init_std, init_scale=init_scale)
         self.init_std, self.init_scale = init_std, init_scale
         self.norm = nn.LayerNorm(in_channels, eps=norm_eps)
         self.fc = nn.Linear(in_channels, num_classes)
@@ -105,6 +111,8 @@ class VectorClsHead(ClassifierHead):
     def __init__(self, num_classes: int, in_channels: int, init_std: float = 0.01, loss: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
+        check_whole(1, in_channels=in_channels)
+        check_range(0, inf, init_std=init_std)
         self.init_std = init_std
         self.fc = nn.Linear(in_channels, num_classes)
 

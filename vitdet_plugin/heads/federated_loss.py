@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.arguments import check_whole
+from vitdet_plugin.utils.arguments import check_range, check_whole
 from vitdet_plugin.utils.text_files import read_text
 
 
@@ -98,6 +99,7 @@ class _ClassSampler:
 
     def __init__(self, frequencies: Sequence[float] | str, num_sampled: int, power: float, loss: str) -> None:
         check_whole(0, num_sampled=num_sampled)
+        check_range(-inf, inf, power=power)
         self.frequencies, self.num_sampled, self.power, self.loss = frequencies, num_sampled, power, loss
         self._class_weights: Tensor | None = None
 
@@ -164,8 +166,9 @@ def _read_frequencies(source: Sequence[float] | str, loss: str) -> list[float]:
         raise UserError(f'{loss}: {source} is not valid JSON ({error}); download it again') from None
     if not isinstance(content, dict) or not content.get('categories'):
         raise UserError(f'{loss}: {source} has no categories; give an LVIS annotation file')
-    categories = sorted(content['categories'], key=lambda category: category['id'])
-    if not all('image_count' in category for category in categories):
+    try:
+        counts = {category['id']: float(category['image_count']) for category in content['categories']}
+    except (KeyError, TypeError, ValueError):
         raise UserError(f'{loss}: the categories of {source} have no image_count; '
-                        'give an LVIS annotation file')
-    return [float(category['image_count']) for category in categories]
+                        'give an LVIS annotation file') from None
+    return [counts[key] for key in sorted(counts)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.heads.cls_head import ClassifierHead
-from vitdet_plugin.utils.arguments import check_heads, check_lengths
+from vitdet_plugin.utils.arguments import check_heads, check_range, check_sizes, check_whole
 
 
 @MODELS.register_module()
@@ -27,6 +28,8 @@ class InternImageClsHead(ClassifierHead):
     def __init__(self, num_classes: int, in_channels: int, cls_scale: float = 1.5, loss: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
+        check_whole(1, in_channels=in_channels)
+        check_range(1 / in_channels, inf, cls_scale=cls_scale)
         width = int(in_channels * cls_scale)
         self.conv = nn.Conv2d(in_channels, width, 1, bias=False)
         self.norm = nn.BatchNorm2d(width)
@@ -77,7 +80,8 @@ class InternImageClipHead(ClassifierHead):
     def __init__(self, num_classes: int, in_channels: Sequence[int], embed_dim: int = 1024, clip_dim: int = 768,
                  num_heads: int = 16, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
-        check_lengths(2, in_channels=in_channels)
+        check_sizes(2, in_channels=in_channels)
+        check_whole(1, clip_dim=clip_dim)
         check_heads(num_heads, embed_dim=embed_dim)
         self.x3_proj = nn.Conv2d(in_channels[0], embed_dim, 1)
         self.x4_proj = nn.Conv2d(in_channels[1], 4 * embed_dim, 1)

@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from vitdet_plugin.heads.cls_head import ClassifierHead
+from vitdet_plugin.utils.arguments import check_whole
 
 
 @MODELS.register_module()
@@ -28,6 +29,7 @@ class VisionLSTMClsHead(ClassifierHead):
     def __init__(self, num_classes: int, in_channels: int, legacy_norm: bool = True, loss: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_classes, loss, init_cfg)
+        check_whole(1, in_channels=in_channels)
         self.legacy_norm = nn.LayerNorm(in_channels, eps=1e-5) if legacy_norm else None
         self.fc = nn.Linear(in_channels, num_classes)
 

@@ -90,7 +90,7 @@ class VOLOClsHead(ClassifierHead):
             raise UserError(f"pooling={pooling!r} is unknown; choose 'token' or 'avg'")
         check_heads(num_heads, in_channels=in_channels)
         check_whole(0, depth=depth)
-        check_range(0, inf, mlp_ratio=mlp_ratio)
+        check_range(0, inf, mlp_ratio=mlp_ratio, aux_weight=aux_weight)
         check_range(0, 1, token_smoothing=token_smoothing)
         self.pooling, self.aux_weight, self.token_smoothing = pooling, aux_weight, token_smoothing
         self.cls_token = nn.Parameter(torch.zeros(1, 1, in_channels)) if depth else None

@@ -18,7 +18,14 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.yolov5_assigner import Assigned, assign_level
 from vitdet_plugin.heads.yolov5_coder import decode_map, decode_relative
 from vitdet_plugin.heads.yolov5_loss import complete_iou, mean_bce
-from vitdet_plugin.utils.arguments import check_lengths, check_range, check_whole
+from vitdet_plugin.utils.arguments import (
+    check_keys,
+    check_lengths,
+    check_positive,
+    check_range,
+    check_sizes,
+    check_whole,
+)
 
 # of COCO at 640 pixels, finest level first
 COCO_ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
@@ -63,15 +70,14 @@ class YOLOv5Head(BaseDenseHead):
                  focal_gamma: float = 0.0, nominal_batch: int | None = None, train_cfg: dict | None = None,
                  test_cfg: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
+        check_sizes(None, strides=strides)
         levels = len(strides)
-        if not len(anchors) == len(in_channels) == levels:
-            raise UserError(f'YOLOv5Head: {len(anchors)} levels of anchors, {len(in_channels)} of in_channels and '
-                            f'{levels} strides; give the same number')
+        check_sizes(levels, in_channels=in_channels)
+        check_lengths(levels, anchors=anchors)
         check_whole(1, num_classes=num_classes, img_size=img_size)
         if nominal_batch is not None:
             check_whole(1, nominal_batch=nominal_batch)
-        for stride in strides:
-            check_whole(1, strides=stride)
+        check_positive(cls_pos_weight=cls_pos_weight, obj_pos_weight=obj_pos_weight)
         check_range(1, math.inf, max_ratio=max_ratio)
         check_range(0, math.inf, focal_gamma=focal_gamma)
         check_range(0, 1, label_smoothing=label_smoothing)
@@ -81,9 +87,9 @@ class YOLOv5Head(BaseDenseHead):
         self.max_ratio, self.label_smoothing, self.focal_gamma = max_ratio, label_smoothing, focal_gamma
         self.cls_pos_weight, self.obj_pos_weight, self.nominal_batch = cls_pos_weight, obj_pos_weight, nominal_batch
         self.gains = dict(box=0.05, cls=0.5, obj=1.0)
-        if unknown := set(gains or ()) - set(self.gains):
-            raise UserError(f'YOLOv5Head: gains has no {", ".join(sorted(unknown))}; it takes box, cls and obj')
+        check_keys(tuple(self.gains), gains=gains)
         self.gains.update(gains or {})
+        check_range(0, math.inf, **{f'gains.{name}': gain for name, gain in self.gains.items()})
         if scale_gains:
             scale = dict(box=1.0, cls=num_classes / 80, obj=(img_size / 640) ** 2)
             self.gains = {name: gain * scale[name] * 3 / levels for name, gain in self.gains.items()}

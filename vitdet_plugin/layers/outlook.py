@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops.linear import linear
 from vitdet_plugin.ops.outlook_attention import OPERATOR, outlook_attention
+from vitdet_plugin.utils.arguments import check_heads, check_range, check_whole
 
 
 class OutlookAttention(nn.Module):
@@ -26,14 +26,16 @@ class OutlookAttention(nn.Module):
         form: see :mod:`vitdet_plugin.ops.outlook_attention`.
 
     Raises:
-        UserError: ``dim`` is not a multiple of ``num_heads``, or ``form`` is unknown.
+        UserError: An argument is invalid, e.g. ``dim`` is not a multiple of ``num_heads``.
     """
 
     def __init__(self, dim: int, num_heads: int, *, kernel_size: int = 3, stride: int = 2, padding: int = 1,
                  qkv_bias: bool = False, scale: float | None = None, dropout: float = 0.0, form: str = 'auto') -> None:
         super().__init__()
-        if dim % num_heads:
-            raise UserError(f'dim={dim} is not a multiple of num_heads={num_heads}')
+        check_heads(num_heads, dim=dim)
+        check_whole(1, kernel_size=kernel_size, stride=stride)
+        check_whole(0, padding=padding)
+        check_range(0, 1, dropout=dropout)
         OPERATOR.check_name(form)
         self.num_heads, self.kernel_size, self.stride, self.padding = num_heads, kernel_size, stride, padding
         self.scale = (dim // num_heads) ** -0.5 if scale is None else scale

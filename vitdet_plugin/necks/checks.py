@@ -8,13 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.arguments import check_range, check_whole
+from vitdet_plugin.utils.arguments import check_range, check_sizes, check_whole
 
 
 def check_widths(in_channels: Any, out_channels: Any, scale_factors: Any) -> None:
     """Raise ``UserError`` if channels are not positive whole numbers, or ``scale_factors`` is not a list of numbers."""
-    for width in in_channels if isinstance(in_channels, (list, tuple)) else [in_channels]:
-        check_whole(1, in_channels=width)
+    check_sizes(None, in_channels=in_channels if isinstance(in_channels, (list, tuple)) else [in_channels])
     check_whole(1, out_channels=out_channels)
     if not isinstance(scale_factors, (list, tuple)) or not scale_factors:
         raise UserError(f'scale_factors={scale_factors!r} must be a list of numbers, such as (4.0, 2.0, 1.0, 0.5)')

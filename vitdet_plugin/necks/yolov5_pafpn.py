@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.arguments import check_whole
+from vitdet_plugin.utils.arguments import check_sizes, check_whole
 
 
 @MODELS.register_module()
@@ -43,11 +43,9 @@ class YOLOv5PAFPN(YOLOXPAFPN):
             raise UserError(f'YOLOv5PAFPN: in_channels={in_channels!r} must be a list of the channels of '
                             'two maps or more')
         check_whole(0, num_csp_blocks=num_csp_blocks)
-        out_channels = list(in_channels if out_channels is None else out_channels)
-        if len(out_channels) != len(in_channels):
-            raise UserError(f'YOLOv5PAFPN: out_channels={out_channels} and in_channels={list(in_channels)} differ in '
-                            'length; give one number for each level')
-        self.in_channels, self.out_channels = list(in_channels), out_channels
+        out_channels = in_channels if out_channels is None else out_channels
+        check_sizes(len(in_channels), in_channels=in_channels, out_channels=out_channels)
+        self.in_channels, self.out_channels = list(in_channels), list(out_channels)
         common = dict(norm_cfg=norm_cfg or dict(type='BN', momentum=0.03, eps=0.001),
                       act_cfg=act_cfg or dict(type='SiLU', inplace=True))
         block = dict(num_blocks=num_csp_blocks, add_identity=False, **common)

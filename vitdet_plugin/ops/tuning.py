@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from vitdet_plugin.errors import UserError
 from vitdet_plugin.ops import triton_support
 from vitdet_plugin.ops.library import cache_folder
+from vitdet_plugin.utils.output_files import write_text
 
 VARIABLE = 'VITDET_OPS_TUNE'
 _WARM_UP, _REPEAT = 1, 5
@@ -153,8 +155,5 @@ def _stored(path: Path) -> dict[str, int]:
 
 def _store(path: Path, name: str, index: int) -> None:
     _stored(path)[name] = index
-    temporary = path.with_suffix(f'.{os.getpid()}')
-    with contextlib.suppress(OSError):  # results only save time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(_stored(path)), encoding='utf-8')
-        temporary.replace(path)
+    with contextlib.suppress(UserError):  # results only save time
+        write_text(path, json.dumps(_stored(path)))

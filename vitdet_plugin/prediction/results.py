@@ -118,6 +118,11 @@ class Classification(ClassificationBase):
         return plain if self.frame is None else {**plain, 'frame': self.frame}
 
 
+def as_record(result: Detections | Classification, top: int) -> dict[str, Any]:
+    """Return a result for ``json.dump``; of a classifier with the ``top`` most likely classes."""
+    return result.as_dict(top) if isinstance(result, Classification) else result.as_dict()
+
+
 def name_of(result: Detections | Classification) -> str:
     """Return the path of a result for messages, with the frame of a video."""
     path = result.path or 'image in memory'

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, has_several_frames, stored_bits
-from vitdet_plugin.engine.image_sources import ImageSource, OutputNames
+from vitdet_plugin.engine.image_sources import ImageSource
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.tiles import Tiling, Window, merge_tiles
@@ -19,6 +19,7 @@ from vitdet_plugin.runtime.batches import in_batches
 from vitdet_plugin.runtime.model import Found
 from vitdet_plugin.runtime.prefetch import prefetch
 from vitdet_plugin.utils.class_names import name_of_label
+from vitdet_plugin.utils.distinct_names import OutputNames
 from vitdet_plugin.utils.output import warn
 from vitdet_plugin.utils.scores import check_score
 

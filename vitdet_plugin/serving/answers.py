@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitdet_plugin.prediction.results import Classification, Detections
-
-
-def as_record(result: Detections | Classification, name: str, top: int) -> dict[str, Any]:
-    """Return a result as ``vitdet predict --format jsonl`` writes it.
-
-    Args:
-        result: The result.
-        name: Name of the image.
-        top: Most classes of a classifier.
-    """
-    height, width = result.shape
-    record = result.as_dict(top) if isinstance(result, Classification) else result.as_dict()
-    return {**record, 'path': name, 'width': width, 'height': height}
+from vitdet_plugin.prediction.results import Detections
 
 
 def as_coco(result: Detections, name: str, classes: Sequence[str]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from vitdet_plugin.api import Classification, Detections, Inferencer
 from vitdet_plugin.engine.image_arrays import bgr_array
 from vitdet_plugin.prediction.drawing import draw_result
-from vitdet_plugin.serving.answers import as_coco, as_record
+from vitdet_plugin.prediction.results import as_record
+from vitdet_plugin.serving.answers import as_coco
 from vitdet_plugin.serving.faults import RequestFault
 from vitdet_plugin.serving.images import Decoded, decode_upload, encode_jpeg
 from vitdet_plugin.serving.options import Options
@@ -84,7 +85,9 @@ class Service:
         if options.format == 'coco':
             assert isinstance(result, Detections)
             return Answer(as_coco(result, upload.name, classes), may_differ)
-        return Answer(as_record(result, upload.name, options.top), may_differ)
+        height, width = result.shape
+        record = {**as_record(result, options.top), 'path': upload.name, 'width': width, 'height': height}
+        return Answer(record, may_differ)  # as ``vitdet predict --format jsonl`` writes it
 
     def preview(self, upload: Upload) -> bytes:
         """Return an uploaded image as the model receives it, as JPEG, for browsers that cannot display the file.

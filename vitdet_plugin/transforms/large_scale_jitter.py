@@ -1,5 +1,7 @@
 """Large-scale jittering (arXiv 2012.07177) as in detectron2's ViTDet recipe, in one step."""
 
+from math import inf
+
 import cv2
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from mmengine.registry import TRANSFORMS
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.transforms.crop_annotations import crop_bitmaps, crop_boxes, crop_polygons
 from vitdet_plugin.transforms.crop_window import CropWindow, jitter_window, resize_and_crop
+from vitdet_plugin.utils.arguments import check_interval, check_positive, check_range, check_whole
 
 _BACKENDS = ('cv2', 'pillow')
 
@@ -50,12 +53,11 @@ class LargeScaleJitter(BaseTransform):
                  flip_prob: float = 0.5, min_box_size: float = 1e-5, skip_empty: bool = False) -> None:
         if resize_backend not in _BACKENDS:
             raise UserError(f'LargeScaleJitter: resize_backend={resize_backend!r} is unknown; use one of {_BACKENDS}')
-        if not (isinstance(image_size, int) and image_size > 0):
-            raise UserError(f'LargeScaleJitter: image_size={image_size!r} must be a positive integer, e.g. 1024')
-        if not (len(scale) == 2 and 0 < scale[0] <= scale[1]):
-            raise UserError(f'LargeScaleJitter: scale={scale!r} must be (smallest, largest), e.g. (0.1, 2.0)')
-        if not 0 <= flip_prob <= 1:
-            raise UserError(f'LargeScaleJitter: flip_prob={flip_prob!r} must be in [0, 1]')
+        check_whole(1, image_size=image_size)
+        check_interval(0, inf, scale=scale)
+        check_positive(scale=scale[0])
+        check_range(0, 1, flip_prob=flip_prob)
+        check_range(0, inf, min_box_size=min_box_size)
         self.image_size = image_size
         self.scale = tuple(scale)
         self.resize_backend = resize_backend

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import TRANSFORMS
+
+from vitdet_plugin.utils.arguments import check_range, check_whole
 
 
 @TRANSFORMS.register_module()
@@ -26,6 +30,8 @@ class LoadResizedImage(LoadImageFromFile):
 
     def __init__(self, img_size: int = 640, cache_mb: int = 0, **kwargs) -> None:
         super().__init__(**kwargs)
+        check_whole(1, img_size=img_size)
+        check_range(0, inf, cache_mb=cache_mb)
         self.img_size = img_size
         self._free_bytes = cache_mb * 1024 ** 2
         self._cache: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}

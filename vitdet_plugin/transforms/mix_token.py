@@ -9,6 +9,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import MODELS
 
 from vitdet_plugin.backbones.volo import MIX_BOX, Box, MixedImages
+from vitdet_plugin.utils.arguments import check_whole
 
 
 @MODELS.register_module()
@@ -25,6 +26,7 @@ class MixTokenDataPreprocessor(BaseDataPreprocessor):
 
     def __init__(self, stride: int = 16, **kwargs: Any) -> None:
         super().__init__()
+        check_whole(1, stride=stride)
         self.stride = stride
         self.images = MODELS.build({**kwargs, 'type': 'mmpretrain.ClsDataPreprocessor'})
 

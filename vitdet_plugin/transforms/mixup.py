@@ -9,7 +9,7 @@ from mmengine.registry import TRANSFORMS
 from numpy import random
 
 from vitdet_plugin.transforms.random_affine import put_annotations
-from vitdet_plugin.utils.arguments import check_range
+from vitdet_plugin.utils.arguments import check_positive, check_range
 
 
 @TRANSFORMS.register_module()
@@ -29,6 +29,7 @@ class MosaicMixUp(BaseTransform):
 
     def __init__(self, prob: float = 0.1, beta: float = 32.0) -> None:
         check_range(0, 1, prob=prob)
+        check_positive(beta=beta)
         self.prob, self.beta = prob, beta
 
     def get_indexes(self, dataset) -> list[int]:

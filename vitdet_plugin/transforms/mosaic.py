@@ -9,8 +9,8 @@ from mmcv.transforms.utils import cache_randomness
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
-from vitdet_plugin.transforms.random_affine import draw_matrix, put_annotations, transform_boxes
-from vitdet_plugin.utils.arguments import check_lengths, check_range, check_whole
+from vitdet_plugin.transforms.random_affine import check_options, draw_matrix, put_annotations, transform_boxes
+from vitdet_plugin.utils.arguments import check_interval, check_whole
 
 
 def tile_positions(center: tuple[int, int], sizes: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -59,15 +59,12 @@ class MosaicAffine(BaseTransform):
                  max_aspect: float = 100, min_area: float = 0.1, fill: int = 114,
                  centre: tuple[float, float] | None = None) -> None:  # language: ok
         check_whole(1, img_size=img_size)
-        check_range(0, 1, scale=scale)
-        check_range(0, 255, fill=fill)
         self.img_size, self.fill = img_size, fill
         self.center = center if centre is None else centre  # language: ok
-        check_lengths(2, center=self.center)
-        for each in self.center:
-            check_range(0, 2, center=each)
+        check_interval(0, 2, center=self.center)
         self.geometry = dict(degrees=degrees, translate=translate, scale=scale, shear=shear)
         self.filter = dict(min_side=min_side, max_aspect=max_aspect, min_area=min_area)
+        check_options(fill, **self.geometry, **self.filter)
 
     def get_indexes(self, dataset) -> list[int]:
         """Return the indices of three more images of the data set."""

@@ -13,7 +13,7 @@ from mmdet.structures.bbox import HorizontalBoxes
 from mmengine.registry import TRANSFORMS
 from numpy import random
 
-from vitdet_plugin.utils.arguments import check_range
+from vitdet_plugin.utils.arguments import check_lengths, check_range
 
 
 def draw_matrix(in_size: tuple[int, int], out_size: tuple[int, int], degrees: float, translate: float, scale: float,
@@ -83,6 +83,17 @@ def put_annotations(results: dict, boxes: np.ndarray, labels: np.ndarray, ignore
     results['gt_bboxes_labels'], results['gt_ignore_flags'] = labels, ignored
 
 
+def check_options(fill: float, degrees: float, translate: float, scale: float, shear: float, min_side: float,
+                  max_aspect: float, min_area: float) -> None:
+    """Raise ``UserError`` if a gray value or an argument of :func:`draw_matrix` or :func:`transform_boxes` is wrong."""
+    check_range(0, 1, translate=translate, scale=scale, min_area=min_area)
+    check_range(0, 180, degrees=degrees)
+    check_range(0, 90, shear=shear)
+    check_range(0, math.inf, min_side=min_side)
+    check_range(1, math.inf, max_aspect=max_aspect)
+    check_range(0, 255, fill=fill)
+
+
 @TRANSFORMS.register_module(name=['CenteredRandomAffine', 'CentredRandomAffine'])  # the second is the former name
 class CenteredRandomAffine(BaseTransform):
     """Rotate, scale, shear and translate about the center, and remove boxes whose visible part is small.
@@ -107,10 +118,10 @@ class CenteredRandomAffine(BaseTransform):
     def __init__(self, degrees: float = 0.0, translate: float = 0.1, scale: float = 0.5, shear: float = 0.0,
                  border: tuple[int, int] = (0, 0), min_side: float = 2, max_aspect: float = 100, min_area: float = 0.1,
                  fill: int = 114) -> None:
-        check_range(0, 1, scale=scale)
-        check_range(0, 255, fill=fill)
         self.geometry = dict(degrees=degrees, translate=translate, scale=scale, shear=shear)
         self.filter = dict(min_side=min_side, max_aspect=max_aspect, min_area=min_area)
+        check_options(fill, **self.geometry, **self.filter)
+        check_lengths(2, border=border)
         self.border, self.fill = border, fill
 
     @cache_randomness

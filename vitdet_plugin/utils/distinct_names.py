@@ -1,9 +1,26 @@
 """Names of output files for input files, so that no output overwrites another one."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
+
+
+class OutputNames:
+    """Names of output files, of which no two are equal, also where upper and lower case are the same."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def new(self, output: str | PurePath) -> str:
+        """Return ``output``, or if an earlier one was the same, ``output`` with a number."""
+        for count in itertools.count(1):
+            name = f'{output}_{count}' if count > 1 else str(output)
+            if name.casefold() not in self._taken:
+                break
+        self._taken.add(name.casefold())
+        return name
 
 
 def distinct_names(paths: Sequence[str | Path], root: str | Path | None = None) -> list[str]:
@@ -26,11 +43,4 @@ def distinct_names(paths: Sequence[str | Path], root: str | Path | None = None) 
     for level in (1, 2):
         count = Counter(name.casefold() for name in names)
         names = [form[level] if count[name.casefold()] > 1 else name for form, name in zip(forms, names)]
-    taken: set[str] = set()
-    for index, name in enumerate(names):
-        number = 1
-        while names[index].casefold() in taken:
-            number += 1
-            names[index] = f'{name}_{number}'
-        taken.add(names[index].casefold())
-    return names
+    return [*map(OutputNames().new, names)]

@@ -11,23 +11,17 @@ import re
 import shutil
 import socket
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.ranks import is_first_rank
+from vitdet_plugin.utils.file_lock import locked
 from vitdet_plugin.utils.text import format_bytes
 from vitdet_plugin.utils.track import Progress
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: processes may download the same file twice
-    fcntl = None  # type: ignore[assignment]
 
 _CHUNK = 1 << 20
 _MAX_WAIT = 30.
@@ -103,39 +97,6 @@ def matches_digest(path: Path, digest: str) -> bool:
     """Whether a file has a checksum, such as ``sha256:b938bf1b…`` or ``md5:8cad7c``: all or the first digits."""
     algorithm, digits = digest.split(':')
     return hash_file(path, algorithm).startswith(digits.lower())
-
-
-@contextlib.contextmanager
-def locked(path: Path, busy: str = '') -> Iterator[None]:
-    """Let one process of a machine into the block at a time; ``busy`` is printed by a process that has to wait."""
-    file = _acquire(path, busy)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)  # before its release, so that a waiting process can tell that its file was removed
-        file.close()
-
-
-def _acquire(path: Path, busy: str):
-    while True:
-        file = open(path, 'w')
-        try:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    if busy and is_first_rank():
-                        print(f'{busy}; waiting for it', file=sys.stderr, flush=True)
-                    fcntl.flock(file, fcntl.LOCK_EX)
-            if fcntl is None or path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except OSError as error:
-            if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):  # file systems without locks
-                return file
-            if not isinstance(error, FileNotFoundError):
-                file.close()
-                raise
-        file.close()
 
 
 class _Transfer:

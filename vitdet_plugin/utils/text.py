@@ -14,6 +14,11 @@ def suggest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f' (did you mean {", ".join(found)}?)' if found else ''
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 image`` and ``2 classes``."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}{"es" if noun.endswith("s") else "s"}'
+
+
 def format_bytes(count: float) -> str:
     """Return a number of bytes such as ``88.3 MB`` (10^6)."""
     for unit, factor in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):

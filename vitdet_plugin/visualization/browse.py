@@ -18,6 +18,7 @@ from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.class_names import name_of_label
 from vitdet_plugin.utils.paths import check_inputs_are_kept
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.utils.track import track
 from vitdet_plugin.visualization.draw import Objects, draw_objects, write_figure
 from vitdet_plugin.visualization.image_hook import annotated_objects
@@ -104,12 +105,13 @@ def _draw_detection(out: Path, index: int, info: dict, samples: Sequence[dict], 
     if original is not None:
         truth = annotated_objects(info.get('instances', []), original.shape[:2])
         images.append(draw_objects(np.ascontiguousarray(original[..., ::-1]), truth, classes))
-        captions.append(f'{Path(info["img_path"]).name}\n{original.shape[1]}x{original.shape[0]}, {len(truth)} objects')
+        captions.append(f'{Path(info["img_path"]).name}\n{original.shape[1]}x{original.shape[0]}, '
+                        + counted(len(truth), 'object'))
     for sample in samples:
         image = _rgb(sample['inputs'])
         objects = objects_of_sample(sample['data_samples'], image.shape[:2])
         images.append(draw_objects(image, objects, classes))
-        captions.append(f'after the pipeline\n{image.shape[1]}x{image.shape[0]}, {len(objects)} objects')
+        captions.append(f'after the pipeline\n{image.shape[1]}x{image.shape[0]}, {counted(len(objects), "object")}')
     return _write(out / f'{index:06}.jpg', contact_sheet(images, captions, len(images), 480))
 
 

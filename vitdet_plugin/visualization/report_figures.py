@@ -10,6 +10,7 @@ import numpy as np
 from vitdet_plugin.datasets.image_reader import decode
 from vitdet_plugin.evaluation.classifier_report import ClassifierReport
 from vitdet_plugin.evaluation.detector_report import RECALLS, DetectorReport
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.visualization.draw import write_figure
 from vitdet_plugin.visualization.figures import new_figure, plain, save, style_axes
 from vitdet_plugin.visualization.sheet import contact_sheet
@@ -95,7 +96,7 @@ def draw_errors(report: DetectorReport, out_png: Path) -> Path:
         axes.text(value, position, f' {value}', va='center', fontsize=9)
     axes.set_yticks(range(len(names)), names)
     axes.set(ylim=(len(names) - 0.4, -0.6),
-             title=f'boxes with score ≥ {report.score_thr:g} at IoU 0.5, {report.images} images')
+             title=f'boxes with score ≥ {report.score_thr:g} at IoU 0.5, {counted(report.images, "image")}')
     style_axes(axes)
     return save(figure, out_png)
 
@@ -117,7 +118,7 @@ def draw_classifier_report(report: ClassifierReport, folder: Path, mistakes: int
         The files written.
     """
     written = [draw_confusion(report.confusion, report.classes, folder / 'confusion.png',
-                              f'{report.support.sum()} images, top-1 {report.top1:.3f}'),
+                              f'{counted(report.support.sum(), "image")}, top-1 {report.top1:.3f}'),
                draw_class_scores(report, folder / 'classes.png')]
     images, captions = [], []
     for file, truth, predicted, score in report.mistakes[:mistakes]:

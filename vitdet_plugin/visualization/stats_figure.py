@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from vitdet_plugin.datasets.set_stats import COCO_AREAS, SetStats
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.visualization.figures import new_figure, plain, save, style_axes
 
 _MAX_CLASSES = 60  # with more classes, the most and least frequent ones are shown
@@ -30,7 +31,7 @@ def draw_stats(stats: SetStats, out_png: str | Path) -> Path:
         _draw_box_sizes(figure.add_subplot(grid[1, 1]), stats)
         _draw_objects_per_image(figure.add_subplot(grid[2, 1]), stats)
     broken = sum(len(split.broken) for split in stats.splits)
-    figure.suptitle(f'{sum(split.images for split in stats.splits)} images · {broken} broken · '
+    figure.suptitle(f'{counted(sum(split.images for split in stats.splits), "image")} · {broken} broken · '
                     f'{len(stats.duplicates)} groups of duplicates')
     return save(figure, Path(out_png))
 

@@ -15,7 +15,7 @@ from tests.datasets.formats.known_pixels import (
     write_image,
     write_turned,
 )
-from vitdet_plugin.datasets.formats import recognize
+from vitdet_plugin.datasets.formats import mask_files, recognize
 from vitdet_plugin.datasets.formats.tree import FileTree
 from vitdet_plugin.errors import UserError
 
@@ -109,6 +109,17 @@ def test_two_values_without_0_are_an_error_unless_the_user_states_their_meaning(
     write_mask(tmp_path / 'masks/c.png', np.array([(0, 0, 0), (253, 231, 36)], np.uint8)[DONUT.astype(int)]
                if colors[0] != 1 else DONUT.astype(np.uint8) * 2)
     assert len(read(tmp_path, 'mask-png').images) == 3
+
+
+def test_the_content_of_an_image_is_read_once(tmp_path, monkeypatch):
+    for name in 'ab':
+        write_image(tmp_path / f'photos/{name}.jpg')
+        write_mask(tmp_path / f'outlines/{name}.png', DONUT.astype(np.uint8) * 255)
+    read_files, read_content = [], mask_files._read_content
+    monkeypatch.setattr(mask_files, '_read_content', lambda path: read_files.append(path.name) or read_content(path))
+    tree = FileTree(tmp_path)
+    assert [mask_files.find_masks(tree).images[0].image.name for _ in range(3)] == ['a.jpg'] * 3
+    assert sorted(read_files) == sorted({*read_files})
 
 
 @pytest.mark.parametrize('value', [1, 255])

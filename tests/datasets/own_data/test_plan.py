@@ -14,6 +14,7 @@ from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
 from vitdet_plugin.datasets.own_data.sizes import choose_anchors, choose_batch, choose_input, choose_length
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import counted
 
 TINY = Choices(model='tiny')
 GPU = dataclasses.replace(CPU, has_gpu=True, memory=24 * 2**30, name='a GPU')
@@ -199,7 +200,7 @@ def test_classes_that_differ_in_case_only_are_named(tmp_path):
 def test_the_epochs_of_a_classifier_are_those_of_the_user(tmp_path, epochs):
     plan = make_plan(class_set(tmp_path, 9), Choices(model='tiny', batch=4, epochs=epochs), CPU)
     assert len(plan.splits.train) % 4 and plan.epochs == epochs
-    assert _line(plan, 'length').startswith(f'{epochs} epochs of {plan.steps_of_epoch} steps')
+    assert _line(plan, 'length').startswith(f'{counted(epochs, "epoch")} of {plan.steps_of_epoch} steps')
 
 
 def test_classes_that_a_split_lacks_are_named(tmp_path):

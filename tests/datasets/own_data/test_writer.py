@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from tests.datasets.own_data.drawn_sets import CLASSES, CPU, class_set, drawn_set, tree_hash
 from vitdet_plugin.config.loading import load_config
@@ -71,6 +72,23 @@ def test_the_config_of_every_model_is_short_loads_and_passes_the_checks(tmp_path
             assert warm_up.end == cosine.begin <= max(1, length // 5) and not check_schedule(cfg)
     if name.endswith('rcnn-tiny'):  # its backbone has to learn more than a pre-trained one
         assert cfg.optim_wrapper.paramwise_cfg.get('backbone_lr_mult', 1.0) == 1.0
+
+
+@pytest.mark.parametrize('out', ['out', 'out {{_base_.y}}'])
+def test_names_that_look_like_variables_of_a_config(tmp_path, out):
+    names = ['{{ fileDirname }}', '{{_base_.x}} {{$HOME:a}}']
+    source = class_set(tmp_path / names[0] / names[1])
+    source.classes, old = names, source.classes
+    for image in source.images:
+        image.label = names[old.index(image.label)]
+    plan = make_plan(source, Choices(model='classifier-tiny', task='classify'), CPU)
+    write_plan(plan, tmp_path / out, f'for {names[1]}')
+    cfg = load_config(tmp_path / out / 'config.py')
+    assert list(cfg.train_dataloader.dataset.metainfo.classes) == names and cfg.work_dir == str(tmp_path / out / 'run')
+    assert cfg.train_dataloader.dataset.data_root == f'{tmp_path / names[0] / names[1]}/'
+    assert inspect_config(cfg, ('train', 'val', 'test')) == []
+    cfg.dump(tmp_path / 'again.py')
+    assert Config.fromfile(tmp_path / 'again.py').train_dataloader == cfg.train_dataloader
 
 
 def test_objects_come_back_as_they_were(tmp_path):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+from vitdet_plugin.config.dataset_config import joined_path, split_datasets
 from vitdet_plugin.config.registry import as_list, type_name
 from vitdet_plugin.datasets.checks.detection_data import reads_coco, summarize_coco
 from vitdet_plugin.datasets.checks.findings import Finding
@@ -44,8 +44,7 @@ def check_across_splits(cfg: Any, splits: Sequence[str]) -> list[Finding]:
 
 def _coco_sets(cfg: Any, split: str) -> Iterator[tuple[str, dict, str]]:
     """Yield (key, config, annotation file) of the data sets of a split that read an existing COCO file."""
-    loader = cfg.get(f'{split}_dataloader') or {}
-    for path, dataset in leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
+    for path, dataset in split_datasets(cfg, split):
         file = joined_path(dataset, dataset.get('ann_file'))
         if not dataset.get('backend_args') and reads_coco(dataset) and os.path.isfile(file):
             yield path, dataset, file

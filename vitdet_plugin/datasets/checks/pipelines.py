@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from vitdet_plugin.config.dataset_config import leaf_datasets, pipeline_steps
+from vitdet_plugin.config.dataset_config import pipeline_steps, split_datasets
 from vitdet_plugin.config.registry import as_list, is_coco_metric, type_name
 from vitdet_plugin.datasets.checks.findings import Finding
 
@@ -29,8 +29,7 @@ def check_pipelines(cfg: Config, splits: Sequence[str]) -> list[Finding]:
     """
     findings: list[Finding] = []
     for split in splits:
-        loader = cfg.get(f'{split}_dataloader') or {}
-        for path, dataset in leaf_datasets(loader.get('dataset'), f'{split}_dataloader.dataset'):
+        for path, dataset in split_datasets(cfg, split):
             steps = [*_steps(dataset.get('pipeline'))]
             texts = [*_normalized_twice(cfg, steps)]
             if _first(steps, ('PackDetInputs',)) is not None:

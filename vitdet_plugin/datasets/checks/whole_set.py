@@ -17,7 +17,7 @@ from vitdet_plugin.datasets.image_probe import ImageProbe
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER, ImageReader, reader_of_pipeline
 from vitdet_plugin.datasets.image_sets import class_root, read_list_file, split_folders
 from vitdet_plugin.errors import UserError
-from vitdet_plugin.utils.text import escape, is_unicode
+from vitdet_plugin.utils.text import counted, escape, is_unicode
 
 Probes = Mapping[str, ImageProbe]
 Row = tuple[str, str, str]  # level, kind, where; level 'read' or 'skipped' for what was and was not read
@@ -76,7 +76,7 @@ def check_list_file(ann_file: str, folder: str, jobs: int = 1, reader: ImageRead
     except UserError as error:
         return [('error', 'the annotation file cannot be read', str(error))]
     paths = [os.path.join(folder, name) for name, _ in listed]
-    return [('read', ann_file, f'{len(paths)} images; in {os.path.abspath(folder)}'),
+    return [('read', ann_file, f'{counted(len(paths), "image")}; in {os.path.abspath(folder)}'),
             *_image_rows(paths, [None] * len(paths), jobs, reader, probes)]
 
 
@@ -108,8 +108,8 @@ def check_folder(folder: str, jobs: int = 1, form: str | None = None, is_trusted
         return check_class_folders(folder, jobs)
     source = found.read(tree)
     objects = sum(len(image.objects) for image in source.images)
-    rows: list[Row] = [('read', folder, f'{found.name}: {evidence}; {len(source.images)} images'
-                        + f', {objects} objects' * (not source.is_classification))]
+    rows: list[Row] = [('read', folder, f'{found.name}: {evidence}; {counted(len(source.images), "image")}'
+                        + f', {counted(objects, "object")}' * (not source.is_classification))]
     if not source.images:
         rows.append(('error', 'no image of the data set can be used', folder))
     rows += [('error', 'class names that are not UTF-8', escape(name)) for name in source.classes
@@ -160,7 +160,7 @@ def check_class_folders(folder: str, jobs: int = 1, reader: ImageReader = DEFAUL
                  for path in images if path.suffix.lower() not in MMPRETRAIN_SUFFIXES]
     loose = [path for path in sorted(root.iterdir()) if is_image_file(path) and not path.name.startswith('.')]
     rows += [('warning', 'images outside of the class folders, which are not used', str(path)) for path in loose]
-    summary = f'{len(classes)} folders of classes, {len(paths)} images'
+    summary = f'{counted(len(classes), "folder")} of classes, {counted(len(paths), "image")}'
     return [('read', str(root), summary), *rows, *_image_rows(paths, [None] * len(paths), jobs, reader)]
 
 
@@ -176,18 +176,16 @@ def check_config(config: str, split: str, jobs: int = 1, probes: Probes | None =
     Raises:
         UserError: The config has no such split, or a file or folder does not exist.
     """
-    from vitdet_plugin.config.dataset_config import joined_path, leaf_datasets
+    from vitdet_plugin.config.dataset_config import joined_path, split_datasets
     from vitdet_plugin.config.loading import load_config
     from vitdet_plugin.datasets.checks import class_folders, detection_data
     cfg = load_config(config)
-    loader = cfg.get(f'{split}_dataloader')
-    if loader is None:
+    if cfg.get(f'{split}_dataloader') is None:
         raise UserError(f'{config} has no {split}_dataloader; choose another --split')
-    trained = cfg.get('train_dataloader')
-    trains_masks = trained is None or any(detection_data.loads_masks(dataset) for _, dataset in
-                                          leaf_datasets(trained.dataset, 'train_dataloader.dataset'))
+    trains_masks = cfg.get('train_dataloader') is None or any(
+        detection_data.loads_masks(dataset) for _, dataset in split_datasets(cfg, 'train'))
     rows: list[Row] = [(level, 'pipeline', text) for level, text in check_pipelines(cfg, [split])]
-    for path, dataset in leaf_datasets(loader.dataset, f'{split}_dataloader.dataset'):
+    for path, dataset in split_datasets(cfg, split):
         file = joined_path(dataset, dataset.get('ann_file'))
         reader = reader_of_pipeline(dataset.get('pipeline'))
         if class_folders.is_folder_dataset(dataset):

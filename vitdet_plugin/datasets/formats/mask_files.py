@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -162,6 +162,7 @@ def _split_in(file: PurePosixPath) -> str:
     return next((SPLIT_OF[word] for word in words if word in SPLIT_OF), '')
 
 
+@lru_cache(maxsize=1)  # formats ask for those of the same tree
 def masks_by_content(tree: FileTree) -> list[PurePosixPath]:
     """Return the images that are masks of the images of the same names in another folder, or of another suffix."""
     groups: dict[tuple[PurePosixPath, str], dict[str, PurePosixPath]] = defaultdict(dict)

@@ -17,7 +17,6 @@ from vitdet_plugin.datasets.image_files import is_image_file, walk_files
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.text_files import decode_any, describe_encoding
 
-SPLITS = ('train', 'val', 'test')
 SPLIT_OF = {'train': 'train', 'training': 'train', 'trn': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
             'dev': 'val', 'test': 'test', 'testing': 'test', 'tst': 'test'}
 _HEAD_BYTES = 64 << 10
@@ -101,6 +100,8 @@ class FileTree:
 
     def without_folders(self, *names: str) -> FileTree:
         """Return the tree without the images in folders of these names (lower case) at any depth."""
+        if not names:
+            return self
         found = copy.copy(self)
         found._index([file for file in self.images if not set(map(str.lower, file.parts[:-1])) & set(names)])
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitdet_plugin.compat.config_format import literal_braces
 from vitdet_plugin.datasets.own_data.plan import Plan
 
 MOST_LINES = 25
@@ -26,25 +27,25 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
     """
     template = f'{plan.model.template}{"_fine" if plan.size.fine else ""}.py'
     safe = not any(sign in str(out) for sign in _UNSAFE)
-    folder = "'{{ fileDirname }}/'" if safe else repr(f'{out}/')  # the folder may be moved
-    files = f'{images}/'
+    folder = "'{{ fileDirname }}/'" if safe else _literal(f'{out}/')  # the folder may be moved
+    files = _literal(f'{images}/')
     if images.is_relative_to(out) and safe:
-        files = f'{{{{ fileDirname }}}}/{images.relative_to(out)}/'
+        files = repr(f'{{{{ fileDirname }}}}/{images.relative_to(out)}/')
     unit = 'max_epochs' if plan.model.kind == 'classifier' else 'max_iters'
     length = plan.epochs if unit == 'max_epochs' else plan.steps
     words = ('epochs, each over all training images' if unit == 'max_epochs'
              else f'length of the training in steps; {plan.batch * plan.steps / len(plan.splits.train):.1f} epochs')
     parts = {'two-stage': _two_stage, 'yolov5': _yolov5, 'classifier': _classifier}[plan.model.kind]
     lines = [
-        f'# {" ".join(about.split())}',
+        f'# {literal_braces(" ".join(about.split()))}',
         f"_base_ = '{TEMPLATES}/{template}'",
         '',
         f'image_size = {plan.size.image_size}  # pixels' + (' of the longer side' if unit == 'max_iters' else ''),
         f'{unit} = {length}  # {words}',
         f'batch = {plan.batch}  # images in a step',
         '',
-        f'folder, image_root = {folder}, {files!r}',
-        f'classes = {tuple(plan.classes)!r}',
+        f'folder, image_root = {folder}, {files}',
+        f'classes = {_literal(tuple(plan.classes))}',
         f"work_dir = folder + '{RUN}'",
         *parts(plan),
         *_evaluation(plan),
@@ -55,6 +56,10 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         f'randomness = dict(seed={plan.choices.seed})',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _literal(value: object) -> str:
+    return literal_braces(repr(value))
 
 
 def _two_stage(plan: Plan) -> list[str]:
@@ -115,7 +120,7 @@ def _common() -> list[str]:
 def _weights(plan: Plan) -> str:
     if plan.weights is None:
         return ''
-    return f"backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={plan.weights!r})), "
+    return f"backbone=dict(init_cfg=dict(type='Pretrained', checkpoint={_literal(plan.weights)})), "
 
 
 def _evaluation(plan: Plan) -> list[str]:

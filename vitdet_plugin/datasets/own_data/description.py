@@ -8,6 +8,7 @@ from vitdet_plugin.datasets.conversion import list_some
 from vitdet_plugin.datasets.own_data.plan import Plan
 from vitdet_plugin.datasets.own_data.splits import Splits, count_labels
 from vitdet_plugin.datasets.own_data.tiles import OVERLAP
+from vitdet_plugin.utils.text import counted
 
 _SHOWN = 12  # classes
 _RARE = 10  # objects; classes with fewer are named
@@ -33,10 +34,10 @@ def describe_plan(plan: Plan) -> list[tuple[str, str]]:
         strides = 'maps of strides 4 to 64, ' if size.fine else ''
         lines.append(('anchors', f'{strides}sides of {_listed(size.scales)} strides, ratios {_listed(size.ratios)}: '
                                  'they cover the sizes of 90 % of the objects'))
-    epochs = f'{plan.epochs} epochs of ' if model.kind == 'classifier' else ''
+    epochs = f'{counted(plan.epochs, "epoch")} of ' if model.kind == 'classifier' else ''
     steps = plan.steps_of_epoch if epochs else plan.steps
     return [*lines, ('augment', 'horizontal flip, scale and crop; nothing that assumes a direction or a color'),
-            ('batch', f'{plan.batch} images: {plan.reasons["batch"]}; {plan.workers} loading processes'),
+            ('batch', f'{counted(plan.batch, "image")}: {plan.reasons["batch"]}; {plan.workers} loading processes'),
             ('length', f'{epochs}{steps} steps: {plan.reasons["steps"]}'),
             ('evaluation', f'{plan.evaluations} times; the best and the last checkpoint are kept')]
 

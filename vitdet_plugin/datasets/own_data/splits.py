@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from vitdet_plugin.config.dataset_config import SPLITS
 from vitdet_plugin.datasets.conversion import Problem
 from vitdet_plugin.datasets.formats.base import SourceImage, SourceSet
-from vitdet_plugin.datasets.formats.tree import SPLITS
 from vitdet_plugin.datasets.image_probe import ImageProbe, UnreadableImage
 from vitdet_plugin.datasets.own_data.grouping import Grouping, groupings, groups_by_name
 from vitdet_plugin.datasets.set_stats import equal_pixels, probe_all

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vitdet_plugin.datasets.formats.base import SourceSet
 from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import counted
 
 _ENOUGH_MASKS = 0.9  # share of the objects
 
@@ -45,4 +46,5 @@ def choose_task(source: SourceSet, given: str | None = None, model: str | None =
         return 'segment', stated + rest
     if given == 'detect' and masks:
         return 'detect', f'--task; {stated} are not used'
-    return 'detect', f'{stated}, too few to learn masks' if masks else f'{len(objects)} objects with boxes, no masks'
+    return 'detect', (f'{stated}, too few to learn masks' if masks
+                      else f'{counted(len(objects), "object")} with boxes, no masks')

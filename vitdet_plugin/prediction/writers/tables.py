@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from vitdet_plugin.prediction.format_names import FILES
-from vitdet_plugin.prediction.results import Classification, Detections, name_of
+from vitdet_plugin.prediction.results import Classification, Detections, as_record, name_of
 from vitdet_plugin.prediction.writers.base import Writer
 from vitdet_plugin.prediction.writers.files import CsvFile, JsonArrayFile, LinesFile
 from vitdet_plugin.utils.output_folder import OutputFolder
@@ -25,7 +25,7 @@ class JsonWriter(Writer):
 
     def add(self, result: Detections | Classification, name: str) -> None:
         """Append a record."""
-        self._file.add([_record(result, self.top)])
+        self._file.add([as_record(result, self.top)])
 
 
 class JsonLinesWriter(Writer):
@@ -39,7 +39,7 @@ class JsonLinesWriter(Writer):
     def add(self, result: Detections | Classification, name: str) -> None:
         """Append a line."""
         height, width = result.shape
-        record = dict(_record(result, self.top), width=width, height=height)
+        record = dict(as_record(result, self.top), width=width, height=height)
         self._file.add(json.dumps(record, ensure_ascii=False) + '\n')
 
 
@@ -63,7 +63,3 @@ class CsvWriter(Writer):
         self._file.add_rows([
             (result.path or name, width, height, class_name, *(f'{value:.2f}' for value in box), f'{score:.6f}', frame)
             for class_name, box, score in zip(result.names, result.boxes.tolist(), result.scores)])
-
-
-def _record(result: Detections | Classification, top: int) -> dict[str, Any]:
-    return result.as_dict(top) if isinstance(result, Classification) else result.as_dict()

@@ -12,11 +12,12 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, leaf_datasets
+from vitdet_plugin.config.dataset_config import distinct_splits, joined_path, split_datasets
 from vitdet_plugin.datasets.image_reader import DEFAULT_READER
 from vitdet_plugin.datasets.set_stats import box_areas
 from vitdet_plugin.engine.load_model import build_dataset
 from vitdet_plugin.errors import UserError
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.visualization.html_report.elements import folded, note, section, table, tag
 
 _MOST_PROBLEMS, _MOST_HEADERS = 200, 400  # lines of problems.txt; image files of a classifier that are opened
@@ -91,7 +92,7 @@ def data_section(cfg: Config, classes: Sequence[str], is_classifier: bool, probl
 def missing_files(cfg: Config, split: str) -> list[str]:
     """Return the annotation files and folders of a split that do not exist; files on other machines are not checked."""
     missing = []
-    for _, leaf in leaf_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'), ''):
+    for _, leaf in split_datasets(cfg, split):
         prefix = leaf.get('data_prefix')
         names = [leaf.get('ann_file'), *(prefix.values() if isinstance(prefix, dict) else [prefix])]
         paths = [joined_path(leaf, name) for name in names if isinstance(name, str) and name]
@@ -160,5 +161,5 @@ def _problems(file: Path | None) -> Element | None:
         return None
     lines = file.read_text(encoding='utf-8', errors='replace').splitlines()
     more = f'\n… and {len(lines) - _MOST_PROBLEMS} more in {file}' if len(lines) > _MOST_PROBLEMS else ''
-    return folded(f'{len(lines)} problems that vitdet init found ({file.name})',
+    return folded(f'{counted(len(lines), "problem")} that vitdet init found ({file.name})',
                   tag('pre', '\n'.join(lines[:_MOST_PROBLEMS]) + more))

@@ -20,6 +20,7 @@ from vitdet_plugin.evaluation.classifications import ClassifiedSplit
 from vitdet_plugin.evaluation.classifier_report import ClassifierReport
 from vitdet_plugin.evaluation.detections import DetectedSplit
 from vitdet_plugin.evaluation.detector_report import DetectorReport
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.visualization.html_report import classifier, detector
 from vitdet_plugin.visualization.html_report.activation_maps import activation_section
 from vitdet_plugin.visualization.html_report.curves import last_metrics, training_section
@@ -122,7 +123,8 @@ def _about(subject: Subject) -> Element:
         kind += f' {backbone["arch"]}'
     evaluated = None
     if split is not None:
-        evaluated = f'{len(split.files)} images of the {split.name} split, {len(split.classes)} classes'
+        evaluated = (f'{counted(len(split.files), "image")} of the {split.name} split, '
+                     f'{counted(len(split.classes), "class")}')
     checkpoint = None
     if loaded is not None and loaded.checkpoint is not None:
         at = ', '.join(f'{name} {loaded.meta[name]}' for name in ('epoch', 'iter') if loaded.meta.get(name))

@@ -106,6 +106,19 @@ def test_annotations_can_be_read_and_fit_their_defaults():
     assert count > 40
 
 
+def test_arguments_of_a_subclass_of_the_user_are_not_checked():
+    from vitdet_plugin.backbones.vitdet import ViTDet
+    from vitdet_plugin.config.check_arguments import wrong_arguments
+
+    class Mine(ViTDet):
+        def __init__(self, img_size: str = '1024x1024', **others):
+            super().__init__(img_size=int(img_size.partition('x')[0]), **others)
+
+    assert [name for name, *_ in wrong_arguments(dict(type=ViTDet, img_size='64x64', window_size='x'))] == \
+        ['img_size', 'window_size']
+    assert [name for name, *_ in wrong_arguments(dict(type=Mine, img_size='64x64', window_size='x'))] == ['window_size']
+
+
 @pytest.mark.parametrize('kind', ['CocoMetric', 'FastCocoMetric', 'FastLVISMetric'])
 def test_metrics_of_coco_evaluators(kind):
     cfg = config()

@@ -31,14 +31,22 @@ def wrong_arguments(section: Mapping) -> Iterator[tuple[str, Any, str]]:
 
 @cache
 def _annotations(kind: Callable) -> dict[str, tuple[Any, Any]]:
-    """Return annotation and default of each argument that a constructor or function of this package declares."""
+    """Return annotation and default of each argument that a constructor or function of this package declares.
+
+    Arguments that a subclass of the user declares are those of the user.
+    """
     found = {}
     for base in reversed(kind.__mro__) if inspect.isclass(kind) else [kind]:
         function = vars(base).get('__init__') if inspect.isclass(base) else base
-        if function is not None and base.__module__.partition('.')[0] in _PACKAGES:
-            parameters, hints = inspect.signature(function).parameters, get_type_hints(function)
+        if not inspect.isfunction(function):  # of object, or written in C
+            continue
+        parameters = inspect.signature(function).parameters
+        if base.__module__.partition('.')[0] in _PACKAGES:
+            hints = get_type_hints(function)
             found.update({name: (hints[name], each.default) for name, each in parameters.items()
                           if name in hints and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)})
+        else:
+            found = {name: each for name, each in found.items() if name not in parameters}
     return found
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from vitdet_plugin.compat.config_format import literal_braces
 from vitdet_plugin.datasets.formats.base import SourceImage
 from vitdet_plugin.datasets.formats.tree import split_of
 from vitdet_plugin.datasets.own_data.config_text import config_text
@@ -54,7 +55,7 @@ def is_written_for(out: Path, source: Path) -> bool:
     """Whether a folder was written by ``vitdet init`` for this data set."""
     try:
         with open(out / CONFIG, encoding='utf-8') as config:
-            return config.readline().startswith(f'# {written_for(source)} (')
+            return config.readline().startswith(f'# {literal_braces(written_for(source))} (')
     except OSError:
         return False
 

@@ -369,7 +369,7 @@ def _missing(size: int, divisor: int) -> int:
 
 
 def _check_sizes(sizes: dict, **flags: Any) -> None:
-    check_sizes(None, **{'arch.layers': sizes['layers']})
+    check_sizes(None, least=0, **{'arch.layers': sizes['layers']})
     stages = len(sizes['layers'])
     check_sizes(stages, **{f'arch.{name}': sizes[name] for name in ('embed_dims', 'num_heads')})
     check_whole(1, **{'arch.stem_hidden_dim': sizes['stem_hidden_dim']})

@@ -50,13 +50,17 @@ def check_interval(least: float, most: float, **values: Any) -> None:
         check_range(value[0], most, **{f'{name}[1]': value[1]})
 
 
-def check_sizes(length: int | None, **values: Any) -> None:
-    """Raise ``UserError`` if one of the arguments is not a list of ``length`` (None: one or more) numbers of 1, 2, …"""
+def check_sizes(length: int | None, /, least: int = 1, **values: Any) -> None:
+    """Raise ``UserError`` if one of the arguments is not a list of whole numbers of at least ``least``.
+
+    Args:
+        length: How many there must be; None for one or more.
+    """
     for name, value in values.items():
         if not isinstance(value, (list, tuple)) or len(value) != (length or len(value) or 1) \
-                or not all(is_whole(each) and each >= 1 for each in value):
+                or not all(is_whole(each) and each >= least for each in value):
             count = '' if length is None else f'{length} '
-            raise UserError(f'{name}={value!r} must be a list of {count}whole numbers of at least 1')
+            raise UserError(f'{name}={value!r} must be a list of {count}whole numbers of at least {least}')
 
 
 def check_keys(known: Collection[str], **values: Any) -> None:

@@ -44,7 +44,7 @@ def test_names_cannot_control_the_terminal(capsys):
     """Class names are those of a checkpoint that others have written."""
     result = Detections('a\x1b]0;x\x07.png', np.zeros((1, 4), np.float32), np.ones(1), np.zeros(1, int), ['x\x1b[2Jü'])
     predict._print_results([result], [0])
-    assert capsys.readouterr().out == 'a\\x1b]0;x\\x07.png: 1 objects, x\\x1b[2Jü 1.00\n'
+    assert capsys.readouterr().out == 'a\\x1b]0;x\\x07.png: 1 object, x\\x1b[2Jü 1.00\n'
     from vitdet_plugin.errors import UserError
 
     def fail(args):

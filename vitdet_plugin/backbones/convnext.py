@@ -206,5 +206,6 @@ class ConvNeXtBackbone(Backbone):
 
 def _sizes(arch: str | dict) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
     sizes = choose_arch(arch, ARCHS, ('depths', 'dims'), ('use_grn',))
-    check_sizes(4, **{f'arch.{name}': sizes[name] for name in ('depths', 'dims')})
+    check_sizes(4, least=0, **{'arch.depths': sizes['depths']})
+    check_sizes(4, **{'arch.dims': sizes['dims']})
     return tuple(sizes['depths']), tuple(sizes['dims']), sizes.get('use_grn', False)

@@ -194,7 +194,8 @@ class InternImage(Backbone):
         check_whole(1, in_channels=in_channels, **{'arch.channels': sizes['channels']})
         check_range(0, 1, drop_rate=drop_rate)
         check_range(0, inf, mlp_ratio=mlp_ratio)
-        check_sizes(4, **{f'arch.{name}': sizes[name] for name in ('depths', 'groups')})
+        check_sizes(4, least=0, **{'arch.depths': sizes['depths']})
+        check_sizes(4, **{'arch.groups': sizes['groups']})
         self.in_channels, self.depths = in_channels, tuple(sizes['depths'])
         self.out_indices, self.frozen_stages, self.with_cp = check_out_indices(out_indices, 4), frozen_stages, with_cp
         channels = [sizes['channels'] * 2 ** i for i in range(len(self.depths))]

@@ -51,6 +51,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--background', choices=('keep', 'drop'),
                         help='images without objects in the training set of a detector (default: as in the config)')
     parser.add_argument('--no-validate', action='store_false', dest='validate', help='no evaluation during training')
+    parser.set_defaults(is_new_data=False)
     return parser
 
 
@@ -117,16 +118,15 @@ def init_data(args: argparse.Namespace) -> None:
     """
     from vitdet_plugin.cli.init import init_for_training, is_data, shown_folder
     from vitdet_plugin.errors import UserError
-    args.data = args.config if is_data(args.config) else None
-    if args.data is None:
+    if not is_data(args.config):
         return
     if args.launcher not in (None, 'none') or 'RANK' in os.environ:
         raise UserError(f'{args.config} holds no config; for several processes, run "vitdet init" first and give the '
                         'folder that it writes')
-    out = init_for_training(Path(args.data).expanduser(), args.weights, args.seed)
+    out = init_for_training(Path(args.config).expanduser(), args.weights, args.seed)
     print(f'\ntraining on {shown_folder(out)}; for another model, size or length, run "vitdet init" or change '
           'config.py in it', flush=True)
-    args.config = str(out)
+    args.config, args.is_new_data = str(out), True
 
 
 def train_command(args: argparse.Namespace) -> None:
@@ -134,6 +134,6 @@ def train_command(args: argparse.Namespace) -> None:
     from vitdet_plugin.engine.train import TrainOptions
     freeze_imports()
     train(args.config, **options_of(args, TrainOptions))
-    if args.data is not None and args.work_dir is None:
+    if args.is_new_data and args.work_dir is None:
         from vitdet_plugin.cli.init import commands_after_training, print_commands
         print_commands(*commands_after_training(Path(args.config)))

@@ -29,7 +29,7 @@ class ClassifierHead(BaseModule):
 
     def __init__(self, num_classes: int, loss: dict | None = None, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        check_whole(1, num_classes=num_classes)
+        check_whole(0, num_classes=num_classes)  # 0 until the classes of a folder are known
         self.num_classes = num_classes
         self.loss_module = MODELS.build(loss) if loss else None
 

@@ -132,10 +132,9 @@ def test_vitdet_with_its_pyramid():
             assert_close(module(x), outs)
 
 
-@pytest.mark.parametrize('kind', ['2d', 'causal1d'])
 @torch.no_grad()
-def test_masked_padding_does_not_depend_on_the_traced_images(kind):
-    model = build(VisionLSTM, mask_padding=True, conv_kind=kind, conv_kernel_size=3).eval()
+def test_masked_padding_does_not_depend_on_the_traced_images():
+    model = build(VisionLSTM, mask_padding=True, conv_kind='2d', conv_kernel_size=3).eval()
     padded = image(model, 4, 6)
     padded[0, :, 40:] = 0
     padded[1, :, :, 70:] = 0

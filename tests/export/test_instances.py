@@ -72,15 +72,15 @@ def test_padding_is_not_in_the_masks(kind):
     assert_same([part[0] for part in found], expected)
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_the_file(tmp_path, kind):
+@pytest.mark.parametrize(('kind', 'dynamic'), [('Mask2Former', ('batch', 'size')), ('RTMDet-Ins', ())])
+def test_the_file(tmp_path, kind, dynamic):
     """``export_onnx`` compares the file with mmdet's predict; the runtime reads its masks."""
     pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
     from vitdet_plugin.export.onnx import export_onnx
     loaded = KINDS[kind]()
     loaded.cfg.test_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
-    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=('batch', 'size')) < 1e-4
+    assert export_onnx(loaded, tmp_path / 'd.onnx', SIZE, dynamic=dynamic) < 1e-4
     image = noise_image(3)
     cv2.imwrite(str(tmp_path / 'a.png'), image[0].flip(0).permute(1, 2, 0).numpy().astype(np.uint8))
     words = [str(tmp_path / name) for name in ('d.onnx', 'a.png')]

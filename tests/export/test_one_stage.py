@@ -8,7 +8,7 @@ from tests.export.test_detectors import by_mmdet, load, noise_image
 from vitdet_plugin.export.comparison import difference_of_rows, predict_detections
 from vitdet_plugin.export.modules import ExportedDetector
 
-STRIDES = [4, 8, 16, 32, 64]
+STRIDES = [8, 16, 32]
 ANCHOR = dict(type='AnchorGenerator', ratios=[1.0], octave_base_scale=8, scales_per_octave=1, strides=STRIDES)
 POINTS = dict(type='MlvlPointGenerator', offset=0, strides=STRIDES)
 FOCAL = dict(type='FocalLoss', use_sigmoid=True)
@@ -27,7 +27,8 @@ HEADS = {
 def one_stage(name):
     head = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, init_cfg=None,
                 norm_cfg=dict(type='GN', num_groups=4))
-    return load(bbox_head={**head, **HEADS[name]},
+    neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=16, scale_factors=(2.0, 1.0, 0.5), num_outs=3)
+    return load(bbox_head={**head, **HEADS[name]}, neck=neck,
                 test_cfg=dict(nms_pre=60, score_thr=0.02, min_bbox_size=0, nms=dict(type='nms', iou_threshold=0.6),
                               max_per_img=40))
 

@@ -47,7 +47,7 @@ soak:  ## the long tests: 50 kills while saving, 2,000 corrupted annotation file
 	tests/backbones/test_inductor.py tests/test_tutorials.py tests/test_wheel.py \
 	-k 'hangs or two_sharded or agent or inductor or a_tutorial or two_ranks_run'
 
-bench:  ## time and memory against the reference forms (40 minutes; ARGS='attention --rows inference --json out.json')
+bench:  ## time and memory against the reference forms (25 minutes; ARGS='attention --rows inference --json out.json')
 	@$(call with,default) $(OPERATORS) "$$py" -m benchmarks $(ARGS)
 
 gpu-check:  ## prove and time everything on the GPU of this machine (8 minutes; ARGS='--quick --json FILE' for 3)

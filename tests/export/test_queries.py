@@ -83,7 +83,8 @@ def test_the_file(tmp_path, kind, dynamic):
     expected = by_mmdet(loaded.model, noise_image(7))
     for found, each in zip(outputs, (expected.bboxes, expected.scores, expected.labels)):
         torch.testing.assert_close(torch.from_numpy(found[0][:len(each)]), each.detach(), atol=1e-2, rtol=1e-3)
-    for height, width in ((97, 50), (160, 128)) if dynamic else ():  # with cells of padding in both levels, and without padding
+    # with cells of padding in both levels, and without padding
+    for height, width in ((97, 50), (160, 128)) if dynamic else ():
         images = torch.cat([noise_image(0), noise_image(1)]).repeat(1, 1, 3, 2)[..., :height, :width]
         outputs = session.run(None, {'image': images.numpy()})
         for i, expected in enumerate(predict_detections(loaded.model, images)):

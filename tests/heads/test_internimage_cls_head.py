@@ -56,7 +56,7 @@ def test_every_parameter_learns(cfg, feats):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(num_classes=0), 'num_classes=0 must be a whole number of at least 1'),
+    (dict(num_classes=-1), 'num_classes=-1 must be a whole number of at least 0'),
     (dict(in_channels='a'), "in_channels='a' must be a whole number"),
     (dict(cls_scale=None), 'cls_scale=None must be a number of at least 0.125'),
     (dict(cls_scale=0), 'cls_scale=0 must')])

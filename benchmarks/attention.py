@@ -117,7 +117,6 @@ def rows(quick: bool) -> Iterator[Row]:
         (', bfloat16, inference', 'materialized', True, False, dict(time_goal=2.5)),
         (', bfloat16, training', 'materialized', True, True, {}),
         (' without bias, bfloat16, inference', "PyTorch's fused attention", False, False, {}),
-        (' without bias, bfloat16, training', "PyTorch's fused attention", False, True, {}),
     ]:
         yield compare(f'global block {_HEADS} x {grid * grid} x 64{name}', form,
                       partial(_in_bfloat16, False, grid, bias, training),

@@ -97,7 +97,7 @@ def rows(quick: bool) -> Iterator[Row | None]:
         yield from _rows_of(f'cell {_HEADS} x {_DIM}, {name}', cell, sizes, at_196=1.0, at_4096=13.0)
         yield _growth(name, partial(cell, 'ours'), sizes[-2], sizes[-1])
     for name, training in (('inference', False), ('training', True)):
-        for tokens in (sizes[0], sizes[-1]) if training else sizes:
+        for tokens in (sizes[0], sizes[-1]):
             blocks = _FEW_BLOCKS if quick or tokens > 2000 else _BLOCKS
             backbone = partial(_backbone, blocks=blocks, training=training)
             yield from _rows_of(f'ViL-T, {blocks} blocks, {name}', backbone, (tokens,))

@@ -15,7 +15,7 @@ from vitdet_plugin.ops.mlstm import mlstm
 
 _SIDES = {'ours': mlstm, 'parallel': parallel_mlstm}
 _HEADS, _DIM = 4, 96  # of ViL-T
-# with all blocks, the parallel form takes minutes at 4096 tokens, and 40 GB in training (7 GB at 1600 tokens)
+# with all blocks, the parallel form takes minutes at 4096 tokens, and 40 GB in training
 _BLOCKS, _FEW_BLOCKS = 24, 2
 
 

@@ -14,15 +14,6 @@ from vitdet_plugin.errors import UserError
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty current folder, with names that need quotes."""
-    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'cache'))
-    (tmp_path / 'mein Ordner é').mkdir()
-    monkeypatch.chdir(tmp_path / 'mein Ordner é')
-    return tmp_path / 'mein Ordner é'
-
-
-@pytest.fixture
 def as_format(monkeypatch):
     """Let a function stand for the only known format."""
     def use(read):

@@ -12,15 +12,6 @@ OPTIONS = ['--cfg-options', 'max_iters=2', 'batch=2', 'image_size=64', *(
     f'{split}_dataloader.{key}' for split in ('train', 'val') for key in ('num_workers=0', 'persistent_workers=False'))]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty current folder; the weights of the larger models are not on this machine."""
-    monkeypatch.setenv('VITDET_CACHE', str(tmp_path / 'cache'))
-    (tmp_path / 'my work').mkdir()
-    monkeypatch.chdir(tmp_path / 'my work')
-    return tmp_path / 'my work'
-
-
 def test_one_command_from_data_to_a_model(folder, capsys):
     write_tiny_set(folder / 'fruits', images=10)
     assert main(['train', 'fruits', *OPTIONS]) == 0

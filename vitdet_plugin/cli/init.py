@@ -68,13 +68,13 @@ def init_command(args: argparse.Namespace) -> None:
 
 
 def is_data(path: str) -> bool:
-    """Whether what is given as a config can only be data: a folder without configs, an archive, a CSV file, or YOLO's
-    data.yaml."""
+    """Whether what is given as a config can only be data: a folder without configs, archive, table or data.yaml."""
     from vitdet_plugin.compat.packaged_configs import shipped_configs
+    from vitdet_plugin.config.names import configs_in
     from vitdet_plugin.datasets.archives import archive_suffix
     given = Path(path).expanduser()
     if given.is_dir():
-        return path not in shipped_configs() and not any(given.glob('*.py'))
+        return path not in shipped_configs() and not configs_in(given)
     if not given.is_file():
         return False
     if given.suffix in ('.yaml', '.yml'):
@@ -110,7 +110,8 @@ def init_for_training(data: Path, weights: str | None, seed: int | None) -> Path
 
 
 def _found(errors: int) -> str:
-    return f'the checks above found {errors} error{"s" * (errors > 1)}'
+    from vitdet_plugin.utils.text import counted
+    return f'the checks above found {counted(errors, "error")}'
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,7 @@ def config_of_folder(folder: Path) -> Path:
     Raises:
         UserError: There is none, or there are several.
     """
-    if (folder / OWN_CONFIG).is_file():
-        return folder / OWN_CONFIG
-    found = sorted(path for path in folder.glob('*.py') if not path.name.startswith('.'))
+    found = configs_in(folder)
     if len(found) == 1:
         return found[0]
     if found:
@@ -66,6 +64,13 @@ def config_of_folder(folder: Path) -> Path:
                         'of these files')
     raise UserError(f'{folder} holds no config; give a config file, or a folder that "vitdet init" or "vitdet train" '
                     'has written')
+
+
+def configs_in(folder: Path) -> list[Path]:
+    """Return what may be the config of a folder: ``config.py`` alone, or all files of that kind."""
+    if (folder / OWN_CONFIG).is_file():
+        return [folder / OWN_CONFIG]
+    return sorted(path for path in folder.glob('*.py') if not path.name.startswith('.'))
 
 
 def moved_config(path: str) -> str | None:

@@ -28,6 +28,28 @@ def test_one_command_from_data_to_a_model(folder, capsys):
     assert (folder / 'runs' / 'fruits' / 'config.py').read_bytes() == config
 
 
+def test_options_of_init(folder, capsys):
+    write_tiny_set(folder / 'fruits', images=10)
+    choices = ['--model', 'yolov5-tiny', '--epochs', '3', '--batch', '4', '--image-size', '64', '--val-fraction', '0.3']
+    assert main(['train', 'fruits', *choices, *OPTIONS[:2], *OPTIONS[4:]]) == 0
+    written = (folder / 'runs' / 'fruits' / 'config.py').read_text()
+    assert '7 train, 3 val images' in written.splitlines()[0] and 'yolov5' in written
+    assert 'image_size = 64 ' in written and 'max_iters = 6 ' in written and 'batch = 4 ' in written
+    assert (folder / 'runs' / 'fruits' / 'run' / 'iter_2.pth').is_file()
+    capsys.readouterr()
+
+    resumed = ['--resume', '--cfg-options', 'max_iters=3', *OPTIONS[4:]]
+    assert main(['train', 'fruits', *choices, *resumed]) == 0
+    assert main(['train', 'fruits', *choices[:2], *resumed]) == 2
+    shown = capsys.readouterr().err
+    assert 'was written for this data set with --model yolov5-tiny --val-fraction 0.3 --image-size 64' in shown
+    assert 'remove or rename it to read the data again with --model yolov5-tiny\n' in shown
+    assert main(['train', 'runs/fruits', '--epochs', '3']) == 2
+    assert '--epochs 3: for a data set, and runs/fruits is a config' in capsys.readouterr().err
+    assert main(['train', 'runs/fruit', '--epochs', '3']) == 2
+    assert 'config runs/fruit does not exist' in capsys.readouterr().err
+
+
 def test_a_folder_of_other_data_is_not_used(folder, capsys):
     write_tiny_set(folder / 'a' / 'fruits')
     write_tiny_set(folder / 'b' / 'fruits')
@@ -66,9 +88,12 @@ def test_what_counts_as_data(folder):
     shutil.make_archive('fruits', 'zip', folder / 'fruits')
     (folder / 'boxes.csv').write_text('filename,xmin,ymin,xmax,ymax,class\n')
     (folder / 'data.yaml').write_text('train: images/train\nnames: [a, b]\n')
+    (folder / 'config.json').write_text('{"_base_": "work/config.py"}')
+    (folder / 'broken.json').write_text('{')
     (folder / 'config.yaml').write_text('model:\n  type: FasterRCNN\nnames: [a]\n')
     (folder / 'work').mkdir()
     (folder / 'work' / 'config.py').write_text('')
-    assert all(is_data(path) for path in ('fruits', 'fruits.zip', 'boxes.csv', 'data.yaml'))
-    assert not any(is_data(path) for path in ('work', 'work/config.py', 'config.yaml', 'vitdet_demo', 'nothing',
+    assert all(is_data(path) for path in ('fruits', 'fruits.zip', 'boxes.csv', 'data.yaml', 'fruits/coco.json'))
+    assert not any(is_data(path) for path in ('work', 'work/config.py', 'config.yaml', 'config.json', 'broken.json',
+                                              'vitdet_demo', 'nothing',
                                               'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'))

@@ -1,6 +1,7 @@
 """``vitdet init DATA``: recognize a data set, convert it, and write a config to train on it."""
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -23,6 +24,10 @@ DESCRIPTION = """Recognize the format of a data set by its content, convert, spl
 
 The data set is not changed: annotation files and config are written to a new folder, and images stay where they are.
 Every decision is printed with its reason; the options below replace them."""
+DATA_OPTIONS = ('format', 'classes', 'task', 'model', 'val_fraction', 'group_pattern', 'image_size', 'tile', 'batch',
+                'iters', 'epochs')
+_ANNOTATIONS = ('.csv', '.tsv', '.xml', '.jsonl', '.ndjson', '.txt')
+_LARGEST_CONFIG = 4 << 20  # bytes
 _SHOWN = 5  # problems in the output; the file has all
 
 
@@ -32,26 +37,40 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('data', metavar='DATA', help='folder of a data set, its annotation file, or the archive (zip, '
                                                    'tar) as downloaded')
     parser.add_argument('--out', metavar='DIR', help='new folder for the results (default: runs/NAME OF THE DATA)')
-    parser.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
-    parser.add_argument('--classes', metavar='NAMES', help='names of numbered classes, if the data set states none: '
-                        'cat,dog or a text file with a name in each line')
-    parser.add_argument('--task', choices=TASKS, help='boxes, masks, or classes of images (default: what there is)')
-    parser.add_argument('--model', metavar='NAME', help='starting point, see below (default: by task and weights)')
+    add_data_options(parser)
     parser.add_argument('--weights', metavar='NAME', help='start the backbone from these weights: a file, or a name of '
                                                           '"vitdet weights list"')
-    parser.add_argument('--val-fraction', type=float, metavar='F',
-                        help='share of the images for validation (default: the splits of the data set, otherwise 0.2)')
-    parser.add_argument('--group-pattern', metavar='REGEX',
-                        help='images whose names have the same match stay in one split: "(plant\\d+)_"')
-    parser.add_argument('--image-size', type=int, metavar='N', help='longer side of the images in pixels')
-    parser.add_argument('--tile', type=int, metavar='N', help='cut images into tiles of this side, for small objects')
-    parser.add_argument('--batch', type=int, metavar='N', help='images in a step')
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument('--iters', type=int, metavar='N', help='length of the training in steps')
-    length.add_argument('--epochs', type=int, metavar='N', help='length of the training in passes over the images')
     parser.add_argument('--seed', type=int, default=0, metavar='N', help='seed of splits and training (default: 0)')
     parser.add_argument('--dry-run', action='store_true', help='print the decisions and write nothing')
     return parser
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that replace decisions, which ``vitdet train DATA`` has too."""
+    group = parser.add_argument_group('decisions about a data set (default: made by rules, with printed reasons)')
+    group.add_argument('--format', metavar='NAME', help='format of the data set, if several fit')
+    group.add_argument('--classes', metavar='NAMES', help='names of numbered classes, if the data set states none: '
+                       'cat,dog or a text file with a name in each line')
+    group.add_argument('--task', choices=TASKS, help='boxes, masks, or classes of images (default: what there is)')
+    group.add_argument('--model', metavar='NAME',
+                       help=f'starting point: {", ".join(MODELS)}, or tiny for the small one of the task')
+    group.add_argument('--val-fraction', type=float, metavar='F',
+                       help='share of the images for validation (default: the splits of the data set, otherwise 0.2)')
+    group.add_argument('--group-pattern', metavar='REGEX',
+                       help='images whose names have the same match stay in one split: "(plant\\d+)_"')
+    group.add_argument('--image-size', type=int, metavar='N', help='longer side of the images in pixels')
+    group.add_argument('--tile', type=int, metavar='N', help='cut images into tiles of this side, for small objects')
+    group.add_argument('--batch', type=int, metavar='N', help='images in a step')
+    length = group.add_mutually_exclusive_group()
+    length.add_argument('--iters', type=int, metavar='N', help='length of the training in steps')
+    length.add_argument('--epochs', type=int, metavar='N', help='length of the training in passes over the images')
+
+
+def given_options(args: argparse.Namespace) -> str:
+    """Return the options of :func:`add_data_options` that a command line has, as words of a shell."""
+    words = [word for name in DATA_OPTIONS if (value := getattr(args, name)) is not None
+             for word in (f'--{name.replace("_", "-")}', str(value))]
+    return shlex.join(words)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -68,7 +87,7 @@ def init_command(args: argparse.Namespace) -> None:
 
 
 def is_data(path: str) -> bool:
-    """Whether what is given as a config can only be data: a folder without configs, archive, table or data.yaml."""
+    """Whether what is given as a config can only be data: a folder without configs, archive or annotation file."""
     from vitdet_plugin.compat.packaged_configs import shipped_configs
     from vitdet_plugin.config.names import configs_in
     from vitdet_plugin.datasets.archives import archive_suffix
@@ -80,27 +99,50 @@ def is_data(path: str) -> bool:
     if given.suffix in ('.yaml', '.yml'):
         keys = re.findall(r'^(\w+)\s*:', given.read_text(encoding='utf-8', errors='replace'), re.MULTILINE)
         return 'names' in keys and 'model' not in keys
-    return given.suffix.lower() == '.csv' or archive_suffix(given) is not None
+    if given.suffix == '.json':
+        return not _is_json_config(given)
+    return given.suffix.lower() in _ANNOTATIONS or archive_suffix(given) is not None
 
 
-def init_for_training(data: Path, weights: str | None, seed: int | None) -> Path:
-    """Return the folder that ``vitdet init DATA`` writes with its defaults; one that it has written is used again.
+def _is_json_config(path: Path) -> bool:
+    """Whether a JSON file is a config or cannot be parsed, which is an error of the config then."""
+    if path.stat().st_size > _LARGEST_CONFIG:
+        return False
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return True
+    return isinstance(content, dict) and not content.keys().isdisjoint(('model', '_base_'))
+
+
+def init_for_training(data: Path, options: argparse.Namespace) -> Path:
+    """Return the folder that ``vitdet init DATA`` writes; one that it has written is used again.
+
+    Args:
+        data: The data set.
+        options: Command line with the options of :func:`add_data_options`, ``weights`` and ``seed``.
 
     Raises:
         UserError: The data set cannot be used, or the checks have found errors; nothing remains written then.
     """
     from vitdet_plugin.datasets.archives import folder_of_archive
-    from vitdet_plugin.datasets.own_data.writer import default_out, is_written_for
+    from vitdet_plugin.datasets.own_data.config_text import comment_text
+    from vitdet_plugin.datasets.own_data.writer import default_out, is_free, recorded_options
     from vitdet_plugin.errors import UserError
-    out = default_out(folder_of_archive(data), Path.cwd())
-    if is_written_for(out, data):
+    out, given = default_out(folder_of_archive(data), Path.cwd()), given_options(options)
+    if (recorded := recorded_options(out, data)) is not None:
+        if given and comment_text(given) != recorded:
+            raise UserError(f'{shown_folder(out)} was written for this data set with {recorded or "the defaults"}; '
+                            f'remove or rename it to read the data again with {given}')
         print(f'{shown_folder(out)} was written for this data set before; remove it to read the data again', flush=True)
         return out
-    if out.exists():
+    if not is_free(out):
         raise UserError(f'{shown_folder(out)} exists and was not written for {data}; remove it, or run "vitdet init" '
                         'with another --out and train on that')
     args = build_parser().parse_args([str(data)])
-    args.weights, args.seed = weights, seed or 0
+    for name in (*DATA_OPTIONS, 'weights'):
+        setattr(args, name, getattr(options, name))
+    args.seed = options.seed or 0
     written = _read_and_write(args)
     assert written is not None
     if written.errors:
@@ -152,7 +194,7 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> _Written | None:
     from vitdet_plugin.datasets.own_data.description import describe_plan
     from vitdet_plugin.datasets.own_data.machine import find_machine
     from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
-    from vitdet_plugin.datasets.own_data.writer import check_out, default_out, write_plan, written_for
+    from vitdet_plugin.datasets.own_data.writer import check_out, default_out, first_line, write_plan
     from vitdet_plugin.errors import UserError
     from vitdet_plugin.utils.paths import check_output_path
     from vitdet_plugin.utils.text import escape
@@ -182,8 +224,8 @@ def _init(args: argparse.Namespace, given: Path, data: Path) -> _Written | None:
         print(f'nothing was written (--dry-run); the folder would be {out}')
         return None
     sizes = ', '.join(f'{len(images)} {name}' for name, images in plan.splits.items())
-    written = write_plan(plan, out, f'{written_for(given)} ({found.name}): {sizes} images, '
-                                    f'{len(plan.classes)} classes.')
+    written = write_plan(plan, out, first_line(given, f'({found.name}): {sizes} images, {len(plan.classes)} classes.',
+                                               given_options(args)))
     print(f'\n{out}: {", ".join(written)}')
     _print_problems(plan.problems, out)
     return _Written(out, plan, _check(out, plan))

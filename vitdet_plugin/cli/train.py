@@ -9,6 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vitdet_plugin.cli.arguments import add_common_arguments, add_config_argument, options_of, parse
+from vitdet_plugin.cli.init import (
+    add_data_options,
+    commands_after_training,
+    given_options,
+    init_for_training,
+    is_data,
+    print_commands,
+    shown_folder,
+)
 from vitdet_plugin.cli.process import freeze_imports, run
 from vitdet_plugin.utils.stop_signals import stop_signals
 
@@ -16,8 +25,8 @@ from vitdet_plugin.utils.stop_signals import stop_signals
 def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description='Train a detector or classifier from a config file, or on a data set as downloaded, for '
-                               'which "vitdet init" first writes a config with its defaults.')
-    add_config_argument(parser, 'a data set (folder, archive or data.yaml)')
+                               'which "vitdet init" first writes a config.')
+    add_config_argument(parser, 'a data set (folder, archive or annotation file)')
     add_common_arguments(parser, 'train')
     parser.add_argument('--amp', nargs='?', const='auto', choices=('auto', 'fp16', 'bf16'),
                         help='mixed precision; without a value fp16 on a GPU; on a CPU bf16 if the processor has '
@@ -51,6 +60,7 @@ def build_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--background', choices=('keep', 'drop'),
                         help='images without objects in the training set of a detector (default: as in the config)')
     parser.add_argument('--no-validate', action='store_false', dest='validate', help='no evaluation during training')
+    add_data_options(parser)
     parser.set_defaults(is_new_data=False)
     return parser
 
@@ -116,16 +126,19 @@ def init_data(args: argparse.Namespace) -> None:
     Raises:
         UserError: It is not a data set of a known format, it has errors, or several processes train on it.
     """
-    from vitdet_plugin.cli.init import init_for_training, is_data, shown_folder
+    from vitdet_plugin.config.names import find_config
     from vitdet_plugin.errors import UserError
     if not is_data(args.config):
+        if given := given_options(args):
+            find_config(args.config)  # raises for a name of nothing
+            raise UserError(f'{given}: for a data set, and {args.config} is a config; change its variables (usually '
+                            'image_size, batch, max_iters or max_epochs) with --cfg-options NAME=VALUE')
         return
     if args.launcher not in (None, 'none') or 'RANK' in os.environ:
         raise UserError(f'{args.config} holds no config; for several processes, run "vitdet init" first and give the '
                         'folder that it writes')
-    out = init_for_training(Path(args.config).expanduser(), args.weights, args.seed)
-    print(f'\ntraining on {shown_folder(out)}; for another model, size or length, run "vitdet init" or change '
-          'config.py in it', flush=True)
+    out = init_for_training(Path(args.config).expanduser(), args)
+    print(f'\ntraining on {shown_folder(out)}; more can be changed in config.py in it', flush=True)
     args.config, args.is_new_data = str(out), True
 
 
@@ -135,5 +148,4 @@ def train_command(args: argparse.Namespace) -> None:
     freeze_imports()
     train(args.config, **options_of(args, TrainOptions))
     if args.is_new_data and args.work_dir is None:
-        from vitdet_plugin.cli.init import commands_after_training, print_commands
         print_commands(*commands_after_training(Path(args.config)))

@@ -11,11 +11,11 @@ from tests.datasets.own_data.drawn_sets import CLASSES, CPU, class_set, drawn_se
 from vitdet_plugin.config.loading import load_config
 from vitdet_plugin.datasets.checks.whole_set import check_config
 from vitdet_plugin.datasets.own_data import tiles
-from vitdet_plugin.datasets.own_data.config_text import MOST_LINES
+from vitdet_plugin.datasets.own_data.config_text import MOST_LINES, comment_text
 from vitdet_plugin.datasets.own_data.offers import MODELS
 from vitdet_plugin.datasets.own_data.plan import Choices, make_plan
 from vitdet_plugin.datasets.own_data.tiles import cut_images, starts
-from vitdet_plugin.datasets.own_data.writer import check_out, default_out, is_written_for, write_plan, written_for
+from vitdet_plugin.datasets.own_data.writer import check_out, default_out, first_line, recorded_options, write_plan
 from vitdet_plugin.engine.check_schedule import check_schedule
 from vitdet_plugin.engine.preflight import inspect_config
 from vitdet_plugin.errors import UserError
@@ -83,8 +83,11 @@ def test_names_that_look_like_variables_of_a_config(tmp_path, out):
         image.label = names[old.index(image.label)]
     plan = make_plan(source, Choices(model='classifier-tiny', task='classify'), CPU)
     data, other = tmp_path / names[0], tmp_path / names[1]
-    write_plan(plan, tmp_path / out, f'{written_for(data)} (class-folders): 9 images')
-    assert is_written_for(tmp_path / out, data) and not is_written_for(tmp_path / out, other)
+    assert recorded_options(tmp_path / out, data) is None
+    options = '--group-pattern (\\d+){{_base_.x}}'
+    write_plan(plan, tmp_path / out, first_line(data, '(class-folders): 9 images', options))
+    assert recorded_options(tmp_path / out, data) == comment_text(options)
+    assert recorded_options(tmp_path / out, other) is None
     cfg = load_config(tmp_path / out / 'config.py')
     assert list(cfg.train_dataloader.dataset.metainfo.classes) == names and cfg.work_dir == str(tmp_path / out / 'run')
     assert cfg.train_dataloader.dataset.data_root == f'{tmp_path / names[0] / names[1]}/'

@@ -37,7 +37,7 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
              else f'length of the training in steps; {plan.batch * plan.steps / len(plan.splits.train):.1f} epochs')
     parts = {'two-stage': _two_stage, 'yolov5': _yolov5, 'classifier': _classifier}[plan.model.kind]
     lines = [
-        f'# {literal_braces(" ".join(about.split()))}',
+        f'# {comment_text(about)}',
         f"_base_ = '{TEMPLATES}/{template}'",
         '',
         f'image_size = {plan.size.image_size}  # pixels' + (' of the longer side' if unit == 'max_iters' else ''),
@@ -56,6 +56,11 @@ def config_text(plan: Plan, out: Path, images: Path, about: str) -> str:
         f'randomness = dict(seed={plan.choices.seed})',
     ]
     return '\n'.join(lines) + '\n'
+
+
+def comment_text(text: str) -> str:
+    """Return a text in the form that it has in the first line of a config: one line, with literal braces."""
+    return literal_braces(' '.join(text.split()))
 
 
 def _literal(value: object) -> str:

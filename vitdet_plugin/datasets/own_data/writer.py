@@ -9,16 +9,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vitdet_plugin.compat.config_format import literal_braces
 from vitdet_plugin.datasets.formats.base import SourceImage
 from vitdet_plugin.datasets.formats.tree import split_of
-from vitdet_plugin.datasets.own_data.config_text import config_text
+from vitdet_plugin.datasets.own_data.config_text import comment_text, config_text
 from vitdet_plugin.datasets.own_data.plan import Plan
 from vitdet_plugin.datasets.own_data.tiles import Tile, write_tiles
 from vitdet_plugin.datasets.to_coco import coco_content
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
+_OPTIONS = ' Options: '
 CONFIG, PROBLEMS, ANNOTATIONS, TILES = 'config.py', 'problems.txt', 'annotations', 'tiles'
 
 
@@ -42,22 +42,44 @@ def check_out(out: Path, source: Path, option: str) -> None:
     root = source.resolve()
     if root.is_dir() and _is_inside(out, root):
         raise UserError(f'{option} {out} is inside the data set {source}, which is not changed; choose another --out')
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise UserError(f'{out} exists; choose another --out, or remove it')
 
 
-def written_for(source: Path) -> str:
-    """Return the start of the first line, without a comment sign, of configs that ``vitdet init`` writes."""
-    return f'Written by vitdet init for {" ".join(str(source.absolute()).split())}'
+def is_free(out: Path) -> bool:
+    """Whether a folder does not exist or is empty."""
+    return not out.exists() or out.is_dir() and not any(out.iterdir())
 
 
-def is_written_for(out: Path, source: Path) -> bool:
-    """Whether a folder was written by ``vitdet init`` for this data set."""
+def first_line(source: Path, about: str, options: str) -> str:
+    """Return the first line of a config, without a comment sign.
+
+    Args:
+        source: What the user named.
+        about: Format in parentheses, and what there is.
+        options: Of the command line; may be empty.
+    """
+    return f'{_written_for(source)} {about}' + (f'{_OPTIONS}{options}' if options else '')
+
+
+def recorded_options(out: Path, source: Path) -> str | None:
+    """Return the :func:`comment_text` of the options that ``vitdet init`` wrote a folder with.
+
+    Returns:
+        The options, maybe none (``''``); None if the folder was not written for this data set.
+    """
     try:
         with open(out / CONFIG, encoding='utf-8') as config:
-            return config.readline().startswith(f'# {literal_braces(written_for(source))} (')
+            line = config.readline().rstrip('\n')
     except OSError:
-        return False
+        return None
+    if not line.startswith(f'# {comment_text(_written_for(source))} ('):
+        return None
+    return line.partition(_OPTIONS)[2]
+
+
+def _written_for(source: Path) -> str:
+    return f'Written by vitdet init for {source.absolute()}'
 
 
 def write_plan(plan: Plan, out: Path, about: str) -> list[str]:

@@ -41,11 +41,12 @@ docs:  ## the documentation as a site, in work_dirs/site
 	@$(call with,default) NO_MKDOCS_2_WARNING=1 "$$py" -m mkdocs build --strict && \
 	echo 'open work_dirs/site/index.html'
 
-soak:  ## the long tests: 50 kills while saving, 2,000 corrupted annotation files, a rank that hangs, FSDP, two nodes, inductor, tutorials (30 to 50 minutes)
+soak:  ## the long tests: 50 kills while saving, 2,000 corrupted annotation files, a rank that hangs, FSDP, two nodes, inductor, tutorials, exports of DINO and Mask2Former for all sizes (30 to 50 minutes)
 	@$(call with,default) $(SOAK) tests.faults.soak $(ARGS) && \
 	$(SOAK) pytest -q tests/faults/test_ranks.py tests/faults/test_sharded.py tests/faults/test_agents.py \
 	tests/backbones/test_inductor.py tests/test_tutorials.py tests/test_wheel.py \
-	-k 'hangs or two_sharded or agent or inductor or a_tutorial or two_ranks_run'
+	tests/export/test_queries.py tests/export/test_instances.py \
+	-k 'hangs or two_sharded or agent or inductor or a_tutorial or two_ranks_run or the_file'
 
 bench:  ## time and memory against the reference forms (25 minutes; ARGS='attention --rows inference --json out.json')
 	@$(call with,default) $(OPERATORS) "$$py" -m benchmarks $(ARGS)

@@ -42,6 +42,17 @@ def load(seed=0, **changes):
     return loaded
 
 
+def mask_rcnn():
+    """Load a Mask R-CNN of two maps and three levels of proposals; each takes seconds to export."""
+    cfg = Config.fromfile(CONFIG).model
+    cfg.rpn_head.anchor_generator.strides = [16, 32, 64]
+    cfg.test_cfg.rpn.nms_pre = 60
+    for part in ('bbox', 'mask'):
+        cfg.roi_head[f'{part}_roi_extractor'].featmap_strides = [16, 32]
+    kept = ('type', 'rpn_head', 'roi_head', 'train_cfg', 'test_cfg')
+    return load(neck=dict(cfg.neck, scale_factors=(1.0, 0.5), num_outs=3), **{name: cfg[name] for name in kept})
+
+
 def noise_image(seed=0):
     return torch.randint(0, 256, (1, 3, SIZE[0] // 8, SIZE[1] // 8), generator=torch.Generator().manual_seed(seed)
                          ).float().repeat_interleave(8, 2).repeat_interleave(8, 3)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from tests.backbones.small_configs import small_cfg
 from tests.end_to_end.tiny_set import CONFIG
-from tests.export.test_detectors import load
+from tests.export.test_detectors import load, mask_rcnn
 from vitdet_plugin.backbones.timm_vitdet import TimmViTDet
 from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.errors import UserError
@@ -21,11 +21,19 @@ runtime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not ins
 pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
 
 
+def one_map(backbone, **options):
+    """Load a detector with a map of one stride of this backbone, for files of the maps."""
+    neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=16, scale_factors=(1.0,), num_outs=1)
+    return load(backbone=dict(type=backbone.__name__, **small_cfg(backbone), **options), neck=neck,
+                bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
+                               norm_cfg=None),
+                test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
+
+
 def test_mask_rcnn(tmp_path):
     """Sizes with padding, with fewer anchors than ``nms_pre`` in a level and with a single cell in one."""
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = load()
-    loaded.model.rpn_head.test_cfg.nms_pre = 300
+    loaded = mask_rcnn()
     threshold = loaded.model.roi_head.test_cfg.mask_thr_binary
     assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), dynamic=('batch', 'size'), masks='image') < 1e-4
     session = runtime.InferenceSession(str(tmp_path / 'd.onnx'), providers=['CPUExecutionProvider'])
@@ -59,9 +67,7 @@ def test_what_is_refused():
 def test_prefix_tokens_in_windows(tmp_path):
     """The number of windows and of images vary, and every window of an image has its class and register tokens."""
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = load(backbone=dict(type='TimmViTDet', **small_cfg(TimmViTDet)), bbox_head=dict(
-        type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, norm_cfg=None),
-        test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
+    loaded = one_map(TimmViTDet)
     assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True, dynamic=('batch', 'size')) < 1e-4
 
 
@@ -69,10 +75,7 @@ def test_prefix_tokens_in_windows(tmp_path):
 def test_padding_of_vision_lstm_is_found_in_the_graph(tmp_path, kind):
     """Images that the caller pads to the size of a file, with the value that the file states."""
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = load(backbone=dict(type='VisionLSTM', **small_cfg(VisionLSTM), mask_padding=True, conv_kind=kind),
-                  bbox_head=dict(type='FCOSHead', num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1,
-                                 norm_cfg=None),
-                  test_cfg=dict(nms_pre=10, max_per_img=5, nms=dict(type='nms', iou_threshold=0.5)))
+    loaded = one_map(VisionLSTM, mask_padding=True, conv_kind=kind)
     export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), features=True)
     session = runtime.InferenceSession(str(tmp_path / 'd.onnx'), providers=['CPUExecutionProvider'])
     value = json.loads(session.get_modelmeta().custom_metadata_map['padding'])

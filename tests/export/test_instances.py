@@ -1,6 +1,7 @@
 """Exported Mask2Former and RTMDet-Ins against mmdet's predict, in PyTorch and in ONNX Runtime."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -72,7 +73,10 @@ def test_padding_is_not_in_the_masks(kind):
     assert_same([part[0] for part in found], expected)
 
 
-@pytest.mark.parametrize(('kind', 'dynamic'), [('Mask2Former', ('batch', 'size')), ('RTMDet-Ins', ())])
+@pytest.mark.parametrize(('kind', 'dynamic'), [
+    pytest.param('Mask2Former', ('batch', 'size'), marks=pytest.mark.skipif(
+        'VITDET_SOAK' not in os.environ, reason='takes 30 seconds: make soak')),
+    ('RTMDet-Ins', ())])
 def test_the_file(tmp_path, kind, dynamic):
     """``export_onnx`` compares the file with mmdet's predict; the runtime reads its masks."""
     pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.export.test_detectors import load
+from tests.export.test_detectors import load, mask_rcnn
 from tests.runtime.small_files import noise
 from vitdet_plugin.api import Inferencer
 from vitdet_plugin.export.comparison import difference_of_rows
@@ -23,7 +23,7 @@ def models(tmp_path_factory):
     """The model in PyTorch and in a file, whose test pipeline makes images of one size."""
     pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
-    loaded = load()
+    loaded = mask_rcnn()
     loaded.cfg.test_dataloader.dataset.pipeline[1] = dict(type='Resize', scale=(96, 64), interpolation='bicubic')
     out = tmp_path_factory.mktemp('export') / 'd.onnx'
     export_onnx(loaded, out, (64, 96))

@@ -24,11 +24,13 @@ HEADS = {
 }
 
 
-def one_stage(name):
+def one_stage(name, **changes):
     head = dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1, init_cfg=None,
                 norm_cfg=dict(type='GN', num_groups=4))
-    neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=16, scale_factors=(2.0, 1.0, 0.5), num_outs=3)
-    return load(bbox_head={**head, **HEADS[name]}, neck=neck,
+    scales = [16 / stride for stride in changes.get('strides', STRIDES)]
+    neck = dict(type='SimpleFeaturePyramid', in_channels=32, out_channels=16, scale_factors=scales,
+                num_outs=len(scales))
+    return load(bbox_head={**head, **HEADS[name], **changes}, neck=neck,
                 test_cfg=dict(nms_pre=60, score_thr=0.02, min_bbox_size=0, nms=dict(type='nms', iou_threshold=0.6),
                               max_per_img=40))
 
@@ -46,14 +48,15 @@ def test_equals_predict(name):
             torch.testing.assert_close(ours[:count], theirs, atol=1e-3, rtol=1e-4)
 
 
-@pytest.mark.parametrize(('name', 'dynamic', 'shape'), [
-    ('FCOS', ('batch', 'size'), (3, 3, 100, 70)), ('RTMDet', (), (1, 3, 64, 96))])
-def test_the_file(name, dynamic, shape, tmp_path):
+@pytest.mark.parametrize(('name', 'changes', 'dynamic', 'shape'), [
+    ('FCOS', dict(strides=[16, 32]), ('batch', 'size'), (3, 3, 100, 70)),  # each level takes seconds
+    ('RTMDet', {}, (), (1, 3, 64, 96))])
+def test_the_file(name, changes, dynamic, shape, tmp_path):
     """``export_onnx`` compares the file with mmdet's predict."""
     runtime = pytest.importorskip('onnxruntime', reason='the extra "onnx" is not installed')
     pytest.importorskip('onnxscript', reason='the extra "onnx" is not installed')
     from vitdet_plugin.export.onnx import export_onnx
-    loaded = one_stage(name)
+    loaded = one_stage(name, **changes)
     assert export_onnx(loaded, tmp_path / 'd.onnx', (64, 96), dynamic=dynamic) < 1e-4
     session = runtime.InferenceSession(tmp_path / 'd.onnx', providers=['CPUExecutionProvider'])
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape).astype(np.float32))

@@ -192,10 +192,11 @@ def test_masks_are_cut_with_their_tile(tmp_path):
 
 def test_nothing_is_overwritten_and_the_source_is_never_written_to(tmp_path):
     data = tmp_path / 'data'
-    data.mkdir()
+    (data / 'Annotations').mkdir(parents=True)
     assert default_out(data, tmp_path) == tmp_path / 'runs' / 'data'
     assert default_out(data, data) == tmp_path / 'data-vitdet'
-    for name, expected in (('train.json', 'data'), ('_annotations.coco.json', 'data'), ('cells.csv', 'cells')):
+    for name, expected in (('train.json', 'data'), ('Annotations/instances_train.json', 'data'),
+                           ('_annotations.coco.json', 'data'), ('cells.csv', 'cells')):
         (data / name).touch()
         assert default_out(data / name, tmp_path) == tmp_path / 'runs' / expected
     with pytest.raises(UserError, match='is inside the data set'):

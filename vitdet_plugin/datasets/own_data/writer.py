@@ -19,6 +19,7 @@ from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.track import track
 
 _OPTIONS = ' Options: '
+_OF_ANNOTATIONS = ('annotations', 'annotation', 'labels')  # such a folder is named like those of other data sets
 CONFIG, PROBLEMS, ANNOTATIONS, TILES = 'config.py', 'problems.txt', 'annotations', 'tiles'
 
 
@@ -27,7 +28,8 @@ def default_out(source: Path, cwd: Path) -> Path:
     root = source.resolve()
     if root.is_file():  # a file named after a split says less than its folder
         is_part = split_of(PurePosixPath(root.name)) or root.stem.startswith('_')
-        return cwd / 'runs' / (root.parent.name if is_part and root.parent.name else root.stem)
+        folder = root.parent.parent if root.parent.name.lower() in _OF_ANNOTATIONS else root.parent
+        return cwd / 'runs' / (folder.name if is_part and folder.name else root.stem)
     name = root.name or 'data'
     out = cwd / 'runs' / name
     return root.parent / f'{name}-vitdet' if _is_inside(out, root) else out

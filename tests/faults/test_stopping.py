@@ -55,9 +55,9 @@ def test_ctrl_c_with_data_workers(tiny_set, whole, tmp_path):
     assert_same_run(whole, tmp_path / 'broken')
 
 
-def stop_in_validation(folder, data, step, batch, **settings):
-    """Train until SIGTERM in a validation; returns the config, the work directory and the batches as (step, batch)."""
-    hooks = [dict(type='ValidationSignalHook', step=step, batch=batch)]
+def stop_in_validation(folder, data, step, batch, number=signal.SIGTERM, **settings):
+    """Train until a signal in a validation; returns the config, the work directory and the batches as (step, batch)."""
+    hooks = [dict(type='ValidationSignalHook', step=step, batch=batch, number=int(number))]
     config, work_dir = write_config(folder / 'broken.py', data, hooks=hooks, **settings), folder / 'broken'
     train_here(config, work_dir)
     assert max(steps_of(work_dir)) == step - 1
@@ -77,11 +77,12 @@ def test_sigterm_in_a_validation_ends_it_after_the_batch(tiny_set, whole, tmp_pa
         assert steps_of(whole) == steps_of(work_dir)
 
 
-def test_sigterm_in_a_validation_between_two_optimizer_steps(tiny_set, tmp_path):
+def test_sigusr1_in_a_validation_between_two_optimizer_steps(tiny_set, tmp_path, capsys):
     """The signal comes with the last batch, and the checkpoint contains the gradients of one of two batches."""
     settings = dict(rest=ACCUMULATE, loader="sampler=dict(type='InfiniteSampler')")
     train_here(write_config(tmp_path / 'whole.py', tiny_set, **settings), tmp_path / 'whole', validate=False)
-    config, work_dir, batches = stop_in_validation(tmp_path, tiny_set, 3, 6, **settings)
+    config, work_dir, batches = stop_in_validation(tmp_path, tiny_set, 3, 6, signal.SIGUSR1, **settings)
+    assert 'stopped by SIGUSR1 after iteration 3; saved' in capsys.readouterr().out
     assert batches[-1] == (3, 6)
     train_here(config, work_dir, resume='auto', validate=False)
     assert_same_run(tmp_path / 'whole', work_dir)

@@ -1,4 +1,4 @@
-"""Stop training on SIGTERM, SIGHUP or Ctrl-C, with a checkpoint of the last step."""
+"""Stop training on SIGTERM, Ctrl-C or another stop signal, with a checkpoint of the last step."""
 
 import os
 import shlex
@@ -34,12 +34,12 @@ class Stopped(Exception):
 
 @HOOKS.register_module()
 class StopHook(Hook):
-    """Finish the current step on SIGTERM, SIGHUP or Ctrl-C, save, and raise :class:`Stopped`.
+    """Finish the current step on a stop signal, save, and raise :class:`Stopped`.
 
-    SIGTERM comes from SLURM before preemption, from ``kill`` and from torchrun, SIGHUP when a terminal is closed. A
-    signal to one rank stops all ranks. With gradient accumulation the hook waits for the next optimizer step. During a
-    validation it waits for the current batch only. A second signal, except SIGHUP, ends the process immediately, as
-    does the first one before the first step.
+    The signals are those of :mod:`vitdet_plugin.utils.stop_signals`: SIGTERM comes from SLURM before preemption, from
+    ``kill`` and from torchrun. A signal to one rank stops all ranks. With gradient accumulation the hook waits for the
+    next optimizer step. During a validation it waits for the current batch only. A second signal, except SIGHUP, ends
+    the process immediately, as does the first one before the first step.
 
     Args:
         interval: Number of steps after which several ranks ask each other for signals; by default 10 on GPUs, which
@@ -117,8 +117,7 @@ class StopHook(Hook):
         """Save the state after ``finished`` steps and raise :class:`Stopped`; every rank has to call it."""
         assert self._signals is not None
         like = next(runner.model.parameters())
-        number = next((each for each in (signal.SIGINT, signal.SIGHUP)
-                       if any_rank(self._signals.received == each, like)), signal.SIGTERM)
+        number = next((each for each in NAMES if any_rank(self._signals.received == each, like)), signal.SIGTERM)
         hook = next((each for each in runner.hooks if isinstance(each, CheckpointHook)), None)
         with torch.enable_grad():  # not so in a validation; accumulated gradients are saved only where it is enabled
             if isinstance(hook, AtomicCheckpointHook):

@@ -1,4 +1,8 @@
-"""Signals that ask a program to stop: SIGTERM, SIGINT, which Ctrl-C sends, and SIGHUP when its terminal is closed."""
+"""Signals that ask a program to stop.
+
+SIGINT, which Ctrl-C sends; SIGTERM; SIGHUP when the terminal is closed; SIGUSR1 and SIGUSR2, which batch systems send
+some time before the end of a job if they are asked to (``sbatch --signal=USR1@120``).
+"""
 
 import os
 import select
@@ -10,7 +14,8 @@ from typing import Any
 
 from vitdet_plugin.errors import Interrupted
 
-NAMES = {signal.SIGTERM: 'SIGTERM', signal.SIGINT: 'Ctrl-C', signal.SIGHUP: 'SIGHUP'}
+NAMES = {signal.SIGINT: 'Ctrl-C', signal.SIGHUP: 'SIGHUP', signal.SIGUSR1: 'SIGUSR1', signal.SIGUSR2: 'SIGUSR2',
+         signal.SIGTERM: 'SIGTERM'}
 
 
 class StopSignals:

@@ -10,7 +10,7 @@ from vitdet_plugin.config.check_values import check_values
 from vitdet_plugin.config.options import apply_options, parse_options
 from vitdet_plugin.errors import UserError
 
-LEVELS = 'CRITICAL, FATAL, ERROR, WARNING, INFO or DEBUG'
+LEVELS = 'CRITICAL, ERROR, WARNING, INFO or DEBUG'
 
 
 def config():
@@ -26,7 +26,7 @@ def config():
 def test_a_usual_config_and_its_usual_changes_pass():
     cfg = config()
     check_values(cfg)
-    apply_options(cfg, parse_options(['log_level=10', 'default_hooks.timer=None', 'custom_hooks=[]', 'sync_bn=torch',
+    apply_options(cfg, parse_options(['log_level=WARN', 'default_hooks.timer=None', 'custom_hooks=[]', 'sync_bn=torch',
                                       'param_scheduler=None', 'compile=True', 'randomness.deterministic=True']))
     check_values(cfg)
 

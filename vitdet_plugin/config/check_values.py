@@ -151,7 +151,7 @@ def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
     return names.__contains__, f'{", ".join(names[:-1])} or {names[-1]}'
 
 
-_LEVELS = _one_of(*(name for name in logging.getLevelNamesMapping() if name not in ('NOTSET', 'WARN')))
+_LEVELS = _one_of('CRITICAL', 'ERROR', 'WARNING', 'INFO', 'DEBUG')[1]
 # keys, whether a value fits, and what to set instead; None passes
 _VALUES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     *((key, _is_section, _SECTION) for key in (
@@ -160,7 +160,7 @@ _VALUES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         'data_preprocessor', 'env_cfg.mp_cfg', 'env_cfg.dist_cfg')),
     *((key, _is_section, _TYPED) for key in ('optim_wrapper.optimizer', *_LOADER_PARTS)),
     *((key, _has_type, _TYPED) for key in ('model', *_LOADER_PARTS)),  # constructors of optimizers have other keys
-    ('log_level', lambda value: _LEVELS[0](value) or isinstance(value, int), _LEVELS[1]),
+    ('log_level', lambda value: value in logging.getLevelNamesMapping() or isinstance(value, int), _LEVELS),
     ('env_cfg.mp_cfg.mp_start_method', *_one_of(*multiprocessing.get_all_start_methods())),
     ('env_cfg.mp_cfg.opencv_num_threads', is_whole, 'a whole number'),
     ('default_scope', _is_scope, 'mmdet or mmpretrain'),

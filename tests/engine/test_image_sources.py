@@ -143,8 +143,8 @@ def test_an_image_beyond_the_limit_of_opencv():
 
 def test_videos_in_a_folder_are_named(tmp_path, capsys):
     (tmp_path / 'clip.mp4').write_bytes(b'x')
-    with pytest.raises(UserError, match='holds no images .*it holds 1 videos: name them, such as .*clip.mp4'):
+    with pytest.raises(UserError, match='holds no images .*it holds 1 video: name them, such as .*clip.mp4'):
         find_images(tmp_path)
     (tmp_path / 'a.png').write_bytes(png())
     assert len(find_images(tmp_path)) == 1
-    assert '1 videos are left out' in capsys.readouterr().err
+    assert '1 video left out' in capsys.readouterr().err

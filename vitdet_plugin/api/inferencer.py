@@ -12,7 +12,8 @@ from mmengine.model import BaseModel
 
 from vitdet_plugin.compat.packaged_configs import shipped_configs
 from vitdet_plugin.config.loading import load_config
-from vitdet_plugin.engine.image_sources import ImageSource, ImageStream
+from vitdet_plugin.engine.image_source import ImageSource
+from vitdet_plugin.engine.image_sources import ImageStream
 from vitdet_plugin.engine.inference_precision import asked_dtype
 from vitdet_plugin.engine.load_model import load_model
 from vitdet_plugin.errors import UserError

@@ -18,86 +18,18 @@ import torch
 from vitdet_plugin.datasets.archives import archive_suffix
 from vitdet_plugin.datasets.image_files import IMAGE_SUFFIXES, is_image_file, is_resource_fork
 from vitdet_plugin.engine.image_arrays import CHANNELS, array_of_pil, array_of_tensor, bgr_array, decode_image
-from vitdet_plugin.engine.image_urls import download_image, is_web_address, path_of_url
+from vitdet_plugin.engine.image_source import Clip, ImageSource
+from vitdet_plugin.engine.image_urls import is_web_address, path_of_url
 from vitdet_plugin.engine.video_frames import LiveFrames, VideoFrames, is_live, is_video_file
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.distinct_names import OutputNames
 from vitdet_plugin.utils.output import warn
-from vitdet_plugin.utils.text import escape, is_unicode
+from vitdet_plugin.utils.text import counted
 from vitdet_plugin.utils.text_files import read_text
 
 STDIN = '-'  # a list of paths on standard input
 _FORMS = ('a file, a folder, a NumPy array (H, W, 3) in BGR order, a PIL image, a tensor (3, H, W) in RGB order, the '
           'bytes of an image file, or a list of these')
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video, camera or network stream that frames belong to.
-
-    Attributes:
-        name: Path, camera or URL.
-        output: Path of a drawn video below the output folder, without suffix.
-        rate: Frames per second.
-        is_live: Whether its frames come in real time.
-    """
-
-    name: str
-    output: PurePath
-    rate: float
-    is_live: bool = False
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """One image to predict.
-
-    Attributes:
-        name: Path, or a description for messages.
-        output: Path of a drawn image below the output folder, without suffix.
-        path: Image or video file, URL or camera; None for an image in memory.
-        array: Image in memory, (H, W, 3) uint8 in BGR order.
-        video: Video that the image is a frame of, to be decoded by :meth:`content`.
-        frame: Number of the frame, from 0.
-        clip: What the frame belongs to.
-        color_type: How a URL is decoded.
-        is_found: Whether the file was found in a folder or list, not named by the caller.
-        is_hidden: Whether the file was found and is hidden, such as the ``._a.jpg`` of macOS.
-        fault: Why the image cannot be used.
-    """
-
-    name: str
-    output: PurePath
-    path: Path | str | None = None
-    array: np.ndarray | None = None
-    video: VideoFrames | None = None
-    frame: int | None = None
-    clip: Clip | None = None
-    color_type: str = 'color'
-    is_found: bool = False
-    is_hidden: bool = False
-    fault: UserError | None = None
-
-    def content(self) -> Path | np.ndarray:
-        """Return the path of an image file, or the array (H, W, 3) of another image.
-
-        Raises:
-            UserError: The frame cannot be decoded, the image not downloaded, or the name of the file is not UTF-8, so
-                that no results can name it.
-        """
-        if self.fault is not None:
-            raise self.fault
-        if isinstance(self.path, Path) and not is_unicode(str(self.path)):
-            raise UserError(f'{escape(str(self.path))} has a name that is not UTF-8; rename it')
-        if self.array is not None:
-            return self.array
-        if self.video is not None:
-            assert self.frame is not None
-            return self.video.read(self.frame)
-        if isinstance(self.path, str):
-            return download_image(self.path, self.color_type)
-        assert self.path is not None
-        return self.path
 
 
 @dataclass(frozen=True)
@@ -270,11 +202,11 @@ def _folder(path: Path) -> Iterator[ImageSource]:
              and not is_resource_fork(file.relative_to(path))]
     videos = [file for file in inside_it if is_video_file(file) and file.is_file()]
     if not found:
-        hint = f'; it holds {len(videos)} videos: name them, such as {videos[0]}' if videos else ''
+        hint = f'; it holds {counted(len(videos), "video")}: name them, such as {videos[0]}' if videos else ''
         raise UserError(f'{path} holds no images ({", ".join(IMAGE_SUFFIXES[:6])} …){hint}')
     if videos:
-        warn(f'{path}: {len(videos)} videos are left out, as folders stand for their images; name a video to use it, '
-             f'such as {videos[0]}')
+        warn(f'{path}: {counted(len(videos), "video")} left out, as folders stand for their images; name a video to '
+             f'use it, such as {videos[0]}')
     for file in found:
         inside = file.relative_to(path)
         is_hidden = any(part.startswith('.') for part in inside.parts)

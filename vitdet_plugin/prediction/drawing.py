@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vitdet_plugin.engine.image_sources import Clip
+from vitdet_plugin.engine.image_source import Clip
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.utils.mask_rle import RleMasks

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vitdet_plugin.datasets.unusual_images import DARK, describe_depth, has_several_frames, stored_bits
-from vitdet_plugin.engine.image_sources import ImageSource
+from vitdet_plugin.engine.image_source import ImageSource
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.prediction.results import Classification, Detections
 from vitdet_plugin.prediction.tiles import Tiling, Window, merge_tiles

@@ -4,6 +4,7 @@ import pytest
 import torch
 from timm.layers import DropPath
 from timm.models.volo import VOLO as Peer
+from torch import nn
 
 from tests.backbones.registered import disturb, image, tiny
 from vitdet_plugin.backbones.volo import ARCHS, VOLO, MixedImages, paste_reversed
@@ -133,6 +134,8 @@ def test_norm_eval_keeps_the_statistics():
         before = model.patch_embed.conv[1].running_mean.clone()
         model(image(model))
         assert torch.equal(model.patch_embed.conv[1].running_mean, before) == norm_eval
+        synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(model).train()
+        assert synchronized.patch_embed.conv[1].training != norm_eval
 
 
 @torch.no_grad()

@@ -244,7 +244,7 @@ class VOLO(Backbone):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d)):
+            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, *_NORMS)):
                 module.reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -320,7 +320,7 @@ class VOLO(Backbone):
         super().train(mode)
         if self.norm_eval:
             for module in self.patch_embed.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _NORMS):
                     module.eval()
         return self
 

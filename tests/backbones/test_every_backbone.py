@@ -330,6 +330,15 @@ def test_frozen_stages_get_no_gradient_from_construction_on(cls):
 
 
 @every_backbone
+def test_frozen_stages_can_be_changed(cls):
+    model, expected = tiny(cls, frozen_stages=1), tiny(cls, frozen_stages=0)
+    model.frozen_stages = 0
+    model.requires_grad_(True).train()
+    for (name, p), (_, other) in zip(model.named_parameters(), expected.named_parameters(), strict=True):
+        assert p.requires_grad == other.requires_grad, name
+
+
+@every_backbone
 def test_nothing_is_frozen_by_default(cls):
     assert all(p.requires_grad for p in tiny(cls).parameters())
 

@@ -102,7 +102,7 @@ def test_windows_equal_a_loop_over_windows(model, prefix):
     x, hw = images(net), (5, 7)
     with torch.no_grad():
         block, number = net.net.blocks[0], net.num_prefix
-        tokens = net._embed(net.net.patch_embed.proj(x).permute(0, 2, 3, 1), hw)
+        tokens = net._add_prefix_and_positions(net.net.patch_embed.proj(x).permute(0, 2, 3, 1), hw)
         is_beit = isinstance(block, beit.Block)
         rope = None if getattr(net.net, 'rope', None) is None else net.net.rope.get_embed(shape=list(hw))
         if rope is not None:

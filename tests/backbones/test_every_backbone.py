@@ -129,11 +129,25 @@ def test_the_constructor_initializes_as_reset_parameters_does(cls):
     torch.manual_seed(0)
     built, again = cls(**small_cfg(cls)), cls(**small_cfg(cls))
     again.reset_parameters()
+    advice = f'differs from reset_parameters(); call it at the end of the constructor of {file_of(cls)}'
     for (name, ours), reset in zip(built.named_parameters(), again.parameters()):
         if reset.numel() == 1 or reset.std() == 0:
-            assert torch.equal(ours, reset), name
+            assert torch.equal(ours, reset), f'{name} {advice}'
         elif reset.numel() >= 200:
-            assert 0.6 < ours.std() / reset.std() < 1.6, name
+            assert 0.6 < ours.std() / reset.std() < 1.6, f'{name} {advice}'
+
+
+@every_backbone
+def test_pretrained_is_short_for_init_cfg(cls):
+    found = cls(**small_cfg(cls), pretrained='x.pth').init_cfg
+    assert found == dict(type='Pretrained', checkpoint='x.pth'), (
+        f'{file_of(cls)}: give init_cfg and pretrained to super().__init__')
+
+
+@every_backbone
+def test_all_maps_of_several_strides_are_named(cls):
+    if len(set(tiny(cls).out_strides)) > 1 and cls.__name__ != 'CBNet':
+        assert cls.all_out_indices, f'{file_of(cls)}.all_out_indices is None; give all values of out_indices'
 
 
 @every_backbone

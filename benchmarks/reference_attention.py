@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vitdet_plugin.layers.attention import WindowAttention
-from vitdet_plugin.layers.pos_embed import rel_pos_rows
+from vitdet_plugin.layers.pos_embed import fit_rel_pos
 from vitdet_plugin.layers.window import window_partition, window_unpartition
 
 
@@ -15,10 +15,16 @@ def materialized_attention(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, tab
     h, w = hw
     scores = (q * scale) @ k.transpose(-2, -1)
     q_map = q.reshape(-1, h, w, q.shape[-1])
-    rel_h = torch.einsum('bhwc,hkc->bhwk', q_map, rel_pos_rows(table_h, h, h))
-    rel_w = torch.einsum('bhwc,wkc->bhwk', q_map, rel_pos_rows(table_w, w, w))
+    rel_h = torch.einsum('bhwc,hkc->bhwk', q_map, _rows(table_h, h))
+    rel_w = torch.einsum('bhwc,wkc->bhwk', q_map, _rows(table_w, w))
     scores = scores.view(-1, h, w, h, w) + rel_h[:, :, :, :, None] + rel_w[:, :, :, None, :]
     return scores.view(-1, h * w, h * w).softmax(-1) @ v
+
+
+def _rows(table: Tensor, size: int) -> Tensor:
+    """(L, d) -> (size, size, d): the rows of the distances of queries and keys, by index."""
+    index = torch.arange(size, device=table.device)
+    return fit_rel_pos(table, 2 * size - 1)[index[:, None] - index + (size - 1)]
 
 
 def relative_error(ours: Tensor | list[Tensor], reference: Tensor | list[Tensor]) -> float:

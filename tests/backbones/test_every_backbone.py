@@ -119,9 +119,9 @@ def test_stochastic_depth(cls):
     never, often = tiny(cls, drop_path_rate=0.0), tiny(cls, drop_path_rate=0.9)
     x = image(never, batch=4)
     with torch.no_grad():
+        torch.testing.assert_close(often.eval()(x), never.eval()(x))  # before training changes statistics of BatchNorm
         assert torch.equal(never.train()(x)[-1], never(x)[-1])
         assert not all(torch.equal(often.train()(x)[-1], often(x)[-1]) for _ in range(4))
-        torch.testing.assert_close(often.eval()(x), never.eval()(x))
 
 
 @every_backbone
@@ -129,11 +129,25 @@ def test_the_constructor_initializes_as_reset_parameters_does(cls):
     torch.manual_seed(0)
     built, again = cls(**small_cfg(cls)), cls(**small_cfg(cls))
     again.reset_parameters()
+    advice = f'differs from reset_parameters(); call it at the end of the constructor of {file_of(cls)}'
     for (name, ours), reset in zip(built.named_parameters(), again.parameters()):
         if reset.numel() == 1 or reset.std() == 0:
-            assert torch.equal(ours, reset), name
+            assert torch.equal(ours, reset), f'{name} {advice}'
         elif reset.numel() >= 200:
-            assert 0.6 < ours.std() / reset.std() < 1.6, name
+            assert 0.6 < ours.std() / reset.std() < 1.6, f'{name} {advice}'
+
+
+@every_backbone
+def test_pretrained_is_short_for_init_cfg(cls):
+    found = cls(**small_cfg(cls), pretrained='x.pth').init_cfg
+    assert found == dict(type='Pretrained', checkpoint='x.pth'), (
+        f'{file_of(cls)}: give init_cfg and pretrained to super().__init__')
+
+
+@every_backbone
+def test_all_maps_of_several_strides_are_named(cls):
+    if len(set(tiny(cls).out_strides)) > 1 and cls.__name__ != 'CBNet':
+        assert cls.all_out_indices, f'{file_of(cls)}.all_out_indices is None; give all values of out_indices'
 
 
 @every_backbone
@@ -330,6 +344,15 @@ def test_frozen_stages_get_no_gradient_from_construction_on(cls):
 
 
 @every_backbone
+def test_frozen_stages_can_be_changed(cls):
+    model, expected = tiny(cls, frozen_stages=1), tiny(cls, frozen_stages=0)
+    model.frozen_stages = 0
+    model.requires_grad_(True).train()
+    for (name, p), (_, other) in zip(model.named_parameters(), expected.named_parameters(), strict=True):
+        assert p.requires_grad == other.requires_grad, name
+
+
+@every_backbone
 def test_nothing_is_frozen_by_default(cls):
     assert all(p.requires_grad for p in tiny(cls).parameters())
 
@@ -356,4 +379,5 @@ def test_activation_checkpointing_saves_memory(cls):
         return sum(sizes)
 
     share = kept(tiny(cls, with_cp=True)) / kept(tiny(cls))
-    assert share < 0.5, f'{file_of(cls)}: {share:.0%} are kept with with_cp=True; call its blocks by self.checkpointed'
+    assert share < 0.5, (f'{file_of(cls)}: {share:.0%} are kept with with_cp=True; call its blocks by '
+                         'self.checkpointed, or, if all of them are, give more blocks in small')

@@ -90,6 +90,17 @@ def test_meta_device_twice_then_materialized(cls):
 
 @every_backbone
 @torch.no_grad()
+def test_weights_are_assigned_to_a_model_on_the_meta_device(cls):
+    expected = tiny(cls).eval()
+    with torch.device('meta'):
+        model = cls(**small_cfg(cls)).eval()
+    model.load_state_dict(copy.deepcopy(expected).state_dict(), assign=True)
+    x = image(expected)
+    assert_close(model(x), expected(x), 0)
+
+
+@every_backbone
+@torch.no_grad()
 def test_copies_before_and_after_a_forward_pass(cls):
     model = tiny(cls).eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}

@@ -85,6 +85,16 @@ def test_global_blocks_equal_timm_on_a_grid_that_is_not_square(model):
 
 
 @every_model
+def test_a_training_step_after_inference_mode(model):
+    net = build(model, window_size=0)
+    x = images(net)[..., :2 * net.patch_size, :3 * net.patch_size]  # a smaller grid than that of the positions
+    with torch.inference_mode():
+        net(x)
+    net.train()(x)[0].sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@every_model
 @pytest.mark.parametrize('prefix', ['keep', 'drop'])
 def test_windows_equal_a_loop_over_windows(model, prefix):
     """3 does not divide the 5 x 7 tokens: the last windows are padded with zeros after the first norm."""
@@ -92,7 +102,7 @@ def test_windows_equal_a_loop_over_windows(model, prefix):
     x, hw = images(net), (5, 7)
     with torch.no_grad():
         block, number = net.net.blocks[0], net.num_prefix
-        tokens = net._embed(net.net.patch_embed.proj(x).permute(0, 2, 3, 1), hw)
+        tokens = net._add_prefix_and_positions(net.net.patch_embed.proj(x).permute(0, 2, 3, 1), hw)
         is_beit = isinstance(block, beit.Block)
         rope = None if getattr(net.net, 'rope', None) is None else net.net.rope.get_embed(shape=list(hw))
         if rope is not None:

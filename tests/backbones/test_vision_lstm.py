@@ -11,6 +11,7 @@ from vitdet_plugin.backbones.vision_lstm import VisionLSTM
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.vil_cls_head import VisionLSTMClsHead
 from vitdet_plugin.layers.padding import filled_sizes
+from vitdet_plugin.layers.pos_embed import resize_grid
 from vitdet_plugin.visualization.cam_layers import cam_layer
 
 PUBLISHED = {'tiny': (192, 6_391_528), 'small': (384, 23_398_696), 'base': (768, 89_263_528)}
@@ -93,7 +94,7 @@ def test_position_embedding_is_resized(hw):
     stored = model.pos_embed.permute(0, 3, 1, 2)
     expected = stored if hw == (4, 4) else F.interpolate(stored, size=hw, mode='bicubic', align_corners=False)
     assert model.pos_embed.shape == (1, 4, 4, 32)
-    torch.testing.assert_close(model._positions(hw), expected.permute(0, 2, 3, 1))
+    torch.testing.assert_close(resize_grid(model.pos_embed, hw), expected.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize(('stride', 'stem'), [(8, 'patch'), (4, 'patch'), (8, 'conv'), (16, 'conv')])
@@ -185,7 +186,7 @@ def test_taps_of_several_blocks():
     x = image(model)
     with torch.no_grad():
         maps = model(x)
-        tokens, expected = (model.patch_embed(x) + model._positions((2, 3))).flatten(1, 2), []
+        tokens, expected = (model.patch_embed(x) + resize_grid(model.pos_embed, (2, 3))).flatten(1, 2), []
         for i, block in enumerate(model.blocks):
             tokens = block(tokens, (2, 3), None)
             norm = model.norm if i == 3 else model.tap_norms[str(i)] if i != 1 else None
@@ -203,7 +204,7 @@ def test_poolings(pooling):
     for version in (1, 2):
         model = vil(version=version, pooling=pooling, legacy_norm=version == 1).eval()
         x = image(model)
-        tokens = (model.patch_embed(x) + model._positions((2, 3))).flatten(1, 2)
+        tokens = (model.patch_embed(x) + resize_grid(model.pos_embed, (2, 3))).flatten(1, 2)
         for block in model.blocks:
             tokens = block(tokens, (2, 3), None)
         tokens = model.norm(tokens) if version == 2 else model.legacy_norm(tokens)

@@ -4,11 +4,13 @@ import pytest
 import torch
 from timm.layers import DropPath
 from timm.models.volo import VOLO as Peer
+from torch import nn
 
 from tests.backbones.registered import disturb, image, tiny
 from vitdet_plugin.backbones.volo import ARCHS, VOLO, MixedImages, paste_reversed
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.heads.volo_cls_head import VOLOClsHead
+from vitdet_plugin.layers.pos_embed import resize_grid
 
 SIZES = dict(layers=(2, 1, 1, 1), embed_dims=(16, 32, 32, 32), num_heads=(2, 4, 4, 4), stem_hidden_dim=8)
 ARCH = dict(SIZES, mlp_ratios=(3, 3, 3, 3))
@@ -79,12 +81,12 @@ def test_any_size_is_padded_with_zeros():
 def test_positions_are_resized_to_the_grid_square_or_not():
     model = disturb(VOLO(ARCH, img_size=(64, 96)))
     assert model.pos_embed.shape == (1, 4, 6, 32)
-    assert model._positions((4, 6)) is model.pos_embed
-    assert model._positions((7, 3)).shape == (1, 7, 3, 32)
+    assert resize_grid(model.pos_embed, (4, 6)) is model.pos_embed
+    assert resize_grid(model.pos_embed, (7, 3)).shape == (1, 7, 3, 32)
     ramp = torch.linspace(0, 1, 4).view(1, 4, 1, 1).expand(1, 4, 6, 32)
     with torch.no_grad():
         model.pos_embed.copy_(ramp)
-        rows = model._positions((8, 6))[0, :, 0, 0]
+        rows = resize_grid(model.pos_embed, (8, 6))[0, :, 0, 0]
     assert (rows.diff() > 0).all() and torch.allclose(rows[3] + rows[4], torch.tensor(1.0), atol=1e-5)
 
 
@@ -133,6 +135,8 @@ def test_norm_eval_keeps_the_statistics():
         before = model.patch_embed.conv[1].running_mean.clone()
         model(image(model))
         assert torch.equal(model.patch_embed.conv[1].running_mean, before) == norm_eval
+        synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(model).train()
+        assert synchronized.patch_embed.conv[1].training != norm_eval
 
 
 @torch.no_grad()
@@ -153,7 +157,7 @@ def test_tokens_of_mixed_images_are_exchanged_after_the_stem():
     tokens = paste_reversed(model.patch_embed(x), 2 * top, 2 * bottom, 2 * left, 2 * right)
     expected = tokens
     for index, part in enumerate(model.network):
-        expected = part(expected + model._positions(expected.shape[1:3]) if index == 2 else expected)
+        expected = part(expected + resize_grid(model.pos_embed, expected.shape[1:3]) if index == 2 else expected)
     torch.testing.assert_close(mixed, expected.permute(0, 3, 1, 2))
     assert not torch.allclose(mixed, model(x)[0])
 

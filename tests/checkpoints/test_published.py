@@ -39,7 +39,7 @@ def test_an_entry_is_complete(name):
         assert entry.fits.removeprefix('config ') in shipped_configs()
     elif '(' in entry.fits:
         kind, arguments = entry.fits.rstrip(')').split('(', 1)
-        arguments = dict(each.split('=') for each in arguments.split(', '))
+        arguments = dict(each.split('=') for each in arguments.split(', ') if each)
         with torch.device('meta'):
             MODELS.build(dict(type=kind, **{key: ast.literal_eval(value) for key, value in arguments.items()}))
 

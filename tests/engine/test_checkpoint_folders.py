@@ -36,7 +36,7 @@ class Scripted(BaseMetric):
         return dict(ap=score, other=-score)
 
 
-def train(work_dir, scores, *, resume=None, save_best='ap', keep=2, optimizer='SGD'):
+def train(work_dir, scores, *, resume=None, save_best='ap', keep=2, optimizer='SGD', rule='greater'):
     """Train one epoch for each score, after those of ``resume``; returns the names of the checkpoints."""
     done = load_torch_file(resume)['meta']['epoch'] if resume else 0
     loader = dict(batch_size=2, dataset=Points(serialize_data=False), collate_fn=dict(type='default_collate'),
@@ -51,7 +51,7 @@ def train(work_dir, scores, *, resume=None, save_best='ap', keep=2, optimizer='S
         log_level='ERROR', default_hooks=dict(
             state=dict(type='ResumeStateHook'),
             checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=keep, save_best=save_best,
-                            rule='greater')))
+                            rule=rule)))
     runner.train()
     return files(work_dir)
 
@@ -95,6 +95,11 @@ def test_a_best_checkpoint_that_was_deleted_is_replaced_by_the_next(tmp_path):
     train(tmp_path / 'a', [0.5, 0.4])
     (tmp_path / 'a' / 'best_ap_epoch_1.pth').unlink()
     assert 'best_ap_epoch_3' in train(tmp_path / 'a', [0.2], resume=tmp_path / 'a' / 'epoch_2.pth')
+
+
+def test_without_a_best_checkpoint_if_the_name_of_the_metric_does_not_say_which_is_better(tmp_path):
+    assert train(tmp_path / 'a', [0.5, 0.4], save_best='auto', rule=None) == ['epoch_1', 'epoch_2']
+    assert train(tmp_path / 'b', [0.5, 0.4], save_best='auto', rule='less') == ['best_ap_epoch_2', 'epoch_1', 'epoch_2']
 
 
 def test_several_metrics_and_fewer_checkpoints(tmp_path):

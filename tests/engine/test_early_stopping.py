@@ -12,10 +12,10 @@ from vitdet_plugin.engine.early_stopping import PatienceHook
 from vitdet_plugin.errors import UserError
 
 
-def runner_with(info=None, save_best='auto'):
+def runner_with(info=None, save_best='auto', **checkpoint):
     hub = SimpleNamespace(runtime_info=info if info is not None else {})
     hub.update_info = hub.runtime_info.__setitem__
-    cfg = ConfigDict(default_hooks=dict(checkpoint=dict(save_best=save_best)))
+    cfg = ConfigDict(default_hooks=dict(checkpoint=dict(save_best=save_best, **checkpoint)))
     return SimpleNamespace(message_hub=hub, val_loop=object(), train_loop=SimpleNamespace(stop_training=False),
                            cfg=cfg, logger=logging.getLogger('test'))
 
@@ -51,6 +51,13 @@ def test_the_metric_of_the_best_checkpoint_is_watched():
     assert hook.monitor == 'val_loss' and hook.rule == 'less' and not runner.train_loop.stop_training
 
 
+@pytest.mark.parametrize('save_best', ['auto', 'mine/accuracy_gap'])
+def test_the_rule_of_the_best_checkpoint_counts(save_best):
+    runner = runner_with(save_best=save_best, rule='less')
+    assert stopped_after(PatienceHook(1), [0.3, 0.2, 0.1], runner, 'mine/accuracy_gap') is None
+    assert stopped_after(PatienceHook(1, rule='greater'), [0.3, 0.2], runner_with(), 'mine/accuracy_gap') == 2
+
+
 def test_small_gains():
     assert stopped_after(PatienceHook(2, min_delta=0.01), [0.1, 0.105, 0.109, 0.2]) == 3
 
@@ -67,6 +74,8 @@ def test_mistakes():
         stopped_after(PatienceHook(monitor='mAP'), [0.1])
     with pytest.raises(UserError, match='patience=0 must be a whole number of at least 1'):
         PatienceHook(0)
+    with pytest.raises(UserError, match='mine/count does not say whether a higher value is better'):
+        stopped_after(PatienceHook(), [0.1], name='mine/count')
     runner = runner_with()
     runner.val_loop = None
     with pytest.raises(UserError, match='no validation set'):

@@ -13,6 +13,7 @@ from tests.heads.test_batched_roi_head import assert_close_losses, batch, losses
 from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 
 INTERNIMAGE = 'internimage/cascade-mask-rcnn_internimage-l_fpn_1x_coco'
+VITDET = 'vitdet/cascade-mask-rcnn_vitdet-b_lsj-100e_coco'
 CROWDHUMAN = 'internimage/cascade-rcnn_internimage-xl_fpn_3x_crowdhuman'
 MMDET = dict(BatchedCascadeRoIHead='CascadeRoIHead', DeferredRandomSampler='RandomSampler',
              BatchedMaskHead='FCNMaskHead')
@@ -87,3 +88,39 @@ def test_no_box_at_all():
     given = maps, [proposals[0][:0]], samples
     ours, theirs = (losses_and_gradients(head_of(INTERNIMAGE, is_ours), given)[0] for is_ours in (True, False))
     assert ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize('method', ['_bbox_forward', '_mask_forward'])
+@pytest.mark.parametrize('recipe', [INTERNIMAGE, VITDET])
+def test_an_overridden_method_of_mmdet_is_called_in_training(recipe, method):
+    called, given, head = [], batch((3, 2)), head_of(recipe, True)
+    base = type(head)
+
+    def bbox_forward(self, stage, x, rois):
+        called.append(stage)
+        return base._bbox_forward(self, stage, x, rois)
+
+    def mask_forward(self, *args):
+        called.append(args[0] if len(args) == 3 else 0)
+        return base._mask_forward(self, *args)
+
+    expected, _ = losses_and_gradients(head, given)
+    override = bbox_forward if method == '_bbox_forward' else mask_forward
+    head.__class__ = type('Changed', (base,), {method: override})
+    found, _ = losses_and_gradients(head, given)
+    assert called == ([0] if recipe == VITDET and method == '_mask_forward' else [0, 1, 2])
+    assert_close_losses(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_overridden_refinement_of_boxes_is_called():
+    called, head = [], head_of(CROWDHUMAN, True)
+    base = type(head.bbox_head[0])
+
+    def refine_bboxes(self, *args):
+        called.append(self)
+        return base.refine_bboxes(self, *args)
+
+    for each in head.bbox_head:
+        each.__class__ = type('Changed', (base,), dict(refine_bboxes=refine_bboxes))
+    losses_and_gradients(head, batch((3, 2)))
+    assert called == [head.bbox_head[0], head.bbox_head[1]]

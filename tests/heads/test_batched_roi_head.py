@@ -13,6 +13,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 
 from tests.configs.loading import load
+from vitdet_plugin.heads.batched_roi_head import BatchedRoIHead
 from vitdet_plugin.heads.box_deltas import decode, encode
 from vitdet_plugin.heads.roi_features import extract, rois_on_host
 
@@ -154,3 +155,19 @@ def test_deltas_are_those_of_mmdet(clip):
     found = decode(coder, first, deltas, torch.tensor([[[40.0, 30.0]], [[90.0, 80.0]]]))
     for i, shape in enumerate([(30, 40), (80, 90)]):
         torch.testing.assert_close(found[i], coder.decode(first[i], deltas[i], max_shape=shape), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('method', ['_bbox_forward', '_mask_forward'])
+def test_an_overridden_method_is_called_in_training(method):
+    called = []
+
+    def override(self, *args, **kwargs):
+        called.append(method)
+        return getattr(BatchedRoIHead, method)(self, *args, **kwargs)
+
+    given, head = batch((3, 2)), head_of(True)
+    expected, _ = losses_and_gradients(head, given)
+    head.__class__ = type('Changed', (BatchedRoIHead,), {method: override})
+    found, _ = losses_and_gradients(head, given)
+    assert called == [method]
+    assert_close_losses(found, expected, rtol=1e-5, atol=1e-6)

@@ -145,3 +145,19 @@ def test_more_boxes_than_mmdet_suppresses_at_once():
 def test_weights_have_the_same_names():
     assert head_of('BatchedRPNHead').state_dict().keys() == head_of('RPNHead').state_dict().keys()
     assert issubclass(BatchedRPNHead, RPNHead)
+
+
+@pytest.mark.parametrize('method', ['get_anchors', '_get_targets_single', 'loss_by_feat_single',
+                                    '_predict_by_feat_single', '_bbox_post_process'])
+def test_an_overridden_method_of_mmdet_is_called_in_training(method):
+    called, head, (scores, deltas) = [], head_of('BatchedRPNHead'), outputs(2)
+
+    def override(self, *args, **kwargs):
+        called.append(method)
+        return getattr(BatchedRPNHead, method)(self, *args, **kwargs)
+
+    head.__class__ = type('Changed', (BatchedRPNHead,), {method: override})
+    metas = metas_of([(64, 64)] * 2)
+    head.loss_by_feat(scores, deltas, objects_of((3, 1)), metas, [None] * 2)
+    head.predict_by_feat(scores, deltas, batch_img_metas=metas, cfg=load('vitdet_100e').model.train_cfg.rpn_proposal)
+    assert called

@@ -40,6 +40,7 @@ OPERATOR_CALLS = {
     'dcnv3': ([(1, 3, 4, 4), (1, 3, 4, 18), (1, 3, 4, 9)],
               lambda form, *x: dcnv3(*x, 3, 3, 1, 1, 1, 1, 1, 1, 1, 4, 1.0, backend=form)),
 }
+FORWARD_MODE = ('auto', 'dense', 'plain', 'parallel', 'recurrent', 'pytorch')  # forms of plain PyTorch
 FORMS = [(name, form) for name in OPERATOR_CALLS for form in ('auto', *load_operator(name).backends)]
 compiled = pytest.mark.skipif(STATUS['cpu'] is not None or DCNV3_STATUS['cpu'] is not None,
                               reason='no compiled operators')
@@ -113,8 +114,9 @@ def test_every_form_of_every_operator(name, form, dtype):
     assert second or form in ('folded', 'flex')  # PyTorch's fused attention has none
     forward = is_right(tangent_error, lambda *x: function(form, *x), tensors)
     # grid_sample of PyTorch has no forward mode; no kernel has, so that auto chooses the reference implementation
-    assert forward == (name not in ('dcnv3', 'ms_deform_attn') and form in ('auto', 'dense', 'plain', 'parallel',
-                                                                            'recurrent', 'pytorch'))
+    expected = name not in ('dcnv3', 'ms_deform_attn') and form in FORWARD_MODE
+    has = 'has' if forward else 'has no'
+    assert forward == expected, f'{name}: {form} {has} forward mode, FORWARD_MODE says otherwise'
 
 
 @pytest.mark.parametrize('name', OPERATOR_CALLS)

@@ -128,7 +128,7 @@ class CBNet(Backbone):
                     setattr(self.backbones[k], name, nn.Identity())
         self.out_channels, self.out_strides = lead.out_channels, lead.out_strides
         self.in_channels, self.size_divisor = lead.in_channels, first.size_divisor
-        self.size_divisor_name, self.frozen_stages = first.size_divisor_name, lead.frozen_stages
+        self.size_divisor_name = first.size_divisor_name
         self.optional_weights = tuple(f'backbones.*.{pattern}' for pattern in lead.optional_weights)
         self.train()  # freezes stages now: optimizers and DDP read requires_grad before training starts
 
@@ -180,6 +180,16 @@ class CBNet(Backbone):
     def with_cp(self, value: bool) -> None:
         for k in range(len(self.backbones)):
             self._backbone(k).with_cp = value
+
+    @property
+    def frozen_stages(self) -> int:
+        """Number of stages that each backbone freezes; setting it sets it in every backbone."""
+        return self._backbone(0).frozen_stages
+
+    @frozen_stages.setter
+    def frozen_stages(self, value: int) -> None:
+        for k in range(len(self.backbones)):
+            self._backbone(k).frozen_stages = value
 
     @property
     def num_layers(self) -> int:

@@ -223,7 +223,7 @@ class TimmViTDet(Backbone):
 
     def _run_blocks(self, x: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         hw = (x.shape[1], x.shape[2])
-        x = self._embed(x, hw)
+        x = self._add_prefix_and_positions(x, hw)
         is_global = [i in self.global_blocks for i in range(self.num_layers)]
         ropes = block_ropes(self.net, hw, x.shape[0], is_global, self.window_size,
                             restart=self.rope_in_windows == 'restart')
@@ -234,7 +234,7 @@ class TimmViTDet(Backbone):
                 outs.append(x)
         return outs, hw
 
-    def _embed(self, x_bhwc: Tensor, hw: tuple[int, int]) -> Tensor:
+    def _add_prefix_and_positions(self, x_bhwc: Tensor, hw: tuple[int, int]) -> Tensor:
         """(B, H, W, C) -> (B, prefix + H * W, C) with the absolute positions and the prefix tokens."""
         net, x = self.net, x_bhwc.flatten(1, 2)
         prefix = [token.expand(x.shape[0], -1, -1) for name in PREFIX_TOKENS
@@ -256,9 +256,18 @@ class TimmViTDet(Backbone):
         return torch.cat(parts[self.out_type], 1)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Compute timm's buffers that are not stored, which have no values after ``to_empty``, then load."""
+        """Compute timm's buffers that are not stored, then load.
+
+        They have no values after ``to_empty``, and with ``load_state_dict(..., assign=True)`` of a model on the meta
+        device they are not replaced by those of the file.
+        """
+        state, _, metadata, *_ = args
+        device = next(iter(state.values())).device if state and metadata.get('assign_to_params_buffers') else None
         for module in self.net.modules():
             if hasattr(module, 'init_non_persistent_buffers') and module is not self.net:
+                for name, buffer in module.named_buffers(recurse=False):
+                    if buffer.is_meta and device is not None:
+                        setattr(module, name, torch.empty_like(buffer, device=device))
                 module.init_non_persistent_buffers()
         super()._load_from_state_dict(*args, **kwargs)
         if self.feature_cache is not None:

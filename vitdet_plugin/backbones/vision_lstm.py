@@ -203,7 +203,7 @@ class VisionLSTM(Backbone):
         h, w = x.shape[1:3]
         hw = h, w
         if extents is None:
-            x, valid, position = (x + self._positions(hw)).flatten(1, 2), None, None
+            x, valid, position = (x + resize_grid(self.pos_embed, hw)).flatten(1, 2), None, None
         else:
             x, valid, position = self._mask(x, extents)
         maps = []
@@ -235,10 +235,6 @@ class VisionLSTM(Backbone):
         if not captured and all(tuple(extent) == whole for extent in extents.tolist()):
             return None
         return extents.to(images.device)
-
-    def _positions(self, hw: tuple[int, int]) -> Tensor:
-        """Return ``pos_embed`` for a grid, (1, H, W, dim), bicubic."""
-        return resize_grid(self.pos_embed, hw)
 
     def _mask(self, x: Tensor, extents: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Add the position embedding of each image's own grid, and mark the tokens that are not padding.

@@ -244,7 +244,7 @@ class VOLO(Backbone):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d)):
+            elif isinstance(module, (nn.Conv2d, nn.LayerNorm, *_NORMS)):
                 module.reset_parameters()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
@@ -275,10 +275,10 @@ class VOLO(Backbone):
         tokens, maps = embedded, []
         for index, part in enumerate(self.network):
             if index == 2:
-                tokens = tokens + self._positions(tokens.shape[1:3])
+                tokens = tokens + resize_grid(self.pos_embed, tokens.shape[1:3])
             if index in (0, 2):
                 tokens = enter_stage(tokens, added, index // 2)
-            tokens = self._run(part, tokens)
+            tokens = self._run_part(part, tokens)
             if index == 0:
                 maps.append(tokens)
         maps.append(tokens)
@@ -297,15 +297,12 @@ class VOLO(Backbone):
         """Return the blocks of all stages."""
         return [block for part in self.network if not isinstance(part, Downsample) for block in part.children()]
 
-    def _run(self, part: nn.Module, x: Tensor) -> Tensor:
+    def _run_part(self, part: nn.Module, x: Tensor) -> Tensor:
         if not self.with_cp or isinstance(part, Downsample):
             return part(x)
         for block in part.children():
             x = self.checkpointed(block, x)
         return x
-
-    def _positions(self, hw: tuple[int, ...]) -> Tensor:
-        return resize_grid(self.pos_embed, hw)
 
     def _coarser(self, x: Tensor) -> Tensor:
         x = x.permute(0, 3, 1, 2)
@@ -320,7 +317,7 @@ class VOLO(Backbone):
         super().train(mode)
         if self.norm_eval:
             for module in self.patch_embed.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _NORMS):
                     module.eval()
         return self
 

@@ -148,6 +148,15 @@ class AtomicCheckpointHook(CheckpointHook):
         self._saved = meta['iter']
 
     def _save_best_checkpoint(self, runner, metrics) -> None:
+        if self.save_best and 'auto' in self.key_indicators:
+            metric = next(iter(metrics))
+            try:
+                self._init_rule(self.rules, [metric])
+            except ValueError:  # mmengine would end the training here
+                runner.logger.warning(f"save_best='auto': the name {metric} does not say whether a higher value is "
+                                      'better, so the best checkpoint is not kept; set default_hooks.checkpoint.rule '
+                                      "to 'greater' or 'less'")
+                self.save_best = None
         with self._removing_later():
             super()._save_best_checkpoint(runner, metrics)
 

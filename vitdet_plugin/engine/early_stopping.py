@@ -9,6 +9,7 @@ from mmengine.hooks import EarlyStoppingHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from vitdet_plugin.config.registry import as_list
 from vitdet_plugin.errors import UserError
 from vitdet_plugin.utils.arguments import check_whole
 
@@ -26,7 +27,8 @@ class PatienceHook(EarlyStoppingHook):
         patience: Number of evaluations in a row without an improvement.
         monitor: Name of the metric; 'auto' is the one that selects the best checkpoint, or else the first.
         min_delta: Smallest difference to the best score that is an improvement.
-        rule: 'greater' or 'less'; by default from the name of the metric, 'less' for losses.
+        rule: 'greater' or 'less'; by default that of the hook that saves the best checkpoint, or else from the name of
+            the metric, 'less' for losses.
         check_finite: Whether a score that is not finite stops the training.
     """
 
@@ -48,13 +50,15 @@ class PatienceHook(EarlyStoppingHook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Compare the score with the best one."""
         metrics = metrics or {}
-        if self.monitor == 'auto':
-            self.monitor = self._selecting_metric(runner, metrics)
-            self.rule = self._given_rule or self._init_rule(self.monitor)
-            self.best_score = -math.inf if self.rule == 'greater' else math.inf
+        is_first, rule = self.monitor == 'auto', None
+        if is_first:
+            self.monitor, rule = self._selecting_metric(runner, metrics)
         if self.monitor not in metrics:
             raise UserError(f'PatienceHook: monitor={self.monitor!r} is not one of the metrics: '
                             f'{", ".join(metrics) or "none"}')
+        if is_first:
+            self.rule = self._given_rule or rule or self._rule_of_name()
+            self.best_score = -math.inf if self.rule == 'greater' else math.inf
         score = float(metrics[self.monitor])
         gain = score - self.best_score if self.rule == 'greater' else self.best_score - score
         if gain > self.min_delta:
@@ -72,8 +76,19 @@ class PatienceHook(EarlyStoppingHook):
         runner.train_loop.stop_training = True
         runner.logger.info(f'training ends early: {reason}')
 
+    def _rule_of_name(self) -> str:
+        try:
+            rule: str = self._init_rule(self.monitor)
+        except ValueError:
+            raise UserError(f'PatienceHook (--patience): the name {self.monitor} does not say whether a higher value '
+                            "is better; set default_hooks.checkpoint.rule to 'greater' or 'less'") from None
+        return rule
+
     @staticmethod
-    def _selecting_metric(runner: Runner, metrics: dict[str, Any]) -> str:
-        best = ((runner.cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('save_best')
-        best = best[0] if isinstance(best, (list, tuple)) and best else best
-        return best if isinstance(best, str) and best in metrics else next(iter(metrics), 'a metric')
+    def _selecting_metric(runner: Runner, metrics: dict[str, Any]) -> tuple[str, str | None]:
+        """Return the metric that selects the best checkpoint, or else the first, and its rule if the config has one."""
+        hook = (runner.cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        best, rule = (as_list(hook.get(key) or [None])[0] for key in ('save_best', 'rule'))
+        if best in metrics:
+            return best, rule
+        return next(iter(metrics), 'a metric'), rule if best == 'auto' else None

@@ -89,7 +89,8 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, rate: 
     backbone = getattr(model, 'backbone', None)
     if rate != 1.0 and not hasattr(backbone, 'get_layer_id'):
         raise UserError(f'layer_decay_rate={rate}, but the backbone {type(backbone).__name__} has no get_layer_id. Use '
-                        'a backbone of vitdet_plugin or set layer_decay_rate=1.0.')
+                        'a backbone of vitdet_plugin, give it get_layer_id(name) and num_layers, or set '
+                        'layer_decay_rate=1.0.')
     exempt, groups = NO_DECAY_RULES[rule], {}
     custom = _check_custom_keys(custom_keys or {})
     for name, parameter, module in trainable_parameters(model):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.utils import unpack_gt_instances
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
@@ -17,6 +18,7 @@ from vitdet_plugin.heads.batched_roi_head import are_deferred, positive_features
 from vitdet_plugin.heads.box_deltas import decode, is_served
 from vitdet_plugin.heads.box_losses import loss_and_targets
 from vitdet_plugin.heads.deferred_sampler import resolve, take
+from vitdet_plugin.heads.overrides import keeps
 from vitdet_plugin.heads.roi_features import extract, in_float32, rois_on_host
 from vitdet_plugin.heads.transfers import to_device
 from vitdet_plugin.heads.weighted_losses import weighted_losses
@@ -27,7 +29,8 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
     """mmdet's ``CascadeRoIHead`` with the same weights, losses and proposals of each stage.
 
     The samples of all images of a stage are copied to the host at once, if their sampler is a
-    ``DeferredRandomSampler``. With other samplers, mmdet's code runs.
+    ``DeferredRandomSampler``. With other samplers, and in a class that overrides ``_bbox_forward`` or
+    ``_mask_forward``, mmdet's code runs.
     """
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list) -> dict:
@@ -59,7 +62,7 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
 
     def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list) -> dict[str, Any]:
         """Compute the losses of a stage; waits for the GPU once, if the samples are deferred."""
-        if not are_deferred(sampling_results):
+        if not are_deferred(sampling_results) or not keeps(self, BatchedCascadeRoIHead, '_bbox_forward'):
             return super().bbox_loss(stage, x, sampling_results)
         resolve(sampling_results)
         on_host = rois_on_host([each.host_boxes for each in sampling_results])
@@ -72,7 +75,7 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
     def mask_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list,
                   batch_gt_instances: list[InstanceData]) -> dict[str, Any]:
         """Compute the loss of the mask head of a stage."""
-        if not are_deferred(sampling_results):
+        if not are_deferred(sampling_results) or not keeps(self, CascadeRoIHead, '_mask_forward'):
             return super().mask_loss(stage, x, sampling_results, batch_gt_instances)
         head = self.mask_head[stage]
         mask_preds = head(positive_features(self.mask_roi_extractor[stage], x, sampling_results))
@@ -108,7 +111,7 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
         if not len(results['rois']):
             return None  # as mmdet
         head = self.bbox_head[stage]
-        if not are_deferred(samples) or not is_served(head.bbox_coder):
+        if not are_deferred(samples) or not _decodes_here(head):
             with torch.no_grad():
                 found: list[InstanceData] = head.refine_bboxes(samples, results, img_metas)
             return found
@@ -142,7 +145,7 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
         head = self.bbox_head[stage]
         if labels is None:
             labels = results['cls_score'][:, :head.num_classes].argmax(1)
-        if is_served(head.bbox_coder):
+        if _decodes_here(head):
             deltas = results['bbox_pred'].float().view(len(rois), -1, 4)
             deltas = deltas[:, 0] if head.reg_class_agnostic else take(deltas, labels[:, None])[:, 0]
             sizes = np.array([meta['img_shape'][1::-1] for meta in img_metas], np.float32).reshape(-1, 2)
@@ -150,3 +153,8 @@ class BatchedCascadeRoIHead(CascadeRoIHead):
             return list(decode(head.bbox_coder, rois[:, 1:], deltas, limits).split(list(counts)))
         return [head.regress_by_class(boxes[:, 1:], label, deltas, meta) for boxes, label, deltas, meta in zip(
             rois.split(counts), labels.split(counts), results['bbox_pred'].split(counts), img_metas, strict=True)]
+
+
+def _decodes_here(head: BBoxHead) -> bool:
+    """Whether :func:`decode` gives the boxes that a box head refines."""
+    return is_served(head.bbox_coder) and keeps(head, BBoxHead, 'refine_bboxes', 'regress_by_class')

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vitdet_plugin.heads.box_losses import loss_and_targets
 from vitdet_plugin.heads.deferred_sampler import DeferredSamples, resolve
+from vitdet_plugin.heads.overrides import keeps
 from vitdet_plugin.heads.roi_features import extract, in_float32, rois_on_host
 from vitdet_plugin.heads.transfers import to_device
 
@@ -22,8 +23,8 @@ class BatchedRoIHead(StandardRoIHead):
     """mmdet's ``StandardRoIHead`` with the same weights and losses.
 
     The samples of all images are copied to the host at once, if their sampler is a ``DeferredRandomSampler``. Levels of
-    the boxes, rows of positive samples and mask targets are found from that copy. With other samplers, or a shared
-    extractor or head, mmdet's code runs.
+    the boxes, rows of positive samples and mask targets are found from that copy. With other samplers, a shared
+    extractor or head, and in a class that overrides ``_bbox_forward`` or ``_mask_forward``, mmdet's code runs.
     """
 
     def loss(self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData],
@@ -48,7 +49,8 @@ class BatchedRoIHead(StandardRoIHead):
         Returns:
             ``cls_score`` (n, classes + 1), ``bbox_pred``, ``bbox_feats`` and ``loss_bbox``, a dict.
         """
-        if not are_deferred(sampling_results) or self.with_shared_head:
+        if (not are_deferred(sampling_results) or self.with_shared_head
+                or not keeps(self, StandardRoIHead, '_bbox_forward')):
             return super().bbox_loss(x, sampling_results)
         resolve(sampling_results)
         on_host = rois_on_host([each.host_boxes for each in sampling_results])
@@ -61,7 +63,8 @@ class BatchedRoIHead(StandardRoIHead):
     def mask_loss(self, x: tuple[Tensor, ...], sampling_results: list[Any], bbox_feats: Tensor,
                   batch_gt_instances: list[InstanceData]) -> dict[str, Any]:
         """Compute the loss of the mask head; arguments as for :meth:`bbox_loss`."""
-        if not are_deferred(sampling_results) or self.share_roi_extractor or self.with_shared_head:
+        if (not are_deferred(sampling_results) or self.share_roi_extractor or self.with_shared_head
+                or not keeps(self, StandardRoIHead, '_mask_forward')):
             return super().mask_loss(x, sampling_results, bbox_feats, batch_gt_instances)
         features = positive_features(self.mask_roi_extractor, x, sampling_results)
         mask_preds = self.mask_head(features)

@@ -20,6 +20,7 @@ from vitdet_plugin.heads.box_deltas import decode, encode, is_served
 from vitdet_plugin.heads.box_losses import regression_loss
 from vitdet_plugin.heads.deferred_sampler import DeferredRandomSampler, draw_samples, take
 from vitdet_plugin.heads.detectron2_assigner import Detectron2Assigner
+from vitdet_plugin.heads.overrides import keeps
 from vitdet_plugin.heads.transfers import to_device
 from vitdet_plugin.ops.nms import nms_of_images
 
@@ -30,7 +31,8 @@ class BatchedRPNHead(RPNHead):
 
     The losses are computed for the sampled anchors only; mmdet computes them for all anchors, most of them with a
     weight of 0. The host waits once for the GPU, for the numbers of proposals; mmdet waits about 20 times for each
-    image. With other samplers, losses or box coders than those of R-CNN, mmdet's code runs.
+    image. With other samplers, losses or box coders than those of R-CNN, and in a class that overrides a method of
+    mmdet's targets, losses or proposals, mmdet's code runs.
     """
 
     def loss_by_feat(self, cls_scores: list[Tensor], bbox_preds: list[Tensor], batch_gt_instances: list[InstanceData],
@@ -78,7 +80,8 @@ class BatchedRPNHead(RPNHead):
     def has_batched_losses(self, batch_gt_instances: list[InstanceData]) -> bool:
         """Whether losses are computed for the sampled anchors only, with these objects of each image."""
         loss_cls = self.loss_cls
-        return (is_served(self.bbox_coder) and not self.reg_decoded_bbox
+        return (keeps(self, RPNHead, 'loss_by_feat_single', 'get_targets', '_get_targets_single', 'get_anchors')
+                and is_served(self.bbox_coder) and not self.reg_decoded_bbox
                 and isinstance(self.sampler, DeferredRandomSampler) and not self.sampler.add_gt_as_proposals
                 and type(self.assigner) in (Detectron2Assigner, MaxIoUAssigner)
                 and type(loss_cls) is CrossEntropyLoss and loss_cls.use_sigmoid and loss_cls.class_weight is None
@@ -92,7 +95,8 @@ class BatchedRPNHead(RPNHead):
         settings = self.test_cfg if cfg is None else cfg
         limits = [settings.get('nms_pre', -1)] * len(cls_scores)
         counts = [min(k, n) if k > 0 else n for k, n in zip(limits, (level[0].numel() for level in cls_scores))]
-        if (not self.training or rescale or not with_nms or not is_served(self.bbox_coder) or not self.use_sigmoid_cls
+        if (not self.training or not keeps(self, RPNHead, '_predict_by_feat_single', '_bbox_post_process')
+                or rescale or not with_nms or not is_served(self.bbox_coder) or not self.use_sigmoid_cls
                 or not {'type', 'iou_threshold'} >= set(settings.nms) or settings.nms.get('type', 'nms') != 'nms'):
             return super().predict_by_feat(cls_scores, bbox_preds, score_factors, batch_img_metas, cfg, rescale,
                                            with_nms)

@@ -17,6 +17,7 @@ from torch import Tensor
 from vitdet_plugin.heads import box_deltas
 from vitdet_plugin.heads.box_deltas import decode, encode
 from vitdet_plugin.heads.deferred_sampler import DeferredSamples
+from vitdet_plugin.heads.overrides import keeps
 from vitdet_plugin.heads.transfers import constant, to_device
 
 
@@ -93,10 +94,7 @@ def loss_and_targets(head: BBoxHead, cls_score: Tensor, bbox_pred: Tensor, rois:
 
 def is_served(head: BBoxHead) -> bool:
     """Whether :func:`loss_and_targets` computes the losses of a head without mmdet's code."""
-    own = type(head)
-    return (own.loss is BBoxHead.loss and own.get_targets is BBoxHead.get_targets
-            and own._get_targets_single is BBoxHead._get_targets_single
-            and own.loss_and_target is BBoxHead.loss_and_target
+    return (keeps(head, BBoxHead, 'loss', 'get_targets', '_get_targets_single', 'loss_and_target')
             and type(head.loss_bbox) in ((GIoULoss,) if head.reg_decoded_bbox else (L1Loss, SmoothL1Loss))
             and box_deltas.is_served(head.bbox_coder))
 

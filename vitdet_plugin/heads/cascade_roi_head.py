@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitdet_plugin.heads.batched_cascade_head import BatchedCascadeRoIHead
 from vitdet_plugin.heads.batched_roi_head import are_deferred, positive_features
+from vitdet_plugin.heads.overrides import keeps
 from vitdet_plugin.heads.transfers import to_device
 
 
@@ -70,7 +71,7 @@ class ViTDetCascadeRoIHead(BatchedCascadeRoIHead):
         """``loss_mask`` of the first stage's samples."""
         if stage:
             return {}
-        if are_deferred(samples):
+        if are_deferred(samples) and keeps(self, ViTDetCascadeRoIHead, '_mask_forward'):
             preds = self.mask_head(positive_features(self.mask_roi_extractor, x, samples))
         else:
             preds = self._mask_forward(x, bbox2roi([sample.pos_priors for sample in samples]))['mask_preds']

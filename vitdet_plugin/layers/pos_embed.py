@@ -132,30 +132,21 @@ def fit_rel_pos(table: Tensor, length: int) -> Tensor:
     return table
 
 
-def rel_pos_rows(table: Tensor, q_size: int, k_size: int | None = None) -> Tensor:
+def rel_pos_rows(table: Tensor, size: int) -> Tensor:
     """Look up a learned table of relative positions along one axis.
 
-    The table is interpolated linearly if its length is not ``2 * max(q_size, k_size) - 1``; if query and key grids
-    differ in size, distances are measured on the finer one (MViTv2, arXiv 2112.01526, section 4.1).
-
     Args:
-        table: (L, d); row r is the distance r - (L - 1) / 2.
-        q_size: size of the query grid along the axis.
-        k_size: size of the key grid along the axis; None if it is the same.
+        table: (L, d); row r is the distance r - (L - 1) / 2. Interpolated linearly if L is not ``2 * size - 1``.
+        size: size of the grid along the axis.
 
     Returns:
-        (q_size, k_size, d).
+        (size, size, d): the row of the distance i - j of query i and key j.
     """
-    table = fit_rel_pos(table, 2 * (q_size if k_size is None else max(q_size, k_size)) - 1)
-    if k_size is None and not may_vary(q_size) and not is_exporting():  # a view and a copy, each with a simple gradient
-        return table.unfold(0, q_size, 1).flip(-1).transpose(1, 2)
-    if k_size is None:
-        index = torch.arange(q_size, device=table.device)
-        return table[index[:, None] - index + (q_size - 1)]
-    q_index = torch.arange(q_size, device=table.device)[:, None] * max(k_size / q_size, 1.0)
-    k_index = torch.arange(k_size, device=table.device)[None, :] * max(q_size / k_size, 1.0)
-    distance = q_index - k_index + (k_size - 1) * max(q_size / k_size, 1.0)
-    return table[distance.long()]
+    table = fit_rel_pos(table, 2 * size - 1)
+    if not may_vary(size) and not is_exporting():  # a view and a copy, each with a simple gradient
+        return table.unfold(0, size, 1).flip(-1).transpose(1, 2)
+    index = torch.arange(size, device=table.device)
+    return table[index[:, None] - index + (size - 1)]
 
 
 def decomposed_rel_pos(q: Tensor, table_h: Tensor, table_w: Tensor, hw: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -152,7 +152,8 @@ def _beit_bias(attn: Any, hw: tuple[int, int]) -> Tensor:
     (h, w), (own_h, own_w) = hw, attn.window_size
     grid, extra = table[:-3].T.unflatten(1, (2 * own_h - 1, 2 * own_w - 1)), table[-3:].T
     if (h, w) != (own_h, own_w):
-        rows, columns = (_resampling(own, new).to(grid) for own, new in ((own_h, h), (own_w, w)))
+        # a copy: one that was made in inference mode cannot take part in a training step
+        rows, columns = (_resampling(own, new).to(grid, copy=True) for own, new in ((own_h, h), (own_w, w)))
         grid = rows @ grid @ columns.T
     distance_y, distance_x = (positions[:, None] - positions + len(positions) - 1
                               for positions in (torch.arange(n, device=table.device) for n in hw))

@@ -22,6 +22,8 @@ LABELBOX = [{'External ID': 'a.jpg', 'Label': {'objects': [{'value': 'cat', 'bbo
     ('all.xml', '<?xml version="1.0"?><!-- of <annotation> --><paintings><painting><filename>cats/a.jpg</filename>'
      '<annotation x="1" left="True"/></painting></paintings>', 'all.xml has annotations'),
     ('boxes.txt', 'cats/a.jpg 10 20 30 40\ncats/b.jpg 1 2 3 4\n', 'boxes.txt has annotations'),
+    ('boxes.txt', 'cats/a.jpg 10 20 30 40 cat\ncats/b.jpg 1 2 3 4 big dog\n', 'boxes.txt has annotations'),
+    ('boxes.txt', 'cats/a.jpg cat 10 20 30 40\ncats/b.jpg dog 1 2 3 4 0.9\n', 'boxes.txt has annotations'),
     ('labels/a.txt', '10;20;30;40\n', 'labels/a.txt has annotations'),
     ('folds/1.txt', 'cats/a\n1\n41.9 25.1 1.2 20.5 30.7 1\n', 'folds/1.txt has annotations'),
     ('cats/gt/gt.txt', '1,1,10,20,30,40,1,1,0.8\n', 'frames of a video'), ('x.odgt', '{}', 'JSON text in each line'),

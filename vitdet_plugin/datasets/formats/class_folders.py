@@ -20,7 +20,8 @@ _OTHER_FOLDERS = {'labels', 'label', 'masks', 'mask', 'annotations', 'ann', 'seg
 _MASK_FOLDERS = {'masks', 'mask', 'gt', 'groundtruth', 'ground_truth'}
 _ANNOTATIONS = ('.json', '.xml', '.csv', '.tsv', '.txt', '.yaml', '.yml')
 _SYNSET = re.compile(r'n\d{8}')
-_SEVERAL_NUMBERS = re.compile(r'[-+.\d]+(\s+[-+.\d]+)+')  # a box, or several labels
+# several labels, or a box with or without a class next to it
+_SEVERAL_NUMBERS = re.compile(r'[-+.\d]+(\s+[-+.\d]+)+|(.*\s)?[-+.\d]+(\s+[-+.\d]+){3}(\s.*)?')
 _NAME_FILES = ('classes.txt', 'class_names.txt', 'labels.txt', 'synsets.txt', 'synset_words.txt',
                'loc_synset_mapping.txt', 'words.txt')
 

@@ -54,6 +54,14 @@ def test_a_fixed_size_pads_smaller_images_and_shrinks_larger_ones(tmp_path):
     np.testing.assert_allclose(result.boxes, [[10 * 48 / 18, 6 * 64 / 24, 48, 12 * 64 / 24]], rtol=1e-6)
 
 
+def test_objects_in_the_padding_are_left_out(tmp_path):
+    write_detector(tmp_path / 'd.onnx', ('batch',), 'boxes', [dict(load='color')], (24, 160))
+    model = load(tmp_path / 'd.onnx')
+    for width, count in ((40, 0), (41, 1)):  # the object has x from 40 to 80
+        result, = model(noise(24, width), score_thr=0)
+        assert len(result.boxes) == len(result.masks) == len(result.names) == count
+
+
 @pytest.mark.parametrize('pipeline', [[dict(type='LoadImageFromFile'), dict(
     type='mmdet.Resize', scale=[32, 24], keep_ratio=True), dict(type='PackDetInputs')], None])
 def test_files_of_format_1(tmp_path, pipeline):

@@ -154,6 +154,10 @@ _EXPLANATIONS: tuple[tuple[type | tuple[type, ...], str, str | _Function], ...] 
     (TypeError, r"(?P<where>[\w.]+)\(\) got an unexpected keyword argument '(?P<key>\w+)'", _explain_unexpected),
     (TypeError, r'(?P<where>[\w.]+)\(\) missing \d+ required [a-z -]+: (?P<keys>.+)', _explain_missing),
     (KeyError, 'must contain the key "type"', _explain_untyped),
+    (KeyError, "^'scale_factor'$",
+     '{name}: the pipeline of the evaluation has no Resize, whose scale_factor brings boxes back to the image. Add '
+     "dict(type='Resize', scale_factor=1.0), which keeps the size, and 'scale_factor' to meta_keys if the config sets "
+     'them'),
     (FileNotFoundError, '', _explain_missing_file),
     (JSONDecodeError, '', _explain_json),
     (ValueError, 'need at least one array to concatenate',

@@ -258,6 +258,8 @@ class Model:
         order = order[(scores[order] > 0) & (scores[order] >= score_thr) & (row['labels'][order] >= 0)]
         (height, width), offset = prepared.original, np.array(prepared.offset * 2, np.float32)
         boxes = (row['boxes'][order].astype(np.float32) - offset) / np.array(prepared.scale * 2, np.float32)
+        is_inside = (boxes[:, :2] < (width, height)).all(1) & (boxes[:, 2:] > 0).all(1)  # others are in the padding
+        order, boxes = order[is_inside], boxes[is_inside]
         rles = grids = None
         if 'masks' in row:
             masks = row['masks'][order]

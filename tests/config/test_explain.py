@@ -95,6 +95,7 @@ def test_arguments_that_a_constructor_refuses(tiny_config, hook, says):
     (ValueError('need at least one array to concatenate'), 'metainfo.classes'),
     (OSError(28, 'No space left on device'), 'no space left'),
     (RuntimeError('CUDA out of memory. Tried to allocate'), '--amp'),
+    (KeyError('scale_factor'), 'has no Resize, whose scale_factor brings boxes back'),
 ])
 def test_well_known_failures(tiny_config, error, says):
     assert says in explain(error, tiny_config)

@@ -14,7 +14,7 @@ from vitdet_plugin.cli import convert_dataset, make_demo_set, old_options
 
 # options of other programs, of other codebases, and of pytest
 FOREIGN_OPTIONS = {'--nproc-per-node', '--nnodes', '--node-rank', '--master-addr', '--master-port', '--max-restarts',
-                   '--no-deps', '--no-build-isolation', '--exclusive', '--time', '--logdir', '--eval-only'}
+                   '--no-deps', '--no-build-isolation', '--exclusive', '--time', '--signal', '--logdir', '--eval-only'}
 OPTION = re.compile(r'(?<![\w-])--[a-z][\w-]*')
 RESULTS = sorted((ROOT / 'benchmarks' / 'results').glob('*.csv'))
 

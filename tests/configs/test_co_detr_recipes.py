@@ -31,9 +31,9 @@ def test_settings_of_the_paper(name):
 
 
 def test_the_demo():
-    name = 'co_detr/co-dino_vitdet-micro_1300it_demo'
+    name = 'co_detr/co-dino_vitdet-micro_1000it_demo'
     cfg, model = load(name), built(name)
-    dino = load('dino/dino_vitdet-micro_1300it_demo')
+    dino = load('dino/dino_vitdet-micro_1000it_demo')
     assert (cfg.train_cfg, cfg.param_scheduler, cfg.val_dataloader) == (
         dino.train_cfg, dino.param_scheduler, dino.val_dataloader)
     assert model.aux_roi_heads[0].bbox_head.num_classes == model.bbox_head.num_classes == 5

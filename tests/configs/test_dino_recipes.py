@@ -95,5 +95,8 @@ def test_mmdets_detectors_with_the_backbone_exchanged(name, rate, stem):
 def test_the_small_configs_evaluate_at_the_size_of_the_training():
     """A dict of the base files that is given again keeps their keys: scale=(1024, 1024) next to scale_factor."""
     demo, small = (next(step for step in load(f'dino/{name}').val_dataloader.dataset.pipeline if step.type == 'Resize')
-                   for name in ('dino_vitdet-micro_1300it_demo', 'dino_vitdet-s_dinov2_small-data_bccd'))
+                   for name in ('dino_vitdet-micro_1000it_demo', 'dino_vitdet-s_dinov2_small-data_bccd'))
     assert dict(demo) == dict(type='Resize', scale_factor=1.4) and small.scale == (320, 320)
+    cfg = load('dino/dino_vitdet-micro_1000it_demo')
+    jitter = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'LargeScaleJitter')
+    assert jitter.image_size == cfg.demo_side and jitter.scale[0] < 1 < demo.scale_factor <= jitter.scale[1]

@@ -1,9 +1,9 @@
 """A small Co-DINO for the CPU on the demo set: the demo's DINO with a Faster R-CNN and an ATSS head.
 
-vitdet demo co-dino_vitdet-micro_1300it_demo
+vitdet demo co-dino_vitdet-micro_1000it_demo
 """
 
-_base_ = ['../_base_/dino_micro_1300it_demo.py', '../_base_/models/co_dino_heads.py']
+_base_ = ['../_base_/dino_micro_1000it_demo.py', '../_base_/models/co_dino_heads.py']
 
 strides = [8, 16, 32, 64]  # three levels of the encoder, and the last one downsampled
 channels, classes = dict(in_channels=_base_.width, feat_channels=_base_.width), len(_base_.demo_classes)

@@ -4,10 +4,12 @@ _base_ = ['models/dino_4scale.py', 'datasets/demo_lsj.py', 'schedules/demo.py', 
 
 dim, width, levels, layers = 128, 64, 3, 3  # layers of the decoder; the encoder has one, which learns in fewer steps
 image_size = _base_.demo_side
-max_iters, warmup = 1300, 50  # 1,300 it x 8 images, all ranks together
+max_iters, warmup = 1000, 50  # 1,000 it x 8 images, all ranks together
+crop_size = 160  # a whole image, as in an evaluation: a DETR predicts boxes relative to its input
 
 boxes_only = dict(type='LoadAnnotations', with_bbox=True)
-train_pipeline = [_base_.load_image, boxes_only, _base_.jitter, _base_.pack_train]
+jitter = dict(_base_.jitter, image_size=crop_size, scale=(0.9, 1.4))  # 0.9 to 1.4 times the original size
+train_pipeline = [_base_.load_image, boxes_only, jitter, _base_.pack_train]
 resize_test = dict(type='Resize', scale_factor=1.4)  # merged, _base_.resize has coco_lsj's scale=(1024, 1024) too
 # whole patches, as in training: boxes are relative to the image, and a part of a patch would stretch them
 pad = dict(type='Pad', size_divisor=8, pad_val=dict(img=(124, 116, 104)))
